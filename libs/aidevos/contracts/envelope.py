@@ -1,0 +1,43 @@
+"""The headers of a message to an object and of its reply, by name and by meaning."""
+
+from __future__ import annotations
+
+import msgspec
+
+AUTHORIZATION = "Authorization"
+REQUEST_ID = "Request-Id"
+REQUEST_ACK = "Request-Ack"
+DEADLINE = "Deadline"
+IF_MATCH = "If-Match"
+TRACEPARENT = "traceparent"
+CALL_CHAIN = "Call-Chain"
+CONTENT_TYPE = "Content-Type"
+ERROR_CODE = "Nats-Service-Error-Code"
+ERROR = "Nats-Service-Error"
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+
+REQUEST_ID_LIMIT = 256
+CALL_CHAIN_LIMIT = 16
+
+
+class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of `POST /durable-objects/{object_id}/request`."""
+
+    method: str
+    args: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class CreateBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /durable-objects`. Without `name` a new ID is made."""
+
+    type: str
+    name: str | None = None
+    state: msgspec.Raw | None = None
+
+
+class ReplaceBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of `PUT /durable-objects/{object_id}`."""
+
+    state: msgspec.Raw

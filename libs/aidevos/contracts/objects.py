@@ -1,0 +1,64 @@
+"""What management shows of a durable object, and how a type describes itself to the fleet."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+# The management methods that every type has; their names can't be those of a user's method.
+CREATE = "_create"
+READ = "_read"
+REPLACE = "_replace"
+DELETE = "_delete"
+# The list is a query over committed state: `query.<type>.list`.
+LIST = "list"
+
+LIST_LIMIT = 500
+
+
+class DurableObject(msgspec.Struct, kw_only=True):
+    """An object as the management endpoints show it. `version` is its ETag; `state` is null where
+    the type keeps it to itself; times are RFC 3339 in UTC."""
+
+    object_id: str
+    type: str
+    id: str
+    version: int
+    state: dict[str, Any] | None
+    status: Literal["active", "hibernated"]
+    created_at: str
+    updated_at: str
+
+
+class ObjectPage(msgspec.Struct, kw_only=True):
+    """One page of a list; `next_cursor` is opaque, and null on the last page."""
+
+    items: list[DurableObject]
+    next_cursor: str | None = None
+
+
+class MethodDescription(msgspec.Struct, kw_only=True):
+    """A method of a type; the schemas are JSON Schema 2020-12 with `#/$defs/…` references."""
+
+    name: str
+    kind: Literal["command", "query"]
+    doc: str
+    allow: str
+    args: dict[str, Any]
+    result: dict[str, Any]
+
+
+class TypeDescription(msgspec.Struct, kw_only=True):
+    """What a host announces of a type; the gateway's OpenAPI document is made of these.
+
+    `management` is what the management endpoints may do: `raw` reads and writes the state,
+    `lifecycle` creates and deletes but shows no state, `read_only` only lists.
+    """
+
+    type: str
+    doc: str
+    management: Literal["raw", "lifecycle", "read_only"]
+    state: dict[str, Any]
+    methods: list[MethodDescription]
+    defs: dict[str, Any]

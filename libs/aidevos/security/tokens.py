@@ -1,0 +1,120 @@
+"""Access tokens: JWTs signed with EdDSA (RFC 9068, hardened as RFC 8725 asks), one at both doors.
+
+The gateway and every host verify each token themselves. A verified token is cached until it
+expires; what can't be verified is `unauthenticated`, with the same words whatever was wrong
+beyond "expired", so that a forger learns nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from aidevos.contracts.errors import Failure
+from aidevos.security.keys import SigningKey
+from aidevos.security.permissions import ROLES, Principal
+
+ISSUER = "aidevos"
+AUDIENCE = "aidevos"
+TYPE = "at+jwt"
+LIFETIME = 900.0
+TOKEN_LIMIT = 8192
+CACHE_LIMIT = 20_000
+
+
+class TokenIssuer:
+    """Signs access tokens."""
+
+    def __init__(self, key: SigningKey, now: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._now = now
+
+    def issue(
+        self,
+        subject: str,
+        *,
+        roles: tuple[str, ...] = (),
+        permissions: tuple[str, ...] = (),
+        lifetime: float = LIFETIME,
+    ) -> str:
+        """A token for the subject; `permissions` come on top of what the roles allow."""
+        now = int(self._now())
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": subject,
+            "client_id": ISSUER,
+            "iat": now,
+            "exp": now + int(lifetime),
+            "jti": secrets.token_urlsafe(16),
+            "roles": list(roles),
+            "permissions": list(permissions),
+        }
+        return jwt.encode(claims, self._key.private, algorithm="EdDSA", headers={"kid": self._key.id, "typ": TYPE})
+
+
+class TokenVerifier:
+    """Turns the `Authorization` header of a request into a `Principal`."""
+
+    def __init__(
+        self, load_keys: Callable[[], Mapping[str, Ed25519PublicKey]], now: Callable[[], float] = time.time
+    ) -> None:
+        self._load_keys = load_keys
+        self._keys = load_keys()
+        self._now = now
+        self._cache: dict[str, Principal] = {}
+
+    def verify(self, authorization: str | None) -> Principal:
+        """The caller; raises `unauthenticated`."""
+        principal = self._cache.get(authorization or "")
+        if principal is None:
+            principal = self._decode(authorization)
+            if len(self._cache) >= CACHE_LIMIT:
+                self._cache.clear()
+            self._cache[authorization or ""] = principal
+        if principal.expires_at <= self._now():
+            self._cache.pop(authorization or "", None)
+            raise _refused("the token has expired")
+        return principal
+
+    def _decode(self, authorization: str | None) -> Principal:
+        if not authorization:
+            raise _refused("send the header Authorization: Bearer <token>")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token or len(token) > TOKEN_LIMIT:
+            raise _refused("the Authorization header must be: Bearer <token>")
+        try:
+            header = jwt.get_unverified_header(token)
+            if str(header.get("typ", "")).lower() not in (TYPE, f"application/{TYPE}"):
+                raise _refused("the token is not valid")
+            claims = jwt.decode(
+                token,
+                self._key(header.get("kid")),
+                algorithms=["EdDSA"],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={"require": ["exp", "iat", "iss", "aud", "sub", "jti"], "verify_exp": False, "verify_iat": False},
+            )
+            roles = tuple(str(role) for role in claims.get("roles", ()))
+            permissions = frozenset(str(name) for name in claims.get("permissions", ()))
+            expires_at = float(claims["exp"])
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError):
+            raise _refused("the token is not valid") from None
+        granted = permissions.union(*(ROLES.get(role, frozenset()) for role in roles))
+        return Principal(str(claims["sub"]), roles, granted, expires_at)
+
+    def _key(self, kid: object) -> Ed25519PublicKey:
+        if kid not in self._keys:
+            self._keys = self._load_keys()
+        key = self._keys.get(kid) if isinstance(kid, str) else None
+        if key is None:
+            raise _refused("the token is not valid")
+        return key
+
+
+def _refused(detail: str) -> Failure:
+    return Failure("unauthenticated", detail)

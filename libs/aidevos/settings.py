@@ -1,0 +1,98 @@
+"""Every setting of the product, read from the environment once, at the start of a process.
+
+A wrong value raises `SettingsError`, one line that names the variable; commands print it and exit
+with status 2. Durations are in seconds and sizes in bytes, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "AIDEVOS_"
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Size = Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)]
+
+
+class SettingsError(Exception):
+    """A setting that can't be used; the message is one line that names the variable."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The field `idle_after` is the variable `AIDEVOS_IDLE_AFTER`, and so on."""
+
+    home: Path = Path("var")
+    # Where things listen and whom they connect to. A URL that is set names a server that is run elsewhere.
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    nats_port: Port = 4222
+    mongo_port: Port = 27017
+    nats_url: str = ""
+    mongo_url: str = ""
+    mongo_database: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,38}$")] = "aidevos"
+    admin_username: Annotated[str, Meta(min_length=1, max_length=128)] = "admin"
+    admin_password: str = ""
+    # The gateway.
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    max_body: Size = 8 * 1024 * 1024
+    services: str = "objects"
+    # Requests.
+    default_deadline: Seconds = 10.0
+    max_deadline: Seconds = 300.0
+    attempt_timeout: Seconds = 2.0
+    # Objects: bounds of one object and of one host.
+    replica: Annotated[int, Meta(ge=0, le=999)] = 0
+    max_state: Size = 1024 * 1024
+    max_mailbox: Count = 1024
+    max_pending: Count = 20_000
+    max_outbox: Count = 1000
+    max_clients: Count = 10_000
+    max_records: Count = 20_000
+    idle_after: Seconds = 300.0
+    max_memory: Annotated[int, Meta(ge=1024 * 1024)] = 512 * 1024 * 1024
+    drain_timeout: Seconds = 15.0
+    service_permissions: str = ""
+    # Request IDs and tells.
+    request_id_age: Seconds = 86_400.0
+    tell_age: Seconds = 7 * 86_400.0
+    # Placement.
+    lease: Annotated[float, Meta(ge=1, le=60)] = 3.0
+    # The event stream.
+    events_max_age: Seconds = 7 * 86_400.0
+    events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
+    # Logs.
+    log_level: str = "INFO"
+
+
+def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+    """The settings of this environment; `overrides` win. Raises `SettingsError`."""
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        variable = PREFIX + field.name.upper()
+        text = environ.get(variable)
+        if text is None or text == "":
+            continue
+        values[field.name] = _convert(variable, text, field.type)
+    values.update(overrides)
+    settings = Settings(**values)
+    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SettingsError(f"{PREFIX}LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}")
+    return msgspec.structs.replace(settings, home=settings.home.expanduser().absolute())
+
+
+def _convert(variable: str, text: str, type: Any) -> Any:
+    convert: Callable[[Any], Any] = lambda value: msgspec.convert(value, type, strict=False)  # noqa: E731
+    if type is Path:
+        convert = Path
+    try:
+        return convert(text)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise SettingsError(f"{variable}={text!r} can't be used: {error}") from None
