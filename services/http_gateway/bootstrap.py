@@ -1,0 +1,184 @@
+"""The composition root: settings in, a serving gateway out; production and tests both come through here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import nats
+import uvicorn
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.supervisors import Multiprocess
+
+from aidevos.contracts.errors import Failure
+from aidevos.durable.client import DurableObjectClient
+from aidevos.observability import logs, metrics
+from aidevos.security.keys import load_public_keys
+from aidevos.security.tokens import TokenVerifier
+from aidevos.settings import Settings, load
+from services.http_gateway.catalogue import Catalogue
+from services.http_gateway.health import Readiness
+from services.http_gateway.middleware.answering import Answering
+from services.http_gateway.openapi import Description
+from services.http_gateway.resource import Guard
+from services.http_gateway.routers.objects import DurableObjectRouter
+from services.http_gateway.routers.operation import OperationRouter
+
+SERVICE = "http_gateway"
+START_TIMEOUT = 30.0
+RETRY_AFTER = 0.2
+
+
+class StartError(Exception):
+    """Why the gateway can't start, in one line."""
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
+    """The gateway's ASGI application, connected; raises `StartError`."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                verifier = await _verifier(settings)
+                connection = await _connect(settings)
+                stack.push_async_callback(connection.close)
+                catalogue = Catalogue(connection)
+                following = asyncio.create_task(catalogue.follow())
+                stack.callback(following.cancel)
+                await catalogue.loaded()
+        except TimeoutError:
+            raise StartError(f"NATS with the fleet's buckets was not reachable in {START_TIMEOUT:.0f} s") from None
+        client = DurableObjectClient(
+            connection,
+            lambda: "",
+            attempt_timeout=settings.attempt_timeout,
+            default_deadline=settings.default_deadline,
+        )
+        await client.start()
+        yield build(settings, connection, client, catalogue, verifier)
+
+
+def build(
+    settings: Settings,
+    connection: Client,
+    client: DurableObjectClient,
+    catalogue: Catalogue,
+    verifier: TokenVerifier,
+) -> ASGIApp:
+    services = tuple(name.strip() for name in settings.services.split(",") if name.strip())
+    objects = DurableObjectRouter(client, catalogue, settings)
+    operation = OperationRouter(Readiness(connection, services), Description(catalogue))
+    routes = objects.routes(Guard(verifier, "objects:manage"), Guard(verifier, "objects:request"))
+    routes += operation.routes(Guard(verifier, "fleet:read"))
+    return Answering(Router(routes, redirect_slashes=False, default=_not_found))
+
+
+class Application:
+    """What uvicorn serves: `running`, from the server's start to its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: ASGIApp = _not_found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        await receive()
+        try:
+            async with running(self._settings) as self._app:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except StartError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+
+def create_application() -> Application:
+    """The application of a worker process."""
+    settings = load()
+    logs.configure(settings.log_level, SERVICE)
+    return Application(settings)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished first. Exits by `SystemExit`."""
+    logs.configure(settings.log_level, SERVICE)
+    config = uvicorn.Config(
+        "services.http_gateway.bootstrap:create_application",
+        factory=True,
+        interface="asgi3",
+        loop="uvloop",
+        http="services.http_gateway.protocol:ProblemProtocol",
+        ws="none",
+        lifespan="on",
+        workers=settings.workers,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
+    )
+    listener = _listen(settings)
+    if settings.workers == 1:
+        server = uvicorn.Server(config)
+        server.run([listener])
+        sys.exit(0 if server.started else 1)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[metrics.MULTIPROCESS_FOLDER] = folder
+        Multiprocess(config, [listener]).run()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        place = f"AIDEVOS_HOST={settings.host}, AIDEVOS_PORT={settings.port}"
+        print(f"can't listen on {place}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    listener.set_inheritable(True)
+    return listener
+
+
+async def _verifier(settings: Settings) -> TokenVerifier:
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return TokenVerifier(lambda: load_public_keys(settings.home))
+        await asyncio.sleep(RETRY_AFTER)
+
+
+async def _connect(settings: Settings) -> Client:
+    user = urlsplit(settings.nats_url).username
+    while True:
+        with contextlib.suppress(NatsError, OSError):
+            return await nats.connect(
+                settings.nats_url,
+                name=SERVICE,
+                inbox_prefix=f"_INBOX_{user}" if user else "_INBOX",
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RETRY_AFTER,
+                allow_reconnect=True,
+                error_cb=_ignore,
+            )
+        await asyncio.sleep(RETRY_AFTER)
+
+
+async def _ignore(error: Exception) -> None:
+    """The connection's state shows in readiness and in the failures of requests."""
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    raise Failure("not-found", "there is no such path")
