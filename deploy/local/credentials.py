@@ -1,0 +1,33 @@
+"""Credentials of the local fleet: generated at first start, kept afterwards."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from aidevos.fleet import SECRETS_FILE, Secrets, load_secrets
+from aidevos.security.keys import write_secret
+from deploy.local.mongo_server import USERS as MONGO_USERS
+from deploy.nats.config import USERS as NATS_USERS
+
+
+def ensure_secrets(home: Path) -> Secrets:
+    """The secrets under this home, with a password for every user there is by now."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        kept = load_secrets(home)
+    except FileNotFoundError:
+        kept = Secrets(nats={}, mongo={}, mongo_key=secrets.token_hex(256), admin_password=_password())
+    complete = msgspec.structs.replace(
+        kept,
+        nats={user: kept.nats.get(user) or _password() for user in NATS_USERS},
+        mongo={user: kept.mongo.get(user) or _password() for user in MONGO_USERS},
+    )
+    write_secret(home / SECRETS_FILE, msgspec.json.encode(complete))
+    return complete
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(24)

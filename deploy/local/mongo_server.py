@@ -1,0 +1,112 @@
+"""The fleet's own MongoDB: a replica set of one node that asks for credentials, always on loopback.
+
+Nobody but the fleet's own services needs it, so `AIDEVOS_HOST` doesn't open it to others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pymongo
+from pymongo.errors import OperationFailure
+
+from aidevos.fleet import Secrets
+from aidevos.security.keys import write_secret
+from aidevos.settings import Settings
+
+FOLDER = "mongo"
+HOST = "127.0.0.1"
+REPLICA_SET = "aidevos"
+# Makes the other users; no service runs with it.
+ADMIN_USER = "fleet"
+# Reads and writes the product's database.
+DATA_USER = "aidevos"
+USERS = (ADMIN_USER, DATA_USER)
+
+OPLOG_MIB = 1024
+TIMEOUT = 30.0
+UNAUTHORIZED, AUTHENTICATION_FAILED, ALREADY_INITIALIZED, USER_EXISTS = 13, 18, 23, 51003
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+
+def configure(settings: Settings, secrets: Secrets) -> None:
+    """Make the data folder and the key of the replica set (mode 600)."""
+    folder = settings.home / FOLDER
+    (folder / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_secret(folder / "key", secrets.mongo_key.encode())
+
+
+def command(program: Path, settings: Settings, extra: Sequence[str] = (), cache: float = 1) -> list[str]:
+    """How the configured server is started, in the foreground; `cache` is in GiB."""
+    folder = settings.home / FOLDER
+    options = {
+        "--dbpath": folder / "data",
+        "--port": settings.mongo_port,
+        "--bind_ip": HOST,
+        "--replSet": REPLICA_SET,
+        "--keyFile": folder / "key",
+        "--oplogSize": OPLOG_MIB,
+        "--wiredTigerCacheSizeGB": cache,
+    }
+    flags = [str(part) for option in options.items() for part in option]
+    return [str(program), *flags, "--nounixsocket", "--quiet", *extra]
+
+
+def url(settings: Settings, user: str, password: str) -> str:
+    """The server's URL with these credentials."""
+    credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return f"mongodb://{credentials}@{HOST}:{settings.mongo_port}/?directConnection=true&authSource=admin"
+
+
+def prepare(settings: Settings, secrets: Secrets) -> None:
+    """Initiate the replica set and make its users, as far as that hasn't happened, and wait until it
+    takes writes. Raises `TimeoutError`."""
+    with _connect(settings) as anonymous:
+        _initiate(anonymous, f"{HOST}:{settings.mongo_port}")
+        wait_for_primary(anonymous)
+        _create_administrator(anonymous, secrets.mongo[ADMIN_USER])
+    with Admin(url(settings, ADMIN_USER, secrets.mongo[ADMIN_USER])) as admin:
+        _grant(admin, secrets.mongo[DATA_USER], settings.mongo_database)
+
+
+def wait_for_primary(client: Admin, timeout: float = TIMEOUT) -> None:
+    """Return when the server takes writes; raises `TimeoutError`."""
+    end = time.monotonic() + timeout
+    while not client.admin.command("hello")["isWritablePrimary"]:
+        if time.monotonic() > end:
+            raise TimeoutError("MongoDB has not become primary of its replica set")
+        time.sleep(0.02)
+
+
+def _connect(settings: Settings) -> Admin:
+    return Admin(HOST, settings.mongo_port, directConnection=True)
+
+
+def _initiate(anonymous: Admin, address: str) -> None:
+    """The server lets anyone on this machine do this until the first user exists."""
+    config = {"_id": REPLICA_SET, "members": [{"_id": 0, "host": address}]}
+    try:
+        anonymous.admin.command("replSetInitiate", config)
+    except OperationFailure as error:
+        if error.code not in (UNAUTHORIZED, ALREADY_INITIALIZED):
+            raise
+
+
+def _create_administrator(anonymous: Admin, password: str) -> None:
+    try:
+        anonymous.admin.command("createUser", ADMIN_USER, pwd=password, roles=["root"])
+    except OperationFailure as error:
+        if error.code not in (UNAUTHORIZED, USER_EXISTS):
+            raise
+
+
+def _grant(admin: Admin, password: str, database: str) -> None:
+    roles: list[dict[str, str]] = [{"role": role, "db": database} for role in ("readWrite", "dbAdmin")]
+    roles.append({"role": "clusterMonitor", "db": "admin"})
+    verb = "updateUser" if admin.admin.command("usersInfo", DATA_USER)["users"] else "createUser"
+    admin.admin.command(verb, DATA_USER, pwd=password, roles=roles)

@@ -1,0 +1,40 @@
+"""The fleet's own NATS server: its files under the home, its command, and when it is ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aidevos.fleet import Secrets, with_credentials
+from aidevos.security.keys import write_secret
+from aidevos.settings import Settings
+from deploy.local.ports import authority
+from deploy.nats.config import render
+
+FOLDER = "nats"
+
+
+def configure(settings: Settings, secrets: Secrets) -> Path:
+    """Write the configuration (mode 600) and return its path."""
+    folder = settings.home / FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config = render(
+        host=settings.host,
+        port=settings.nats_port,
+        store=folder,
+        passwords=secrets.nats,
+        max_body=settings.max_body,
+        events_max_bytes=settings.events_max_bytes,
+    )
+    path = folder / "nats.conf"
+    write_secret(path, config.encode())
+    return path
+
+
+def command(program: Path, settings: Settings) -> list[str]:
+    """How the configured server is started, in the foreground."""
+    return [str(program), "--config", str(settings.home / FOLDER / "nats.conf")]
+
+
+def url(settings: Settings, user: str = "", password: str = "") -> str:
+    """The server's URL, as a process on this machine reaches it."""
+    return with_credentials(f"nats://{authority(settings.host, settings.nats_port)}", user, password)

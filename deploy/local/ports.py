@@ -1,0 +1,54 @@
+"""Ports on this machine: whether one is free, and whether somebody answers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+from aidevos.settings import SettingsError
+
+POLL = 0.02
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+def reachable(host: str) -> str:
+    """The address at which this machine reaches what listens on `host`."""
+    return _ANY.get(host, host)
+
+
+def authority(host: str, port: int) -> str:
+    """`host:port` as it stands in a URL."""
+    address = reachable(host)
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def check_free(host: str, port: int, variable: str) -> None:
+    """Raises `SettingsError` that names the variable when nothing can listen there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise SettingsError(f"AIDEVOS_HOST={host!r} can't be used: {error.strerror}") from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except OSError as error:
+            reason = f"port {port} on {host} can't be used ({error.strerror})"
+            raise SettingsError(f"{reason}: set {variable} to a free port") from None
+
+
+def wait_for_port(host: str, port: int, check: Callable[[], None], timeout: float) -> None:
+    """Return when somebody accepts connections; raises `TimeoutError`, or what `check` raises
+    while nobody does."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection((reachable(host), port), timeout=1).close()
+            return
+        except OSError:
+            check()
+            if time.monotonic() > end:
+                raise TimeoutError(f"nothing answers on port {port} of {host}") from None
+            time.sleep(POLL)

@@ -1,0 +1,118 @@
+"""The NATS server's configuration: where it stores, how it maps subjects, and who may do what.
+
+Each service has a user of its own with only the subjects that it needs and a private inbox prefix
+(`_INBOX_<user>`), so that nobody reads or forges another's replies; a server answers a request by
+the response permission alone. Publish permissions are checked on the *mapped* subject, so a caller
+of `do.>` needs `dop.>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aidevos.contracts import subjects
+from aidevos.fleet import CLIENT_USER
+
+# Provisions streams and buckets; no service runs with it.
+ADMIN_USER = "fleet"
+GATEWAY_USER = "gateway"
+# Processes that host objects, each under its folder's name in services/.
+HOST_USERS = ("objects",)
+USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, *HOST_USERS)
+
+# What headers and the reply subject may add to the largest payload.
+PAYLOAD_MARGIN = 64 * 1024
+MIB = 1024 * 1024
+
+_CALLS = ["do.>", "dop.>", "tell.>"]
+_BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET)
+# An answer may take as long as the longest deadline.
+_ANSWERS = {"max": 1, "expires": "6m"}
+
+
+def render(
+    *,
+    host: str,
+    port: int,
+    store: Path,
+    passwords: Mapping[str, str],
+    max_body: int,
+    events_max_bytes: int,
+) -> str:
+    """The configuration file, in JSON, which the server reads as its own format. It holds the passwords."""
+    max_payload = max_body + PAYLOAD_MARGIN
+    config = {
+        "host": host,
+        "port": port,
+        "max_payload": max_payload,
+        "max_pending": max(64 * MIB, 2 * max_payload),
+        "jetstream": {
+            "store_dir": str(store),
+            # An acknowledged event survives a power cut.
+            "sync_interval": "always",
+            "max_memory_store": 64 * MIB,
+            "max_file_store": events_max_bytes + 1024 * MIB,
+        },
+        "mappings": {subjects.MAPPING_FROM: subjects.MAPPING_TO},
+        "authorization": {
+            "users": [{"user": user, "password": passwords[user], "permissions": permissions(user)} for user in USERS]
+        },
+    }
+    return msgspec.json.format(msgspec.json.encode(config), indent=2).decode()
+
+
+def permissions(user: str) -> dict[str, Any]:
+    """What a user may publish and subscribe to, as the server's configuration spells it."""
+    if user == ADMIN_USER:
+        return {"publish": [">"], "subscribe": [">"]}
+    if user == GATEWAY_USER:
+        return _service(user, publish=[*_CALLS, "query.>", "health.>", *_read(f"KV_{subjects.TYPES_BUCKET}")])
+    if user == CLIENT_USER:
+        return {
+            "publish": [*_CALLS, "query.>", "$SRV.>", *_read(subjects.EVENTS_STREAM)],
+            "subscribe": [subjects.EVENTS, "_INBOX.>"],
+        }
+    return _service(
+        user,
+        publish=[*_CALLS, subjects.EVENTS, *_use(subjects.EVENTS_STREAM), *_buckets()],
+        subscribe=["dop.>", "query.>"],
+    )
+
+
+def _service(user: str, publish: list[str], subscribe: list[str] | None = None) -> dict[str, Any]:
+    """Every service has its inbox, answers for its health, and registers as a NATS micro service."""
+    return {
+        "publish": publish,
+        "subscribe": [*(subscribe or []), subjects.health(user), "$SRV.>", f"_INBOX_{user}.>"],
+        "allow_responses": _ANSWERS,
+    }
+
+
+def _read(stream: str) -> list[str]:
+    return [
+        "$JS.API.INFO",
+        "$JS.API.STREAM.NAMES",
+        f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.STREAM.MSG.GET.{stream}",
+        f"$JS.API.DIRECT.GET.{stream}",
+        f"$JS.API.DIRECT.GET.{stream}.>",
+        f"$JS.API.CONSUMER.CREATE.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}.>",
+        f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.>",
+        f"$JS.API.CONSUMER.INFO.{stream}.>",
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.>",
+        f"$JS.ACK.{stream}.>",
+        f"$JS.FC.{stream}.>",
+    ]
+
+
+def _use(stream: str) -> list[str]:
+    return [*_read(stream), f"$JS.API.CONSUMER.DELETE.{stream}.>"]
+
+
+def _buckets() -> list[str]:
+    return [subject for bucket in _BUCKETS for subject in (*_use(f"KV_{bucket}"), f"$KV.{bucket}.>")]

@@ -1,0 +1,90 @@
+"""What the fleet needs on its NATS server: the mapping, the stream of events, the key-value buckets.
+
+Provisioning is idempotent and changes what is there to what the settings say; it never drops data.
+"""
+
+from __future__ import annotations
+
+from nats.aio.client import Client
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, BadRequestError, BucketNotFoundError, ServiceUnavailableError
+
+from aidevos.contracts import subjects
+from aidevos.settings import Settings, SettingsError
+
+MINIMUM_VERSION = (2, 11)
+DUPLICATE_WINDOW = 120.0
+# How long the server keeps the mark that a key has expired.
+MARKER_TTL = 60.0
+STREAM_EXISTS = 10058
+
+
+async def provision(connection: Client, settings: Settings) -> None:
+    """Make the server ready for the fleet; the connection's user needs the rights to.
+
+    Raises `SettingsError` when the server can't serve a fleet.
+    """
+    version = connection.connected_server_version
+    if (version.major, version.minor) < MINIMUM_VERSION:
+        raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL is version {version}, too old: 2.11 is needed")
+    await check_mapping(connection)
+    js = connection.jetstream()
+    try:
+        await _ensure_stream(js, events_stream(settings))
+        for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
+            await _ensure_bucket(js, bucket)
+    except (ServiceUnavailableError, NatsTimeoutError):
+        raise SettingsError(
+            "the NATS server at AIDEVOS_NATS_URL has no JetStream, or its user may not use it"
+        ) from None
+    except APIError as error:
+        raise SettingsError(f"the NATS server refused a stream: {error.description}") from None
+
+
+async def check_mapping(connection: Client) -> None:
+    """Raises `SettingsError`, which says the line to add, when requests don't reach their partition."""
+    type, id, method = "_probe", connection.new_inbox().rpartition(".")[2], "ping"
+    target = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
+    probe = await connection.subscribe(target, max_msgs=1)
+    try:
+        await connection.publish(subjects.call(type, id, method), b"")
+        await probe.next_msg(timeout=2)
+    except NatsTimeoutError:
+        raise SettingsError(
+            f"the NATS server at AIDEVOS_NATS_URL needs this line in its configuration: {subjects.MAPPING}"
+        ) from None
+    finally:
+        await probe.unsubscribe()
+
+
+def events_stream(settings: Settings) -> StreamConfig:
+    """The stream of events: full, it refuses new ones and drops none before their age."""
+    return StreamConfig(
+        name=subjects.EVENTS_STREAM,
+        subjects=[subjects.EVENTS],
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        max_age=settings.events_max_age,
+        max_bytes=settings.events_max_bytes,
+        duplicate_window=min(DUPLICATE_WINDOW, settings.events_max_age),
+        allow_direct=True,
+    )
+
+
+async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    try:
+        await js.add_stream(config)
+    except BadRequestError as error:
+        if error.err_code != STREAM_EXISTS:
+            raise
+        await js.update_stream(config)
+
+
+async def _ensure_bucket(js: JetStreamContext, bucket: str) -> None:
+    """A key may have a time to live of its own, and a watcher sees at once when it has ended."""
+    try:
+        await js.key_value(bucket)
+    except BucketNotFoundError:
+        await js.create_key_value(bucket=bucket, limit_marker_ttl=MARKER_TTL)

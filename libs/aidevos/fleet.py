@@ -1,0 +1,98 @@
+"""How a process finds the local fleet: `fleet.json` and `secrets.json` under its home, both mode 600.
+
+`fleet.json` is there while the fleet is up, and is replaced as a whole whenever a process of it
+changes; a reader sees the old or the new one, never half of it. `secrets.json` is made at first
+start and kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import msgspec
+
+from aidevos.settings import Settings, SettingsError, load
+
+FLEET_FILE = "fleet.json"
+SECRETS_FILE = "secrets.json"
+# The NATS user that anyone may have: it may call, tell and read events.
+CLIENT_USER = "client"
+
+
+class FleetProcess(msgspec.Struct, frozen=True):
+    """`name` is the folder under `services/`, or `nats` or `mongo` for the servers."""
+
+    name: str
+    replica: int
+    pid: int
+
+
+class Fleet(msgspec.Struct, kw_only=True, frozen=True):
+    """What `fleet.json` tells. `nats_url` carries no credentials, `mongo_url` does."""
+
+    gateway_url: str
+    nats_url: str
+    nats_username: str
+    nats_password: str
+    mongo_url: str
+    mongo_database: str
+    admin_username: str
+    admin_password: str
+    processes: list[FleetProcess]
+
+
+class Secrets(msgspec.Struct, kw_only=True, frozen=True):
+    """Everything generated at first start. `nats` and `mongo` map users to passwords."""
+
+    nats: dict[str, str]
+    mongo: dict[str, str]
+    mongo_key: str
+    admin_password: str
+
+
+def load_fleet(home: Path) -> Fleet:
+    """The fleet that is up under this home; raises `SettingsError`."""
+    try:
+        return msgspec.json.decode((home / FLEET_FILE).read_bytes(), type=Fleet)
+    except FileNotFoundError:
+        raise SettingsError(f"no fleet is up under {home}: run `make up`, or set AIDEVOS_HOME to its home") from None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SettingsError(f"{home / FLEET_FILE} can't be read: {error}") from None
+
+
+def load_secrets(home: Path) -> Secrets:
+    """The secrets under this home; raises `FileNotFoundError`, or `SettingsError` for a broken file."""
+    try:
+        return msgspec.json.decode((home / SECRETS_FILE).read_bytes(), type=Secrets)
+    except msgspec.MsgspecError as error:
+        raise SettingsError(f"{home / SECRETS_FILE} can't be read: {error}") from None
+
+
+def fleet_settings(home: Path, service: str) -> Settings:
+    """The settings of a process that joins the fleet under this home with the rights of a service.
+
+    Both URLs carry that service's credentials. Raises `SettingsError` when no fleet is up there.
+    """
+    fleet = load_fleet(home)
+    user, password = fleet.nats_username, fleet.nats_password
+    if user == CLIENT_USER:
+        try:
+            user, password = service, load_secrets(home).nats[service]
+        except (FileNotFoundError, KeyError):
+            raise SettingsError(f"the fleet under {home} has no service {service!r}") from None
+    return load(
+        home=home.absolute(),
+        nats_url=with_credentials(fleet.nats_url, user, password),
+        mongo_url=fleet.mongo_url,
+        mongo_database=fleet.mongo_database,
+    )
+
+
+def with_credentials(url: str, user: str, password: str) -> str:
+    """The URL with these credentials in place of its own; with an empty user, with none."""
+    parts = urlsplit(url)
+    address = parts.netloc.rpartition("@")[2]
+    if user:
+        address = f"{quote(user, safe='')}:{quote(password, safe='')}@{address}"
+    return urlunsplit(parts._replace(netloc=address))

@@ -1,0 +1,42 @@
+"""Fixtures that every test may use: real servers, and a fresh database in them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from aidevos.settings import SettingsError
+from tests.servers import Servers, drop_database
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Real NATS and MongoDB for the whole run; missing ones fail each test that needs them, in one line."""
+    try:
+        running = Servers()
+    except SettingsError as missing:
+        pytest.fail(str(missing), pytrace=False)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def database(servers: Servers) -> Iterator[str]:
+    """The name of a database that is this test's alone, dropped afterwards."""
+    name = f"test_{secrets.token_hex(8)}"
+    yield name
+    servers.heal()
+    drop_database(servers.mongo_url, name)
+
+
+@pytest.fixture(autouse=True)
+def _healed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test finds a server broken by the one before."""
+    yield
+    if "servers" in request.fixturenames:
+        request.getfixturevalue("servers").heal()
