@@ -29,6 +29,7 @@ from services.http_gateway.catalogue import Catalogue
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
+from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
@@ -36,6 +37,7 @@ from services.http_gateway.routers.operation import OperationRouter
 SERVICE = "http_gateway"
 START_TIMEOUT = 30.0
 RETRY_AFTER = 0.2
+KEEP_ALIVE = 60
 
 
 class StartError(Exception):
@@ -53,7 +55,7 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 stack.push_async_callback(connection.close)
                 catalogue = Catalogue(connection)
                 following = asyncio.create_task(catalogue.follow())
-                stack.callback(following.cancel)
+                stack.push_async_callback(_end, following)
                 await catalogue.loaded()
         except TimeoutError:
             raise StartError(f"NATS with the fleet's buckets was not reachable in {START_TIMEOUT:.0f} s") from None
@@ -114,23 +116,7 @@ def create_application() -> Application:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first. Exits by `SystemExit`."""
     logs.configure(settings.log_level, SERVICE)
-    config = uvicorn.Config(
-        "services.http_gateway.bootstrap:create_application",
-        factory=True,
-        interface="asgi3",
-        loop="uvloop",
-        http="services.http_gateway.protocol:ProblemProtocol",
-        ws="none",
-        lifespan="on",
-        workers=settings.workers,
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
-    )
+    config = server_config(settings, "services.http_gateway.bootstrap:create_application", factory=True)
     listener = _listen(settings)
     if settings.workers == 1:
         server = uvicorn.Server(config)
@@ -139,6 +125,27 @@ def serve(settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ[metrics.MULTIPROCESS_FOLDER] = folder
         Multiprocess(config, [listener]).run()
+
+
+def server_config(settings: Settings, application: ASGIApp | str, factory: bool = False) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        application,
+        factory=factory,
+        interface="asgi3",
+        loop="uvloop",
+        http=ProblemProtocol,
+        ws="none",
+        lifespan="on",
+        workers=settings.workers,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
+    )
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -174,6 +181,11 @@ async def _connect(settings: Settings) -> Client:
                 error_cb=_ignore,
             )
         await asyncio.sleep(RETRY_AFTER)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _ignore(error: Exception) -> None:

@@ -7,6 +7,7 @@ starts anew and replaces all that was known, since a watch may have died with th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 import msgspec
@@ -79,7 +80,8 @@ class Catalogue:
                     _apply(entry, found)
                 self.generation += 1
         finally:
-            await watcher.stop()  # type: ignore[no-untyped-call]
+            with contextlib.suppress(NatsError):
+                await watcher.stop()  # type: ignore[no-untyped-call]
 
 
 def _apply(entry: KeyValue.Entry, types: dict[str, TypeDescription]) -> None:

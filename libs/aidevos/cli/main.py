@@ -79,20 +79,15 @@ def _token(options: argparse.Namespace) -> None:
 
 
 def _openapi(options: argparse.Namespace) -> None:
-    import urllib.error
     import urllib.request
 
-    import msgspec
+    from aidevos.fleet import load_fleet
 
-    home = load().home
-    try:
-        url = msgspec.json.decode((home / "fleet.json").read_bytes())["gateway_url"] + "/openapi.json"
-    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
-        raise CommandError(f"no running fleet under AIDEVOS_HOME={home} (`make up` starts one): {error!r}") from None
+    url = load_fleet(load().home).gateway_url + "/openapi.json"
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 the fleet's own URL
             print(answer.read().decode())
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise CommandError(f"{url} can't be read: {error}", 1) from None
 
 
