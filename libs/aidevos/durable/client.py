@@ -16,7 +16,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from nats.aio.client import Client
@@ -34,6 +34,22 @@ LAST_BACKOFF = 0.5
 HEADERS_ROOM = 32 * 1024
 # Answers of a process that isn't, or is no longer, the object's owner: another may still come.
 _NOT_THE_LAST_WORD = frozenset({"unavailable", "moved"})
+
+
+class Outside(Protocol):
+    """How objects and relays reach other objects."""
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """The payload of the reply; raises `Failure`."""
+        ...
 
 
 class RequestIds:
