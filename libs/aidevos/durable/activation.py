@@ -128,6 +128,7 @@ class Activation:
         self.pending, self.in_flight = None, pending
         self.commits += 1
         changes = pending.changes
+        self.records.seal(changes)
         size = changes.size + 1024
         values: dict[str, Any] = changes.set
         if pending.state_changed:

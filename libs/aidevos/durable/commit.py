@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.activation import Activation, Pending
-from aidevos.durable.completion import Record
+from aidevos.durable.completion import recorded
 from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
 
 if TYPE_CHECKING:
@@ -133,8 +133,9 @@ class GroupCommit:
         failure = Failure("unavailable", "the store did not confirm the commit; repeat the request with its Request-Id")
         waiters, pending.waiters = pending.waiters, []
         for request, answer in waiters:
-            record = _record(document, request.key) if document is not None and request.key else None
-            if record is not None and record.fingerprint == request.fingerprint:
+            known = document is not None and request.key is not None
+            record = recorded(document.replies, request.key, request.fingerprint) if known else None
+            if record is not None:
                 request.respond(record.answer)
             else:
                 pending.waiters.append((request, answer))
@@ -151,13 +152,6 @@ def fail_all(pending: Pending, failure: Failure) -> None:
         request.fail(failure)
     for callback in pending.callbacks:
         callback(failure)
-
-
-def _record(document: Document, key: object) -> Record | None:
-    name = getattr(key, "key", "")
-    kind = "done" if getattr(key, "client", "") else "chosen"
-    found = document.replies.get(kind, {}).get(name)
-    return Record.from_document(found) if found else None
 
 
 def _found(document: Document | None, commit: Commit) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -93,7 +94,7 @@ class Host:
         self._list_args: Schema[ListArgs] = Schema(ListArgs, "args")
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._replies: deque[tuple[str, Answer, str | None]] = deque()
+        self._replies: deque[tuple[str, Answer]] = deque()
         self._has_replies = asyncio.Event()
         self._owned: set[str] = set()
         self._taken = 0
@@ -161,7 +162,6 @@ class Host:
         if not self.lease.valid():
             return
         headers = message.headers or {}
-        content_type = headers.get(envelope.CONTENT_TYPE)
         self._taken += 1
         subject, reply_to = message.subject, message.reply
 
@@ -170,7 +170,7 @@ class Host:
             if answer.failed:
                 _count_failure(subject, answer, answered=bool(reply_to))
             if reply_to:
-                self._replies.append((reply_to, answer, content_type))
+                self._replies.append((reply_to, answer))
                 self._has_replies.set()
 
         try:
@@ -181,8 +181,7 @@ class Host:
         except Failure as failure:
             respond(Answer.of(failure))
         except Exception:
-            log.exception("a request on %s could not be handled", subject)
-            respond(Answer.of(Failure("internal", "the request could not be handled; the log has the details")))
+            respond(Answer.of(_unexpected(subject)))
 
     async def _on_list(self, message: Msg) -> None:
         self.router.spawn(self._list(message))
@@ -199,7 +198,9 @@ class Host:
             answer = Answer(msgspec.json.encode(page))
         except Failure as failure:
             answer = Answer.of(failure)
-        self._replies.append((message.reply, answer, None))
+        except Exception:
+            answer = Answer.of(_unexpected(message.subject))
+        self._replies.append((message.reply, answer))
         self._has_replies.set()
 
     async def _on_health(self, message: Msg) -> None:
@@ -222,7 +223,7 @@ class Host:
             await self._has_replies.wait()
             self._has_replies.clear()
             while self._replies:
-                reply_to, answer, content_type = self._replies.popleft()
+                reply_to, answer = self._replies.popleft()
                 try:
                     await self._connection.publish(reply_to, answer.payload, headers=_reply_headers(answer))
                 except NatsError as error:
@@ -250,6 +251,12 @@ class Host:
         before = datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(seconds=age)
         for type in self._owned:
             await self._store.purge(type, before)
+
+
+def _unexpected(subject: str) -> Failure:
+    error_id = secrets.token_hex(8)
+    log.exception("a request on %s could not be handled (error %s)", subject, error_id, extra={"error_id": error_id})
+    return Failure("internal", "the request could not be handled; the log has the details", error_id=error_id)
 
 
 def _reply_headers(answer: Answer) -> dict[str, str] | None:

@@ -61,7 +61,7 @@ class MemoryStore:
         self._answer()
         found = self.documents[type]
         ids = sorted(id for id, document in found.items() if id > after and document.get("deleted") is None)
-        return [_document(id, found[id]) for id in ids[:limit]]
+        return [_document(id, found[id] | {"replies": {}, "outbox": {}}) for id in ids[:limit]]
 
     async def pending(self, type: str, limit: int) -> list[str]:
         self._answer()

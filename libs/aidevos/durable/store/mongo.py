@@ -105,7 +105,8 @@ class MongoStore:
 
     async def list(self, type: str, after: str, limit: int) -> list[Document]:
         wanted = {"_id": {"$gt": after}, "deleted": None}
-        found = await self._find(self._objects(type), wanted, limit, sort=[("_id", 1)])
+        shown = {"replies": False, "outbox": False}
+        found = await self._find(self._objects(type), wanted, limit, sort=[("_id", 1)], projection=shown)
         return [_document(document) for document in found]
 
     async def pending(self, type: str, limit: int) -> list[str]:
