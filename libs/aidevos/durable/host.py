@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -96,6 +97,8 @@ class Host:
         self._tasks: list[asyncio.Task[None]] = []
         self._replies: deque[tuple[str, Answer]] = deque()
         self._has_replies = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._sent.set()
         self._owned: set[str] = set()
         self._taken = 0
 
@@ -116,13 +119,12 @@ class Host:
         for work in (self.lease.keep(), self._placement.run(), self._write(), self._housekeeping()):
             self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    async def drain(self, timeout: float) -> None:
+    async def drain(self, within: float) -> None:
         """Take nothing new, finish and commit what was taken, and release the types."""
         for subscription in self._subscriptions:
-            await subscription.drain()
-        await self.router.settle(timeout)
-        while self._replies:
-            await asyncio.sleep(0)
+            await subscription.drain()  # type: ignore[no-untyped-call]
+        await self.router.settle(within)
+        await self._sent.wait()
         await self._placement.release()
         await self.lease.release()
         await self._stop()
@@ -152,9 +154,13 @@ class Host:
         await self._connection.flush()
         self._owned.add(type)
 
-    async def _subscribe(self, subject: str, handler: object, queue: str = "") -> None:
+    async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
         subscription = await self._connection.subscribe(
-            subject, queue=queue, cb=handler, pending_msgs_limit=-1, pending_bytes_limit=-1  # type: ignore[arg-type]
+            subject,
+            queue=queue,
+            cb=handler,
+            pending_msgs_limit=-1,
+            pending_bytes_limit=-1,
         )
         self._subscriptions.append(subscription)
 
@@ -170,8 +176,7 @@ class Host:
             if answer.failed:
                 _count_failure(subject, answer, answered=bool(reply_to))
             if reply_to:
-                self._replies.append((reply_to, answer))
-                self._has_replies.set()
+                self._send(reply_to, answer)
 
         try:
             if self._taken > self.router.limits.pending:
@@ -200,8 +205,7 @@ class Host:
             answer = Answer.of(failure)
         except Exception:
             answer = Answer.of(_unexpected(message.subject))
-        self._replies.append((message.reply, answer))
-        self._has_replies.set()
+        self._send(message.reply, answer)
 
     async def _on_health(self, message: Msg) -> None:
         self.router.spawn(self._answer_health(message.reply))
@@ -217,6 +221,11 @@ class Host:
         document = {"name": self._service, "replica": self._name.replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
 
+    def _send(self, reply_to: str, answer: Answer) -> None:
+        self._replies.append((reply_to, answer))
+        self._has_replies.set()
+        self._sent.clear()
+
     async def _write(self) -> None:
         """Send the answers, in the order in which they were given."""
         while True:
@@ -228,6 +237,7 @@ class Host:
                     await self._connection.publish(reply_to, answer.payload, headers=_reply_headers(answer))
                 except NatsError as error:
                     log.warning("an answer could not be sent: %s", error)
+            self._sent.set()
 
     async def _housekeeping(self) -> None:
         loop = asyncio.get_running_loop()

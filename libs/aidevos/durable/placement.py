@@ -24,8 +24,8 @@ from typing import IO
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.js.kv import KeyValue
 from nats.js.errors import APIError, KeyNotFoundError, NoKeysError
+from nats.js.kv import KeyValue
 
 from aidevos.durable.clock import Clock
 
@@ -230,5 +230,3 @@ def _lock(file: IO[str]) -> bool:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return True
-
-

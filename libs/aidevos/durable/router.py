@@ -84,9 +84,7 @@ class DurableObjectRouter:
         self._lookups = {name: Batcher(self._look_up_all(name)) for name in registry.types}
         self._owners = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.relay = Relay(
-            bus, outside, store, clock, tell_age=self.limits.records.tell_age, settled=self._settled
-        )
+        self.relay = Relay(bus, outside, store, clock, tell_age=self.limits.records.tell_age, settled=self._settled)
 
     def dispatch(
         self,
@@ -145,7 +143,7 @@ class DurableObjectRouter:
         if not 1 <= limit <= LIST_LIMIT:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="limit")
         try:
-            documents = await self.store.list(type_name, cursor, limit + 1)
+            documents = await self.store.page(type_name, cursor, limit + 1)
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
         items = []
@@ -189,10 +187,10 @@ class DurableObjectRouter:
             self._forget(activation)
             activation.mailbox.close()
 
-    async def settle(self, timeout: float) -> None:
-        """Return when nothing waits, is uncommitted or unsent any more, or after `timeout` seconds."""
+    async def settle(self, within: float) -> None:
+        """Return when nothing waits, is uncommitted or unsent any more, or after `within` seconds."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + timeout
+        end = loop.time() + within
         while loop.time() < end and not all(item.idle for item in self._activations.values()):
             for activation in list(self._activations.values()):
                 if activation.pending is not None:
@@ -414,9 +412,7 @@ class DurableObjectRouter:
 
         return ask
 
-    def _look_up_all(
-        self, type_name: str
-    ) -> Callable[[Sequence[tuple[str, str]]], Coroutine[Any, Any, list[Any]]]:
+    def _look_up_all(self, type_name: str) -> Callable[[Sequence[tuple[str, str]]], Coroutine[Any, Any, list[Any]]]:
         async def ask(keys: Sequence[tuple[str, str]]) -> list[Any]:
             found = await self.store.archived(type_name, keys)
             return [found.get(key) for key in keys]
