@@ -9,22 +9,21 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
-import nats
 import uvicorn
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.connection import connect
 from aidevos.observability import logs, metrics
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
-from aidevos.settings import Settings, load
+from aidevos.settings import Settings, SettingsError, load
 from services.http_gateway.catalogue import Catalogue
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
@@ -35,30 +34,27 @@ from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 
 SERVICE = "http_gateway"
-START_TIMEOUT = 30.0
+START_WITHIN = 30.0
 RETRY_AFTER = 0.2
 KEEP_ALIVE = 60
 
 
-class StartError(Exception):
-    """Why the gateway can't start, in one line."""
-
-
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
-    """The gateway's ASGI application, connected; raises `StartError`."""
+    """The gateway's ASGI application, connected; raises `SettingsError` when there is nothing to connect to."""
     async with contextlib.AsyncExitStack() as stack:
+        connection = await connect(settings.nats_url, SERVICE)
+        stack.push_async_callback(connection.close)
+        catalogue = Catalogue(connection)
+        following = asyncio.create_task(catalogue.follow())
+        stack.push_async_callback(_end, following)
         try:
-            async with asyncio.timeout(START_TIMEOUT):
+            async with asyncio.timeout(START_WITHIN):
                 verifier = await _verifier(settings)
-                connection = await _connect(settings)
-                stack.push_async_callback(connection.close)
-                catalogue = Catalogue(connection)
-                following = asyncio.create_task(catalogue.follow())
-                stack.push_async_callback(_end, following)
                 await catalogue.loaded()
         except TimeoutError:
-            raise StartError(f"NATS with the fleet's buckets was not reachable in {START_TIMEOUT:.0f} s") from None
+            detail = f"no keys there, or no bucket {TYPES_BUCKET} on its NATS server, within {START_WITHIN:.0f} s"
+            raise SettingsError(f"AIDEVOS_HOME={settings.home} holds no fleet that was started: {detail}") from None
         client = DurableObjectClient(
             connection,
             lambda: "",
@@ -100,7 +96,7 @@ class Application:
             async with running(self._settings) as self._app:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
-        except StartError as error:
+        except SettingsError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
         else:
             await send({"type": "lifespan.shutdown.complete"})
@@ -120,8 +116,9 @@ def serve(settings: Settings) -> None:
     listener = _listen(settings)
     if settings.workers == 1:
         server = uvicorn.Server(config)
-        server.run([listener])
-        sys.exit(0 if server.started else 1)
+        with contextlib.suppress(SystemExit):
+            server.run([listener])
+        sys.exit(0 if server.started else 2)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[metrics.MULTIPROCESS_FOLDER] = folder
         Multiprocess(config, [listener]).run()
@@ -167,29 +164,9 @@ async def _verifier(settings: Settings) -> TokenVerifier:
         await asyncio.sleep(RETRY_AFTER)
 
 
-async def _connect(settings: Settings) -> Client:
-    user = urlsplit(settings.nats_url).username
-    while True:
-        with contextlib.suppress(NatsError, OSError):
-            return await nats.connect(
-                settings.nats_url,
-                name=SERVICE,
-                inbox_prefix=f"_INBOX_{user}" if user else "_INBOX",
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=RETRY_AFTER,
-                allow_reconnect=True,
-                error_cb=_ignore,
-            )
-        await asyncio.sleep(RETRY_AFTER)
-
-
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
-
-
-async def _ignore(error: Exception) -> None:
-    """The connection's state shows in readiness and in the failures of requests."""
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,6 @@ No rule of an object lives here; what is checked is checked again by the host.
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any
 
 import msgspec
@@ -24,7 +23,6 @@ from services.http_gateway.cursors import Position, decode_cursor, encode_cursor
 from services.http_gateway.resource import Guard, Incoming, Resource
 
 DEFAULT_LIMIT = 50
-_is_method = re.compile(subjects.METHOD_PATTERN).fullmatch
 
 
 class _Create(CreateBody, forbid_unknown_fields=True, kw_only=True):
@@ -78,7 +76,7 @@ class DurableObjectRouter:
     async def request(self, incoming: Incoming) -> Answer:
         type, id = self._address(incoming)
         body = bodies.decode(_request, await incoming.body(self._max_body), "args")
-        if not _is_method(body.method):
+        if not subjects.is_method(body.method):
             raise Failure("unknown-method", "a method's name is [a-z][a-z0-9_]*, of at most 64", field="method")
         subject = subjects.call(type, id, body.method)
         reply = await self._call(subject, bytes(body.args), self._options(incoming))
