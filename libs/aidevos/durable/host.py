@@ -49,7 +49,7 @@ VERSION = version("aidevos")
 
 class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
     limit: int = 50
-    cursor: str = ""
+    cursor: str | None = None
 
 
 class Host:
@@ -199,7 +199,7 @@ class Host:
                 raise Failure("forbidden", f"listing needs {MANAGE}")
             args = self._list_args.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
             type = message.subject.split(".")[1]
-            page = await self.router.list_objects(type, args.cursor, args.limit)
+            page = await self.router.list_objects(type, args.cursor or "", args.limit)
             answer = Answer(msgspec.json.encode(page))
         except Failure as failure:
             answer = Answer.of(failure)
