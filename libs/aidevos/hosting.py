@@ -67,11 +67,12 @@ async def serve(types: Types, settings: Settings, *, service: str = "objects") -
     credential = ServiceCredential(settings, service, registry.permissions())
     verifier = TokenVerifier(lambda: load_public_keys(settings.home))
     hosts: list[Host] = []
-    connection = await connect(
-        settings.nats_url,
-        f"{service}-{name.replica}",
-        on_disconnect=lambda: [host.lease.suspend() for host in hosts] and None,
-    )
+
+    def suspend() -> None:
+        for host in hosts:
+            host.lease.suspend()
+
+    connection = await connect(settings.nats_url, f"{service}-{name.replica}", on_disconnect=suspend)
     await check_mapping(connection)
     store = MongoStore(settings.mongo_url, settings.mongo_database)
     await _open_store(store, registry)

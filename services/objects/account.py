@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
-
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
 from aidevos.contracts import subjects
+from msgspec import Meta
 
 WRITE = permission("account:write")
 READ = permission("account:read")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from aidevos.durable.store import codec
 from aidevos.durable.store.port import Commit, Document
 
 BASE_SIZE = 4096
+NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class Pending:
@@ -66,8 +67,8 @@ class Activation:
         self.commits = 0
         self.version = document.version if document else 0
         self.exists = bool(document and document.exists)
-        self.made_at: datetime | None = document.made_at if document else None
-        self.updated_at: datetime | None = document.updated_at if document else None
+        self.made_at = (document and document.made_at) or NEVER
+        self.updated_at = (document and document.updated_at) or NEVER
         self.records = CompletionRecords(
             document.replies if document else {}, bool(document and document.archived), bounds
         )
@@ -79,17 +80,16 @@ class Activation:
         self.relay_flag = bool(self.outbox)
         state = self.type.default_state()
         if document and document.exists and document.state is not None:
-            state = self._load_state(document)
+            state = self._load_state(document.state, document.schema)
         self.object: BaseDurableObject[Any] = self.type.cls(self.id, state)
         self.snapshot = codec.encode(state)
         self.committed = self.snapshot
         self.loaded = True
         self.claimed = claimed
 
-    def _load_state(self, document: Document) -> msgspec.Struct:
-        assert document.state is not None
+    def _load_state(self, state: dict[str, Any], schema: int) -> msgspec.Struct:
         try:
-            return self.type.load_state(document.state, document.schema)
+            return self.type.load_state(state, schema)
         except msgspec.ValidationError as error:
             raise Failure("internal", f"the stored state of {self.object_id} can't be read: {error}") from error
 
@@ -120,14 +120,12 @@ class Activation:
                 return pending
         return None
 
-    def seal(self, now: float) -> Commit:
+    def seal(self, pending: Pending, now: float) -> Commit:
         """The commit of everything done since the last one; it is in flight from here on."""
-        pending = self.pending
-        assert pending is not None
-        assert self.in_flight is None
         self.pending, self.in_flight = None, pending
         self.commits += 1
         changes = pending.changes
+        self.records.seal(changes)
         size = changes.size + 1024
         values: dict[str, Any] = changes.set
         if pending.state_changed:
@@ -175,9 +173,7 @@ class Activation:
         return future
 
     def view(self) -> DurableObject:
-        """The object as management shows it, as of now."""
-        assert self.made_at is not None
-        assert self.updated_at is not None
+        """The object as management shows it, as of now; it exists."""
         raw = self.type.cls.management == "raw"
         return DurableObject(
             object_id=self.object_id,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.activation import Activation, Pending
-from aidevos.durable.completion import Record
+from aidevos.durable.completion import recorded
 from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
 
 if TYPE_CHECKING:
@@ -51,28 +51,29 @@ class GroupCommit:
             while self._ready:
                 batch = self._seal()
                 if batch:
-                    outcomes = await self._router.store.commit(self._type, list(batch.values()))
-                    for (activation, commit), outcome in zip(batch.items(), outcomes, strict=True):
-                        self._settle(activation, commit, outcome)
+                    commits = [commit for _, commit in batch.values()]
+                    outcomes = await self._router.store.commit(self._type, commits)
+                    for (activation, (pending, commit)), outcome in zip(batch.items(), outcomes, strict=True):
+                        self._settle(activation, pending, commit, outcome)
         finally:
             self._task = None
 
-    def _seal(self) -> dict[Activation, Commit]:
+    def _seal(self) -> dict[Activation, tuple[Pending, Commit]]:
         now = self._router.clock.now()
-        batch: dict[Activation, Commit] = {}
+        batch: dict[Activation, tuple[Pending, Commit]] = {}
         size = 0
         while self._ready and len(batch) < BATCH_COUNT and size < BATCH_BYTES // 2:
             activation = next(iter(self._ready))
             del self._ready[activation]
             if activation.broken or activation.pending is None:
                 continue
-            batch[activation] = activation.seal(now)
-            size += batch[activation].size
+            pending = activation.pending
+            commit = activation.seal(pending, now)
+            batch[activation] = (pending, commit)
+            size += commit.size
         return batch
 
-    def _settle(self, activation: Activation, commit: Commit, outcome: Outcome) -> None:
-        pending = activation.in_flight
-        assert pending is not None
+    def _settle(self, activation: Activation, pending: Pending, commit: Commit, outcome: Outcome) -> None:
         if outcome is Outcome.UNKNOWN:
             activation.mailbox.hold()
             self._router.spawn(self._resolve(activation, pending, commit))
@@ -133,8 +134,10 @@ class GroupCommit:
         failure = Failure("unavailable", "the store did not confirm the commit; repeat the request with its Request-Id")
         waiters, pending.waiters = pending.waiters, []
         for request, answer in waiters:
-            record = _record(document, request.key) if document is not None and request.key else None
-            if record is not None and record.fingerprint == request.fingerprint:
+            record = None
+            if document is not None and request.key is not None:
+                record = recorded(document.replies, request.key, request.fingerprint)
+            if record is not None:
                 request.respond(record.answer)
             else:
                 pending.waiters.append((request, answer))
@@ -151,13 +154,6 @@ def fail_all(pending: Pending, failure: Failure) -> None:
         request.fail(failure)
     for callback in pending.callbacks:
         callback(failure)
-
-
-def _record(document: Document, key: object) -> Record | None:
-    name = getattr(key, "key", "")
-    kind = "done" if getattr(key, "client", "") else "chosen"
-    found = document.replies.get(kind, {}).get(name)
-    return Record.from_document(found) if found else None
 
 
 def _found(document: Document | None, commit: Commit) -> str:

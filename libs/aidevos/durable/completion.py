@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import takewhile
+from itertools import islice
 from typing import Any, NamedTuple
+
+import msgspec
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client import issued_at
@@ -40,7 +42,29 @@ class Bounds(NamedTuple):
     bytes: int = 6 * 1024 * 1024
 
 
+class Changes:
+    """Dotted paths that the next commit sets and unsets; the last word on a path counts."""
+
+    def __init__(self) -> None:
+        self.set: dict[str, Any] = {}
+        self.unset: dict[str, None] = {}
+        self.size = 0
+
+    def put(self, path: str, value: dict[str, Any]) -> None:
+        encoded = codec.encode_document(value)
+        self.unset.pop(path, None)
+        self.set[path] = codec.raw(encoded)
+        self.size += len(encoded) + len(path)
+
+    def drop(self, path: str) -> None:
+        self.set.pop(path, None)
+        self.unset[path] = None
+        self.size += len(path) + 8
+
+
 class Record(NamedTuple):
+    """The outcome of one command; `at` in seconds since the epoch."""
+
     fingerprint: bytes
     payload: bytes
     failed: bool
@@ -63,30 +87,26 @@ class Record(NamedTuple):
         return cls(bytes(document["h"]), bytes(document["p"]), document["f"], document["t"], document["l"])
 
 
-class Mark(NamedTuple):
-    lowest: int
-    at: float
+class Client:
+    """What is kept of one incarnation of one caller: its mark, and the records from there on.
 
+    In the document it is one field, so that a commit rewrites it whole: on a hot object hundreds of
+    records come and go with each commit.
+    """
 
-class Changes:
-    """Dotted paths that the next commit sets and unsets; the last word on a path counts."""
+    __slots__ = ("at", "mark", "records")
 
-    def __init__(self) -> None:
-        self.set: dict[str, Any] = {}
-        self.unset: dict[str, None] = {}
-        self.size = 0
+    def __init__(self, mark: int, at: float, records: dict[int, Record]) -> None:
+        self.mark = mark
+        self.at = at
+        self.records = records
 
-    def put(self, path: str, value: dict[str, Any]) -> int:
-        encoded = codec.encode(value, path)
-        self.unset.pop(path, None)
-        self.set[path] = codec.raw(encoded)
-        self.size += len(encoded) + len(path)
-        return len(encoded)
+    def to_document(self) -> dict[str, Any]:
+        return {"m": self.mark, "t": self.at, "r": _encoder.encode(self.records)}
 
-    def drop(self, path: str) -> None:
-        self.set.pop(path, None)
-        self.unset[path] = None
-        self.size += len(path) + 8
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Client:
+        return cls(document["m"], document["t"], _decoder.decode(document["r"]))
 
 
 class CompletionRecords:
@@ -94,59 +114,72 @@ class CompletionRecords:
 
     def __init__(self, replies: dict[str, Any], archived: bool, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._marks = {client: Mark(mark["m"], mark["t"]) for client, mark in replies.get("marks", {}).items()}
-        self._done: dict[str, dict[int, Record]] = {}
+        self._clients = {key: Client.from_document(item) for key, item in replies.get("clients", {}).items()}
         self._chosen = {key: Record.from_document(item) for key, item in replies.get("chosen", {}).items()}
+        self._changed: set[str] = set()
+        self._next_sweep = 0.0
         self.archived = archived
         self.generation = 0
-        self.size = len(self._marks) * OVERHEAD + sum(record.size for record in self._chosen.values())
-        self.count = len(self._chosen)
-        self._next_sweep = 0.0
-        for key, item in replies.get("done", {}).items():
-            client, _, number = key.rpartition("-")
-            self._keep(client, int(number), Record.from_document(item))
+        records = [record for client in self._clients.values() for record in client.records.values()]
+        records += self._chosen.values()
+        self.count = len(records)
+        self.size = len(self._clients) * OVERHEAD + sum(record.size for record in records)
 
     def find(self, key: RequestKey, fingerprint: bytes, now: float) -> Record | None:
         """The record of an earlier copy; raises `stale` or `request-id-reused`."""
-        if key.client:
-            mark = self._marks.get(key.client)
-            if (mark and key.number < mark.lowest) or issued_at(key.number) < now - self._bounds.age:
-                raise Failure("stale", "this request was settled, or is too old to be repeated", field="Request-Id")
-            record = self._done.get(key.client, {}).get(key.number)
-        else:
-            record = self._chosen.get(key.key)
-        return check_same(record, fingerprint)
+        if not key.client:
+            return check_same(self._chosen.get(key.key), fingerprint)
+        client = self._clients.get(key.client)
+        if (client and key.number < client.mark) or issued_at(key.number) < now - self._bounds.age:
+            raise Failure("stale", "this request was settled, or is too old to be repeated", field="Request-Id")
+        return check_same(client.records.get(key.number), fingerprint) if client else None
 
     def admit(self, key: RequestKey) -> None:
         """Raise `overloaded` when there is no room for another record."""
         full = self.count >= self._bounds.records or self.size >= self._bounds.bytes
-        if full or (key.client and key.client not in self._marks and len(self._marks) >= self._bounds.clients):
+        if full or (key.client and key.client not in self._clients and len(self._clients) >= self._bounds.clients):
             raise Failure("overloaded", "the object has too many unsettled requests", retry_after=5.0)
 
     def add(self, key: RequestKey, record: Record, changes: Changes) -> None:
         """Record an outcome, and drop what the client has acknowledged with this request."""
-        if key.client:
-            changes.put(f"replies.done.{key.key}", record.to_document())
-            self._keep(key.client, key.number, record)
-            self._acknowledge(key, record.at, changes)
-        else:
+        self.count += 1
+        self.size += record.size
+        if not key.client:
             changes.put(f"replies.chosen.{key.key}", record.to_document())
             self._chosen[key.key] = record
-            self.size += record.size
-            self.count += 1
+            return
+        client = self._clients.get(key.client)
+        if client is None:
+            client = self._clients[key.client] = Client(0, 0.0, {})
+            self.size += OVERHEAD
+        client.at = record.at
+        client.records[key.number] = record
+        if key.ack > client.mark:
+            client.mark = key.ack
+            self._drop_acknowledged(client)
+        self._changed.add(key.client)
+
+    def seal(self, changes: Changes) -> None:
+        """Put what has changed of the clients into the commit."""
+        for key in self._changed:
+            client = self._clients.get(key)
+            if client is None:
+                changes.drop(f"replies.clients.{key}")
+            else:
+                changes.put(f"replies.clients.{key}", client.to_document())
+        self._changed.clear()
 
     def sweep(self, now: float, changes: Changes) -> None:
         """Drop what is past its age; cheap to call in every turn."""
         if now < self._next_sweep:
             return
         self._next_sweep = now + SWEEP_EVERY
-        for client, mark in list(self._marks.items()):
-            if mark.at < now - self._bounds.age:
-                changes.drop(f"replies.marks.{client}")
-                del self._marks[client]
-                self.size -= OVERHEAD
-                for number in list(self._done.get(client, ())):
-                    self._forget(client, number, changes)
+        for key, client in list(self._clients.items()):
+            if client.at < now - self._bounds.age:
+                del self._clients[key]
+                self._changed.add(key)
+                self.count -= len(client.records)
+                self.size -= OVERHEAD + sum(record.size for record in client.records.values())
         for key, record in list(self._chosen.items()):
             if self.end(record) < now:
                 self.leave(key, changes)
@@ -159,7 +192,7 @@ class CompletionRecords:
         """The chosen records that should move to the archive now."""
         if len(self._chosen) <= CHOSEN_IN_DOCUMENT:
             return []
-        return [item for item, _ in zip(self._chosen.items(), range(MOVED_AT_ONCE), strict=False)]
+        return list(islice(self._chosen.items(), MOVED_AT_ONCE))
 
     def for_archive(self, records: list[tuple[str, Record]]) -> Iterator[tuple[str, dict[str, Any], datetime]]:
         return ((key, record.to_document(), timestamp(self.end(record))) for key, record in records)
@@ -172,31 +205,24 @@ class CompletionRecords:
             self.size -= record.size
             self.count -= 1
 
-    def _acknowledge(self, key: RequestKey, now: float, changes: Changes) -> None:
-        mark = self._marks.get(key.client)
-        lowest = max(key.ack, mark.lowest if mark else 0)
-        if mark is None:
-            self.size += OVERHEAD
-        elif mark.lowest == lowest and mark.at > now - SWEEP_EVERY:
-            return
-        self._marks[key.client] = Mark(lowest, now)
-        changes.put(f"replies.marks.{key.client}", {"m": lowest, "t": now})
-        acknowledged = takewhile(lambda number: number < lowest, self._done[key.client])
-        for number in list(acknowledged):
-            self._forget(key.client, number, changes)
+    def _drop_acknowledged(self, client: Client) -> None:
+        while client.records:
+            number = next(iter(client.records))
+            if number >= client.mark:
+                return
+            self.size -= client.records.pop(number).size
+            self.count -= 1
 
-    def _keep(self, client: str, number: int, record: Record) -> None:
-        self._done.setdefault(client, {})[number] = record
-        self.size += record.size
-        self.count += 1
 
-    def _forget(self, client: str, number: int, changes: Changes) -> None:
-        record = self._done[client].pop(number)
-        changes.drop(f"replies.done.{client}-{number}")
-        self.size -= record.size
-        self.count -= 1
-        if not self._done[client]:
-            del self._done[client]
+def recorded(replies: dict[str, Any], key: RequestKey, fingerprint: bytes) -> Record | None:
+    """The record of this very request in a stored document, if it is there."""
+    if key.client:
+        client = replies.get("clients", {}).get(key.client)
+        record = Client.from_document(client).records.get(key.number) if client else None
+    else:
+        chosen = replies.get("chosen", {}).get(key.key)
+        record = Record.from_document(chosen) if chosen else None
+    return record if record and record.fingerprint == fingerprint else None
 
 
 def check_same(record: Record | None, fingerprint: bytes) -> Record | None:
@@ -204,3 +230,7 @@ def check_same(record: Record | None, fingerprint: bytes) -> Record | None:
     if record is not None and record.fingerprint != fingerprint:
         raise Failure("request-id-reused", "this ID was used for another request", field="Request-Id")
     return record
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(dict[int, Record])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -34,6 +35,7 @@ from aidevos.durable.request import Answer
 from aidevos.durable.router import DurableObjectRouter, Limits
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Store, StoreError
+from aidevos.durable.turn import unexpected
 from aidevos.observability.metrics import FAILURES
 from aidevos.security.tokens import TokenVerifier
 
@@ -47,7 +49,7 @@ VERSION = version("aidevos")
 
 class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
     limit: int = 50
-    cursor: str = ""
+    cursor: str | None = None
 
 
 class Host:
@@ -93,8 +95,10 @@ class Host:
         self._list_args: Schema[ListArgs] = Schema(ListArgs, "args")
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._replies: deque[tuple[str, Answer, str | None]] = deque()
+        self._replies: deque[tuple[str, Answer]] = deque()
         self._has_replies = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._sent.set()
         self._owned: set[str] = set()
         self._taken = 0
 
@@ -115,13 +119,12 @@ class Host:
         for work in (self.lease.keep(), self._placement.run(), self._write(), self._housekeeping()):
             self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    async def drain(self, timeout: float) -> None:
+    async def drain(self, within: float) -> None:
         """Take nothing new, finish and commit what was taken, and release the types."""
         for subscription in self._subscriptions:
-            await subscription.drain()
-        await self.router.settle(timeout)
-        while self._replies:
-            await asyncio.sleep(0)
+            await subscription.drain()  # type: ignore[no-untyped-call]
+        await self.router.settle(within)
+        await self._sent.wait()
         await self._placement.release()
         await self.lease.release()
         await self._stop()
@@ -151,9 +154,13 @@ class Host:
         await self._connection.flush()
         self._owned.add(type)
 
-    async def _subscribe(self, subject: str, handler: object, queue: str = "") -> None:
+    async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
         subscription = await self._connection.subscribe(
-            subject, queue=queue, cb=handler, pending_msgs_limit=-1, pending_bytes_limit=-1  # type: ignore[arg-type]
+            subject,
+            queue=queue,
+            cb=handler,
+            pending_msgs_limit=-1,
+            pending_bytes_limit=-1,
         )
         self._subscriptions.append(subscription)
 
@@ -161,7 +168,6 @@ class Host:
         if not self.lease.valid():
             return
         headers = message.headers or {}
-        content_type = headers.get(envelope.CONTENT_TYPE)
         self._taken += 1
         subject, reply_to = message.subject, message.reply
 
@@ -170,8 +176,7 @@ class Host:
             if answer.failed:
                 _count_failure(subject, answer, answered=bool(reply_to))
             if reply_to:
-                self._replies.append((reply_to, answer, content_type))
-                self._has_replies.set()
+                self._send(reply_to, answer)
 
         try:
             if self._taken > self.router.limits.pending:
@@ -180,9 +185,8 @@ class Host:
             self.router.dispatch(subject, message.data, headers, principal, respond)
         except Failure as failure:
             respond(Answer.of(failure))
-        except Exception:
-            log.exception("a request on %s could not be handled", subject)
-            respond(Answer.of(Failure("internal", "the request could not be handled; the log has the details")))
+        except Exception as error:
+            respond(Answer.of(unexpected(error, subject)))
 
     async def _on_list(self, message: Msg) -> None:
         self.router.spawn(self._list(message))
@@ -195,12 +199,13 @@ class Host:
                 raise Failure("forbidden", f"listing needs {MANAGE}")
             args = self._list_args.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
             type = message.subject.split(".")[1]
-            page = await self.router.list_objects(type, args.cursor, args.limit)
+            page = await self.router.list_objects(type, args.cursor or "", args.limit)
             answer = Answer(msgspec.json.encode(page))
         except Failure as failure:
             answer = Answer.of(failure)
-        self._replies.append((message.reply, answer, None))
-        self._has_replies.set()
+        except Exception as error:
+            answer = Answer.of(unexpected(error, message.subject))
+        self._send(message.reply, answer)
 
     async def _on_health(self, message: Msg) -> None:
         self.router.spawn(self._answer_health(message.reply))
@@ -216,17 +221,23 @@ class Host:
         document = {"name": self._service, "replica": self._name.replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
 
+    def _send(self, reply_to: str, answer: Answer) -> None:
+        self._replies.append((reply_to, answer))
+        self._has_replies.set()
+        self._sent.clear()
+
     async def _write(self) -> None:
         """Send the answers, in the order in which they were given."""
         while True:
             await self._has_replies.wait()
             self._has_replies.clear()
             while self._replies:
-                reply_to, answer, content_type = self._replies.popleft()
+                reply_to, answer = self._replies.popleft()
                 try:
                     await self._connection.publish(reply_to, answer.payload, headers=_reply_headers(answer))
                 except NatsError as error:
                     log.warning("an answer could not be sent: %s", error)
+            self._sent.set()
 
     async def _housekeeping(self) -> None:
         loop = asyncio.get_running_loop()

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import msgspec
 
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
-from aidevos.security.permissions import Principal, Rule, permission
 from aidevos.durable.running import RunningTurn, running
+from aidevos.security.permissions import Principal, Rule, permission
 
 State = TypeVar("State", bound=msgspec.Struct)
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -25,7 +25,7 @@ Management = Literal["raw", "lifecycle", "read_only"]
 MANAGE = permission("objects:manage")
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct):
     """Base of events. `class Incremented(Event)` is published as `event.<type>.<id>.incremented`."""
 
     @classmethod
@@ -214,5 +214,4 @@ def _state_type(cls: type[BaseDurableObject[Any]]) -> type[msgspec.Struct]:
     inherited = getattr(cls, "state_type", None)
     if inherited is None:
         raise TypeError(f"{cls.__name__} must name its state: BaseDurableObject[{cls.__name__}State]")
-    return inherited
-
+    return cast(type[msgspec.Struct], inherited)

@@ -167,9 +167,7 @@ class Relay:
             return
         request_id = f"{TELL_PREFIX}{entry.number}.{digest(activation.object_id)}"
         try:
-            await self._outside.request(
-                entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE
-            )
+            await self._outside.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
         except Failure as failure:
             if failure.retryable or failure.code == "deadline-exceeded":
                 raise

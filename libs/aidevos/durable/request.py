@@ -21,7 +21,7 @@ TELL_PREFIX = "tell."
 _numbered = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,18})").fullmatch
 _number = re.compile(r"[0-9]{1,19}").fullmatch
 _tag = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e]*)")\s*').fullmatch
-_chosen = re.compile(r"[\x20-\x7e]{1,%d}" % envelope.REQUEST_ID_LIMIT).fullmatch
+_chosen = re.compile(rf"[\x20-\x7e]{{1,{envelope.REQUEST_ID_LIMIT}}}").fullmatch
 
 
 class Answer(NamedTuple):

@@ -24,14 +24,14 @@ from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
 from aidevos.durable.commit import GroupCommit, fail_all, moved
-from aidevos.durable.completion import Bounds
+from aidevos.durable.completion import Bounds, Record
 from aidevos.durable.mailbox import Mailbox
 from aidevos.durable.outbox import Entry, Relay, next_number
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
 from aidevos.durable.store import codec
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
-from aidevos.durable.turn import start_turn
+from aidevos.durable.turn import start_turn, unexpected
 from aidevos.security.permissions import Principal
 
 log = logging.getLogger(__name__)
@@ -84,9 +84,7 @@ class DurableObjectRouter:
         self._lookups = {name: Batcher(self._look_up_all(name)) for name in registry.types}
         self._owners = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.relay = Relay(
-            bus, outside, store, clock, tell_age=self.limits.records.tell_age, settled=self._settled
-        )
+        self.relay = Relay(bus, outside, store, clock, tell_age=self.limits.records.tell_age, settled=self._settled)
 
     def dispatch(
         self,
@@ -145,7 +143,7 @@ class DurableObjectRouter:
         if not 1 <= limit <= LIST_LIMIT:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="limit")
         try:
-            documents = await self.store.list(type_name, cursor, limit + 1)
+            documents = await self.store.page(type_name, cursor, limit + 1)
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
         items = []
@@ -189,10 +187,10 @@ class DurableObjectRouter:
             self._forget(activation)
             activation.mailbox.close()
 
-    async def settle(self, timeout: float) -> None:
-        """Return when nothing waits, is uncommitted or unsent any more, or after `timeout` seconds."""
+    async def settle(self, within: float) -> None:
+        """Return when nothing waits, is uncommitted or unsent any more, or after `within` seconds."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + timeout
+        end = loop.time() + within
         while loop.time() < end and not all(item.idle for item in self._activations.values()):
             for activation in list(self._activations.values()):
                 if activation.pending is not None:
@@ -325,7 +323,11 @@ class DurableObjectRouter:
             activation.mailbox.hold()
             self.spawn(self._look_up(activation))
             return None
-        return start_turn(self, activation, request)
+        try:
+            return start_turn(self, activation, request)
+        except Exception as error:
+            request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
+            return None
 
     async def _look_up(self, activation: Activation) -> None:
         """Ask the archive for all waiting requests with IDs of their callers' choice."""
@@ -340,7 +342,8 @@ class DurableObjectRouter:
             self.discard(activation)
             return
         for request, record in zip(requests, found, strict=True):
-            request.archived, request.looked_up = record, generation
+            request.archived = Record.from_document(record) if record else None
+            request.looked_up = generation
         activation.mailbox.release()
 
     async def _move_to_archive(self, activation: Activation) -> None:
@@ -414,9 +417,7 @@ class DurableObjectRouter:
 
         return ask
 
-    def _look_up_all(
-        self, type_name: str
-    ) -> Callable[[Sequence[tuple[str, str]]], Coroutine[Any, Any, list[Any]]]:
+    def _look_up_all(self, type_name: str) -> Callable[[Sequence[tuple[str, str]]], Coroutine[Any, Any, list[Any]]]:
         async def ask(keys: Sequence[tuple[str, str]]) -> list[Any]:
             found = await self.store.archived(type_name, keys)
             return [found.get(key) for key in keys]

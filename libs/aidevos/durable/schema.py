@@ -37,7 +37,11 @@ class Schema(Generic[T]):
 
     def decode(self, payload: bytes, content_type: str | None) -> T:
         """The value in a payload; raises `bad-request`, `unsupported-media-type` or `invalid`."""
-        if content_type is None or content_type == envelope.JSON or content_type.partition(";")[0].strip() == envelope.JSON:
+        if (
+            content_type is None
+            or content_type == envelope.JSON
+            or content_type.partition(";")[0].strip() == envelope.JSON
+        ):
             decoder: Any = self._json
             loose: Any = msgspec.json.decode
         elif content_type == envelope.MSGPACK:

@@ -72,7 +72,9 @@ class Turn:
 
     def emit(self, event: Event) -> None:
         self._only_in_command("emit")
-        self.entries.append(event_entry(self._activation.type.name, self._activation.id, self._number(), event, self.now))
+        self.entries.append(
+            event_entry(self._activation.type.name, self._activation.id, self._number(), event, self.now)
+        )
 
     def tell(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> None:
         self._only_in_command("tell")
@@ -132,7 +134,8 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
         request.fail(failure)
         return None
     if request.method.inline:
-        return _run_inline(turn, activation, request)
+        _run_inline(turn, activation, request)
+        return None
     return loop.create_task(_run(turn, activation, request))
 
 
@@ -164,7 +167,7 @@ def answer_when_committed(
 def _run_inline(turn: Turn, activation: Activation, request: Request) -> None:
     token = running.set(turn)
     try:
-        request.method.function(activation.object, **request.args).send(None)  # type: ignore[attr-defined]
+        request.method.function(activation.object, **request.args).send(None)
     except StopIteration as stop:
         _end(turn, activation, stop.value, None)
     except Exception as error:
@@ -300,12 +303,14 @@ def _passing(error: BaseException) -> bool:
 def _failure(error: BaseException, activation: Activation, request: Request) -> Failure:
     if isinstance(error, Failure):
         return error
+    return unexpected(error, f"{activation.object_id}.{request.method.name}")
+
+
+def unexpected(error: BaseException, where: str) -> Failure:
+    """What a caller gets for a bug: nothing but an ID that finds the log line."""
     error_id = secrets.token_hex(8)
-    log.error(
-        "%s.%s raised (error %s)", activation.object_id, request.method.name, error_id, exc_info=error,
-        extra={"error_id": error_id},
-    )
-    return Failure("internal", "the object's code failed; the log has the details", error_id=error_id)
+    log.error("%s raised (error %s)", where, error_id, exc_info=error, extra={"error_id": error_id})
+    return Failure("internal", "the request failed on our side; the log has the details", error_id=error_id)
 
 
 def _encode(result: Any, request: Request) -> bytes:

@@ -44,7 +44,9 @@ class Principal(msgspec.Struct, frozen=True):
 class Rule:
     """What a method asks of its caller; rules combine with `|`."""
 
-    def __init__(self, text: str, check: Callable[[Principal], bool], permissions: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, text: str, check: Callable[[Principal], bool], permissions: frozenset[str] = frozenset()
+    ) -> None:
         self.text = text
         self.check = check
         self.permissions = permissions

@@ -65,10 +65,10 @@ class MemorySubscription:
 
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subject matches a NATS pattern (`*` one token, `>` the rest)."""
-    wanted, tokens = pattern.split("."), subject.split(".")
-    for index, token in enumerate(wanted):
-        if token == ">":
-            return len(tokens) > index
-        if index >= len(tokens) or token not in ("*", tokens[index]):
+    wanted, given = pattern.split("."), subject.split(".")
+    for index, part in enumerate(wanted):
+        if part == ">":
+            return len(given) > index
+        if index >= len(given) or part not in ("*", given[index]):
             return False
-    return len(wanted) == len(tokens)
+    return len(wanted) == len(given)

@@ -30,6 +30,11 @@ def encode(value: Any, field: str = "state") -> bytes:
         raise Failure("invalid", f"the value can't be stored: {error}", field=field) from None
 
 
+def encode_document(document: dict[str, Any]) -> bytes:
+    """BSON of a document of the framework's own, bytes as they are."""
+    return bson.encode(document)
+
+
 def decode(encoded: bytes) -> dict[str, Any]:
     return bson.decode(encoded)
 

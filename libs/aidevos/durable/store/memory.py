@@ -57,11 +57,11 @@ class MemoryStore:
         found = self.documents[type]
         return {id: _document(id, found[id]) for id in ids if id in found}
 
-    async def list(self, type: str, after: str, limit: int) -> list[Document]:
+    async def page(self, type: str, after: str, limit: int) -> list[Document]:
         self._answer()
         found = self.documents[type]
         ids = sorted(id for id, document in found.items() if id > after and document.get("deleted") is None)
-        return [_document(id, found[id]) for id in ids[:limit]]
+        return [_document(id, found[id] | {"replies": {}, "outbox": {}}) for id in ids[:limit]]
 
     async def pending(self, type: str, limit: int) -> list[str]:
         self._answer()
@@ -105,7 +105,7 @@ class MemoryStore:
             return Outcome.FENCED
         for path, value in commit.set.items():
             parent, name = _parent(document, path)
-            parent[name] = codec.decode(value.raw) if isinstance(value, RawBSONDocument) else value
+            parent[name] = codec.decode(bytes(value.raw)) if isinstance(value, RawBSONDocument) else value
         for path in commit.unset:
             parent, name = _parent(document, path)
             parent.pop(name, None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from bson.codec_options import CodecOptions
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
@@ -24,6 +24,7 @@ from pymongo.read_concern import ReadConcern
 
 from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
 
+Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
 VALIDATION_FAILED = 121
@@ -94,7 +95,7 @@ class MongoStore:
         try:
             await self._objects(type).bulk_write(updates, ordered=False)
         except BulkWriteError as error:
-            return _outcomes(len(commits), error.details or {})
+            return _outcomes(len(commits), dict(error.details or {}))
         except Exception:  # whatever it was, the batch may have been applied in part
             return [Outcome.UNKNOWN] * len(commits)
         return [Outcome.APPLIED] * len(commits)
@@ -103,9 +104,10 @@ class MongoStore:
         found = await self._find(self._objects(type), {"_id": {"$in": list(ids)}}, len(ids))
         return {document["_id"]: _document(document) for document in found}
 
-    async def list(self, type: str, after: str, limit: int) -> list[Document]:
+    async def page(self, type: str, after: str, limit: int) -> list[Document]:
         wanted = {"_id": {"$gt": after}, "deleted": None}
-        found = await self._find(self._objects(type), wanted, limit, sort=[("_id", 1)])
+        shown = {"replies": False, "outbox": False}
+        found = await self._find(self._objects(type), wanted, limit, sort=[("_id", 1)], projection=shown)
         return [_document(document) for document in found]
 
     async def pending(self, type: str, limit: int) -> list[str]:
@@ -144,14 +146,14 @@ class MongoStore:
     def close(self) -> None:
         self._client.close()
 
-    def _objects(self, type: str) -> AsyncIOMotorCollection:
+    def _objects(self, type: str) -> Collection:
         return self._database[f"obj_{type}"]
 
-    def _records(self, type: str) -> AsyncIOMotorCollection:
+    def _records(self, type: str) -> Collection:
         return self._database[f"replies_{type}"]
 
     async def _find(
-        self, collection: AsyncIOMotorCollection, wanted: dict[str, Any], limit: int, **options: Any
+        self, collection: Collection, wanted: dict[str, Any], limit: int, **options: Any
     ) -> list[dict[str, Any]]:
         cursor = collection.find(wanted, limit=limit, max_time_ms=WRITE_TIMEOUT_MS, **options)
         return await self._answer(lambda: cursor.to_list(length=limit))

@@ -83,8 +83,9 @@ class Store(Protocol):
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         """The documents of these IDs, without claiming them."""
 
-    async def list(self, type: str, after: str, limit: int) -> list[Document]:
-        """Existing objects in the order of their IDs, those greater than `after`."""
+    async def page(self, type: str, after: str, limit: int) -> list[Document]:
+        """Existing objects in the order of their IDs, those greater than `after`; without what only
+        an activation needs (replies and outbox)."""
 
     async def pending(self, type: str, limit: int) -> list[str]:
         """IDs of objects whose outbox is not empty."""
