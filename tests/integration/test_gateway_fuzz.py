@@ -29,8 +29,6 @@ JSON = st.recursive(
 NAMED = ["Idempotency-Key", "If-Match", "If-None-Match", "traceparent", "X-Request-Id", "Content-Type", "Authorization"]
 LATIN = st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f")
 VALUES = st.text(LATIN, max_size=40).map(str.strip)
-    str.strip
-)
 WORDS = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
