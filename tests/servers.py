@@ -202,19 +202,17 @@ class Servers:
 
     def __init__(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="aidevos-test-"))
-        self._settings = load({}, home=self.home, nats_port=free_port(), mongo_port=free_port())
+        urls = {name: os.environ.get(name, "") for name in ("AIDEVOS_NATS_URL", "AIDEVOS_MONGO_URL")}
+        self._settings = load(urls, home=self.home, nats_port=free_port(), mongo_port=free_port())
         self._secrets: Secrets = ensure_secrets(self.home)
-        self._external = load(
-            {name: os.environ.get(name, "") for name in ("AIDEVOS_NATS_URL", "AIDEVOS_MONGO_URL")}, home=self.home
-        )
         self.nats: Server = ExternalServer()
         self.mongo: Server = ExternalServer()
-        if not self._external.nats_url:
+        if not self._settings.nats_url:
             nats_server.configure(self._settings, self._secrets)
             self.nats = self._server(
                 "nats-server", binaries.nats_server, NATS_IMAGE, self._nats_command, self._nats_ready
             )
-        if not self._external.mongo_url:
+        if not self._settings.mongo_url:
             mongo_server.configure(self._settings, self._secrets)
             self.mongo = self._server("mongod", binaries.mongod, MONGO_IMAGE, self._mongo_command, self._mongo_ready)
 
@@ -237,12 +235,11 @@ class Servers:
 
     def nats_url(self, user: str) -> str:
         """The URL with the credentials of a user: `objects`, `gateway`, `client` or `fleet`."""
-        return self._external.nats_url or nats_server.url(self._settings, user, self._secrets.nats[user])
+        return nats_server.url(self._settings, self._secrets, user)
 
     @property
     def mongo_url(self) -> str:
-        admin = mongo_server.ADMIN_USER
-        return self._external.mongo_url or mongo_server.url(self._settings, admin, self._secrets.mongo[admin])
+        return mongo_server.url(self._settings, self._secrets, mongo_server.ADMIN_USER)
 
     def settings(self, user: str = "objects", **overrides: Any) -> Settings:
         """The settings of a service's process; name a fresh `mongo_database` among the overrides."""

@@ -9,14 +9,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pymongo
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
-from aidevos.fleet import Secrets
+from aidevos.fleet import Secrets, with_credentials
 from aidevos.security.keys import write_secret
-from aidevos.settings import Settings
+from aidevos.settings import Settings, SettingsError
+from deploy.local.binaries import MONGO_MINIMUM
 
 FOLDER = "mongo"
 HOST = "127.0.0.1"
@@ -57,10 +57,28 @@ def command(program: Path, settings: Settings, extra: Sequence[str] = (), cache:
     return [str(program), *flags, "--nounixsocket", "--quiet", *extra]
 
 
-def url(settings: Settings, user: str, password: str) -> str:
-    """The server's URL with these credentials."""
-    credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
-    return f"mongodb://{credentials}@{HOST}:{settings.mongo_port}/?directConnection=true&authSource=admin"
+def url(settings: Settings, secrets: Secrets, user: str) -> str:
+    """The server's URL with a user's credentials; that of a server run elsewhere stays as it is set."""
+    own = f"mongodb://{HOST}:{settings.mongo_port}/?directConnection=true&authSource=admin"
+    return settings.mongo_url or with_credentials(own, user, secrets.mongo[user])
+
+
+def check_external(url: str) -> None:
+    """Raises `SettingsError` when the MongoDB that is run elsewhere can't serve a fleet."""
+    try:
+        with Admin(url, serverSelectionTimeoutMS=5000) as client:
+            version = client.server_info()["versionArray"]
+            hello = client.admin.command("hello")
+    except PyMongoError as error:
+        raise SettingsError(f"the MongoDB at AIDEVOS_MONGO_URL doesn't let us in: {error}") from None
+    if tuple(version[:2]) < MONGO_MINIMUM:
+        raise SettingsError(
+            f"the MongoDB at AIDEVOS_MONGO_URL is version {version[0]}.{version[1]}, too old: 6.0 is needed"
+        )
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise SettingsError(
+            "the MongoDB at AIDEVOS_MONGO_URL is no replica set: start it with --replSet and initiate it"
+        )
 
 
 def prepare(settings: Settings, secrets: Secrets) -> None:
@@ -70,7 +88,7 @@ def prepare(settings: Settings, secrets: Secrets) -> None:
         _initiate(anonymous, f"{HOST}:{settings.mongo_port}")
         wait_for_primary(anonymous)
         _create_administrator(anonymous, secrets.mongo[ADMIN_USER])
-    with Admin(url(settings, ADMIN_USER, secrets.mongo[ADMIN_USER])) as admin:
+    with Admin(url(settings, secrets, ADMIN_USER)) as admin:
         _grant(admin, secrets.mongo[DATA_USER], settings.mongo_database)
 
 

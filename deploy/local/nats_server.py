@@ -35,6 +35,7 @@ def command(program: Path, settings: Settings) -> list[str]:
     return [str(program), "--config", str(settings.home / FOLDER / "nats.conf")]
 
 
-def url(settings: Settings, user: str = "", password: str = "") -> str:
-    """The server's URL, as a process on this machine reaches it."""
-    return with_credentials(f"nats://{authority(settings.host, settings.nats_port)}", user, password)
+def url(settings: Settings, secrets: Secrets, user: str) -> str:
+    """The server's URL with a user's credentials; that of a server run elsewhere stays as it is set."""
+    own = f"nats://{authority(settings.host, settings.nats_port)}"
+    return settings.nats_url or with_credentials(own, user, secrets.nats[user])

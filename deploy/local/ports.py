@@ -23,20 +23,23 @@ def authority(host: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def check_free(host: str, port: int, variable: str) -> None:
-    """Raises `SettingsError` that names the variable when nothing can listen there."""
+def check_free(host: str, port: int, variable: str) -> socket.socket:
+    """The port, held until the socket is closed; raises `SettingsError` that names the variable when
+    nothing can listen there."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise SettingsError(f"AIDEVOS_HOST={host!r} can't be used: {error.strerror}") from None
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-            probe.listen(1)
-        except OSError as error:
-            reason = f"port {port} on {host} can't be used ({error.strerror})"
-            raise SettingsError(f"{reason}: set {variable} to a free port") from None
+    probe = socket.socket(family, kind, protocol)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind(address)
+        probe.listen(1)
+    except OSError as error:
+        probe.close()
+        reason = f"port {port} on {host} can't be used ({error.strerror})"
+        raise SettingsError(f"{reason}: set {variable} to a free port") from None
+    return probe
 
 
 def wait_for_port(host: str, port: int, check: Callable[[], None], timeout: float) -> None:

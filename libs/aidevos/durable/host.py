@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -36,6 +35,7 @@ from aidevos.durable.request import Answer
 from aidevos.durable.router import DurableObjectRouter, Limits
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Store, StoreError
+from aidevos.durable.turn import unexpected
 from aidevos.observability.metrics import FAILURES
 from aidevos.security.tokens import TokenVerifier
 
@@ -185,8 +185,8 @@ class Host:
             self.router.dispatch(subject, message.data, headers, principal, respond)
         except Failure as failure:
             respond(Answer.of(failure))
-        except Exception:
-            respond(Answer.of(_unexpected(subject)))
+        except Exception as error:
+            respond(Answer.of(unexpected(error, subject)))
 
     async def _on_list(self, message: Msg) -> None:
         self.router.spawn(self._list(message))
@@ -203,8 +203,8 @@ class Host:
             answer = Answer(msgspec.json.encode(page))
         except Failure as failure:
             answer = Answer.of(failure)
-        except Exception:
-            answer = Answer.of(_unexpected(message.subject))
+        except Exception as error:
+            answer = Answer.of(unexpected(error, message.subject))
         self._send(message.reply, answer)
 
     async def _on_health(self, message: Msg) -> None:
@@ -261,12 +261,6 @@ class Host:
         before = datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(seconds=age)
         for type in self._owned:
             await self._store.purge(type, before)
-
-
-def _unexpected(subject: str) -> Failure:
-    error_id = secrets.token_hex(8)
-    log.exception("a request on %s could not be handled (error %s)", subject, error_id, extra={"error_id": error_id})
-    return Failure("internal", "the request could not be handled; the log has the details", error_id=error_id)
 
 
 def _reply_headers(answer: Answer) -> dict[str, str] | None:

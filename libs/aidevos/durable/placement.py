@@ -36,6 +36,7 @@ POLL_EVERY = 0.1
 ANSWER_WITHIN = 1.0
 WRONG_LAST_SEQUENCE = (10071, 10164)
 MAX_NAMES = 1000
+ALIVE = b"alive"
 
 
 class Taken(Exception):
@@ -135,7 +136,7 @@ class Lease:
         for key in await self._hosts.keys(f"{self._host}."):
             await self._hosts.delete(key)
         sent = self._clock.elapsed()
-        self._revision = await self._hosts.set(self.incarnation, b"", 0, self._ttl)
+        self._revision = await self._hosts.set(self.incarnation, ALIVE, 0, self._ttl)
         self._ends = sent + self._ttl - MARGIN
 
     async def keep(self) -> None:
@@ -144,7 +145,7 @@ class Lease:
             await asyncio.sleep(RENEW_EVERY * self._ttl / 3)
             sent = self._clock.elapsed()
             try:
-                self._revision = await self._hosts.set(self.incarnation, b"", self._revision, self._ttl)
+                self._revision = await self._hosts.set(self.incarnation, ALIVE, self._revision, self._ttl)
                 self._ends = sent + self._ttl - MARGIN
             except Taken:
                 await self._find_revision()
@@ -154,7 +155,10 @@ class Lease:
     async def release(self) -> None:
         self._ends = 0.0
         self.lost.set()
-        await self._hosts.delete(self.incarnation)
+        try:
+            await self._hosts.delete(self.incarnation)
+        except NatsError as error:
+            log.warning("releasing the lease failed, it ends by itself: %s", error)
 
     async def _find_revision(self) -> None:
         """A renewal whose answer was lost has moved the revision; a key that is gone stays gone."""
@@ -205,7 +209,10 @@ class Placement:
         """Let others take the types of this host."""
         self._wanted.clear()
         for type, revision in self._held.items():
-            await self._holders.delete(type, revision)
+            try:
+                await self._holders.delete(type, revision)
+            except NatsError as error:
+                log.warning("releasing the type %s failed: %s", type, error)
 
     async def _take(self, type: str) -> bool:
         value, revision = await self._holders.get(type)

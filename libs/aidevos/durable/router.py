@@ -22,13 +22,13 @@ from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
 from aidevos.durable.commit import GroupCommit, fail_all, moved
-from aidevos.durable.completion import Bounds
+from aidevos.durable.completion import Bounds, Record
 from aidevos.durable.mailbox import Mailbox
 from aidevos.durable.outbox import Entry, Relay, next_number
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
-from aidevos.durable.turn import start_turn
+from aidevos.durable.turn import start_turn, unexpected
 from aidevos.security.permissions import Principal
 
 log = logging.getLogger(__name__)
@@ -322,7 +322,11 @@ class DurableObjectRouter:
             activation.mailbox.hold()
             self.spawn(self._look_up(activation))
             return None
-        return start_turn(self, activation, request)
+        try:
+            return start_turn(self, activation, request)
+        except Exception as error:
+            request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
+            return None
 
     async def _look_up(self, activation: Activation) -> None:
         """Ask the archive for all waiting requests with IDs of their callers' choice."""
@@ -337,7 +341,8 @@ class DurableObjectRouter:
             self.discard(activation)
             return
         for request, record in zip(requests, found, strict=True):
-            request.archived, request.looked_up = record, generation
+            request.archived = Record.from_document(record) if record else None
+            request.looked_up = generation
         activation.mailbox.release()
 
     async def _move_to_archive(self, activation: Activation) -> None:

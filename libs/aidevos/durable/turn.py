@@ -307,16 +307,14 @@ def _passing(error: BaseException) -> bool:
 def _failure(error: BaseException, activation: Activation, request: Request) -> Failure:
     if isinstance(error, Failure):
         return error
+    return unexpected(error, f"{activation.object_id}.{request.method.name}")
+
+
+def unexpected(error: BaseException, where: str) -> Failure:
+    """What a caller gets for a bug: nothing but an ID that finds the log line."""
     error_id = secrets.token_hex(8)
-    log.error(
-        "%s.%s raised (error %s)",
-        activation.object_id,
-        request.method.name,
-        error_id,
-        exc_info=error,
-        extra={"error_id": error_id},
-    )
-    return Failure("internal", "the object's code failed; the log has the details", error_id=error_id)
+    log.error("%s raised (error %s)", where, error_id, exc_info=error, extra={"error_id": error_id})
+    return Failure("internal", "the request failed on our side; the log has the details", error_id=error_id)
 
 
 def _encode(result: Any, request: Request) -> bytes:

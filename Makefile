@@ -1,0 +1,33 @@
+# Everything runs in .venv, which is made from requirements.lock when that has changed.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python -P -m
+
+.PHONY: up down ps logs test lint bench faults clean
+
+up down ps logs: $(READY)
+	@$(RUN) deploy.local $@
+
+test: $(READY)
+	@$(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+bench: $(READY)
+	@$(VENV)/bin/python -m tests.bench
+
+faults: $(READY)
+	@$(VENV)/bin/python -m pytest tests/faults
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version): set PYTHON"; exit 2; } >&2
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,63 @@
+"""`python -m deploy.local up|down|ps|logs`: the fleet without Docker."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from aidevos.settings import SettingsError, load
+from deploy.local import launcher
+from deploy.local.control import FleetError, Program
+from deploy.local.programs import LOGS
+
+LINES = 40
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="The fleet without Docker.")
+    parser.add_argument("command", choices=("up", "down", "ps", "logs"))
+    command = parser.parse_args().command
+    # What the fleet writes is its owner's alone.
+    os.umask(0o077)
+    try:
+        settings = load()
+        if command == "up":
+            print(launcher.up(settings))
+        elif command == "down":
+            print(launcher.down(settings))
+        elif command == "ps":
+            show(launcher.ps(settings))
+        else:
+            follow(settings.home / LOGS)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except FleetError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def show(rows: list[Program]) -> None:
+    print(f"{'NAME':<16}{'STATE':<12}{'PID':<10}UP")
+    for row in rows:
+        since = f"{int(time.time()) - row.started_at} s" if row.pid else "-"
+        print(f"{row.name:<16}{row.state:<12}{row.pid or '-':<10}{since}")
+
+
+def follow(folder: Path) -> None:
+    """The end of every log, and on a terminal what comes after."""
+    logs = sorted(str(path) for path in folder.glob("*.log"))
+    if not logs:
+        raise FleetError(f"there are no logs under {folder}")
+    options = ["-F"] if sys.stdout.isatty() else []
+    os.execvp("tail", ["tail", "-n", str(LINES), *options, *logs])  # noqa: S606, S607
+
+
+if __name__ == "__main__":
+    sys.exit(main())

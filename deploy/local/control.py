@@ -1,0 +1,103 @@
+"""Talking to the supervisor of a running fleet."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+from xmlrpc.client import Error, ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from aidevos.settings import Settings
+from deploy.local import processes
+from deploy.local.programs import CONFIG_FILE, LOGS, socket_path
+
+# A program that has been started so often and isn't ready yet won't be.
+MANY_STARTS = 4
+POLL = 0.05
+
+
+class FleetError(Exception):
+    """The fleet can't do what was asked; the message is one line."""
+
+
+class Program(NamedTuple):
+    """A program of the fleet as the supervisor sees it; `state` is running, starting, backoff, stopped, …"""
+
+    name: str
+    state: str
+    pid: int
+    started_at: int
+
+
+class Supervisor:
+    """The supervisor of the fleet under this home, if it lives."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._starts: dict[str, set[int]] = {}
+
+    def is_alive(self) -> bool:
+        return any(not process.group for process in processes.find(self._home))
+
+    def launch(self, settings: Settings) -> None:
+        """Start it, detached from this process and its terminal, and wait until it answers."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SUPERVISOR_")}
+        environment |= {"AIDEVOS_HOME": str(self._home), processes.MARK: processes.new_mark(self._home)}
+        command = [sys.executable, "-P", "-m", "deploy.local.supervisor", str(self._home / CONFIG_FILE)]
+        errors = self._home / LOGS / "supervisor.err"
+        with errors.open("wb") as log:
+            child = subprocess.Popen(  # noqa: S603
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        while True:
+            try:
+                self._call("getState")
+                return
+            except FleetError:
+                if child.poll() is not None:
+                    raise FleetError(f"the supervisor ended at once: {last_line(errors)}") from None
+            time.sleep(POLL)
+
+    def programs(self) -> list[Program]:
+        """Raises `FleetError` when the supervisor doesn't answer."""
+        rows = self._call("getAllProcessInfo")
+        return [Program(row["group"], row["statename"].lower(), row["pid"], row["start"]) for row in rows]
+
+    def start(self, name: str) -> None:
+        """Start a program; return at once."""
+        self._call("startProcess", name, False)
+
+    def check(self) -> None:
+        """Call it repeatedly while waiting; raises `FleetError` when a program keeps ending."""
+        for program in self.programs():
+            starts = self._starts.setdefault(program.name, set())
+            if program.pid:
+                starts.add(program.pid)
+            if len(starts) >= MANY_STARTS:
+                log = self._home / LOGS / f"{program.name}.log"
+                raise FleetError(f"{program.name} ends whenever it is started: {last_line(log)} (see {log})")
+
+    def _call(self, method: str, *args: Any) -> Any:
+        # A transport doesn't recover from a connection that failed, so each call has its own.
+        transport = SupervisorTransport(None, None, f"unix://{socket_path(self._home)}")
+        try:
+            return getattr(ServerProxy("http://localhost", transport=transport).supervisor, method)(*args)
+        except (OSError, Error, http.client.HTTPException) as error:
+            raise FleetError(f"the supervisor doesn't answer: {error}") from None
+        finally:
+            transport.close()
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log, or a dash."""
+    try:
+        lines = log.read_text(errors="replace").split("\n")
+    except OSError:
+        return "-"
+    return next((line.strip() for line in reversed(lines) if line.strip()), "-")

@@ -1,0 +1,31 @@
+"""Where the fleet answers and with which credentials, as `fleet.json` tells it."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlsplit
+
+from aidevos.fleet import CLIENT_USER, Fleet, FleetProcess, Secrets, with_credentials
+from aidevos.settings import Settings
+from deploy.local import mongo_server, nats_server
+from deploy.local.ports import authority
+
+
+def gateway_url(settings: Settings) -> str:
+    return f"http://{authority(settings.host, settings.port)}"
+
+
+def describe(settings: Settings, secrets: Secrets, processes: list[FleetProcess]) -> Fleet:
+    """What `fleet.json` says of a fleet with these processes."""
+    nats_url = nats_server.url(settings, secrets, CLIENT_USER)
+    credentials = urlsplit(nats_url)
+    return Fleet(
+        gateway_url=gateway_url(settings),
+        nats_url=with_credentials(nats_url, "", ""),
+        nats_username=unquote(credentials.username or ""),
+        nats_password=unquote(credentials.password or ""),
+        mongo_url=mongo_server.url(settings, secrets, mongo_server.DATA_USER),
+        mongo_database=settings.mongo_database,
+        admin_username=settings.admin_username,
+        admin_password=settings.admin_password or secrets.admin_password,
+        processes=processes,
+    )

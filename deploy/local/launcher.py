@@ -1,0 +1,186 @@
+"""Starting and stopping the local fleet.
+
+Promise: whatever a start has begun, interrupted or not, `down` ends, and leaves no process; what was
+stored is found again by the next start. One launcher at a time works on a home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nats
+from nats.errors import Error as NatsError
+
+from aidevos.durable.provision import provision
+from aidevos.fleet import FLEET_FILE, Secrets, load_fleet
+from aidevos.security.keys import ensure_signing_key, write_secret
+from aidevos.settings import Settings, SettingsError
+from deploy.local import binaries, mongo_server, nats_server, processes, programs
+from deploy.local.control import FleetError, Program, Supervisor
+from deploy.local.credentials import ensure_secrets
+from deploy.local.endpoints import gateway_url
+from deploy.local.ports import check_free, wait_for_port
+from deploy.nats.config import ADMIN_USER
+
+START_TIMEOUT = 60.0
+POLL = 0.05
+
+
+def up(settings: Settings) -> str:
+    """Start everything and wait until it is healthy; the sentence that tells the URL.
+
+    Raises `SettingsError` for what a setting can mend, `FleetError` for the rest; then nothing is
+    left running.
+    """
+    with _alone(settings.home):
+        supervisor = Supervisor(settings.home)
+        if _is_up(supervisor):
+            url = load_fleet(settings.home).gateway_url
+            _wait_until_ready(supervisor, url)
+            return f"The fleet is up already: {url}"
+        _end_all(settings)
+        try:
+            _start(settings, supervisor)
+        except BaseException:
+            _end_all(settings)
+            raise
+        return f"The fleet is up: {gateway_url(settings)}"
+
+
+def down(settings: Settings) -> str:
+    """End every process of the fleet, drained where possible; the sentence that says so."""
+    if not settings.home.is_dir():
+        return f"No fleet is up under {settings.home}."
+    with _alone(settings.home):
+        ended = _end_all(settings)
+    return "The fleet is down." if ended else f"No fleet is up under {settings.home}."
+
+
+def ps(settings: Settings) -> list[Program]:
+    """The programs of the fleet; raises `FleetError` when none is up."""
+    supervisor = Supervisor(settings.home)
+    if not supervisor.is_alive():
+        raise FleetError(f"no fleet is up under {settings.home}")
+    return supervisor.programs()
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(home / "launcher.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_up(supervisor: Supervisor) -> bool:
+    """Whether an earlier start went as far as starting every program."""
+    return supervisor.is_alive() and all(program.state != "stopped" for program in supervisor.programs())
+
+
+def _start(settings: Settings, supervisor: Supervisor) -> None:
+    home = settings.home
+    programs.socket_path(home)
+    servers = {}
+    if not settings.nats_url:
+        servers[programs.NATS] = nats_server.command(binaries.nats_server(), settings)
+    if not settings.mongo_url:
+        servers[programs.MONGO] = mongo_server.command(binaries.mongod(), settings)
+    _check_ports(settings)
+    secrets = ensure_secrets(home)
+    nats_server.configure(settings, secrets)
+    mongo_server.configure(settings, secrets)
+    (home / programs.LOGS).mkdir(mode=0o700, exist_ok=True)
+    write_secret(home / programs.CONFIG_FILE, programs.render(settings, secrets, servers).encode())
+    supervisor.launch(settings)
+    _prepare_servers(settings, secrets, supervisor)
+    ensure_signing_key(home)
+    for service in programs.SERVICES:
+        supervisor.start(service.name)
+    _wait_until_ready(supervisor, gateway_url(settings))
+
+
+def _check_ports(settings: Settings) -> None:
+    with contextlib.ExitStack() as held:
+        held.enter_context(check_free(settings.host, settings.port, "AIDEVOS_PORT"))
+        if not settings.nats_url:
+            held.enter_context(check_free(settings.host, settings.nats_port, "AIDEVOS_NATS_PORT"))
+        if not settings.mongo_url:
+            held.enter_context(check_free(mongo_server.HOST, settings.mongo_port, "AIDEVOS_MONGO_PORT"))
+
+
+def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Supervisor) -> None:
+    try:
+        if not settings.nats_url:
+            wait_for_port(settings.host, settings.nats_port, supervisor.check, START_TIMEOUT)
+        asyncio.run(_prepare_nats(settings, secrets))
+        if settings.mongo_url:
+            mongo_server.check_external(settings.mongo_url)
+        else:
+            wait_for_port(mongo_server.HOST, settings.mongo_port, supervisor.check, START_TIMEOUT)
+            mongo_server.prepare(settings, secrets)
+    except TimeoutError as error:
+        raise FleetError(str(error)) from None
+
+
+async def _prepare_nats(settings: Settings, secrets: Secrets) -> None:
+    url = nats_server.url(settings, secrets, ADMIN_USER)
+    try:
+        connection = await nats.connect(url, allow_reconnect=False, connect_timeout=5, error_cb=_ignore)
+    except (NatsError, OSError) as error:
+        raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL doesn't let us in: {error}") from None
+    try:
+        await provision(connection, settings)
+    finally:
+        await connection.close()
+
+
+async def _ignore(error: Exception) -> None:
+    """The call that it belongs to fails by itself."""
+
+
+def _wait_until_ready(supervisor: Supervisor, url: str) -> None:
+    end = time.monotonic() + START_TIMEOUT
+    while (answer := _ready(url)) != "":
+        supervisor.check()
+        if time.monotonic() > end:
+            raise FleetError(f"the gateway at {url} is not ready: {answer}")
+        time.sleep(POLL)
+
+
+def _ready(url: str) -> str:
+    """Empty when the gateway says that it is ready, else what it says instead."""
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=5):  # noqa: S310
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read(500).decode(errors="replace").replace("\n", " ")
+    except OSError as error:
+        return str(error)
+
+
+def _end_all(settings: Settings) -> bool:
+    """End the supervisor, which ends the others; then whatever has outlived it, gateway first."""
+    home = settings.home
+    total = programs.grace(settings) * len(programs.SERVICES) + 2 * programs.SERVER_GRACE
+    try:
+        ended = processes.end(home, "", total)
+        left = {process.group for process in processes.find(home)}
+        for group in sorted(left, key=programs.stop_order):
+            grace = programs.SERVER_GRACE if group in (programs.NATS, programs.MONGO) else programs.grace(settings)
+            ended |= processes.end(home, group, grace)
+    except TimeoutError as error:
+        raise FleetError(str(error)) from None
+    for name in (FLEET_FILE, processes.MARK_FILE, programs.SOCKET_FILE):
+        (home / name).unlink(missing_ok=True)
+    return ended

@@ -1,0 +1,140 @@
+"""Everything that runs in the local fleet, in one table, and the supervisor's configuration of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from configparser import RawConfigParser
+from io import StringIO
+from pathlib import Path
+from shlex import quote
+from typing import NamedTuple
+
+from aidevos.fleet import Secrets
+from aidevos.settings import Settings, SettingsError
+from deploy.local import mongo_server, nats_server
+from deploy.nats.config import GATEWAY_USER
+
+
+class Service(NamedTuple):
+    """A folder under `services/`, with its NATS user; it gets MongoDB's URL if it `stores`."""
+
+    name: str
+    user: str
+    stores: bool
+
+
+# Started from the first to the last once the servers are ready, stopped the other way round.
+SERVICES = (
+    Service("objects", user="objects", stores=True),
+    Service("http_gateway", user=GATEWAY_USER, stores=False),
+)
+NATS = "nats"
+MONGO = "mongo"
+# Every program that a fleet may have, in the order of its start.
+ORDER = (NATS, MONGO, *(service.name for service in SERVICES))
+
+SERVER_GRACE = 60.0
+LOG_BYTES = 10 * 1024 * 1024
+LOG_BACKUPS = 3
+# A process that lives shorter is restarted at once the first time, then with growing pauses.
+START_SECONDS = 5
+NEVER_GIVE_UP = 1_000_000
+
+CONFIG_FILE = "supervisord.conf"
+SOCKET_FILE = "supervisor.sock"
+LOGS = "logs"
+# The supervisor binds the socket under a longer name first: a dot and its PID.
+SOCKET_LIMIT = 107 - 8
+
+
+def stop_order(name: str) -> int:
+    """Sorts programs as they are stopped: those that the table doesn't know first, the servers last."""
+    return -ORDER.index(name) if name in ORDER else -len(ORDER)
+
+
+def grace(settings: Settings) -> float:
+    """How long a service may take to end, in seconds."""
+    return settings.drain_timeout + 5
+
+
+def socket_path(home: Path) -> Path:
+    """The supervisor's control socket; raises `SettingsError` for a home with too long a path."""
+    path = home / SOCKET_FILE
+    if len(os.fsencode(path)) > SOCKET_LIMIT:
+        limit = SOCKET_LIMIT - len(SOCKET_FILE) - 1
+        raise SettingsError(f"AIDEVOS_HOME={str(home)!r} is too long for a socket in it: {limit} bytes at most")
+    return path
+
+
+def render(settings: Settings, secrets: Secrets, servers: dict[str, list[str]]) -> str:
+    """The supervisor's configuration; `servers` are the commands of the servers that it runs.
+
+    It holds passwords. The servers start by themselves, the services when they are told to.
+    """
+    home = settings.home
+    config = RawConfigParser()
+    config["unix_http_server"] = {"file": str(socket_path(home)), "chmod": "0700"}
+    config["supervisorctl"] = {"serverurl": f"unix://{socket_path(home)}"}
+    config["rpcinterface:supervisor"] = {
+        "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+    }
+    config["supervisord"] = {
+        "nodaemon": "true",
+        "silent": "true",
+        "nocleanup": "true",
+        "umask": "077",
+        "logfile": str(home / LOGS / "supervisor.log"),
+        "logfile_maxbytes": str(LOG_BYTES),
+        "logfile_backups": str(LOG_BACKUPS),
+        "pidfile": str(home / "supervisor.pid"),
+        "childlogdir": str(home / LOGS),
+    }
+    for name, command in servers.items():
+        config[f"program:{name}"] = _program(home, name, command, SERVER_GRACE, {}, autostart=True)
+    for service in SERVICES:
+        command = [sys.executable, "-P", "-m", f"services.{service.name}"]
+        environment = _environment(service, settings, secrets)
+        config[f"program:{service.name}"] = _program(
+            home, service.name, command, grace(settings), environment, autostart=False
+        )
+    for section in config.sections():
+        config[section] = {key: _escape(value) for key, value in config[section].items()}
+    text = StringIO()
+    config.write(text)
+    return text.getvalue()
+
+
+def _program(
+    home: Path, name: str, command: list[str], grace: float, environment: dict[str, str], *, autostart: bool
+) -> dict[str, str]:
+    return {
+        "command": " ".join(map(quote, command)),
+        "directory": str(home),
+        "environment": ",".join(f'{key}="{value}"' for key, value in environment.items()),
+        "priority": str(ORDER.index(name)),
+        "autostart": str(autostart).lower(),
+        "autorestart": "true",
+        "startsecs": str(START_SECONDS),
+        "startretries": str(NEVER_GIVE_UP),
+        "stopwaitsecs": str(round(grace)),
+        "killasgroup": "true",
+        "redirect_stderr": "true",
+        "stdout_logfile": str(home / LOGS / f"{name}.log"),
+        "stdout_logfile_maxbytes": str(LOG_BYTES),
+        "stdout_logfile_backups": str(LOG_BACKUPS),
+    }
+
+
+def _environment(service: Service, settings: Settings, secrets: Secrets) -> dict[str, str]:
+    return {
+        "AIDEVOS_NATS_URL": nats_server.url(settings, secrets, service.user),
+        "AIDEVOS_MONGO_URL": mongo_server.url(settings, secrets, mongo_server.DATA_USER) if service.stores else "",
+        "AIDEVOS_REPLICA": "0",
+        "AIDEVOS_SERVICES": ",".join(other.name for other in SERVICES if other.user != GATEWAY_USER),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _escape(value: str) -> str:
+    return value.replace("%", "%%")
