@@ -30,8 +30,8 @@ MIB = 1024 * 1024
 
 _CALLS = ["do.>", "dop.>", "tell.>"]
 _BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET)
-# An answer may take as long as the longest deadline.
-_ANSWERS = {"max": 1, "expires": "6m"}
+# An answer may take as long as the longest deadline, and many requests may name one reply subject.
+_ANSWERS = {"max": -1, "expires": "6m"}
 
 
 def render(

@@ -30,6 +30,7 @@ METHOD_PATTERN = r"[a-z][a-z0-9_]{0,63}"
 NAME_LIMIT = 1024
 _type = re.compile(TYPE_PATTERN).fullmatch
 _id = re.compile(ID_PATTERN).fullmatch
+_method = re.compile(METHOD_PATTERN).fullmatch
 
 
 def call(type: str, id: str, method: str) -> str:
@@ -89,6 +90,10 @@ def is_type(value: str) -> bool:
 
 def is_id(value: str) -> bool:
     return _id(value) is not None
+
+
+def is_method(value: str) -> bool:
+    return _method(value) is not None
 
 
 def join_object_id(type: str, id: str) -> str:

@@ -12,10 +12,11 @@ still waits for: every record below it may be dropped, and every later copy belo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from nats.aio.client import Client
@@ -29,29 +30,55 @@ from aidevos.contracts.errors import Failure
 NUMBER_BITS = 20
 FIRST_BACKOFF = 0.01
 LAST_BACKOFF = 0.5
+# The server counts headers towards its payload limit, and cuts the connection of who passes it.
+HEADERS_ROOM = 32 * 1024
+# Answers of a process that isn't, or is no longer, the object's owner: another may still come.
+_NOT_THE_LAST_WORD = frozenset({"unavailable", "moved"})
+
+
+class Outside(Protocol):
+    """How objects and relays reach other objects."""
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """The payload of the reply; raises `Failure`."""
+        ...
 
 
 class RequestIds:
-    """The numbered request IDs of one client incarnation, and the lowest one still awaited."""
+    """The numbered request IDs of one client incarnation, and the lowest one still awaited.
+
+    Records live in their object, so what is awaited is kept for each object apart: a slow request
+    to one doesn't make another keep its records.
+    """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.client = secrets.token_hex(16)
         self._now = now
         self._last = 0
-        self._awaited: dict[int, None] = {}
+        self._awaited: dict[str, dict[int, None]] = {}
 
-    def take(self) -> int:
-        """The next number; it is awaited until `settle` is called with it."""
-        number = max(self._last + 1, int(self._now() * 1000) << NUMBER_BITS)
-        self._last = number
-        self._awaited[number] = None
+    def take(self, target: str = "") -> int:
+        """The next number; the target awaits it until `settle` is called with it."""
+        number = self._last = max(self._last + 1, int(self._now() * 1000) << NUMBER_BITS)
+        self._awaited.setdefault(target, {})[number] = None
         return number
 
-    def settle(self, number: int) -> None:
-        self._awaited.pop(number, None)
+    def settle(self, number: int, target: str = "") -> None:
+        awaited = self._awaited.get(target, {})
+        awaited.pop(number, None)
+        if not awaited:
+            self._awaited.pop(target, None)
 
-    def lowest(self) -> int:
-        return next(iter(self._awaited), self._last + 1)
+    def lowest(self, target: str = "") -> int:
+        return next(iter(self._awaited.get(target, ())), self._last + 1)
 
 
 def issued_at(number: int) -> float:
@@ -80,16 +107,15 @@ class DurableObjectClient:
         self._default_deadline = default_deadline
         self._ids = RequestIds()
         self._inbox = ""
+        self._tokens = itertools.count()
         self._waiting: dict[str, asyncio.Future[Msg | None]] = {}
 
     async def start(self) -> None:
-        """Open the inbox for replies."""
+        """Open the inbox for replies; to be called once, before the first request."""
         self._inbox = self._connection.new_inbox() + "."
         await self._connection.subscribe(self._inbox + "*", cb=self._on_reply, pending_msgs_limit=-1)
 
-    async def call(
-        self, type: str, id: str, method: str, args: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
+    async def call(self, type: str, id: str, method: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """The decoded result of a method; `args` is anything msgspec encodes to a JSON object.
 
         Options are those of `request`. Raises `Failure`.
@@ -119,62 +145,54 @@ class DurableObjectClient:
         from now. Raises `Failure`: the callee's own, or `unavailable` when nobody has answered by
         the deadline.
         """
+        if len(payload) + HEADERS_ROOM > self._connection.max_payload:
+            raise Failure("too-large", "the payload is larger than the NATS server takes")
         sent = dict(headers) if headers else {}
         sent[envelope.AUTHORIZATION] = self._authorization() if authorization is None else authorization
-        number = 0
-        if request_id is None:
-            number = self._ids.take()
-            sent[envelope.REQUEST_ID] = f"{self._ids.client}.{number}"
-            sent[envelope.REQUEST_ACK] = str(self._ids.lowest())
-        else:
+        wait = deadline or self._default_deadline
+        if request_id is not None:
             sent[envelope.REQUEST_ID] = request_id
+            return await self._attempt_until(subject, payload, sent, wait)
+        target = subject.rpartition(".")[0]
+        number = self._ids.take(target)
         try:
-            return await self._attempt_until(subject, payload, sent, deadline or self._default_deadline)
+            sent[envelope.REQUEST_ID] = f"{self._ids.client}.{number}"
+            sent[envelope.REQUEST_ACK] = str(self._ids.lowest(target))
+            return await self._attempt_until(subject, payload, sent, wait)
         finally:
-            if number:
-                self._ids.settle(number)
+            self._ids.settle(number, target)
 
-    async def _attempt_until(self, subject: str, payload: bytes, headers: dict[str, str], deadline: float) -> bytes:
+    async def _attempt_until(self, subject: str, payload: bytes, headers: dict[str, str], wait: float) -> bytes:
         loop = asyncio.get_running_loop()
-        end = loop.time() + deadline
-        token = secrets.token_hex(8)
+        end = loop.time() + wait
+        token = f"{next(self._tokens):x}"
+        inbox = self._inbox + token
         backoff = FIRST_BACKOFF
-        last: Failure | None = None
+        detail = "nobody answered before the deadline; the request may or may not have been applied"
         try:
             while (remaining := end - loop.time()) > 0:
                 headers[envelope.DEADLINE] = str(max(1, int(remaining * 1000)))
-                reply = await self._attempt(token, subject, payload, headers, min(remaining, self._attempt_timeout))
-                if reply is not None:
+                answer = self._waiting[token] = loop.create_future()
+                try:
+                    await self._connection.publish(subject, payload, reply=inbox, headers=headers)
+                    reply = await _within(min(remaining, self._attempt_timeout), answer)
+                except MaxPayloadError:
+                    raise Failure("too-large", "the payload is larger than the NATS server takes") from None
+                except NatsError:
+                    reply = await _within(min(remaining, _jittered(backoff)), answer)
+                while reply is not None:
                     failure = failure_of(reply)
                     if failure is None:
                         return reply.data
-                    if failure.code not in ("unavailable", "moved"):
+                    if failure.code not in _NOT_THE_LAST_WORD:
                         raise failure
-                    last = failure
-                pause = min(backoff * (0.5 + secrets.randbelow(1000) / 1000), max(0.0, end - loop.time()))
+                    detail = failure.detail
+                    answer = self._waiting[token] = loop.create_future()
+                    reply = await _within(min(max(0.0, end - loop.time()), _jittered(backoff)), answer)
                 backoff = min(backoff * 2, LAST_BACKOFF)
-                await asyncio.sleep(pause)
         finally:
             self._waiting.pop(token, None)
-        detail = last.detail if last else "nobody answered before the deadline; the request may or may not have been applied"
         raise Failure("unavailable", detail, retry_after=1.0)
-
-    async def _attempt(
-        self, token: str, subject: str, payload: bytes, headers: dict[str, str], timeout: float
-    ) -> Msg | None:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Msg | None] = loop.create_future()
-        self._waiting[token] = future
-        timer = loop.call_later(timeout, _give_up, future)
-        try:
-            await self._connection.publish(subject, payload, reply=self._inbox + token, headers=headers)
-            return await future
-        except MaxPayloadError:
-            raise Failure("too-large", "the payload is larger than the NATS server takes") from None
-        except NatsError:
-            return None
-        finally:
-            timer.cancel()
 
     async def _on_reply(self, message: Msg) -> None:
         future = self._waiting.get(message.subject[len(self._inbox) :])
@@ -194,6 +212,18 @@ def failure_of(message: Msg) -> Failure | None:
     return None
 
 
-def _give_up(future: asyncio.Future[Msg | None]) -> None:
-    if not future.done():
-        future.set_result(None)
+async def _within(seconds: float, answer: asyncio.Future[Msg | None]) -> Msg | None:
+    timer = answer.get_loop().call_later(seconds, _give_up, answer)
+    try:
+        return await answer
+    finally:
+        timer.cancel()
+
+
+def _give_up(answer: asyncio.Future[Msg | None]) -> None:
+    if not answer.done():
+        answer.set_result(None)
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * (0.5 + secrets.randbelow(1000) / 1000)

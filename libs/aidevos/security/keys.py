@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,10 +35,8 @@ def ensure_signing_key(home: Path) -> SigningKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         write_secret(folder / f"signing.{os.getpid()}", pem)
-        try:
+        with suppress(FileExistsError):
             os.link(folder / f"signing.{os.getpid()}", path)
-        except FileExistsError:
-            pass
         (folder / f"signing.{os.getpid()}").unlink()
     key = load_signing_key(home)
     write_secret(folder / "jwks.json", msgspec.json.encode({"keys": [_jwk(key)]}))
@@ -74,7 +73,14 @@ def write_secret(path: Path, content: bytes) -> None:
 
 
 def _jwk(key: SigningKey) -> dict[str, str]:
-    return {"kty": "OKP", "crv": "Ed25519", "x": _x(key.private.public_key()), "kid": key.id, "use": "sig", "alg": "EdDSA"}
+    return {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": _x(key.private.public_key()),
+        "kid": key.id,
+        "use": "sig",
+        "alg": "EdDSA",
+    }
 
 
 def _x(public: Ed25519PublicKey) -> str:

@@ -44,12 +44,19 @@ class Principal(msgspec.Struct, frozen=True):
 class Rule:
     """What a method asks of its caller; rules combine with `|`."""
 
-    def __init__(self, text: str, check: Callable[[Principal], bool]) -> None:
+    def __init__(
+        self, text: str, check: Callable[[Principal], bool], permissions: frozenset[str] = frozenset()
+    ) -> None:
         self.text = text
         self.check = check
+        self.permissions = permissions
 
     def __or__(self, other: Rule) -> Rule:
-        return Rule(f"{self.text} or {other.text}", lambda who: self.check(who) or other.check(who))
+        return Rule(
+            f"{self.text} or {other.text}",
+            lambda who: self.check(who) or other.check(who),
+            self.permissions | other.permissions,
+        )
 
     def __str__(self) -> str:
         return self.text
@@ -57,7 +64,7 @@ class Rule:
 
 def permission(name: str) -> Rule:
     """Callers that have the permission, for example `counter:write`."""
-    return Rule(name, lambda who: who.has(name))
+    return Rule(name, lambda who: who.has(name), frozenset({name}))
 
 
 def services() -> Rule:

@@ -97,7 +97,11 @@ class TokenVerifier:
                 algorithms=["EdDSA"],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                options={"require": ["exp", "iat", "iss", "aud", "sub", "jti"], "verify_exp": False, "verify_iat": False},
+                options={
+                    "require": ["exp", "iat", "iss", "aud", "sub", "jti"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                },
             )
             roles = tuple(str(role) for role in claims.get("roles", ()))
             permissions = frozenset(str(name) for name in claims.get("permissions", ()))

@@ -1,0 +1,5 @@
+"""What users test their own objects with."""
+
+from aidevos.testing.kit import ADMIN, SERVICE, ObjectKit
+
+__all__ = ["ADMIN", "SERVICE", "ObjectKit"]

@@ -1,0 +1,27 @@
+"""Durable objects for Python teams: what a user writes an object with."""
+
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.subjects import id_from_name, new_id
+from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.object import BaseDurableObject, Event, command, query, upcast
+from aidevos.durable.registry import DurableObjectRegistry
+from aidevos.durable.router import DurableObjectRouter
+from aidevos.security.permissions import Principal, authenticated, permission, services
+
+__all__ = [
+    "BaseDurableObject",
+    "DurableObjectClient",
+    "DurableObjectRegistry",
+    "DurableObjectRouter",
+    "Event",
+    "Failure",
+    "Principal",
+    "authenticated",
+    "command",
+    "id_from_name",
+    "new_id",
+    "permission",
+    "query",
+    "services",
+    "upcast",
+]

@@ -1,0 +1,138 @@
+"""The command `aidevos`.
+
+Exit status: 0 when it worked, 1 when the fleet could not be asked, 2 when the command or a setting
+is wrong; then one line on standard error says what.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from aidevos.settings import SettingsError, load
+
+
+class CommandError(Exception):
+    """Why a command can't do its work, in one line."""
+
+    def __init__(self, line: str, status: int = 2) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except SettingsError as error:
+        return _complain(str(error), 2)
+    except CommandError as error:
+        return _complain(str(error), error.status)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="aidevos", description="Self-hosted durable objects on NATS and MongoDB.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    token = commands.add_parser("token", help="print an access token signed with this fleet's key")
+    token.add_argument("--role", action="append", default=[], help="a role of the subject, for example admin")
+    token.add_argument("--permission", action="append", default=[], help="a permission beyond the roles' own")
+    token.add_argument("--subject", default="cli", help="who the token speaks for (default: %(default)s)")
+    token.add_argument("--lifetime", type=_lifetime, default=900.0, help="seconds it is valid (default: 900)")
+    token.set_defaults(run=_token)
+
+    openapi = commands.add_parser("openapi", help="print the running fleet's OpenAPI document")
+    openapi.set_defaults(run=_openapi)
+
+    serve = commands.add_parser("serve", help="host your own types of objects in the running fleet")
+    serve.add_argument("types", nargs="+", metavar="module:Class", help="for example my_package.objects:Counter")
+    serve.set_defaults(run=_serve)
+    return parser
+
+
+def _token(options: argparse.Namespace) -> None:
+    from aidevos.security.keys import load_signing_key
+    from aidevos.security.permissions import ROLES
+    from aidevos.security.tokens import TokenIssuer
+
+    for role in options.role:
+        if role not in ROLES:
+            raise CommandError(f"there is no role {role!r}; known are: {', '.join(sorted(ROLES))}")
+    home = load().home
+    try:
+        key = load_signing_key(home)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` makes one): {error}") from None
+    issuer = TokenIssuer(key)
+    print(
+        issuer.issue(
+            options.subject,
+            roles=tuple(options.role),
+            permissions=tuple(options.permission),
+            lifetime=options.lifetime,
+        )
+    )
+
+
+def _openapi(options: argparse.Namespace) -> None:
+    import urllib.request
+
+    from aidevos.fleet import load_fleet
+
+    url = load_fleet(load().home).gateway_url + "/openapi.json"
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 the fleet's own URL
+            print(answer.read().decode())
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{url} can't be read: {error}", 1) from None
+
+
+def _serve(options: argparse.Namespace) -> None:
+    sys.path.insert(0, "")
+    types = [load_type(path) for path in options.types]
+
+    from aidevos.fleet import fleet_settings
+    from aidevos.hosting import run
+
+    run(types, fleet_settings(load().home, "objects"))
+
+
+def load_type(path: str) -> type[Any]:
+    """The durable object class at `package.module:Class`; raises `CommandError`."""
+    from aidevos.durable.object import BaseDurableObject
+
+    module_name, colon, class_name = path.partition(":")
+    if not (colon and class_name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
+        raise CommandError(f"{path!r} is not of the form package.module:Class")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{path}: there is no module {error.name}") from None
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise CommandError(f"{path}: the module can't be imported: {error!r}") from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise CommandError(f"{path}: the module has no {class_name}")
+    if not (isinstance(found, type) and issubclass(found, BaseDurableObject) and found is not BaseDurableObject):
+        raise CommandError(f"{path} is no durable object class")
+    return found
+
+
+def _lifetime(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 10 * 365 * 86400:
+        raise ValueError
+    return seconds
+
+
+def _complain(line: str, status: int) -> int:
+    print(f"aidevos: {line}".replace("\n", " "), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

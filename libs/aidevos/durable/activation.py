@@ -1,0 +1,187 @@
+"""An object in memory: what was committed, what was done since, and who waits for it.
+
+Invariants: an activation has won a claim under an owner ID that is never used again. Its commits
+form a chain, each naming the one before. Once `broken`, it is out of the catalogue, starts no turn,
+commits nothing and answers nothing but failures: a commit that was fenced, or whose outcome is not
+known, is never followed by an answer from its memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from aidevos.contracts import subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import DurableObject
+from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.durable.completion import Bounds, Changes, CompletionRecords
+from aidevos.durable.mailbox import Mailbox
+from aidevos.durable.object import BaseDurableObject
+from aidevos.durable.registry import ObjectType
+from aidevos.durable.request import Answer, Request
+from aidevos.durable.store import codec
+from aidevos.durable.store.port import Commit, Document
+
+BASE_SIZE = 4096
+NEVER = datetime.fromtimestamp(0, UTC)
+
+
+class Pending:
+    """What the next commit of an object will hold, and who waits for it. One that is not `urgent`
+    only keeps books: nobody waits for it."""
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+        self.state_changed = False
+        self.urgent = False
+        self.entries: list[int] = []
+        # Those whose outcome is in this commit, and those who have only seen what it will hold.
+        self.waiters: list[tuple[Request, Answer]] = []
+        self.readers: list[tuple[Request, Answer]] = []
+        self.callbacks: list[Callable[[Failure | None], None]] = []
+
+
+class Activation:
+    def __init__(self, type: ObjectType, id: str, mailbox: Mailbox) -> None:
+        self.type = type
+        self.id = id
+        self.partition = subjects.partition(type.name, id)
+        self.mailbox = mailbox
+        self.broken = False
+        self.loaded = False
+        self.claimed = False
+        self.moving = False
+        self.last_used = 0.0
+        self.pending: Pending | None = None
+        self.in_flight: Pending | None = None
+
+    def load(self, document: Document | None, bounds: Bounds, *, claimed: bool) -> None:
+        """Take over what the store holds; raises `Failure` for a state that can't be read."""
+        self.owner = document.owner if document and document.owner else ""
+        self.commit = document.commit if document else None
+        self.commits = 0
+        self.version = document.version if document else 0
+        self.exists = bool(document and document.exists)
+        self.made_at = (document and document.made_at) or NEVER
+        self.updated_at = (document and document.updated_at) or NEVER
+        self.records = CompletionRecords(
+            document.replies if document else {}, bool(document and document.archived), bounds
+        )
+        self.outbox: dict[int, dict[str, Any]] = {}
+        if document:
+            self.outbox = {int(number): entry for number, entry in document.outbox.items()}
+        self.outbox_last = max(document.outbox_last if document else 0, *self.outbox, 0)
+        self.outbox_size = sum(len(entry["payload"]) for entry in self.outbox.values())
+        self.relay_flag = bool(self.outbox)
+        state = self.type.default_state()
+        if document and document.exists and document.state is not None:
+            state = self._load_state(document.state, document.schema)
+        self.object: BaseDurableObject[Any] = self.type.cls(self.id, state)
+        self.snapshot = codec.encode(state)
+        self.committed = self.snapshot
+        self.loaded = True
+        self.claimed = claimed
+
+    def _load_state(self, state: dict[str, Any], schema: int) -> msgspec.Struct:
+        try:
+            return self.type.load_state(state, schema)
+        except msgspec.ValidationError as error:
+            raise Failure("internal", f"the stored state of {self.object_id} can't be read: {error}") from error
+
+    @property
+    def object_id(self) -> str:
+        return subjects.join_object_id(self.type.name, self.id)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, roughly."""
+        return BASE_SIZE + (2 * len(self.snapshot) + self.records.size + self.outbox_size if self.loaded else 0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be lost or late if the object left memory now."""
+        return self.mailbox.idle and not (self.pending or self.in_flight or self.outbox)
+
+    def open_pending(self) -> Pending:
+        """The commit that gathers changes now."""
+        if self.pending is None:
+            self.pending = Pending()
+        return self.pending
+
+    def uncommitted(self) -> Pending | None:
+        """The last commit that is not durable yet and that somebody could see something of."""
+        for pending in (self.pending, self.in_flight):
+            if pending is not None and pending.urgent:
+                return pending
+        return None
+
+    def seal(self, pending: Pending, now: float) -> Commit:
+        """The commit of everything done since the last one; it is in flight from here on."""
+        self.pending, self.in_flight = None, pending
+        self.commits += 1
+        changes = pending.changes
+        self.records.seal(changes)
+        size = changes.size + 1024
+        values: dict[str, Any] = changes.set
+        if pending.state_changed:
+            size += len(self.snapshot)
+            self._seal_state(values, changes, now)
+        if bool(self.outbox) != self.relay_flag:
+            self.relay_flag = bool(self.outbox)
+            if self.relay_flag:
+                values["relay"] = True
+            else:
+                changes.drop("relay")
+        if pending.entries:
+            values["outbox_last"] = self.outbox_last
+        previous, self.commit = self.commit, f"{self.owner}.{self.commits}"
+        return Commit(self.id, self.owner, previous, self.commit, values, list(changes.unset), size)
+
+    def _seal_state(self, values: dict[str, Any], changes: Changes, now: float) -> None:
+        values["version"] = self.version
+        values["updated_at"] = self.updated_at
+        if self.exists:
+            values["state"] = codec.raw(self.snapshot)
+            values["schema"] = self.type.cls.schema_version
+            values["made_at"] = self.made_at
+            changes.drop("deleted")
+        else:
+            values["deleted"] = timestamp(now)
+            changes.drop("state")
+
+    def wait_committed(self) -> asyncio.Future[None] | None:
+        """A future that is done when all that was done so far is durable; it fails if that fails."""
+        pending = self.uncommitted()
+        if pending is None:
+            return None
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def committed(failure: Failure | None) -> None:
+            if future.done():
+                return
+            if failure is None:
+                future.set_result(None)
+            else:
+                future.set_exception(failure)
+
+        pending.callbacks.append(committed)
+        return future
+
+    def view(self) -> DurableObject:
+        """The object as management shows it, as of now; it exists."""
+        raw = self.type.cls.management == "raw"
+        return DurableObject(
+            object_id=self.object_id,
+            type=self.type.name,
+            id=self.id,
+            version=self.version,
+            state=msgspec.to_builtins(self.object.state, str_keys=True) if raw else None,
+            status="active" if self.claimed else "hibernated",
+            created_at=rfc3339(self.made_at),
+            updated_at=rfc3339(self.updated_at),
+        )

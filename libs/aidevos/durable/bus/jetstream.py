@@ -1,0 +1,114 @@
+"""The event bus on JetStream: one stream for all events, a durable pull consumer for each group."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError, NotFoundError
+
+from aidevos.contracts import subjects
+from aidevos.durable.bus.port import BusError, Delivery, Handler, Misplaced
+
+log = logging.getLogger(__name__)
+NUMBER = "Aidevos-Number"
+WRONG_LAST_SEQUENCE = (10071, 10164)
+TIMEOUT = 5.0
+BATCH = 64
+ACK_WAIT = 30.0
+FIRST_RETRY = 0.1
+LAST_RETRY = 30.0
+
+
+class JetStreamBus:
+    """`connection` may publish `event.>` and read the stream `EVENTS`, which exists."""
+
+    def __init__(self, connection: Client) -> None:
+        self._js = connection.jetstream(timeout=TIMEOUT)
+
+    async def last(self, scope: str) -> tuple[int, int]:
+        try:
+            found = await self._js.get_last_msg(subjects.EVENTS_STREAM, scope)
+        except NotFoundError:
+            return 0, 0
+        except NatsError as error:
+            raise BusError(f"JetStream: {error}") from error
+        return found.seq or 0, int((found.headers or {}).get(NUMBER, 0))
+
+    async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
+        headers = {
+            "Nats-Msg-Id": id,
+            "Nats-Expected-Last-Subject-Sequence": str(after),
+            "Nats-Expected-Last-Subject-Sequence-Subject": scope,
+            NUMBER: str(number),
+            "Content-Type": "application/cloudevents+json",
+        }
+        try:
+            ack = await self._js.publish(subject, payload, timeout=TIMEOUT, headers=headers)
+        except APIError as error:
+            if error.err_code in WRONG_LAST_SEQUENCE:
+                raise Misplaced from None
+            raise BusError(f"JetStream: {error}") from error
+        except NatsError as error:
+            raise BusError(f"JetStream: {error}") from error
+        if ack.duplicate:
+            raise Misplaced
+        return ack.seq
+
+    async def subscribe(self, pattern: str, group: str, handler: Handler) -> JetStreamSubscription:
+        durable = f"{group}-{hashlib.sha256(pattern.encode()).hexdigest()[:12]}"
+        config = ConsumerConfig(
+            durable_name=durable,
+            filter_subject=pattern,
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT,
+            max_ack_pending=BATCH * 4,
+        )
+        try:
+            subscription = await self._js.pull_subscribe(pattern, durable, subjects.EVENTS_STREAM, config=config)
+        except NatsError as error:
+            raise BusError(f"JetStream: {error}") from error
+        return JetStreamSubscription(asyncio.create_task(_deliver(subscription, group, handler)))
+
+
+class JetStreamSubscription:
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def _deliver(subscription: Any, group: str, handler: Handler) -> None:
+    while True:
+        try:
+            messages = await subscription.fetch(BATCH, timeout=TIMEOUT)
+        except NatsTimeout:
+            continue
+        except NatsError as error:
+            log.warning("fetching events for %s failed, trying again: %s", group, error)
+            await asyncio.sleep(FIRST_RETRY)
+            continue
+        for message in messages:
+            await _handle(message, group, handler)
+
+
+async def _handle(message: Msg, group: str, handler: Handler) -> None:
+    attempt = message.metadata.num_delivered
+    event_id = (message.headers or {}).get("Nats-Msg-Id", "")
+    try:
+        await handler(Delivery(message.subject, message.data, event_id, message.metadata.sequence.stream, attempt))
+    except Exception:
+        log.warning("the handler of %s failed on %s, trying again", group, event_id, exc_info=True)
+        await message.nak(delay=min(FIRST_RETRY * 2 ** (attempt - 1), LAST_RETRY))
+    else:
+        await message.ack()

@@ -1,0 +1,162 @@
+"""Group commit: many objects' updates in one bulk write, and the output gate behind it.
+
+Promise: no reply and no outbox entry leaves before the commit that it shows is durable. While one
+bulk write is under way the next batch gathers, and all turns of one object since its last commit
+become one update. A commit that is refused by the fence discards its activation and fails whoever
+waited. A commit whose outcome is unknown is resolved by a new claim, which fences every copy of it
+that is still on its way, and then by reading: our commit or a caller's record is there, so it was
+applied; else it was not, and never will be. A plain read would prove nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from aidevos.contracts.errors import Failure
+from aidevos.durable.activation import Activation, Pending
+from aidevos.durable.completion import recorded
+from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
+
+if TYPE_CHECKING:
+    from aidevos.durable.router import DurableObjectRouter
+
+log = logging.getLogger(__name__)
+BATCH_COUNT = 500
+BATCH_BYTES = 32 * 1024 * 1024
+RESOLVE_FOR = 30.0
+FIRST_PAUSE = 0.05
+LAST_PAUSE = 2.0
+
+
+class GroupCommit:
+    """Commits the activations of one type."""
+
+    def __init__(self, router: DurableObjectRouter, type: str) -> None:
+        self._router = router
+        self._type = type
+        self._ready: dict[Activation, None] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, activation: Activation) -> None:
+        """Commit what is pending of an activation with the next batch."""
+        if activation.in_flight is None:
+            self._ready[activation] = None
+            if self._task is None:
+                self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._ready:
+                batch = self._seal()
+                if batch:
+                    commits = [commit for _, commit in batch.values()]
+                    outcomes = await self._router.store.commit(self._type, commits)
+                    for (activation, (pending, commit)), outcome in zip(batch.items(), outcomes, strict=True):
+                        self._settle(activation, pending, commit, outcome)
+        finally:
+            self._task = None
+
+    def _seal(self) -> dict[Activation, tuple[Pending, Commit]]:
+        now = self._router.clock.now()
+        batch: dict[Activation, tuple[Pending, Commit]] = {}
+        size = 0
+        while self._ready and len(batch) < BATCH_COUNT and size < BATCH_BYTES // 2:
+            activation = next(iter(self._ready))
+            del self._ready[activation]
+            if activation.broken or activation.pending is None:
+                continue
+            pending = activation.pending
+            commit = activation.seal(pending, now)
+            batch[activation] = (pending, commit)
+            size += commit.size
+        return batch
+
+    def _settle(self, activation: Activation, pending: Pending, commit: Commit, outcome: Outcome) -> None:
+        if outcome is Outcome.UNKNOWN:
+            activation.mailbox.hold()
+            self._router.spawn(self._resolve(activation, pending, commit))
+        elif activation.broken:
+            self._finish(activation, pending, None if outcome is Outcome.APPLIED else moved())
+        elif outcome is Outcome.FENCED:
+            log.warning("%s: a commit was fenced, another process owns the object", activation.object_id)
+            self._finish(activation, pending, moved())
+            self._router.discard(activation)
+        else:
+            activation.in_flight = None
+            if pending.state_changed:
+                activation.committed = commit.set["state"].raw if "state" in commit.set else b""
+            self._finish(activation, pending, None)
+            self._router.committed(activation, pending.entries)
+            if activation.pending is not None and activation.pending.urgent:
+                self.add(activation)
+
+    def _finish(self, activation: Activation, pending: Pending, failure: Failure | None) -> None:
+        """Tell everybody who waits for a commit what has become of it."""
+        activation.last_used = asyncio.get_running_loop().time()
+        if failure is not None:
+            fail_all(pending, failure)
+            return
+        for request, answer in pending.waiters:
+            request.respond(answer)
+        if self._router.lease_valid():
+            for request, answer in pending.readers:
+                request.respond(answer)
+        for callback in pending.callbacks:
+            callback(None)
+
+    async def _resolve(self, activation: Activation, pending: Pending, commit: Commit) -> None:
+        document = await self._claim_again(activation)
+        log.warning("%s: the outcome of a commit was unknown, now %s", activation.object_id, _found(document, commit))
+        if document is not None and document.commit == commit.commit:
+            self._finish(activation, pending, None)
+        else:
+            self._answer_from_records(activation, pending, document)
+        self._router.discard(activation)
+        if document is not None and document.outbox:
+            self._router.wake(self._type, activation.id)
+
+    async def _claim_again(self, activation: Activation) -> Document | None:
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + RESOLVE_FOR, FIRST_PAUSE
+        while not activation.broken and loop.time() < end:
+            claim = Claim(activation.id, self._router.next_owner(), activation.partition)
+            try:
+                return (await self._router.store.claim(self._type, [claim])).get(activation.id)
+            except StoreError as error:
+                log.warning("%s: claiming again failed: %s", activation.object_id, error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_PAUSE)
+        return None
+
+    def _answer_from_records(self, activation: Activation, pending: Pending, document: Document | None) -> None:
+        failure = Failure("unavailable", "the store did not confirm the commit; repeat the request with its Request-Id")
+        waiters, pending.waiters = pending.waiters, []
+        for request, answer in waiters:
+            record = None
+            if document is not None and request.key is not None:
+                record = recorded(document.replies, request.key, request.fingerprint)
+            if record is not None:
+                request.respond(record.answer)
+            else:
+                pending.waiters.append((request, answer))
+        fail_all(pending, failure)
+
+
+def moved() -> Failure:
+    return Failure("unavailable", "the object was moved; the request was not applied")
+
+
+def fail_all(pending: Pending, failure: Failure) -> None:
+    """Tell everybody who waits for a commit that it has failed."""
+    for request, _ in pending.waiters + pending.readers:
+        request.fail(failure)
+    for callback in pending.callbacks:
+        callback(failure)
+
+
+def _found(document: Document | None, commit: Commit) -> str:
+    if document is None:
+        return "left to the next owner"
+    return "applied" if document.commit == commit.commit else "known by the records"

@@ -1,0 +1,236 @@
+"""Completion records: the outcome of each command, kept in the commit that made it true.
+
+Promise: a repeat of a request gets the recorded outcome and changes nothing: after a crash, on
+another owner, at any rate of traffic, and however late the copy arrives.
+
+Numbered requests (RIFL) are kept until their client acknowledges them; what stays is the client's
+mark, below which every copy is refused as `stale`. A number carries its time of issue, and numbers
+older than `age` are refused; only then is the mark itself dropped. IDs that a caller chose are kept
+for `age`, tells for `tell_age`: the newest in the document, older ones in an archive that is
+written before they leave the document, and asked only for objects that have moved some. Nothing is
+ever forgotten to make room: past its bounds an object answers `overloaded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aidevos.contracts.errors import Failure
+from aidevos.durable.client import issued_at
+from aidevos.durable.clock import timestamp
+from aidevos.durable.request import Answer, RequestKey
+from aidevos.durable.store import codec
+
+CHOSEN_IN_DOCUMENT = 256
+MOVED_AT_ONCE = 128
+SWEEP_EVERY = 600.0
+OVERHEAD = 96
+
+
+class Bounds(NamedTuple):
+    """`age` and `tell_age` in seconds, `bytes` of all records of one object."""
+
+    age: float = 86_400.0
+    tell_age: float = 7 * 86_400.0
+    clients: int = 10_000
+    records: int = 20_000
+    bytes: int = 6 * 1024 * 1024
+
+
+class Changes:
+    """Dotted paths that the next commit sets and unsets; the last word on a path counts."""
+
+    def __init__(self) -> None:
+        self.set: dict[str, Any] = {}
+        self.unset: dict[str, None] = {}
+        self.size = 0
+
+    def put(self, path: str, value: dict[str, Any]) -> None:
+        encoded = codec.encode_document(value)
+        self.unset.pop(path, None)
+        self.set[path] = codec.raw(encoded)
+        self.size += len(encoded) + len(path)
+
+    def drop(self, path: str) -> None:
+        self.set.pop(path, None)
+        self.unset[path] = None
+        self.size += len(path) + 8
+
+
+class Record(NamedTuple):
+    """The outcome of one command; `at` in seconds since the epoch."""
+
+    fingerprint: bytes
+    payload: bytes
+    failed: bool
+    at: float
+    tell: bool
+
+    @property
+    def answer(self) -> Answer:
+        return Answer(self.payload, self.failed)
+
+    @property
+    def size(self) -> int:
+        return len(self.payload) + OVERHEAD
+
+    def to_document(self) -> dict[str, Any]:
+        return {"h": self.fingerprint, "p": self.payload, "f": self.failed, "t": self.at, "l": self.tell}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Record:
+        return cls(bytes(document["h"]), bytes(document["p"]), document["f"], document["t"], document["l"])
+
+
+class Client:
+    """What is kept of one incarnation of one caller: its mark, and the records from there on.
+
+    In the document it is one field, so that a commit rewrites it whole: on a hot object hundreds of
+    records come and go with each commit.
+    """
+
+    __slots__ = ("at", "mark", "records")
+
+    def __init__(self, mark: int, at: float, records: dict[int, Record]) -> None:
+        self.mark = mark
+        self.at = at
+        self.records = records
+
+    def to_document(self) -> dict[str, Any]:
+        return {"m": self.mark, "t": self.at, "r": _encoder.encode(self.records)}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Client:
+        return cls(document["m"], document["t"], _decoder.decode(document["r"]))
+
+
+class CompletionRecords:
+    """The records of one activation: a mirror of `replies` in its document."""
+
+    def __init__(self, replies: dict[str, Any], archived: bool, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._clients = {key: Client.from_document(item) for key, item in replies.get("clients", {}).items()}
+        self._chosen = {key: Record.from_document(item) for key, item in replies.get("chosen", {}).items()}
+        self._changed: set[str] = set()
+        self._next_sweep = 0.0
+        self.archived = archived
+        self.generation = 0
+        records = [record for client in self._clients.values() for record in client.records.values()]
+        records += self._chosen.values()
+        self.count = len(records)
+        self.size = len(self._clients) * OVERHEAD + sum(record.size for record in records)
+
+    def find(self, key: RequestKey, fingerprint: bytes, now: float) -> Record | None:
+        """The record of an earlier copy; raises `stale` or `request-id-reused`."""
+        if not key.client:
+            return check_same(self._chosen.get(key.key), fingerprint)
+        client = self._clients.get(key.client)
+        if (client and key.number < client.mark) or issued_at(key.number) < now - self._bounds.age:
+            raise Failure("stale", "this request was settled, or is too old to be repeated", field="Request-Id")
+        return check_same(client.records.get(key.number), fingerprint) if client else None
+
+    def admit(self, key: RequestKey) -> None:
+        """Raise `overloaded` when there is no room for another record."""
+        full = self.count >= self._bounds.records or self.size >= self._bounds.bytes
+        if full or (key.client and key.client not in self._clients and len(self._clients) >= self._bounds.clients):
+            raise Failure("overloaded", "the object has too many unsettled requests", retry_after=5.0)
+
+    def add(self, key: RequestKey, record: Record, changes: Changes) -> None:
+        """Record an outcome, and drop what the client has acknowledged with this request."""
+        self.count += 1
+        self.size += record.size
+        if not key.client:
+            changes.put(f"replies.chosen.{key.key}", record.to_document())
+            self._chosen[key.key] = record
+            return
+        client = self._clients.get(key.client)
+        if client is None:
+            client = self._clients[key.client] = Client(0, 0.0, {})
+            self.size += OVERHEAD
+        client.at = record.at
+        client.records[key.number] = record
+        if key.ack > client.mark:
+            client.mark = key.ack
+            self._drop_acknowledged(client)
+        self._changed.add(key.client)
+
+    def seal(self, changes: Changes) -> None:
+        """Put what has changed of the clients into the commit."""
+        for key in self._changed:
+            client = self._clients.get(key)
+            if client is None:
+                changes.drop(f"replies.clients.{key}")
+            else:
+                changes.put(f"replies.clients.{key}", client.to_document())
+        self._changed.clear()
+
+    def sweep(self, now: float, changes: Changes) -> None:
+        """Drop what is past its age; cheap to call in every turn."""
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + SWEEP_EVERY
+        for key, client in list(self._clients.items()):
+            if client.at < now - self._bounds.age:
+                del self._clients[key]
+                self._changed.add(key)
+                self.count -= len(client.records)
+                self.size -= OVERHEAD + sum(record.size for record in client.records.values())
+        for key, record in list(self._chosen.items()):
+            if self.end(record) < now:
+                self.leave(key, changes)
+
+    def end(self, record: Record) -> float:
+        """When a chosen record's life ends, in seconds since the epoch."""
+        return record.at + (self._bounds.tell_age if record.tell else self._bounds.age)
+
+    def oldest(self) -> list[tuple[str, Record]]:
+        """The chosen records that should move to the archive now."""
+        if len(self._chosen) <= CHOSEN_IN_DOCUMENT:
+            return []
+        return list(islice(self._chosen.items(), MOVED_AT_ONCE))
+
+    def for_archive(self, records: list[tuple[str, Record]]) -> Iterator[tuple[str, dict[str, Any], datetime]]:
+        return ((key, record.to_document(), timestamp(self.end(record))) for key, record in records)
+
+    def leave(self, key: str, changes: Changes) -> None:
+        """Drop a chosen record from the document: it is archived, or past its age."""
+        record = self._chosen.pop(key, None)
+        if record is not None:
+            changes.drop(f"replies.chosen.{key}")
+            self.size -= record.size
+            self.count -= 1
+
+    def _drop_acknowledged(self, client: Client) -> None:
+        while client.records:
+            number = next(iter(client.records))
+            if number >= client.mark:
+                return
+            self.size -= client.records.pop(number).size
+            self.count -= 1
+
+
+def recorded(replies: dict[str, Any], key: RequestKey, fingerprint: bytes) -> Record | None:
+    """The record of this very request in a stored document, if it is there."""
+    if key.client:
+        client = replies.get("clients", {}).get(key.client)
+        record = Client.from_document(client).records.get(key.number) if client else None
+    else:
+        chosen = replies.get("chosen", {}).get(key.key)
+        record = Record.from_document(chosen) if chosen else None
+    return record if record and record.fingerprint == fingerprint else None
+
+
+def check_same(record: Record | None, fingerprint: bytes) -> Record | None:
+    """The record, if it is of this request; raises `request-id-reused` if it is of another."""
+    if record is not None and record.fingerprint != fingerprint:
+        raise Failure("request-id-reused", "this ID was used for another request", field="Request-Id")
+    return record
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(dict[int, Record])

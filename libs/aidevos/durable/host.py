@@ -1,0 +1,282 @@
+"""A host: one incarnation of a process that serves types of objects over NATS.
+
+Promises: every request that was taken is answered, or the host has lost its lease and says nothing.
+A plain publish, without a reply subject, is executed at most once; its errors are logged and
+counted. A drain ends what was taken, commits it, and only then lets others own the types.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.micro import add_service
+
+from aidevos.contracts import envelope, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import LIST
+from aidevos.durable.bus.port import EventBus
+from aidevos.durable.client import Outside
+from aidevos.durable.clock import Clock
+from aidevos.durable.object import MANAGE
+from aidevos.durable.placement import Bucket, HostName, Lease, Placement
+from aidevos.durable.registry import DurableObjectRegistry
+from aidevos.durable.request import Answer
+from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.schema import Schema
+from aidevos.durable.store.port import Store, StoreError
+from aidevos.durable.turn import unexpected
+from aidevos.observability.metrics import FAILURES
+from aidevos.security.tokens import TokenVerifier
+
+log = logging.getLogger(__name__)
+SWEEP_EVERY = 1.0
+SCAN_EVERY = 5.0
+PURGE_EVERY = 600.0
+HEALTH_WITHIN = 2.0
+VERSION = version("aidevos")
+
+
+class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
+    limit: int = 50
+    cursor: str | None = None
+
+
+class Host:
+    """Serves the registry's types until `lost` or `drain`."""
+
+    def __init__(
+        self,
+        registry: DurableObjectRegistry,
+        store: Store,
+        bus: EventBus,
+        outside: Outside,
+        connection: Client,
+        verifier: TokenVerifier,
+        clock: Clock,
+        *,
+        service: str,
+        name: HostName,
+        limits: Limits,
+        lease_ttl: float = 3.0,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._connection = connection
+        self._verifier = verifier
+        self._clock = clock
+        self._service = service
+        self._name = name
+        hosts = Bucket(connection, subjects.HOSTS_BUCKET)
+        self._types = Bucket(connection, subjects.TYPES_BUCKET)
+        self.lease = Lease(hosts, name.name, clock, lease_ttl)
+        self.router = DurableObjectRouter(
+            registry,
+            store,
+            bus,
+            outside,
+            clock,
+            incarnation=self.lease.incarnation,
+            lease_valid=self.lease.valid,
+            limits=limits,
+        )
+        holders = Bucket(connection, subjects.PLACEMENT_BUCKET)
+        self._placement = Placement(holders, hosts, self.lease, list(registry.types), self._own)
+        self._list_args: Schema[ListArgs] = Schema(ListArgs, "args")
+        self._subscriptions: list[Subscription] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._replies: deque[tuple[str, Answer]] = deque()
+        self._has_replies = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._sent.set()
+        self._owned: set[str] = set()
+        self._taken = 0
+
+    async def start(self) -> None:
+        """Take a lease, announce the types, and own those that are free; others follow later."""
+        await self.lease.acquire()
+        for type in self._registry.types.values():
+            await self._types.put(type.name, msgspec.json.encode(type.describe()))
+            await self._subscribe(subjects.query(type.name, LIST), self._on_list, queue=self._service)
+        await self._subscribe(subjects.health(self._service), self._on_health)
+        self._micro = await add_service(
+            self._connection,
+            name=self._service,
+            version=VERSION,
+            description="hosts durable objects",
+            metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._registry.types)},
+        )
+        for work in (self.lease.keep(), self._placement.run(), self._write(), self._housekeeping()):
+            self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def drain(self, within: float) -> None:
+        """Take nothing new, finish and commit what was taken, and release the types."""
+        for subscription in self._subscriptions:
+            await subscription.drain()  # type: ignore[no-untyped-call]
+        await self.router.settle(within)
+        await self._sent.wait()
+        await self._placement.release()
+        await self.lease.release()
+        await self._stop()
+        await self._connection.flush()
+
+    async def abandon(self) -> None:
+        """The lease is lost: drop everything, answer nothing."""
+        self.router.drop_all()
+        self._replies.clear()
+        for subscription in self._subscriptions:
+            try:
+                await subscription.unsubscribe()
+            except NatsError:
+                log.warning("unsubscribing failed", exc_info=True)
+        await self._stop()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.router.close()
+        with suppress(NatsError):
+            await self._micro.stop()
+
+    async def _own(self, type: str) -> None:
+        await self._subscribe(subjects.owned(type), self._on_call)
+        await self._connection.flush()
+        self._owned.add(type)
+
+    async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
+        subscription = await self._connection.subscribe(
+            subject,
+            queue=queue,
+            cb=handler,
+            pending_msgs_limit=-1,
+            pending_bytes_limit=-1,
+        )
+        self._subscriptions.append(subscription)
+
+    async def _on_call(self, message: Msg) -> None:
+        if not self.lease.valid():
+            return
+        headers = message.headers or {}
+        self._taken += 1
+        subject, reply_to = message.subject, message.reply
+
+        def respond(answer: Answer) -> None:
+            self._taken -= 1
+            if answer.failed:
+                _count_failure(subject, answer, answered=bool(reply_to))
+            if reply_to:
+                self._send(reply_to, answer)
+
+        try:
+            if self._taken > self.router.limits.pending:
+                raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
+            principal = self._verifier.verify(headers.get(envelope.AUTHORIZATION))
+            self.router.dispatch(subject, message.data, headers, principal, respond)
+        except Failure as failure:
+            respond(Answer.of(failure))
+        except Exception as error:
+            respond(Answer.of(unexpected(error, subject)))
+
+    async def _on_list(self, message: Msg) -> None:
+        self.router.spawn(self._list(message))
+
+    async def _list(self, message: Msg) -> None:
+        headers = message.headers or {}
+        try:
+            principal = self._verifier.verify(headers.get(envelope.AUTHORIZATION))
+            if not MANAGE.check(principal):
+                raise Failure("forbidden", f"listing needs {MANAGE}")
+            args = self._list_args.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
+            type = message.subject.split(".")[1]
+            page = await self.router.list_objects(type, args.cursor or "", args.limit)
+            answer = Answer(msgspec.json.encode(page))
+        except Failure as failure:
+            answer = Answer.of(failure)
+        except Exception as error:
+            answer = Answer.of(unexpected(error, message.subject))
+        self._send(message.reply, answer)
+
+    async def _on_health(self, message: Msg) -> None:
+        self.router.spawn(self._answer_health(message.reply))
+
+    async def _answer_health(self, reply_to: str) -> None:
+        detail = ""
+        try:
+            await asyncio.wait_for(self._store.ping(), HEALTH_WITHIN)
+        except (StoreError, TimeoutError) as error:
+            detail = f"the store doesn't answer: {error}"
+        if not self.lease.valid():
+            detail = "the lease has lapsed"
+        document = {"name": self._service, "replica": self._name.replica, "ok": not detail, "detail": detail}
+        await self._connection.publish(reply_to, msgspec.json.encode(document))
+
+    def _send(self, reply_to: str, answer: Answer) -> None:
+        self._replies.append((reply_to, answer))
+        self._has_replies.set()
+        self._sent.clear()
+
+    async def _write(self) -> None:
+        """Send the answers, in the order in which they were given."""
+        while True:
+            await self._has_replies.wait()
+            self._has_replies.clear()
+            while self._replies:
+                reply_to, answer = self._replies.popleft()
+                try:
+                    await self._connection.publish(reply_to, answer.payload, headers=_reply_headers(answer))
+                except NatsError as error:
+                    log.warning("an answer could not be sent: %s", error)
+            self._sent.set()
+
+    async def _housekeeping(self) -> None:
+        loop = asyncio.get_running_loop()
+        scanned, purged = 0.0, loop.time()
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            try:
+                await self.router.sweep()
+                if loop.time() - scanned > SCAN_EVERY and self._owned:
+                    await self.router.scan(self._owned)
+                    scanned = loop.time()
+                if loop.time() - purged > PURGE_EVERY:
+                    await self._purge()
+                    purged = loop.time()
+            except StoreError as error:
+                log.warning("housekeeping failed, trying again: %s", error)
+
+    async def _purge(self) -> None:
+        bounds = self.router.limits.records
+        age = max(bounds.age, bounds.tell_age)
+        before = datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(seconds=age)
+        for type in self._owned:
+            await self._store.purge(type, before)
+
+
+def _reply_headers(answer: Answer) -> dict[str, str] | None:
+    if not answer.failed:
+        return None
+    problem = Failure.decode(answer.payload)
+    text = f"{problem.code}: {problem.detail}".encode("ascii", "replace").decode()[:512]
+    return {
+        envelope.ERROR_CODE: str(problem.status),
+        envelope.ERROR: text.replace("\r", " ").replace("\n", " "),
+        envelope.CONTENT_TYPE: "application/problem+json",
+    }
+
+
+def _count_failure(subject: str, answer: Answer, *, answered: bool) -> None:
+    failure = Failure.decode(answer.payload)
+    FAILURES.labels("nats", failure.code).inc()
+    if not answered:
+        log.warning("a request without a reply failed on %s: %s: %s", subject, failure.code, failure.detail)

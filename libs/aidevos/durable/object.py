@@ -1,0 +1,217 @@
+"""What a user writes: a class with a typed state, commands and queries.
+
+Promise: commands of one object run one after another; a command that raises leaves no trace in the
+state; nothing that a command did is seen by anyone before it is committed. A query sees the state
+between commands and may not change it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
+
+import msgspec
+
+from aidevos.contracts import objects, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import DurableObject
+from aidevos.durable.running import RunningTurn, running
+from aidevos.security.permissions import Principal, Rule, permission
+
+State = TypeVar("State", bound=msgspec.Struct)
+Method = TypeVar("Method", bound=Callable[..., Any])
+Management = Literal["raw", "lifecycle", "read_only"]
+MANAGE = permission("objects:manage")
+
+
+class Event(msgspec.Struct):
+    """Base of events. `class Incremented(Event)` is published as `event.<type>.<id>.incremented`."""
+
+    @classmethod
+    def event_name(cls) -> str:
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+class Declaration(msgspec.Struct, frozen=True):
+    """How a method was declared; `declare_methods` makes it callable from outside."""
+
+    kind: Literal["command", "query"]
+    allow: Rule
+    name: str | None = None
+    reentrant: bool = False
+
+
+def _declare(declaration: Declaration) -> Callable[[Method], Method]:
+    def mark(method: Method) -> Method:
+        method.__declaration__ = declaration  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+def command(*, allow: Rule, name: str | None = None) -> Callable[[Method], Method]:
+    """A method that may change the state, emit events, and call or tell other objects.
+
+    `allow` says whose calls are accepted; `name` is the name on the wire, by default the method's.
+    """
+    return _declare(Declaration("command", allow, name))
+
+
+def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> Callable[[Method], Method]:
+    """A method that only reads. A `reentrant` one answers from the last committed state even while
+    a command of the object waits for the caller."""
+    return _declare(Declaration("query", allow, name, reentrant))
+
+
+def upcast(*, from_: int) -> Callable[[Method], Method]:
+    """A static method that turns the state of schema version `from_`, a map, into the next version's."""
+
+    def mark(method: Method) -> Method:
+        target = method.__func__ if isinstance(method, staticmethod) else method
+        target.__upcast_from__ = from_  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class BaseDurableObject(Generic[State]):
+    """Base of all durable objects: `class Counter(BaseDurableObject[CounterState], type="counter")`.
+
+    Class options: `type`, the name on the wire; `schema_version` of the state, with an `@upcast` for
+    each earlier one; `management`, what the management endpoints may do: `"raw"` reads and writes the
+    state, `"lifecycle"` creates and deletes but shows no state, `"read_only"` only lists.
+    """
+
+    object_type: ClassVar[str] = ""
+    state_type: ClassVar[type[msgspec.Struct]]
+    schema_version: ClassVar[int] = 1
+    management: ClassVar[Management] = "lifecycle"
+
+    state: State
+    id: str
+
+    def __init_subclass__(
+        cls, *, type: str = "", schema_version: int = 1, management: Management = "lifecycle", **options: Any
+    ) -> None:
+        super().__init_subclass__(**options)
+        if not type:
+            return
+        if not subjects.is_type(type):
+            raise TypeError(f"{type!r} is no type name: it must match {subjects.TYPE_PATTERN}")
+        cls.object_type = type
+        cls.schema_version = schema_version
+        cls.management = management
+        cls.state_type = _state_type(cls)
+
+    def __init__(self, id: str, state: State) -> None:
+        self.id = id
+        self.state = state
+
+    async def on_activate(self) -> None:
+        """Called before the first turn in this process; changes of the state are not kept."""
+
+    async def on_hibernate(self) -> None:
+        """Called before the object leaves memory; changes of the state are not kept."""
+
+    async def on_delete(self) -> None:
+        """Called in the turn that deletes the object; it may emit and tell."""
+
+    @property
+    def caller(self) -> Principal:
+        """Who called the running method."""
+        return self._running().request.principal
+
+    @property
+    def request_id(self) -> str:
+        """An ID of the running turn: the same for every attempt of one request."""
+        return self._running().id
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch, on the host's clock."""
+        return self._running().now
+
+    def emit(self, event: Event) -> None:
+        """Publish an event after the commit of this turn, and only then."""
+        self._running().emit(event)
+
+    def tell(self, type: str, id: str, method: str, **args: Any) -> None:
+        """Call a method of another object after the commit of this turn, exactly once, without a reply."""
+        self._running().tell(type, id, method, args)
+
+    async def call(self, type: str, id: str, method: str, **args: Any) -> Any:
+        """Call a method of another object now, with what is left of the caller's deadline.
+
+        The callee's effect stays if this turn fails later: an effect on two objects is a saga of
+        commits and tells. Raises `Failure`: the callee's, `deadlock` or `unavailable`.
+        """
+        return await self._running().call(type, id, method, args)
+
+    async def delete(self) -> None:
+        """Delete this object with the commit of this turn; the next command starts anew."""
+        self._running().delete()
+        await self.on_delete()
+
+    @command(allow=MANAGE, name=objects.CREATE)
+    async def create_object(self, state: dict[str, Any] | None = None) -> DurableObject:
+        """Make the object, with this state or the default one; `exists` if it is there already."""
+        turn = self._running()
+        if turn.exists:
+            raise Failure("exists", f"{self.object_type}:{self.id} exists already")
+        self._allow_management("raw", "lifecycle")
+        if state is not None:
+            self._replace_state(state)
+        return turn.view()
+
+    @query(allow=MANAGE, name=objects.READ)
+    async def read_object(self) -> DurableObject:
+        """The object as management shows it."""
+        turn = self._running()
+        if not turn.exists:
+            raise Failure("not-found", f"there is no object {self.object_type}:{self.id}")
+        return turn.view()
+
+    @command(allow=MANAGE, name=objects.REPLACE)
+    async def replace_object(self, state: dict[str, Any]) -> DurableObject:
+        """Replace the state of an object that exists."""
+        turn = self._running()
+        self._allow_management("raw")
+        if not turn.exists:
+            raise Failure("not-found", f"there is no object {self.object_type}:{self.id}")
+        self._replace_state(state)
+        return turn.view()
+
+    @command(allow=MANAGE, name=objects.DELETE)
+    async def delete_object(self) -> None:
+        """Delete an object that exists."""
+        turn = self._running()
+        if not turn.exists:
+            raise Failure("not-found", f"there is no object {self.object_type}:{self.id}")
+        self._allow_management("raw", "lifecycle")
+        await self.delete()
+
+    def _replace_state(self, state: dict[str, Any]) -> None:
+        self._allow_management("raw")
+        self.state = self._running().convert_state(state)
+
+    def _allow_management(self, *modes: Management) -> None:
+        if self.management not in modes:
+            raise Failure("forbidden", f"the type {self.object_type} doesn't allow this through management")
+
+    def _running(self) -> RunningTurn:
+        turn = running.get(None)
+        if turn is None or not turn.open:
+            raise RuntimeError("this is possible in a turn only")
+        return turn
+
+
+def _state_type(cls: type[BaseDurableObject[Any]]) -> type[msgspec.Struct]:
+    for base in getattr(cls, "__orig_bases__", ()):
+        for argument in getattr(base, "__args__", ()):
+            if isinstance(argument, type) and issubclass(argument, msgspec.Struct):
+                return argument
+    inherited = getattr(cls, "state_type", None)
+    if inherited is None:
+        raise TypeError(f"{cls.__name__} must name its state: BaseDurableObject[{cls.__name__}State]")
+    return cast(type[msgspec.Struct], inherited)

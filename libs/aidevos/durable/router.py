@@ -1,0 +1,446 @@
+"""The way to an object in this process: from a call to the one activation of its object.
+
+Promises: an object is activated by one flight at a time. A process that doesn't hold its lease
+activates nothing, executes nothing, and answers nothing. A query on an object that doesn't exist
+sees the default state and writes nothing. What is idle leaves memory, by time and by a bound on
+memory, and only when nothing would be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aidevos.contracts import envelope, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import LIST_LIMIT, READ, ObjectPage
+from aidevos.durable.activation import Activation
+from aidevos.durable.batch import Batcher
+from aidevos.durable.bus.port import EventBus
+from aidevos.durable.client import Outside
+from aidevos.durable.clock import Clock
+from aidevos.durable.commit import GroupCommit, fail_all, moved
+from aidevos.durable.completion import Bounds, Record
+from aidevos.durable.mailbox import Mailbox
+from aidevos.durable.outbox import Entry, Relay, next_number
+from aidevos.durable.registry import DurableObjectRegistry, ObjectType
+from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
+from aidevos.durable.store import codec
+from aidevos.durable.store.port import Claim, Document, Store, StoreError
+from aidevos.durable.turn import start_turn, unexpected
+from aidevos.security.permissions import Principal
+
+log = logging.getLogger(__name__)
+SETTLE_AFTER = 0.1
+OUTBOX_BYTES = 2 * 1024 * 1024
+ANSWER_LIMIT = 4 * 1024 * 1024
+
+
+class Limits(NamedTuple):
+    """Bounds of one object and of all objects of a process; seconds and bytes."""
+
+    records: Bounds = Bounds()
+    state: int = 1024 * 1024
+    mailbox: int = 1024
+    pending: int = 20_000
+    outbox: int = 1000
+    idle_after: float = 300.0
+    memory: int = 512 * 1024 * 1024
+    default_deadline: float = 10.0
+    max_deadline: float = 300.0
+
+
+class DurableObjectRouter:
+    """Owns the activations of one process. `incarnation` is never used again; `lease_valid` says
+    whether this process may answer from memory."""
+
+    def __init__(
+        self,
+        registry: DurableObjectRegistry,
+        store: Store,
+        bus: EventBus,
+        outside: Outside,
+        clock: Clock,
+        *,
+        incarnation: str,
+        lease_valid: Callable[[], bool],
+        limits: Limits | None = None,
+    ) -> None:
+        self.registry = registry
+        self.store = store
+        self.clock = clock
+        self.outside = outside
+        self.incarnation = incarnation
+        self.lease_valid = lease_valid
+        self.limits = limits or Limits()
+        self._activations: dict[tuple[str, str], Activation] = {}
+        self._commits = {name: GroupCommit(self, name) for name in registry.types}
+        self._claims = {name: Batcher(self._claim_all(name)) for name in registry.types}
+        self._reads = {name: Batcher(self._read_all(name)) for name in registry.types}
+        self._lookups = {name: Batcher(self._look_up_all(name)) for name in registry.types}
+        self._owners = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.relay = Relay(bus, outside, store, clock, tell_age=self.limits.records.tell_age, settled=self._settled)
+
+    def dispatch(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: Mapping[str, str],
+        principal: Principal,
+        respond: Callable[[Answer], None],
+    ) -> None:
+        """Take a call that came to `dop.<partition>.<type>.<id>.<method>`; `respond` gets its answer
+        once, now or later, or never if the lease is lost. Raises `Failure`."""
+        partition, type_name, id, method_name = subjects.parse_owned(subject)
+        type, method = self.registry.method(type_name, method_name)
+        if not subjects.is_id(id):
+            raise Failure("invalid", f"an ID matches {subjects.ID_PATTERN}", field="id")
+        if not method.allow.check(principal):
+            raise Failure("forbidden", f"{type_name}.{method_name} needs {method.allow}")
+        left = remaining(headers, self.limits.default_deadline, self.limits.max_deadline)
+        chain = call_chain(headers)
+        content_type = headers.get(envelope.CONTENT_TYPE)
+        key = request_key(principal, headers) if method.is_command else None
+        if_match = headers.get(envelope.IF_MATCH)
+        request = Request(
+            type,
+            id,
+            method,
+            principal,
+            method.arguments(payload, content_type),
+            key=key,
+            fingerprint=fingerprint(method_name, payload, if_match) if key else b"",
+            if_match=if_match,
+            deadline=asyncio.get_running_loop().time() + left,
+            chain=chain,
+            content_type=content_type,
+            respond=respond,
+        )
+        if chain and subjects.join_object_id(type_name, id) in chain:
+            self._reenter(request)
+        else:
+            self.route(request, partition)
+
+    def route(self, request: Request, partition: str | None = None) -> None:
+        """Put a request into the mailbox of its object, which is activated if it isn't. Raises `Failure`."""
+        key = (request.type.name, request.id)
+        activation = self._activations.get(key)
+        if activation is None:
+            activation = self._activate(request.type, request.id)
+        if partition is not None and partition != str(activation.partition):
+            raise Failure("invalid", f"{request.id} is not in partition {partition}", field="subject")
+        activation.mailbox.put(request)
+
+    async def list_objects(self, type_name: str, cursor: str, limit: int) -> ObjectPage:
+        """One page of the existing objects of a type, in the order of their IDs; the cursor is the
+        last ID seen. Raises `Failure`."""
+        type = self.registry.types[type_name]
+        if not 1 <= limit <= LIST_LIMIT:
+            raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="limit")
+        try:
+            documents = await self.store.page(type_name, cursor, limit + 1)
+        except StoreError as error:
+            raise Failure("unavailable", str(error)) from error
+        items = []
+        for document in documents[:limit]:
+            shown = Activation(type, document.id, _closed_mailbox())
+            shown.load(document, self.limits.records, claimed=(type_name, document.id) in self._activations)
+            items.append(shown.view())
+        return ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > limit else None)
+
+    def wake(self, type_name: str, id: str) -> None:
+        """Activate an object because something is due, though nobody has called it."""
+        if (type_name, id) not in self._activations and self.lease_valid():
+            self._activate(self.registry.types[type_name], id, claim=True)
+
+    def commit(self, activation: Activation) -> None:
+        self._commits[activation.type.name].add(activation)
+
+    def committed(self, activation: Activation, entries: list[int]) -> None:
+        """Called when a commit is durable: its outbox entries may leave now."""
+        if entries and not activation.broken:
+            self.relay.offer(activation, entries)
+        if activation.records.oldest() and not activation.broken:
+            self.spawn(self._move_to_archive(activation))
+
+    def discard(self, activation: Activation) -> None:
+        """Forget an activation that may not answer any more; what it has not started goes to its successor."""
+        if activation.broken:
+            return
+        self._forget(activation)
+        if activation.pending is not None:
+            fail_all(activation.pending, moved())
+        for request in activation.mailbox.close():
+            try:
+                self.route(request)
+            except Failure as refused:
+                request.fail(refused)
+
+    def drop_all(self) -> None:
+        """Forget everything at once, without an answer: the lease is lost."""
+        for activation in list(self._activations.values()):
+            self._forget(activation)
+            activation.mailbox.close()
+
+    async def settle(self, within: float) -> None:
+        """Return when nothing waits, is uncommitted or unsent any more, or after `within` seconds."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        while loop.time() < end and not all(item.idle for item in self._activations.values()):
+            for activation in list(self._activations.values()):
+                if activation.pending is not None:
+                    self.commit(activation)
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        await self.relay.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the turns; its failure is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned)
+
+    def next_owner(self) -> str:
+        """An owner ID that is never used again: the fencing token of one activation."""
+        self._owners += 1
+        return f"{self.incarnation}.{self._owners}"
+
+    def outbox_number(self, last: int) -> int:
+        return next_number(last, self.clock.now())
+
+    def check_bounds(self, activation: Activation, state: bytes, entries: Sequence[Entry]) -> None:
+        """Refuse a turn whose outcome would not fit; raises `too-large` or `overloaded`."""
+        if len(state) > self.limits.state:
+            raise Failure("too-large", f"the state would have more than {self.limits.state} bytes", field="state")
+        size = activation.outbox_size + sum(len(entry.payload) for entry in entries)
+        if entries and (len(activation.outbox) + len(entries) > self.limits.outbox or size > OUTBOX_BYTES):
+            raise Failure("overloaded", "too many events and tells of this object wait to be sent", retry_after=2.0)
+
+    def check_answer(self, answer: Answer) -> None:
+        if len(answer.payload) > ANSWER_LIMIT:
+            raise RuntimeError(f"the result has more than {ANSWER_LIMIT} bytes")
+
+    async def sweep(self) -> None:
+        """Let idle objects leave memory: those unused for long, and the longest unused past the bound."""
+        now = asyncio.get_running_loop().time()
+        idle = sorted((item for item in self._activations.values() if item.loaded and item.idle), key=_last_used)
+        memory = sum(item.size for item in self._activations.values())
+        for activation in idle:
+            if memory <= self.limits.memory and activation.last_used > now - self.limits.idle_after:
+                return
+            memory -= activation.size
+            await self._hibernate(activation)
+
+    async def scan(self, types: Iterable[str]) -> None:
+        """Wake the objects whose outboxes hold something that nobody is sending."""
+        for type_name in types:
+            for id in await self.store.pending(type_name, 1000):
+                self.wake(type_name, id)
+
+    @property
+    def active(self) -> int:
+        return len(self._activations)
+
+    def _activate(self, type: ObjectType, id: str, *, claim: bool = False) -> Activation:
+        if not self.lease_valid():
+            raise Failure("moved", "this process doesn't own the object")
+        activation: Activation
+
+        def start(request: Request) -> asyncio.Task[None] | None:
+            return self._start(activation, request)
+
+        activation = Activation(type, id, Mailbox(self.limits.mailbox, start))
+        self._activations[type.name, id] = activation
+        self.spawn(self._load(activation, claim=claim))
+        return activation
+
+    async def _load(self, activation: Activation, *, claim: bool) -> None:
+        type_name = activation.type.name
+        try:
+            document = None
+            if not claim and not _wants_claim(activation):
+                document = await self._reads[type_name].get(activation.id)
+            show = document is not None and document.exists and not _only_shown(activation)
+            if claim or show or _wants_claim(activation):
+                document = await self._claims[type_name].get(self._claim(activation))
+                if document is None:
+                    raise Failure("unavailable", "another process claimed the object; try again")
+                activation.load(document, self.limits.records, claimed=True)
+            else:
+                activation.load(document, self.limits.records, claimed=False)
+            await activation.object.on_activate()
+        except StoreError as error:
+            self._abandon(activation, Failure("unavailable", f"the store doesn't answer: {error}"))
+        except Failure as failure:
+            self._abandon(activation, failure)
+        except Exception:
+            log.exception("%s could not be activated", activation.object_id)
+            self._abandon(activation, Failure("internal", "the object could not be activated; the log has the details"))
+        else:
+            self._begin(activation)
+
+    def _begin(self, activation: Activation) -> None:
+        if activation.broken:
+            return
+        activation.last_used = asyncio.get_running_loop().time()
+        if not activation.claimed and _wants_claim(activation):
+            self.spawn(self._load(activation, claim=True))
+            return
+        if not activation.claimed:
+            # It has read, but not claimed: it serves the queries that wait, and no other.
+            self._activations.pop((activation.type.name, activation.id), None)
+        elif activation.outbox:
+            self.relay.offer(activation, sorted(activation.outbox))
+        activation.mailbox.release()
+
+    def _abandon(self, activation: Activation, failure: Failure) -> None:
+        if activation.broken:
+            return
+        self._forget(activation)
+        for request in activation.mailbox.close():
+            request.fail(failure)
+
+    def _forget(self, activation: Activation) -> None:
+        activation.broken = True
+        key = (activation.type.name, activation.id)
+        if self._activations.get(key) is activation:
+            del self._activations[key]
+
+    def _start(self, activation: Activation, request: Request) -> asyncio.Task[None] | None:
+        key = request.key
+        records = activation.records
+        if key and not key.client and records.archived and request.looked_up != records.generation:
+            activation.mailbox.put_back(request)
+            activation.mailbox.hold()
+            self.spawn(self._look_up(activation))
+            return None
+        try:
+            return start_turn(self, activation, request)
+        except Exception as error:
+            request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
+            return None
+
+    async def _look_up(self, activation: Activation) -> None:
+        """Ask the archive for all waiting requests with IDs of their callers' choice."""
+        generation = activation.records.generation
+        requests = [item for item in activation.mailbox.waiting() if item.key and not item.key.client]
+        lookups = self._lookups[activation.type.name]
+        questions = [(activation.id, item.key.key) for item in requests if item.key]
+        try:
+            found = await asyncio.gather(*(lookups.get(question) for question in questions))
+        except StoreError as error:
+            log.warning("%s: the archive of replies doesn't answer: %s", activation.object_id, error)
+            self.discard(activation)
+            return
+        for request, record in zip(requests, found, strict=True):
+            request.archived = Record.from_document(record) if record else None
+            request.looked_up = generation
+        activation.mailbox.release()
+
+    async def _move_to_archive(self, activation: Activation) -> None:
+        records = activation.records
+        oldest = records.oldest()
+        if not oldest or activation.moving:
+            return
+        activation.moving = True
+        try:
+            await self.store.archive(activation.type.name, activation.id, records.for_archive(oldest))
+        except StoreError as error:
+            log.warning("%s: archiving replies failed: %s", activation.object_id, error)
+            return
+        finally:
+            activation.moving = False
+        pending = activation.open_pending()
+        for key, _ in oldest:
+            records.leave(key, pending.changes)
+        records.archived = True
+        records.generation += 1
+        pending.changes.set["archived"] = True
+        self.commit(activation)
+
+    def _reenter(self, request: Request) -> None:
+        """A call of an object that waits for it: only a query on the last committed state can answer."""
+        activation = self._activations.get((request.type.name, request.id))
+        if not request.method.reentrant or activation is None or not activation.loaded:
+            raise Failure("deadlock", f"{request.type.name}:{request.id} waits for this call")
+        committed = Activation(request.type, request.id, _closed_mailbox())
+        committed.load(None, self.limits.records, claimed=False)
+        if activation.committed:
+            state = codec.decode(activation.committed)
+            committed.object.state = msgspec.convert(state, request.type.cls.state_type, str_keys=True)
+            committed.snapshot = activation.committed
+        committed.exists = activation.exists
+        committed.version = activation.version
+        start_turn(self, committed, request)
+
+    async def _hibernate(self, activation: Activation) -> None:
+        try:
+            await activation.object.on_hibernate()
+        except Exception:
+            log.exception("%s: on_hibernate failed", activation.object_id)
+        if activation.idle:
+            self._forget(activation)
+            activation.mailbox.close()
+
+    def _settled(self, activation: Activation, number: int) -> None:
+        """An outbox entry was delivered: it leaves the document with the next commit."""
+        entry = activation.outbox.pop(number)
+        activation.outbox_size -= len(entry["payload"])
+        fresh = activation.pending is None
+        activation.open_pending().changes.drop(f"outbox.{number}")
+        if fresh:
+            asyncio.get_running_loop().call_later(SETTLE_AFTER, self.commit, activation)
+
+    def _claim(self, activation: Activation) -> Claim:
+        return Claim(activation.id, self.next_owner(), activation.partition)
+
+    def _claim_all(self, type_name: str) -> Callable[[Sequence[Claim]], Coroutine[Any, Any, list[Document | None]]]:
+        async def ask(claims: Sequence[Claim]) -> list[Document | None]:
+            won = await self.store.claim(type_name, claims)
+            return [won.get(claim.id) for claim in claims]
+
+        return ask
+
+    def _read_all(self, type_name: str) -> Callable[[Sequence[str]], Coroutine[Any, Any, list[Document | None]]]:
+        async def ask(ids: Sequence[str]) -> list[Document | None]:
+            found = await self.store.read(type_name, ids)
+            return [found.get(id) for id in ids]
+
+        return ask
+
+    def _look_up_all(self, type_name: str) -> Callable[[Sequence[tuple[str, str]]], Coroutine[Any, Any, list[Any]]]:
+        async def ask(keys: Sequence[tuple[str, str]]) -> list[Any]:
+            found = await self.store.archived(type_name, keys)
+            return [found.get(key) for key in keys]
+
+        return ask
+
+    def _spawned(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a background task failed", exc_info=task.exception())
+
+
+def _wants_claim(activation: Activation) -> bool:
+    return any(request.method.is_command for request in activation.mailbox.waiting())
+
+
+def _only_shown(activation: Activation) -> bool:
+    return all(request.method.name == READ for request in activation.mailbox.waiting())
+
+
+def _last_used(activation: Activation) -> float:
+    return activation.last_used
+
+
+def _closed_mailbox() -> Mailbox:
+    return Mailbox(0, lambda request: None)

@@ -1,0 +1,40 @@
+"""The turn that is running now, as the object's methods reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aidevos.contracts.objects import DurableObject
+
+if TYPE_CHECKING:
+    from aidevos.durable.object import Event
+    from aidevos.durable.request import Request
+
+
+class RunningTurn(Protocol):
+    request: Request
+    now: float
+    open: bool
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def exists(self) -> bool: ...
+
+    def view(self) -> DurableObject: ...
+
+    def convert_state(self, state: dict[str, Any]) -> Any: ...
+
+    def emit(self, event: Event) -> None: ...
+
+    def tell(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> None: ...
+
+    async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any: ...
+
+    def delete(self) -> None: ...
+
+
+running: ContextVar[RunningTurn] = ContextVar("running")

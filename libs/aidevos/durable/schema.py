@@ -1,0 +1,147 @@
+"""Values from outside against the types that methods declare: refused with the field's path.
+
+msgspec decodes and validates; what it leaves to us is to name the field in one way, to refuse
+unknown fields in structs that don't forbid them themselves, and to refuse what MongoDB can't hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from aidevos.contracts import envelope
+from aidevos.contracts.errors import Failure
+from aidevos.durable.store import codec
+
+T = TypeVar("T")
+Visit = Callable[[Any, str], None]
+_location = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_named = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*)`$")
+
+
+class Schema(Generic[T]):
+    """Reads values of one type; `field` is what the value is called in errors."""
+
+    def __init__(self, type: Any, field: str) -> None:
+        self.type = type
+        self._field = field
+        self._json = msgspec.json.Decoder(type)
+        self._msgpack = msgspec.msgpack.Decoder(type)
+        information = inspect.type_info(type)
+        self._visit = _strictness(information, {})
+        self._plain = _is_plain(information)
+
+    def decode(self, payload: bytes, content_type: str | None) -> T:
+        """The value in a payload; raises `bad-request`, `unsupported-media-type` or `invalid`."""
+        if (
+            content_type is None
+            or content_type == envelope.JSON
+            or content_type.partition(";")[0].strip() == envelope.JSON
+        ):
+            decoder: Any = self._json
+            loose: Any = msgspec.json.decode
+        elif content_type == envelope.MSGPACK:
+            decoder, loose = self._msgpack, msgspec.msgpack.decode
+        else:
+            raise Failure(
+                "unsupported-media-type", f"send {envelope.JSON} or {envelope.MSGPACK}", field=envelope.CONTENT_TYPE
+            )
+        try:
+            if self._visit is not None:
+                return self.convert(loose(payload))
+            value: T = decoder.decode(payload)
+        except msgspec.ValidationError as error:
+            raise self._invalid(error) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Failure("bad-request", f"the payload can't be read: {error}", field=self._field) from None
+        except RecursionError:
+            raise Failure("invalid", f"values nest at most {codec.MAX_DEPTH} levels deep", field=self._field) from None
+        codec.check(value, self._field) if not self._plain else _check_plain(value, self._field)
+        return value
+
+    def convert(self, value: Any) -> T:
+        """The value from maps, lists and scalars; raises `invalid`."""
+        codec.check(value, self._field)
+        try:
+            if self._visit is not None:
+                self._visit(value, self._field)
+            converted: T = msgspec.convert(value, self.type, str_keys=True)
+        except msgspec.ValidationError as error:
+            raise self._invalid(error) from None
+        return converted
+
+    def _invalid(self, error: msgspec.ValidationError) -> Failure:
+        match = _location.match(str(error))
+        what, path = (match["what"], match["path"] or "") if match else (str(error), "")
+        named = _named.match(what)
+        if named:
+            path += "." + named["name"]
+        return Failure("invalid", what, field=(self._field + path)[:256])
+
+
+def _check_plain(value: Any, field: str) -> None:
+    for name in value.__struct_fields__:
+        item = getattr(value, name)
+        if type(item) is int and item not in codec.INT64:
+            raise Failure("invalid", "integers must fit into 64 bit", field=f"{field}.{name}")
+
+
+def _is_plain(information: inspect.Type) -> bool:
+    scalar = (inspect.IntType, inspect.FloatType, inspect.BoolType, inspect.NoneType)
+    return isinstance(information, inspect.StructType) and all(
+        isinstance(field.type, scalar) for field in information.fields
+    )
+
+
+def _strictness(information: inspect.Type, known: dict[Any, Visit]) -> Visit | None:
+    """A visitor that refuses unknown fields below this type, or None where there can be none."""
+    if isinstance(information, inspect.Metadata):
+        return _strictness(information.type, known)
+    if isinstance(information, inspect.StructType):
+        return _strict_struct(information, known)
+    if isinstance(information, inspect.DictType):
+        below = _strictness(information.value_type, known)
+        return below and _each(below, dict, lambda value: value.items())
+    if isinstance(information, inspect.CollectionType):
+        below = _strictness(information.item_type, known)
+        return below and _each(below, list, enumerate)
+    if isinstance(information, inspect.UnionType):
+        structs = [_strictness(option, known) for option in information.types]
+        members = [visit for visit in structs if visit is not None]
+        return members[0] if len(members) == 1 else None
+    return None
+
+
+def _strict_struct(information: inspect.StructType, known: dict[Any, Visit]) -> Visit | None:
+    if information.cls in known:
+        return known[information.cls]
+    fields: dict[str, Visit | None] = {}
+
+    def visit(value: Any, path: str) -> None:
+        if not isinstance(value, dict):
+            return
+        for name, item in value.items():
+            if name not in fields and name != information.tag_field:
+                raise Failure("invalid", f"there is no field {name!r}", field=f"{path}.{name}"[:256])
+            below = fields.get(name)
+            if below is not None:
+                below(item, f"{path}.{name}")
+
+    known[information.cls] = visit
+    for field in information.fields:
+        fields[field.encode_name] = _strictness(field.type, known)
+    needless = information.forbid_unknown_fields and not any(fields.values())
+    return None if needless or information.array_like else visit
+
+
+def _each(below: Visit, kind: type, items: Callable[[Any], Any]) -> Visit:
+    def visit(value: Any, path: str) -> None:
+        if isinstance(value, kind):
+            for key, item in items(value):
+                below(item, f"{path}.{key}")
+
+    return visit

@@ -1,0 +1,125 @@
+"""The store in memory, for tests of rules: the same contract as MongoDB, with faults on demand.
+
+`faults` scripts what the next commits do: `"fail"` (not applied, and the caller can't know),
+`"lose"` (applied, and the answer is lost), or an `asyncio.Event` that the commit waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from bson.raw_bson import RawBSONDocument
+
+from aidevos.durable.store import codec
+from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
+
+
+class MemoryStore:
+    def __init__(self) -> None:
+        self.documents: dict[str, dict[str, dict[str, Any]]] = {}
+        self.letters: dict[str, dict[str, Any]] = {}
+        self.faults: deque[str | asyncio.Event] = deque()
+        self.commits = 0
+        self.down = False
+        self._archive: dict[tuple[str, str, str], dict[str, Any]] = {}
+
+    async def open(self, type: str) -> None:
+        self.documents.setdefault(type, {})
+
+    async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
+        self._answer()
+        for claim in claims:
+            now = datetime.now(UTC)
+            fresh = {"created_at": now, "deleted": now, "updated_at": now, "partition": claim.partition, "version": 0}
+            document = self.documents[type].setdefault(claim.id, fresh)
+            document["epoch"] = document.get("epoch", 0) + 1
+            document["owner"] = claim.owner
+        return await self.read(type, [claim.id for claim in claims])
+
+    async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
+        fault = self.faults.popleft() if self.faults else None
+        if isinstance(fault, asyncio.Event):
+            await fault.wait()
+        self.commits += 1
+        if fault == "fail" or self.down:
+            return [Outcome.UNKNOWN for _ in commits]
+        outcomes = [self._apply(type, commit) for commit in commits]
+        return [Outcome.UNKNOWN for _ in commits] if fault == "lose" else outcomes
+
+    async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
+        self._answer()
+        found = self.documents[type]
+        return {id: _document(id, found[id]) for id in ids if id in found}
+
+    async def page(self, type: str, after: str, limit: int) -> list[Document]:
+        self._answer()
+        found = self.documents[type]
+        ids = sorted(id for id, document in found.items() if id > after and document.get("deleted") is None)
+        return [_document(id, found[id] | {"replies": {}, "outbox": {}}) for id in ids[:limit]]
+
+    async def pending(self, type: str, limit: int) -> list[str]:
+        self._answer()
+        return [id for id, document in self.documents[type].items() if document.get("relay")][:limit]
+
+    async def purge(self, type: str, before: datetime) -> int:
+        self._answer()
+        found = self.documents[type]
+        gone = [
+            id
+            for id, document in found.items()
+            if document.get("deleted") and not document.get("relay") and document["updated_at"] < before
+        ]
+        for id in gone:
+            del found[id]
+        return len(gone)
+
+    async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
+        self._answer()
+        for key, record, _ in records:
+            self._archive[type, id, key] = record
+
+    async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+        self._answer()
+        return {key: self._archive[type, *key] for key in keys if (type, *key) in self._archive}
+
+    async def bury(self, letter: dict[str, Any]) -> None:
+        self._answer()
+        self.letters[letter["_id"]] = letter
+
+    async def ping(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        if self.down:
+            raise StoreError("the store is down")
+
+    def _apply(self, type: str, commit: Commit) -> Outcome:
+        document = self.documents[type].get(commit.id)
+        if document is None or document["owner"] != commit.owner or document.get("commit") != commit.previous:
+            return Outcome.FENCED
+        for path, value in commit.set.items():
+            parent, name = _parent(document, path)
+            parent[name] = codec.decode(bytes(value.raw)) if isinstance(value, RawBSONDocument) else value
+        for path in commit.unset:
+            parent, name = _parent(document, path)
+            parent.pop(name, None)
+        document["commit"] = commit.commit
+        return Outcome.APPLIED
+
+
+def _parent(document: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    *folders, name = path.split(".")
+    for folder in folders:
+        document = document.setdefault(folder, {})
+    return document, name
+
+
+def _document(id: str, document: dict[str, Any]) -> Document:
+    known = {key: value for key, value in document.items() if key in Document.__struct_fields__}
+    return msgspec.convert(copy.deepcopy(known) | {"id": id}, Document)

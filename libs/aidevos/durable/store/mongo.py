@@ -1,0 +1,185 @@
+"""The store on MongoDB.
+
+Every write is acknowledged by a majority and journaled; every read is of majority-committed data
+on the primary. A commit matches its owner and its predecessor *and* asks for an upsert: where it
+matches nothing, the upsert would insert a document without `created_at`, which the collection's
+validator refuses. So a fenced commit fails alone, with code 121 and its place in the batch, and
+can never bring a purged object back.
+
+An operation is known to be applied only when the whole answer is free of write concern errors, and
+known to be fenced only by code 121. Everything else is unknown, and the framework resolves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias, TypeVar
+
+from bson.codec_options import CodecOptions
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pymongo import ReadPreference, UpdateOne, WriteConcern
+from pymongo.errors import BulkWriteError, CollectionInvalid, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
+
+Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
+T = TypeVar("T")
+WRITE_TIMEOUT_MS = 10_000
+VALIDATION_FAILED = 121
+NAMESPACE_EXISTS = 48
+FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
+
+
+class MongoStore:
+    """`url` names a replica set; `timeout` bounds the wait for its primary, in seconds."""
+
+    def __init__(self, url: str, database: str, *, timeout: float = 5.0) -> None:
+        self._client: Any = AsyncIOMotorClient(
+            url,
+            serverSelectionTimeoutMS=int(timeout * 1000),
+            connectTimeoutMS=int(timeout * 1000),
+            socketTimeoutMS=WRITE_TIMEOUT_MS + 5000,
+            retryWrites=True,
+            appname="aidevos",
+        )
+        self._database = self._client.get_database(
+            database,
+            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
+        )
+
+    async def open(self, type: str) -> None:
+        async def make() -> None:
+            name = f"obj_{type}"
+            validator = {"created_at": {"$exists": True}}
+            try:
+                await self._database.create_collection(name, validator=validator)
+            except CollectionInvalid:
+                pass
+            except OperationFailure as error:
+                if error.code != NAMESPACE_EXISTS:
+                    raise
+            collection = self._objects(type)
+            await collection.create_index("relay", sparse=True)
+            await collection.create_index("deleted", sparse=True)
+            await self._records(type).create_index("end", expireAfterSeconds=0)
+
+        await self._answer(make)
+
+    async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
+        now = datetime.now(UTC)
+        fresh = {"created_at": now, "deleted": now, "updated_at": now, "version": 0}
+        updates = [
+            UpdateOne(
+                {"_id": claim.id},
+                {
+                    "$inc": {"epoch": 1},
+                    "$set": {"owner": claim.owner},
+                    "$setOnInsert": fresh | {"partition": claim.partition},
+                },
+                upsert=True,
+            )
+            for claim in claims
+        ]
+        await self._answer(lambda: self._objects(type).bulk_write(updates, ordered=False))
+        documents = await self.read(type, [claim.id for claim in claims])
+        owners = {claim.id: claim.owner for claim in claims}
+        return {id: document for id, document in documents.items() if document.owner == owners[id]}
+
+    async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
+        updates = [_update(commit) for commit in commits]
+        try:
+            await self._objects(type).bulk_write(updates, ordered=False)
+        except BulkWriteError as error:
+            return _outcomes(len(commits), dict(error.details or {}))
+        except Exception:  # whatever it was, the batch may have been applied in part
+            return [Outcome.UNKNOWN] * len(commits)
+        return [Outcome.APPLIED] * len(commits)
+
+    async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
+        found = await self._find(self._objects(type), {"_id": {"$in": list(ids)}}, len(ids))
+        return {document["_id"]: _document(document) for document in found}
+
+    async def page(self, type: str, after: str, limit: int) -> list[Document]:
+        wanted = {"_id": {"$gt": after}, "deleted": None}
+        shown = {"replies": False, "outbox": False}
+        found = await self._find(self._objects(type), wanted, limit, sort=[("_id", 1)], projection=shown)
+        return [_document(document) for document in found]
+
+    async def pending(self, type: str, limit: int) -> list[str]:
+        found = await self._find(self._objects(type), {"relay": True}, limit, projection=["_id"])
+        return [document["_id"] for document in found]
+
+    async def purge(self, type: str, before: datetime) -> int:
+        gone = {"deleted": {"$lt": before}, "updated_at": {"$lt": before}, "relay": None}
+        found = await self._find(self._objects(type), gone, 1000, projection=["owner", "commit"])
+        purged = 0
+        for document in found:
+            fence = gone | {"_id": document["_id"], "owner": document["owner"], "commit": document.get("commit")}
+            result = await self._answer(lambda fence=fence: self._objects(type).delete_one(fence))  # type: ignore[misc]
+            purged += result.deleted_count
+        return purged
+
+    async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
+        updates = [
+            UpdateOne({"_id": {"o": id, "k": key}}, {"$set": {"record": record, "end": end}}, upsert=True)
+            for key, record, end in records
+        ]
+        await self._answer(lambda: self._records(type).bulk_write(updates, ordered=False))
+
+    async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+        wanted = {"_id": {"$in": [{"o": id, "k": key} for id, key in keys]}}
+        found = await self._find(self._records(type), wanted, len(keys))
+        return {(document["_id"]["o"], document["_id"]["k"]): document["record"] for document in found}
+
+    async def bury(self, letter: dict[str, Any]) -> None:
+        letters = self._database["dead_letters"]
+        await self._answer(lambda: letters.replace_one({"_id": letter["_id"]}, letter, upsert=True))
+
+    async def ping(self) -> None:
+        await self._answer(lambda: self._database.command("ping"))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _objects(self, type: str) -> Collection:
+        return self._database[f"obj_{type}"]
+
+    def _records(self, type: str) -> Collection:
+        return self._database[f"replies_{type}"]
+
+    async def _find(
+        self, collection: Collection, wanted: dict[str, Any], limit: int, **options: Any
+    ) -> list[dict[str, Any]]:
+        cursor = collection.find(wanted, limit=limit, max_time_ms=WRITE_TIMEOUT_MS, **options)
+        return await self._answer(lambda: cursor.to_list(length=limit))
+
+    async def _answer(self, operation: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await operation()
+        except PyMongoError as error:
+            raise StoreError(f"MongoDB: {error}") from error
+
+
+def _update(commit: Commit) -> UpdateOne:
+    update: dict[str, Any] = {"$set": commit.set | {"commit": commit.commit}}
+    if commit.unset:
+        update["$unset"] = dict.fromkeys(commit.unset, "")
+    return UpdateOne({"_id": commit.id, "owner": commit.owner, "commit": commit.previous}, update, upsert=True)
+
+
+def _outcomes(count: int, details: dict[str, Any]) -> list[Outcome]:
+    assumed = Outcome.UNKNOWN if details.get("writeConcernErrors") else Outcome.APPLIED
+    outcomes = [assumed] * count
+    for error in details.get("writeErrors", ()):
+        fenced = error["code"] == VALIDATION_FAILED
+        outcomes[error["index"]] = Outcome.FENCED if fenced else Outcome.UNKNOWN
+    return outcomes
+
+
+def _document(found: dict[str, Any]) -> Document:
+    return Document(id=found["_id"], **{name: found[name] for name in FIELDS if name in found})

@@ -1,0 +1,319 @@
+"""One turn: a method runs on the state, and either everything it did counts or nothing.
+
+Promise: a command that raises leaves no trace in the state, sends nothing, and its error is the
+recorded outcome. A query that changed the state is a bug: the change is undone and the caller gets
+`internal`. What a turn has sent and changed becomes visible with its commit, never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from aidevos.contracts import envelope, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import DurableObject
+from aidevos.durable.activation import Activation
+from aidevos.durable.clock import timestamp
+from aidevos.durable.completion import Record, check_same
+from aidevos.durable.outbox import Entry, event_entry, tell_entry
+from aidevos.durable.request import Answer, Request, check_if_match, digest
+from aidevos.durable.running import running
+from aidevos.durable.store import codec
+
+if TYPE_CHECKING:
+    from aidevos.durable.object import Event
+    from aidevos.durable.router import DurableObjectRouter
+
+log = logging.getLogger(__name__)
+
+
+class Turn:
+    """What a running method can reach through its object."""
+
+    def __init__(self, router: DurableObjectRouter, activation: Activation, request: Request) -> None:
+        self.request = request
+        self.now = router.clock.now()
+        self.entries: list[Entry] = []
+        self.deleted = False
+        self.shows_object = False
+        self.open = True
+        self._router = router
+        self._activation = activation
+        self._calls = 0
+        self._id = ""
+        self._last_number = activation.outbox_last
+
+    @property
+    def id(self) -> str:
+        if not self._id:
+            key = self.request.key
+            seed = key.key if key else secrets.token_hex(16)
+            self._id = digest(self._activation.object_id, seed)
+        return self._id
+
+    @property
+    def exists(self) -> bool:
+        return self._activation.exists
+
+    def view(self) -> DurableObject:
+        """Answer with the object as it is after this turn; return what this returns."""
+        self.shows_object = True
+        return cast(DurableObject, None)
+
+    def convert_state(self, state: dict[str, Any]) -> msgspec.Struct:
+        return self._activation.type.convert_state(state)
+
+    def emit(self, event: Event) -> None:
+        self._only_in_command("emit")
+        self.entries.append(
+            event_entry(self._activation.type.name, self._activation.id, self._number(), event, self.now)
+        )
+
+    def tell(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> None:
+        self._only_in_command("tell")
+        subjects.split_object_id(f"{type}:{id}")
+        self.entries.append(tell_entry(self._number(), type, id, method, args, self.now))
+
+    async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
+        """A request now: after the commits of all earlier turns, with an ID that a repeat of this
+        turn would use again."""
+        activation, request = self._activation, self.request
+        subjects.split_object_id(f"{type}:{id}")
+        self._calls += 1
+        request_id = digest(self.id, str(self._calls))
+        earlier = activation.wait_committed()
+        if earlier is not None:
+            await earlier
+        left = request.deadline - asyncio.get_running_loop().time()
+        chain = ",".join((*request.chain, activation.object_id))
+        payload = msgspec.json.encode(args)
+        reply = await self._router.outside.request(
+            subjects.call(type, id, method),
+            payload,
+            request_id=request_id,
+            deadline=max(left, 0.001),
+            headers={envelope.CALL_CHAIN: chain},
+        )
+        return msgspec.json.decode(reply) if reply else None
+
+    def delete(self) -> None:
+        """Mark the object as deleted by this turn."""
+        self._only_in_command("delete")
+        self.deleted = True
+
+    def _number(self) -> int:
+        self._last_number = self._router.outbox_number(self._last_number)
+        return self._last_number
+
+    def _only_in_command(self, what: str) -> None:
+        if not self.request.method.is_command:
+            raise RuntimeError(f"a query can't {what}")
+
+
+def start_turn(router: DurableObjectRouter, activation: Activation, request: Request) -> asyncio.Task[None] | None:
+    """Run a request's turn, at once if its method can't wait, else in the task that is returned."""
+    loop = asyncio.get_running_loop()
+    activation.last_used = loop.time()
+    if request.deadline <= loop.time():
+        request.fail(Failure("deadline-exceeded", "the deadline passed while the request was waiting"))
+        return None
+    try:
+        if request.method.is_command and _answered(router, activation, request):
+            return None
+        turn = Turn(router, activation, request)
+        if request.method.is_command:
+            check_if_match(request.if_match, activation.exists, activation.version)
+    except Failure as failure:
+        request.fail(failure)
+        return None
+    if request.method.inline:
+        _run_inline(turn, activation, request)
+        return None
+    return loop.create_task(_run(turn, activation, request))
+
+
+def _answered(router: DurableObjectRouter, activation: Activation, request: Request) -> bool:
+    """Whether an earlier copy's outcome was found, and is the answer."""
+    if request.key is None:
+        return False
+    record = activation.records.find(request.key, request.fingerprint, router.clock.now())
+    record = record or check_same(request.archived, request.fingerprint)
+    if record is None:
+        activation.records.admit(request.key)
+        return False
+    answer_when_committed(router, activation, request, record.answer)
+    return True
+
+
+def answer_when_committed(
+    router: DurableObjectRouter, activation: Activation, request: Request, answer: Answer
+) -> None:
+    """Answer with what this activation's memory shows: after the commits that it shows, and only
+    while the host holds its lease."""
+    pending = activation.uncommitted()
+    if pending is not None:
+        pending.readers.append((request, answer))
+    elif router.lease_valid():
+        request.respond(answer)
+
+
+def _run_inline(turn: Turn, activation: Activation, request: Request) -> None:
+    token = running.set(turn)
+    try:
+        request.method.function(activation.object, **request.args).send(None)
+    except StopIteration as stop:
+        _end(turn, activation, stop.value, None)
+    except Exception as error:
+        _end(turn, activation, None, error)
+    finally:
+        running.reset(token)
+
+
+async def _run(turn: Turn, activation: Activation, request: Request) -> None:
+    running.set(turn)
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        async with asyncio.timeout_at(request.deadline):
+            result = await request.method.function(activation.object, **request.args)
+    except TimeoutError:
+        error = Failure("deadline-exceeded", "the deadline passed while the method was running")
+    except asyncio.CancelledError:
+        if not activation.broken:
+            raise
+        error = Failure("unavailable", "the object was moved while the method was running")
+    except Exception as raised:
+        error = raised
+    _end(turn, activation, result, error)
+
+
+def _end(turn: Turn, activation: Activation, result: Any, error: BaseException | None) -> None:
+    """Account for what the method did, and see to its answer."""
+    router, request = turn._router, turn.request
+    turn.open = False
+    if activation.broken:
+        request.fail(Failure("unavailable", "the object was moved while the method was running"))
+        return
+    try:
+        if error is None:
+            answer = _succeed(turn, activation, result)
+        else:
+            _undo(activation)
+            answer = Answer.of(_failure(error, activation, request))
+    except Exception as raised:
+        _undo(activation)
+        error = raised
+        answer = Answer.of(_failure(raised, activation, request))
+    if error is not None and request.method.is_command:
+        _record(turn, activation, answer, durable=not _passing(error))
+    elif not request.method.is_command:
+        answer_when_committed(router, activation, request, answer)
+
+
+def _succeed(turn: Turn, activation: Activation, result: Any) -> Answer:
+    request, object_ = turn.request, activation.object
+    encoded = codec.encode(object_.state)
+    if not request.method.is_command:
+        if encoded != activation.snapshot:
+            raise RuntimeError(f"the query {request.method.name} changed the state")
+        return Answer(_encode(activation.view() if turn.shows_object else result, request))
+    router = turn._router
+    router.check_bounds(activation, encoded, turn.entries)
+    changed = encoded != activation.snapshot or not activation.exists or turn.deleted
+    before = (activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at)
+    if changed:
+        _advance(turn, activation, encoded)
+    try:
+        answer = Answer(_encode(activation.view() if turn.shows_object else result, request))
+        router.check_answer(answer)
+    except BaseException:
+        activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at = before
+        raise
+    _commit(turn, activation, answer, changed)
+    return answer
+
+
+def _advance(turn: Turn, activation: Activation, encoded: bytes) -> None:
+    moment: datetime = timestamp(turn.now)
+    activation.version += 1
+    activation.updated_at = moment
+    if turn.deleted:
+        activation.exists = False
+        activation.object.state = activation.type.default_state()
+        activation.snapshot = codec.encode(activation.object.state)
+        return
+    if not activation.exists:
+        activation.exists = True
+        activation.made_at = moment
+    activation.snapshot = encoded
+
+
+def _commit(turn: Turn, activation: Activation, answer: Answer, changed: bool) -> None:
+    router, request = turn._router, turn.request
+    if not (changed or turn.entries or request.key):
+        answer_when_committed(router, activation, request, answer)
+        return
+    pending = activation.open_pending()
+    pending.state_changed = pending.state_changed or changed
+    for entry in turn.entries:
+        document = entry.to_document()
+        activation.outbox[entry.number] = document
+        activation.outbox_size += len(entry.payload)
+        activation.outbox_last = entry.number
+        pending.changes.put(f"outbox.{entry.number}", document)
+        pending.entries.append(entry.number)
+    _record(turn, activation, answer, durable=True)
+
+
+def _record(turn: Turn, activation: Activation, answer: Answer, *, durable: bool) -> None:
+    """Put a command's outcome into the pending commit, where it has a request ID, and answer then."""
+    router, request = turn._router, turn.request
+    if request.key is not None and durable:
+        pending = activation.open_pending()
+        activation.records.sweep(turn.now, pending.changes)
+        record = Record(request.fingerprint, answer.payload, answer.failed, turn.now, request.key.tell)
+        activation.records.add(request.key, record, pending.changes)
+    elif answer.failed:
+        answer_when_committed(router, activation, request, answer)
+        return
+    pending = activation.open_pending()
+    pending.urgent = True
+    pending.waiters.append((request, answer))
+    router.commit(activation)
+
+
+def _undo(activation: Activation) -> None:
+    """Put the state back to what it was before the turn."""
+    state = codec.decode(activation.snapshot)
+    activation.object.state = msgspec.convert(state, activation.type.cls.state_type, str_keys=True)
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether a repeat may end otherwise, so that the outcome must not be recorded."""
+    return isinstance(error, Failure) and (error.retryable or error.code == "deadline-exceeded")
+
+
+def _failure(error: BaseException, activation: Activation, request: Request) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    return unexpected(error, f"{activation.object_id}.{request.method.name}")
+
+
+def unexpected(error: BaseException, where: str) -> Failure:
+    """What a caller gets for a bug: nothing but an ID that finds the log line."""
+    error_id = secrets.token_hex(8)
+    log.error("%s raised (error %s)", where, error_id, exc_info=error, extra={"error_id": error_id})
+    return Failure("internal", "the request failed on our side; the log has the details", error_id=error_id)
+
+
+def _encode(result: Any, request: Request) -> bytes:
+    if request.content_type == envelope.MSGPACK:
+        return msgspec.msgpack.encode(result)
+    return msgspec.json.encode(result)

@@ -1,0 +1,155 @@
+"""Running a process that hosts objects: the composition root that all such services share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import uvloop
+
+from aidevos.durable.bus.jetstream import JetStreamBus
+from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.clock import SystemClock
+from aidevos.durable.completion import Bounds
+from aidevos.durable.connection import connect
+from aidevos.durable.host import Host
+from aidevos.durable.object import BaseDurableObject
+from aidevos.durable.placement import HostName
+from aidevos.durable.provision import check_mapping
+from aidevos.durable.registry import DurableObjectRegistry
+from aidevos.durable.router import Limits
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import StoreError
+from aidevos.observability import logs
+from aidevos.security.credentials import ServiceCredential
+from aidevos.security.keys import load_public_keys
+from aidevos.security.tokens import TokenVerifier
+from aidevos.settings import Settings, SettingsError, load
+
+log = logging.getLogger(__name__)
+STORE_WITHIN = 30.0
+REJOIN_PAUSE = 0.5
+
+Types = Sequence[type[BaseDurableObject[Any]]]
+
+
+def main(types: Types, *, service: str) -> None:
+    """Run a service's process with the settings of its environment."""
+    try:
+        settings = load()
+    except SettingsError as error:
+        raise SystemExit(_said(error)) from None
+    run(types, settings, service=service)
+
+
+def run(types: Types, settings: Settings, *, service: str = "objects") -> None:
+    """Serve the types until SIGTERM or SIGINT. What can't be used ends the process with one line
+    and status 2."""
+    logs.configure(settings.log_level, service)
+    try:
+        uvloop.run(serve(types, settings, service=service))
+    except SettingsError as error:
+        raise SystemExit(_said(error)) from None
+
+
+async def serve(types: Types, settings: Settings, *, service: str = "objects") -> None:
+    """Serve the types until the task is cancelled or the process gets SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    registry = DurableObjectRegistry(types)
+    name = HostName(settings.home, service, settings.replica)
+    credential = ServiceCredential(settings, service, registry.permissions())
+    verifier = TokenVerifier(lambda: load_public_keys(settings.home))
+    hosts: list[Host] = []
+
+    def suspend() -> None:
+        for host in hosts:
+            host.lease.suspend()
+
+    connection = await connect(settings.nats_url, f"{service}-{name.replica}", on_disconnect=suspend)
+    await check_mapping(connection)
+    store = MongoStore(settings.mongo_url, settings.mongo_database)
+    await _open_store(store, registry)
+    outside = DurableObjectClient(
+        connection,
+        credential.authorization,
+        attempt_timeout=settings.attempt_timeout,
+        default_deadline=settings.default_deadline,
+    )
+    await outside.start()
+    while not stop.is_set():
+        host = Host(
+            registry,
+            store,
+            JetStreamBus(connection),
+            outside,
+            connection,
+            verifier,
+            SystemClock(),
+            service=service,
+            name=name,
+            limits=limits(settings),
+            lease_ttl=settings.lease,
+        )
+        hosts[:] = [host]
+        await _serve_incarnation(host, stop, settings.drain_timeout)
+    await connection.close()
+    store.close()
+    name.close()
+
+
+def limits(settings: Settings) -> Limits:
+    return Limits(
+        records=Bounds(
+            age=settings.request_id_age,
+            tell_age=settings.tell_age,
+            clients=settings.max_clients,
+            records=settings.max_records,
+        ),
+        state=settings.max_state,
+        mailbox=settings.max_mailbox,
+        pending=settings.max_pending,
+        outbox=settings.max_outbox,
+        idle_after=settings.idle_after,
+        memory=settings.max_memory,
+        default_deadline=settings.default_deadline,
+        max_deadline=settings.max_deadline,
+    )
+
+
+async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:
+    await host.start()
+    waits = [asyncio.ensure_future(event.wait()) for event in (stop, host.lease.lost)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    if host.lease.lost.is_set():
+        await host.abandon()
+    else:
+        await host.drain(drain_timeout)
+
+
+async def _open_store(store: MongoStore, registry: DurableObjectRegistry) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + STORE_WITHIN
+    while True:
+        try:
+            for type in registry.types:
+                await store.open(type)
+        except StoreError as error:
+            if loop.time() > end:
+                raise SettingsError(f"AIDEVOS_MONGO_URL: {error}") from None
+            await asyncio.sleep(REJOIN_PAUSE)
+        else:
+            return
+
+
+def _said(error: SettingsError) -> int:
+    print(f"aidevos: {error}", file=sys.stderr)
+    return 2

@@ -1,0 +1,33 @@
+"""Counters of a process in Prometheus' text format.
+
+Several worker processes of one service share them when `PROMETHEUS_MULTIPROC_DIR` names a folder
+before this module is imported.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+HTTP_REQUESTS = Counter("aidevos_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
+HTTP_SECONDS = Histogram(
+    "aidevos_http_seconds",
+    "Time from a request's headers to its answer",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+FAILURES = Counter("aidevos_failures_total", "Requests refused or failed", ["door", "code"])
+
+
+def exposition() -> bytes:
+    """All metrics of this service."""
+    if MULTIPROCESS_FOLDER not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

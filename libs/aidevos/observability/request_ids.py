@@ -1,0 +1,24 @@
+"""IDs that tie an answer to its log lines."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+
+LIMIT = 128
+_acceptable = re.compile(rf"[ -~]{{1,{LIMIT}}}").fullmatch
+_prefix = secrets.token_hex(8)
+_numbers = itertools.count(1)
+
+
+def choose(proposed: str | None) -> str:
+    """The caller's own ID where it is printable ASCII of at most 128 characters, else a new one."""
+    if proposed is not None and _acceptable(proposed):
+        return proposed
+    return f"{_prefix}{next(_numbers):08x}"
+
+
+def new_error_id() -> str:
+    """The ID by which an `internal` error's log line is found."""
+    return secrets.token_hex(8)

@@ -1,0 +1,129 @@
+"""The test kit: objects in one process, on a store in memory and a clock that the test moves.
+
+The rules that run are the framework's own; only NATS and MongoDB are replaced, by adapters that
+pass the same contract suites.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from aidevos.contracts import envelope, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.durable.bus.memory import MemoryBus
+from aidevos.durable.client import FIRST_BACKOFF
+from aidevos.durable.clock import ManualClock
+from aidevos.durable.object import BaseDurableObject
+from aidevos.durable.registry import DurableObjectRegistry
+from aidevos.durable.request import Answer
+from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.store.memory import MemoryStore
+from aidevos.security.permissions import Principal
+
+ADMIN = Principal("admin", ("admin",), frozenset({"*"}))
+SERVICE = Principal("service:test", ("service",), frozenset({"*"}))
+
+
+class ObjectKit:
+    """Runs objects of the given classes: `async with ObjectKit(Counter) as kit`.
+
+    `kit.store`, `kit.bus`, `kit.clock` are what the objects run on; `kit.router` is their process.
+    Two kits on one `store` are two processes, the second of which takes the objects over.
+    """
+
+    def __init__(
+        self,
+        *classes: type[BaseDurableObject[Any]],
+        store: MemoryStore | None = None,
+        bus: MemoryBus | None = None,
+        clock: ManualClock | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.store = store or MemoryStore()
+        self.bus = bus or MemoryBus()
+        self.clock = clock or ManualClock()
+        self.lease = True
+        self.router = DurableObjectRouter(
+            DurableObjectRegistry(classes),
+            self.store,
+            self.bus,
+            self,
+            self.clock,
+            incarnation=f"kit.{secrets.token_hex(4)}",
+            lease_valid=lambda: self.lease,
+            limits=limits,
+        )
+
+    async def __aenter__(self) -> Self:
+        for name in self.router.registry.types:
+            await self.store.open(name)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.router.close()
+
+    async def call(
+        self,
+        type: str,
+        id: str,
+        method: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        caller: Principal = ADMIN,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The decoded result of a call; raises `Failure`."""
+        reply = await self._dispatch(
+            subjects.call(type, id, method), msgspec.json.encode(args or {}), caller, dict(headers or {})
+        )
+        return msgspec.json.decode(reply) if reply else None
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """How the objects of this kit call each other: as a service, repeated until answered."""
+        sent = dict(headers or {})
+        if request_id:
+            sent[envelope.REQUEST_ID] = request_id
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (deadline or 10.0)
+        while True:
+            try:
+                return await self._dispatch(subject, payload, SERVICE, sent)
+            except Failure as failure:
+                if failure.code not in ("unavailable", "moved") or loop.time() > end:
+                    raise
+            await asyncio.sleep(FIRST_BACKOFF)
+
+    async def settle(self) -> None:
+        """Return when everything is committed and every event and tell was delivered."""
+        await self.router.settle(10.0)
+
+    async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        _, type, id, method = subject.split(".", 3)
+        owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
+        self.router.dispatch(owned, payload, headers, caller, lambda answer: _resolve(future, answer))
+        answer = await future
+        if answer.failed:
+            raise Failure.decode(answer.payload)
+        return answer.payload
+
+
+def _resolve(future: asyncio.Future[Answer], answer: Answer) -> None:
+    if not future.done():
+        future.set_result(answer)

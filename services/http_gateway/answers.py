@@ -1,0 +1,52 @@
+"""What an endpoint answers, and how a failure becomes an answer."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from starlette.types import Send
+
+from aidevos.contracts import envelope
+from aidevos.contracts.errors import MEDIA_TYPE, Failure
+
+Header = tuple[bytes, bytes]
+JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())
+_PROBLEM_HEADER: Header = (b"content-type", MEDIA_TYPE.encode())
+_CHALLENGE: Header = (b"www-authenticate", b"Bearer")
+
+
+class Answer(NamedTuple):
+    """An HTTP response; its Content-Length follows from the body."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[Header, ...] = (JSON_HEADER,)
+
+
+class MethodNotAllowed(Failure):
+    """405, with the methods that the path takes."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__("method-not-allowed", f"this path takes {allowed}, not {method}")
+        self.allowed = allowed
+
+
+def answer_of(failure: Failure) -> Answer:
+    """The problem document of a failure, with the headers that its status asks for."""
+    headers = [_PROBLEM_HEADER]
+    if failure.status == 401:
+        headers.append(_CHALLENGE)
+    if failure.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(failure.retry_after))))
+    if isinstance(failure, MethodNotAllowed):
+        headers.append((b"allow", failure.allowed.encode()))
+    return Answer(failure.status, failure.encode(), tuple(headers))
+
+
+async def send_answer(answer: Answer, send: Send) -> None:
+    headers = list(answer.headers)
+    if answer.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

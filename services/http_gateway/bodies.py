@@ -1,0 +1,72 @@
+"""Reading a request's body: bounded while it arrives, then decoded into a contract's struct."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+from starlette.types import Receive
+
+from aidevos.contracts import envelope
+from aidevos.contracts.errors import Failure
+
+T = TypeVar("T")
+NAME_LIMIT = 200
+_media_type = re.compile(r'application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE).fullmatch
+_where = re.compile(r"`\$\.?(?P<path>[^`]*)`$")
+_unknown = re.compile(r"(?:unknown|required) field `(?P<name>.*?)`(?: - at|$)", re.DOTALL)
+
+
+def check_media_type(headers: dict[bytes, bytes]) -> None:
+    """A body without a content type is taken for JSON; any other type, or an encoding, is refused."""
+    media_type = headers.get(b"content-type")
+    if media_type is not None and media_type != b"application/json" and not _media_type(media_type.decode("latin-1")):
+        raise Failure("unsupported-media-type", f"send {envelope.JSON}", field="Content-Type")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Failure("unsupported-media-type", "send the body without a content encoding", field="Content-Encoding")
+
+
+async def read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """The whole body; raises `too-large` as soon as it is known to pass `limit` bytes."""
+    length = headers.get(b"content-length")
+    if length is not None and int(length) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        chunks, size = [body], len(body)
+        while message.get("more_body") and size <= limit:
+            message = await receive()
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+        body = b"".join(chunks)
+    if len(body) > limit:
+        raise _too_large(limit)
+    if message["type"] == "http.disconnect":
+        raise Failure("bad-request", "the body ended before it was complete")
+    return body
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, deepest: str) -> T:
+    """The struct in a body. `deepest` is the field that holds what a caller may nest."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise Failure("invalid", str(error)[: 2 * NAME_LIMIT], field=_field_of(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Failure("bad-request", f"the body is no valid JSON: {error}"[: 2 * NAME_LIMIT], field="body") from None
+    except RecursionError:
+        raise Failure("invalid", "the value is nested too deeply", field=deepest) from None
+
+
+def _field_of(message: str) -> str:
+    where, unknown = _where.search(message), _unknown.search(message)
+    path = [where["path"]] if where else []
+    if unknown:
+        path.append(unknown["name"])
+    return ".".join(path)[:NAME_LIMIT] or "body"
+
+
+def _too_large(limit: int) -> Failure:
+    return Failure("too-large", f"the body may have at most {limit} bytes", field="body")

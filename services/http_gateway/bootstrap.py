@@ -1,0 +1,173 @@
+"""The composition root: settings in, a serving gateway out; production and tests both come through here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+
+import uvicorn
+from nats.aio.client import Client
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.supervisors import Multiprocess
+
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.subjects import TYPES_BUCKET
+from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.connection import connect
+from aidevos.observability import logs, metrics
+from aidevos.security.keys import load_public_keys
+from aidevos.security.tokens import TokenVerifier
+from aidevos.settings import Settings, SettingsError, load
+from services.http_gateway.catalogue import Catalogue
+from services.http_gateway.health import Readiness
+from services.http_gateway.middleware.answering import Answering
+from services.http_gateway.openapi import Description
+from services.http_gateway.protocol import ProblemProtocol
+from services.http_gateway.resource import Guard
+from services.http_gateway.routers.objects import DurableObjectRouter
+from services.http_gateway.routers.operation import OperationRouter
+
+SERVICE = "http_gateway"
+START_WITHIN = 30.0
+RETRY_AFTER = 0.2
+KEEP_ALIVE = 60
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
+    """The gateway's ASGI application, connected; raises `SettingsError` when there is nothing to connect to."""
+    async with contextlib.AsyncExitStack() as stack:
+        connection = await connect(settings.nats_url, SERVICE)
+        stack.push_async_callback(connection.close)
+        catalogue = Catalogue(connection)
+        following = asyncio.create_task(catalogue.follow())
+        stack.push_async_callback(_end, following)
+        try:
+            async with asyncio.timeout(START_WITHIN):
+                verifier = await _verifier(settings)
+                await catalogue.loaded()
+        except TimeoutError:
+            detail = f"no keys there, or no bucket {TYPES_BUCKET} on its NATS server, within {START_WITHIN:.0f} s"
+            raise SettingsError(f"AIDEVOS_HOME={settings.home} holds no fleet that was started: {detail}") from None
+        client = DurableObjectClient(
+            connection,
+            lambda: "",
+            attempt_timeout=settings.attempt_timeout,
+            default_deadline=settings.default_deadline,
+        )
+        await client.start()
+        yield build(settings, connection, client, catalogue, verifier)
+
+
+def build(
+    settings: Settings,
+    connection: Client,
+    client: DurableObjectClient,
+    catalogue: Catalogue,
+    verifier: TokenVerifier,
+) -> ASGIApp:
+    services = tuple(name.strip() for name in settings.services.split(",") if name.strip())
+    objects = DurableObjectRouter(client, catalogue, settings)
+    operation = OperationRouter(Readiness(connection, services), Description(catalogue))
+    routes = objects.routes(Guard(verifier, "objects:manage"), Guard(verifier, "objects:request"))
+    routes += operation.routes(Guard(verifier, "fleet:read"))
+    return Answering(Router(routes, redirect_slashes=False, default=_not_found))
+
+
+class Application:
+    """What uvicorn serves: `running`, from the server's start to its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: ASGIApp = _not_found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        await receive()
+        try:
+            async with running(self._settings) as self._app:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except SettingsError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+
+def create_application() -> Application:
+    """The application of a worker process."""
+    settings = load()
+    logs.configure(settings.log_level, SERVICE)
+    return Application(settings)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished first. Exits by `SystemExit`."""
+    logs.configure(settings.log_level, SERVICE)
+    config = server_config(settings, "services.http_gateway.bootstrap:create_application", factory=True)
+    listener = _listen(settings)
+    if settings.workers == 1:
+        server = uvicorn.Server(config)
+        with contextlib.suppress(SystemExit):
+            server.run([listener])
+        sys.exit(0 if server.started else 2)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[metrics.MULTIPROCESS_FOLDER] = folder
+        Multiprocess(config, [listener]).run()
+
+
+def server_config(settings: Settings, application: ASGIApp | str, factory: bool = False) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        application,
+        factory=factory,
+        interface="asgi3",
+        loop="uvloop",
+        http=ProblemProtocol,
+        ws="none",
+        lifespan="on",
+        workers=settings.workers,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        place = f"AIDEVOS_HOST={settings.host}, AIDEVOS_PORT={settings.port}"
+        print(f"can't listen on {place}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    listener.set_inheritable(True)
+    return listener
+
+
+async def _verifier(settings: Settings) -> TokenVerifier:
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return TokenVerifier(lambda: load_public_keys(settings.home))
+        await asyncio.sleep(RETRY_AFTER)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    raise Failure("not-found", "there is no such path")

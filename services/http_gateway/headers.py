@@ -1,0 +1,61 @@
+"""Request headers with a syntax of their own: each is checked here, once, or refused by its name."""
+
+from __future__ import annotations
+
+import re
+
+from aidevos.contracts.envelope import REQUEST_ID_LIMIT
+from aidevos.contracts.errors import Failure
+
+VALUE_LIMIT = 4096
+_etag = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_etags = re.compile(rf"\*|{_etag}(?:[ \t]*,[ \t]*{_etag})*").fullmatch
+_each_etag = re.compile(_etag).findall
+_bare_key = re.compile(r"[!#-+\--:<-\[\]-~]+").fullmatch
+_quoted_key = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"').fullmatch
+_integer = re.compile(r"-?[0-9]{1,18}").fullmatch
+_trace = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]{0,200})?").fullmatch
+
+
+def idempotency_key(value: str) -> str:
+    """The request ID that `Idempotency-Key` names: an RFC 8941 string, or the bare text of one."""
+    quoted = _quoted_key(value)
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value if _bare_key(value) else ""
+    if not 0 < len(key) <= REQUEST_ID_LIMIT or key != key.strip():
+        raise _malformed("Idempotency-Key", f'a string of 1 to {REQUEST_ID_LIMIT} ASCII characters, like "8e03978e"')
+    return key
+
+
+def entity_tags(name: str, value: str) -> str:
+    """The value of `If-Match` or `If-None-Match`, if it is one (RFC 9110 §13.1)."""
+    if len(value) > VALUE_LIMIT or not _etags(value):
+        raise _malformed(name, '* or a list of entity tags, like "3"')
+    return value
+
+
+def none_match(value: str, etag: str) -> bool:
+    """Whether `If-None-Match` lets the answer with this entity tag through (weak comparison)."""
+    return value != "*" and etag not in (tag.removeprefix("W/") for tag in _each_etag(value))
+
+
+def deadline(value: str) -> float:
+    """Seconds that the caller still waits, from the header `Deadline` in milliseconds."""
+    if not _integer(value):
+        raise _malformed("Deadline", "the milliseconds that are left, a positive integer")
+    milliseconds = int(value)
+    if milliseconds <= 0:
+        raise Failure("deadline-past", "the deadline had passed when the request arrived", field="Deadline")
+    return milliseconds / 1000
+
+
+def is_trace(value: str) -> bool:
+    """Whether it is a `traceparent`; by W3C Trace Context another value is as good as none."""
+    return _trace(value) is not None
+
+
+def _malformed(name: str, wanted: str) -> Failure:
+    return Failure("bad-request", f"the header {name} must be {wanted}", field=name)
+
+
+def repeated(name: str) -> Failure:
+    return Failure("bad-request", f"the header {name} may be sent once", field=name)

@@ -1,0 +1,96 @@
+"""The outermost layer: every request gets an answer, a request ID, a count and, if need be, a log line.
+
+Promise: whatever is raised below becomes a problem document here. An exception that nobody meant
+to show is `internal`, with an `error_id` that stands in its log line; nothing else of it leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aidevos.contracts.errors import Failure
+from aidevos.observability import metrics, request_ids
+from services.http_gateway.answers import answer_of, send_answer
+
+UNMATCHED = "unmatched"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+log = logging.getLogger(__name__)
+
+
+class Answering:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._counts: dict[tuple[str, str, int], Counter] = {}
+        self._timers: dict[str, Histogram] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        request_id = request_ids.choose(_proposed(scope))
+        status = 0
+
+        async def tagged(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, tagged)
+        except Exception as error:
+            if status:
+                raise
+            failure = _failure_of(error, request_id)
+            await send_answer(answer_of(failure), tagged)
+            _record(failure, scope, request_id)
+        self._count(scope, status, perf_counter() - started)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope["route"].path if "route" in scope else UNMATCHED
+        key = (scope["method"], route, status)
+        count = self._counts.get(key)
+        if count is None:
+            method = key[0] if key[0] in METHODS else "other"
+            count = self._counts[key] = metrics.HTTP_REQUESTS.labels(method, route, status)
+            self._timers[route] = metrics.HTTP_SECONDS.labels(route)
+        count.inc()
+        self._timers[route].observe(seconds)
+
+
+def _proposed(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode("latin-1")  # type: ignore[no-any-return]
+    return None
+
+
+def _failure_of(error: Exception, request_id: str) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    error_id = request_ids.new_error_id()
+    log.error("a request failed", exc_info=error, extra={"error_id": error_id, "request_id": request_id})
+    return Failure("internal", "the gateway failed; its log tells more under the error_id", error_id=error_id)
+
+
+def _record(failure: Failure, scope: Scope, request_id: str) -> None:
+    metrics.FAILURES.labels("http", failure.code).inc()
+    log.log(
+        logging.WARNING if failure.status >= 500 else logging.INFO,
+        "%s %s: %s",
+        scope["method"],
+        scope["path"],
+        failure.code,
+        extra={
+            "request_id": request_id,
+            "status": failure.status,
+            "field": failure.field,
+            "error_id": failure.error_id,
+        },
+    )

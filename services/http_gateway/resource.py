@@ -1,0 +1,111 @@
+"""One path and its methods: what every request passes before an endpoint sees it.
+
+In this order: the method is one of the path's (405), the credential holds and carries the path's
+permission (401, 403), the query parameters are known (422).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from aidevos.contracts.errors import Failure
+from aidevos.security.permissions import Principal
+from aidevos.security.tokens import TokenVerifier
+from services.http_gateway import bodies, headers, parameters
+from services.http_gateway.answers import Answer, MethodNotAllowed, send_answer
+
+ANONYMOUS = Principal("")
+# Headers that may be sent once; a second one would leave open which of them counts.
+_SINGLE = {
+    b"authorization": "Authorization",
+    b"content-type": "Content-Type",
+    b"deadline": "Deadline",
+    b"idempotency-key": "Idempotency-Key",
+}
+
+
+class Incoming:
+    """A request as an endpoint sees it."""
+
+    __slots__ = ("_receive", "_scope", "headers", "parameters", "principal")
+
+    def __init__(
+        self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], principal: Principal, values: dict[str, str]
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self.headers = headers
+        self.principal = principal
+        self.parameters = values
+
+    @property
+    def path(self) -> dict[str, Any]:
+        """The variables in the path."""
+        return self._scope["path_params"]  # type: ignore[no-any-return]
+
+    def header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    async def body(self, limit: int) -> bytes:
+        """The JSON body; raises `unsupported-media-type` and `too-large`."""
+        bodies.check_media_type(self.headers)
+        return await bodies.read(self.headers, self._receive, limit)
+
+
+Endpoint = Callable[[Incoming], Awaitable[Answer]]
+
+
+class Guard:
+    """Lets callers pass whose token carries a permission."""
+
+    def __init__(self, verifier: TokenVerifier, permission: str) -> None:
+        self._verifier = verifier
+        self._permission = permission
+
+    def admit(self, authorization: str | None) -> Principal:
+        principal = self._verifier.verify(authorization)
+        if not principal.has(self._permission):
+            raise Failure("forbidden", f"this needs the permission {self._permission}")
+        return principal
+
+
+class Resource:
+    """The methods of one path, as an ASGI application; HEAD comes with GET."""
+
+    def __init__(self, guard: Guard | None = None, parameters: Iterable[str] = (), **methods: Endpoint) -> None:
+        self._guard = guard
+        self._parameters = frozenset(parameters)
+        self._methods = {name.upper(): endpoint for name, endpoint in methods.items()}
+        if "GET" in self._methods:
+            self._methods["HEAD"] = self._methods["GET"]
+        self._allowed = ", ".join(sorted(self._methods))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._methods.get(scope["method"])
+        if endpoint is None:
+            raise MethodNotAllowed(scope["method"], self._allowed)
+        found = _headers(scope["headers"])
+        principal = ANONYMOUS
+        if self._guard is not None:
+            authorization = found.get(b"authorization")
+            principal = self._guard.admit(None if authorization is None else authorization.decode("latin-1"))
+        query: bytes = scope["query_string"]
+        values = parameters.parse(query, self._parameters) if query else {}
+        await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)
+
+
+def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Name → value; the values of a header that may be a list are joined (RFC 9110 §5.3)."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    found = {}
+    for name, value in pairs:
+        if name in found and name in _SINGLE:
+            raise headers.repeated(_SINGLE[name])
+        found[name] = found[name] + b", " + value if name in found else value
+    return found

@@ -1,0 +1,193 @@
+"""The durable-object endpoints: each HTTP request becomes one NATS request, its reply the answer.
+
+No rule of an object lives here; what is checked is checked again by the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+from starlette.routing import Route
+
+from aidevos.contracts import envelope, objects, subjects
+from aidevos.contracts.envelope import CreateBody, ReplaceBody, RequestBody
+from aidevos.contracts.errors import Failure
+from aidevos.durable.client import DurableObjectClient
+from aidevos.settings import Settings
+from services.http_gateway import bodies, headers, parameters
+from services.http_gateway.answers import JSON_HEADER, Answer, Header
+from services.http_gateway.catalogue import Catalogue
+from services.http_gateway.cursors import Position, decode_cursor, encode_cursor
+from services.http_gateway.resource import Guard, Incoming, Resource
+
+DEFAULT_LIMIT = 50
+
+
+class _Create(CreateBody, forbid_unknown_fields=True, kw_only=True):
+    # msgspec decodes no union with Raw; empty stands for a state that was not given.
+    state: msgspec.Raw = msgspec.Raw()
+
+
+class _Shown(msgspec.Struct):
+    """What the gateway reads of a `DurableObject`, which passes through as the host wrote it."""
+
+    object_id: str
+    version: int
+
+
+class _Page(msgspec.Struct):
+    items: list[msgspec.Raw]
+    next_cursor: str | None = None
+
+
+_create = msgspec.json.Decoder(_Create)
+_replace = msgspec.json.Decoder(ReplaceBody)
+_request = msgspec.json.Decoder(RequestBody)
+_shown = msgspec.json.Decoder(_Shown)
+_page = msgspec.json.Decoder(_Page)
+
+
+class DurableObjectRouter:
+    """`/durable-objects` and what is below it."""
+
+    def __init__(self, client: DurableObjectClient, catalogue: Catalogue, settings: Settings) -> None:
+        self._client = client
+        self._catalogue = catalogue
+        self._max_body = settings.max_body
+        self._max_deadline = settings.max_deadline
+        self._max_pending = settings.max_pending
+        self._under_way = 0
+
+    def routes(self, manage: Guard, request: Guard) -> list[Route]:
+        return [
+            Route("/durable-objects/{object_id}/request", Resource(request, post=self.request)),
+            Route(
+                "/durable-objects/{object_id}",
+                Resource(manage, get=self.read, put=self.replace, delete=self.delete),
+            ),
+            Route(
+                "/durable-objects",
+                Resource(manage, parameters=("type", "limit", "cursor"), get=self.list, post=self.create),
+            ),
+        ]
+
+    async def request(self, incoming: Incoming) -> Answer:
+        type, id = self._address(incoming)
+        body = bodies.decode(_request, await incoming.body(self._max_body), "args")
+        if not subjects.is_method(body.method):
+            raise Failure("unknown-method", "a method's name is [a-z][a-z0-9_]*, of at most 64", field="method")
+        subject = subjects.call(type, id, body.method)
+        reply = await self._call(subject, bytes(body.args), self._options(incoming))
+        return Answer(200, b'{"result":%b}' % (reply or b"null"))
+
+    async def create(self, incoming: Incoming) -> Answer:
+        body = bodies.decode(_create, await incoming.body(self._max_body), "state")
+        self._catalogue.check(body.type)
+        options = self._options(incoming)
+        if body.name is not None:
+            id = subjects.id_from_name(body.type, body.name)
+        else:
+            id = _new_id(body.type, incoming.principal.subject, options["request_id"])
+        state = bytes(body.state)
+        payload = b'{"state":%b}' % state if state else b"{}"
+        reply = await self._call(subjects.call(body.type, id, objects.CREATE), payload, options)
+        shown = _shown.decode(reply)
+        location = f"/durable-objects/{shown.object_id}".encode()
+        return Answer(201, reply, (JSON_HEADER, _etag(shown), (b"location", location)))
+
+    async def read(self, incoming: Incoming) -> Answer:
+        type, id = self._address(incoming)
+        reply = await self._call(subjects.call(type, id, objects.READ), b"{}", self._options(incoming))
+        etag = _etag(_shown.decode(reply))
+        condition = incoming.header(b"if-none-match")
+        if condition is not None and not headers.none_match(
+            headers.entity_tags("If-None-Match", condition), etag[1].decode()
+        ):
+            return Answer(304, headers=(etag,))
+        return Answer(200, reply, (JSON_HEADER, etag))
+
+    async def replace(self, incoming: Incoming) -> Answer:
+        type, id = self._address(incoming)
+        body = await incoming.body(self._max_body)
+        bodies.decode(_replace, body, "state")
+        reply = await self._call(subjects.call(type, id, objects.REPLACE), body, self._options(incoming))
+        return Answer(200, reply, (JSON_HEADER, _etag(_shown.decode(reply))))
+
+    async def delete(self, incoming: Incoming) -> Answer:
+        type, id = self._address(incoming)
+        await self._call(subjects.call(type, id, objects.DELETE), b"{}", self._options(incoming))
+        return Answer(204, headers=())
+
+    async def list(self, incoming: Incoming) -> Answer:
+        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
+        type = incoming.parameters.get("type")
+        if type is not None:
+            self._catalogue.check(type)
+        cursor = incoming.parameters.get("cursor")
+        position = Position(type or "") if cursor is None else decode_cursor(cursor)
+        if type is not None and position.type != type:
+            raise Failure("invalid", "the cursor is of a list of another type", field="cursor")
+        types = [type] if type is not None else [name for name in self._catalogue.names if name >= position.type]
+        options = self._options(incoming)
+        items: list[msgspec.Raw] = []
+        following: Position | None = None
+        for name in types:
+            if len(items) == limit:
+                following = Position(name)
+                break
+            inner = position.cursor if name == position.type else None
+            page = await self._page(name, limit - len(items), inner, options)
+            items += page.items
+            if page.next_cursor is not None:
+                following = Position(name, page.next_cursor)
+                break
+        return Answer(200, msgspec.json.encode(_Page(items, encode_cursor(following) if following else None)))
+
+    async def _page(self, type: str, limit: int, cursor: str | None, options: dict[str, Any]) -> _Page:
+        arguments = msgspec.json.encode({"limit": limit, "cursor": cursor})
+        return _page.decode(await self._call(subjects.query(type, objects.LIST), arguments, options))
+
+    async def _call(self, subject: str, payload: bytes, options: dict[str, Any]) -> bytes:
+        if self._under_way >= self._max_pending:
+            raise Failure("overloaded", "too many requests are under way in this gateway")
+        self._under_way += 1
+        try:
+            return await self._client.request(subject, payload, **options)
+        finally:
+            self._under_way -= 1
+
+    def _address(self, incoming: Incoming) -> tuple[str, str]:
+        type, id = subjects.split_object_id(incoming.path["object_id"])
+        self._catalogue.check(type)
+        return type, id
+
+    def _options(self, incoming: Incoming) -> dict[str, Any]:
+        """What the request's headers ask of the call."""
+        key = incoming.header(b"idempotency-key")
+        left = incoming.header(b"deadline")
+        match = incoming.header(b"if-match")
+        trace = incoming.header(b"traceparent")
+        passed = {}
+        if match is not None:
+            passed[envelope.IF_MATCH] = headers.entity_tags("If-Match", match)
+        if trace is not None and headers.is_trace(trace):
+            passed[envelope.TRACEPARENT] = trace
+        return {
+            "authorization": incoming.header(b"authorization"),
+            "request_id": None if key is None else headers.idempotency_key(key),
+            "deadline": None if left is None else min(headers.deadline(left), self._max_deadline),
+            "headers": passed,
+        }
+
+
+def _new_id(type: str, subject: str, key: str | None) -> str:
+    """A new ID; with an idempotency key the same one for each repeat, so that a repeat makes no second object."""
+    if key is None:
+        return subjects.new_id()
+    return hashlib.sha256(f"{type}\0{subject}\0{key}".encode()).hexdigest()
+
+
+def _etag(shown: _Shown) -> Header:
+    return b"etag", b'"%d"' % shown.version

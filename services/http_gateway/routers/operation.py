@@ -1,0 +1,64 @@
+"""What operators and tools ask of the gateway itself: health, metrics, the API's description."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from starlette.routing import Route
+
+from aidevos.contracts.errors import Failure
+from aidevos.observability import metrics
+from services.http_gateway import headers
+from services.http_gateway.answers import JSON_HEADER, Answer
+from services.http_gateway.health import Readiness
+from services.http_gateway.openapi import Description
+from services.http_gateway.resource import Guard, Incoming, Resource
+
+_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_PAGE_HEADERS = (
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", _POLICY),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+class OperationRouter:
+    """`/health`, `/metrics`, `/openapi.json` and `/docs`."""
+
+    def __init__(self, readiness: Readiness, description: Description) -> None:
+        self._readiness = readiness
+        self._description = description
+        self._page = files("services.http_gateway").joinpath("docs.html").read_bytes()
+
+    def routes(self, fleet: Guard) -> list[Route]:
+        return [
+            Route("/health/live", Resource(get=self.live)),
+            Route("/health/ready", Resource(get=self.ready)),
+            Route("/openapi.json", Resource(get=self.openapi)),
+            Route("/docs", Resource(get=self.docs)),
+            Route("/metrics", Resource(fleet, get=self.metrics)),
+        ]
+
+    async def live(self, incoming: Incoming) -> Answer:
+        return Answer(200, b'{"ok":true}')
+
+    async def ready(self, incoming: Incoming) -> Answer:
+        troubles = await self._readiness.troubles()
+        if troubles:
+            detail = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
+            raise Failure("unavailable", f"not ready: {detail}", extra={"services": troubles})
+        return Answer(200, b'{"ok":true}')
+
+    async def openapi(self, incoming: Incoming) -> Answer:
+        document, etag = self._description.current()
+        condition = incoming.header(b"if-none-match")
+        tag = (b"etag", etag.encode())
+        if condition is not None and not headers.none_match(headers.entity_tags("If-None-Match", condition), etag):
+            return Answer(304, headers=(tag,))
+        return Answer(200, document, (JSON_HEADER, tag, (b"cache-control", b"no-cache")))
+
+    async def docs(self, incoming: Incoming) -> Answer:
+        return Answer(200, self._page, _PAGE_HEADERS)
+
+    async def metrics(self, incoming: Incoming) -> Answer:
+        return Answer(200, metrics.exposition(), ((b"content-type", metrics.CONTENT_TYPE.encode()),))

@@ -1,0 +1,10 @@
+"""Runs the objects service."""
+
+from __future__ import annotations
+
+from aidevos.hosting import main
+
+from services.objects.bootstrap import TYPES
+
+if __name__ == "__main__":
+    main(TYPES, service="objects")

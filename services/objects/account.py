@@ -1,0 +1,140 @@
+"""A ledger account: money moves between two objects as a saga of commits and tells.
+
+Promise: the sum of all balances and of all transfers under way never changes by a transfer, whatever
+crashes and however transfers cross. One commit of the payer holds the intent, the debit and a tell;
+the payee notes the transfer's ID until the payer has settled it; a refusal comes back as a tell and
+is compensated. No turn waits for the other account, so crossing transfers can't block each other.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos.contracts import subjects
+from msgspec import Meta
+
+WRITE = permission("account:write")
+READ = permission("account:read")
+
+Amount = Annotated[int, Meta(ge=1, le=10**15)]
+AccountId = Annotated[str, Meta(pattern=f"^{subjects.ID_PATTERN}$")]
+TransferId = Annotated[str, Meta(min_length=1, max_length=64)]
+MAX_UNDER_WAY = 1000
+
+
+class Outgoing(msgspec.Struct):
+    to: str
+    amount: int
+
+
+class AccountState(msgspec.Struct):
+    """`outgoing` are debits that the payee has not answered yet; `received` are credits that the
+    payer has not settled yet."""
+
+    balance: int = 0
+    closed: bool = False
+    outgoing: dict[str, Outgoing] = {}
+    received: dict[str, int] = {}
+
+
+class Balance(msgspec.Struct):
+    """What an account shows: `under_way` is debited here and not yet credited, as far as is known."""
+
+    balance: int
+    under_way: int
+    closed: bool
+
+
+class TransferSettled(Event):
+    transfer: str
+    to: str
+    amount: int
+
+
+class TransferRefused(Event):
+    transfer: str
+    to: str
+    amount: int
+    reason: str
+
+
+class Account(BaseDurableObject[AccountState], type="account", management="raw"):
+    """An account in a ledger, in whole units of one currency."""
+
+    @command(allow=WRITE)
+    async def deposit(self, amount: Amount) -> int:
+        """Add money from outside the ledger, and return the balance."""
+        self._check_open()
+        self.state.balance += amount
+        return self.state.balance
+
+    @command(allow=WRITE)
+    async def transfer(self, to: AccountId, amount: Amount) -> str:
+        """Send money to another account, and return the transfer's ID.
+
+        The money leaves this account now and arrives soon; if the other account refuses it, it comes back.
+        """
+        self._check_open()
+        if to == self.id:
+            raise Failure("invalid", "an account can't pay itself", field="args.to")
+        if amount > self.state.balance:
+            raise Failure("insufficient-funds", f"the balance is {self.state.balance}", status=409)
+        if len(self.state.outgoing) >= MAX_UNDER_WAY:
+            raise Failure("overloaded", "too many transfers of this account are under way", retry_after=1.0)
+        self.state.balance -= amount
+        self.state.outgoing[self.request_id] = Outgoing(to, amount)
+        self.tell("account", to, "credit", transfer=self.request_id, source=self.id, amount=amount)
+        return self.request_id
+
+    @command(allow=WRITE)
+    async def close(self) -> None:
+        """Accept no more money, and send none."""
+        if self.state.balance or self.state.outgoing:
+            raise Failure("conflict", "the account is not empty")
+        self.state.closed = True
+
+    @query(allow=READ)
+    async def balance(self) -> Balance:
+        """The balance, and what is under way."""
+        under_way = sum(item.amount for item in self.state.outgoing.values())
+        return Balance(self.state.balance, under_way, self.state.closed)
+
+    @command(allow=services())
+    async def credit(self, transfer: TransferId, source: AccountId, amount: Amount) -> None:
+        """The payee's part: take the money, or refuse it, and say so."""
+        if self.state.closed:
+            self.tell("account", source, "refuse", transfer=transfer, reason="the account is closed")
+            return
+        if transfer not in self.state.received:
+            self.state.balance += amount
+            self.state.received[transfer] = amount
+        self.tell("account", source, "settle", transfer=transfer)
+
+    @command(allow=services())
+    async def settle(self, transfer: TransferId) -> None:
+        """The payer's part when the money has arrived."""
+        outgoing = self.state.outgoing.pop(transfer, None)
+        if outgoing is None:
+            return
+        self.tell("account", outgoing.to, "forget", transfer=transfer)
+        self.emit(TransferSettled(transfer, outgoing.to, outgoing.amount))
+
+    @command(allow=services())
+    async def refuse(self, transfer: TransferId, reason: str) -> None:
+        """The payer's part when the money was refused: it comes back."""
+        outgoing = self.state.outgoing.pop(transfer, None)
+        if outgoing is None:
+            return
+        self.state.balance += outgoing.amount
+        self.emit(TransferRefused(transfer, outgoing.to, outgoing.amount, reason))
+
+    @command(allow=services())
+    async def forget(self, transfer: TransferId) -> None:
+        """The payee's part when the payer has settled: nobody will ask for this transfer again."""
+        self.state.received.pop(transfer, None)
+
+    def _check_open(self) -> None:
+        if self.state.closed:
+            raise Failure("conflict", "the account is closed")

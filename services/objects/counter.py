@@ -1,0 +1,25 @@
+"""A counter: the smallest useful durable object."""
+
+from __future__ import annotations
+
+import msgspec
+from aidevos import BaseDurableObject, command, permission, query
+
+
+class CounterState(msgspec.Struct):
+    value: int = 0
+
+
+class Counter(BaseDurableObject[CounterState], type="counter", management="raw"):
+    """Counts up and down, exactly once for each request."""
+
+    @command(allow=permission("counter:write"))
+    async def increment(self, by: int = 1) -> int:
+        """Add `by`, which may be negative, and return the new value."""
+        self.state.value += by
+        return self.state.value
+
+    @query(allow=permission("counter:read"))
+    async def value(self) -> int:
+        """The present value."""
+        return self.state.value

@@ -1,0 +1,118 @@
+"""Hosts that die by SIGKILL in the middle of a load: nothing acknowledged is lost, nothing is applied twice."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aidevos.contracts import subjects
+from aidevos.durable.connection import connect
+from tests.faults import host_process
+from tests.faults.processes import HostProcess, client
+from tests.servers import Servers
+
+CRASHES = 20
+CALLERS = 16
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("point", [host_process.BEFORE_COMMIT, host_process.AFTER_COMMIT])
+@pytest.mark.parametrize("objects", [1, 100])
+async def test_every_request_is_applied_once_and_answered_the_same(
+    servers: Servers, database: str, tmp_path: Path, point: str, objects: int
+) -> None:
+    ids = [secrets.token_hex(6) for _ in range(objects)]
+    answers: dict[tuple[str, str], int] = {}
+    host = HostProcess(servers, database, tmp_path)
+    try:
+        async with client(servers) as (caller, _):
+            host_process.arm(host.crash_file, point, CRASHES)
+            host.signal(host_process.signal.SIGKILL)
+
+            async def load(worker: int) -> None:
+                number = 0
+                while host_process.lives_left(host.crash_file) or number < 20:
+                    number += 1
+                    id, key = ids[(worker + number) % objects], f"{worker}-{number}"
+                    answers[id, key] = await caller.call("tally", id, "add", request_id=key)
+
+            await asyncio.gather(*(load(worker) for worker in range(CALLERS)))
+            repeated = [await caller.call("tally", id, "add", request_id=key) for id, key in list(answers)[:300]]
+            values = {id: await caller.call("tally", id, "value") for id in ids}
+    finally:
+        host.close()
+
+    assert repeated == list(answers.values())[:300]
+    assert values == {id: count for id, count in Counter(id for id, _ in answers).items()}
+    for id in ids:
+        given = sorted(value for (of, _), value in answers.items() if of == id)
+        assert given == list(range(1, values[id] + 1))
+
+
+@pytest.mark.timeout(240)
+async def test_numbered_requests_survive_crashes_without_a_record_too_many(
+    servers: Servers, database: str, tmp_path: Path
+) -> None:
+    id = secrets.token_hex(6)
+    host = HostProcess(servers, database, tmp_path)
+    try:
+        async with client(servers) as (caller, _):
+            host_process.arm(host.crash_file, host_process.AFTER_COMMIT, 5)
+            host.signal(host_process.signal.SIGKILL)
+            answers: list[int] = []
+
+            async def load() -> None:
+                while host_process.lives_left(host.crash_file) or len(answers) < 5000:
+                    answers.append(await caller.call("tally", id, "add"))
+
+            await asyncio.gather(*(load() for _ in range(128)))
+            value = await caller.call("tally", id, "value")
+    finally:
+        host.close()
+
+    assert sorted(answers) == list(range(1, value + 1))
+
+
+@pytest.mark.timeout(240)
+async def test_no_event_is_lost_repeated_or_out_of_order_when_the_relay_dies(
+    servers: Servers, database: str, tmp_path: Path
+) -> None:
+    ids = [secrets.token_hex(6) for _ in range(5)]
+    host = HostProcess(servers, database, tmp_path)
+    try:
+        async with client(servers) as (caller, _):
+            host_process.arm(host.crash_file, host_process.BEFORE_RELAY, CRASHES)
+            host.signal(host_process.signal.SIGKILL)
+
+            async def load(worker: int) -> None:
+                number = 0
+                while host_process.lives_left(host.crash_file) or number < 10:
+                    number += 1
+                    await caller.call("tally", ids[worker % len(ids)], "announce", request_id=f"{worker}-{number}")
+
+            await asyncio.gather(*(load(worker) for worker in range(10)))
+            values = {id: await caller.call("tally", id, "value") for id in ids}
+            published = {id: await _published(servers, id, values[id]) for id in ids}
+    finally:
+        host.close()
+
+    assert published == {id: list(range(1, values[id] + 1)) for id in ids}
+
+
+async def _published(servers: Servers, id: str, count: int) -> list[int]:
+    """The values in the events of one object, in the stream's order, as soon as there are `count`."""
+    connection = await connect(servers.nats_url("fleet"), "reader")
+    subscription = await connection.jetstream().subscribe(
+        subjects.events_of("tally", id), stream=subjects.EVENTS_STREAM, ordered_consumer=True
+    )
+    values: list[int] = []
+    while len(values) < count:
+        message = await subscription.next_msg(timeout=15)
+        values.append(msgspec.json.decode(message.data)["data"]["value"])
+    await connection.close()
+    return values

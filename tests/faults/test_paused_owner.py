@@ -1,0 +1,173 @@
+"""A host that is paused past its lease and wakes up: it overwrites nothing and answers nothing stale."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from aidevos import DurableObjectClient
+from aidevos.contracts import envelope, subjects
+from aidevos.security.keys import load_signing_key
+from aidevos.security.tokens import TokenIssuer
+from tests.faults.processes import HostProcess, client, eventually
+from tests.servers import Servers
+
+
+class Raw:
+    """Requests of which every reply is kept, whoever sends it and however late."""
+
+    def __init__(self, connection: Client, servers: Servers) -> None:
+        self.replies: list[Msg] = []
+        self._connection = connection
+        token = TokenIssuer(load_signing_key(servers.home)).issue("tester", roles=("admin",))
+        self._headers = {envelope.AUTHORIZATION: f"Bearer {token}"}
+        self._inbox = connection.new_inbox()
+
+    async def listen(self) -> None:
+        async def keep(message: Msg) -> None:
+            self.replies.append(message)
+
+        await self._connection.subscribe(self._inbox, cb=keep)
+
+    async def send(self, id: str, method: str, **headers: str) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        subject = subjects.call("tally", id, method)
+        await self._connection.publish(subject, b"", reply=self._inbox, headers=self._headers | named)
+        await self._connection.flush()
+
+
+async def two_hosts(servers: Servers, database: str, folder: Path, caller: DurableObjectClient, id: str) -> list[HostProcess]:
+    """An owner that has served the object, and a standby."""
+    owner = HostProcess(servers, database, folder, replica=0)
+    assert await caller.call("tally", id, "add") == 1
+    return [owner, HostProcess(servers, database, folder, replica=1)]
+
+
+async def taken_over(caller: DurableObjectClient, id: str) -> bool:
+    return bool(await caller.call("tally", id, "add") > 1)
+
+
+@pytest.mark.timeout(90)
+async def test_a_query_that_waited_in_a_paused_owner_is_not_answered_from_its_memory(
+    servers: Servers, database: str, tmp_path: Path
+) -> None:
+    id = secrets.token_hex(6)
+    async with client(servers) as (caller, connection):
+        hosts = await two_hosts(servers, database, tmp_path, caller, id)
+        try:
+            raw = Raw(connection, servers)
+            await raw.listen()
+            hosts[0].signal(signal.SIGSTOP)
+            await raw.send(id, "value")
+            assert await taken_over(caller, id)
+            before = len(raw.replies)
+            await raw.send(id, "value")
+            await eventually(lambda: _count(raw, before + 1))
+
+            hosts[0].signal(signal.SIGCONT)
+            await _served_again(servers, hosts[0])
+            await raw.send(id, "value")
+            await eventually(lambda: _count(raw, before + 2))
+        finally:
+            for host in hosts:
+                host.close()
+
+    assert {reply.data for reply in raw.replies} == {b"2"}
+
+
+@pytest.mark.timeout(90)
+async def test_a_late_copy_of_an_acknowledged_request_changes_nothing(
+    servers: Servers, database: str, tmp_path: Path
+) -> None:
+    id = secrets.token_hex(6)
+    async with client(servers) as (caller, connection):
+        hosts = await two_hosts(servers, database, tmp_path, caller, id)
+        try:
+            raw = Raw(connection, servers)
+            await raw.listen()
+            hosts[0].signal(signal.SIGSTOP)
+            request = caller.call("tally", id, "add")
+            late = asyncio.create_task(request)
+            assert await late == 2
+            assert await caller.call("tally", id, "add") == 3
+
+            hosts[0].signal(signal.SIGCONT)
+            await _served_again(servers, hosts[0])
+            hosts[1].signal(signal.SIGKILL)
+            value = await caller.call("tally", id, "value")
+        finally:
+            for host in hosts:
+                host.close()
+
+    assert value == 3
+
+
+@pytest.mark.timeout(90)
+async def test_a_copy_below_the_mark_of_its_client_is_refused_by_the_next_owner(
+    servers: Servers, database: str, tmp_path: Path
+) -> None:
+    id = secrets.token_hex(6)
+    number = "1900000000000000000"
+    later = "1900000000000000001"
+    incarnation = secrets.token_hex(16)
+    async with client(servers) as (caller, connection):
+        host = HostProcess(servers, database, tmp_path)
+        try:
+            assert await caller.call("tally", id, "value") == 0
+            raw = Raw(connection, servers)
+            await raw.listen()
+            await raw.send(id, "add", Request_Id=f"{incarnation}.{number}", Request_Ack=number)
+            await eventually(lambda: _count(raw, 1))
+            await raw.send(id, "add", Request_Id=f"{incarnation}.{later}", Request_Ack=later)
+            await eventually(lambda: _count(raw, 2))
+            host.signal(signal.SIGKILL)
+            assert await caller.call("tally", id, "value") == 2
+
+            await raw.send(id, "add", Request_Id=f"{incarnation}.{number}", Request_Ack=number)
+            await eventually(lambda: _count(raw, 3))
+            value = await caller.call("tally", id, "value")
+        finally:
+            host.close()
+
+    assert (raw.replies[2].headers or {})[envelope.ERROR_CODE] == "409"
+    assert value == 2
+
+
+@pytest.mark.timeout(90)
+async def test_a_second_host_waits_until_the_first_has_drained(servers: Servers, database: str, tmp_path: Path) -> None:
+    id = secrets.token_hex(6)
+    async with client(servers) as (caller, _):
+        hosts = await two_hosts(servers, database, tmp_path, caller, id)
+        answers = []
+        try:
+
+            async def load() -> None:
+                while hosts[0].running() or len(answers) < 2000:
+                    answers.append(await caller.call("tally", id, "add"))
+
+            work = asyncio.gather(*(load() for _ in range(32)))
+            await asyncio.to_thread(hosts[0].close)
+            await work
+        finally:
+            hosts[1].close()
+
+    assert sorted(answers) == list(range(2, len(answers) + 2))
+
+
+async def _count(raw: Raw, count: int) -> bool:
+    return len(raw.replies) >= count
+
+
+async def _served_again(servers: Servers, host: HostProcess) -> None:
+    """Wait until a host has woken up and found its lease lapsed."""
+    await eventually(lambda: _said(host, "has lapsed"))
+
+
+async def _said(host: HostProcess, words: str) -> bool:
+    return words in host.log.read_text()

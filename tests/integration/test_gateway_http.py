@@ -1,0 +1,324 @@
+"""HTTP as such: IDs, problems, methods, credentials, health, the description, and input that is none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+
+import httpx
+import msgspec
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from aidevos.security.keys import load_signing_key
+from aidevos.security.tokens import TokenIssuer
+from services.http_gateway.routers import operation
+from tests.integration.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.servers import Servers
+
+OBJECT = "/durable-objects/counter:c"
+REQUEST = f"{OBJECT}/request"
+OPEN = ("/health/live", "/health/ready", "/openapi.json", "/docs")
+
+
+@pytest.fixture
+async def world(servers: Servers) -> AsyncIterator[World]:
+    async with gateway_world(servers) as world:
+        yield world
+
+
+class TestRequestIds:
+    @pytest.mark.parametrize("proposed", ["a", "req-1", "x" * 128, "with space"])
+    async def test_a_fitting_one_is_echoed(self, world: World, proposed: str) -> None:
+        answer = await world.http.get("/health/live", headers={"X-Request-Id": proposed})
+
+        assert answer.headers["x-request-id"] == proposed
+
+    @pytest.mark.parametrize("proposed", ["", "x" * 129, "caf\xe9", "a\tb"])
+    async def test_any_other_is_replaced(self, world: World, proposed: str) -> None:
+        headers = httpx.Headers({"X-Request-Id": proposed}, encoding="latin-1")
+
+        answer = await world.http.get("/health/live", headers=headers)
+
+        assert answer.headers["x-request-id"] not in (proposed, "")
+
+    async def test_two_requests_get_two(self, world: World) -> None:
+        answers = [await world.http.get(path) for path in ("/health/live", "/nowhere")]
+
+        assert len({answer.headers["x-request-id"] for answer in answers}) == 2
+
+    async def test_it_finds_the_log_line_of_a_failure(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+
+        await world.http.get("/nowhere", headers={"X-Request-Id": "find-me"})
+
+        assert "find-me" in [getattr(record, "request_id", "") for record in caplog.records]
+
+
+class TestPathsAndMethods:
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/",
+            "/nowhere",
+            "/durable-objects/",
+            f"{OBJECT}/",
+            f"{REQUEST}/",
+            "/docs/",
+            "/%00",
+            "/%ff",
+            "//",
+            "/durable-objects//request",
+        ],
+    )
+    async def test_an_unknown_path_is_404_and_a_trailing_slash_no_redirect(self, world: World, path: str) -> None:
+        assert_problem(await world.http.get(world.url + path), 404, "not-found")
+
+    @pytest.mark.parametrize(
+        ("method", "path", "allowed"),
+        [
+            ("DELETE", "/durable-objects", "GET, HEAD, POST"),
+            ("PATCH", OBJECT, "DELETE, GET, HEAD, PUT"),
+            ("GET", REQUEST, "POST"),
+            ("POST", "/health/live", "GET, HEAD"),
+            ("OPTIONS", "/openapi.json", "GET, HEAD"),
+        ],
+    )
+    async def test_another_method_is_405_with_those_allowed(
+        self, world: World, method: str, path: str, allowed: str
+    ) -> None:
+        answer = await world.anonymous.request(method, path)
+
+        assert_problem(answer, 405, "method-not-allowed")
+        assert answer.headers["allow"] == allowed
+
+    @pytest.mark.parametrize(
+        "path", ["/health/live", "/health/ready", "/openapi.json", "/docs", "/durable-objects", OBJECT]
+    )
+    async def test_head_is_get_without_the_body(self, world: World, path: str) -> None:
+        world.host.objects["counter:c"] = (7, {})
+        got, head = await world.http.get(path), await world.http.head(path)
+
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert head.headers["content-length"] == str(len(got.content))
+        assert head.headers.get("etag") == got.headers.get("etag")
+
+    @pytest.mark.parametrize(
+        "request_line",
+        [
+            b"nonsense",
+            b"GET / HTTP/9.9",
+            b"G\x00T / HTTP/1.1",
+            b"GET /\xff\xfe HTTP/1.1",
+            b"GET  HTTP/1.1",
+            b"POST /durable-objects HTTP/1.1\r\nContent-Length: abc",
+            b"POST /durable-objects HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+            b"GET / HTTP/1.1\r\nbad header: x",
+            b"GET / HTTP/1.1\r\nX: a\x00b",
+        ],
+    )
+    async def test_what_is_no_http_request_gets_a_problem_too(self, world: World, request_line: bytes) -> None:
+        answer = await world.raw(request_line + b"\r\nHost: x\r\n\r\n")
+
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 4")
+        assert b"application/problem+json" in head
+        assert msgspec.json.decode(body)["status"] == int(head[9:12])
+
+    @pytest.mark.parametrize("query", ["%", "%zz", "a=%00", "\xff", "&&&", "=", "a" * 20_000])
+    async def test_no_query_string_is_a_server_error(self, world: World, query: str) -> None:
+        answer = await world.raw(
+            b"GET /durable-objects?" + query.encode("latin-1") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"Authorization: " + world.http.headers["Authorization"].encode() + b"\r\n\r\n"
+        )
+
+        assert answer[:10] in (b"HTTP/1.1 2", b"HTTP/1.1 4")
+
+
+class TestCredentials:
+    @pytest.mark.parametrize("path", OPEN)
+    async def test_health_and_description_are_open(self, world: World, path: str) -> None:
+        assert (await world.anonymous.get(path)).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("GET", "/durable-objects"),
+            ("POST", "/durable-objects"),
+            ("GET", OBJECT),
+            ("PUT", OBJECT),
+            ("DELETE", OBJECT),
+            ("POST", REQUEST),
+            ("GET", "/metrics"),
+        ],
+    )
+    async def test_nothing_else_is(self, world: World, method: str, path: str) -> None:
+        for credential in (
+            {},
+            {"Authorization": "Bearer x.y.z"},
+            {"Authorization": "Basic YTpi"},
+            {"Authorization": ""},
+        ):
+            answer = await world.anonymous.request(method, path, headers=credential)
+
+            assert_problem(answer, 401, "unauthenticated")
+            assert answer.headers["www-authenticate"] == "Bearer"
+        assert not world.host.seen
+
+    @pytest.mark.parametrize(
+        ("permission", "passing"),
+        [
+            ("objects:request", {REQUEST}),
+            ("objects:manage", {"/durable-objects", OBJECT}),
+            ("fleet:read", {"/metrics"}),
+        ],
+    )
+    async def test_each_path_asks_for_its_own_permission(
+        self, world: World, permission: str, passing: set[str]
+    ) -> None:
+        headers = world.authorized("user", permissions=(permission,))
+
+        for method, path in [("POST", REQUEST), ("GET", "/durable-objects"), ("GET", OBJECT), ("GET", "/metrics")]:
+            status = (await world.anonymous.request(method, path, headers=headers)).status_code
+            assert (status != 403) == (path in passing), path
+
+    async def test_an_expired_token_is_refused(self, world: World) -> None:
+        issuer = TokenIssuer(load_signing_key(world.settings.home), now=lambda: 1_000_000)
+        headers = {"Authorization": f"Bearer {issuer.issue('late', roles=('admin',))}"}
+
+        assert_problem(await world.anonymous.post(REQUEST, headers=headers), 401, "unauthenticated")
+
+    async def test_two_credentials_are_refused(self, world: World) -> None:
+        token = world.http.headers["Authorization"]
+
+        answer = await world.anonymous.post(REQUEST, headers=[("Authorization", token), ("Authorization", token)])
+
+        assert_problem(answer, 400, "bad-request", "Authorization")
+
+    async def test_a_token_in_the_query_string_is_no_credential(self, world: World) -> None:
+        token = world.http.headers["Authorization"].removeprefix("Bearer ")
+
+        assert_problem(await world.anonymous.post(f"{REQUEST}?access_token={token}"), 401, "unauthenticated")
+        assert_problem(await world.http.post(f"{REQUEST}?access_token={token}"), 422, "invalid", "access_token")
+
+
+class TestHealth:
+    async def test_it_is_ready_when_every_service_is(self, world: World) -> None:
+        assert (await world.anonymous.get("/health/ready")).json() == {"ok": True}
+
+    async def test_it_is_not_ready_when_a_service_says_that_it_is_unwell(self, world: World) -> None:
+        world.host.healthy = False
+
+        answer = await world.anonymous.get("/health/ready")
+
+        problem = assert_problem(answer, 503, "unavailable")
+        assert "objects: no MongoDB" in problem["detail"]
+        assert answer.headers["retry-after"] == "1"
+
+    async def test_it_is_not_ready_when_a_service_is_gone_but_lives(self, world: World) -> None:
+        await world.host.stop_serving()
+
+        problem = assert_problem(await world.anonymous.get("/health/ready"), 503, "unavailable")
+
+        assert "objects: no answer" in problem["detail"]
+        assert (await world.anonymous.get("/health/live")).status_code == 200
+
+    async def test_after_a_restart_of_nats_it_is_ready_again_and_knows_the_types(
+        self, world: World, servers: Servers
+    ) -> None:
+        servers.nats.kill()
+        assert_problem(await world.anonymous.get("/health/ready"), 503, "unavailable")
+        assert_problem(await world.call("echo", headers={"Deadline": "300"}), 503, "unavailable")
+
+        servers.nats.start()
+
+        async def ready() -> bool:
+            return (await world.anonymous.get("/health/ready")).status_code == 200
+
+        await eventually(ready, seconds=10)
+        await eventually(lambda: world.answers("counter:c"), seconds=10)
+        await world.host.host("afterwards")
+        await eventually(lambda: world.answers("afterwards:x"), seconds=5)
+
+
+class TestDescription:
+    async def test_it_is_valid_openapi_with_the_announced_types(self, world: World) -> None:
+        answer = await world.anonymous.get("/openapi.json")
+
+        document = answer.json()
+        OpenAPIV31SpecValidator(document).validate()
+        assert "counter.increment.args" in document["components"]["schemas"]
+        assert "/durable-objects/account:{id}/request" in document["paths"]
+
+    async def test_a_type_that_joins_and_one_that_leaves_show_within_a_second(self, world: World) -> None:
+        before = (await world.anonymous.get("/openapi.json")).headers["etag"]
+
+        async def known() -> bool:
+            return "newcomer.increment.args" in (await world.anonymous.get("/openapi.json")).text
+
+        await world.host.host("newcomer")
+        await eventually(known, seconds=1)
+        assert (await world.anonymous.get("/openapi.json")).headers["etag"] != before
+
+        async def unknown() -> bool:
+            return not await known()
+
+        await world.host.leave()
+        await eventually(unknown, seconds=1)
+
+    async def test_it_is_spared_to_who_has_it(self, world: World) -> None:
+        etag = (await world.anonymous.get("/openapi.json")).headers["etag"]
+
+        answer = await world.anonymous.get("/openapi.json", headers={"If-None-Match": etag})
+
+        assert (answer.status_code, answer.content) == (304, b"")
+
+    async def test_an_announcement_that_is_none_is_passed_over(self, world: World) -> None:
+        bucket = await world.host.connection.jetstream().key_value("types")
+        await bucket.put("broken", b"{")
+        await bucket.put("other_name", b'{"type": "counter"}')
+        await world.host.host("newcomer")
+
+        await eventually(lambda: world.answers("newcomer:x"))
+        assert "broken" not in (await world.anonymous.get("/openapi.json")).text
+
+    async def test_the_page_loads_nothing_from_elsewhere(self, world: World) -> None:
+        answer = await world.anonymous.get("/docs")
+
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "http://" not in answer.text
+        assert "https://" not in answer.text
+
+
+class TestMetrics:
+    async def test_requests_and_failures_are_counted(self, world: World) -> None:
+        await world.call("echo")
+        await world.call("no_such")
+        await world.http.get("/nowhere")
+
+        text = (await world.http.get("/metrics")).text
+
+        route = 'route="/durable-objects/{object_id}/request"'
+        assert f'aidevos_http_requests_total{{method="POST",{route},status="200"}}' in text
+        assert 'aidevos_http_requests_total{method="GET",route="unmatched",status="404"}' in text
+        assert 'aidevos_failures_total{code="unknown-method",door="http"}' in text
+        assert f"aidevos_http_seconds_count{{{route}}}" in text
+
+
+class TestBugs:
+    async def test_an_exception_is_500_with_an_id_that_finds_the_log_line_and_nothing_else(
+        self, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken() -> bytes:
+            raise RuntimeError("the secret of the house")
+
+        monkeypatch.setattr(operation.metrics, "exposition", broken)
+
+        answer = await world.http.get("/metrics")
+
+        problem = assert_problem(answer, 500, "internal")
+        assert "secret" not in answer.text
+        logged = [record for record in caplog.records if getattr(record, "error_id", "") == problem["error_id"]]
+        assert logged[0].exc_info
+        assert (await world.http.get("/health/live")).status_code == 200
