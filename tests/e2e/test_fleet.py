@@ -96,6 +96,14 @@ def eventually(condition: Callable[[], Any], seconds: float) -> Any:
     return found
 
 
+def ready(fleet: LocalFleet) -> bool:
+    try:
+        with urllib.request.urlopen(f"{fleet.read()['gateway_url']}/health/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[LocalFleet]:
     running = LocalFleet()
@@ -173,6 +181,15 @@ def test_a_killed_process_is_back_within_a_second(fleet: LocalFleet, name: str) 
     after = eventually(lambda: (pid := fleet.pids().get(name)) != before and pid, 1.0)
     assert after in fleet.processes()
     assert fleet.run("up").returncode == 0
+
+
+def test_the_workers_of_a_killed_gateway_do_not_keep_its_port(new_fleet: Callable[..., LocalFleet]) -> None:
+    fleet = new_fleet(AIDEVOS_WORKERS="2").up()
+    before = fleet.pids()["http_gateway"]
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: fleet.pids().get("http_gateway", before) != before, 1.0)
+    eventually(lambda: ready(fleet), 10.0)
+    assert fleet.run("ps").stdout.count("backoff") == 0
 
 
 def test_a_process_can_join_the_fleet_with_the_rights_of_a_service(fleet: LocalFleet) -> None:
