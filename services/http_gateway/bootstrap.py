@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -43,18 +45,19 @@ KEEP_ALIVE = 60
 async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
     """The gateway's ASGI application, connected; raises `SettingsError` when there is nothing to connect to."""
     async with contextlib.AsyncExitStack() as stack:
-        connection = await connect(settings.nats_url, SERVICE)
-        stack.push_async_callback(connection.close)
-        catalogue = Catalogue(connection)
-        following = asyncio.create_task(catalogue.follow())
-        stack.push_async_callback(_end, following)
         try:
             async with asyncio.timeout(START_WITHIN):
+                connection = await connect(settings.nats_url, SERVICE)
+                stack.push_async_callback(connection.close)
                 verifier = await _verifier(settings)
+                catalogue = Catalogue(connection)
+                stack.push_async_callback(_end, asyncio.create_task(catalogue.follow()))
                 await catalogue.loaded()
         except TimeoutError:
-            detail = f"no keys there, or no bucket {TYPES_BUCKET} on its NATS server, within {START_WITHIN:.0f} s"
-            raise SettingsError(f"AIDEVOS_HOME={settings.home} holds no fleet that was started: {detail}") from None
+            raise SettingsError(
+                f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
+                f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
+            ) from None
         client = DurableObjectClient(
             connection,
             lambda: "",
@@ -92,6 +95,7 @@ class Application:
             await self._app(scope, receive, send)
             return
         await receive()
+        _end_with_parent()
         try:
             async with running(self._settings) as self._app:
                 await send({"type": "lifespan.startup.complete"})
@@ -143,6 +147,20 @@ def server_config(settings: Settings, application: ASGIApp | str, factory: bool 
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
     )
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent has died ends as if it were told to, so that it doesn't keep the port."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def died() -> None:
+        loop.remove_reader(parent.sentinel)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(parent.sentinel, died)
 
 
 def _listen(settings: Settings) -> socket.socket:

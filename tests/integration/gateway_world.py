@@ -154,7 +154,7 @@ class StandIn:
                 return message.data
             case "nothing":
                 return b""
-            case "silence":
+            case "silence" | "later":
                 return None
             case "refuse":
                 raise Failure("out-of-stock", "none left", field="args.item", status=409)

@@ -95,9 +95,14 @@ def _serve(options: argparse.Namespace) -> None:
     sys.path.insert(0, "")
     types = [load_type(path) for path in options.types]
 
+    from aidevos.durable.registry import DurableObjectRegistry
     from aidevos.fleet import fleet_settings
     from aidevos.hosting import run
 
+    try:
+        DurableObjectRegistry(types)
+    except TypeError as error:
+        raise CommandError(str(error)) from None
     run(types, fleet_settings(load().home, "objects"))
 
 

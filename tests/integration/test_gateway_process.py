@@ -1,0 +1,129 @@
+"""The gateway as a process: starting, workers, ending."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+
+import httpx
+import nats
+import pytest
+
+from aidevos.security.keys import load_signing_key
+from aidevos.security.tokens import TokenIssuer
+from tests.integration.gateway_world import StandIn, eventually
+from tests.servers import Servers, free_port
+
+
+@pytest.fixture
+async def host(servers: Servers) -> AsyncIterator[StandIn]:
+    connection = await nats.connect(servers.nats_url("objects"), inbox_prefix="_INBOX_objects")
+    host = StandIn(connection)
+    await host.start("counter")
+    yield host
+    await host.leave()
+    await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def gateway(servers: Servers, port: int, **variables: str) -> AsyncIterator[Process]:
+    environment = {
+        **os.environ,
+        "AIDEVOS_HOME": str(servers.home),
+        "AIDEVOS_NATS_URL": servers.nats_url("gateway"),
+        "AIDEVOS_PORT": str(port),
+        **variables,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.http_gateway", env=environment, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+@contextlib.asynccontextmanager
+async def client(servers: Servers, port: int) -> AsyncIterator[httpx.AsyncClient]:
+    token = TokenIssuer(load_signing_key(servers.home)).issue("someone", roles=("admin",))
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
+
+        async def ready() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                return (await http.get("/health/ready")).status_code == 200
+            return False
+
+        await eventually(ready, seconds=20)
+        yield http
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_it_serves_until_it_is_told_to_end_and_finishes_what_it_began(
+    servers: Servers, host: StandIn, workers: str
+) -> None:
+    port = free_port()
+    async with gateway(servers, port, AIDEVOS_WORKERS=workers) as process, client(servers, port) as http:
+        request = http.post("/durable-objects/counter:c/request", json={"method": "later"})
+        waiting = asyncio.create_task(request)
+        await eventually(host.was_asked)
+
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        await host.connection.publish(host.last.reply, b"7")
+
+        assert (await waiting).json() == {"result": 7}
+        async with asyncio.timeout(10):
+            await process.wait()
+
+
+async def test_the_counters_of_all_workers_are_shown_together(servers: Servers, host: StandIn) -> None:
+    port = free_port()
+    async with gateway(servers, port, AIDEVOS_WORKERS="2"), client(servers, port) as http:
+        for _ in range(20):
+            async with httpx.AsyncClient(base_url=http.base_url) as another:
+                await another.get("/health/live")
+
+        text = (await http.get("/metrics")).text
+
+    assert 'aidevos_http_requests_total{method="GET",route="/health/live",status="200"} 20.0' in text
+
+
+async def test_a_port_that_is_taken_is_named_and_ends_with_status_2(servers: Servers) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with gateway(servers, port) as process:
+            _, complaint = await process.communicate()
+
+    assert process.returncode == 2
+    assert complaint.count(b"\n") == 1
+    assert f"AIDEVOS_PORT={port}".encode() in complaint
+
+
+async def test_a_wrong_setting_is_named_and_ends_with_status_2(servers: Servers) -> None:
+    async with gateway(servers, 0) as process:
+        _, complaint = await process.communicate()
+
+    assert (process.returncode, complaint.count(b"\n")) == (2, 1)
+    assert b"AIDEVOS_PORT" in complaint
+
+
+async def test_workers_do_not_outlive_the_process_that_started_them(servers: Servers, host: StandIn) -> None:
+    port = free_port()
+    async with gateway(servers, port, AIDEVOS_WORKERS="2") as process, client(servers, port):
+        process.kill()
+
+        async def free() -> bool:
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                return True
+            return False
+
+        await eventually(free, seconds=10)

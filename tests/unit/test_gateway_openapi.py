@@ -1,0 +1,116 @@
+"""The API's description for types of every shape."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from aidevos.contracts.errors import CODES
+from aidevos.contracts.objects import MethodDescription, TypeDescription
+from services.http_gateway.openapi import describe
+
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)
+
+
+class Line(msgspec.Struct, tag="line"):
+    length: float
+
+
+class Group(msgspec.Struct, tag="group"):
+    parts: "list[Line | Group]"  # noqa: UP037 a class can't name itself otherwise
+    labels: dict[str, int | None] = {}
+
+
+def method(name: str, args: dict[str, Any], result: dict[str, Any]) -> MethodDescription:
+    return MethodDescription(name=name, kind="query", doc="", allow="x:read", args=args, result=result)
+
+
+def of(type: str, methods: list[MethodDescription], defs: dict[str, Any] | None = None) -> TypeDescription:
+    return TypeDescription(
+        type=type, doc="", management="raw", state={"type": "object"}, methods=methods, defs=defs or {}
+    )
+
+
+def references(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        own |= set(value.get("discriminator", {}).get("mapping", {}).values())
+        return own.union(*map(references, value.values()))
+    return set().union(*map(references, value)) if isinstance(value, list) else set()
+
+
+def assert_sound(document: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(document).validate()
+    for reference in references(document):
+        target: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in document["components"]["schemas"])
+
+
+def test_without_types_the_document_is_valid() -> None:
+    assert_sound(describe([]))
+
+
+def test_shared_recursive_and_tagged_definitions_become_components_of_their_type() -> None:
+    (args, result), defs = msgspec.json.schema_components((Group, Line | Group), ref_template="#/$defs/{name}")
+    types = [of(name, [method("draw", args, result)], defs) for name in ("picture", "plan")]
+
+    document = describe(types)
+
+    assert_sound(document)
+    schemas = document["components"]["schemas"]
+    assert schemas["picture.draw.args"] == {"$ref": "#/components/schemas/picture-Group"}
+    assert schemas["plan.draw.result"]["discriminator"]["mapping"]["line"] == "#/components/schemas/plan-Line"
+
+
+def test_definitions_whose_names_openapi_forbids_stay_distinct() -> None:
+    defs = {"Box[int]": {"type": "integer"}, "Box(int)": {"type": "string"}}
+    methods = [method("a", {"$ref": "#/$defs/Box[int]"}, {"$ref": "#/$defs/Box(int)"})]
+
+    document = describe([of("t", methods, defs)])
+
+    assert_sound(document)
+    schemas = document["components"]["schemas"]
+    assert schemas["t.a.args"] != schemas["t.a.result"]
+
+
+def test_arguments_are_required_only_where_one_of_them_is() -> None:
+    needed = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    document = describe([of("t", [method("a", {"$ref": "#/$defs/A"}, {}), method("b", {}, {})], {"A": needed})])
+
+    schemas = document["components"]["schemas"]
+    assert schemas["t.a.request"]["required"] == ["method", "args"]
+    assert schemas["t.b.request"]["required"] == ["method"]
+
+
+def test_every_operation_documents_its_errors_and_who_may_call_it() -> None:
+    document = describe([of("t", [method("a", {}, {})])])
+
+    documented = {code.status for code in CODES.values()}
+    for path, item in document["paths"].items():
+        for verb in set(item) - {"parameters"}:
+            statuses = set(item[verb]["responses"])
+            assert {"404", "405", "422", "500", "503"} <= statuses, path
+            assert ({"401", "403"} <= statuses) != (item[verb].get("security") == [])
+    assert documented == {int(name.removeprefix("problem_")) for name in document["components"]["responses"]}
+
+
+@given(st.dictionaries(NAMES, st.lists(NAMES, max_size=3, unique=True), max_size=4))
+def test_types_and_methods_of_any_name_never_collide(shape: dict[str, list[str]]) -> None:
+    defs = {"state": {"type": "string"}, "args": {"type": "integer"}}
+    types = [
+        of(type, [method(name, {"$ref": "#/$defs/args"}, {"$ref": "#/$defs/state"}) for name in names], defs)
+        for type, names in shape.items()
+    ]
+
+    document = describe(types)
+
+    empty = len(describe([])["components"]["schemas"])
+    expected = sum(3 + 4 * len(names) for names in shape.values())
+    assert len(document["components"]["schemas"]) == empty + expected
