@@ -111,7 +111,7 @@ class Activation:
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost or late if the object left memory now."""
-        return self.mailbox.idle and not (self.pending or self.in_flight or self.outbox)
+        return self.loaded and self.mailbox.idle and not (self.pending or self.in_flight or self.outbox)
 
     def open_pending(self) -> Pending:
         """The commit that gathers changes now."""

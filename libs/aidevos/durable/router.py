@@ -229,7 +229,7 @@ class DurableObjectRouter:
     async def sweep(self) -> None:
         """Let idle objects leave memory: those unused for long, and the longest unused past the bound."""
         now = asyncio.get_running_loop().time()
-        idle = sorted((item for item in self._activations.values() if item.loaded and item.idle), key=_last_used)
+        idle = sorted((item for item in self._activations.values() if item.idle), key=_last_used)
         memory = sum(item.size for item in self._activations.values())
         for activation in idle:
             if memory <= self.limits.memory and activation.last_used > now - self.limits.idle_after:
