@@ -108,6 +108,10 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
         self.state.free["cheated"] = True
         return self.state.value
 
+    @query(allow=authenticated())
+    async def shout(self) -> None:
+        self.emit(Changed(self.state.value))
+
     @query(allow=authenticated(), reentrant=True)
     async def committed(self) -> int:
         return self.state.value
