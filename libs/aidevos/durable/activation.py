@@ -87,6 +87,12 @@ class Activation:
         self.loaded = True
         self.claimed = claimed
 
+    def restore(self, snapshot: bytes) -> None:
+        """Make the state what it was when it was encoded. Encoded again it may look different: a
+        whole number in a field for floats has become a float."""
+        self.object.state = msgspec.convert(codec.decode(snapshot), self.type.cls.state_type, str_keys=True)
+        self.snapshot = codec.encode(self.object.state)
+
     def _load_state(self, state: dict[str, Any], schema: int) -> msgspec.Struct:
         try:
             return self.type.load_state(state, schema)
@@ -130,7 +136,10 @@ class Activation:
         values: dict[str, Any] = changes.set
         if pending.state_changed:
             size += len(self.snapshot)
-            self._seal_state(values, changes, now)
+            self._seal_state(values, changes)
+        if not self.exists:
+            # A tombstone is purged by age: not before the records that it has got since are too old.
+            values["deleted"] = timestamp(now)
         if bool(self.outbox) != self.relay_flag:
             self.relay_flag = bool(self.outbox)
             if self.relay_flag:
@@ -142,7 +151,7 @@ class Activation:
         previous, self.commit = self.commit, f"{self.owner}.{self.commits}"
         return Commit(self.id, self.owner, previous, self.commit, values, list(changes.unset), size)
 
-    def _seal_state(self, values: dict[str, Any], changes: Changes, now: float) -> None:
+    def _seal_state(self, values: dict[str, Any], changes: Changes) -> None:
         values["version"] = self.version
         values["updated_at"] = self.updated_at
         if self.exists:
@@ -151,7 +160,6 @@ class Activation:
             values["made_at"] = self.made_at
             changes.drop("deleted")
         else:
-            values["deleted"] = timestamp(now)
             changes.drop("state")
 
     def wait_committed(self) -> asyncio.Future[None] | None:

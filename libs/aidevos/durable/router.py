@@ -13,8 +13,6 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT, READ, ObjectPage
@@ -29,7 +27,6 @@ from aidevos.durable.mailbox import Mailbox
 from aidevos.durable.outbox import Entry, Relay, next_number
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
-from aidevos.durable.store import codec
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
 from aidevos.durable.turn import start_turn, unexpected
 from aidevos.security.permissions import Principal
@@ -316,6 +313,8 @@ class DurableObjectRouter:
             del self._activations[key]
 
     def _start(self, activation: Activation, request: Request) -> asyncio.Task[None] | None:
+        if not self.lease_valid():
+            return None
         key = request.key
         records = activation.records
         if key and not key.client and records.archived and request.looked_up != records.generation:
@@ -353,8 +352,11 @@ class DurableObjectRouter:
             return
         activation.moving = True
         try:
+            committed = activation.wait_committed()
+            if committed is not None:
+                await committed
             await self.store.archive(activation.type.name, activation.id, records.for_archive(oldest))
-        except StoreError as error:
+        except (StoreError, Failure) as error:
             log.warning("%s: archiving replies failed: %s", activation.object_id, error)
             return
         finally:
@@ -375,9 +377,7 @@ class DurableObjectRouter:
         committed = Activation(request.type, request.id, _closed_mailbox())
         committed.load(None, self.limits.records, claimed=False)
         if activation.committed:
-            state = codec.decode(activation.committed)
-            committed.object.state = msgspec.convert(state, request.type.cls.state_type, str_keys=True)
-            committed.snapshot = activation.committed
+            committed.restore(activation.committed)
         committed.exists = activation.exists
         committed.version = activation.version
         start_turn(self, committed, request)

@@ -97,6 +97,19 @@ def _is_plain(information: inspect.Type) -> bool:
     )
 
 
+def nests_freely(information: inspect.Type, above: tuple[Any, ...] = ()) -> bool:
+    """Whether values of a type can nest to any depth: somewhere in it is `Any`, or the type itself."""
+    if isinstance(information, inspect.AnyType | inspect.RawType | inspect.CustomType):
+        return True
+    cls = getattr(information, "cls", None)
+    if cls is not None and cls in above:
+        return True
+    inner = [getattr(information, name) for name in ("type", "value_type", "item_type") if hasattr(information, name)]
+    inner += [*getattr(information, "types", ()), *getattr(information, "item_types", ())]
+    inner += [field.type for field in getattr(information, "fields", ())]
+    return any(nests_freely(item, (*above, cls)) for item in inner)
+
+
 def _strictness(information: inspect.Type, known: dict[Any, Visit]) -> Visit | None:
     """A visitor that refuses unknown fields below this type, or None where there can be none."""
     if isinstance(information, inspect.Metadata):

@@ -127,11 +127,15 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
     try:
         if request.method.is_command and _answered(router, activation, request):
             return None
-        turn = Turn(router, activation, request)
+    except Failure as refused:
+        answer_when_committed(router, activation, request, Answer.of(refused))
+        return None
+    turn = Turn(router, activation, request)
+    try:
         if request.method.is_command:
             check_if_match(request.if_match, activation.exists, activation.version)
     except Failure as failure:
-        request.fail(failure)
+        _end(turn, activation, None, failure)
         return None
     if request.method.inline:
         _run_inline(turn, activation, request)
@@ -181,10 +185,11 @@ async def _run(turn: Turn, activation: Activation, request: Request) -> None:
     result: Any = None
     error: BaseException | None = None
     try:
-        async with asyncio.timeout_at(request.deadline):
+        async with asyncio.timeout_at(request.deadline) as limit:
             result = await request.method.function(activation.object, **request.args)
-    except TimeoutError:
-        error = Failure("deadline-exceeded", "the deadline passed while the method was running")
+    except TimeoutError as raised:
+        passed = Failure("deadline-exceeded", "the deadline passed while the method was running")
+        error = passed if limit.expired() else raised
     except asyncio.CancelledError:
         if not activation.broken:
             raise
@@ -219,7 +224,7 @@ def _end(turn: Turn, activation: Activation, result: Any, error: BaseException |
 
 def _succeed(turn: Turn, activation: Activation, result: Any) -> Answer:
     request, object_ = turn.request, activation.object
-    encoded = codec.encode(object_.state)
+    encoded = activation.type.encode_state(object_.state)
     if not request.method.is_command:
         if encoded != activation.snapshot:
             raise RuntimeError(f"the query {request.method.name} changed the state")
@@ -291,8 +296,7 @@ def _record(turn: Turn, activation: Activation, answer: Answer, *, durable: bool
 
 def _undo(activation: Activation) -> None:
     """Put the state back to what it was before the turn."""
-    state = codec.decode(activation.snapshot)
-    activation.object.state = msgspec.convert(state, activation.type.cls.state_type, str_keys=True)
+    activation.restore(activation.snapshot)
 
 
 def _passing(error: BaseException) -> bool:

@@ -30,7 +30,7 @@ class TokenIssuer:
     """Signs access tokens."""
 
     def __init__(self, key: SigningKey, now: Callable[[], float] = time.time) -> None:
-        self._key = key
+        self.key = key
         self._now = now
 
     def issue(
@@ -54,7 +54,7 @@ class TokenIssuer:
             "roles": list(roles),
             "permissions": list(permissions),
         }
-        return jwt.encode(claims, self._key.private, algorithm="EdDSA", headers={"kid": self._key.id, "typ": TYPE})
+        return jwt.encode(claims, self.key.private, algorithm="EdDSA", headers={"kid": self.key.id, "typ": TYPE})
 
 
 class TokenVerifier:

@@ -40,12 +40,12 @@ class ObjectKit:
     def __init__(
         self,
         *classes: type[BaseDurableObject[Any]],
-        store: MemoryStore | None = None,
+        store: Any = None,
         bus: MemoryBus | None = None,
         clock: ManualClock | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.store = store or MemoryStore()
+        self.store: Any = store or MemoryStore()
         self.bus = bus or MemoryBus()
         self.clock = clock or ManualClock()
         self.lease = True

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 NUMBER = "Aidevos-Number"
 WRONG_LAST_SEQUENCE = (10071, 10164)
 TIMEOUT = 5.0
-BATCH = 64
+MAX_UNSETTLED = 256
 ACK_WAIT = 30.0
 FIRST_RETRY = 0.1
 LAST_RETRY = 30.0
@@ -70,36 +70,39 @@ class JetStreamBus:
             deliver_policy=DeliverPolicy.ALL,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT,
-            max_ack_pending=BATCH * 4,
+            max_ack_pending=MAX_UNSETTLED,
         )
         try:
             subscription = await self._js.pull_subscribe(pattern, durable, subjects.EVENTS_STREAM, config=config)
         except NatsError as error:
             raise BusError(f"JetStream: {error}") from error
-        return JetStreamSubscription(asyncio.create_task(_deliver(subscription, group, handler)))
+        return JetStreamSubscription(subscription, asyncio.create_task(_deliver(subscription, group, handler)))
 
 
 class JetStreamSubscription:
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, subscription: Any, task: asyncio.Task[None]) -> None:
+        self._subscription = subscription
         self._task = task
 
     async def close(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        # Without this the server would give the next event to the request that is still open here.
+        await self._subscription.unsubscribe()
 
 
 async def _deliver(subscription: Any, group: str, handler: Handler) -> None:
     while True:
         try:
-            messages = await subscription.fetch(BATCH, timeout=TIMEOUT)
+            # A larger batch would be waited for until it is full.
+            (message,) = await subscription.fetch(1, timeout=TIMEOUT)
         except NatsTimeout:
             continue
         except NatsError as error:
             log.warning("fetching events for %s failed, trying again: %s", group, error)
             await asyncio.sleep(FIRST_RETRY)
             continue
-        for message in messages:
-            await _handle(message, group, handler)
+        await _handle(message, group, handler)
 
 
 async def _handle(message: Msg, group: str, handler: Handler) -> None:

@@ -7,17 +7,33 @@ back to, and goes into the commit as it is.
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 import bson
 import msgspec
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.errors import InvalidDocument
+from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 
 from aidevos.contracts.errors import Failure
 
 MAX_DEPTH = 64
 INT64 = range(-(2**63), 2**63)
+
+
+class _PlainInt(TypeDecoder):
+    bson_type = Int64
+
+    def transform_bson(self, value: Any) -> int:
+        return int(value)
+
+
+OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([_PlainInt()])
+)
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, tz_aware=True, tzinfo=UTC)
 
 
 def encode(value: Any, field: str = "state") -> bytes:
@@ -30,13 +46,30 @@ def encode(value: Any, field: str = "state") -> bytes:
         raise Failure("invalid", f"the value can't be stored: {error}", field=field) from None
 
 
+def may_nest_too_deep(encoded: bytes) -> bool:
+    """Whether a look at the value itself is needed: each level has a byte 3 or 4 of its own."""
+    return encoded.count(3) + encoded.count(4) > MAX_DEPTH
+
+
 def encode_document(document: dict[str, Any]) -> bytes:
     """BSON of a document of the framework's own, bytes as they are."""
     return bson.encode(document)
 
 
 def decode(encoded: bytes) -> dict[str, Any]:
-    return bson.decode(encoded)
+    """A document as Python's own maps, lists and scalars; a map with the key `$ref` is a map."""
+    if b"$ref\0" in encoded:
+        plain: dict[str, Any] = _plain(RawBSONDocument(encoded, RAW))
+        return plain
+    return bson.decode(encoded, OPTIONS)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, RawBSONDocument):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, Int64) else value
 
 
 def raw(encoded: bytes) -> RawBSONDocument:

@@ -73,7 +73,7 @@ class MemoryStore:
         gone = [
             id
             for id, document in found.items()
-            if document.get("deleted") and not document.get("relay") and document["updated_at"] < before
+            if document.get("deleted") and document["deleted"] < before and not document.get("relay")
         ]
         for id in gone:
             del found[id]

@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
-from bson.codec_options import CodecOptions
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, CollectionInvalid, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from aidevos.durable.store import codec
 from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
@@ -46,7 +46,6 @@ class MongoStore:
         )
         self._database = self._client.get_database(
             database,
-            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
             read_preference=ReadPreference.PRIMARY,
             read_concern=ReadConcern("majority"),
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
@@ -115,7 +114,7 @@ class MongoStore:
         return [document["_id"] for document in found]
 
     async def purge(self, type: str, before: datetime) -> int:
-        gone = {"deleted": {"$lt": before}, "updated_at": {"$lt": before}, "relay": None}
+        gone = {"deleted": {"$lt": before}, "relay": None}
         found = await self._find(self._objects(type), gone, 1000, projection=["owner", "commit"])
         purged = 0
         for document in found:
@@ -155,8 +154,10 @@ class MongoStore:
     async def _find(
         self, collection: Collection, wanted: dict[str, Any], limit: int, **options: Any
     ) -> list[dict[str, Any]]:
-        cursor = collection.find(wanted, limit=limit, max_time_ms=WRITE_TIMEOUT_MS, **options)
-        return await self._answer(lambda: cursor.to_list(length=limit))
+        raw: Any = collection.with_options(codec_options=codec.RAW)
+        cursor = raw.find(wanted, limit=limit, max_time_ms=WRITE_TIMEOUT_MS, **options)
+        found = await self._answer(lambda: cursor.to_list(length=limit))
+        return [codec.decode(document.raw) for document in found]
 
     async def _answer(self, operation: Callable[[], Awaitable[T]]) -> T:
         try:

@@ -91,7 +91,7 @@ class Store(Protocol):
         """IDs of objects whose outbox is not empty."""
 
     async def purge(self, type: str, before: datetime) -> int:
-        """Remove tombstones last updated before the moment, if nothing waits in their outboxes."""
+        """Remove tombstones last committed before the moment, if nothing waits in their outboxes."""
 
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
         """Keep completion records (key, record, end of life) outside the document."""
