@@ -38,9 +38,7 @@ class LocalFleet:
 
     def start(self, command: str) -> subprocess.Popen[str]:
         line = [sys.executable, "-m", "deploy.local", command]
-        return subprocess.Popen(
-            line, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        return subprocess.Popen(line, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         with self.start(command) as process:
@@ -290,7 +288,7 @@ def test_down_ends_what_an_interrupted_up_has_begun(new_fleet: Callable[..., Loc
 def test_down_signals_no_process_that_is_not_the_fleets(new_fleet: Callable[..., LocalFleet]) -> None:
     """As after a reboot: the files name PIDs that others have by now."""
     fleet = new_fleet().up()
-    told, mark, pid = ((fleet.home / name).read_bytes() for name in ("fleet.json", "mark", "supervisor.pid"))
+    told, mark = ((fleet.home / name).read_bytes() for name in ("fleet.json", "mark"))
     fleet.run("down")
     with subprocess.Popen(["sleep", "60"]) as stranger:
         for process in (found := json.loads(told))["processes"]:
