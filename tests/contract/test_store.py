@@ -156,10 +156,10 @@ async def test_a_page_leaves_out_what_only_an_activation_needs(store: Any) -> No
 async def test_objects_with_something_to_send_are_found_until_it_is_sent(store: Any) -> None:
     await claimed(store, "a", "b", "c")
     await store.commit("thing", [change("a", relay=True), change("b"), tombstone("c", relay=True)])
-    assert sorted(await store.pending("thing", 10)) == ["a", "c"]
-    assert len(await store.pending("thing", 1)) == 1
+    assert sorted(await store.pending("thing", "", 10)) == ["a", "c"]
+    assert len(await store.pending("thing", "", 1)) == 1
     await store.commit("thing", [Commit("a", "one", "one.1", "one.2", {}, ["relay"], 100)])
-    assert await store.pending("thing", 10) == ["c"]
+    assert await store.pending("thing", "", 10) == ["c"]
 
 
 async def test_only_old_tombstones_with_nothing_to_send_are_purged(store: Any) -> None:
@@ -220,7 +220,7 @@ async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, req
         store.claim("thing", [Claim("a", "two", 7)]),
         store.read("thing", ["a"]),
         store.page("thing", "", 1),
-        store.pending("thing", 1),
+        store.pending("thing", "", 1),
         store.purge("thing", LATER),
         store.archive("thing", "a", [("k", {}, LATER)]),
         store.archived("thing", [("a", "k")]),

@@ -161,6 +161,7 @@ async def test_the_gateway_watches_types_and_calls(servers: Servers) -> None:
     for subject in ("do.watched.1.ping", "query.watched.list", "health.objects"):
         assert (await gateway.request(subject, b"", timeout=2)).data == b"ok"
     assert refused.empty()
+    await types.purge("watched")
     await host.close()
     await gateway.close()
 

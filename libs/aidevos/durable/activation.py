@@ -9,6 +9,7 @@ known, is never followed by an answer from its memory.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,7 @@ from aidevos.durable.request import Answer, Request
 from aidevos.durable.store import codec
 from aidevos.durable.store.port import Commit, Document
 
+log = logging.getLogger(__name__)
 BASE_SIZE = 4096
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -113,6 +115,11 @@ class Activation:
         """Whether nothing would be lost or late if the object left memory now."""
         return self.loaded and self.mailbox.idle and not (self.pending or self.in_flight or self.outbox)
 
+    @property
+    def settled(self) -> bool:
+        """Whether nobody waits and everything is committed; the outbox is the next owner's business."""
+        return self.mailbox.idle and not (self.pending or self.in_flight)
+
     def open_pending(self) -> Pending:
         """The commit that gathers changes now."""
         if self.pending is None:
@@ -182,14 +189,38 @@ class Activation:
 
     def view(self) -> DurableObject:
         """The object as management shows it, as of now; it exists."""
-        raw = self.type.cls.management == "raw"
-        return DurableObject(
-            object_id=self.object_id,
-            type=self.type.name,
-            id=self.id,
-            version=self.version,
-            state=msgspec.to_builtins(self.object.state, str_keys=True) if raw else None,
-            status="active" if self.claimed else "hibernated",
-            created_at=rfc3339(self.made_at),
-            updated_at=rfc3339(self.updated_at),
-        )
+        state = msgspec.to_builtins(self.object.state, str_keys=True)
+        return _shown(self.type, self.id, self.version, state, self.made_at, self.updated_at, active=self.claimed)
+
+
+def show(type: ObjectType, document: Document, *, active: bool) -> DurableObject:
+    """A stored object as management shows it; a state that its type can't read is shown as it is stored."""
+    state = document.state or {}
+    try:
+        state = msgspec.to_builtins(type.load_state(state, document.schema), str_keys=True)
+    except Exception:
+        log.warning("the stored state of %s:%s can't be read", type.name, document.id, exc_info=True)
+    made, updated = document.made_at or NEVER, document.updated_at or NEVER
+    return _shown(type, document.id, document.version, state, made, updated, active=active)
+
+
+def _shown(
+    type: ObjectType,
+    id: str,
+    version: int,
+    state: dict[str, Any],
+    made_at: datetime,
+    updated_at: datetime,
+    *,
+    active: bool,
+) -> DurableObject:
+    return DurableObject(
+        object_id=subjects.join_object_id(type.name, id),
+        type=type.name,
+        id=id,
+        version=version,
+        state=state if type.cls.management == "raw" else None,
+        status="active" if active else "hibernated",
+        created_at=rfc3339(made_at),
+        updated_at=rfc3339(updated_at),
+    )

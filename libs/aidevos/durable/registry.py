@@ -96,6 +96,10 @@ class ObjectType:
             codec.check(msgspec.to_builtins(state, str_keys=True), "state")
         return encoded
 
+    def check_state(self, encoded: bytes) -> None:
+        """Raises `msgspec.ValidationError` for a state that nobody could read again."""
+        msgspec.convert(codec.decode(encoded), self.cls.state_type, str_keys=True)
+
     def convert_state(self, state: dict[str, Any]) -> msgspec.Struct:
         """A state from a caller's map; raises `invalid` with the path."""
         converted: msgspec.Struct = self.state.convert(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import Client
@@ -108,10 +109,13 @@ async def _deliver(subscription: Any, group: str, handler: Handler) -> None:
 async def _handle(message: Msg, group: str, handler: Handler) -> None:
     attempt = message.metadata.num_delivered
     event_id = (message.headers or {}).get("Nats-Msg-Id", "")
+    pause = min(FIRST_RETRY * 2 ** min(attempt - 1, 16), LAST_RETRY)
     try:
         await handler(Delivery(message.subject, message.data, event_id, message.metadata.sequence.stream, attempt))
+        await message.ack()
+    except NatsError as error:
+        log.warning("an event of %s was not acknowledged, it comes again: %s", group, error)
     except Exception:
         log.warning("the handler of %s failed on %s, trying again", group, event_id, exc_info=True)
-        await message.nak(delay=min(FIRST_RETRY * 2 ** (attempt - 1), LAST_RETRY))
-    else:
-        await message.ack()
+        with suppress(NatsError):
+            await message.nak(delay=pause)

@@ -7,8 +7,9 @@ back to, and goes into the commit as it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC
-from typing import Any
+from typing import Any, TypeAlias
 
 import bson
 import msgspec
@@ -21,6 +22,8 @@ from aidevos.contracts.errors import Failure
 
 MAX_DEPTH = 64
 INT64 = range(-(2**63), 2**63)
+SCALARS = frozenset({float, bool, type(None), bytes})
+SEQUENCES = frozenset({list, tuple, set, frozenset})
 
 
 class _PlainInt(TypeDecoder):
@@ -38,7 +41,10 @@ RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument
 
 def encode(value: Any, field: str = "state") -> bytes:
     """BSON of a struct or a map; raises `invalid`, naming the path below `field` that can't be kept."""
-    document = msgspec.to_builtins(value, str_keys=True)
+    try:
+        document = msgspec.to_builtins(value, str_keys=True)
+    except (TypeError, RecursionError) as error:
+        raise Failure("invalid", f"the value can't be stored: {error}", field=field) from None
     try:
         return bson.encode(document)
     except (OverflowError, InvalidDocument, RecursionError, UnicodeEncodeError) as error:
@@ -77,45 +83,59 @@ def raw(encoded: bytes) -> RawBSONDocument:
     return RawBSONDocument(encoded)
 
 
-def check(value: Any, path: str, depth: int = 0) -> None:
+def check(value: Any, field: str) -> None:
     """Refuse what MongoDB can't hold, before any code sees it: integers beyond 64 bit, NUL in keys,
-    text that is not Unicode, nesting beyond 64 levels. Raises `invalid` with the path."""
+    keys and text that are not Unicode, nesting beyond 64 levels. Raises `invalid` with the path."""
+    wrong = _find(value, 0)
+    if wrong is not None:
+        detail, path = wrong
+        raise Failure("invalid", detail, field=".".join([field, *reversed(path)]))
+
+
+_Wrong: TypeAlias = tuple[str, list[str]] | None
+
+
+def _find(value: Any, depth: int) -> _Wrong:
+    """The first thing below a value that can't be kept: what is wrong, and the path to it, inside out."""
     kind = type(value)
     if kind is int:
-        if value not in INT64:
-            raise Failure("invalid", "integers must fit into 64 bit", field=path)
-    elif kind is str:
-        if not value.isascii():
-            _check_text(value, path)
-    elif kind is dict:
-        _check_depth(depth, path)
-        for key, item in value.items():
-            if type(key) is str:
-                if "\0" in key:
-                    raise Failure("invalid", "a key must not contain NUL", field=path)
-                _check_text(key, path)
-            check(item, f"{path}.{key}", depth + 1)
-    elif kind in (list, tuple, set, frozenset):
-        _check_depth(depth, path)
-        for index, item in enumerate(value):
-            check(item, f"{path}.{index}", depth + 1)
-    elif isinstance(value, msgspec.Struct):
-        _check_depth(depth, path)
-        for name in value.__struct_fields__:
-            check(getattr(value, name), f"{path}.{name}", depth + 1)
-
-
-def _check_depth(depth: int, path: str) -> None:
+        return None if value in INT64 else ("integers must fit into 64 bit", [])
+    if kind is str:
+        return None if value.isascii() or _is_unicode(value) else ("text must be valid Unicode", [])
+    if kind in SCALARS:
+        return None
     if depth > MAX_DEPTH:
-        raise Failure("invalid", f"values nest at most {MAX_DEPTH} levels deep", field=_shorten(path))
+        return f"values nest at most {MAX_DEPTH} levels deep", []
+    if kind is dict:
+        return _find_in_map(value, depth)
+    if kind in SEQUENCES:
+        return _find_in(enumerate(value), depth)
+    if isinstance(value, msgspec.Struct):
+        return _find_in(((name, getattr(value, name)) for name in value.__struct_fields__), depth)
+    return None
 
 
-def _check_text(text: str, path: str) -> None:
+def _find_in_map(value: dict[Any, Any], depth: int) -> _Wrong:
+    for key in value:
+        if type(key) is str and ("\0" in key or not (key.isascii() or _is_unicode(key))):
+            return "a key must be valid Unicode without NUL", [ascii(key)[1:-1]]
+    return _find_in(value.items(), depth)
+
+
+def _find_in(items: Iterable[tuple[Any, Any]], depth: int) -> _Wrong:
+    for key, item in items:
+        if type(item) in SCALARS:
+            continue
+        wrong = _find(item, depth + 1)
+        if wrong is not None:
+            wrong[1].append(str(key))
+            return wrong
+    return None
+
+
+def _is_unicode(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Failure("invalid", "text must be valid Unicode", field=_shorten(path)) from None
-
-
-def _shorten(path: str) -> str:
-    return path if len(path) <= 200 else path[:200] + "…"
+        return False
+    return True

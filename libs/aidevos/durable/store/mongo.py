@@ -63,7 +63,7 @@ class MongoStore:
                 if error.code != NAMESPACE_EXISTS:
                     raise
             collection = self._objects(type)
-            await collection.create_index("relay", sparse=True)
+            await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
             await collection.create_index("deleted", sparse=True)
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
@@ -109,8 +109,9 @@ class MongoStore:
         found = await self._find(self._objects(type), wanted, limit, sort=[("_id", 1)], projection=shown)
         return [_document(document) for document in found]
 
-    async def pending(self, type: str, limit: int) -> list[str]:
-        found = await self._find(self._objects(type), {"relay": True}, limit, projection=["_id"])
+    async def pending(self, type: str, after: str, limit: int) -> list[str]:
+        waiting = {"relay": True, "_id": {"$gt": after}}
+        found = await self._find(self._objects(type), waiting, limit, sort=[("_id", 1)], projection=["_id"])
         return [document["_id"] for document in found]
 
     async def purge(self, type: str, before: datetime) -> int:

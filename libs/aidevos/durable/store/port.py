@@ -87,8 +87,8 @@ class Store(Protocol):
         """Existing objects in the order of their IDs, those greater than `after`; without what only
         an activation needs (replies and outbox)."""
 
-    async def pending(self, type: str, limit: int) -> list[str]:
-        """IDs of objects whose outbox is not empty."""
+    async def pending(self, type: str, after: str, limit: int) -> list[str]:
+        """IDs greater than `after`, in their order, of objects whose outbox is not empty."""
 
     async def purge(self, type: str, before: datetime) -> int:
         """Remove tombstones last committed before the moment, if nothing waits in their outboxes."""
