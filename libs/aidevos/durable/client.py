@@ -31,6 +31,8 @@ from aidevos.contracts.errors import Failure
 NUMBER_BITS = 20
 FIRST_BACKOFF = 0.01
 LAST_BACKOFF = 0.5
+# Seconds that the first attempt may take: one that a dying process has taken along is soon repeated.
+FIRST_ATTEMPT = 0.5
 # The server counts headers towards its payload limit, and cuts the connection of who passes it.
 HEADERS_ROOM = 32 * 1024
 # Answers of a process that isn't, or is no longer, the object's owner: another may still come.
@@ -169,14 +171,15 @@ class DurableObjectClient:
         token = f"{next(self._tokens):x}"
         inbox = self._inbox + token
         replies = self._waiting[token] = _Replies(loop)
-        backoff = FIRST_BACKOFF
+        backoff, patience = FIRST_BACKOFF, min(FIRST_ATTEMPT, self._attempt_timeout)
         detail = "nobody answered before the deadline; the request may or may not have been applied"
         try:
             while (remaining := end - loop.time()) > 0:
                 headers[envelope.DEADLINE] = str(max(1, int(remaining * 1000)))
                 try:
                     await self._connection.publish(subject, payload, reply=inbox, headers=headers)
-                    reply = await replies.next(min(remaining, self._attempt_timeout))
+                    reply = await replies.next(min(remaining, patience))
+                    patience = min(patience * 2, self._attempt_timeout)
                 except MaxPayloadError:
                     raise Failure("too-large", "the payload is larger than the NATS server takes") from None
                 except NatsError:
