@@ -174,11 +174,13 @@ async def test_a_record_on_a_tombstone_keeps_the_document_from_being_purged(kit:
 @pytest.mark.parametrize(
     ("bounds", "accepted", "refused"),
     [
-        (Bounds(records=2), [numbered("a", 1), chosen("x")], chosen("y")),
+        (Bounds(records=2), [numbered("a", 1), numbered("b", 1)], numbered("c", 1)),
+        (Bounds(records_of_one=2), [numbered("a", 1), numbered("a", 2)], numbered("a", 3)),
         (Bounds(clients=1), [numbered("a", 1), chosen("x")], numbered("b", 1)),
-        (Bounds(bytes=300), [numbered("a", 1), chosen("x"), chosen("y")], chosen("z")),
+        (Bounds(bytes=200), [numbered("a", 1), numbered("a", 2)], numbered("a", 3)),
+        (Bounds(bytes=200), [chosen("x"), chosen("y"), chosen("z")], chosen("w")),
     ],
-    ids=["records", "clients", "bytes"],
+    ids=["records", "one client's records", "clients", "numbered bytes", "chosen bytes"],
 )
 async def test_past_a_bound_an_object_is_overloaded_and_forgets_nothing(
     bounds: Bounds, accepted: list[dict[str, str]], refused: dict[str, str]
@@ -191,6 +193,12 @@ async def test_past_a_bound_an_object_is_overloaded_and_forgets_nothing(
         assert overloaded.retry_after is not None
         for count, headers in enumerate(accepted, 1):
             assert await kit.call("tally", "a", "add", headers=headers) == count
+
+
+async def test_an_acknowledgement_makes_room_for_the_request_that_brings_it() -> None:
+    async with ObjectKit(Tally, limits=Limits(records=Bounds(records=2))) as kit:
+        for count in range(1, 6):
+            assert await kit.call("tally", "a", "add", headers=numbered("a", count, max(1, count - 1))) == count
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ class Schema(Generic[T]):
         named = _named.match(what)
         if named:
             path += "." + named["name"]
-        return Failure("invalid", what, field=(self._field + path)[:256])
+        return Failure("invalid", what, field=(self._field + path)[: codec.PATH_LIMIT])
 
 
 def nests_freely(information: inspect.Type, above: tuple[Any, ...] = ()) -> bool:
@@ -124,7 +124,7 @@ def _strict_struct(information: inspect.StructType, known: dict[Any, Visit]) -> 
             return
         for name, item in value.items():
             if name not in fields and name != information.tag_field:
-                raise Failure("invalid", f"there is no field {name!r}", field=f"{path}.{name}"[:256])
+                raise Failure("invalid", f"there is no field {name!r}", field=f"{path}.{name}"[: codec.PATH_LIMIT])
             below = fields.get(name)
             if below is not None:
                 below(item, f"{path}.{name}")

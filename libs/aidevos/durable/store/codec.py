@@ -21,6 +21,7 @@ from bson.raw_bson import RawBSONDocument
 from aidevos.contracts.errors import Failure
 
 MAX_DEPTH = 64
+PATH_LIMIT = 256
 INT64 = range(-(2**63), 2**63)
 SCALARS = frozenset({float, bool, type(None), bytes})
 SEQUENCES = frozenset({list, tuple, set, frozenset})
@@ -89,7 +90,7 @@ def check(value: Any, field: str) -> None:
     wrong = _find(value, 0)
     if wrong is not None:
         detail, path = wrong
-        raise Failure("invalid", detail, field=".".join([field, *reversed(path)]))
+        raise Failure("invalid", detail, field=".".join([field, *reversed(path)])[:PATH_LIMIT])
 
 
 _Wrong: TypeAlias = tuple[str, list[str]] | None

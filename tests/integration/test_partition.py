@@ -1,0 +1,34 @@
+"""The partition that the contract computes is the one that the NATS server maps to."""
+
+from __future__ import annotations
+
+import asyncio
+
+import nats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aidevos.contracts import subjects
+from tests.servers import Servers
+
+types = st.from_regex(subjects.TYPE_PATTERN, fullmatch=True)
+ids = st.from_regex(subjects.ID_PATTERN, fullmatch=True)
+
+
+def test_any_type_and_id_are_mapped_to_the_partition_that_is_computed(servers: Servers) -> None:
+    async def mapped(pairs: list[tuple[str, str]]) -> list[str]:
+        connection = await nats.connect(servers.nats_url("fleet"))
+        subscription = await connection.subscribe("dop.>")
+        for type, id in pairs:
+            await connection.publish(subjects.call(type, id, "ping"), b"")
+        got = [(await subscription.next_msg(timeout=5)).subject for _ in pairs]
+        await connection.close()
+        return got
+
+    @settings(max_examples=10, deadline=None)
+    @given(st.lists(st.tuples(types, ids), min_size=1, max_size=100))
+    def check(pairs: list[tuple[str, str]]) -> None:
+        expected = [f"dop.{subjects.partition(type, id)}.{type}.{id}.ping" for type, id in pairs]
+        assert asyncio.run(mapped(pairs)) == expected
+
+    check()
