@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, CollectionInvalid, OperationFailure, PyMongoError
+from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
 from aidevos.durable.store import codec
@@ -33,9 +34,12 @@ FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
 
 
 class MongoStore:
-    """`url` names a replica set; `timeout` bounds the wait for its primary, in seconds."""
+    """`url` names a replica set; `timeout` bounds the wait for its primary, in seconds; `listeners`
+    are told of the driver's commands."""
 
-    def __init__(self, url: str, database: str, *, timeout: float = 5.0) -> None:
+    def __init__(
+        self, url: str, database: str, *, timeout: float = 5.0, listeners: Sequence[CommandListener] = ()
+    ) -> None:
         self._client: Any = AsyncIOMotorClient(
             url,
             serverSelectionTimeoutMS=int(timeout * 1000),
@@ -43,6 +47,7 @@ class MongoStore:
             socketTimeoutMS=WRITE_TIMEOUT_MS + 5000,
             retryWrites=True,
             appname="aidevos",
+            event_listeners=list(listeners),
         )
         self._database = self._client.get_database(
             database,
