@@ -8,7 +8,6 @@ import msgspec
 
 from aidevos import BaseDurableObject, Event, authenticated, command, query
 
-
 SLOW = 0.5
 
 
