@@ -14,10 +14,13 @@ from tests.servers import Servers, drop_database
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """Real NATS and MongoDB for the whole run; missing ones fail each test that needs them, in one line."""
+    running: Servers | None = None
     try:
         running = Servers()
-    except SettingsError as missing:
-        pytest.fail(str(missing), pytrace=False)
+    except SettingsError as error:
+        missing = str(error)
+    if running is None:
+        pytest.fail(missing, pytrace=False)
     try:
         running.start()
         yield running

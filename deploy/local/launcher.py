@@ -40,6 +40,7 @@ def up(settings: Settings) -> str:
     Raises `SettingsError` for what a setting can mend, `FleetError` for the rest; then nothing is
     left running.
     """
+    programs.socket_path(settings.home)
     with _alone(settings.home):
         supervisor = Supervisor(settings.home)
         if _is_up(supervisor):
@@ -74,8 +75,11 @@ def ps(settings: Settings) -> list[Program]:
 
 @contextlib.contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(home / "launcher.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(home / "launcher.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingsError(f"AIDEVOS_HOME={str(home)!r} can't be used: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -90,8 +94,9 @@ def _is_up(supervisor: Supervisor) -> bool:
 
 def _start(settings: Settings, supervisor: Supervisor) -> None:
     home = settings.home
-    programs.socket_path(home)
     servers = {}
+    if settings.mongo_url:
+        mongo_server.check_external(settings.mongo_url)
     if not settings.nats_url:
         servers[programs.NATS] = nats_server.command(binaries.nats_server(), settings)
     if not settings.mongo_url:
@@ -124,9 +129,7 @@ def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Superviso
         if not settings.nats_url:
             wait_for_port(settings.host, settings.nats_port, supervisor.check, START_TIMEOUT)
         asyncio.run(_prepare_nats(settings, secrets))
-        if settings.mongo_url:
-            mongo_server.check_external(settings.mongo_url)
-        else:
+        if not settings.mongo_url:
             wait_for_port(mongo_server.HOST, settings.mongo_port, supervisor.check, START_TIMEOUT)
             mongo_server.prepare(settings, secrets)
     except TimeoutError as error:
@@ -136,7 +139,9 @@ def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Superviso
 async def _prepare_nats(settings: Settings, secrets: Secrets) -> None:
     url = nats_server.url(settings, secrets, ADMIN_USER)
     try:
-        connection = await nats.connect(url, allow_reconnect=False, connect_timeout=5, error_cb=_ignore)
+        connection = await nats.connect(
+            url, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.1, error_cb=_ignore
+        )
     except (NatsError, OSError) as error:
         raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL doesn't let us in: {error}") from None
     try:

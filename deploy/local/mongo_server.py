@@ -66,7 +66,7 @@ def url(settings: Settings, secrets: Secrets, user: str) -> str:
 def check_external(url: str) -> None:
     """Raises `SettingsError` when the MongoDB that is run elsewhere can't serve a fleet."""
     try:
-        with Admin(url, serverSelectionTimeoutMS=5000) as client:
+        with Admin(url, serverSelectionTimeoutMS=3000) as client:
             version = client.server_info()["versionArray"]
             hello = client.admin.command("hello")
     except PyMongoError as error:

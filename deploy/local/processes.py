@@ -67,6 +67,11 @@ def end(home: Path, group: str, grace: float) -> bool:
     return found
 
 
+def kill(home: Path, group: str) -> None:
+    """SIGKILL to all processes of a group."""
+    _signal(home, group, signal.SIGKILL)
+
+
 def _members(home: Path, group: str) -> list[int]:
     return [process.pid for process in find(home) if process.group == group]
 

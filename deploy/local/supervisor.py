@@ -19,6 +19,7 @@ from supervisor.supervisord import Supervisor
 from aidevos.fleet import FLEET_FILE, Fleet, FleetProcess, Secrets, load_secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings, load
+from deploy.local import processes
 from deploy.local.endpoints import describe
 
 # How soon the death of a process is seen, in seconds.
@@ -37,13 +38,22 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         self._settings = settings
         self._secrets = secrets
         self._published: Fleet | None = None
+        self._running: set[str] = set()
 
     def tick(self, now: float | None = None) -> None:
         super().tick(now)
+        self._end_orphans()
         for process in self._processes():
             if process.state == ProcessStates.BACKOFF:
                 process.delay = min(process.delay, process.laststart + pause(process.backoff))
         self._publish()
+
+    def _end_orphans(self) -> None:
+        """The workers of a process that was killed would keep its port from the next one."""
+        running = {process.group.config.name for process in self._processes() if process.pid}
+        for name in self._running - running:
+            processes.kill(self._settings.home, name)
+        self._running = running
 
     def _processes(self) -> list[Any]:
         return [process for group in self.process_groups.values() for process in group.processes.values()]

@@ -1,9 +1,8 @@
 """The NATS server's configuration: where it stores, how it maps subjects, and who may do what.
 
 Each service has a user of its own with only the subjects that it needs and a private inbox prefix
-(`_INBOX_<user>`), so that nobody reads or forges another's replies; a server answers a request by
-the response permission alone. Publish permissions are checked on the *mapped* subject, so a caller
-of `do.>` needs `dop.>`.
+(`_INBOX_<user>`), so that nobody reads another's replies, and only hosts write them. Publish
+permissions are checked on the *mapped* subject, so a caller of `do.>` needs `dop.>`.
 """
 
 from __future__ import annotations
@@ -30,8 +29,11 @@ MIB = 1024 * 1024
 
 _CALLS = ["do.>", "dop.>", "tell.>"]
 _BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET)
-# An answer may take as long as the longest deadline, and many requests may name one reply subject.
-_ANSWERS = {"max": -1, "expires": "6m"}
+# The server remembers each request that was not answered yet, for as long as the longest deadline.
+_ANSWERS = {"max": 1, "expires": "6m"}
+# A host answers callers in their inboxes. The response permission would do, but with it the server
+# keeps every request in a table and looks through all of them again and again.
+_INBOXES = ["_INBOX.>", *(f"_INBOX_{user}.>" for user in (GATEWAY_USER, *HOST_USERS))]
 
 
 def render(
@@ -70,26 +72,25 @@ def permissions(user: str) -> dict[str, Any]:
     if user == ADMIN_USER:
         return {"publish": [">"], "subscribe": [">"]}
     if user == GATEWAY_USER:
-        return _service(user, publish=[*_CALLS, "query.>", "health.>", *_read(f"KV_{subjects.TYPES_BUCKET}")])
+        return {
+            "publish": [*_CALLS, "query.>", "health.>", *_use(f"KV_{subjects.TYPES_BUCKET}")],
+            "subscribe": _registered(user),
+            "allow_responses": _ANSWERS,
+        }
     if user == CLIENT_USER:
         return {
             "publish": [*_CALLS, "query.>", "$SRV.>", *_read(subjects.EVENTS_STREAM)],
             "subscribe": [subjects.EVENTS, "_INBOX.>"],
         }
-    return _service(
-        user,
-        publish=[*_CALLS, subjects.EVENTS, *_use(subjects.EVENTS_STREAM), *_buckets()],
-        subscribe=["dop.>", "query.>"],
-    )
-
-
-def _service(user: str, publish: list[str], subscribe: list[str] | None = None) -> dict[str, Any]:
-    """Every service has its inbox, answers for its health, and registers as a NATS micro service."""
     return {
-        "publish": publish,
-        "subscribe": [*(subscribe or []), subjects.health(user), "$SRV.>", f"_INBOX_{user}.>"],
-        "allow_responses": _ANSWERS,
+        "publish": [*_CALLS, subjects.EVENTS, *_use(subjects.EVENTS_STREAM), *_buckets(), *_INBOXES],
+        "subscribe": ["dop.>", "query.>", subjects.health(user), *_registered(user)],
     }
+
+
+def _registered(user: str) -> list[str]:
+    """Every process has its inbox and registers as a NATS micro service."""
+    return ["$SRV.>", f"_INBOX_{user}.>"]
 
 
 def _read(stream: str) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import uvloop
+from nats.errors import Error as NatsError
 
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.client import DurableObjectClient
@@ -124,7 +125,13 @@ def limits(settings: Settings) -> Limits:
 
 
 async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:
-    await host.start()
+    try:
+        await host.start()
+    except (NatsError, OSError) as error:
+        log.warning("joining the fleet failed, trying again: %s", error)
+        await host.abandon()
+        await asyncio.sleep(REJOIN_PAUSE)
+        return
     waits = [asyncio.ensure_future(event.wait()) for event in (stop, host.lease.lost)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:

@@ -107,7 +107,7 @@ def _path(described: TypeDescription) -> Json:
     operation = request_operation(
         operation_id=f"request_{described.type}",
         tag=described.type,
-        summary=f"Call a method of a {described.type}",
+        summary=f"Call a method of this type: {described.type}",
         request=request,
         response=response,
     )

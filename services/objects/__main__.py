@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aidevos.hosting import main
-
 from services.objects.bootstrap import TYPES
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
 from aidevos.contracts import subjects
-from msgspec import Meta
 
 WRITE = permission("account:write")
 READ = permission("account:read")
@@ -104,10 +105,10 @@ class Account(BaseDurableObject[AccountState], type="account", management="raw")
     @command(allow=services())
     async def credit(self, transfer: TransferId, source: AccountId, amount: Amount) -> None:
         """The payee's part: take the money, or refuse it, and say so."""
-        if self.state.closed:
-            self.tell("account", source, "refuse", transfer=transfer, reason="the account is closed")
-            return
         if transfer not in self.state.received:
+            if self.state.closed:
+                self.tell("account", source, "refuse", transfer=transfer, reason="the account is closed")
+                return
             self.state.balance += amount
             self.state.received[transfer] = amount
         self.tell("account", source, "settle", transfer=transfer)

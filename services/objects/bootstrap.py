@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from aidevos import BaseDurableObject
-
 from services.objects.account import Account
 from services.objects.counter import Counter
 

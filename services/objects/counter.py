@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from aidevos import BaseDurableObject, command, permission, query
 
 

@@ -48,7 +48,7 @@ async def test_every_request_is_applied_once_and_answered_the_same(
         host.close()
 
     assert repeated == list(answers.values())[:300]
-    assert values == {id: count for id, count in Counter(id for id, _ in answers).items()}
+    assert values == dict(Counter(id for id, _ in answers))
     for id in ids:
         given = sorted(value for (of, _), value in answers.items() if of == id)
         assert given == list(range(1, values[id] + 1))

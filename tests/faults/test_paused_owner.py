@@ -42,7 +42,9 @@ class Raw:
         await self._connection.flush()
 
 
-async def two_hosts(servers: Servers, database: str, folder: Path, caller: DurableObjectClient, id: str) -> list[HostProcess]:
+async def two_hosts(
+    servers: Servers, database: str, folder: Path, caller: DurableObjectClient, id: str
+) -> list[HostProcess]:
     """An owner that has served the object, and a standby."""
     owner = HostProcess(servers, database, folder, replica=0)
     assert await caller.call("tally", id, "add") == 1

@@ -98,6 +98,11 @@ class StandIn:
         bucket = await self.connection.jetstream().key_value(subjects.TYPES_BUCKET)
         await bucket.put(type, msgspec.json.encode(described(type, **changes)))
 
+    def reset(self) -> None:
+        """Forget objects and messages."""
+        self.objects.clear()
+        self.seen.clear()
+
     async def leave(self) -> None:
         bucket = await self.connection.jetstream().key_value(subjects.TYPES_BUCKET)
         with contextlib.suppress(nats.js.errors.NoKeysError):

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 import httpx
 import msgspec
 import pytest
+import pytest_asyncio
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from services.http_gateway.routers import operation
-from tests.integration.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.integration.gateway_world import World, assert_problem, gateway_world
 from tests.servers import Servers
 
 OBJECT = "/durable-objects/counter:c"
@@ -21,10 +22,19 @@ REQUEST = f"{OBJECT}/request"
 OPEN = ("/health/live", "/health/ready", "/openapi.json", "/docs")
 
 
-@pytest.fixture
-async def world(servers: Servers) -> AsyncIterator[World]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(servers: Servers) -> AsyncIterator[World]:
     async with gateway_world(servers) as world:
         yield world
+
+
+@pytest.fixture
+def world(shared: World) -> World:
+    shared.host.reset()
+    return shared
 
 
 class TestRequestIds:
@@ -202,45 +212,6 @@ class TestCredentials:
         assert_problem(await world.http.post(f"{REQUEST}?access_token={token}"), 422, "invalid", "access_token")
 
 
-class TestHealth:
-    async def test_it_is_ready_when_every_service_is(self, world: World) -> None:
-        assert (await world.anonymous.get("/health/ready")).json() == {"ok": True}
-
-    async def test_it_is_not_ready_when_a_service_says_that_it_is_unwell(self, world: World) -> None:
-        world.host.healthy = False
-
-        answer = await world.anonymous.get("/health/ready")
-
-        problem = assert_problem(answer, 503, "unavailable")
-        assert "objects: no MongoDB" in problem["detail"]
-        assert answer.headers["retry-after"] == "1"
-
-    async def test_it_is_not_ready_when_a_service_is_gone_but_lives(self, world: World) -> None:
-        await world.host.stop_serving()
-
-        problem = assert_problem(await world.anonymous.get("/health/ready"), 503, "unavailable")
-
-        assert "objects: no answer" in problem["detail"]
-        assert (await world.anonymous.get("/health/live")).status_code == 200
-
-    async def test_after_a_restart_of_nats_it_is_ready_again_and_knows_the_types(
-        self, world: World, servers: Servers
-    ) -> None:
-        servers.nats.kill()
-        assert_problem(await world.anonymous.get("/health/ready"), 503, "unavailable")
-        assert_problem(await world.call("echo", headers={"Deadline": "300"}), 503, "unavailable")
-
-        servers.nats.start()
-
-        async def ready() -> bool:
-            return (await world.anonymous.get("/health/ready")).status_code == 200
-
-        await eventually(ready, seconds=10)
-        await eventually(lambda: world.answers("counter:c"), seconds=10)
-        await world.host.host("afterwards")
-        await eventually(lambda: world.answers("afterwards:x"), seconds=5)
-
-
 class TestDescription:
     async def test_it_is_valid_openapi_with_the_announced_types(self, world: World) -> None:
         answer = await world.anonymous.get("/openapi.json")
@@ -250,37 +221,12 @@ class TestDescription:
         assert "counter.increment.args" in document["components"]["schemas"]
         assert "/durable-objects/account:{id}/request" in document["paths"]
 
-    async def test_a_type_that_joins_and_one_that_leaves_show_within_a_second(self, world: World) -> None:
-        before = (await world.anonymous.get("/openapi.json")).headers["etag"]
-
-        async def known() -> bool:
-            return "newcomer.increment.args" in (await world.anonymous.get("/openapi.json")).text
-
-        await world.host.host("newcomer")
-        await eventually(known, seconds=1)
-        assert (await world.anonymous.get("/openapi.json")).headers["etag"] != before
-
-        async def unknown() -> bool:
-            return not await known()
-
-        await world.host.leave()
-        await eventually(unknown, seconds=1)
-
     async def test_it_is_spared_to_who_has_it(self, world: World) -> None:
         etag = (await world.anonymous.get("/openapi.json")).headers["etag"]
 
         answer = await world.anonymous.get("/openapi.json", headers={"If-None-Match": etag})
 
         assert (answer.status_code, answer.content) == (304, b"")
-
-    async def test_an_announcement_that_is_none_is_passed_over(self, world: World) -> None:
-        bucket = await world.host.connection.jetstream().key_value("types")
-        await bucket.put("broken", b"{")
-        await bucket.put("other_name", b'{"type": "counter"}')
-        await world.host.host("newcomer")
-
-        await eventually(lambda: world.answers("newcomer:x"))
-        assert "broken" not in (await world.anonymous.get("/openapi.json")).text
 
     async def test_the_page_loads_nothing_from_elsewhere(self, world: World) -> None:
         answer = await world.anonymous.get("/docs")

@@ -98,8 +98,7 @@ async def test_a_user_may_not_subscribe_to_what_is_not_its_own(servers: Servers,
         ("gateway", "$KV.types.counter"),
         ("gateway", "_INBOX.forged"),
         ("objects", "$JS.API.STREAM.DELETE.EVENTS"),
-        ("objects", "_INBOX.forged"),
-        ("objects", "_INBOX_gateway.forged"),
+        ("objects", "_INBOX_fleet.forged"),
     ],
 )
 async def test_a_user_may_not_publish_what_is_not_its_own(servers: Servers, user: str, subject: str) -> None:
@@ -162,6 +161,7 @@ async def test_the_gateway_watches_types_and_calls(servers: Servers) -> None:
     for subject in ("do.watched.1.ping", "query.watched.list", "health.objects"):
         assert (await gateway.request(subject, b"", timeout=2)).data == b"ok"
     assert refused.empty()
+    await types.purge("watched")
     await host.close()
     await gateway.close()
 

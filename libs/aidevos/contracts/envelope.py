@@ -30,11 +30,12 @@ class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CreateBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /durable-objects`. Without `name` a new ID is made."""
+    """Body of `POST /durable-objects`. Without `name` a new ID is made; an empty `state` stands for
+    one that was not given."""
 
     type: str
     name: str | None = None
-    state: msgspec.Raw | None = None
+    state: msgspec.Raw = msgspec.Raw()
 
 
 class ReplaceBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -46,6 +46,8 @@ CODES: dict[str, Code] = {
 }
 
 MEDIA_TYPE = "application/problem+json"
+DETAIL_LIMIT = 1000
+FIELD_LIMIT = 256
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -67,7 +69,7 @@ class Failure(Exception):
     """An error that a caller may see.
 
     `code` is a key of `CODES`; objects may raise codes of their own with a `status` of 4xx.
-    `retry_after` is in seconds.
+    `retry_after` is in seconds. What is longer than a person reads is cut.
     """
 
     def __init__(
@@ -81,13 +83,14 @@ class Failure(Exception):
         error_id: str | None = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
+        detail = detail if len(detail) <= DETAIL_LIMIT else detail[:DETAIL_LIMIT] + "…"
         super().__init__(detail)
         known = CODES.get(code)
         if known is None and (status is None or not 400 <= status <= 499):
             raise ValueError(f"{code!r} is no known code, so it needs a status from 400 to 499")
         self.code = code
         self.detail = detail
-        self.field = field
+        self.field = field if field is None or len(field) <= FIELD_LIMIT else field[:FIELD_LIMIT] + "…"
         self.status = status or (known.status if known else 400)
         self.title = known.title if known else code.replace("-", " ").capitalize()
         self.retryable = bool(known and known.retryable)

@@ -9,6 +9,7 @@ known, is never followed by an answer from its memory.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,7 @@ from aidevos.durable.request import Answer, Request
 from aidevos.durable.store import codec
 from aidevos.durable.store.port import Commit, Document
 
+log = logging.getLogger(__name__)
 BASE_SIZE = 4096
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -87,6 +89,12 @@ class Activation:
         self.loaded = True
         self.claimed = claimed
 
+    def restore(self, snapshot: bytes) -> None:
+        """Make the state what it was when it was encoded. Encoded again it may look different: a
+        whole number in a field for floats has become a float."""
+        self.object.state = msgspec.convert(codec.decode(snapshot), self.type.cls.state_type, str_keys=True)
+        self.snapshot = codec.encode(self.object.state)
+
     def _load_state(self, state: dict[str, Any], schema: int) -> msgspec.Struct:
         try:
             return self.type.load_state(state, schema)
@@ -105,7 +113,12 @@ class Activation:
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost or late if the object left memory now."""
-        return self.mailbox.idle and not (self.pending or self.in_flight or self.outbox)
+        return self.loaded and self.mailbox.idle and not (self.pending or self.in_flight or self.outbox)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody waits and everything is committed; the outbox is the next owner's business."""
+        return self.mailbox.idle and not (self.pending or self.in_flight)
 
     def open_pending(self) -> Pending:
         """The commit that gathers changes now."""
@@ -130,7 +143,10 @@ class Activation:
         values: dict[str, Any] = changes.set
         if pending.state_changed:
             size += len(self.snapshot)
-            self._seal_state(values, changes, now)
+            self._seal_state(values, changes)
+        if not self.exists:
+            # A tombstone is purged by age: not before the records that it has got since are too old.
+            values["deleted"] = timestamp(now)
         if bool(self.outbox) != self.relay_flag:
             self.relay_flag = bool(self.outbox)
             if self.relay_flag:
@@ -142,7 +158,7 @@ class Activation:
         previous, self.commit = self.commit, f"{self.owner}.{self.commits}"
         return Commit(self.id, self.owner, previous, self.commit, values, list(changes.unset), size)
 
-    def _seal_state(self, values: dict[str, Any], changes: Changes, now: float) -> None:
+    def _seal_state(self, values: dict[str, Any], changes: Changes) -> None:
         values["version"] = self.version
         values["updated_at"] = self.updated_at
         if self.exists:
@@ -151,7 +167,6 @@ class Activation:
             values["made_at"] = self.made_at
             changes.drop("deleted")
         else:
-            values["deleted"] = timestamp(now)
             changes.drop("state")
 
     def wait_committed(self) -> asyncio.Future[None] | None:
@@ -174,14 +189,38 @@ class Activation:
 
     def view(self) -> DurableObject:
         """The object as management shows it, as of now; it exists."""
-        raw = self.type.cls.management == "raw"
-        return DurableObject(
-            object_id=self.object_id,
-            type=self.type.name,
-            id=self.id,
-            version=self.version,
-            state=msgspec.to_builtins(self.object.state, str_keys=True) if raw else None,
-            status="active" if self.claimed else "hibernated",
-            created_at=rfc3339(self.made_at),
-            updated_at=rfc3339(self.updated_at),
-        )
+        state = msgspec.to_builtins(self.object.state, str_keys=True)
+        return _shown(self.type, self.id, self.version, state, self.made_at, self.updated_at, active=self.claimed)
+
+
+def show(type: ObjectType, document: Document, *, active: bool) -> DurableObject:
+    """A stored object as management shows it; a state that its type can't read is shown as it is stored."""
+    state = document.state or {}
+    try:
+        state = msgspec.to_builtins(type.load_state(state, document.schema), str_keys=True)
+    except Exception:
+        log.warning("the stored state of %s:%s can't be read", type.name, document.id, exc_info=True)
+    made, updated = document.made_at or NEVER, document.updated_at or NEVER
+    return _shown(type, document.id, document.version, state, made, updated, active=active)
+
+
+def _shown(
+    type: ObjectType,
+    id: str,
+    version: int,
+    state: dict[str, Any],
+    made_at: datetime,
+    updated_at: datetime,
+    *,
+    active: bool,
+) -> DurableObject:
+    return DurableObject(
+        object_id=subjects.join_object_id(type.name, id),
+        type=type.name,
+        id=id,
+        version=version,
+        state=state if type.cls.management == "raw" else None,
+        status="active" if active else "hibernated",
+        created_at=rfc3339(made_at),
+        updated_at=rfc3339(updated_at),
+    )

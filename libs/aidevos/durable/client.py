@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -30,6 +31,8 @@ from aidevos.contracts.errors import Failure
 NUMBER_BITS = 20
 FIRST_BACKOFF = 0.01
 LAST_BACKOFF = 0.5
+# Seconds that the first attempt may take: one that a dying process has taken along is soon repeated.
+FIRST_ATTEMPT = 0.5
 # The server counts headers towards its payload limit, and cuts the connection of who passes it.
 HEADERS_ROOM = 32 * 1024
 # Answers of a process that isn't, or is no longer, the object's owner: another may still come.
@@ -108,7 +111,7 @@ class DurableObjectClient:
         self._ids = RequestIds()
         self._inbox = ""
         self._tokens = itertools.count()
-        self._waiting: dict[str, asyncio.Future[Msg | None]] = {}
+        self._waiting: dict[str, _Replies] = {}
 
     async def start(self) -> None:
         """Open the inbox for replies; to be called once, before the first request."""
@@ -167,19 +170,20 @@ class DurableObjectClient:
         end = loop.time() + wait
         token = f"{next(self._tokens):x}"
         inbox = self._inbox + token
-        backoff = FIRST_BACKOFF
+        replies = self._waiting[token] = _Replies(loop)
+        backoff, patience = FIRST_BACKOFF, min(FIRST_ATTEMPT, self._attempt_timeout)
         detail = "nobody answered before the deadline; the request may or may not have been applied"
         try:
             while (remaining := end - loop.time()) > 0:
                 headers[envelope.DEADLINE] = str(max(1, int(remaining * 1000)))
-                answer = self._waiting[token] = loop.create_future()
                 try:
                     await self._connection.publish(subject, payload, reply=inbox, headers=headers)
-                    reply = await _within(min(remaining, self._attempt_timeout), answer)
+                    reply = await replies.next(min(remaining, patience))
+                    patience = min(patience * 2, self._attempt_timeout)
                 except MaxPayloadError:
                     raise Failure("too-large", "the payload is larger than the NATS server takes") from None
                 except NatsError:
-                    reply = await _within(min(remaining, _jittered(backoff)), answer)
+                    reply = await replies.next(min(remaining, _jittered(backoff)))
                 while reply is not None:
                     failure = failure_of(reply)
                     if failure is None:
@@ -187,17 +191,47 @@ class DurableObjectClient:
                     if failure.code not in _NOT_THE_LAST_WORD:
                         raise failure
                     detail = failure.detail
-                    answer = self._waiting[token] = loop.create_future()
-                    reply = await _within(min(max(0.0, end - loop.time()), _jittered(backoff)), answer)
+                    reply = await replies.next(min(end - loop.time(), _jittered(backoff)))
                 backoff = min(backoff * 2, LAST_BACKOFF)
         finally:
-            self._waiting.pop(token, None)
+            del self._waiting[token]
         raise Failure("unavailable", detail, retry_after=1.0)
 
     async def _on_reply(self, message: Msg) -> None:
-        future = self._waiting.get(message.subject[len(self._inbox) :])
-        if future is not None and not future.done():
-            future.set_result(message)
+        replies = self._waiting.get(message.subject[len(self._inbox) :])
+        if replies is not None:
+            replies.put(message)
+
+
+class _Replies:
+    """The replies to one request, in the order of their arrival."""
+
+    __slots__ = ("_arrived", "_loop", "_waiter")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._arrived: deque[Msg] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, message: Msg) -> None:
+        self._arrived.append(message)
+        self._wake()
+
+    async def next(self, seconds: float) -> Msg | None:
+        """The next reply; None when none comes within these seconds."""
+        if not self._arrived:
+            self._waiter = self._loop.create_future()
+            timer = self._loop.call_later(seconds, self._wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        return self._arrived.popleft() if self._arrived else None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def failure_of(message: Msg) -> Failure | None:
@@ -210,19 +244,6 @@ def failure_of(message: Msg) -> Failure | None:
     if envelope.ERROR_CODE in headers:
         return Failure.decode(message.data)
     return None
-
-
-async def _within(seconds: float, answer: asyncio.Future[Msg | None]) -> Msg | None:
-    timer = answer.get_loop().call_later(seconds, _give_up, answer)
-    try:
-        return await answer
-    finally:
-        timer.cancel()
-
-
-def _give_up(answer: asyncio.Future[Msg | None]) -> None:
-    if not answer.done():
-        answer.set_result(None)
 
 
 def _jittered(seconds: float) -> float:

@@ -54,7 +54,11 @@ class GroupCommit:
                     commits = [commit for _, commit in batch.values()]
                     outcomes = await self._router.store.commit(self._type, commits)
                     for (activation, (pending, commit)), outcome in zip(batch.items(), outcomes, strict=True):
-                        self._settle(activation, pending, commit, outcome)
+                        try:
+                            self._settle(activation, pending, commit, outcome)
+                        except Exception:
+                            log.exception("%s: settling a commit failed", activation.object_id)
+                            self._router.discard(activation)
         finally:
             self._task = None
 
@@ -89,7 +93,7 @@ class GroupCommit:
                 activation.committed = commit.set["state"].raw if "state" in commit.set else b""
             self._finish(activation, pending, None)
             self._router.committed(activation, pending.entries)
-            if activation.pending is not None and activation.pending.urgent:
+            if activation.pending is not None:
                 self.add(activation)
 
     def _finish(self, activation: Activation, pending: Pending, failure: Failure | None) -> None:
@@ -100,9 +104,9 @@ class GroupCommit:
             return
         for request, answer in pending.waiters:
             request.respond(answer)
-        if self._router.lease_valid():
-            for request, answer in pending.readers:
-                request.respond(answer)
+        valid = self._router.lease_valid()
+        for request, answer in pending.readers:
+            request.respond(answer if valid else None)
         for callback in pending.callbacks:
             callback(None)
 
@@ -146,6 +150,16 @@ class GroupCommit:
 
 def moved() -> Failure:
     return Failure("unavailable", "the object was moved; the request was not applied")
+
+
+def drop_all(pending: Pending) -> None:
+    """Say nothing to anybody who waits for a commit: the lease is lost."""
+    for request, _ in pending.waiters + pending.readers:
+        request.drop()
+    pending.waiters, pending.readers = [], []
+    for callback in pending.callbacks:
+        callback(moved())
+    pending.callbacks = []
 
 
 def fail_all(pending: Pending, failure: Failure) -> None:

@@ -27,19 +27,22 @@ from aidevos.durable.request import Answer, RequestKey
 from aidevos.durable.store import codec
 
 CHOSEN_IN_DOCUMENT = 256
+CHOSEN_BYTES = 512 * 1024
 MOVED_AT_ONCE = 128
 SWEEP_EVERY = 600.0
 OVERHEAD = 96
 
 
 class Bounds(NamedTuple):
-    """`age` and `tell_age` in seconds, `bytes` of all records of one object."""
+    """`age` and `tell_age` in seconds; `clients` and `records` of one object, `records_of_one` of
+    one client; `bytes` for the numbered records, and as much again for the chosen ones."""
 
     age: float = 86_400.0
     tell_age: float = 7 * 86_400.0
     clients: int = 10_000
     records: int = 20_000
-    bytes: int = 6 * 1024 * 1024
+    records_of_one: int = 4096
+    bytes: int = 3 * 1024 * 1024
 
 
 class Changes:
@@ -110,20 +113,27 @@ class Client:
 
 
 class CompletionRecords:
-    """The records of one activation: a mirror of `replies` in its document."""
+    """The records of one activation: a mirror of `replies` in its document, and what of it the next
+    commit has to write."""
 
     def __init__(self, replies: dict[str, Any], archived: bool, bounds: Bounds) -> None:
         self._bounds = bounds
         self._clients = {key: Client.from_document(item) for key, item in replies.get("clients", {}).items()}
         self._chosen = {key: Record.from_document(item) for key, item in replies.get("chosen", {}).items()}
-        self._changed: set[str] = set()
+        self._changed_clients: set[str] = set()
+        self._changed_chosen: set[str] = set()
         self._next_sweep = 0.0
         self.archived = archived
         self.generation = 0
         records = [record for client in self._clients.values() for record in client.records.values()]
-        records += self._chosen.values()
-        self.count = len(records)
-        self.size = len(self._clients) * OVERHEAD + sum(record.size for record in records)
+        self._chosen_size = sum(record.size for record in self._chosen.values())
+        self._count = len(records)
+        self._size = len(self._clients) * OVERHEAD + sum(record.size for record in records)
+
+    @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        return self._size + self._chosen_size
 
     def find(self, key: RequestKey, fingerprint: bytes, now: float) -> Record | None:
         """The record of an earlier copy; raises `stale` or `request-id-reused`."""
@@ -134,55 +144,49 @@ class CompletionRecords:
             raise Failure("stale", "this request was settled, or is too old to be repeated", field="Request-Id")
         return check_same(client.records.get(key.number), fingerprint) if client else None
 
-    def admit(self, key: RequestKey) -> None:
-        """Raise `overloaded` when there is no room for another record."""
-        full = self.count >= self._bounds.records or self.size >= self._bounds.bytes
-        if full or (key.client and key.client not in self._clients and len(self._clients) >= self._bounds.clients):
+    def admit(self, key: RequestKey, now: float) -> None:
+        """Drop what the client has acknowledged and what is past its age; raises `overloaded` when
+        there is no room for another record then."""
+        client = self._clients.get(key.client) if key.client else None
+        if client is not None and key.ack > client.mark:
+            client.mark = key.ack
+            self._drop_acknowledged(client)
+            self._changed_clients.add(key.client)
+        if not self._has_room(key, client) or now >= self._next_sweep:
+            self._sweep(now)
+        if not self._has_room(key, client):
             raise Failure("overloaded", "the object has too many unsettled requests", retry_after=5.0)
 
-    def add(self, key: RequestKey, record: Record, changes: Changes) -> None:
-        """Record an outcome, and drop what the client has acknowledged with this request."""
-        self.count += 1
-        self.size += record.size
+    def add(self, key: RequestKey, record: Record) -> None:
+        """Record an outcome."""
         if not key.client:
-            changes.put(f"replies.chosen.{key.key}", record.to_document())
             self._chosen[key.key] = record
+            self._chosen_size += record.size
+            self._changed_chosen.add(key.key)
             return
         client = self._clients.get(key.client)
         if client is None:
-            client = self._clients[key.client] = Client(0, 0.0, {})
-            self.size += OVERHEAD
-        client.at = record.at
+            client = self._clients[key.client] = Client(key.ack, 0.0, {})
+            self._size += OVERHEAD
+        client.at = max(record.at, issued_at(key.number))
         client.records[key.number] = record
-        if key.ack > client.mark:
-            client.mark = key.ack
-            self._drop_acknowledged(client)
-        self._changed.add(key.client)
+        self._count += 1
+        self._size += record.size
+        self._changed_clients.add(key.client)
 
     def seal(self, changes: Changes) -> None:
-        """Put what has changed of the clients into the commit."""
-        for key in self._changed:
-            client = self._clients.get(key)
-            if client is None:
-                changes.drop(f"replies.clients.{key}")
-            else:
-                changes.put(f"replies.clients.{key}", client.to_document())
-        self._changed.clear()
-
-    def sweep(self, now: float, changes: Changes) -> None:
-        """Drop what is past its age; cheap to call in every turn."""
-        if now < self._next_sweep:
-            return
-        self._next_sweep = now + SWEEP_EVERY
-        for key, client in list(self._clients.items()):
-            if client.at < now - self._bounds.age:
-                del self._clients[key]
-                self._changed.add(key)
-                self.count -= len(client.records)
-                self.size -= OVERHEAD + sum(record.size for record in client.records.values())
-        for key, record in list(self._chosen.items()):
-            if self.end(record) < now:
-                self.leave(key, changes)
+        """Put what has changed into the commit."""
+        for name, changed, kept in (
+            ("clients", self._changed_clients, self._clients),
+            ("chosen", self._changed_chosen, self._chosen),
+        ):
+            for key in changed:
+                item: Any = kept.get(key)
+                if item is None:
+                    changes.drop(f"replies.{name}.{key}")
+                else:
+                    changes.put(f"replies.{name}.{key}", item.to_document())
+            changed.clear()
 
     def end(self, record: Record) -> float:
         """When a chosen record's life ends, in seconds since the epoch."""
@@ -190,28 +194,48 @@ class CompletionRecords:
 
     def oldest(self) -> list[tuple[str, Record]]:
         """The chosen records that should move to the archive now."""
-        if len(self._chosen) <= CHOSEN_IN_DOCUMENT:
+        if len(self._chosen) <= CHOSEN_IN_DOCUMENT and self._chosen_size <= CHOSEN_BYTES:
             return []
         return list(islice(self._chosen.items(), MOVED_AT_ONCE))
 
     def for_archive(self, records: list[tuple[str, Record]]) -> Iterator[tuple[str, dict[str, Any], datetime]]:
         return ((key, record.to_document(), timestamp(self.end(record))) for key, record in records)
 
-    def leave(self, key: str, changes: Changes) -> None:
+    def leave(self, key: str) -> None:
         """Drop a chosen record from the document: it is archived, or past its age."""
         record = self._chosen.pop(key, None)
         if record is not None:
-            changes.drop(f"replies.chosen.{key}")
-            self.size -= record.size
-            self.count -= 1
+            self._chosen_size -= record.size
+            self._changed_chosen.add(key)
+
+    def _has_room(self, key: RequestKey, client: Client | None) -> bool:
+        if not key.client:
+            return self._chosen_size < self._bounds.bytes
+        if self._size >= self._bounds.bytes or self._count >= self._bounds.records:
+            return False
+        if client is None:
+            return len(self._clients) < self._bounds.clients
+        return len(client.records) < self._bounds.records_of_one
+
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + SWEEP_EVERY
+        for key, client in list(self._clients.items()):
+            if client.at < now - self._bounds.age:
+                del self._clients[key]
+                self._changed_clients.add(key)
+                self._count -= len(client.records)
+                self._size -= OVERHEAD + sum(record.size for record in client.records.values())
+        for key, record in list(self._chosen.items()):
+            if self.end(record) < now:
+                self.leave(key)
 
     def _drop_acknowledged(self, client: Client) -> None:
         while client.records:
             number = next(iter(client.records))
             if number >= client.mark:
                 return
-            self.size -= client.records.pop(number).size
-            self.count -= 1
+            self._size -= client.records.pop(number).size
+            self._count -= 1
 
 
 def recorded(replies: dict[str, Any], key: RequestKey, fingerprint: bytes) -> Record | None:

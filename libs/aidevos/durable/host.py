@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from typing import Any
 
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
 from nats.micro import add_service
 
 from aidevos.contracts import envelope, subjects
@@ -44,6 +46,8 @@ SWEEP_EVERY = 1.0
 SCAN_EVERY = 5.0
 PURGE_EVERY = 600.0
 HEALTH_WITHIN = 2.0
+REPLY_PREFIX = "_INBOX"
+PENDING_BYTES = 256 * 1024 * 1024
 VERSION = version("aidevos")
 
 
@@ -101,6 +105,7 @@ class Host:
         self._sent.set()
         self._owned: set[str] = set()
         self._taken = 0
+        self._taken_bytes = 0
 
     async def start(self) -> None:
         """Take a lease, announce the types, and own those that are free; others follow later."""
@@ -116,14 +121,18 @@ class Host:
             description="hosts durable objects",
             metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._registry.types)},
         )
-        for work in (self.lease.keep(), self._placement.run(), self._write(), self._housekeeping()):
-            self._tasks.append(asyncio.get_running_loop().create_task(work))
+        self._placing = self._run(self._placement.run())
+        for work in (self.lease.keep(), self._write(), self._housekeeping()):
+            self._run(work)
 
     async def drain(self, within: float) -> None:
-        """Take nothing new, finish and commit what was taken, and release the types."""
+        """Take nothing new, finish and commit what was taken, and release the types. What can't be
+        finished `within` seconds is answered with `unavailable`; outboxes go to the next owner."""
+        self._placing.cancel()
         for subscription in self._subscriptions:
             await subscription.drain()  # type: ignore[no-untyped-call]
         await self.router.settle(within)
+        await self.router.give_up()
         await self._sent.wait()
         await self._placement.release()
         await self.lease.release()
@@ -132,6 +141,7 @@ class Host:
 
     async def abandon(self) -> None:
         """The lease is lost: drop everything, answer nothing."""
+        self._placing.cancel()
         self.router.drop_all()
         self._replies.clear()
         for subscription in self._subscriptions:
@@ -140,6 +150,19 @@ class Host:
             except NatsError:
                 log.warning("unsubscribing failed", exc_info=True)
         await self._stop()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something for as long as the host lives; if it fails, the host gives up its lease."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("a part of the host has failed, it starts anew", exc_info=task.exception())
+            self.lease.suspend()
+            self.lease.lost.set()
 
     async def _stop(self) -> None:
         for task in self._tasks:
@@ -150,17 +173,22 @@ class Host:
             await self._micro.stop()
 
     async def _own(self, type: str) -> None:
-        await self._subscribe(subjects.owned(type), self._on_call)
+        if type not in self._owned:
+            await self._subscribe(subjects.owned(type), self._on_call)
+            self._owned.add(type)
         await self._connection.flush()
-        self._owned.add(type)
 
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
+        async def guarded(message: Msg) -> None:
+            # The server lets a host publish to any reply subject: it must not publish an event or a key.
+            if message.reply and not message.reply.startswith(REPLY_PREFIX):
+                FAILURES.labels("nats", "bad-request").inc()
+                log.warning("refused a request on %s whose reply subject is no inbox", message.subject)
+            else:
+                await handler(message)
+
         subscription = await self._connection.subscribe(
-            subject,
-            queue=queue,
-            cb=handler,
-            pending_msgs_limit=-1,
-            pending_bytes_limit=-1,
+            subject, queue=queue, cb=guarded, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
         self._subscriptions.append(subscription)
 
@@ -169,17 +197,21 @@ class Host:
             return
         headers = message.headers or {}
         self._taken += 1
-        subject, reply_to = message.subject, message.reply
+        subject, reply_to, size = message.subject, message.reply, len(message.data)
+        self._taken_bytes += size
 
-        def respond(answer: Answer) -> None:
+        def respond(answer: Answer | None) -> None:
             self._taken -= 1
+            self._taken_bytes -= size
+            if answer is None:
+                return
             if answer.failed:
                 _count_failure(subject, answer, answered=bool(reply_to))
             if reply_to:
                 self._send(reply_to, answer)
 
         try:
-            if self._taken > self.router.limits.pending:
+            if self._taken > self.router.limits.pending or self._taken_bytes > PENDING_BYTES:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
             principal = self._verifier.verify(headers.get(envelope.AUTHORIZATION))
             self.router.dispatch(subject, message.data, headers, principal, respond)
@@ -235,6 +267,8 @@ class Host:
                 reply_to, answer = self._replies.popleft()
                 try:
                     await self._connection.publish(reply_to, answer.payload, headers=_reply_headers(answer))
+                except MaxPayloadError:
+                    self._send(reply_to, Answer.of(Failure("internal", "the answer is larger than NATS takes")))
                 except NatsError as error:
                     log.warning("an answer could not be sent: %s", error)
             self._sent.set()
@@ -245,9 +279,9 @@ class Host:
         while True:
             await asyncio.sleep(SWEEP_EVERY)
             try:
-                await self.router.sweep()
+                self.router.sweep()
                 if loop.time() - scanned > SCAN_EVERY and self._owned:
-                    await self.router.scan(self._owned)
+                    await self.router.scan(tuple(self._owned))
                     scanned = loop.time()
                 if loop.time() - purged > PURGE_EVERY:
                     await self._purge()
@@ -259,7 +293,7 @@ class Host:
         bounds = self.router.limits.records
         age = max(bounds.age, bounds.tell_age)
         before = datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(seconds=age)
-        for type in self._owned:
+        for type in tuple(self._owned):
             await self._store.purge(type, before)
 
 

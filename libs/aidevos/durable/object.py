@@ -136,11 +136,11 @@ class BaseDurableObject(Generic[State]):
         """Publish an event after the commit of this turn, and only then."""
         self._running().emit(event)
 
-    def tell(self, type: str, id: str, method: str, **args: Any) -> None:
+    def tell(self, type: str, id: str, method: str, /, **args: Any) -> None:
         """Call a method of another object after the commit of this turn, exactly once, without a reply."""
         self._running().tell(type, id, method, args)
 
-    async def call(self, type: str, id: str, method: str, **args: Any) -> Any:
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
         """Call a method of another object now, with what is left of the caller's deadline.
 
         The callee's effect stays if this turn fails later: an effect on two objects is a saga of

@@ -22,7 +22,7 @@ from aidevos.durable.bus.port import EventBus, Misplaced
 from aidevos.durable.client import NUMBER_BITS, Outside, issued_at
 from aidevos.durable.clock import Clock, rfc3339, timestamp
 from aidevos.durable.request import TELL_PREFIX, digest
-from aidevos.durable.store.port import Store, StoreError
+from aidevos.durable.store.port import Store
 
 if TYPE_CHECKING:
     from aidevos.durable.activation import Activation
@@ -33,6 +33,8 @@ FIRST_PAUSE = 0.05
 LAST_PAUSE = 5.0
 TELL_DEADLINE = 10.0
 EVENTS_LANE = ""
+# Refusals that a deployment under way explains: the tell is repeated until it is too old.
+PASSING = {"deadline-exceeded", "unauthenticated", "unknown-type", "unknown-method"}
 
 
 class Entry(NamedTuple):
@@ -141,8 +143,9 @@ class Relay:
                 return
             except Misplaced:
                 place.known = False
+                await asyncio.sleep(0)
                 continue
-            except (Failure, StoreError, OSError) as error:
+            except Exception as error:
                 log.warning("%s: sending to %s failed, trying again: %s", activation.object_id, entry.subject, error)
             place.known = False
             await asyncio.sleep(pause)
@@ -169,7 +172,7 @@ class Relay:
         try:
             await self._outside.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
         except Failure as failure:
-            if failure.retryable or failure.code == "deadline-exceeded":
+            if failure.retryable or failure.code in PASSING:
                 raise
             await self._bury(activation, entry, failure)
 

@@ -30,7 +30,6 @@ from nats.js.kv import KeyValue
 from aidevos.durable.clock import Clock
 
 log = logging.getLogger(__name__)
-RENEW_EVERY = 1.0
 MARGIN = 0.5
 POLL_EVERY = 0.1
 ANSWER_WITHIN = 1.0
@@ -141,14 +140,17 @@ class Lease:
 
     async def keep(self) -> None:
         """Renew until the lease is lost."""
+        pause = self._ttl / 3
         while not self.lost.is_set():
-            await asyncio.sleep(RENEW_EVERY * self._ttl / 3)
+            await asyncio.sleep(pause)
+            pause = self._ttl / 3
             sent = self._clock.elapsed()
             try:
                 self._revision = await self._hosts.set(self.incarnation, ALIVE, self._revision, self._ttl)
                 self._ends = sent + self._ttl - MARGIN
             except Taken:
                 await self._find_revision()
+                pause = 0.0
             except (NatsError, OSError) as error:
                 log.warning("renewing the lease failed, trying again: %s", error)
 
@@ -216,8 +218,9 @@ class Placement:
 
     async def _take(self, type: str) -> bool:
         value, revision = await self._holders.get(type)
-        if value and value.decode() != self._lease.incarnation:
-            living, _ = await self._hosts.get(value.decode())
+        holder = value.decode("ascii", "replace") if value else ""
+        if _is_incarnation(holder) and holder != self._lease.incarnation:
+            living, _ = await self._hosts.get(holder)
             if living is not None:
                 return False
         try:
@@ -226,6 +229,9 @@ class Placement:
             return False
         log.info("%s holds the type %s", self._lease.incarnation, type)
         return True
+
+
+_is_incarnation = re.compile(r"[A-Za-z0-9_-]+\.[0-9a-f]{16}").fullmatch
 
 
 def _lock(file: IO[str]) -> bool:

@@ -18,7 +18,8 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.durable.object import BaseDurableObject, Declaration
-from aidevos.durable.schema import Schema
+from aidevos.durable.schema import Schema, nests_freely
+from aidevos.durable.store import codec
 from aidevos.security.permissions import Rule
 
 SUSPENDING = {"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_WITH", "YIELD_VALUE"}
@@ -65,6 +66,7 @@ class ObjectType:
         self.cls = cls
         self.methods: dict[str, MethodSpec] = {}
         self.state: Schema[Any] = Schema(cls.state_type, "state")
+        self._nests_freely = nests_freely(msgspec.inspect.type_info(cls.state_type))
         self._upcasts: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
         for name, member in inspect.getmembers(cls):
             declaration = getattr(member, "__declaration__", None)
@@ -86,6 +88,17 @@ class ObjectType:
     def default_state(self) -> msgspec.Struct:
         state: msgspec.Struct = self.cls.state_type()
         return state
+
+    def encode_state(self, state: msgspec.Struct) -> bytes:
+        """A state as it is stored; raises `invalid` with the path of what can't be."""
+        encoded = codec.encode(state)
+        if self._nests_freely and codec.may_nest_too_deep(encoded):
+            codec.check(msgspec.to_builtins(state, str_keys=True), "state")
+        return encoded
+
+    def check_state(self, encoded: bytes) -> None:
+        """Raises `msgspec.ValidationError` for a state that nobody could read again."""
+        msgspec.convert(codec.decode(encoded), self.cls.state_type, str_keys=True)
 
     def convert_state(self, state: dict[str, Any]) -> msgspec.Struct:
         """A state from a caller's map; raises `invalid` with the path."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TELL_PREFIX = "tell."
 _numbered = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,18})").fullmatch
 _number = re.compile(r"[0-9]{1,19}").fullmatch
+_milliseconds = re.compile(r"-?[0-9]{1,15}").fullmatch
 _tag = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e]*)")\s*').fullmatch
 _chosen = re.compile(rf"[\x20-\x7e]{{1,{envelope.REQUEST_ID_LIMIT}}}").fullmatch
 
@@ -84,7 +85,7 @@ class Request:
         deadline: float,
         chain: tuple[str, ...],
         content_type: str | None,
-        respond: Callable[[Answer], None],
+        respond: Callable[[Answer | None], None],
     ) -> None:
         self.type = type
         self.id = id
@@ -101,6 +102,10 @@ class Request:
         # The archive's record of an earlier copy, and at which generation of the archive it was asked.
         self.archived: Record | None = None
         self.looked_up = -1
+
+    def drop(self) -> None:
+        """Say nothing: the lease is lost, and somebody else answers."""
+        self.respond(None)
 
     def fail(self, failure: Failure) -> None:
         self.respond(Answer.of(failure))
@@ -143,10 +148,9 @@ def remaining(headers: Mapping[str, str], default: float, longest: float) -> flo
     text = headers.get(envelope.DEADLINE)
     if text is None:
         return default
-    try:
-        milliseconds = int(text) if len(text) <= 20 else 10**20
-    except ValueError:
-        raise Failure("bad-request", "a deadline is a number of milliseconds", field=envelope.DEADLINE) from None
+    if not _milliseconds(text):
+        raise Failure("bad-request", "a deadline is a number of milliseconds", field=envelope.DEADLINE)
+    milliseconds = int(text)
     if milliseconds <= 0:
         raise Failure("deadline-past", "the deadline has passed already", field=envelope.DEADLINE)
     return min(milliseconds / 1000, longest)

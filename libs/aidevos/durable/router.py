@@ -17,27 +17,28 @@ import msgspec
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import LIST_LIMIT, READ, ObjectPage
-from aidevos.durable.activation import Activation
+from aidevos.contracts.objects import LIST_LIMIT, READ, DurableObject, ObjectPage
+from aidevos.durable.activation import Activation, show
 from aidevos.durable.batch import Batcher
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
-from aidevos.durable.commit import GroupCommit, fail_all, moved
+from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved
 from aidevos.durable.completion import Bounds, Record
 from aidevos.durable.mailbox import Mailbox
+from aidevos.durable.object import BaseDurableObject
 from aidevos.durable.outbox import Entry, Relay, next_number
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
-from aidevos.durable.store import codec
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
 from aidevos.durable.turn import start_turn, unexpected
 from aidevos.security.permissions import Principal
 
 log = logging.getLogger(__name__)
 SETTLE_AFTER = 0.1
+SCAN_PAGE = 1000
+HOOK_WITHIN = 10.0
 OUTBOX_BYTES = 2 * 1024 * 1024
-ANSWER_LIMIT = 4 * 1024 * 1024
 
 
 class Limits(NamedTuple):
@@ -47,6 +48,7 @@ class Limits(NamedTuple):
     state: int = 1024 * 1024
     mailbox: int = 1024
     pending: int = 20_000
+    answer: int = 4 * 1024 * 1024
     outbox: int = 1000
     idle_after: float = 300.0
     memory: int = 512 * 1024 * 1024
@@ -92,10 +94,10 @@ class DurableObjectRouter:
         payload: bytes,
         headers: Mapping[str, str],
         principal: Principal,
-        respond: Callable[[Answer], None],
+        respond: Callable[[Answer | None], None],
     ) -> None:
         """Take a call that came to `dop.<partition>.<type>.<id>.<method>`; `respond` gets its answer
-        once, now or later, or never if the lease is lost. Raises `Failure`."""
+        once, now or later, or None if the lease is lost. Raises `Failure`."""
         partition, type_name, id, method_name = subjects.parse_owned(subject)
         type, method = self.registry.method(type_name, method_name)
         if not subjects.is_id(id):
@@ -146,12 +148,15 @@ class DurableObjectRouter:
             documents = await self.store.page(type_name, cursor, limit + 1)
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
-        items = []
+        items: list[DurableObject] = []
+        size = 0
         for document in documents[:limit]:
-            shown = Activation(type, document.id, _closed_mailbox())
-            shown.load(document, self.limits.records, claimed=(type_name, document.id) in self._activations)
-            items.append(shown.view())
-        return ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > limit else None)
+            item = show(type, document, active=(type_name, document.id) in self._activations)
+            size += len(msgspec.json.encode(item))
+            if items and size > self.limits.answer:
+                break
+            items.append(item)
+        return ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
 
     def wake(self, type_name: str, id: str) -> None:
         """Activate an object because something is due, though nobody has called it."""
@@ -176,6 +181,7 @@ class DurableObjectRouter:
         if activation.pending is not None:
             fail_all(activation.pending, moved())
         for request in activation.mailbox.close():
+            request.archived, request.looked_up = None, -1
             try:
                 self.route(request)
             except Failure as refused:
@@ -185,17 +191,32 @@ class DurableObjectRouter:
         """Forget everything at once, without an answer: the lease is lost."""
         for activation in list(self._activations.values()):
             self._forget(activation)
-            activation.mailbox.close()
+            for request in activation.mailbox.close():
+                request.drop()
+            for pending in (activation.pending, activation.in_flight):
+                if pending is not None:
+                    drop_all(pending)
 
     async def settle(self, within: float) -> None:
-        """Return when nothing waits, is uncommitted or unsent any more, or after `within` seconds."""
+        """Return when nothing waits or is uncommitted any more, or after `within` seconds."""
         loop = asyncio.get_running_loop()
         end = loop.time() + within
-        while loop.time() < end and not all(item.idle for item in self._activations.values()):
+        while loop.time() < end and not all(item.settled for item in self._activations.values()):
             for activation in list(self._activations.values()):
                 if activation.pending is not None:
                     self.commit(activation)
             await asyncio.sleep(0.01)
+
+    async def give_up(self) -> None:
+        """Answer what is left with `unavailable`: its callers repeat it elsewhere."""
+        for activation in list(self._activations.values()):
+            self._forget(activation)
+            for pending in (activation.pending, activation.in_flight):
+                if pending is not None:
+                    fail_all(pending, moved())
+            for request in activation.mailbox.close():
+                request.fail(moved())
+        await asyncio.sleep(0)
 
     async def close(self) -> None:
         await self.relay.close()
@@ -225,30 +246,32 @@ class DurableObjectRouter:
         if entries and (len(activation.outbox) + len(entries) > self.limits.outbox or size > OUTBOX_BYTES):
             raise Failure("overloaded", "too many events and tells of this object wait to be sent", retry_after=2.0)
 
-    def check_answer(self, answer: Answer) -> None:
-        if len(answer.payload) > ANSWER_LIMIT:
-            raise RuntimeError(f"the result has more than {ANSWER_LIMIT} bytes")
-
-    async def sweep(self) -> None:
+    def sweep(self) -> None:
         """Let idle objects leave memory: those unused for long, and the longest unused past the bound."""
         now = asyncio.get_running_loop().time()
-        idle = sorted((item for item in self._activations.values() if item.loaded and item.idle), key=_last_used)
+        idle = sorted((item for item in self._activations.values() if item.idle), key=_last_used)
         memory = sum(item.size for item in self._activations.values())
         for activation in idle:
             if memory <= self.limits.memory and activation.last_used > now - self.limits.idle_after:
                 return
             memory -= activation.size
-            await self._hibernate(activation)
+            self._forget(activation)
+            activation.mailbox.close()
+            self.spawn(self._hibernate(activation))
 
     async def scan(self, types: Iterable[str]) -> None:
         """Wake the objects whose outboxes hold something that nobody is sending."""
         for type_name in types:
-            for id in await self.store.pending(type_name, 1000):
-                self.wake(type_name, id)
+            last = ""
+            while ids := await self.store.pending(type_name, last, SCAN_PAGE):
+                for id in ids:
+                    self.wake(type_name, id)
+                last = ids[-1]
 
     @property
-    def active(self) -> int:
-        return len(self._activations)
+    def idle(self) -> bool:
+        """Whether everything is answered, committed and sent."""
+        return all(item.idle for item in self._activations.values())
 
     def _activate(self, type: ObjectType, id: str, *, claim: bool = False) -> Activation:
         if not self.lease_valid():
@@ -277,7 +300,7 @@ class DurableObjectRouter:
                 activation.load(document, self.limits.records, claimed=True)
             else:
                 activation.load(document, self.limits.records, claimed=False)
-            await activation.object.on_activate()
+            await _call_on_activate(activation)
         except StoreError as error:
             self._abandon(activation, Failure("unavailable", f"the store doesn't answer: {error}"))
         except Failure as failure:
@@ -316,6 +339,9 @@ class DurableObjectRouter:
             del self._activations[key]
 
     def _start(self, activation: Activation, request: Request) -> asyncio.Task[None] | None:
+        if not self.lease_valid():
+            request.drop()
+            return None
         key = request.key
         records = activation.records
         if key and not key.client and records.archived and request.looked_up != records.generation:
@@ -353,15 +379,18 @@ class DurableObjectRouter:
             return
         activation.moving = True
         try:
+            committed = activation.wait_committed()
+            if committed is not None:
+                await committed
             await self.store.archive(activation.type.name, activation.id, records.for_archive(oldest))
-        except StoreError as error:
+        except (StoreError, Failure) as error:
             log.warning("%s: archiving replies failed: %s", activation.object_id, error)
             return
         finally:
             activation.moving = False
         pending = activation.open_pending()
         for key, _ in oldest:
-            records.leave(key, pending.changes)
+            records.leave(key)
         records.archived = True
         records.generation += 1
         pending.changes.set["archived"] = True
@@ -375,21 +404,21 @@ class DurableObjectRouter:
         committed = Activation(request.type, request.id, _closed_mailbox())
         committed.load(None, self.limits.records, claimed=False)
         if activation.committed:
-            state = codec.decode(activation.committed)
-            committed.object.state = msgspec.convert(state, request.type.cls.state_type, str_keys=True)
-            committed.snapshot = activation.committed
+            committed.restore(activation.committed)
         committed.exists = activation.exists
         committed.version = activation.version
-        start_turn(self, committed, request)
+        task = start_turn(self, committed, request)
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._spawned)
 
     async def _hibernate(self, activation: Activation) -> None:
+        """Tell an object that has left memory; its next call makes a new activation."""
         try:
-            await activation.object.on_hibernate()
+            async with asyncio.timeout(HOOK_WITHIN):
+                await activation.object.on_hibernate()
         except Exception:
             log.exception("%s: on_hibernate failed", activation.object_id)
-        if activation.idle:
-            self._forget(activation)
-            activation.mailbox.close()
 
     def _settled(self, activation: Activation, number: int) -> None:
         """An outbox entry was delivered: it leaves the document with the next commit."""
@@ -428,6 +457,14 @@ class DurableObjectRouter:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a background task failed", exc_info=task.exception())
+
+
+async def _call_on_activate(activation: Activation) -> None:
+    if type(activation.object).on_activate is BaseDurableObject.on_activate:
+        return
+    async with asyncio.timeout(HOOK_WITHIN):
+        await activation.object.on_activate()
+    activation.restore(activation.snapshot)
 
 
 def _wants_claim(activation: Activation) -> bool:

@@ -33,7 +33,6 @@ class Schema(Generic[T]):
         self._msgpack = msgspec.msgpack.Decoder(type)
         information = inspect.type_info(type)
         self._visit = _strictness(information, {})
-        self._plain = _is_plain(information)
 
     def decode(self, payload: bytes, content_type: str | None) -> T:
         """The value in a payload; raises `bad-request`, `unsupported-media-type` or `invalid`."""
@@ -54,13 +53,13 @@ class Schema(Generic[T]):
             if self._visit is not None:
                 return self.convert(loose(payload))
             value: T = decoder.decode(payload)
+            codec.check(value, self._field)
         except msgspec.ValidationError as error:
             raise self._invalid(error) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Failure("bad-request", f"the payload can't be read: {error}", field=self._field) from None
         except RecursionError:
             raise Failure("invalid", f"values nest at most {codec.MAX_DEPTH} levels deep", field=self._field) from None
-        codec.check(value, self._field) if not self._plain else _check_plain(value, self._field)
         return value
 
     def convert(self, value: Any) -> T:
@@ -83,18 +82,17 @@ class Schema(Generic[T]):
         return Failure("invalid", what, field=(self._field + path)[:256])
 
 
-def _check_plain(value: Any, field: str) -> None:
-    for name in value.__struct_fields__:
-        item = getattr(value, name)
-        if type(item) is int and item not in codec.INT64:
-            raise Failure("invalid", "integers must fit into 64 bit", field=f"{field}.{name}")
-
-
-def _is_plain(information: inspect.Type) -> bool:
-    scalar = (inspect.IntType, inspect.FloatType, inspect.BoolType, inspect.NoneType)
-    return isinstance(information, inspect.StructType) and all(
-        isinstance(field.type, scalar) for field in information.fields
-    )
+def nests_freely(information: inspect.Type, above: tuple[Any, ...] = ()) -> bool:
+    """Whether values of a type can nest to any depth: somewhere in it is `Any`, or the type itself."""
+    if isinstance(information, inspect.AnyType | inspect.RawType | inspect.CustomType):
+        return True
+    cls = getattr(information, "cls", None)
+    if cls is not None and cls in above:
+        return True
+    inner = [getattr(information, name) for name in ("type", "value_type", "item_type") if hasattr(information, name)]
+    inner += [*getattr(information, "types", ()), *getattr(information, "item_types", ())]
+    inner += [field.type for field in getattr(information, "fields", ())]
+    return any(nests_freely(item, (*above, cls)) for item in inner)
 
 
 def _strictness(information: inspect.Type, known: dict[Any, Visit]) -> Visit | None:

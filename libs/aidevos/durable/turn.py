@@ -91,6 +91,8 @@ class Turn:
         earlier = activation.wait_committed()
         if earlier is not None:
             await earlier
+        if activation.broken or not self._router.lease_valid():
+            raise moved_on()
         left = request.deadline - asyncio.get_running_loop().time()
         chain = ",".join((*request.chain, activation.object_id))
         payload = msgspec.json.encode(args)
@@ -127,11 +129,15 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
     try:
         if request.method.is_command and _answered(router, activation, request):
             return None
-        turn = Turn(router, activation, request)
+    except Failure as refused:
+        answer_when_committed(router, activation, request, Answer.of(refused))
+        return None
+    turn = Turn(router, activation, request)
+    try:
         if request.method.is_command:
             check_if_match(request.if_match, activation.exists, activation.version)
     except Failure as failure:
-        request.fail(failure)
+        _end(turn, activation, None, failure)
         return None
     if request.method.inline:
         _run_inline(turn, activation, request)
@@ -146,7 +152,7 @@ def _answered(router: DurableObjectRouter, activation: Activation, request: Requ
     record = activation.records.find(request.key, request.fingerprint, router.clock.now())
     record = record or check_same(request.archived, request.fingerprint)
     if record is None:
-        activation.records.admit(request.key)
+        activation.records.admit(request.key, router.clock.now())
         return False
     answer_when_committed(router, activation, request, record.answer)
     return True
@@ -160,8 +166,8 @@ def answer_when_committed(
     pending = activation.uncommitted()
     if pending is not None:
         pending.readers.append((request, answer))
-    elif router.lease_valid():
-        request.respond(answer)
+    else:
+        request.respond(answer if router.lease_valid() else None)
 
 
 def _run_inline(turn: Turn, activation: Activation, request: Request) -> None:
@@ -170,7 +176,7 @@ def _run_inline(turn: Turn, activation: Activation, request: Request) -> None:
         request.method.function(activation.object, **request.args).send(None)
     except StopIteration as stop:
         _end(turn, activation, stop.value, None)
-    except Exception as error:
+    except BaseException as error:
         _end(turn, activation, None, error)
     finally:
         running.reset(token)
@@ -181,17 +187,28 @@ async def _run(turn: Turn, activation: Activation, request: Request) -> None:
     result: Any = None
     error: BaseException | None = None
     try:
-        async with asyncio.timeout_at(request.deadline):
+        async with asyncio.timeout_at(request.deadline) as limit:
             result = await request.method.function(activation.object, **request.args)
-    except TimeoutError:
-        error = Failure("deadline-exceeded", "the deadline passed while the method was running")
-    except asyncio.CancelledError:
-        if not activation.broken:
-            raise
-        error = Failure("unavailable", "the object was moved while the method was running")
-    except Exception as raised:
+    except TimeoutError as raised:
+        passed = Failure("deadline-exceeded", "the deadline passed while the method was running")
+        error = passed if limit.expired() else raised
+    except BaseException as raised:
         error = raised
+    if _is_cancelled(error):
+        _undo(activation)
+        request.fail(moved_on())
+        raise asyncio.CancelledError
     _end(turn, activation, result, error)
+
+
+def _is_cancelled(error: BaseException | None) -> bool:
+    """Whether the turn itself was cancelled, and not something that it had waited for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def moved_on() -> Failure:
+    return Failure("unavailable", "the object was moved while the method was running")
 
 
 def _end(turn: Turn, activation: Activation, result: Any, error: BaseException | None) -> None:
@@ -199,7 +216,7 @@ def _end(turn: Turn, activation: Activation, result: Any, error: BaseException |
     router, request = turn._router, turn.request
     turn.open = False
     if activation.broken:
-        request.fail(Failure("unavailable", "the object was moved while the method was running"))
+        request.fail(moved_on())
         return
     try:
         if error is None:
@@ -219,25 +236,33 @@ def _end(turn: Turn, activation: Activation, result: Any, error: BaseException |
 
 def _succeed(turn: Turn, activation: Activation, result: Any) -> Answer:
     request, object_ = turn.request, activation.object
-    encoded = codec.encode(object_.state)
+    encoded = activation.type.encode_state(object_.state)
     if not request.method.is_command:
         if encoded != activation.snapshot:
             raise RuntimeError(f"the query {request.method.name} changed the state")
-        return Answer(_encode(activation.view() if turn.shows_object else result, request))
+        return _answer(turn, activation, result)
     router = turn._router
+    if encoded != activation.snapshot:
+        activation.type.check_state(encoded)
     router.check_bounds(activation, encoded, turn.entries)
     changed = encoded != activation.snapshot or not activation.exists or turn.deleted
     before = (activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at)
     if changed:
         _advance(turn, activation, encoded)
     try:
-        answer = Answer(_encode(activation.view() if turn.shows_object else result, request))
-        router.check_answer(answer)
+        answer = _answer(turn, activation, result)
     except BaseException:
         activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at = before
         raise
     _commit(turn, activation, answer, changed)
     return answer
+
+
+def _answer(turn: Turn, activation: Activation, result: Any) -> Answer:
+    payload = _encode(activation.view() if turn.shows_object else result, turn.request)
+    if len(payload) > turn._router.limits.answer:
+        raise RuntimeError(f"the result has more than {turn._router.limits.answer} bytes")
+    return Answer(payload)
 
 
 def _advance(turn: Turn, activation: Activation, encoded: bytes) -> None:
@@ -276,10 +301,8 @@ def _record(turn: Turn, activation: Activation, answer: Answer, *, durable: bool
     """Put a command's outcome into the pending commit, where it has a request ID, and answer then."""
     router, request = turn._router, turn.request
     if request.key is not None and durable:
-        pending = activation.open_pending()
-        activation.records.sweep(turn.now, pending.changes)
         record = Record(request.fingerprint, answer.payload, answer.failed, turn.now, request.key.tell)
-        activation.records.add(request.key, record, pending.changes)
+        activation.records.add(request.key, record)
     elif answer.failed:
         answer_when_committed(router, activation, request, answer)
         return
@@ -291,8 +314,7 @@ def _record(turn: Turn, activation: Activation, answer: Answer, *, durable: bool
 
 def _undo(activation: Activation) -> None:
     """Put the state back to what it was before the turn."""
-    state = codec.decode(activation.snapshot)
-    activation.object.state = msgspec.convert(state, activation.type.cls.state_type, str_keys=True)
+    activation.restore(activation.snapshot)
 
 
 def _passing(error: BaseException) -> bool:

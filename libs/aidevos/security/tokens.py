@@ -7,6 +7,7 @@ beyond "expired", so that a forger learns nothing.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -18,19 +19,22 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.keys import SigningKey
 from aidevos.security.permissions import ROLES, Principal
 
+log = logging.getLogger(__name__)
 ISSUER = "aidevos"
 AUDIENCE = "aidevos"
 TYPE = "at+jwt"
 LIFETIME = 900.0
 TOKEN_LIMIT = 8192
 CACHE_LIMIT = 20_000
+# Seconds between two looks for new keys: an unknown key ID costs nothing.
+RELOAD_EVERY = 1.0
 
 
 class TokenIssuer:
     """Signs access tokens."""
 
     def __init__(self, key: SigningKey, now: Callable[[], float] = time.time) -> None:
-        self._key = key
+        self.key = key
         self._now = now
 
     def issue(
@@ -54,7 +58,7 @@ class TokenIssuer:
             "roles": list(roles),
             "permissions": list(permissions),
         }
-        return jwt.encode(claims, self._key.private, algorithm="EdDSA", headers={"kid": self._key.id, "typ": TYPE})
+        return jwt.encode(claims, self.key.private, algorithm="EdDSA", headers={"kid": self.key.id, "typ": TYPE})
 
 
 class TokenVerifier:
@@ -66,6 +70,7 @@ class TokenVerifier:
         self._load_keys = load_keys
         self._keys = load_keys()
         self._now = now
+        self._reload_at = 0.0
         self._cache: dict[str, Principal] = {}
 
     def verify(self, authorization: str | None) -> Principal:
@@ -112,8 +117,12 @@ class TokenVerifier:
         return Principal(str(claims["sub"]), roles, granted, expires_at)
 
     def _key(self, kid: object) -> Ed25519PublicKey:
-        if kid not in self._keys:
-            self._keys = self._load_keys()
+        if kid not in self._keys and self._now() >= self._reload_at:
+            self._reload_at = self._now() + RELOAD_EVERY
+            try:
+                self._keys = self._load_keys()
+            except (OSError, ValueError, KeyError) as error:
+                log.error("the public keys can't be read: %s", error)
         key = self._keys.get(kid) if isinstance(kid, str) else None
         if key is None:
             raise _refused("the token is not valid")

@@ -40,12 +40,12 @@ class ObjectKit:
     def __init__(
         self,
         *classes: type[BaseDurableObject[Any]],
-        store: MemoryStore | None = None,
+        store: Any = None,
         bus: MemoryBus | None = None,
         clock: ManualClock | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.store = store or MemoryStore()
+        self.store: Any = store or MemoryStore()
         self.bus = bus or MemoryBus()
         self.clock = clock or ManualClock()
         self.lease = True
@@ -111,19 +111,25 @@ class ObjectKit:
 
     async def settle(self) -> None:
         """Return when everything is committed and every event and tell was delivered."""
-        await self.router.settle(10.0)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 10.0
+        while not self.router.idle and loop.time() < end:
+            await self.router.settle(1.0)
+            await asyncio.sleep(0.001)
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         _, type, id, method = subject.split(".", 3)
         owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
         self.router.dispatch(owned, payload, headers, caller, lambda answer: _resolve(future, answer))
         answer = await future
+        if answer is None:
+            raise Failure("moved", "this kit has lost its lease")
         if answer.failed:
             raise Failure.decode(answer.payload)
         return answer.payload
 
 
-def _resolve(future: asyncio.Future[Answer], answer: Answer) -> None:
+def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:
     if not future.done():
         future.set_result(answer)

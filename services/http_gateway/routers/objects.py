@@ -25,11 +25,6 @@ from services.http_gateway.resource import Guard, Incoming, Resource
 DEFAULT_LIMIT = 50
 
 
-class _Create(CreateBody, forbid_unknown_fields=True, kw_only=True):
-    # msgspec decodes no union with Raw; empty stands for a state that was not given.
-    state: msgspec.Raw = msgspec.Raw()
-
-
 class _Shown(msgspec.Struct):
     """What the gateway reads of a `DurableObject`, which passes through as the host wrote it."""
 
@@ -42,7 +37,7 @@ class _Page(msgspec.Struct):
     next_cursor: str | None = None
 
 
-_create = msgspec.json.Decoder(_Create)
+_create = msgspec.json.Decoder(CreateBody)
 _replace = msgspec.json.Decoder(ReplaceBody)
 _request = msgspec.json.Decoder(RequestBody)
 _shown = msgspec.json.Decoder(_Shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import Client
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 NUMBER = "Aidevos-Number"
 WRONG_LAST_SEQUENCE = (10071, 10164)
 TIMEOUT = 5.0
-BATCH = 64
+MAX_UNSETTLED = 256
 ACK_WAIT = 30.0
 FIRST_RETRY = 0.1
 LAST_RETRY = 30.0
@@ -70,45 +71,51 @@ class JetStreamBus:
             deliver_policy=DeliverPolicy.ALL,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT,
-            max_ack_pending=BATCH * 4,
+            max_ack_pending=MAX_UNSETTLED,
         )
         try:
             subscription = await self._js.pull_subscribe(pattern, durable, subjects.EVENTS_STREAM, config=config)
         except NatsError as error:
             raise BusError(f"JetStream: {error}") from error
-        return JetStreamSubscription(asyncio.create_task(_deliver(subscription, group, handler)))
+        return JetStreamSubscription(subscription, asyncio.create_task(_deliver(subscription, group, handler)))
 
 
 class JetStreamSubscription:
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, subscription: Any, task: asyncio.Task[None]) -> None:
+        self._subscription = subscription
         self._task = task
 
     async def close(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        # Without this the server would give the next event to the request that is still open here.
+        await self._subscription.unsubscribe()
 
 
 async def _deliver(subscription: Any, group: str, handler: Handler) -> None:
     while True:
         try:
-            messages = await subscription.fetch(BATCH, timeout=TIMEOUT)
+            # A larger batch would be waited for until it is full.
+            (message,) = await subscription.fetch(1, timeout=TIMEOUT)
         except NatsTimeout:
             continue
         except NatsError as error:
             log.warning("fetching events for %s failed, trying again: %s", group, error)
             await asyncio.sleep(FIRST_RETRY)
             continue
-        for message in messages:
-            await _handle(message, group, handler)
+        await _handle(message, group, handler)
 
 
 async def _handle(message: Msg, group: str, handler: Handler) -> None:
     attempt = message.metadata.num_delivered
     event_id = (message.headers or {}).get("Nats-Msg-Id", "")
+    pause = min(FIRST_RETRY * 2 ** min(attempt - 1, 16), LAST_RETRY)
     try:
         await handler(Delivery(message.subject, message.data, event_id, message.metadata.sequence.stream, attempt))
+        await message.ack()
+    except NatsError as error:
+        log.warning("an event of %s was not acknowledged, it comes again: %s", group, error)
     except Exception:
         log.warning("the handler of %s failed on %s, trying again", group, event_id, exc_info=True)
-        await message.nak(delay=min(FIRST_RETRY * 2 ** (attempt - 1), LAST_RETRY))
-    else:
-        await message.ack()
+        with suppress(NatsError):
+            await message.nak(delay=pause)

@@ -17,6 +17,7 @@ class MemoryBus:
         self.events: list[tuple[str, bytes, str, int]] = []
         self._places: dict[tuple[str, str], int] = {}
         self._stored = asyncio.Condition()
+        self._delivering: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def last(self, scope: str) -> tuple[int, int]:
         for index in range(len(self.events) - 1, -1, -1):
@@ -36,22 +37,27 @@ class MemoryBus:
         return MemorySubscription(asyncio.create_task(self._deliver(pattern, group, handler)))
 
     async def _deliver(self, pattern: str, group: str, handler: Handler) -> None:
+        while True:
+            async with self._delivering.setdefault((pattern, group), asyncio.Lock()):
+                place = self._places.get((pattern, group), 0)
+                async with self._stored:
+                    await self._stored.wait_for(lambda place=place: len(self.events) > place)  # type: ignore[misc]
+                if matches(pattern, self.events[place][0]):
+                    await self._handle(place, group, handler)
+                self._places[pattern, group] = place + 1
+
+    async def _handle(self, place: int, group: str, handler: Handler) -> None:
+        subject, payload, id, _ = self.events[place]
         attempt = 1
         while True:
-            place = self._places.get((pattern, group), 0)
-            async with self._stored:
-                await self._stored.wait_for(lambda place=place: len(self.events) > place)  # type: ignore[misc]
-            subject, payload, id, _ = self.events[place]
-            if matches(pattern, subject):
-                try:
-                    await handler(Delivery(subject, payload, id, place + 1, attempt))
-                except Exception:
-                    log.warning("the handler of %s failed on %s, trying again", group, id, exc_info=True)
-                    attempt += 1
-                    await asyncio.sleep(RETRY_PAUSE)
-                    continue
-            attempt = 1
-            self._places[pattern, group] = place + 1
+            try:
+                await handler(Delivery(subject, payload, id, place + 1, attempt))
+            except Exception:
+                log.warning("the handler of %s failed on %s, trying again", group, id, exc_info=True)
+                attempt += 1
+                await asyncio.sleep(RETRY_PAUSE)
+            else:
+                return
 
 
 class MemorySubscription:

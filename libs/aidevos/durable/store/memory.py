@@ -63,9 +63,10 @@ class MemoryStore:
         ids = sorted(id for id, document in found.items() if id > after and document.get("deleted") is None)
         return [_document(id, found[id] | {"replies": {}, "outbox": {}}) for id in ids[:limit]]
 
-    async def pending(self, type: str, limit: int) -> list[str]:
+    async def pending(self, type: str, after: str, limit: int) -> list[str]:
         self._answer()
-        return [id for id, document in self.documents[type].items() if document.get("relay")][:limit]
+        found = self.documents[type]
+        return sorted(id for id, document in found.items() if id > after and document.get("relay"))[:limit]
 
     async def purge(self, type: str, before: datetime) -> int:
         self._answer()
@@ -73,7 +74,7 @@ class MemoryStore:
         gone = [
             id
             for id, document in found.items()
-            if document.get("deleted") and not document.get("relay") and document["updated_at"] < before
+            if document.get("deleted") and document["deleted"] < before and not document.get("relay")
         ]
         for id in gone:
             del found[id]

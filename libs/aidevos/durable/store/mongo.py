@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
-from bson.codec_options import CodecOptions
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, CollectionInvalid, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from aidevos.durable.store import codec
 from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
@@ -46,7 +46,6 @@ class MongoStore:
         )
         self._database = self._client.get_database(
             database,
-            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
             read_preference=ReadPreference.PRIMARY,
             read_concern=ReadConcern("majority"),
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
@@ -64,7 +63,7 @@ class MongoStore:
                 if error.code != NAMESPACE_EXISTS:
                     raise
             collection = self._objects(type)
-            await collection.create_index("relay", sparse=True)
+            await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
             await collection.create_index("deleted", sparse=True)
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
@@ -110,12 +109,13 @@ class MongoStore:
         found = await self._find(self._objects(type), wanted, limit, sort=[("_id", 1)], projection=shown)
         return [_document(document) for document in found]
 
-    async def pending(self, type: str, limit: int) -> list[str]:
-        found = await self._find(self._objects(type), {"relay": True}, limit, projection=["_id"])
+    async def pending(self, type: str, after: str, limit: int) -> list[str]:
+        waiting = {"relay": True, "_id": {"$gt": after}}
+        found = await self._find(self._objects(type), waiting, limit, sort=[("_id", 1)], projection=["_id"])
         return [document["_id"] for document in found]
 
     async def purge(self, type: str, before: datetime) -> int:
-        gone = {"deleted": {"$lt": before}, "updated_at": {"$lt": before}, "relay": None}
+        gone = {"deleted": {"$lt": before}, "relay": None}
         found = await self._find(self._objects(type), gone, 1000, projection=["owner", "commit"])
         purged = 0
         for document in found:
@@ -155,8 +155,10 @@ class MongoStore:
     async def _find(
         self, collection: Collection, wanted: dict[str, Any], limit: int, **options: Any
     ) -> list[dict[str, Any]]:
-        cursor = collection.find(wanted, limit=limit, max_time_ms=WRITE_TIMEOUT_MS, **options)
-        return await self._answer(lambda: cursor.to_list(length=limit))
+        raw: Any = collection.with_options(codec_options=codec.RAW)
+        cursor = raw.find(wanted, limit=limit, max_time_ms=WRITE_TIMEOUT_MS, **options)
+        found = await self._answer(lambda: cursor.to_list(length=limit))
+        return [codec.decode(document.raw) for document in found]
 
     async def _answer(self, operation: Callable[[], Awaitable[T]]) -> T:
         try:

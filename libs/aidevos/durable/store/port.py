@@ -87,11 +87,11 @@ class Store(Protocol):
         """Existing objects in the order of their IDs, those greater than `after`; without what only
         an activation needs (replies and outbox)."""
 
-    async def pending(self, type: str, limit: int) -> list[str]:
-        """IDs of objects whose outbox is not empty."""
+    async def pending(self, type: str, after: str, limit: int) -> list[str]:
+        """IDs greater than `after`, in their order, of objects whose outbox is not empty."""
 
     async def purge(self, type: str, before: datetime) -> int:
-        """Remove tombstones last updated before the moment, if nothing waits in their outboxes."""
+        """Remove tombstones last committed before the moment, if nothing waits in their outboxes."""
 
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
         """Keep completion records (key, record, end of life) outside the document."""

@@ -1,0 +1,232 @@
+"""What the framework relies on in a store, kept by the one in memory and by MongoDB alike."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from aidevos.durable.store import codec
+from aidevos.durable.store.memory import MemoryStore
+from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
+from tests.servers import Servers
+
+LATER = datetime.now(UTC) + timedelta(days=1)
+# MongoDB keeps whole milliseconds.
+NOW = datetime.now(UTC).replace(microsecond=0)
+AWKWARD = {
+    "$set": {"$inc": 1},
+    "a.b": {"c.d.": [{"": {"$": 1}}]},
+    "": "empty",
+    "link": {"$ref": "people", "$id": 2**40, "$db": None},
+    "links": [{"$id": 1, "$ref": "people", "note": {"$ref": "x", "$id": 1}}],
+    "wide": [2**31, -(2**63), 2**63 - 1, 0.1, -0.0, None, True, "é\U0001f600"],
+}
+
+
+async def claimed(store: Any, *ids: str, owner: str = "one") -> dict[str, Document]:
+    return dict(await store.claim("thing", [Claim(id, owner, 7) for id in ids]))
+
+
+def change(id: str, number: int = 1, *, owner: str = "one", previous: str | None = None, **values: Any) -> Commit:
+    """Commit `number` of an owner, that makes the object exist with these values."""
+    made = {"state": codec.raw(codec.encode(values.pop("state", {}))), "made_at": NOW} | values
+    return Commit(id, owner, previous, f"{owner}.{number}", made, ["deleted"], 200)
+
+
+def tombstone(id: str, number: int = 1, *, previous: str | None = None, **values: Any) -> Commit:
+    return Commit(id, "one", previous, f"one.{number}", {"deleted": NOW, "updated_at": NOW} | values, ["state"], 200)
+
+
+async def stored(store: Any, id: str) -> Document | None:
+    found: dict[str, Document] = await store.read("thing", [id])
+    return found.get(id)
+
+
+async def test_a_claim_makes_a_missing_document_that_does_not_exist_as_an_object_yet(store: Any) -> None:
+    documents = await claimed(store, "a", "b")
+    assert set(documents) == {"a", "b"}
+    assert documents["a"].owner == "one"
+    assert (documents["a"].epoch, documents["a"].version, documents["a"].partition) == (1, 0, 7)
+    assert documents["a"].commit is None
+    assert not documents["a"].exists
+
+
+async def test_a_second_claim_takes_a_document_over_as_it_is(store: Any) -> None:
+    await claimed(store, "a")
+    await store.commit("thing", [change("a", state={"value": 5}, version=3, schema=2)])
+    document = (await claimed(store, "a", owner="two"))["a"]
+    assert (document.owner, document.epoch, document.commit) == ("two", 2, "one.1")
+    assert (document.state, document.version, document.schema) == ({"value": 5}, 3, 2)
+    assert document.made_at == NOW
+    assert document.exists
+
+
+async def test_of_concurrent_claims_only_the_last_can_commit(store: Any) -> None:
+    owners = [f"owner{number}" for number in range(8)]
+    answers = await asyncio.gather(*(claimed(store, "a", owner=owner) for owner in owners))
+    winners = [owner for owner, won in zip(owners, answers, strict=True) if won]
+    last = await stored(store, "a")
+    assert last is not None
+    assert last.epoch == len(owners)
+    assert last.owner in winners
+    outcomes = [(await store.commit("thing", [change("a", owner=owner)]))[0] for owner in owners]
+    assert outcomes.count(Outcome.FENCED) == len(owners) - 1
+    assert outcomes[owners.index(last.owner)] is Outcome.APPLIED
+
+
+async def test_commits_of_the_owner_apply_one_behind_the_other(store: Any) -> None:
+    await claimed(store, "a")
+    outbox = codec.raw(codec.encode_document({"kind": "event", "payload": b"\0\xff"}))
+    first = change("a", 1, state={"value": 1}, **{"outbox.7": outbox, "outbox.8": outbox})
+    second = Commit("a", "one", "one.1", "one.2", {"version": 9}, ["outbox.7"], 200)
+    assert await store.commit("thing", [first]) == [Outcome.APPLIED]
+    assert await store.commit("thing", [second]) == [Outcome.APPLIED]
+    document = await stored(store, "a")
+    assert document is not None
+    assert (document.commit, document.version, document.state) == ("one.2", 9, {"value": 1})
+    assert document.outbox == {"8": {"kind": "event", "payload": b"\0\xff"}}
+
+
+@pytest.mark.parametrize(
+    "late", [change("a", owner="old"), change("a"), change("a", previous="one.9")], ids=["owner", "first", "commit"]
+)
+async def test_a_commit_of_another_owner_or_behind_another_commit_is_fenced(store: Any, late: Commit) -> None:
+    await claimed(store, "a")
+    await store.commit("thing", [change("a", state={"value": 1})])
+    before = await stored(store, "a")
+    assert await store.commit("thing", [late]) == [Outcome.FENCED]
+    assert await stored(store, "a") == before
+
+
+async def test_a_commit_to_a_document_that_never_was_inserts_nothing(store: Any) -> None:
+    assert await store.commit("thing", [change("ghost")]) == [Outcome.FENCED]
+    assert await stored(store, "ghost") is None
+
+
+async def test_a_commit_to_a_purged_document_brings_nothing_back(store: Any) -> None:
+    await claimed(store, "a")
+    await store.commit("thing", [tombstone("a")])
+    assert await store.purge("thing", LATER) == 1
+    assert await store.commit("thing", [change("a", 2, previous="one.1")]) == [Outcome.FENCED]
+    assert await stored(store, "a") is None
+
+
+async def test_a_fenced_operation_fails_alone_in_its_batch(store: Any) -> None:
+    await claimed(store, "a", "b", "c")
+    batch = [change("a"), change("b", owner="old"), change("ghost"), change("c")]
+    outcomes = await store.commit("thing", batch)
+    assert outcomes == [Outcome.APPLIED, Outcome.FENCED, Outcome.FENCED, Outcome.APPLIED]
+    assert [document.id for document in await store.page("thing", "", 9)] == ["a", "c"]
+
+
+async def test_awkward_keys_and_wide_values_come_back_unharmed(store: Any) -> None:
+    await claimed(store, "a")
+    assert await store.commit("thing", [change("a", state=AWKWARD)]) == [Outcome.APPLIED]
+    for found in (await claimed(store, "a"), await store.read("thing", ["a"])):
+        assert found["a"].state == AWKWARD
+        assert codec.encode(found["a"].state) == codec.encode(AWKWARD)
+        assert {type(item) for item in found["a"].state["wide"]} == {int, float, type(None), bool, str}
+    assert (await store.page("thing", "", 1))[0].state == AWKWARD
+
+
+async def test_pages_show_existing_objects_in_the_order_of_their_ids(store: Any) -> None:
+    await claimed(store, "a", "B", "c", "d", "claimed-only")
+    await store.commit("thing", [change(id) for id in ("a", "B", "c", "d")])
+    await store.commit("thing", [tombstone("c", 2, previous="one.1")])
+    assert [item.id for item in await store.page("thing", "", 2)] == ["B", "a"]
+    assert [item.id for item in await store.page("thing", "a", 2)] == ["d"]
+    assert [item.id for item in await store.page("thing", "b", 2)] == ["d"]
+    assert await store.page("thing", "d", 2) == []
+
+
+async def test_a_page_leaves_out_what_only_an_activation_needs(store: Any) -> None:
+    await claimed(store, "a")
+    record = {"replies.chosen.k": codec.raw(codec.encode_document({"p": b"secret"})), "outbox.1": {"kind": "tell"}}
+    await store.commit("thing", [change("a", **record)])
+    (shown,) = await store.page("thing", "", 1)
+    assert (shown.replies, shown.outbox) == ({}, {})
+    whole = await stored(store, "a")
+    assert whole is not None
+    assert whole.replies == {"chosen": {"k": {"p": b"secret"}}}
+
+
+async def test_objects_with_something_to_send_are_found_until_it_is_sent(store: Any) -> None:
+    await claimed(store, "a", "b", "c")
+    await store.commit("thing", [change("a", relay=True), change("b"), tombstone("c", relay=True)])
+    assert sorted(await store.pending("thing", "", 10)) == ["a", "c"]
+    assert len(await store.pending("thing", "", 1)) == 1
+    await store.commit("thing", [Commit("a", "one", "one.1", "one.2", {}, ["relay"], 100)])
+    assert await store.pending("thing", "", 10) == ["c"]
+
+
+async def test_only_old_tombstones_with_nothing_to_send_are_purged(store: Any) -> None:
+    await claimed(store, "kept", "sending", "young", "old")
+    young = {"deleted": NOW + timedelta(seconds=2)}
+    await store.commit(
+        "thing", [change("kept"), tombstone("sending", relay=True), tombstone("young", **young), tombstone("old")]
+    )
+    assert await store.purge("thing", NOW + timedelta(seconds=1)) == 1
+    assert set(await store.read("thing", ["kept", "sending", "young", "old"])) == {"kept", "sending", "young"}
+
+
+async def test_a_tombstone_that_is_claimed_during_the_purge_stays(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if isinstance(store, MemoryStore):
+        return  # its purge can't be interrupted
+    await claimed(store, "a")
+    await store.commit("thing", [tombstone("a")])
+    find = store._find
+
+    async def find_and_be_late(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        found = await find(*args, **options)
+        await claimed(store, "a", owner="two")
+        return found
+
+    monkeypatch.setattr(store, "_find", find_and_be_late)
+    assert await store.purge("thing", LATER) == 0
+    assert await stored(store, "a") is not None
+
+
+async def test_an_archived_record_is_found_by_its_object_and_key_alone(store: Any) -> None:
+    record = {"p": b"\0answer", "t": 1.5, "f": False}
+    await store.archive("thing", "a", [("k1", record, LATER), ("k2", {"p": b""}, LATER)])
+    await store.archive("thing", "a", [("k1", record, LATER)])
+    found = await store.archived("thing", [("a", "k1"), ("a", "other"), ("b", "k1")])
+    assert found == {("a", "k1"): record}
+
+
+async def test_a_letter_that_is_buried_twice_is_there_once(store: Any, request: pytest.FixtureRequest) -> None:
+    letter = {"_id": "a:1", "code": "conflict"}
+    await store.bury(letter)
+    await store.bury(letter | {"code": "invalid"})
+    if isinstance(store, MemoryStore):
+        letters = list(store.letters.values())
+    else:
+        letters = await store._database["dead_letters"].find().to_list(9)
+    assert letters == [{"_id": "a:1", "code": "invalid"}]
+
+
+async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, request: pytest.FixtureRequest) -> None:
+    await claimed(store, "a")
+    if isinstance(store, MemoryStore):
+        store.down = True
+    else:
+        servers: Servers = request.getfixturevalue("servers")
+        servers.mongo.kill()
+    calls = [
+        store.claim("thing", [Claim("a", "two", 7)]),
+        store.read("thing", ["a"]),
+        store.page("thing", "", 1),
+        store.pending("thing", "", 1),
+        store.purge("thing", LATER),
+        store.archive("thing", "a", [("k", {}, LATER)]),
+        store.archived("thing", [("a", "k")]),
+        store.bury({"_id": "a:1"}),
+        store.ping(),
+    ]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreError] * len(calls)
+    assert await store.commit("thing", [change("a"), change("b")]) == [Outcome.UNKNOWN] * 2

@@ -1,0 +1,328 @@
+"""The local fleet from `up` to `down`: what a user of `make up` and an operator with `kill -9` see."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+
+from aidevos.fleet import fleet_settings
+from aidevos.settings import SettingsError
+from tests.servers import Servers, free_port
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class LocalFleet:
+    """A fleet with a home and ports of its own, driven as `make` drives it."""
+
+    def __init__(self, **variables: str) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="aidevos-fleet-"))
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIDEVOS_")}
+        ports = {f"AIDEVOS_{name}PORT": str(free_port()) for name in ("", "NATS_", "MONGO_")}
+        self.environment = {**inherited, "AIDEVOS_HOME": str(self.home), **ports, **variables}
+
+    def start(self, command: str) -> subprocess.Popen[str]:
+        line = [sys.executable, "-m", "deploy.local", command]
+        return subprocess.Popen(line, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        with self.start(command) as process:
+            try:
+                out, err = process.communicate(timeout=120)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def up(self) -> LocalFleet:
+        started = self.run("up")
+        assert started.returncode == 0, started.stderr
+        return self
+
+    def read(self) -> Any:
+        return json.loads((self.home / "fleet.json").read_bytes())
+
+    def pids(self) -> dict[str, int]:
+        return {process["name"]: process["pid"] for process in self.read()["processes"]}
+
+    def processes(self) -> list[int]:
+        """Every process that was started with this home, whoever it is."""
+        setting = f"AIDEVOS_HOME={self.home}".encode()
+        return [pid for pid in all_pids() if setting in environment(pid)]
+
+    def supervisor(self) -> int:
+        return int((self.home / "supervisor.pid").read_text())
+
+    def close(self) -> None:
+        self.run("down")
+        left = self.processes()
+        shutil.rmtree(self.home, ignore_errors=True)
+        assert left == []
+
+
+def all_pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def eventually(condition: Callable[[], Any], seconds: float) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+    return found
+
+
+def ready(fleet: LocalFleet) -> bool:
+    try:
+        with urllib.request.urlopen(f"{fleet.read()['gateway_url']}/health/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[LocalFleet]:
+    running = LocalFleet()
+    try:
+        yield running.up()
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def new_fleet() -> Iterator[Callable[..., LocalFleet]]:
+    made: list[LocalFleet] = []
+
+    def make(**variables: str) -> LocalFleet:
+        made.append(LocalFleet(**variables))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_fleet_json_tells_everything_that_a_script_needs(fleet: LocalFleet) -> None:
+    told = fleet.read()
+    assert stat.S_IMODE((fleet.home / "fleet.json").stat().st_mode) == 0o600
+    assert set(told) == {
+        "gateway_url",
+        "nats_url",
+        "nats_username",
+        "nats_password",
+        "mongo_url",
+        "mongo_database",
+        "admin_username",
+        "admin_password",
+        "processes",
+    }
+    assert [process["name"] for process in told["processes"]] == ["nats", "mongo", "objects", "http_gateway"]
+    assert all(process["replica"] == 0 for process in told["processes"])
+    assert set(fleet.pids().values()) < set(fleet.processes())
+    assert told["nats_username"] == "client"
+    assert "@" not in told["nats_url"]
+    with urllib.request.urlopen(f"{told['gateway_url']}/health/ready", timeout=5) as answer:
+        assert answer.status == 200
+    with pymongo.MongoClient[dict[str, Any]](told["mongo_url"]) as client:
+        client[told["mongo_database"]].scratch.insert_one({})
+
+
+def test_nothing_that_a_fleet_writes_is_readable_by_others(fleet: LocalFleet) -> None:
+    assert [path for path in fleet.home.iterdir() if path.is_dir() and path.stat().st_mode & 0o077] == []
+    secret = ("secrets.json", "fleet.json", "supervisord.conf", "nats/nats.conf", "mongo/key", "keys/signing.pem")
+    assert [name for name in secret if (fleet.home / name).stat().st_mode & 0o077] == []
+
+
+def test_up_again_says_so(fleet: LocalFleet) -> None:
+    before = fleet.pids()
+    again = fleet.run("up")
+    assert again.returncode == 0
+    assert "up already" in again.stdout
+    assert again.stdout.rstrip().endswith(fleet.read()["gateway_url"])
+    assert fleet.pids() == before
+
+
+def test_ps_and_logs_show_every_process(fleet: LocalFleet) -> None:
+    shown = fleet.run("ps").stdout
+    logs = fleet.run("logs").stdout
+    for name in fleet.pids():
+        assert name in shown
+        assert f"logs/{name}.log" in logs
+
+
+@pytest.mark.parametrize("name", ["objects", "http_gateway", "nats", "mongo"])
+def test_a_killed_process_is_back_within_a_second(fleet: LocalFleet, name: str) -> None:
+    before = fleet.pids()[name]
+    os.kill(before, signal.SIGKILL)
+    after = eventually(lambda: (pid := fleet.pids().get(name)) != before and pid, 1.0)
+    eventually(lambda: after in fleet.processes(), 1.0)
+    assert fleet.run("up").returncode == 0
+
+
+def test_the_workers_of_a_killed_gateway_do_not_keep_its_port(new_fleet: Callable[..., LocalFleet]) -> None:
+    fleet = new_fleet(AIDEVOS_WORKERS="2").up()
+    before = fleet.pids()["http_gateway"]
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: fleet.pids().get("http_gateway", before) != before, 1.0)
+    eventually(lambda: ready(fleet), 10.0)
+    assert fleet.run("ps").stdout.count("backoff") == 0
+
+
+def test_a_process_can_join_the_fleet_with_the_rights_of_a_service(fleet: LocalFleet) -> None:
+    settings = fleet_settings(fleet.home, "objects")
+    assert settings.nats_url.startswith("nats://objects:")
+    assert settings.mongo_url == fleet.read()["mongo_url"]
+    assert settings.home == fleet.home
+    with pytest.raises(SettingsError, match="no service"):
+        fleet_settings(fleet.home, "nonsense")
+
+
+@pytest.mark.parametrize("variable", ["AIDEVOS_PORT", "AIDEVOS_NATS_PORT", "AIDEVOS_MONGO_PORT"])
+def test_a_port_that_another_fleet_has_is_named_with_its_variable(
+    fleet: LocalFleet, new_fleet: Callable[..., LocalFleet], variable: str
+) -> None:
+    refused = new_fleet(**{variable: fleet.environment[variable]}).run("up")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert f"set {variable}" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AIDEVOS_PORT", "eighty"),
+        ("AIDEVOS_HOST", "no.such.host.invalid"),
+        ("AIDEVOS_HOME", "/proc/nowhere"),
+        ("AIDEVOS_HOME", "/tmp/" + "long" * 25),
+        ("AIDEVOS_NATS_URL", "nats://127.0.0.1:1"),
+        ("AIDEVOS_MONGO_URL", "mongodb://127.0.0.1:1"),
+        ("AIDEVOS_MONGO_URL", "nonsense"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    new_fleet: Callable[..., LocalFleet], variable: str, value: str
+) -> None:
+    refused = new_fleet(**{variable: value}).run("up")
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert variable in refused.stderr
+
+
+def test_a_missing_server_is_one_line_that_says_what_to_install(new_fleet: Callable[..., LocalFleet]) -> None:
+    fleet = new_fleet(PATH="/nowhere")
+    bare = "import sys, deploy.local.binaries as b; b._mongo_candidates = lambda: iter(()); "
+    script = bare + "sys.argv[1:] = ['up']; from deploy.local.__main__ import main; sys.exit(main())"
+    refused = subprocess.run([sys.executable, "-c", script], env=fleet.environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "AIDEVOS_MONGO_URL" in refused.stderr
+
+
+def test_everything_is_found_again_after_down_and_up(new_fleet: Callable[..., LocalFleet]) -> None:
+    fleet = new_fleet().up()
+    before = fleet.read()
+    with pymongo.MongoClient[dict[str, Any]](before["mongo_url"]) as client:
+        client[before["mongo_database"]].scratch.insert_one({"_id": "kept"})
+    down = fleet.run("down")
+    assert down.returncode == 0
+    assert fleet.processes() == []
+    with pytest.raises(SettingsError, match="make up"):
+        fleet_settings(fleet.home, "objects")
+
+    after = fleet.up().read()
+    assert {**after, "processes": None} == {**before, "processes": None}
+    with pymongo.MongoClient[dict[str, Any]](after["mongo_url"]) as client:
+        assert client[after["mongo_database"]].scratch.find_one({"_id": "kept"}) is not None
+
+
+def test_down_leaves_no_process_when_the_supervisor_was_killed(new_fleet: Callable[..., LocalFleet]) -> None:
+    fleet = new_fleet().up()
+    os.kill(fleet.supervisor(), signal.SIGKILL)
+    assert len(eventually(fleet.processes, 1.0)) >= 4
+    down = fleet.run("down")
+    assert down.returncode == 0
+    assert fleet.processes() == []
+
+
+def test_up_replaces_what_a_killed_supervisor_has_left(new_fleet: Callable[..., LocalFleet]) -> None:
+    fleet = new_fleet().up()
+    left = fleet.processes()
+    os.kill(fleet.supervisor(), signal.SIGKILL)
+    fleet.up()
+    assert not set(left) & set(fleet.processes())
+
+
+def test_down_ends_what_an_interrupted_up_has_begun(new_fleet: Callable[..., LocalFleet]) -> None:
+    fleet = new_fleet()
+    launcher = fleet.start("up")
+    eventually(lambda: (fleet.home / "fleet.json").exists() and "nats" in fleet.pids(), 20.0)
+    launcher.kill()
+    launcher.communicate()
+    assert fleet.processes() != []
+    assert fleet.run("down").returncode == 0
+    assert fleet.processes() == []
+
+
+def test_down_signals_no_process_that_is_not_the_fleets(new_fleet: Callable[..., LocalFleet]) -> None:
+    """As after a reboot: the files name PIDs that others have by now."""
+    fleet = new_fleet().up()
+    told, mark = ((fleet.home / name).read_bytes() for name in ("fleet.json", "mark"))
+    fleet.run("down")
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        for process in (found := json.loads(told))["processes"]:
+            process["pid"] = stranger.pid
+        (fleet.home / "fleet.json").write_text(json.dumps(found))
+        (fleet.home / "mark").write_bytes(mark)
+        (fleet.home / "supervisor.pid").write_text(str(stranger.pid))
+        down = fleet.run("down")
+        assert down.returncode == 0
+        assert "No fleet is up" in down.stdout
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Servers]:
+    """Servers that no other test sees: a whole fleet leaves its types in them."""
+    servers = Servers()
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.close()
+
+
+def test_servers_that_are_run_elsewhere_are_used_and_not_started(
+    elsewhere: Servers, new_fleet: Callable[..., LocalFleet]
+) -> None:
+    nats_url = elsewhere.nats_url("fleet")
+    fleet = new_fleet(AIDEVOS_NATS_URL=nats_url, AIDEVOS_MONGO_URL=elsewhere.mongo_url).up()
+    told = fleet.read()
+    assert [process["name"] for process in told["processes"]] == ["objects", "http_gateway"]
+    assert told["nats_username"] == "fleet"
+    assert told["mongo_url"] == elsewhere.mongo_url
+    assert fleet_settings(fleet.home, "objects").nats_url == nats_url
+    with socket.create_connection(("127.0.0.1", int(nats_url.rpartition(":")[2])), timeout=2):
+        assert "@" not in told["nats_url"]

@@ -1,0 +1,92 @@
+"""Who may call what, through each door: every method of every shipped type has a row."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aidevos import DurableObjectRegistry
+from aidevos.contracts.errors import Failure
+from aidevos.security.keys import SigningKey
+from aidevos.security.tokens import TokenIssuer
+from services.objects.bootstrap import TYPES
+from tests.e2e.world import Door, HttpDoor, World
+
+MANAGERS = {"manager", "admin"}
+# Type and method → a payload that passes, and the callers who may.
+ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
+    ("counter", "increment"): (b'{"by":1}', {"writer", "admin"}),
+    ("counter", "value"): (b"{}", {"reader", "admin"}),
+    ("account", "deposit"): (b'{"amount":1}', {"writer", "admin"}),
+    ("account", "transfer"): (b'{"to":"bank","amount":1}', {"writer", "admin"}),
+    ("account", "close"): (b"{}", {"writer", "admin"}),
+    ("account", "balance"): (b"{}", {"reader", "admin"}),
+    ("account", "credit"): (b'{"transfer":"t","source":"bank","amount":1}', {"service"}),
+    ("account", "settle"): (b'{"transfer":"t"}', {"service"}),
+    ("account", "refuse"): (b'{"transfer":"t","reason":"r"}', {"service"}),
+    ("account", "forget"): (b'{"transfer":"t"}', {"service"}),
+} | {
+    (type.object_type, method): (payload, MANAGERS)
+    for type in TYPES
+    for method, payload in (("_create", b"{}"), ("_read", b"{}"), ("_replace", b'{"state":{}}'), ("_delete", b"{}"))
+}
+CALLERS = ("nobody", "expired", "forged", "stranger", "reader", "writer", "manager", "service", "admin")
+UNKNOWN = {"nobody", "expired", "forged"}
+
+
+def test_every_method_of_every_shipped_type_has_a_row() -> None:
+    types = DurableObjectRegistry(TYPES).types.values()
+
+    assert {(type.name, method) for type in types for method in type.methods} == set(ROWS)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize(("type", "method"), list(ROWS))
+async def test_only_who_may_call_a_method_gets_past_its_rule(
+    door: Door, world: World, new_id: str, type: str, method: str, caller: str
+) -> None:
+    payload, allowed = ROWS[type, method]
+    outcome = 200
+    try:
+        await door.call(type, new_id, method, payload, authorization=credential(world, caller))
+    except Failure as failure:
+        outcome = failure.status
+
+    if caller in UNKNOWN:
+        assert outcome == 401
+    elif caller in allowed:
+        assert outcome not in (401, 403)
+    else:
+        assert outcome == 403
+
+
+async def test_the_http_door_asks_for_its_own_permission_too(world: World, new_id: str) -> None:
+    async with httpx.AsyncClient(base_url=world.url) as client:
+        with pytest.raises(Failure) as caught:
+            await HttpDoor(client).call("counter", new_id, "value", authorization=world.token("counter:read"))
+
+    assert caught.value.status == 403
+
+
+def credential(world: World, caller: str) -> str | None:
+    """The Authorization header of a kind of caller."""
+    if caller == "nobody":
+        return None
+    if caller == "expired":
+        past = TokenIssuer(world.issuer.key, now=lambda: time.time() - 10_000)
+        return "Bearer " + past.issue("tester", roles=("admin",))
+    if caller == "forged":
+        forged = SigningKey(world.issuer.key.id, Ed25519PrivateKey.generate())
+        return "Bearer " + TokenIssuer(forged).issue("tester", roles=("admin",))
+    roles = {"service": ("service",), "admin": ("admin",)}.get(caller, ())
+    permissions = {
+        "reader": ("objects:request", "counter:read", "account:read"),
+        "writer": ("objects:request", "counter:write", "account:write"),
+        "manager": ("objects:request", "objects:manage"),
+        "service": ("objects:request",),
+        "stranger": ("objects:request",),
+    }.get(caller, ())
+    return world.token(*permissions, roles=roles, subject=caller)

@@ -1,0 +1,101 @@
+"""What the README says is so: its tutorial runs as it stands, and its vectors hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import nats
+import pytest
+
+from aidevos import id_from_name
+from aidevos.contracts import envelope
+from aidevos.security.keys import load_signing_key
+from aidevos.security.tokens import TokenIssuer
+from tests.e2e.test_fleet import LocalFleet
+from tests.faults.processes import eventually
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[LocalFleet]:
+    running = LocalFleet()
+    try:
+        yield running.up()
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def serving(fleet: LocalFleet, tmp_path: Path) -> Iterator[float]:
+    """The tutorial's object, served as the README says; when that began."""
+    found = re.search(r"<!-- tutorial -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert found
+    assert len(found[1].splitlines()) < 30
+    (tmp_path / "shop.py").write_text(found[1])
+    command = re.search(r"aidevos (serve \S+)", README)
+    assert command
+    environment = {**os.environ, "AIDEVOS_HOME": str(fleet.home), "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}"}
+    began = time.monotonic()
+    line = [sys.executable, "-m", "aidevos.cli.main", *command[1].split()]
+    process = subprocess.Popen(line, cwd=tmp_path, env=environment)
+    yield began
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+async def test_the_tutorials_type_is_described_and_callable_through_both_doors_within_two_seconds(
+    fleet: LocalFleet, serving: float
+) -> None:
+    told = fleet.read()
+    token = "Bearer " + TokenIssuer(load_signing_key(fleet.home)).issue("ada", roles=("admin",))
+    async with httpx.AsyncClient(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
+
+        async def described() -> bool:
+            return "cart" in (await client.get("/openapi.json")).text
+
+        await eventually(described, within=5)
+        added = await client.post(
+            "/durable-objects/cart:ada/request", json={"method": "add", "args": {"sku": "tea"}}, timeout=5
+        )
+        took = time.monotonic() - serving
+        refused = await client.post(
+            "/durable-objects/cart:ada/request", json={"method": "add", "args": {"sku": "tea", "count": 0}}
+        )
+    connection = await nats.connect(told["nats_url"], user=told["nats_username"], password=told["nats_password"])
+    reply = await connection.request("do.cart.ada.total", b"", timeout=5, headers={envelope.AUTHORIZATION: token})
+    await connection.close()
+
+    assert added.json() == {"result": 1}
+    assert refused.status_code == 422
+    assert msgspec.json.decode(reply.data) == 1
+    assert took < 2.0
+
+
+def test_the_names_in_the_readme_have_the_ids_that_it_gives() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (`[^`]+`|one space) \| `([A-Za-z0-9_-]+)` \|$", README, re.MULTILINE)
+
+    assert len(rows) == 4
+    for type, name, id in rows:
+        assert id_from_name(type, " " if name == "one space" else name.strip("`")) == id
+
+
+def test_every_target_and_variable_that_the_readme_names_is_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    settings = (ROOT / "libs" / "aidevos" / "settings.py").read_text()
+
+    for target in set(re.findall(r"`make ([a-z]+)`", README)):
+        assert re.search(rf"^(\w+ )*{target}( \w+)*:", makefile, re.MULTILINE), target
+    for variable in set(re.findall(r"AIDEVOS_([A-Z_]+)", README)):
+        assert f"    {variable.lower()}:" in settings, variable

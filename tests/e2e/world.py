@@ -1,0 +1,175 @@
+"""The objects service and the gateway as processes on the tests' servers, and their two doors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import httpx
+import msgspec
+from nats.aio.client import Client
+
+from aidevos.contracts import envelope, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.durable.client import failure_of
+from aidevos.security.keys import load_signing_key
+from aidevos.security.tokens import TokenIssuer
+from tests.servers import Servers, free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+class World(NamedTuple):
+    servers: Servers
+    url: str
+    issuer: TokenIssuer
+
+    def token(self, *permissions: str, subject: str = "tester", roles: tuple[str, ...] = ()) -> str:
+        return "Bearer " + self.issuer.issue(subject, roles=roles, permissions=permissions)
+
+    @property
+    def admin(self) -> str:
+        return self.token(roles=("admin",), subject="admin")
+
+
+def start(servers: Servers, module: str, user: str, database: str, **settings: str) -> subprocess.Popen[bytes]:
+    """A service's process as the fleet starts it."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}",
+        "AIDEVOS_HOME": str(servers.home),
+        "AIDEVOS_NATS_URL": servers.nats_url(user),
+        "AIDEVOS_MONGO_URL": servers.mongo_url,
+        "AIDEVOS_MONGO_DATABASE": database,
+        **settings,
+    }
+    return subprocess.Popen([sys.executable, "-m", *module.split()], cwd=ROOT, env=environment)
+
+
+@contextmanager
+def running(servers: Servers, database: str) -> Iterator[World]:
+    """The two services, ready."""
+    port = free_port()
+    processes = [
+        start(servers, "services.objects", "objects", database),
+        start(servers, "services.http_gateway", "gateway", database, AIDEVOS_PORT=str(port)),
+    ]
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_ready(url, processes)
+        yield World(servers, url, TokenIssuer(load_signing_key(servers.home)))
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(20)
+
+
+def _wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        assert all(process.poll() is None for process in processes), "a service has ended"
+        try:
+            if httpx.get(f"{url}/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("the services did not become ready")
+
+
+class Door(Protocol):
+    """One way to the objects. Methods return decoded results and raise `Failure`."""
+
+    async def call(
+        self,
+        type: str,
+        id: str,
+        method: str,
+        payload: bytes = b"{}",
+        *,
+        authorization: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any: ...
+
+
+class NatsDoor:
+    name = "nats"
+
+    def __init__(self, connection: Client) -> None:
+        self._connection = connection
+
+    async def call(
+        self,
+        type: str,
+        id: str,
+        method: str,
+        payload: bytes = b"{}",
+        *,
+        authorization: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        sent = dict(headers or {})
+        if authorization is not None:
+            sent[envelope.AUTHORIZATION] = authorization
+        reply = await self._connection.request(subjects.call(type, id, method), payload, timeout=10, headers=sent)
+        failure = failure_of(reply)
+        if failure is not None:
+            assert (reply.headers or {})[envelope.ERROR_CODE] == str(failure.status)
+            assert failure.code in (reply.headers or {})[envelope.ERROR]
+            raise failure
+        return msgspec.json.decode(reply.data)
+
+
+class HttpDoor:
+    name = "http"
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def call(
+        self,
+        type: str,
+        id: str,
+        method: str,
+        payload: bytes = b"{}",
+        *,
+        authorization: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        if envelope.REQUEST_ID in sent:
+            sent["Idempotency-Key"] = sent.pop(envelope.REQUEST_ID)
+        if authorization is not None:
+            sent["Authorization"] = authorization
+        verb, path, body = self._route(type, id, method, payload)
+        response = await self._client.request(verb, path, content=body, headers=sent)
+        if response.is_error:
+            assert response.headers["content-type"] == "application/problem+json"
+            failure = Failure.decode(response.content)
+            assert failure.status == response.status_code
+            raise failure
+        if response.status_code == 204:
+            return None
+        result = response.json()
+        return result["result"] if path.endswith("/request") else result
+
+    def _route(self, type: str, id: str, method: str, payload: bytes) -> tuple[str, str, bytes | None]:
+        path = f"/durable-objects/{type}:{id}"
+        if method == "_create":
+            fields = payload.strip()[1:]
+            named = f'{{"type":"{type}","name":"{id}"'.encode()
+            return "POST", "/durable-objects", named + (b"" if fields == b"}" else b",") + fields
+        if method == "_read":
+            return "GET", path, None
+        if method == "_replace":
+            return "PUT", path, payload
+        if method == "_delete":
+            return "DELETE", path, None
+        return "POST", f"{path}/request", b'{"method":"' + method.encode() + b'","args":' + payload + b"}"

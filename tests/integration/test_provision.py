@@ -1,0 +1,60 @@
+"""A NATS server that can't serve a fleet is refused in one line that says what to change."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nats
+import pytest
+
+from aidevos.contracts import subjects
+from aidevos.durable.provision import events_stream, provision
+from aidevos.settings import SettingsError, load
+from deploy.local import binaries, ports
+from tests.servers import Servers, free_port
+
+
+@contextmanager
+def server(folder: Path, config: str) -> Iterator[str]:
+    port = free_port()
+    (folder / "nats.conf").write_text(f"port: {port}, host: 127.0.0.1\n{config}")
+    command = [str(binaries.nats_server()), "--config", str(folder / "nats.conf")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            ports.wait_for_port("127.0.0.1", port, lambda: None, 10)
+            yield f"nats://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+async def test_a_server_without_the_mapping_is_told_the_line_to_add(tmp_path: Path) -> None:
+    with server(tmp_path, f"jetstream {{ store_dir: '{tmp_path}' }}") as url:
+        connection = await nats.connect(url)
+        with pytest.raises(SettingsError, match="AIDEVOS_NATS_URL") as refused:
+            await provision(connection, load({}))
+        assert subjects.MAPPING in str(refused.value)
+        await connection.close()
+
+
+async def test_a_server_without_jetstream_is_refused(tmp_path: Path) -> None:
+    with server(tmp_path, subjects.MAPPING) as url:
+        connection = await nats.connect(url)
+        with pytest.raises(SettingsError, match="JetStream"):
+            await provision(connection, load({}))
+        await connection.close()
+
+
+async def test_provisioning_again_changes_bounds_and_keeps_events(servers: Servers) -> None:
+    connection = await nats.connect(servers.nats_url("fleet"))
+    js = connection.jetstream()
+    await js.publish("event.counter.provisioned.incremented", b"{}")
+    changed = servers.settings(events_max_age=3600.0)
+    await provision(connection, changed)
+    assert (await js.stream_info("EVENTS")).config.max_age == 3600.0
+    assert (await js.get_last_msg("EVENTS", "event.counter.provisioned.incremented")).data == b"{}"
+    await provision(connection, servers.settings())
+    assert (await js.stream_info("EVENTS")).config.max_age == events_stream(servers.settings()).max_age
+    await connection.close()

@@ -1,0 +1,177 @@
+"""What a commit holds to be sent is sent: after it, in order, each once, also after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+
+from aidevos.durable.bus.memory import MemoryBus
+from aidevos.durable.bus.port import BusError
+from aidevos.testing import ObjectKit
+from tests.kits import chosen, crash, failure, quiet, until
+from tests.objects import Tally
+
+
+class BrokenBus(MemoryBus):
+    """Takes nothing, and, once `stores` is set, stores what it says it has not taken."""
+
+    stores = False
+    broken = True
+
+    async def publish(self, *args: Any, **options: Any) -> int:
+        if not self.broken:
+            return await super().publish(*args, **options)
+        if self.stores:
+            await super().publish(*args, **options)
+        raise BusError("broken on purpose")
+
+
+def values(bus: MemoryBus) -> list[int]:
+    return [msgspec.json.decode(payload)["data"]["value"] for _, payload, _, _ in bus.events]
+
+
+async def test_an_event_is_published_as_a_cloud_event(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add_loudly", {"by": 5})
+    await kit.settle()
+    ((subject, payload, id, number),) = kit.bus.events
+    event = msgspec.json.decode(payload)
+    assert subject == "event.tally.a.changed"
+    assert event == {
+        "specversion": "1.0",
+        "id": f"tally:a:{number}",
+        "source": "/durable-objects/tally:a",
+        "type": "tally.changed",
+        "time": "2027-01-15T08:00:00.000Z",
+        "datacontenttype": "application/json",
+        "data": {"value": 5},
+    }
+    assert id == event["id"]
+
+
+async def test_events_of_an_object_are_published_in_its_order(kit: ObjectKit) -> None:
+    await asyncio.gather(*(kit.call("tally", "a", "add_loudly") for _ in range(20)))
+    await kit.settle()
+    assert values(kit.bus) == list(range(1, 21))
+    assert len({id for _, _, id, _ in kit.bus.events}) == 20
+    assert kit.store.documents["tally"]["a"]["outbox"] == {}
+    assert await kit.store.pending("tally", 1) == []
+
+
+@pytest.mark.parametrize("stores", [False, True], ids=["not stored", "stored, answer lost"])
+async def test_an_event_that_could_not_be_confirmed_is_published_once_all_the_same(stores: bool) -> None:
+    async with ObjectKit(Tally, bus=BrokenBus()) as kit:
+        kit.bus.stores = stores
+        for _ in range(3):
+            await kit.call("tally", "a", "add_loudly")
+        await quiet()
+        kit.bus.broken = False
+        await kit.settle()
+        assert values(kit.bus) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("stores", [False, True], ids=["before publishing", "after publishing"])
+async def test_the_next_owner_publishes_what_a_crashed_one_has_not(stores: bool) -> None:
+    async with ObjectKit(Tally, bus=BrokenBus()) as kit:
+        kit.bus.stores = stores
+        await kit.call("tally", "a", "add_loudly")
+        await quiet()
+        await crash(kit)
+        kit.bus.broken = False
+        async with ObjectKit(Tally, store=kit.store, bus=kit.bus) as successor:
+            await successor.router.scan(["tally"])
+            await until(lambda: kit.bus.events)
+            await successor.settle()
+            assert values(kit.bus) == [1]
+            await successor.call("tally", "a", "add_loudly")
+            await successor.settle()
+            assert values(kit.bus) == [1, 2]
+
+
+async def test_a_relay_that_was_paused_neither_repeats_nor_reorders(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ObjectKit(Tally) as kit:
+        gate, publish = asyncio.Event(), kit.bus.publish
+
+        async def publish_late(*args: Any, **options: Any) -> int:
+            await gate.wait()
+            return await publish(*args, **options)
+
+        monkeypatch.setattr(kit.bus, "publish", publish_late)
+        await kit.call("tally", "a", "add_loudly")
+        await quiet()
+        monkeypatch.undo()
+        async with ObjectKit(Tally, store=kit.store, bus=kit.bus) as successor:
+            await successor.call("tally", "a", "add_loudly")
+            await successor.settle()
+            gate.set()
+            await quiet()
+            assert values(kit.bus) == [1, 2]
+
+
+@pytest.mark.parametrize("faults", [[], ["lose"], ["fail"], ["fail", "lose", "fail"]])
+async def test_a_tell_is_applied_exactly_once_whatever_becomes_of_commits(kit: ObjectKit, faults: list[str]) -> None:
+    await kit.call("tally", "b", "put", {"key": "warm", "value": 1})
+    passing = asyncio.Event()
+    passing.set()
+    kit.store.faults.extend([passing, *faults])
+    await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 3})
+    await kit.settle()
+    assert await kit.call("tally", "b", "value") == 3
+    assert not kit.store.faults
+
+
+async def test_a_tell_survives_the_crash_of_its_sender_and_is_not_repeated_by_the_next_owner(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add_slowly"})
+    await until(lambda: "b" in kit.store.documents["tally"])
+    await crash(kit)
+    Tally.gate.set()
+    async with ObjectKit(Tally, store=kit.store) as successor:
+        await successor.router.scan(["tally"])
+        await until(lambda: successor.router.active)
+        await successor.settle()
+        assert await successor.call("tally", "b", "value") == 1
+        assert successor.store.documents["tally"]["a"]["outbox"] == {}
+
+
+async def test_a_repeated_command_repeats_no_tell(kit: ObjectKit) -> None:
+    for _ in range(2):
+        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add"}, headers=chosen("once"))
+        await kit.settle()
+    assert await kit.call("tally", "b", "value") == 1
+
+
+async def test_a_tell_that_is_refused_becomes_a_dead_letter_and_holds_up_no_other(
+    kit: ObjectKit, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "no_such"})
+        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add"})
+        await kit.settle()
+    (letter,) = kit.store.letters.values()
+    assert (letter["source"], letter["subject"]) == ("tally:a", "do.tally.b.no_such")
+    assert (letter["kind"], letter["code"], letter["payload"]) == ("tell", "unknown-method", b"{}")
+    assert "dead letter" in caplog.text
+    assert await kit.call("tally", "b", "value") == 1
+    assert kit.store.documents["tally"]["a"]["outbox"] == {}
+
+
+async def test_a_tell_that_nobody_settles_in_time_becomes_a_dead_letter(kit: ObjectKit) -> None:
+    await kit.call("tally", "b", "put", {"key": "warm", "value": 1})
+    await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add_slowly"})
+    await crash(kit)
+    kit.clock.advance(8 * 86_400)
+    async with ObjectKit(Tally, store=kit.store, clock=kit.clock) as successor:
+        await successor.router.scan(["tally"])
+        await until(lambda: kit.store.letters)
+        await successor.settle()
+        assert [letter["code"] for letter in kit.store.letters.values()] == ["unavailable"]
+
+
+async def test_a_query_can_send_nothing(kit: ObjectKit) -> None:
+    assert (await failure(kit.call("tally", "a", "shout"))).code == "internal"
+    await kit.settle()
+    assert kit.bus.events == []
+    assert kit.store.documents["tally"] == {}
