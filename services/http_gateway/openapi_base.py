@@ -67,7 +67,7 @@ def _object_paths() -> Json:
                 {"200": _content("One page", _reference("ObjectPage"))},
                 COMMON,
                 parameters=("type", "limit", "cursor", "Deadline"),
-                description="Needs `objects:manage`. Without `type`, all types, one after another.",
+                description="Needs `objects:manage`. Without `type`, all types that are served now, one after another.",
             ),
             "post": _operation(
                 "create_object",

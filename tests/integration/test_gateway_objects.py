@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import httpx
+import msgspec
 import pytest
 import pytest_asyncio
 
 from aidevos.contracts import envelope, subjects
-from tests.integration.gateway_world import World, assert_problem, gateway_world
+from tests.integration.gateway_world import World, assert_problem, described, gateway_world
 from tests.servers import Servers
 
 REQUEST = "/durable-objects/counter:c/request"
@@ -267,6 +268,16 @@ class TestLists:
         expected = await self.fill(world)
 
         assert (await self.walk(world, f"limit={limit}"))[0] == expected
+
+    async def test_a_type_that_nobody_serves_does_not_hide_the_others(self, world: World) -> None:
+        expected = await self.fill(world)
+        bucket = await world.host.connection.jetstream().key_value(subjects.TYPES_BUCKET)
+        await bucket.put("ghost", msgspec.json.encode(described("ghost")))
+
+        found, _ = await self.walk(world, "limit=50")
+        await bucket.delete("ghost")
+
+        assert found == expected
 
     async def test_one_type_is_listed_alone(self, world: World) -> None:
         expected = await self.fill(world)

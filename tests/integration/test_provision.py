@@ -58,3 +58,15 @@ async def test_provisioning_again_changes_bounds_and_keeps_events(servers: Serve
     await provision(connection, servers.settings())
     assert (await js.stream_info("EVENTS")).config.max_age == events_stream(servers.settings()).max_age
     await connection.close()
+
+
+async def test_another_count_of_partitions_is_refused(servers: Servers) -> None:
+    connection = await nats.connect(servers.nats_url("fleet"))
+    bucket = await connection.jetstream().key_value(subjects.PLACEMENT_BUCKET)
+    await bucket.put("_partitions", b"32")
+
+    with pytest.raises(SettingsError, match="32 partitions"):
+        await provision(connection, servers.settings("fleet"))
+    await bucket.put("_partitions", str(subjects.PARTITIONS).encode())
+    await provision(connection, servers.settings("fleet"))
+    await connection.close()

@@ -28,7 +28,8 @@ from aidevos.durable.store import codec
 
 CHOSEN_IN_DOCUMENT = 256
 CHOSEN_BYTES = 512 * 1024
-MOVED_AT_ONCE = 128
+MOVED_AT_LEAST = 16
+MOVED_AT_MOST = 1000
 SWEEP_EVERY = 600.0
 OVERHEAD = 96
 
@@ -196,7 +197,8 @@ class CompletionRecords:
         """The chosen records that should move to the archive now."""
         if len(self._chosen) <= CHOSEN_IN_DOCUMENT and self._chosen_size <= CHOSEN_BYTES:
             return []
-        return list(islice(self._chosen.items(), MOVED_AT_ONCE))
+        surplus = len(self._chosen) - CHOSEN_IN_DOCUMENT // 2
+        return list(islice(self._chosen.items(), min(max(surplus, MOVED_AT_LEAST), MOVED_AT_MOST)))
 
     def for_archive(self, records: list[tuple[str, Record]]) -> Iterator[tuple[str, dict[str, Any], datetime]]:
         return ((key, record.to_document(), timestamp(self.end(record))) for key, record in records)

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
-from nats.js.errors import APIError, BadRequestError, BucketNotFoundError, ServiceUnavailableError
+from nats.js.errors import APIError, BadRequestError, BucketNotFoundError, KeyNotFoundError, ServiceUnavailableError
 
 from aidevos.contracts import subjects
 from aidevos.settings import Settings, SettingsError
@@ -19,6 +19,9 @@ DUPLICATE_WINDOW = 120.0
 # How long the server keeps the mark that a key has expired.
 MARKER_TTL = 60.0
 STREAM_EXISTS = 10058
+PROBES = 8
+# No type's name begins with an underscore.
+PARTITIONS_KEY = "_partitions"
 
 
 async def provision(connection: Client, settings: Settings) -> None:
@@ -35,6 +38,7 @@ async def provision(connection: Client, settings: Settings) -> None:
         await _ensure_stream(js, events_stream(settings))
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
             await _ensure_bucket(js, bucket)
+        await _check_partitions(js)
     except (ServiceUnavailableError, NatsTimeoutError):
         raise SettingsError(
             "the NATS server at AIDEVOS_NATS_URL has no JetStream, or its user may not use it"
@@ -45,18 +49,36 @@ async def provision(connection: Client, settings: Settings) -> None:
 
 async def check_mapping(connection: Client) -> None:
     """Raises `SettingsError`, which says the line to add, when requests don't reach their partition."""
-    type, id, method = "_probe", connection.new_inbox().rpartition(".")[2], "ping"
-    target = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
-    probe = await connection.subscribe(target, max_msgs=1)
+    type, method = "_probe", connection.new_inbox().rpartition(".")[2]
+    ids = [str(number) for number in range(PROBES)]
+    probe = await connection.subscribe(f"dop.*.{type}.*.{method}")
     try:
-        await connection.publish(subjects.call(type, id, method), b"")
-        await probe.next_msg(timeout=2)
+        for id in ids:
+            await connection.publish(subjects.call(type, id, method), b"")
+        reached = {(await probe.next_msg(timeout=2)).subject for _ in ids}
     except NatsTimeoutError:
-        raise SettingsError(
-            f"the NATS server at AIDEVOS_NATS_URL needs this line in its configuration: {subjects.MAPPING}"
-        ) from None
+        reached = set()
     finally:
         await probe.unsubscribe()
+    if reached != {f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}" for id in ids}:
+        raise SettingsError(
+            f"the NATS server at AIDEVOS_NATS_URL needs this line in its configuration: {subjects.MAPPING}"
+        )
+
+
+async def _check_partitions(js: JetStreamContext) -> None:
+    """Another count of partitions would send IDs elsewhere than their owners listen."""
+    bucket = await js.key_value(subjects.PLACEMENT_BUCKET)
+    try:
+        stored = int((await bucket.get(PARTITIONS_KEY)).value or b"0")
+    except KeyNotFoundError:
+        await bucket.put(PARTITIONS_KEY, str(subjects.PARTITIONS).encode())
+        return
+    if stored != subjects.PARTITIONS:
+        raise SettingsError(
+            f"the fleet on the NATS server at AIDEVOS_NATS_URL has {stored} partitions, "
+            f"this version has {subjects.PARTITIONS}: use the version that made it"
+        )
 
 
 def events_stream(settings: Settings) -> StreamConfig:

@@ -122,7 +122,7 @@ class ObjectType:
         arguments, results = schemas[1::2], schemas[2::2]
         return TypeDescription(
             type=self.name,
-            doc=inspect.getdoc(self.cls) or "",
+            doc=inspect.cleandoc(self.cls.__doc__ or ""),
             management=self.cls.management,
             state=schemas[0],
             methods=[

@@ -23,6 +23,8 @@ from services.http_gateway.cursors import Position, decode_cursor, encode_cursor
 from services.http_gateway.resource import Guard, Incoming, Resource
 
 DEFAULT_LIMIT = 50
+# Seconds that each type may take where all are listed.
+ALL_TYPES_WITHIN = 1.0
 
 
 class _Shown(msgspec.Struct):
@@ -126,6 +128,9 @@ class DurableObjectRouter:
             raise Failure("invalid", "the cursor is of a list of another type", field="cursor")
         types = [type] if type is not None else [name for name in self._catalogue.names if name >= position.type]
         options = self._options(incoming)
+        if type is None:
+            # Of all types, those that nobody serves at the moment are left out.
+            options["deadline"] = min(options["deadline"] or ALL_TYPES_WITHIN, ALL_TYPES_WITHIN)
         items: list[msgspec.Raw] = []
         following: Position | None = None
         for name in types:
@@ -133,7 +138,12 @@ class DurableObjectRouter:
                 following = Position(name)
                 break
             inner = position.cursor if name == position.type else None
-            page = await self._page(name, limit - len(items), inner, options)
+            try:
+                page = await self._page(name, limit - len(items), inner, options)
+            except Failure as failure:
+                if type is None and failure.code == "unavailable":
+                    continue
+                raise
             items += page.items
             if page.next_cursor is not None:
                 following = Position(name, page.next_cursor)
