@@ -79,12 +79,12 @@ def permissions(user: str) -> dict[str, Any]:
         }
     if user == CLIENT_USER:
         return {
-            "publish": [*_CALLS, "query.>", "$SRV.>", *_read(subjects.EVENTS_STREAM)],
+            "publish": [*_CALLS, "query.>", "metrics.>", "$SRV.>", *_read(subjects.EVENTS_STREAM)],
             "subscribe": [subjects.EVENTS, "_INBOX.>"],
         }
     return {
         "publish": [*_CALLS, subjects.EVENTS, *_use(subjects.EVENTS_STREAM), *_buckets(), *_INBOXES],
-        "subscribe": ["dop.>", "query.>", subjects.health(user), *_registered(user)],
+        "subscribe": ["dop.>", "query.>", subjects.health(user), subjects.metrics(user), *_registered(user)],
     }
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import nats
 import pytest
+from nats.aio.client import Client
 
+from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from tests.e2e.world import Door, World
+from tests.e2e.world import Door, NatsDoor, World
 
 DEEP = b'{"by":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
@@ -153,3 +157,38 @@ async def test_money_moves_once_and_no_unit_is_made_or_lost(door: Door, world: W
     assert (balance["balance"], there["balance"]) == (70, 30)
     poor = await refused(door, "account", payee, "transfer", arguments, authorization=world.admin)
     assert poor.status in (409, 422)
+
+
+async def test_a_plain_publish_is_executed_and_its_errors_are_counted(world: World, new_id: str) -> None:
+    connection = await nats.connect(world.servers.nats_url("client"))
+    door = NatsDoor(connection)
+    before = await _failures(connection, world)
+    headers = {"Authorization": world.admin}
+
+    await connection.publish(subjects.call("counter", new_id, "increment"), b'{"by":4}', headers=headers)
+    await connection.publish(subjects.call("counter", new_id, "increment"), b'{"by":"no"}', headers=headers)
+
+    assert await door.call("counter", new_id, "value", authorization=world.admin) == 4
+    assert await _failures(connection, world) == before + 1
+    await connection.close()
+
+
+async def test_a_reply_subject_that_is_no_inbox_gets_nothing_published(world: World, new_id: str) -> None:
+    connection = await nats.connect(world.servers.nats_url("client"))
+    overheard = await connection.subscribe("event.>")
+    await connection.publish(
+        subjects.call("counter", new_id, "increment"),
+        reply="event.account.victim.transfer_settled",
+        headers={"Authorization": world.admin},
+    )
+
+    assert await NatsDoor(connection).call("counter", new_id, "value", authorization=world.admin) == 0
+    assert overheard.pending_msgs == 0
+    await connection.close()
+
+
+async def _failures(connection: Client, world: World) -> float:
+    """How many invalid requests over NATS the objects service has counted."""
+    reply = await connection.request(subjects.metrics("objects"), headers={"Authorization": world.admin})
+    found = re.search(r'aidevos_failures_total\{code="invalid",door="nats"\} (\S+)', reply.data.decode())
+    return float(found[1]) if found else 0.0

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from aidevos import BaseDurableObject, Event, authenticated, command, query
+
+SLOW = 0.5
 
 
 class TallyState(msgspec.Struct):
@@ -21,6 +25,14 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
     @command(allow=authenticated())
     async def add(self, by: int = 1) -> int:
         self.state.value += by
+        return self.state.value
+
+    @command(allow=authenticated())
+    async def add_slowly(self) -> int:
+        """Count, with a wait in the middle of the turn."""
+        before = self.state.value
+        await asyncio.sleep(SLOW)
+        self.state.value = before + 1
         return self.state.value
 
     @command(allow=authenticated())

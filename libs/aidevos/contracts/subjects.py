@@ -66,6 +66,11 @@ def health(service: str) -> str:
     return f"health.{service}"
 
 
+def metrics(service: str) -> str:
+    """Every process of a service answers here with its metrics in Prometheus' text format."""
+    return f"metrics.{service}"
+
+
 def event(type: str, id: str, name: str) -> str:
     """Where an object's event is published."""
     return f"event.{type}.{id}.{name}"

@@ -38,6 +38,7 @@ from aidevos.durable.router import DurableObjectRouter, Limits
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turn import unexpected
+from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
 from aidevos.security.tokens import TokenVerifier
 
@@ -46,6 +47,7 @@ SWEEP_EVERY = 1.0
 SCAN_EVERY = 5.0
 PURGE_EVERY = 600.0
 HEALTH_WITHIN = 2.0
+METRICS_PERMISSION = "fleet:read"
 REPLY_PREFIX = "_INBOX"
 PENDING_BYTES = 256 * 1024 * 1024
 VERSION = version("aidevos")
@@ -114,6 +116,7 @@ class Host:
             await self._types.put(type.name, msgspec.json.encode(type.describe()))
             await self._subscribe(subjects.query(type.name, LIST), self._on_list, queue=self._service)
         await self._subscribe(subjects.health(self._service), self._on_health)
+        await self._subscribe(subjects.metrics(self._service), self._on_metrics)
         self._micro = await add_service(
             self._connection,
             name=self._service,
@@ -237,6 +240,16 @@ class Host:
             answer = Answer.of(failure)
         except Exception as error:
             answer = Answer.of(unexpected(error, message.subject))
+        self._send(message.reply, answer)
+
+    async def _on_metrics(self, message: Msg) -> None:
+        try:
+            principal = self._verifier.verify((message.headers or {}).get(envelope.AUTHORIZATION))
+            if not principal.has(METRICS_PERMISSION):
+                raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
+            answer = Answer(metrics.exposition())
+        except Failure as failure:
+            answer = Answer.of(failure)
         self._send(message.reply, answer)
 
     async def _on_health(self, message: Msg) -> None:

@@ -1,4 +1,4 @@
-"""A host that is paused past its lease and wakes up: it overwrites nothing and answers nothing stale."""
+"""Hosts that are paused, killed or told to stop: one owner at a time, nothing stale, nothing dropped."""
 
 from __future__ import annotations
 
@@ -160,6 +160,25 @@ async def test_a_second_host_waits_until_the_first_has_drained(servers: Servers,
             hosts[1].close()
 
     assert sorted(answers) == list(range(2, len(answers) + 2))
+
+
+@pytest.mark.timeout(90)
+async def test_a_turn_that_runs_when_its_host_is_told_to_stop_is_finished_and_answered(
+    servers: Servers, database: str, tmp_path: Path
+) -> None:
+    id = secrets.token_hex(6)
+    async with client(servers) as (caller, connection):
+        host = HostProcess(servers, database, tmp_path)
+        assert await caller.call("tally", id, "value") == 0
+        raw = Raw(connection, servers)
+        await raw.listen()
+
+        await raw.send(id, "add_slowly")
+        await raw.send(id, "add")
+        await asyncio.to_thread(host.close)
+        await eventually(lambda: _count(raw, 2))
+
+    assert [reply.data for reply in raw.replies] == [b"1", b"2"]
 
 
 async def _count(raw: Raw, count: int) -> bool:

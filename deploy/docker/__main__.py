@@ -1,0 +1,142 @@
+"""`python -m deploy.docker setup|provision|serve|healthy`: what the containers of the fleet run.
+
+`setup` makes what must be there before a server starts, and `provision` what only a running server
+takes; both keep what they find. Passwords are read from the volume when a service starts, so none
+stands in the compose file, in an image or in what `docker inspect` shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import nats
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from pymongo.errors import PyMongoError
+
+from aidevos.contracts import subjects
+from aidevos.durable import provision as nats_provision
+from aidevos.fleet import CLIENT_USER, FLEET_FILE, load_secrets, with_credentials
+from aidevos.security.keys import ensure_signing_key, write_secret
+from aidevos.settings import Settings, SettingsError, load
+from deploy.local import mongo_server, nats_server
+from deploy.local.credentials import ensure_secrets
+from deploy.local.endpoints import describe
+from deploy.local.programs import SERVICES, Service
+from deploy.nats.config import ADMIN_USER
+
+# The gateway's name on the fleet's network.
+GATEWAY_HOST = "http_gateway"
+RABBITMQ_USER = "aidevos"
+ANSWER_WITHIN = 2.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.docker", description="What the fleet's containers run.")
+    parser.add_argument("command", choices=("setup", "provision", "serve", "healthy"))
+    parser.add_argument("service", nargs="?", choices=[service.name for service in SERVICES])
+    options = parser.parse_args()
+    if (options.service is None) == (options.command in ("serve", "healthy")):
+        parser.error("serve and healthy need a service, setup and provision none")
+    os.umask(0o077)
+    try:
+        settings = load()
+        if options.command == "setup":
+            setup(settings)
+        elif options.command == "provision":
+            provision(settings)
+        elif options.command == "serve":
+            serve(settings, next(service for service in SERVICES if service.name == options.service))
+        else:
+            return 0 if asyncio.run(is_healthy(settings, options.service)) else 1
+    except (SettingsError, NatsError, PyMongoError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def setup(settings: Settings) -> None:
+    """Make the secrets, the signing key and the servers' files, all readable by the fleet's user alone."""
+    fleet_secrets = ensure_secrets(settings.home)
+    ensure_signing_key(settings.home)
+    nats_server.configure(settings, fleet_secrets)
+    mongo_server.configure(settings, fleet_secrets)
+    configure_rabbitmq(settings.home / "rabbitmq")
+
+
+def configure_rabbitmq(folder: Path) -> None:
+    """Name the user that the server makes when it first starts; it then has no `guest`."""
+    path = folder / "rabbitmq.conf"
+    if not path.exists():
+        write_secret(path, f"default_user = {RABBITMQ_USER}\ndefault_pass = {secrets.token_urlsafe(24)}\n".encode())
+
+
+def provision(settings: Settings) -> None:
+    """Make the replica set, its users, the streams and the buckets, then tell in `fleet.json` where all is.
+
+    This must run on the network of MongoDB's container: until there are users, the server lets only
+    its own machine make them.
+    """
+    fleet_secrets = load_secrets(settings.home)
+    mongo_server.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets)
+    asyncio.run(_provision_nats(settings))
+    reachable = msgspec.structs.replace(
+        settings,
+        host=GATEWAY_HOST,
+        nats_url=_nats_url(settings, CLIENT_USER),
+        mongo_url=_mongo_url(settings),
+    )
+    fleet = describe(reachable, fleet_secrets, [])
+    write_secret(settings.home / FLEET_FILE, msgspec.json.format(msgspec.json.encode(fleet)) + b"\n")
+
+
+def serve(settings: Settings, service: Service) -> None:
+    """Become the process of this service, with the credentials that are its own."""
+    os.environ["AIDEVOS_NATS_URL"] = _nats_url(settings, service.user)
+    os.environ["AIDEVOS_MONGO_URL"] = _mongo_url(settings) if service.stores else ""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", f"services.{service.name}"])  # noqa: S606
+
+
+async def is_healthy(settings: Settings, service: str) -> bool:
+    """Whether a process of this service answers over NATS that it is well; raises `NatsError`."""
+    async with _connected(settings) as connection:
+        reply = await connection.request(subjects.health(service), b"", timeout=ANSWER_WITHIN)
+        return bool(msgspec.json.decode(reply.data)["ok"])
+
+
+async def _provision_nats(settings: Settings) -> None:
+    async with _connected(settings) as connection:
+        await nats_provision.provision(connection, settings)
+
+
+@contextlib.asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[Client]:
+    async def ignore(error: Exception) -> None:
+        """The call that it belongs to fails by itself."""
+
+    connection = await nats.connect(_nats_url(settings, ADMIN_USER), allow_reconnect=False, error_cb=ignore)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _nats_url(settings: Settings, user: str) -> str:
+    return with_credentials(settings.nats_url, user, load_secrets(settings.home).nats[user])
+
+
+def _mongo_url(settings: Settings) -> str:
+    user = mongo_server.DATA_USER
+    return with_credentials(settings.mongo_url, user, load_secrets(settings.home).mongo[user])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""`python -m tests.bench`: how fast both doors are, beside what bare parts and a plain service reach.
+
+Everything runs in this one run: the servers as in production, the two services, the floors and the
+load, each as a process. What is compared is measured side by side, in several rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+
+from aidevos.settings import SettingsError, load
+from deploy.local import mongo_server
+from tests.bench.cases import Stage, orders
+from tests.bench.load import Load, Order
+from tests.bench.report import Measure, Measures, report, save, table
+from tests.e2e.world import running, start
+from tests.servers import Servers, free_port
+
+DATABASE = "bench"
+START_WITHIN = 20.0
+LIFETIME = 86_400.0
+
+
+class ProductionServers(Servers):
+    """Without what makes tests fast or gives them fail points."""
+
+    def _mongo_command(self, program: Path) -> list[str]:
+        return mongo_server.command(program, self._settings)
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """All that takes part, but the load."""
+    with ExitStack() as stack:
+        servers = stack.enter_context(closing(ProductionServers()))
+        servers.start()
+        urls = [stack.enter_context(_floor(servers, name)) for name in ("echo", "http-echo", "plain")]
+        world = stack.enter_context(running(servers, DATABASE))
+        authorization = "Bearer " + world.issuer.issue("bench", roles=("admin",), lifetime=LIFETIME)
+        yield Stage(world, authorization, http_echo=urls[1], plain=urls[2])
+
+
+@contextmanager
+def _floor(servers: Servers, name: str) -> Iterator[str]:
+    port = free_port()
+    process = start(servers, f"tests.bench.floors {name}", "fleet", DATABASE, AIDEVOS_PORT=str(port))
+    url = f"http://127.0.0.1:{port}"
+    try:
+        if name != "echo":
+            _wait_answers(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(START_WITHIN)
+
+
+def _wait_answers(url: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_WITHIN
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            httpx.get(url)
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"the floor at {url} did not start")
+
+
+def measure(load: Load, order: Order) -> Measure:
+    before = _times()
+    started = time.monotonic()
+    sample = load.run(order)
+    elapsed = time.monotonic() - started
+    cores = {name: (spent - before[name]) / elapsed for name, spent in _times().items()}
+    return Measure(sample, cores)
+
+
+def _times() -> dict[str, float]:
+    """Seconds of CPU of each process, by what it is."""
+    return {_label(child): sum(child.cpu_times()[:2]) for child in psutil.Process().children()}
+
+
+def _label(process: psutil.Process) -> str:
+    words = process.cmdline()
+    module = " ".join(words[words.index("-m") + 1 :]) if "-m" in words else Path(words[0]).name
+    return module.removeprefix("services.").removeprefix("tests.bench.")
+
+
+def run(seconds: float, rounds: int) -> Measures:
+    """Every measurement once a round, every other round in reverse."""
+    measures: Measures = {}
+    with stage() as ready, closing(Load()) as load:
+        wanted = orders(ready, seconds)
+        for name, order in orders(ready, 1.0).items():
+            if "command" in name and "alone" not in name:
+                load.run(order)  # makes and activates what is asked later
+        for turn in range(rounds):
+            for name, order in list(wanted.items())[:: 1 if turn % 2 == 0 else -1]:
+                _say(f"round {turn + 1} of {rounds}: {name}")
+                measures.setdefault(name, []).append(measure(load, order))
+    _say("")
+    return measures
+
+
+def _say(what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--check", action="store_true", help="exit with status 1 when a target is missed")
+    options = parser.parse_args()
+    os.environ.setdefault("AIDEVOS_LOG_LEVEL", "ERROR")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        home = load().home
+        result = report(run(options.seconds, options.rounds))
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(table(result))
+    print("\nEcho: bare nats-py, or bare Starlette on it. Plain: Starlette and motor, at 64 in flight or alone.")
+    print(f"Every sample is in {save(result, home)}")
+    return int(options.check and any(row.missed for row in result.rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What the product is measured against, each a process of its own: `python -m tests.bench.floors <name>`.
+
+`echo` answers NATS requests and does nothing else; `http-echo` turns an HTTP request into one NATS
+request; `plain` is what one would write without the product: a counter on Starlette and motor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import nats
+import uvicorn
+import uvloop
+from motor.motor_asyncio import AsyncIOMotorClient
+from nats.aio.msg import Msg
+from pymongo import ReturnDocument, WriteConcern
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+ECHO_SUBJECT = "bench.echo"
+
+
+async def echo() -> None:
+    connection = await nats.connect(os.environ["AIDEVOS_NATS_URL"])
+
+    async def answer(message: Msg) -> None:
+        await message.respond(message.data)
+
+    await connection.subscribe(ECHO_SUBJECT, cb=answer)
+    await asyncio.Event().wait()
+
+
+def http_echo() -> Starlette:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.nats = await nats.connect(os.environ["AIDEVOS_NATS_URL"])
+        yield
+        await app.state.nats.close()
+
+    async def ask(request: Request) -> Response:
+        reply = await request.app.state.nats.request(ECHO_SUBJECT, await request.body(), timeout=10)
+        return Response(reply.data, media_type="application/json")
+
+    return Starlette(routes=[Route("/echo", ask, methods=["POST"])], lifespan=lifespan)
+
+
+def plain() -> Starlette:
+    """Its writes are as durable as the product's: acknowledged by a majority and journaled."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        client: Any = AsyncIOMotorClient(os.environ["AIDEVOS_MONGO_URL"])
+        database = client.get_database(os.environ["AIDEVOS_MONGO_DATABASE"])
+        app.state.counters = database.get_collection("plain", write_concern=WriteConcern(w="majority", j=True))
+        yield
+        client.close()
+
+    async def increment(request: Request) -> Response:
+        by = (await request.json())["by"]
+        counter = await request.app.state.counters.find_one_and_update(
+            {"_id": request.path_params["id"]},
+            {"$inc": {"value": by}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        return JSONResponse({"value": counter["value"]})
+
+    async def value(request: Request) -> Response:
+        counter = await request.app.state.counters.find_one({"_id": request.path_params["id"]})
+        return JSONResponse({"value": counter["value"]})
+
+    path = "/counters/{id}"
+    routes = [Route(path, increment, methods=["POST"]), Route(path, value, methods=["GET"])]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def main(name: str) -> None:
+    if name == "echo":
+        uvloop.run(echo())
+        return
+    app = {"http-echo": http_echo, "plain": plain}[name]()
+    port = int(os.environ["AIDEVOS_PORT"])
+    uvicorn.run(app, port=port, loop="uvloop", http="httptools", log_level="error", access_log=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,187 @@
+"""The load, made by a process of its own: one order a line on standard input, one sample a line back.
+
+HTTP is spoken over plain sockets with requests that were encoded beforehand, so that the generator
+costs little beside what it measures, and costs the product and its floors the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import msgspec
+import nats
+import uvloop
+from nats.aio.client import Client
+
+from aidevos.durable.client import DurableObjectClient
+from tests.bench.floors import ECHO_SUBJECT
+
+ROOT = Path(__file__).parents[2]
+RAMP = 0.3
+_length = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE).search
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """Keep `in_flight` requests under way for so many `seconds`, after a short ramp.
+
+    `http` sends `requests` to `address` in turn; `nats` calls `method` of the counters `ids` in
+    turn; `nats-echo` asks the echo.
+    """
+
+    kind: Literal["http", "nats", "nats-echo"]
+    in_flight: int
+    seconds: float
+    url: str = ""
+    address: tuple[str, int] = ("", 0)
+    requests: list[bytes] = []
+    authorization: str = ""
+    method: str = ""
+    ids: list[str] = []
+
+
+class Sample(msgspec.Struct):
+    """Requests per second, and latencies in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+class Load:
+    """The process, as the one that orders sees it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.load"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def run(self, order: Order) -> Sample:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(msgspec.json.encode(order) + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the load has failed")
+        return msgspec.json.decode(line, type=Sample)
+
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
+
+
+class _Stopwatch:
+    """Latencies of the requests that end within the measured time; `running` says whether to send more."""
+
+    def __init__(self, seconds: float) -> None:
+        self._begin = perf_counter() + RAMP
+        self._end = self._begin + seconds
+        self._seconds = seconds
+        self._latencies: list[float] = []
+        self.running = True
+
+    def lap(self, started: float) -> float:
+        """Note a request that ends now; returns this moment."""
+        now = perf_counter()
+        if now >= self._end:
+            self.running = False
+        elif now >= self._begin:
+            self._latencies.append(now - started)
+        return now
+
+    def sample(self) -> Sample:
+        ordered = sorted(self._latencies)
+        p50, p99 = (1000 * ordered[int(len(ordered) * part)] for part in (0.5, 0.99))
+        return Sample(len(ordered) / self._seconds, p50, p99)
+
+
+class _Connection:
+    def __init__(self, address: tuple[str, int], requests: Iterator[bytes]) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._requests = requests
+        self._received = b""
+        self.started = 0.0
+
+    def send(self, now: float) -> None:
+        self.started = now
+        self._received = b""
+        self.socket.sendall(next(self._requests))
+
+    def receive(self) -> bool:
+        """Whether the response is complete."""
+        self._received += self.socket.recv(65536)
+        head = self._received.find(b"\r\n\r\n")
+        length = _length(self._received)
+        if head < 0 or length is None or len(self._received) < head + 4 + int(length[1]):
+            return False
+        if not self._received.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"unexpected response: {self._received.decode(errors='replace')}")
+        return True
+
+
+def over_http(order: Order) -> Sample:
+    requests = cycle(order.requests)
+    connections = [_Connection(order.address, requests) for _ in range(order.in_flight)]
+    by_descriptor = {connection.socket.fileno(): connection for connection in connections}
+    watch = _Stopwatch(order.seconds)
+    with select.epoll() as poll:
+        for descriptor, connection in by_descriptor.items():
+            poll.register(descriptor, select.EPOLLIN)
+            connection.send(perf_counter())
+        while watch.running:
+            for descriptor, _ in poll.poll():
+                connection = by_descriptor[descriptor]
+                if connection.receive():
+                    connection.send(watch.lap(connection.started))
+    for connection in connections:
+        connection.socket.close()
+    return watch.sample()
+
+
+async def over_nats(order: Order) -> Sample:
+    connection = await nats.connect(order.url)
+    ask = await _asker(order, connection)
+    watch = _Stopwatch(order.seconds)
+
+    async def keep_asking() -> None:
+        now = perf_counter()
+        while watch.running:
+            await ask()
+            now = watch.lap(now)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(order.in_flight):
+            group.create_task(keep_asking())
+    await connection.close()
+    return watch.sample()
+
+
+async def _asker(order: Order, connection: Client) -> Callable[[], Awaitable[object]]:
+    if order.kind == "nats-echo":
+        return lambda: connection.request(ECHO_SUBJECT, b'{"by":1}', timeout=10)
+    client = DurableObjectClient(connection, lambda: order.authorization)
+    await client.start()
+    ids = cycle(order.ids)
+    args = {"by": 1} if order.method == "increment" else {}
+    return lambda: client.call("counter", next(ids), order.method, args)
+
+
+def main() -> None:
+    for line in sys.stdin.buffer:
+        order = msgspec.json.decode(line, type=Order)
+        sample = over_http(order) if order.kind == "http" else uvloop.run(over_nats(order))
+        print(msgspec.json.encode(sample).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

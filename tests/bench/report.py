@@ -1,0 +1,124 @@
+"""The samples of a run, as rows beside their floors, as a table, and as a file."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from tests.bench.cases import CASES, Case
+from tests.bench.load import Sample
+
+
+class Measure(msgspec.Struct):
+    """A sample and the cores that each process used meanwhile."""
+
+    sample: Sample
+    cores: dict[str, float]
+
+
+Measures = dict[str, list[Measure]]
+
+
+class Row(msgspec.Struct):
+    """Medians over the rounds. Each ratio is the median of the rounds' own ratios, since a machine
+    that is shared changes its pace between rounds more than within one."""
+
+    name: str
+    in_flight: int
+    rate: float
+    p50: float
+    p99: float
+    echo_rate: float
+    times_echo: float
+    plain_rate: float
+    times_plain: float
+    target: float | None
+    cores: dict[str, float]
+
+    @property
+    def missed(self) -> bool:
+        return self.target is not None and self.times_plain < self.target
+
+
+class Report(msgspec.Struct):
+    at: str
+    machine: str
+    load_average: float
+    rows: list[Row]
+    measures: Measures
+
+
+def report(measures: Measures) -> Report:
+    return Report(
+        at=datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
+        machine=f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
+        load_average=os.getloadavg()[0],
+        rows=[_row(case, measures) for case in CASES],
+        measures=measures,
+    )
+
+
+def save(report: Report, home: Path) -> Path:
+    folder = home / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{report.at}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    return path
+
+
+def table(report: Report) -> str:
+    head = ("", "in flight", "req/s", "p50 ms", "p99 ms", "echo", "× echo", "plain", "× plain", "target", "busiest")
+    lines = [head, *(_cells(row) for row in report.rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if column in (0, 10) else cell.rjust(width) for column, (cell, width) in numbered)
+        for numbered in (list(enumerate(zip(line, widths, strict=True))) for line in lines)
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    target = "" if row.target is None else f"{row.target:.0f} {'MISSED' if row.missed else 'met'}"
+    busiest = sorted(row.cores.items(), key=lambda item: -item[1])[:3]
+    return (
+        row.name,
+        str(row.in_flight),
+        f"{row.rate:,.0f}",
+        f"{row.p50:.2f}",
+        f"{row.p99:.2f}",
+        f"{row.echo_rate:,.0f}",
+        f"{row.times_echo:.2f}",
+        f"{row.plain_rate:,.0f}",
+        f"{row.times_plain:.1f}",
+        target,
+        ", ".join(f"{name} {share:.0%}" for name, share in busiest),
+    )
+
+
+def _row(case: Case, measures: Measures) -> Row:
+    own = measures[case.product]
+
+    def beside(floor: str) -> tuple[float, float]:
+        rates = [measure.sample.rate for measure in measures[floor]]
+        ratios = [measure.sample.rate / rate for measure, rate in zip(own, rates, strict=True)]
+        return median(rates), median(ratios)
+
+    echo_rate, times_echo = beside(case.echo)
+    plain_rate, times_plain = beside(case.plain)
+    return Row(
+        name=case.product,
+        in_flight=case.in_flight,
+        rate=median(measure.sample.rate for measure in own),
+        p50=median(measure.sample.p50 for measure in own),
+        p99=median(measure.sample.p99 for measure in own),
+        echo_rate=echo_rate,
+        times_echo=times_echo,
+        plain_rate=plain_rate,
+        times_plain=times_plain,
+        target=case.target,
+        cores={name: median(measure.cores[name] for measure in own) for name in own[0].cores},
+    )

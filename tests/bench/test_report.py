@@ -1,0 +1,36 @@
+"""What the bench makes of its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.bench.cases import CASES
+from tests.bench.load import Sample
+from tests.bench.report import Measure, Row, report, table
+
+
+def _row(name: str, rates: Mapping[str, list[float]]) -> Row:
+    names = {name for case in CASES for name in (case.product, case.echo, case.plain)}
+    measures = {name: [Measure(Sample(rate, 1, 2), {}) for rate in rates.get(name, [1.0] * 3)] for name in names}
+    return next(row for row in report(measures).rows if row.name == name)
+
+
+def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
+    row = _row("http query on 1", {"http query on 1": [40, 10, 90], "plain query on 1": [10, 5, 100]})
+
+    assert row.times_plain == 2
+    assert row.rate == 40
+
+
+@pytest.mark.parametrize(("rate", "missed"), [(2.9, True), (3.0, False)])
+def test_a_target_is_missed_below_it_and_met_from_it_on(rate: float, missed: bool) -> None:
+    assert _row("http query on 1", {"http query on 1": [rate] * 3}).missed is missed
+
+
+def test_every_case_has_its_row_in_the_table() -> None:
+    names = {name for case in CASES for name in (case.product, case.echo, case.plain)}
+    text = table(report({name: [Measure(Sample(1, 1, 2), {"mongod": 0.5})] for name in names}))
+
+    assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [case.product for case in CASES]
