@@ -14,6 +14,7 @@ import pytest
 
 from aidevos.contracts import subjects
 from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import Claim, Commit, Outcome
 from aidevos.testing import ObjectKit
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.kits import begun, chosen, failure, until
@@ -90,6 +91,20 @@ async def test_commits_that_fail_in_any_way_are_applied_once(
     answers = await asyncio.gather(*(send(kit, number) for number in range(OBJECTS * EACH)))
     fail(servers, 0)
     await check_applied_once(kit, answers)
+
+
+@pytest.mark.parametrize("how", [CLOSED, TIMED_OUT, STEPPED_DOWN, {"errorCode": 50}], ids=str)
+async def test_what_the_server_did_not_confirm_is_unknown_to_the_store(
+    kit: ObjectKit, servers: Servers, how: dict[str, Any]
+) -> None:
+    documents = await kit.store.claim("tally", [Claim(f"o{number}", "me", 0) for number in range(2)])
+    commits = [Commit(id, "me", found.commit, "me.1", {"version": 9}, [], 100) for id, found in documents.items()]
+    commits.append(Commit("o4", "somebody", None, "somebody.1", {"version": 9}, [], 100))
+    fail(servers, 2, **how)
+    outcomes = await kit.store.commit("tally", commits)
+    fail(servers, 0)
+    assert outcomes[:2] == [Outcome.UNKNOWN] * 2
+    assert outcomes[2] is not Outcome.APPLIED
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 5])

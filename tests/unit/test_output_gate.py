@@ -170,6 +170,31 @@ async def test_an_unknown_outcome_behind_a_successor_s_commits_is_read_from_the_
     assert kit.store.documents["tally"]["a"]["state"]["value"] == 2
 
 
+class SlowStore(MemoryStore):
+    """Says that the outcome of its next commit isn't known, and applies it when `arrive` is called."""
+
+    slow = False
+
+    async def commit(self, type: str, commits: Any) -> list[Outcome]:
+        if not self.slow:
+            return await super().commit(type, commits)
+        self.slow = False
+        self.arrive = lambda: [self._apply(type, commit) for commit in commits]
+        return [Outcome.UNKNOWN for _ in commits]
+
+
+async def test_a_commit_that_arrives_after_its_outcome_was_resolved_changes_nothing() -> None:
+    store = SlowStore()
+    async with ObjectKit(Tally, store=store) as kit:
+        await kit.call("tally", "a", "add")
+        store.slow = True
+        refused = await failure(kit.call("tally", "a", "add", headers=chosen("once")))
+        assert refused.code == "unavailable"
+        assert store.arrive() == [Outcome.FENCED]
+        assert await kit.call("tally", "a", "add", headers=chosen("once")) == 2
+        assert store.documents["tally"]["a"]["state"]["value"] == 2
+
+
 async def test_one_unknown_outcome_does_not_hold_up_other_objects(kit: ObjectKit) -> None:
     await asyncio.gather(*(kit.call("tally", id, "add") for id in "ab"))
     kit.store.faults.append("fail")
