@@ -19,12 +19,13 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT, READ, DurableObject, ObjectPage
 from aidevos.durable.activation import Activation, show
+from aidevos.durable.archive import ReplyArchive
 from aidevos.durable.batch import Batcher
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
 from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved
-from aidevos.durable.completion import Bounds, Record
+from aidevos.durable.completion import Bounds
 from aidevos.durable.mailbox import Mailbox
 from aidevos.durable.object import BaseDurableObject
 from aidevos.durable.outbox import Entry, Relay, next_number
@@ -83,7 +84,7 @@ class DurableObjectRouter:
         self._commits = {name: GroupCommit(self, name) for name in registry.types}
         self._claims = {name: Batcher(self._claim_all(name)) for name in registry.types}
         self._reads = {name: Batcher(self._read_all(name)) for name in registry.types}
-        self._lookups = {name: Batcher(self._look_up_all(name)) for name in registry.types}
+        self._archive = ReplyArchive(self)
         self._owners = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self.relay = Relay(bus, outside, store, clock, tell_age=self.limits.records.tell_age, settled=self._settled)
@@ -171,7 +172,7 @@ class DurableObjectRouter:
         if entries and not activation.broken:
             self.relay.offer(activation, entries)
         if activation.records.oldest() and not activation.broken:
-            self.spawn(self._move_to_archive(activation))
+            self.spawn(self._archive.take(activation))
 
     def discard(self, activation: Activation) -> None:
         """Forget an activation that may not answer any more; what it has not started goes to its successor."""
@@ -342,59 +343,16 @@ class DurableObjectRouter:
         if not self.lease_valid():
             request.drop()
             return None
-        key = request.key
-        records = activation.records
-        if key and not key.client and records.archived and request.looked_up != records.generation:
+        if self._archive.must_be_asked(activation, request):
             activation.mailbox.put_back(request)
             activation.mailbox.hold()
-            self.spawn(self._look_up(activation))
+            self.spawn(self._archive.ask(activation))
             return None
         try:
             return start_turn(self, activation, request)
         except Exception as error:
             request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
             return None
-
-    async def _look_up(self, activation: Activation) -> None:
-        """Ask the archive for all waiting requests with IDs of their callers' choice."""
-        generation = activation.records.generation
-        requests = [item for item in activation.mailbox.waiting() if item.key and not item.key.client]
-        lookups = self._lookups[activation.type.name]
-        questions = [(activation.id, item.key.key) for item in requests if item.key]
-        try:
-            found = await asyncio.gather(*(lookups.get(question) for question in questions))
-        except StoreError as error:
-            log.warning("%s: the archive of replies doesn't answer: %s", activation.object_id, error)
-            self.discard(activation)
-            return
-        for request, record in zip(requests, found, strict=True):
-            request.archived = Record.from_document(record) if record else None
-            request.looked_up = generation
-        activation.mailbox.release()
-
-    async def _move_to_archive(self, activation: Activation) -> None:
-        records = activation.records
-        oldest = records.oldest()
-        if not oldest or activation.moving:
-            return
-        activation.moving = True
-        try:
-            committed = activation.wait_committed()
-            if committed is not None:
-                await committed
-            await self.store.archive(activation.type.name, activation.id, records.for_archive(oldest))
-        except (StoreError, Failure) as error:
-            log.warning("%s: archiving replies failed: %s", activation.object_id, error)
-            return
-        finally:
-            activation.moving = False
-        pending = activation.open_pending()
-        for key, _ in oldest:
-            records.leave(key)
-        records.archived = True
-        records.generation += 1
-        pending.changes.set["archived"] = True
-        self.commit(activation)
 
     def _reenter(self, request: Request) -> None:
         """A call of an object that waits for it: only a query on the last committed state can answer."""
@@ -443,13 +401,6 @@ class DurableObjectRouter:
         async def ask(ids: Sequence[str]) -> list[Document | None]:
             found = await self.store.read(type_name, ids)
             return [found.get(id) for id in ids]
-
-        return ask
-
-    def _look_up_all(self, type_name: str) -> Callable[[Sequence[tuple[str, str]]], Coroutine[Any, Any, list[Any]]]:
-        async def ask(keys: Sequence[tuple[str, str]]) -> list[Any]:
-            found = await self.store.archived(type_name, keys)
-            return [found.get(key) for key in keys]
 
         return ask
 
