@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client import NUMBER_BITS
 from aidevos.testing import ObjectKit
 
 START = 1_800_000_000.0
+# Properties hold however busy the machine is.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 async def until(condition: Callable[[], Any], within: float = 10.0) -> None:

@@ -77,6 +77,22 @@ async def test_of_concurrent_claims_only_the_last_can_commit(store: Any) -> None
     assert outcomes[owners.index(last.owner)] is Outcome.APPLIED
 
 
+async def test_a_claim_that_is_taken_over_before_it_was_read_back_is_not_won(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(store, MemoryStore):
+        return  # nothing comes between its claim and its read
+    read = store.read
+
+    async def be_late_and_read(type: str, ids: Any) -> Any:
+        monkeypatch.undo()
+        await claimed(store, "a", owner="two")
+        return await read(type, ids)
+
+    monkeypatch.setattr(store, "read", be_late_and_read)
+    assert list(await claimed(store, "a", "b")) == ["b"]
+
+
 async def test_commits_of_the_owner_apply_one_behind_the_other(store: Any) -> None:
     await claimed(store, "a")
     outbox = codec.raw(codec.encode_document({"kind": "event", "payload": b"\0\xff"}))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aidevos.contracts import subjects
+from tests.kits import PATIENT
 from tests.servers import Servers
 
 types = st.from_regex(subjects.TYPE_PATTERN, fullmatch=True)
@@ -25,7 +26,7 @@ def test_any_type_and_id_are_mapped_to_the_partition_that_is_computed(servers: S
         await connection.close()
         return got
 
-    @settings(max_examples=10, deadline=None)
+    @settings(PATIENT, max_examples=10)
     @given(st.lists(st.tuples(types, ids), min_size=1, max_size=100))
     def check(pairs: list[tuple[str, str]]) -> None:
         expected = [f"dop.{subjects.partition(type, id)}.{type}.{id}.ping" for type, id in pairs]

@@ -15,7 +15,7 @@ from aidevos.durable import commit, outbox, router
 from aidevos.testing import ObjectKit
 from services.objects.account import Account
 from services.objects.counter import Counter
-from tests.kits import chosen, crash, numbered
+from tests.kits import PATIENT, chosen, crash, numbered
 
 ACCOUNTS = ("ann", "bob", "cid")
 DEPOSIT = 100
@@ -78,7 +78,7 @@ class Fleet:
             await self.kit.router.scan(self.kit.router.registry.types)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(PATIENT, max_examples=60)
 @given(
     changes=st.lists(st.tuples(st.integers(-9, 9), st.integers(1, 3), st.booleans()), min_size=1, max_size=12),
     faults=faults,
@@ -117,7 +117,7 @@ def _is_a_history(results: list[tuple[int, int]]) -> bool:
     return balance == ({0: 1, total: -1} if total else {})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(PATIENT, max_examples=40)
 @given(
     transfers=st.lists(
         st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from([*ACCOUNTS, "closed"]), st.integers(1, 60)),

@@ -93,6 +93,15 @@ async def test_when_a_commit_fails_all_who_built_on_it_fail_and_nothing_of_it_wa
     assert kit.bus.events == []
 
 
+async def test_while_one_bulk_write_is_under_way_the_next_one_gathers(kit: ObjectKit, hung: asyncio.Event) -> None:
+    await begun(kit.call("tally", "a", "add"))
+    calls = [await begun(kit.call("tally", id, "add")) for id in "bcda"]
+    assert not any(call.done() for call in calls)
+    hung.set()
+    assert await asyncio.gather(*calls) == [1, 1, 1, 3]
+    assert kit.store.commits == 3
+
+
 async def test_a_call_to_another_object_waits_for_the_commits_of_earlier_turns(
     kit: ObjectKit, hung: asyncio.Event
 ) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
 from aidevos.testing import ADMIN, ObjectKit
-from tests.kits import failure
+from tests.kits import PATIENT, failure
 from tests.objects import Tally
 
 DEEP = 70
@@ -33,7 +33,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
+@PATIENT
 @given(st.dictionaries(keys, json_values, max_size=5))
 def test_any_json_is_the_same_after_it_was_stored(value: dict[str, Any]) -> None:
     state = {"free": value}
@@ -43,7 +43,7 @@ def test_any_json_is_the_same_after_it_was_stored(value: dict[str, Any]) -> None
     assert codec.encode(decoded) == codec.encode(state)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(PATIENT, max_examples=50)
 @given(st.dictionaries(keys, json_values, max_size=5))
 def test_any_json_comes_back_from_an_object_that_another_process_wrote(value: dict[str, Any]) -> None:
     async def write_and_read() -> Any:

@@ -102,6 +102,7 @@ class ObjectKit:
         loop = asyncio.get_running_loop()
         end = loop.time() + (deadline or 10.0)
         while True:
+            sent[envelope.DEADLINE] = str(max(1, int((end - loop.time()) * 1000)))
             try:
                 return await self._dispatch(subject, payload, SERVICE, sent)
             except Failure as failure:
