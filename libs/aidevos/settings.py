@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from aidevos.contracts.users import USERNAME_PATTERN
+
 PREFIX = "AIDEVOS_"
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -38,12 +40,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: str = ""
     mongo_url: str = ""
     mongo_database: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,38}$")] = "aidevos"
-    admin_username: Annotated[str, Meta(min_length=1, max_length=128)] = "admin"
+    admin_username: Annotated[str, Meta(pattern=f"^{USERNAME_PATTERN}$")] = "admin"
     admin_password: str = ""
     # The gateway.
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
-    services: str = "objects"
+    services: str = "objects,authentication,user_management"
     # Requests.
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0
@@ -68,6 +70,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # The event stream.
     events_max_age: Seconds = 7 * 86_400.0
     events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
+    # Accounts. Password parameters are argon2id's; memory is in KiB, and 0 threads are one for each core.
+    registration: bool = True
+    password_min_length: Annotated[int, Meta(ge=8, le=128)] = 12
+    password_memory: Annotated[int, Meta(ge=19 * 1024, le=4 * 1024 * 1024)] = 19 * 1024
+    password_time: Annotated[int, Meta(ge=2, le=100)] = 2
+    password_lanes: Annotated[int, Meta(ge=1, le=64)] = 1
+    password_threads: Annotated[int, Meta(ge=0, le=64)] = 0
+    password_queue: Annotated[int, Meta(ge=64, le=10_000)] = 256
+    login_failures: Count = 10
+    login_window: Seconds = 60.0
+    access_age: Annotated[float, Meta(ge=60, le=900)] = 600.0
+    refresh_age: Seconds = 30 * 86_400.0
+    refresh_grace: Annotated[float, Meta(ge=0, le=60)] = 10.0
     # Logs.
     log_level: str = "INFO"
 

@@ -227,7 +227,9 @@ async def gateway_world(servers: Servers, **settings: Any) -> AsyncIterator[Worl
     connection = await nats.connect(servers.nats_url("objects"), inbox_prefix="_INBOX_objects")
     host = StandIn(connection)
     await host.start("counter", "account", "basket")
-    configured = servers.settings("gateway", **{"default_deadline": 2.0, "attempt_timeout": 0.5, **settings})
+    configured = servers.settings(
+        "gateway", **{"services": "objects", "default_deadline": 2.0, "attempt_timeout": 0.5, **settings}
+    )
     async with _serving(configured) as url:
         world = World(url, configured, host)
         async with world.http, world.anonymous:

@@ -37,6 +37,7 @@ async def gateway(servers: Servers, port: int, **variables: str) -> AsyncIterato
         **os.environ,
         "AIDEVOS_HOME": str(servers.home),
         "AIDEVOS_NATS_URL": servers.nats_url("gateway"),
+        "AIDEVOS_SERVICES": "objects",
         "AIDEVOS_PORT": str(port),
         **variables,
     }

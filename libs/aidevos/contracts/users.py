@@ -1,0 +1,43 @@
+"""Users as every service and both doors show them, and the messages of `services/user_management`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+TYPE = "user"
+USERNAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,46}[A-Za-z0-9])?"
+# An e-mail address is checked by the object; this only bounds it (RFC 5321).
+EMAIL_LIMIT = 254
+
+Username = Annotated[str, Meta(pattern=f"^{USERNAME_PATTERN}$", description="Unique without regard to case")]
+Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_LIMIT, description="Unique without regard to case")]
+FullName = Annotated[str, Meta(max_length=200)]
+# Longer than any password that is accepted, so that the refusal can say what is.
+Password = Annotated[str, Meta(min_length=1, max_length=1024)]
+Status = Literal["active", "deactivated"]
+
+
+class User(msgspec.Struct, kw_only=True):
+    """A user as both doors show one. `email` is null for the first administrator; times are RFC 3339 in UTC."""
+
+    id: str
+    username: str
+    email: str | None
+    full_name: str
+    roles: list[str]
+    status: Status
+    email_verified: bool
+    created_at: str
+    updated_at: str
+
+
+class RegisterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /auth/register`, and the arguments of the method `register`."""
+
+    username: Username
+    email: Email
+    password: Password
+    full_name: FullName = ""

@@ -1,0 +1,104 @@
+"""Passwords: what is accepted, and how they are hashed (argon2id, RFC 9106) without stalling anyone.
+
+Promises: hashing runs in a few threads behind a bounded queue, so other requests keep their speed;
+past the bound callers get `overloaded`. A check against no hash takes as long as one against a
+hash, so that time doesn't tell which accounts there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from aidevos.contracts.errors import Failure
+from aidevos.settings import Settings
+
+T = TypeVar("T")
+LONGEST = 128
+RETRY_AFTER = 1.0
+
+
+class Passwords:
+    """Hashes and verifies with the settings' parameters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._hasher = PasswordHasher(
+            time_cost=settings.password_time,
+            memory_cost=settings.password_memory,
+            parallelism=settings.password_lanes,
+        )
+        threads = settings.password_threads or os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
+        self._bound = threads + settings.password_queue
+        self._under_way = 0
+        self._dummy = self._hasher.hash(secrets.token_urlsafe())
+
+    async def hash(self, password: str) -> str:
+        """The password's hash in PHC format; raises `overloaded`."""
+        return await self._run(lambda: self._hasher.hash(_normal(password)))
+
+    async def verify(self, hashed: str | None, password: str) -> bool:
+        """Whether the password has this hash; without a hash never, after the same time. Raises `overloaded`."""
+        matches = await self._run(lambda: self._matches(hashed or self._dummy, password))
+        return matches and hashed is not None
+
+    def is_outdated(self, hashed: str) -> bool:
+        """Whether the hash was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(hashed)
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def _matches(self, hashed: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(hashed, _normal(password))
+        except (VerificationError, InvalidHashError):
+            return False
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._under_way >= self._bound:
+            raise Failure("overloaded", "too many passwords are being checked", retry_after=RETRY_AFTER)
+        self._under_way += 1
+        future = self._threads.submit(work)
+        loop = asyncio.get_running_loop()
+        # A caller that gives up doesn't make room: its thread is still at work.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        return await asyncio.wrap_future(future)
+
+    def _done(self) -> None:
+        self._under_way -= 1
+
+
+def check_policy(password: str, shortest: int, own: tuple[str, ...], *, field: str = "password") -> None:
+    """Raises `invalid` for a password that is too short, too long, common, or one of the user's own names.
+
+    By NIST SP 800-63B-4: a length, a list of common passwords, and no rules of composition.
+    """
+    if not shortest <= len(_normal(password)) <= LONGEST:
+        raise Failure("invalid", f"a password has {shortest} to {LONGEST} characters", field=field)
+    folded = _normal(password).casefold()
+    if folded in {_normal(name).casefold() for name in own}:
+        raise Failure("invalid", "the password must not be your name or e-mail address", field=field)
+    if folded in _common():
+        raise Failure("invalid", "this password is one of the most common ones", field=field)
+
+
+@cache
+def _common() -> frozenset[str]:
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+    return frozenset(FREQUENCY_LISTS["passwords"])
+
+
+def _normal(password: str) -> str:
+    """One spelling for what looks the same, whichever keyboard it was typed on."""
+    return unicodedata.normalize("NFKC", password)
