@@ -6,7 +6,7 @@ from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.object import BaseDurableObject, Event, command, query, upcast
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.router import DurableObjectRouter
-from aidevos.security.permissions import Principal, authenticated, permission, services
+from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
 
 __all__ = [
     "BaseDurableObject",
@@ -16,6 +16,7 @@ __all__ = [
     "Event",
     "Failure",
     "Principal",
+    "anyone",
     "authenticated",
     "command",
     "id_from_name",

@@ -20,7 +20,7 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.completion import Bounds, Changes, CompletionRecords
+from aidevos.durable.completion import Bounds, Changes, CompletionRecords, Record
 from aidevos.durable.mailbox import Mailbox
 from aidevos.durable.object import BaseDurableObject
 from aidevos.durable.registry import ObjectType
@@ -30,6 +30,7 @@ from aidevos.durable.store.port import Commit, Document
 
 log = logging.getLogger(__name__)
 BASE_SIZE = 4096
+MAX_FLEETING = 64
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
@@ -61,6 +62,8 @@ class Activation:
         self.last_used = 0.0
         self.pending: Pending | None = None
         self.in_flight: Pending | None = None
+        # Outcomes of confidential commands, the latest ones.
+        self.fleeting: dict[str, Record] = {}
 
     def load(self, document: Document | None, bounds: Bounds, *, claimed: bool) -> None:
         """Take over what the store holds; raises `Failure` for a state that can't be read."""
@@ -88,6 +91,12 @@ class Activation:
         self.committed = self.snapshot
         self.loaded = True
         self.claimed = claimed
+
+    def remember(self, key: str, record: Record) -> None:
+        """Keep the outcome of a confidential command for the repeats of a caller that still waits."""
+        self.fleeting[key] = record
+        if len(self.fleeting) > MAX_FLEETING:
+            del self.fleeting[next(iter(self.fleeting))]
 
     def restore(self, snapshot: bytes) -> None:
         """Make the state what it was when it was encoded. Encoded again it may look different: a

@@ -40,6 +40,7 @@ class Declaration(msgspec.Struct, frozen=True):
     allow: Rule
     name: str | None = None
     reentrant: bool = False
+    confidential: bool = False
 
 
 def _declare(declaration: Declaration) -> Callable[[Method], Method]:
@@ -50,12 +51,14 @@ def _declare(declaration: Declaration) -> Callable[[Method], Method]:
     return mark
 
 
-def command(*, allow: Rule, name: str | None = None) -> Callable[[Method], Method]:
+def command(*, allow: Rule, name: str | None = None, confidential: bool = False) -> Callable[[Method], Method]:
     """A method that may change the state, emit events, and call or tell other objects.
 
     `allow` says whose calls are accepted; `name` is the name on the wire, by default the method's.
+    The outcome of a `confidential` one, whose arguments or result hold secrets, is never stored: a
+    repeat gets it from memory, and after a crash it runs the method again.
     """
-    return _declare(Declaration("command", allow, name))
+    return _declare(Declaration("command", allow, name, confidential=confidential))
 
 
 def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> Callable[[Method], Method]:

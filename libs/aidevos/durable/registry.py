@@ -28,7 +28,19 @@ SUSPENDING = {"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_WITH", "Y
 class MethodSpec:
     """One method as the host calls it."""
 
-    __slots__ = ("allow", "doc", "empty", "function", "inline", "is_command", "name", "reentrant", "result", "schema")
+    __slots__ = (
+        "allow",
+        "confidential",
+        "doc",
+        "empty",
+        "function",
+        "inline",
+        "is_command",
+        "name",
+        "reentrant",
+        "result",
+        "schema",
+    )
 
     def __init__(self, function: Callable[..., Awaitable[Any]], declaration: Declaration) -> None:
         self.name = declaration.name or function.__name__
@@ -39,6 +51,7 @@ class MethodSpec:
         self.function = function
         self.is_command = declaration.kind == "command"
         self.reentrant = declaration.reentrant
+        self.confidential = declaration.confidential
         self.allow: Rule = declaration.allow
         self.doc = inspect.getdoc(function) or ""
         self.inline = _never_suspends(function)

@@ -61,6 +61,7 @@ class Request:
         "content_type",
         "deadline",
         "fingerprint",
+        "fleeting",
         "id",
         "if_match",
         "key",
@@ -86,6 +87,7 @@ class Request:
         chain: tuple[str, ...],
         content_type: str | None,
         respond: Callable[[Answer | None], None],
+        fleeting: str = "",
     ) -> None:
         self.type = type
         self.id = id
@@ -99,6 +101,8 @@ class Request:
         self.chain = chain
         self.content_type = content_type
         self.respond = respond
+        # The key of a confidential command, whose outcome is kept in memory alone; it has no `key`.
+        self.fleeting = fleeting
         # The archive's record of an earlier copy, and at which generation of the archive it was asked.
         self.archived: Record | None = None
         self.looked_up = -1

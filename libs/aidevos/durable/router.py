@@ -33,7 +33,7 @@ from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
 from aidevos.durable.turn import start_turn, unexpected
-from aidevos.security.permissions import Principal
+from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
 SETTLE_AFTER = 0.1
@@ -109,6 +109,9 @@ class DurableObjectRouter:
         chain = call_chain(headers)
         content_type = headers.get(envelope.CONTENT_TYPE)
         key = request_key(principal, headers) if method.is_command else None
+        fleeting = ""
+        if key is not None and method.confidential:
+            fleeting, key = key.key, None
         if_match = headers.get(envelope.IF_MATCH)
         request = Request(
             type,
@@ -117,17 +120,26 @@ class DurableObjectRouter:
             principal,
             method.arguments(payload, content_type),
             key=key,
-            fingerprint=fingerprint(method_name, payload, if_match) if key else b"",
+            fingerprint=fingerprint(method_name, payload, if_match) if key or fleeting else b"",
             if_match=if_match,
             deadline=asyncio.get_running_loop().time() + left,
             chain=chain,
             content_type=content_type,
             respond=respond,
+            fleeting=fleeting,
         )
         if chain and subjects.join_object_id(type_name, id) in chain:
             self._reenter(request)
         else:
             self.route(request, partition)
+
+    def is_open(self, subject: str) -> bool:
+        """Whether a call that came to this subject needs no credential."""
+        try:
+            _, type, _, method = subjects.parse_owned(subject)
+            return self.registry.method(type, method)[1].allow.check(ANONYMOUS)
+        except Failure:
+            return False
 
     def route(self, request: Request, partition: str | None = None) -> None:
         """Put a request into the mailbox of its object, which is activated if it isn't. Raises `Failure`."""

@@ -54,7 +54,7 @@ class Turn:
     def id(self) -> str:
         if not self._id:
             key = self.request.key
-            seed = key.key if key else secrets.token_hex(16)
+            seed = key.key if key else self.request.fleeting or secrets.token_hex(16)
             self._id = digest(self._activation.object_id, seed)
         return self._id
 
@@ -147,6 +147,11 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
 
 def _answered(router: DurableObjectRouter, activation: Activation, request: Request) -> bool:
     """Whether an earlier copy's outcome was found, and is the answer."""
+    if request.fleeting:
+        record = check_same(activation.fleeting.get(request.fleeting), request.fingerprint)
+        if record is not None:
+            answer_when_committed(router, activation, request, record.answer)
+        return record is not None
     if request.key is None:
         return False
     record = activation.records.find(request.key, request.fingerprint, router.clock.now())
@@ -228,6 +233,9 @@ def _end(turn: Turn, activation: Activation, result: Any, error: BaseException |
         _undo(activation)
         error = raised
         answer = Answer.of(_failure(raised, activation, request))
+    if request.fleeting and not (error and _passing(error)):
+        record = Record(request.fingerprint, answer.payload, answer.failed, turn.now, tell=False)
+        activation.remember(request.fleeting, record)
     if error is not None and request.method.is_command:
         _record(turn, activation, answer, durable=not _passing(error))
     elif not request.method.is_command:

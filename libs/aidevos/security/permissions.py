@@ -26,12 +26,14 @@ ROLES: dict[str, frozenset[str]] = {
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """A caller whose credential was verified. `subject` is a user's ID or `service:<name>`."""
+    """A caller whose credential was verified. `subject` is a user's ID or `service:<name>`; `session` is
+    empty for credentials that don't come from a login."""
 
     subject: str
     roles: tuple[str, ...] = ()
     permissions: frozenset[str] = frozenset()
     expires_at: float = 0.0
+    session: str = ""
 
     @property
     def is_service(self) -> bool:
@@ -39,6 +41,10 @@ class Principal(msgspec.Struct, frozen=True):
 
     def has(self, permission: str) -> bool:
         return permission in self.permissions or "*" in self.permissions
+
+
+# A caller that has shown no credential.
+ANONYMOUS = Principal("")
 
 
 class Rule:
@@ -74,4 +80,9 @@ def services() -> Rule:
 
 def authenticated() -> Rule:
     """Anyone with a valid credential."""
-    return Rule("any caller with a valid credential", lambda who: True)
+    return Rule("any caller with a valid credential", lambda who: who is not ANONYMOUS)
+
+
+def anyone() -> Rule:
+    """Everyone, also without a credential; one that is shown must be valid."""
+    return Rule("anyone", lambda who: True)
