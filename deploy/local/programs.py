@@ -27,6 +27,8 @@ class Service(NamedTuple):
 # Started from the first to the last once the servers are ready, stopped the other way round.
 SERVICES = (
     Service("objects", user="objects", stores=True),
+    Service("authentication", user="authentication", stores=True),
+    Service("user_management", user="user_management", stores=True),
     Service("http_gateway", user=GATEWAY_USER, stores=False),
 )
 NATS = "nats"

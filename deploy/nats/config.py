@@ -20,7 +20,7 @@ from aidevos.fleet import CLIENT_USER
 ADMIN_USER = "fleet"
 GATEWAY_USER = "gateway"
 # Processes that host objects, each under its folder's name in services/.
-HOST_USERS = ("objects",)
+HOST_USERS = ("objects", "authentication", "user_management")
 USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, *HOST_USERS)
 
 # What headers and the reply subject may add to the largest payload.
@@ -73,7 +73,13 @@ def permissions(user: str) -> dict[str, Any]:
         return {"publish": [">"], "subscribe": [">"]}
     if user == GATEWAY_USER:
         return {
-            "publish": [*_CALLS, "query.>", "health.>", *_use(f"KV_{subjects.TYPES_BUCKET}")],
+            "publish": [
+                *_CALLS,
+                "query.>",
+                "health.>",
+                *_use(f"KV_{subjects.TYPES_BUCKET}"),
+                *_use(subjects.EVENTS_STREAM),
+            ],
             "subscribe": _registered(user),
             "allow_responses": _ANSWERS,
         }

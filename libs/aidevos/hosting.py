@@ -6,12 +6,13 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import uvloop
 from nats.errors import Error as NatsError
 
+from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.clock import SystemClock
@@ -22,6 +23,7 @@ from aidevos.durable.object import BaseDurableObject
 from aidevos.durable.placement import HostName
 from aidevos.durable.provision import check_mapping
 from aidevos.durable.registry import DurableObjectRegistry
+from aidevos.durable.revocations import Revocations
 from aidevos.durable.router import Limits
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError
@@ -36,29 +38,38 @@ STORE_WITHIN = 30.0
 REJOIN_PAUSE = 0.5
 
 Types = Sequence[type[BaseDurableObject[Any]]]
+# Something to be done once, with the service's own credential, before it is healthy.
+Preparation = Callable[[DurableObjectClient, Settings], Awaitable[None]]
 
 
-def main(types: Types, *, service: str) -> None:
-    """Run a service's process with the settings of its environment."""
+def main(types: Types | Callable[[Settings], Types], *, service: str, prepare: Preparation | None = None) -> None:
+    """Run a service's process with the settings of its environment, which `types` may be made of."""
     try:
         settings = load()
+        built = types(settings) if callable(types) else types
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
-    run(types, settings, service=service)
+    run(built, settings, service=service, prepare=prepare)
 
 
-def run(types: Types, settings: Settings, *, service: str = "objects") -> None:
+def run(types: Types, settings: Settings, *, service: str = "objects", prepare: Preparation | None = None) -> None:
     """Serve the types until SIGTERM or SIGINT. What can't be used ends the process with one line
     and status 2."""
     logs.configure(settings.log_level, service)
     try:
-        uvloop.run(serve(types, settings, service=service))
+        uvloop.run(serve(types, settings, service=service, prepare=prepare))
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
 
 
-async def serve(types: Types, settings: Settings, *, service: str = "objects") -> None:
-    """Serve the types until the task is cancelled or the process gets SIGTERM or SIGINT."""
+async def serve(
+    types: Types, settings: Settings, *, service: str = "objects", prepare: Preparation | None = None
+) -> None:
+    """Serve the types until the task is cancelled or the process gets SIGTERM or SIGINT.
+
+    `prepare` runs beside the serving, is tried until it succeeds, and until then the service says
+    that it isn't well.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -84,6 +95,10 @@ async def serve(types: Types, settings: Settings, *, service: str = "objects") -
         default_deadline=settings.default_deadline,
     )
     await outside.start()
+    revocations = Revocations(connection, verifier)
+    following = asyncio.create_task(revocations.follow())
+    await revocations.loaded()
+    preparing = asyncio.create_task(_prepare(prepare, outside, settings))
     while not stop.is_set():
         host = Host(
             registry,
@@ -97,9 +112,13 @@ async def serve(types: Types, settings: Settings, *, service: str = "objects") -
             name=name,
             limits=limits(settings),
             lease_ttl=settings.lease,
+            trouble=lambda: "" if preparing.done() else "it is being prepared",
         )
         hosts[:] = [host]
         await _serve_incarnation(host, stop, settings.drain_timeout)
+    for task in (preparing, following):
+        task.cancel()
+    await asyncio.gather(preparing, following, return_exceptions=True)
     await connection.close()
     store.close()
     name.close()
@@ -122,6 +141,17 @@ def limits(settings: Settings) -> Limits:
         default_deadline=settings.default_deadline,
         max_deadline=settings.max_deadline,
     )
+
+
+async def _prepare(prepare: Preparation | None, outside: DurableObjectClient, settings: Settings) -> None:
+    while prepare is not None:
+        try:
+            await prepare(outside, settings)
+        except Failure as failure:
+            log.warning("preparing the service failed, trying again: %s", failure)
+            await asyncio.sleep(REJOIN_PAUSE)
+        else:
+            return
 
 
 async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:

@@ -22,18 +22,22 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
+from aidevos.durable.revocations import Revocations
 from aidevos.observability import logs, metrics
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
+from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
+from services.http_gateway.routers.auth import AuthRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
+from services.http_gateway.routers.users import UserRouter
 
 SERVICE = "http_gateway"
 START_WITHIN = 30.0
@@ -53,6 +57,9 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 catalogue = Catalogue(connection)
                 stack.push_async_callback(_end, asyncio.create_task(catalogue.follow()))
                 await catalogue.loaded()
+                revocations = Revocations(connection, verifier)
+                stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
+                await revocations.loaded()
         except TimeoutError:
             raise SettingsError(
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
@@ -76,10 +83,13 @@ def build(
     verifier: TokenVerifier,
 ) -> ASGIApp:
     services = tuple(name.strip() for name in settings.services.split(",") if name.strip())
-    objects = DurableObjectRouter(client, catalogue, settings)
+    calls = Calls(client, settings)
+    objects = DurableObjectRouter(calls, catalogue, settings)
     operation = OperationRouter(Readiness(connection, services), Description(catalogue))
     routes = objects.routes(Guard(verifier, "objects:manage"), Guard(verifier, "objects:request"))
     routes += operation.routes(Guard(verifier, "fleet:read"))
+    routes += AuthRouter(calls, settings).routes(Guard(verifier))
+    routes += UserRouter(calls).routes(Guard(verifier))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 
 

@@ -17,7 +17,8 @@ import msgspec
 
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from services.http_gateway.catalogue import Catalogue
-from services.http_gateway.openapi_base import Json, base, request_operation
+from services.http_gateway.openapi_base import base, request_operation
+from services.http_gateway.openapi_parts import Json
 
 DEFS = "#/$defs/"
 COMPONENTS = "#/components/schemas/"

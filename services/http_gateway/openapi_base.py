@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 import msgspec
 
 from aidevos.contracts import objects, subjects
-from aidevos.contracts.envelope import JSON, REQUEST_ID_LIMIT
+from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
+from services.http_gateway import openapi_accounts
+from services.http_gateway.openapi_parts import CHANGE, COMMON, Json, content, operation, parameter, reference
 
-Json = dict[str, Any]
-
-COMMON = (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504)
-CHANGE = (*COMMON, 409, 412)
 OPEN = (400, 404, 405, 422, 500, 503)
 ETAG = {"ETag": {"description": "The object's version", "schema": {"type": "string"}}}
 ABOUT = """\
@@ -29,14 +26,15 @@ def base() -> Json:
         "info": {"title": "AIDevOS", "version": version("aidevos"), "description": ABOUT},
         "tags": [
             {"name": "objects", "description": "Durable objects of every type"},
+            *openapi_accounts.tags(),
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}],
-        "paths": _object_paths() | _operation_paths(),
+        "paths": _object_paths() | openapi_accounts.paths() | _operation_paths(),
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-            "schemas": _schemas(),
-            "parameters": _parameters(),
+            "schemas": _schemas() | openapi_accounts.schemas(),
+            "parameters": _parameters() | openapi_accounts.parameters(),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }
@@ -44,11 +42,11 @@ def base() -> Json:
 
 def request_operation(*, operation_id: str, tag: str, summary: str, request: Json, response: Json) -> Json:
     """The description of `…/request`, for any type or for one."""
-    return _operation(
+    return operation(
         operation_id,
         tag,
         summary,
-        {"200": _content("The method's result", response)},
+        {"200": content("The method's result", response)},
         CHANGE,
         parameters=("Idempotency-Key", "If-Match", "Deadline", "traceparent"),
         body=request,
@@ -57,51 +55,51 @@ def request_operation(*, operation_id: str, tag: str, summary: str, request: Jso
 
 
 def _object_paths() -> Json:
-    shown = _reference("DurableObject")
+    shown = reference("DurableObject")
     return {
         "/durable-objects": {
-            "get": _operation(
+            "get": operation(
                 "list_objects",
                 "objects",
                 "List objects by type and ID",
-                {"200": _content("One page", _reference("ObjectPage"))},
+                {"200": content("One page", reference("ObjectPage"))},
                 COMMON,
                 parameters=("type", "limit", "cursor", "Deadline"),
                 description="Needs `objects:manage`. Without `type`, all types that are served now, one after another.",
             ),
-            "post": _operation(
+            "post": operation(
                 "create_object",
                 "objects",
                 "Make an object",
-                {"201": _content("The object", shown, {"Location": {"schema": {"type": "string"}}} | ETAG)},
+                {"201": content("The object", shown, {"Location": {"schema": {"type": "string"}}} | ETAG)},
                 CHANGE,
                 parameters=("Idempotency-Key", "If-Match", "Deadline"),
-                body=_reference("CreateBody"),
+                body=reference("CreateBody"),
                 description="Needs `objects:manage`. Without `name` a new ID is made.",
             ),
         },
         "/durable-objects/{object_id}": {
             "parameters": [{"$ref": "#/components/parameters/object_id"}],
-            "get": _operation(
+            "get": operation(
                 "read_object",
                 "objects",
                 "Show an object",
-                {"200": _content("The object", shown, ETAG), "304": {"description": "Not modified", "headers": ETAG}},
+                {"200": content("The object", shown, ETAG), "304": {"description": "Not modified", "headers": ETAG}},
                 (*COMMON, 409, 412),
                 parameters=("If-None-Match", "Deadline"),
                 description="Needs `objects:manage`.",
             ),
-            "put": _operation(
+            "put": operation(
                 "replace_object",
                 "objects",
                 "Replace an object's state",
-                {"200": _content("The object", shown, ETAG)},
+                {"200": content("The object", shown, ETAG)},
                 CHANGE,
                 parameters=("Idempotency-Key", "If-Match", "Deadline"),
-                body=_reference("ReplaceBody"),
+                body=reference("ReplaceBody"),
                 description="Needs `objects:manage`, and a type that lets management write.",
             ),
-            "delete": _operation(
+            "delete": operation(
                 "delete_object",
                 "objects",
                 "Delete an object",
@@ -117,35 +115,35 @@ def _object_paths() -> Json:
                 operation_id="request",
                 tag="objects",
                 summary="Call a method of an object",
-                request=_reference("RequestBody"),
-                response=_reference("Result"),
+                request=reference("RequestBody"),
+                response=reference("Result"),
             ),
         },
     }
 
 
 def _operation_paths() -> Json:
-    well = _content("All is well", {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"]})
+    well = content("All is well", {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"]})
     return {
-        "/health/live": {"get": _open("live", "Whether the gateway runs", {"200": well})},
-        "/health/ready": {"get": _open("ready", "Whether the whole fleet can serve", {"200": well})},
+        "/health/live": {"get": open_operation("live", "Whether the gateway runs", {"200": well})},
+        "/health/ready": {"get": open_operation("ready", "Whether the whole fleet can serve", {"200": well})},
         "/openapi.json": {
-            "get": _open(
+            "get": open_operation(
                 "openapi",
                 "This document",
-                {"200": _content("OpenAPI 3.1", {"type": "object"}), "304": {"description": "Not modified"}},
+                {"200": content("OpenAPI 3.1", {"type": "object"}), "304": {"description": "Not modified"}},
                 parameters=("If-None-Match",),
             )
         },
         "/docs": {
-            "get": _open(
+            "get": open_operation(
                 "docs",
                 "This document as a page",
                 {"200": {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}},
             )
         },
         "/metrics": {
-            "get": _operation(
+            "get": operation(
                 "metrics",
                 "operation",
                 "Counters in Prometheus' text format",
@@ -157,45 +155,15 @@ def _operation_paths() -> Json:
     }
 
 
-def _open(operation_id: str, summary: str, responses: Json, parameters: tuple[str, ...] = ()) -> Json:
-    return _operation(operation_id, "operation", summary, responses, OPEN, parameters) | {"security": []}
-
-
-def _operation(
-    operation_id: str,
-    tag: str,
-    summary: str,
-    responses: Json,
-    failures: tuple[int, ...],
-    parameters: tuple[str, ...] = (),
-    body: Json | None = None,
-    description: str = "",
-) -> Json:
-    refused = {str(status): {"$ref": f"#/components/responses/problem_{status}"} for status in sorted(failures)}
-    operation: Json = {
-        "operationId": operation_id,
-        "tags": [tag],
-        "summary": summary,
-        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in parameters],
-        "responses": responses | refused | {"4XX": {"$ref": "#/components/responses/problem_422"}},
-    }
-    if description:
-        operation["description"] = description
-    if body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
-    return operation
-
-
-def _content(description: str, schema: Json, headers: Json | None = None) -> Json:
-    content: Json = {"description": description, "content": {JSON: {"schema": schema}}}
-    return content | ({"headers": headers} if headers else {})
+def open_operation(operation_id: str, summary: str, responses: Json, parameters: tuple[str, ...] = ()) -> Json:
+    return operation(operation_id, "operation", summary, responses, OPEN, parameters) | {"security": []}
 
 
 def _problem(status: int) -> Json:
     codes = [f"`{name}`: {code.title}" for name, code in CODES.items() if code.status == status]
     problem: Json = {
         "description": ". ".join(codes),
-        "content": {MEDIA_TYPE: {"schema": _reference("Problem")}},
+        "content": {MEDIA_TYPE: {"schema": reference("Problem")}},
     }
     if status in (429, 503):
         problem["headers"] = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}}
@@ -210,20 +178,20 @@ def _schemas() -> Json:
     name = {"type": "string", "minLength": 1, "description": f"1 to {subjects.NAME_LIMIT} bytes"}
     state = {"type": "object", "description": "By the type's own schema"}
     return schemas | {
-        "CreateBody": _body({"type": type, "name": name, "state": state}, "type"),
-        "ReplaceBody": _body({"state": state}, "state"),
-        "RequestBody": _body(
+        "CreateBody": body({"type": type, "name": name, "state": state}, "type"),
+        "ReplaceBody": body({"state": state}, "state"),
+        "RequestBody": body(
             {
                 "method": {"type": "string", "pattern": f"^{subjects.METHOD_PATTERN}$"},
                 "args": {"type": "object", "description": "By the method's own schema", "default": {}},
             },
             "method",
         ),
-        "Result": _body({"result": {"description": "By the method's own schema"}}, "result"),
+        "Result": body({"result": {"description": "By the method's own schema"}}, "result"),
     }
 
 
-def _body(properties: Json, *required: str) -> Json:
+def body(properties: Json, *required: str) -> Json:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
@@ -231,33 +199,24 @@ def _parameters() -> Json:
     object_id = f"^{subjects.TYPE_PATTERN}:{subjects.ID_PATTERN}$"
     key = f"A repeat with the same key changes nothing; 1 to {REQUEST_ID_LIMIT} characters"
     return {
-        "object_id": _parameter("object_id", "path", object_id, "`<type>:<id>`"),
-        "id": _parameter("id", "path", f"^{subjects.ID_PATTERN}$", "The ID within the type"),
-        "type": _parameter("type", "query", f"^{subjects.TYPE_PATTERN}$", "Only objects of this type"),
+        "object_id": parameter("object_id", "path", object_id, "`<type>:<id>`"),
+        "id": parameter("id", "path", f"^{subjects.ID_PATTERN}$", "The ID within the type"),
+        "type": parameter("type", "query", f"^{subjects.TYPE_PATTERN}$", "Only objects of this type"),
         "limit": {
             "name": "limit",
             "in": "query",
             "description": "Objects on a page",
             "schema": {"type": "integer", "minimum": 1, "maximum": objects.LIST_LIMIT, "default": 50},
         },
-        "cursor": _parameter("cursor", "query", None, "The `next_cursor` of the page before"),
-        "Idempotency-Key": _parameter("Idempotency-Key", "header", None, key),
-        "If-Match": _parameter("If-Match", "header", None, "The version that is changed, as in `ETag`"),
-        "If-None-Match": _parameter("If-None-Match", "header", None, "The version that the caller has"),
+        "cursor": parameter("cursor", "query", None, "The `next_cursor` of the page before"),
+        "Idempotency-Key": parameter("Idempotency-Key", "header", None, key),
+        "If-Match": parameter("If-Match", "header", None, "The version that is changed, as in `ETag`"),
+        "If-None-Match": parameter("If-None-Match", "header", None, "The version that the caller has"),
         "Deadline": {
             "name": "Deadline",
             "in": "header",
             "description": "Milliseconds that the caller waits",
             "schema": {"type": "integer", "minimum": 1},
         },
-        "traceparent": _parameter("traceparent", "header", None, "W3C Trace Context"),
+        "traceparent": parameter("traceparent", "header", None, "W3C Trace Context"),
     }
-
-
-def _parameter(name: str, place: str, pattern: str | None, description: str) -> Json:
-    schema = {"type": "string"} | ({"pattern": pattern} if pattern else {})
-    return {"name": name, "in": place, "required": place == "path", "description": description, "schema": schema}
-
-
-def _reference(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}

@@ -12,12 +12,11 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
-from aidevos.security.permissions import Principal
+from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.security.tokens import TokenVerifier
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import Answer, MethodNotAllowed, send_answer
 
-ANONYMOUS = Principal("")
 # Headers that may be sent once; a second one would leave open which of them counts.
 _SINGLE = {
     b"authorization": "Authorization",
@@ -60,15 +59,15 @@ Endpoint = Callable[[Incoming], Awaitable[Answer]]
 
 
 class Guard:
-    """Lets callers pass whose token carries a permission."""
+    """Lets callers pass whose token carries a permission, or, where none is named, any valid token."""
 
-    def __init__(self, verifier: TokenVerifier, permission: str) -> None:
+    def __init__(self, verifier: TokenVerifier, permission: str = "") -> None:
         self._verifier = verifier
         self._permission = permission
 
     def admit(self, authorization: str | None) -> Principal:
         principal = self._verifier.verify(authorization)
-        if not principal.has(self._permission):
+        if self._permission and not principal.has(self._permission):
             raise Failure("forbidden", f"this needs the permission {self._permission}")
         return principal
 

@@ -25,6 +25,7 @@ from aidevos.settings import SettingsError
 from tests.servers import Servers, free_port
 
 pytestmark = pytest.mark.timeout(180)
+SERVICES = ["objects", "authentication", "user_management", "http_gateway"]
 
 
 class LocalFleet:
@@ -138,7 +139,7 @@ def test_fleet_json_tells_everything_that_a_script_needs(fleet: LocalFleet) -> N
         "admin_password",
         "processes",
     }
-    assert [process["name"] for process in told["processes"]] == ["nats", "mongo", "objects", "http_gateway"]
+    assert [process["name"] for process in told["processes"]] == ["nats", "mongo", *SERVICES]
     assert all(process["replica"] == 0 for process in told["processes"])
     assert set(fleet.pids().values()) < set(fleet.processes())
     assert told["nats_username"] == "client"
@@ -172,7 +173,7 @@ def test_ps_and_logs_show_every_process(fleet: LocalFleet) -> None:
         assert f"logs/{name}.log" in logs
 
 
-@pytest.mark.parametrize("name", ["objects", "http_gateway", "nats", "mongo"])
+@pytest.mark.parametrize("name", [*SERVICES, "nats", "mongo"])
 def test_a_killed_process_is_back_within_a_second(fleet: LocalFleet, name: str) -> None:
     before = fleet.pids()[name]
     os.kill(before, signal.SIGKILL)
@@ -320,7 +321,7 @@ def test_servers_that_are_run_elsewhere_are_used_and_not_started(
     nats_url = elsewhere.nats_url("fleet")
     fleet = new_fleet(AIDEVOS_NATS_URL=nats_url, AIDEVOS_MONGO_URL=elsewhere.mongo_url).up()
     told = fleet.read()
-    assert [process["name"] for process in told["processes"]] == ["objects", "http_gateway"]
+    assert [process["name"] for process in told["processes"]] == SERVICES
     assert told["nats_username"] == "fleet"
     assert told["mongo_url"] == elsewhere.mongo_url
     assert fleet_settings(fleet.home, "objects").nats_url == nats_url

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,12 +23,16 @@ from aidevos.security.tokens import TokenIssuer
 from tests.servers import Servers, free_port
 
 ROOT = Path(__file__).parents[2]
+SERVICES = ("objects", "authentication", "user_management", "http_gateway")
+USERS = {"http_gateway": "gateway"}
 
 
 class World(NamedTuple):
     servers: Servers
     url: str
     issuer: TokenIssuer
+    # Kills a service's process and starts another.
+    restart: Callable[[str], None]
 
     def token(self, *permissions: str, subject: str = "tester", roles: tuple[str, ...] = ()) -> str:
         return "Bearer " + self.issuer.issue(subject, roles=roles, permissions=permissions)
@@ -53,25 +57,35 @@ def start(servers: Servers, module: str, user: str, database: str, **settings: s
 
 
 @contextmanager
-def running(servers: Servers, database: str) -> Iterator[World]:
-    """The two services, ready."""
+def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]:
+    """The services, ready; `accounts` are settings of those that keep accounts."""
     port = free_port()
-    processes = [
-        start(servers, "services.objects", "objects", database),
-        start(servers, "services.http_gateway", "gateway", database, AIDEVOS_PORT=str(port)),
-    ]
+
+    def begin(service: str) -> subprocess.Popen[bytes]:
+        user, settings = USERS.get(service, service), accounts
+        if service == "http_gateway":
+            settings = {"AIDEVOS_PORT": str(port)}
+        return start(servers, f"services.{service}", user, database, **settings)
+
+    processes = {service: begin(service) for service in SERVICES}
+
+    def restart(service: str) -> None:
+        processes[service].kill()
+        processes[service].wait()
+        processes[service] = begin(service)
+
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_ready(url, processes)
-        yield World(servers, url, TokenIssuer(load_signing_key(servers.home)))
+        wait_ready(url, list(processes.values()))
+        yield World(servers, url, TokenIssuer(load_signing_key(servers.home)), restart)
     finally:
-        for process in processes:
+        for process in processes.values():
             process.terminate()
-        for process in processes:
+        for process in processes.values():
             process.wait(20)
 
 
-def _wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
+def wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
     end = time.monotonic() + 20
     while time.monotonic() < end:
         assert all(process.poll() is None for process in processes), "a service has ended"

@@ -86,7 +86,9 @@ def test_no_json_breaks_it(client: httpx.Client, body: Any, path: str) -> None:
 
 def test_every_answer_is_as_described(client: httpx.Client, world: World) -> None:
     # No schema tells which cursors a list has given, or which objects there are.
-    description = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    described = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    # Nobody serves accounts here; those are tried on the real services.
+    description = described.exclude(tag=["accounts", "users"])
     for operation in description.get_all_operations():
 
         @FEW

@@ -40,6 +40,7 @@ from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turn import unexpected
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
+from aidevos.security.permissions import ANONYMOUS
 from aidevos.security.tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Host:
         name: HostName,
         limits: Limits,
         lease_ttl: float = 3.0,
+        trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._registry = registry
         self._store = store
@@ -83,6 +85,7 @@ class Host:
         self._clock = clock
         self._service = service
         self._name = name
+        self._trouble = trouble
         hosts = Bucket(connection, subjects.HOSTS_BUCKET)
         self._types = Bucket(connection, subjects.TYPES_BUCKET)
         self.lease = Lease(hosts, name.name, clock, lease_ttl)
@@ -216,7 +219,10 @@ class Host:
         try:
             if self._taken > self.router.limits.pending or self._taken_bytes > PENDING_BYTES:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
-            principal = self._verifier.verify(headers.get(envelope.AUTHORIZATION))
+            authorization = headers.get(envelope.AUTHORIZATION)
+            principal = ANONYMOUS
+            if authorization or not self.router.is_open(subject):
+                principal = self._verifier.verify(authorization)
             self.router.dispatch(subject, message.data, headers, principal, respond)
         except Failure as failure:
             respond(Answer.of(failure))
@@ -256,7 +262,7 @@ class Host:
         self.router.spawn(self._answer_health(message.reply))
 
     async def _answer_health(self, reply_to: str) -> None:
-        detail = ""
+        detail = self._trouble()
         try:
             await asyncio.wait_for(self._store.ping(), HEALTH_WITHIN)
         except (StoreError, TimeoutError) as error:

@@ -34,13 +34,20 @@ def ensure_signing_key(home: Path) -> SigningKey:
         pem = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        write_secret(folder / f"signing.{os.getpid()}", pem)
-        with suppress(FileExistsError):
-            os.link(folder / f"signing.{os.getpid()}", path)
-        (folder / f"signing.{os.getpid()}").unlink()
+        _publish(path, pem)
     key = load_signing_key(home)
     write_secret(folder / "jwks.json", msgspec.json.encode({"keys": [_jwk(key)]}))
     return key
+
+
+def ensure_secret(home: Path, name: str) -> bytes:
+    """A secret of 32 bytes under this home, made if there is none. Safe under concurrent first starts."""
+    folder = home / FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / name
+    if not path.exists():
+        _publish(path, os.urandom(32))
+    return path.read_bytes()
 
 
 def load_signing_key(home: Path) -> SigningKey:
@@ -53,12 +60,17 @@ def load_signing_key(home: Path) -> SigningKey:
 
 def load_public_keys(home: Path) -> dict[str, Ed25519PublicKey]:
     """Key ID → public key, from `jwks.json`; raises `FileNotFoundError`."""
-    document = msgspec.json.decode((home / FOLDER / "jwks.json").read_bytes())
+    document = msgspec.json.decode(read_public_keys(home))
     keys = {}
     for jwk in document["keys"]:
         x = jwk["x"]
         keys[jwk["kid"]] = Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(x + "=" * (-len(x) % 4)))
     return keys
+
+
+def read_public_keys(home: Path) -> bytes:
+    """The key set (RFC 7517) as JSON; raises `FileNotFoundError`."""
+    return (home / FOLDER / "jwks.json").read_bytes()
 
 
 def write_secret(path: Path, content: bytes) -> None:
@@ -70,6 +82,15 @@ def write_secret(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def _publish(path: Path, content: bytes) -> None:
+    """Make a secret file unless another process has been faster."""
+    own = path.with_name(f"{path.name}.{os.getpid()}")
+    write_secret(own, content)
+    with suppress(FileExistsError):
+        os.link(own, path)
+    own.unlink()
 
 
 def _jwk(key: SigningKey) -> dict[str, str]:

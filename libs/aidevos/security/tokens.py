@@ -44,9 +44,13 @@ class TokenIssuer:
         roles: tuple[str, ...] = (),
         permissions: tuple[str, ...] = (),
         lifetime: float = LIFETIME,
+        session: str = "",
+        issued_at: float | None = None,
+        id: str | None = None,
     ) -> str:
-        """A token for the subject; `permissions` come on top of what the roles allow."""
-        now = int(self._now())
+        """A token for the subject; `permissions` come on top of what the roles allow. With the same
+        `issued_at` and `id` it is the same token again."""
+        now = int(self._now() if issued_at is None else issued_at)
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -54,10 +58,12 @@ class TokenIssuer:
             "client_id": ISSUER,
             "iat": now,
             "exp": now + int(lifetime),
-            "jti": secrets.token_urlsafe(16),
+            "jti": id or secrets.token_urlsafe(16),
             "roles": list(roles),
             "permissions": list(permissions),
         }
+        if session:
+            claims["sid"] = session
         return jwt.encode(claims, self.key.private, algorithm="EdDSA", headers={"kid": self.key.id, "typ": TYPE})
 
 
@@ -72,6 +78,14 @@ class TokenVerifier:
         self._now = now
         self._reload_at = 0.0
         self._cache: dict[str, Principal] = {}
+        self._revoked: dict[str, float] = {}
+
+    def revoke(self, session: str, at: float) -> None:
+        """Refuse the tokens of a session that ended at this moment, until the last of them has expired."""
+        if len(self._revoked) >= CACHE_LIMIT:
+            oldest = self._now() - LIFETIME
+            self._revoked = {name: moment for name, moment in self._revoked.items() if moment > oldest}
+        self._revoked[session] = at
 
     def verify(self, authorization: str | None) -> Principal:
         """The caller; raises `unauthenticated`."""
@@ -84,6 +98,8 @@ class TokenVerifier:
         if principal.expires_at <= self._now():
             self._cache.pop(authorization or "", None)
             raise _refused("the token has expired")
+        if principal.session and principal.session in self._revoked:
+            raise _refused("the session has ended")
         return principal
 
     def _decode(self, authorization: str | None) -> Principal:
@@ -111,10 +127,11 @@ class TokenVerifier:
             roles = tuple(str(role) for role in claims.get("roles", ()))
             permissions = frozenset(str(name) for name in claims.get("permissions", ()))
             expires_at = float(claims["exp"])
+            session = str(claims.get("sid", ""))
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError):
             raise _refused("the token is not valid") from None
         granted = permissions.union(*(ROLES.get(role, frozenset()) for role in roles))
-        return Principal(str(claims["sub"]), roles, granted, expires_at)
+        return Principal(str(claims["sub"]), roles, granted, expires_at, session)
 
     def _key(self, kid: object) -> Ed25519PublicKey:
         if kid not in self._keys and self._now() >= self._reload_at:

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 from starlette.routing import Route
 
-from aidevos.contracts import envelope, objects, subjects
+from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import CreateBody, ReplaceBody, RequestBody
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client import DurableObjectClient
 from aidevos.settings import Settings
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import JSON_HEADER, Answer, Header
+from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
 from services.http_gateway.cursors import Position, decode_cursor, encode_cursor
 from services.http_gateway.resource import Guard, Incoming, Resource
@@ -49,13 +49,10 @@ _page = msgspec.json.Decoder(_Page)
 class DurableObjectRouter:
     """`/durable-objects` and what is below it."""
 
-    def __init__(self, client: DurableObjectClient, catalogue: Catalogue, settings: Settings) -> None:
-        self._client = client
+    def __init__(self, calls: Calls, catalogue: Catalogue, settings: Settings) -> None:
+        self._calls = calls
         self._catalogue = catalogue
         self._max_body = settings.max_body
-        self._max_deadline = settings.max_deadline
-        self._max_pending = settings.max_pending
-        self._under_way = 0
 
     def routes(self, manage: Guard, request: Guard) -> list[Route]:
         return [
@@ -76,27 +73,27 @@ class DurableObjectRouter:
         if not subjects.is_method(body.method):
             raise Failure("unknown-method", "a method's name is [a-z][a-z0-9_]*, of at most 64", field="method")
         subject = subjects.call(type, id, body.method)
-        reply = await self._call(subject, bytes(body.args), self._options(incoming))
+        reply = await self._calls.request(subject, bytes(body.args), self._calls.options(incoming))
         return Answer(200, b'{"result":%b}' % (reply or b"null"))
 
     async def create(self, incoming: Incoming) -> Answer:
         body = bodies.decode(_create, await incoming.body(self._max_body), "state")
         self._catalogue.check(body.type)
-        options = self._options(incoming)
+        options = self._calls.options(incoming)
         if body.name is not None:
             id = subjects.id_from_name(body.type, body.name)
         else:
             id = _new_id(body.type, incoming.principal.subject, options["request_id"])
         state = bytes(body.state)
         payload = b'{"state":%b}' % state if state else b"{}"
-        reply = await self._call(subjects.call(body.type, id, objects.CREATE), payload, options)
+        reply = await self._calls.request(subjects.call(body.type, id, objects.CREATE), payload, options)
         shown = _shown.decode(reply)
         location = f"/durable-objects/{shown.object_id}".encode()
         return Answer(201, reply, (JSON_HEADER, _etag(shown), (b"location", location)))
 
     async def read(self, incoming: Incoming) -> Answer:
         type, id = self._address(incoming)
-        reply = await self._call(subjects.call(type, id, objects.READ), b"{}", self._options(incoming))
+        reply = await self._calls.request(subjects.call(type, id, objects.READ), b"{}", self._calls.options(incoming))
         etag = _etag(_shown.decode(reply))
         condition = incoming.header(b"if-none-match")
         if condition is not None and not headers.none_match(
@@ -109,12 +106,12 @@ class DurableObjectRouter:
         type, id = self._address(incoming)
         body = await incoming.body(self._max_body)
         bodies.decode(_replace, body, "state")
-        reply = await self._call(subjects.call(type, id, objects.REPLACE), body, self._options(incoming))
+        reply = await self._calls.request(subjects.call(type, id, objects.REPLACE), body, self._calls.options(incoming))
         return Answer(200, reply, (JSON_HEADER, _etag(_shown.decode(reply))))
 
     async def delete(self, incoming: Incoming) -> Answer:
         type, id = self._address(incoming)
-        await self._call(subjects.call(type, id, objects.DELETE), b"{}", self._options(incoming))
+        await self._calls.request(subjects.call(type, id, objects.DELETE), b"{}", self._calls.options(incoming))
         return Answer(204, headers=())
 
     async def list(self, incoming: Incoming) -> Answer:
@@ -127,7 +124,7 @@ class DurableObjectRouter:
         if type is not None and position.type != type:
             raise Failure("invalid", "the cursor is of a list of another type", field="cursor")
         types = [type] if type is not None else [name for name in self._catalogue.names if name >= position.type]
-        options = self._options(incoming)
+        options = self._calls.options(incoming)
         if type is None:
             # Of all types, those that nobody serves at the moment are left out.
             options["deadline"] = min(options["deadline"] or ALL_TYPES_WITHIN, ALL_TYPES_WITHIN)
@@ -152,39 +149,12 @@ class DurableObjectRouter:
 
     async def _page(self, type: str, limit: int, cursor: str | None, options: dict[str, Any]) -> _Page:
         arguments = msgspec.json.encode({"limit": limit, "cursor": cursor})
-        return _page.decode(await self._call(subjects.query(type, objects.LIST), arguments, options))
-
-    async def _call(self, subject: str, payload: bytes, options: dict[str, Any]) -> bytes:
-        if self._under_way >= self._max_pending:
-            raise Failure("overloaded", "too many requests are under way in this gateway")
-        self._under_way += 1
-        try:
-            return await self._client.request(subject, payload, **options)
-        finally:
-            self._under_way -= 1
+        return _page.decode(await self._calls.request(subjects.query(type, objects.LIST), arguments, options))
 
     def _address(self, incoming: Incoming) -> tuple[str, str]:
         type, id = subjects.split_object_id(incoming.path["object_id"])
         self._catalogue.check(type)
         return type, id
-
-    def _options(self, incoming: Incoming) -> dict[str, Any]:
-        """What the request's headers ask of the call."""
-        key = incoming.header(b"idempotency-key")
-        left = incoming.header(b"deadline")
-        match = incoming.header(b"if-match")
-        trace = incoming.header(b"traceparent")
-        passed = {}
-        if match is not None:
-            passed[envelope.IF_MATCH] = headers.entity_tags("If-Match", match)
-        if trace is not None and headers.is_trace(trace):
-            passed[envelope.TRACEPARENT] = trace
-        return {
-            "authorization": incoming.header(b"authorization"),
-            "request_id": None if key is None else headers.idempotency_key(key),
-            "deadline": None if left is None else min(headers.deadline(left), self._max_deadline),
-            "headers": passed,
-        }
 
 
 def _new_id(type: str, subject: str, key: str | None) -> str:

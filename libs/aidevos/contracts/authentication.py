@@ -1,0 +1,79 @@
+"""The messages of `services/authentication`, and the names by which its objects are found."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from aidevos.contracts import subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.users import EMAIL_LIMIT, Password, User
+
+ACCOUNT_TYPE = "auth"
+SESSION_TYPE = "session"
+# The event that every verifier of tokens listens to.
+SESSION_ENDED = f"event.{SESSION_TYPE}.*.session_ended"
+
+LoginName = Annotated[str, Meta(min_length=1, max_length=EMAIL_LIMIT, description="A username or an e-mail address")]
+Device = Annotated[str, Meta(max_length=256)]
+RefreshToken = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+def account_id(name: str) -> str:
+    """The ID of the `auth` object of a username or e-mail address, whatever its case."""
+    return subjects.id_from_name(ACCOUNT_TYPE, name.lower())
+
+
+def session_of(refresh_token: str) -> str:
+    """The ID of the session that a refresh token says it is of; raises `unauthenticated`."""
+    session = refresh_token.partition(".")[0]
+    if not subjects.is_id(session):
+        raise Failure("unauthenticated", "the refresh token is not valid")
+    return session
+
+
+class LoginBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /auth/login`."""
+
+    username: LoginName
+    password: Password
+
+
+class RefreshBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /auth/refresh`, and the arguments of the method `refresh`."""
+
+    refresh_token: RefreshToken
+
+
+class TokenPair(msgspec.Struct, kw_only=True):
+    """`expires_in` is the access token's life in seconds."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
+    expires_in: int
+    user: User
+
+
+class Session(msgspec.Struct, kw_only=True):
+    """A login that goes on; `device` is what the client called itself."""
+
+    id: str
+    device: str
+    created_at: str
+    last_used_at: str
+    current: bool
+
+
+class SessionPage(msgspec.Struct, kw_only=True):
+    items: list[Session]
+
+
+class Whoami(msgspec.Struct, kw_only=True):
+    """The answer to `GET /auth/me`."""
+
+    user: User
+    permissions: list[str]
+    session: str

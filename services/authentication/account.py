@@ -1,0 +1,160 @@
+"""A login name: who has it, the password's hash, and the sessions that were opened with it.
+
+A username's object holds the hash and the sessions; an e-mail address' object leads to it. A name
+is reserved for a user before the user exists. Whoever wants it next asks that user's object whether
+it came to be: so a registration that died on its way keeps no name, and no clock decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import ClassVar
+
+import msgspec
+
+from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, services
+from aidevos.contracts import users
+from aidevos.contracts.authentication import (
+    ACCOUNT_TYPE,
+    SESSION_TYPE,
+    Device,
+    LoginName,
+    TokenPair,
+    account_id,
+)
+from aidevos.contracts.users import Password, User
+from aidevos.security.passwords import Passwords
+from aidevos.settings import Settings
+from services.authentication.mint import Mint
+from services.authentication.rules import SessionEntry, Throttle, superfluous, wrong_login
+
+
+class AccountState(msgspec.Struct):
+    """`user` has the name or is about to; `primary` is set on an e-mail address: its username's object."""
+
+    user: str = ""
+    primary: str = ""
+    hashed: str = ""
+    sessions: dict[str, SessionEntry] = {}
+
+
+class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, management="read_only"):
+    """A username or an e-mail address, and what it takes to log in with it."""
+
+    settings: ClassVar[Settings]
+    passwords: ClassVar[Passwords]
+    mint: ClassVar[Mint]
+
+    def __init__(self, id: str, state: AccountState) -> None:
+        super().__init__(id, state)
+        self._throttle = Throttle(self.settings.login_failures, self.settings.login_window)
+
+    @command(allow=anyone(), confidential=True)
+    async def login(self, username: LoginName, password: Password, device: Device = "") -> TokenPair:
+        """Open a session. Whatever is wrong, the answer is the same and takes as long."""
+        if account_id(username) != self.id:
+            raise Failure("invalid", "this is the object of another name", field="args.username")
+        if "@" not in username:
+            return await self._sign_in(password, device)
+        # An unknown address takes the same way, to an object that has no password.
+        primary = self.state.primary or hashlib.sha256(self.id.encode()).hexdigest()
+        reply = await self.call(ACCOUNT_TYPE, primary, "sign_in", password=password, device=device)
+        return msgspec.convert(reply, TokenPair)
+
+    @command(allow=services(), confidential=True)
+    async def sign_in(self, password: Password, device: Device) -> TokenPair:
+        """A login by the e-mail address."""
+        return await self._sign_in(password, device)
+
+    @command(allow=services(), confidential=True)
+    async def reserve(self, user: str, password: Password) -> None:
+        """Keep this username for a user who is about to be, with this password."""
+        await self._check_free(user)
+        hashed = await self.passwords.hash(password)
+        self.state = AccountState(user=user, hashed=hashed)
+
+    @command(allow=services())
+    async def reserve_email(self, user: str, primary: str) -> None:
+        """Keep this e-mail address for a user who is about to be."""
+        await self._check_free(user)
+        self.state = AccountState(user=user, primary=primary)
+
+    @command(allow=services())
+    async def release(self, user: str) -> None:
+        """Give the name up, if it is this user's."""
+        if self.state.user == user:
+            for session in self.state.sessions:
+                self.tell(SESSION_TYPE, session, "end")
+            await self.delete()
+
+    @query(allow=services())
+    async def sessions(self) -> dict[str, SessionEntry]:
+        """The sessions that go on, by ID."""
+        return self.state.sessions
+
+    @command(allow=services())
+    async def touch(self, session: str, at: float) -> None:
+        """Note that a session was used."""
+        if session in self.state.sessions:
+            self.state.sessions[session].last_used_at = at
+
+    @command(allow=services())
+    async def forget(self, session: str) -> None:
+        """Note that a session has ended."""
+        self.state.sessions.pop(session, None)
+
+    @command(allow=services())
+    async def end_session(self, session: str) -> None:
+        """End a session that this account knows."""
+        if self.state.sessions.pop(session, None) is not None:
+            self.tell(SESSION_TYPE, session, "end")
+
+    @command(allow=services())
+    async def end_sessions(self) -> None:
+        """End every session."""
+        for session in self.state.sessions:
+            self.tell(SESSION_TYPE, session, "end")
+        self.state.sessions = {}
+
+    async def _sign_in(self, password: str, device: str) -> TokenPair:
+        self._throttle.check(self.now)
+        hashed = self.state.hashed
+        if not await self.passwords.verify(hashed or None, password):
+            self._throttle.failed(self.now)
+            raise wrong_login()
+        user = await self._active_user()
+        self._throttle.succeeded()
+        if self.passwords.is_outdated(hashed):
+            self.state.hashed = await self.passwords.hash(password)
+        for session in superfluous(self.state.sessions, self.now, self.settings.refresh_age):
+            del self.state.sessions[session]
+            self.tell(SESSION_TYPE, session, "end")
+        session = new_id()
+        # If this turn fails now, nobody has the session's tokens.
+        await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
+        self.state.sessions[session] = SessionEntry(device, self.now, self.now)
+        return self.mint.pair(session, 0, user, user.roles, self.now)
+
+    async def _active_user(self) -> User:
+        try:
+            user = msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)
+        except Failure as failure:
+            if failure.code == "not-found":
+                raise wrong_login() from None
+            raise
+        if user.status != "active":
+            raise wrong_login()
+        return user
+
+    async def _check_free(self, user: str) -> None:
+        holder = self.state.user
+        if not holder or holder == user:
+            return
+        try:
+            held = await self.call(users.TYPE, holder, "holds", account=self.id)
+        except Failure as failure:
+            if failure.code != "not-found":
+                raise
+            held = False
+        if held:
+            raise Failure("exists", "the name is taken")

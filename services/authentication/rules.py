@@ -1,0 +1,63 @@
+"""Pure rules of logins and sessions; nothing here waits for anything."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import msgspec
+
+from aidevos.contracts.errors import Failure
+
+MAX_SESSIONS = 100
+
+
+class Throttle:
+    """Counts failures of one account, in memory: at most `limit` in `window` seconds.
+
+    What a crash forgets, it forgets for one account and one minute; a write for each failure would
+    be a stranger's to cause.
+    """
+
+    def __init__(self, limit: int, window: float) -> None:
+        self._window = window
+        self._failures: deque[float] = deque(maxlen=limit)
+
+    def check(self, now: float) -> None:
+        """Raises `rate-limited` while the limit is reached."""
+        full = len(self._failures) == self._failures.maxlen
+        left = self._failures[0] + self._window - now if full else 0.0
+        if left > 0:
+            raise Failure("rate-limited", "too many failed logins of this account", retry_after=math.ceil(left))
+
+    def failed(self, now: float) -> None:
+        self._failures.append(now)
+
+    def succeeded(self) -> None:
+        self._failures.clear()
+
+
+class SessionEntry(msgspec.Struct):
+    """What an account knows of one of its sessions; times in seconds since the epoch."""
+
+    device: str
+    created_at: float
+    last_used_at: float
+
+
+def superfluous(sessions: dict[str, SessionEntry], now: float, age: float) -> list[str]:
+    """The sessions to end before another one begins: those unused for longer than `age` seconds, and
+    the longest unused past the bound."""
+    by_use = sorted(sessions, key=lambda session: sessions[session].last_used_at)
+    excess = max(0, len(by_use) - MAX_SESSIONS + 1)
+    expired = [session for session in by_use[excess:] if sessions[session].last_used_at + age <= now]
+    return by_use[:excess] + expired
+
+
+def wrong_login() -> Failure:
+    """The one answer to whoever can't log in: unknown, deactivated, or with a wrong password."""
+    return Failure("unauthenticated", "the username or the password is wrong")
+
+
+def wrong_token() -> Failure:
+    return Failure("unauthenticated", "the refresh token is not valid")

@@ -1,0 +1,130 @@
+"""A session: a login that goes on, its refresh tokens, and its end.
+
+Promise: a refresh token is good once. Within a grace after a rotation its repeat gives the very same
+pair, as long as nobody has used the successor; every other reuse ends the session, because two
+parties have its tokens. The end is an event, and every verifier of tokens listens.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, command, query, services
+from aidevos.contracts import users
+from aidevos.contracts.authentication import (
+    ACCOUNT_TYPE,
+    SESSION_TYPE,
+    RefreshToken,
+    Session,
+    SessionPage,
+    TokenPair,
+    Whoami,
+)
+from aidevos.contracts.users import User
+from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.security.permissions import ROLES
+from aidevos.settings import Settings
+from services.authentication.mint import Mint
+from services.authentication.rules import SessionEntry, wrong_token
+
+
+class SessionState(msgspec.Struct):
+    """`number` counts rotations; the pair of that number was made at `issued_at`, in seconds since
+    the epoch, for these roles."""
+
+    user: str = ""
+    account: str = ""
+    number: int = 0
+    issued_at: float = 0.0
+    roles: list[str] = []
+
+
+class SessionEnded(Event):
+    """The tokens of this session are dead."""
+
+
+class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="read_only"):
+    """A login that goes on. It ends by logout, by disuse, or when a spent refresh token turns up."""
+
+    settings: ClassVar[Settings]
+    mint: ClassVar[Mint]
+
+    @command(allow=services())
+    async def open(self, user: str, account: str, roles: list[str], at: float) -> None:
+        """Begin; the account makes the first pair of tokens."""
+        self.state = SessionState(user=user, account=account, issued_at=at, roles=roles)
+
+    @command(allow=anyone(), confidential=True)
+    async def refresh(self, refresh_token: RefreshToken) -> TokenPair:
+        """A new pair of tokens; the one shown is spent."""
+        state = self.state
+        number = self.mint.number(self.id, refresh_token)
+        if not state.user or number is None or state.issued_at + self.settings.refresh_age <= self.now:
+            raise wrong_token()
+        repeated = number == state.number - 1 and self.now - state.issued_at <= self.settings.refresh_grace
+        if number != state.number and not repeated:
+            # This turn fails and leaves no trace, so another object sees to the end.
+            await self.call(ACCOUNT_TYPE, state.account, "end_session", session=self.id)
+            raise wrong_token()
+        user = await self._user()
+        if user.status != "active":
+            raise wrong_token()
+        if not repeated:
+            state.number += 1
+            state.issued_at = self.now
+            state.roles = user.roles
+            self.tell(ACCOUNT_TYPE, state.account, "touch", session=self.id, at=self.now)
+        return self.mint.pair(self.id, state.number, user, state.roles, state.issued_at)
+
+    @command(allow=authenticated())
+    async def end(self) -> None:
+        """End this session: its tokens are dead within moments."""
+        if self.caller.is_service and not self.state.user:
+            # It has ended already; a turn that only returned would make it anew.
+            await self.delete()
+            return
+        self._check_owner()
+        self.tell(ACCOUNT_TYPE, self.state.account, "forget", session=self.id)
+        self.emit(SessionEnded())
+        await self.delete()
+
+    @command(allow=authenticated())
+    async def end_all(self) -> None:
+        """End this session and every other one of its user."""
+        self._check_owner()
+        self.tell(ACCOUNT_TYPE, self.state.account, "end_sessions")
+
+    @query(allow=authenticated())
+    async def sessions(self) -> SessionPage:
+        """All sessions of this session's user, the last used first."""
+        self._check_owner()
+        reply = await self.call(ACCOUNT_TYPE, self.state.account, "sessions")
+        entries = msgspec.convert(reply, dict[str, SessionEntry])
+        last_used_first = sorted(entries, key=lambda id: entries[id].last_used_at, reverse=True)
+        return SessionPage(items=[self._shown(id, entries[id]) for id in last_used_first])
+
+    @query(allow=authenticated())
+    async def me(self) -> Whoami:
+        """The session's user, and what the caller's token allows."""
+        self._check_owner()
+        user = await self._user()
+        permissions = {name for role in self.caller.roles for name in ROLES.get(role, ())} | self.caller.permissions
+        return Whoami(user=user, permissions=sorted(permissions), session=self.id)
+
+    def _check_owner(self) -> None:
+        if not self.state.user or not (self.caller.is_service or self.caller.subject == self.state.user):
+            raise Failure("not-found", "there is no such session")
+
+    async def _user(self) -> User:
+        return msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)
+
+    def _shown(self, id: str, entry: SessionEntry) -> Session:
+        return Session(
+            id=id,
+            device=entry.device,
+            created_at=rfc3339(timestamp(entry.created_at)),
+            last_used_at=rfc3339(timestamp(entry.last_used_at)),
+            current=id == self.caller.session,
+        )

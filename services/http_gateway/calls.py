@@ -1,0 +1,48 @@
+"""Requests to objects on behalf of HTTP requests: bounded in number, with what the headers ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aidevos.contracts import envelope
+from aidevos.contracts.errors import Failure
+from aidevos.durable.client import DurableObjectClient
+from aidevos.settings import Settings
+from services.http_gateway import headers
+from services.http_gateway.resource import Incoming
+
+
+class Calls:
+    def __init__(self, client: DurableObjectClient, settings: Settings) -> None:
+        self._client = client
+        self._max_deadline = settings.max_deadline
+        self._max_pending = settings.max_pending
+        self._under_way = 0
+
+    async def request(self, subject: str, payload: bytes, options: dict[str, Any]) -> bytes:
+        """The reply's payload; `options` are the client's. Raises `Failure`."""
+        if self._under_way >= self._max_pending:
+            raise Failure("overloaded", "too many requests are under way in this gateway")
+        self._under_way += 1
+        try:
+            return await self._client.request(subject, payload, **options)
+        finally:
+            self._under_way -= 1
+
+    def options(self, incoming: Incoming) -> dict[str, Any]:
+        """What the request's headers ask of the call."""
+        key = incoming.header(b"idempotency-key")
+        left = incoming.header(b"deadline")
+        match = incoming.header(b"if-match")
+        trace = incoming.header(b"traceparent")
+        passed = {}
+        if match is not None:
+            passed[envelope.IF_MATCH] = headers.entity_tags("If-Match", match)
+        if trace is not None and headers.is_trace(trace):
+            passed[envelope.TRACEPARENT] = trace
+        return {
+            "authorization": incoming.header(b"authorization"),
+            "request_id": None if key is None else headers.idempotency_key(key),
+            "deadline": None if left is None else min(headers.deadline(left), self._max_deadline),
+            "headers": passed,
+        }

@@ -1,0 +1,128 @@
+"""The part of the API's description that is about accounts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aidevos.contracts import authentication, users
+from services.http_gateway.openapi_parts import CHANGE, COMMON, Json, content, operation, parameter, reference
+
+OPEN_CALL = (400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
+LOCATION = {"Location": {"schema": {"type": "string"}}}
+GONE = {"204": {"description": "Ended"}}
+
+
+def tags() -> list[Json]:
+    return [
+        {"name": "accounts", "description": "Registration, logins and sessions"},
+        {"name": "users", "description": "Profiles"},
+    ]
+
+
+def schemas() -> Json:
+    types = (
+        authentication.LoginBody,
+        authentication.RefreshBody,
+        authentication.SessionPage,
+        authentication.TokenPair,
+        authentication.Whoami,
+        users.RegisterBody,
+        users.User,
+    )
+    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return found
+
+
+def parameters() -> Json:
+    return {
+        "all": parameter("all", "query", "^(true|false)$", "Whether every session of the user ends"),
+        "session_id": parameter("session_id", "path", None, "As in the list of sessions"),
+        "user_id": parameter("user_id", "path", None, "A user's ID, or `me`"),
+    }
+
+
+def paths() -> Json:
+    return {
+        "/auth/register": {
+            "post": _open(
+                "register",
+                "Become a user",
+                {"201": content("The user", reference("User"), LOCATION)},
+                "RegisterBody",
+            )
+        },
+        "/auth/login": {
+            "post": _open("login", "Open a session", {"200": content("Tokens", reference("TokenPair"))}, "LoginBody")
+        },
+        "/auth/refresh": {
+            "post": _open(
+                "refresh",
+                "Exchange a refresh token for a new pair",
+                {"200": content("Tokens", reference("TokenPair"))},
+                "RefreshBody",
+            )
+        },
+        "/auth/logout": {"post": _known("logout", "End this session", GONE, CHANGE, ("all",))},
+        "/auth/me": {
+            "get": _known("me", "Who the caller is", {"200": content("User and session", reference("Whoami"))}, COMMON)
+        },
+        "/auth/sessions": {
+            "get": _known(
+                "list_sessions", "One's own sessions", {"200": content("All", reference("SessionPage"))}, COMMON
+            )
+        },
+        "/auth/sessions/{session_id}": {
+            "parameters": [{"$ref": "#/components/parameters/session_id"}],
+            "delete": _known("end_session", "End one of one's own sessions", GONE, CHANGE),
+        },
+        "/.well-known/jwks.json": {
+            "get": operation(
+                "keys",
+                "accounts",
+                "The public keys of access tokens (RFC 7517)",
+                {"200": content("The key set", {"type": "object"})},
+                (400, 404, 405, 422, 500, 503),
+            )
+            | {"security": []}
+        },
+        "/users/{user_id}": {
+            "parameters": [{"$ref": "#/components/parameters/user_id"}],
+            "get": operation(
+                "read_user",
+                "users",
+                "Show a user",
+                {"200": content("The user", reference("User"))},
+                COMMON,
+                parameters=("Deadline",),
+                description="Oneself, or with `users:read` anyone.",
+            ),
+        },
+    }
+
+
+def _open(operation_id: str, summary: str, responses: Json, body: str) -> Json:
+    failures = OPEN_CALL if operation_id == "register" else (*OPEN_CALL, 401)
+    described = operation(
+        operation_id,
+        "accounts",
+        summary,
+        responses,
+        failures,
+        parameters=("Idempotency-Key", "Deadline"),
+        body=reference(body),
+    )
+    return described | {"security": []}
+
+
+def _known(
+    operation_id: str, summary: str, responses: Json, failures: tuple[int, ...], more: tuple[str, ...] = ()
+) -> Json:
+    return operation(
+        operation_id,
+        "accounts",
+        summary,
+        responses,
+        failures,
+        parameters=(*more, "Deadline"),
+        description="Needs the token of a login.",
+    )

@@ -1,0 +1,137 @@
+"""`/auth`: registration, logins and sessions. Each request is one call of an object; no rule lives here."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.routing import Route
+
+from aidevos.contracts import subjects, users
+from aidevos.contracts.authentication import (
+    ACCOUNT_TYPE,
+    SESSION_TYPE,
+    LoginBody,
+    RefreshBody,
+    account_id,
+    session_of,
+)
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.users import RegisterBody
+from aidevos.security.keys import read_public_keys
+from aidevos.settings import Settings
+from services.http_gateway import bodies
+from services.http_gateway.answers import JSON_HEADER, Answer
+from services.http_gateway.calls import Calls
+from services.http_gateway.resource import Guard, Incoming, Resource
+
+T = TypeVar("T")
+BODY_LIMIT = 16 * 1024
+DEVICE_LIMIT = 256
+# Answers with tokens are for nobody else (RFC 6749 §5.1).
+_NO_STORE = (JSON_HEADER, (b"cache-control", b"no-store"))
+_KEYS_HEADERS = (JSON_HEADER, (b"cache-control", b"public, max-age=60"))
+
+_register = msgspec.json.Decoder(RegisterBody)
+_login = msgspec.json.Decoder(LoginBody)
+_refresh = msgspec.json.Decoder(RefreshBody)
+
+
+class _Made(msgspec.Struct):
+    id: str
+
+
+class AuthRouter:
+    """`/auth` and `/.well-known/jwks.json`."""
+
+    def __init__(self, calls: Calls, settings: Settings) -> None:
+        self._calls = calls
+        self._home = settings.home
+
+    def routes(self, known: Guard) -> list[Route]:
+        return [
+            Route("/auth/register", Resource(post=self.register)),
+            Route("/auth/login", Resource(post=self.login)),
+            Route("/auth/refresh", Resource(post=self.refresh)),
+            Route("/auth/logout", Resource(known, parameters=("all",), post=self.logout)),
+            Route("/auth/me", Resource(known, get=self.me)),
+            Route("/auth/sessions/{session_id}", Resource(known, delete=self.end)),
+            Route("/auth/sessions", Resource(known, get=self.sessions)),
+            Route("/.well-known/jwks.json", Resource(get=self.keys)),
+        ]
+
+    async def register(self, incoming: Incoming) -> Answer:
+        body, payload = await _read(incoming, _register)
+        options = self._open_options(incoming)
+        key = options["request_id"]
+        id = subjects.new_id()
+        if key is not None:
+            # The same one for each repeat, so that a repeat makes no second user.
+            id = hashlib.sha256(f"{key}\0{body.username}\0{body.email}".encode()).hexdigest()[:32]
+        reply = await self._request(users.TYPE, id, "register", payload, options)
+        location = f"/users/{msgspec.json.decode(reply, type=_Made).id}".encode()
+        return Answer(201, reply, (JSON_HEADER, (b"location", location)))
+
+    async def login(self, incoming: Incoming) -> Answer:
+        body, _ = await _read(incoming, _login)
+        device = (incoming.header(b"user-agent") or "")[:DEVICE_LIMIT]
+        payload = msgspec.json.encode({"username": body.username, "password": body.password, "device": device})
+        options = self._open_options(incoming)
+        reply = await self._request(ACCOUNT_TYPE, account_id(body.username), "login", payload, options)
+        return Answer(200, reply, _NO_STORE)
+
+    async def refresh(self, incoming: Incoming) -> Answer:
+        body, payload = await _read(incoming, _refresh)
+        session = session_of(body.refresh_token)
+        reply = await self._request(SESSION_TYPE, session, "refresh", payload, self._open_options(incoming))
+        return Answer(200, reply, _NO_STORE)
+
+    async def logout(self, incoming: Incoming) -> Answer:
+        everywhere = incoming.parameters.get("all", "false")
+        if everywhere not in ("true", "false"):
+            raise Failure("invalid", "it is true or false", field="all")
+        method = "end_all" if everywhere == "true" else "end"
+        await self._request(SESSION_TYPE, _session(incoming), method, b"{}", self._calls.options(incoming))
+        return Answer(204, headers=())
+
+    async def me(self, incoming: Incoming) -> Answer:
+        reply = await self._request(SESSION_TYPE, _session(incoming), "me", b"{}", self._calls.options(incoming))
+        return Answer(200, reply, _NO_STORE)
+
+    async def sessions(self, incoming: Incoming) -> Answer:
+        reply = await self._request(SESSION_TYPE, _session(incoming), "sessions", b"{}", self._calls.options(incoming))
+        return Answer(200, reply)
+
+    async def end(self, incoming: Incoming) -> Answer:
+        session = incoming.path["session_id"]
+        if not subjects.is_id(session):
+            raise Failure("not-found", "there is no such session")
+        await self._request(SESSION_TYPE, session, "end", b"{}", self._calls.options(incoming))
+        return Answer(204, headers=())
+
+    async def keys(self, incoming: Incoming) -> Answer:
+        return Answer(200, read_public_keys(self._home), _KEYS_HEADERS)
+
+    async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
+        try:
+            return await self._calls.request(subjects.call(type, id, method), payload, options)
+        except Failure as failure:
+            # In HTTP the arguments of the method are the body itself.
+            failure.field = failure.field and failure.field.removeprefix("args.")
+            raise
+
+    def _open_options(self, incoming: Incoming) -> dict[str, Any]:
+        """Of a request that needs no credential, and whose own is not looked at."""
+        return self._calls.options(incoming) | {"authorization": ""}
+
+
+async def _read(incoming: Incoming, decoder: msgspec.json.Decoder[T]) -> tuple[T, bytes]:
+    body = await incoming.body(BODY_LIMIT)
+    return bodies.decode(decoder, body, "body"), body
+
+
+def _session(incoming: Incoming) -> str:
+    if not incoming.principal.session:
+        raise Failure("forbidden", "this needs the token of a login")
+    return incoming.principal.session

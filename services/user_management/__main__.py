@@ -1,0 +1,9 @@
+"""Runs the user management service."""
+
+from __future__ import annotations
+
+from aidevos.hosting import main
+from services.user_management.bootstrap import SERVICE, build, install_administrator
+
+if __name__ == "__main__":
+    main(build, service=SERVICE, prepare=install_administrator)

@@ -1,0 +1,35 @@
+"""The composition root of the user management service, and the first administrator."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+from aidevos import BaseDurableObject, DurableObjectClient, Failure
+from aidevos.contracts import users
+from aidevos.fleet import load_secrets
+from aidevos.settings import Settings
+from services.user_management.user import UserManagementDO
+
+log = logging.getLogger(__name__)
+SERVICE = "user_management"
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO,)
+
+
+def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
+    """The types, with what they work with."""
+    UserManagementDO.settings = settings
+    return TYPES
+
+
+async def install_administrator(outside: DurableObjectClient, settings: Settings) -> None:
+    """Make the first administrator, whose credentials `fleet.json` tells; once for each name."""
+    password = settings.admin_password or load_secrets(settings.home).admin_password
+    id = hashlib.sha256(f"administrator:{settings.admin_username.lower()}".encode()).hexdigest()[:32]
+    try:
+        await outside.call(users.TYPE, id, "install", {"username": settings.admin_username, "password": password})
+    except Failure as failure:
+        if failure.code != "exists":
+            raise
+        log.error("AIDEVOS_ADMIN_USERNAME is the name of another user, who is no administrator by that")

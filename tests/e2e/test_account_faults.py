@@ -1,0 +1,102 @@
+"""Accounts while processes die and join: nothing acknowledged is lost, and what has ended stays ended."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from aidevos.contracts.authentication import session_of
+from tests.e2e.world import World, running, start, wait_ready
+from tests.servers import Servers, drop_database, free_port
+
+PASSWORD = "wheelbarrow at noon"
+
+
+@pytest.fixture
+def world(servers: Servers) -> Iterator[World]:
+    """Services of this test's own, which it may kill."""
+    name = f"test_{secrets.token_hex(8)}"
+    with running(servers, name) as world:
+        yield world
+    drop_database(servers.mongo_url, name)
+
+
+@contextmanager
+def another_gateway(world: World) -> Iterator[str]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = start(world.servers, "services.http_gateway", "gateway", "unused", AIDEVOS_PORT=str(port))
+    try:
+        wait_ready(url, [process])
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+async def register(http: httpx.AsyncClient, name: str) -> int:
+    body = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+    return (await http.post("/auth/register", json=body)).status_code
+
+
+async def login(http: httpx.AsyncClient, name: str) -> httpx.Response:
+    return await http.post("/auth/login", json={"username": name, "password": PASSWORD})
+
+
+def bearer(pair: dict[str, Any]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {pair['access_token']}"}
+
+
+async def test_a_logout_is_known_to_another_gateway_within_a_second_and_to_one_that_starts_later(world: World) -> None:
+    async with httpx.AsyncClient(base_url=world.url, timeout=20) as http:
+        await register(http, "ada")
+        pair = (await login(http, "ada")).json()
+        kept = (await login(http, "ada")).json()
+        with another_gateway(world) as url:
+            async with httpx.AsyncClient(base_url=url) as other:
+                before = await other.get("/auth/me", headers=bearer(pair))
+                await http.post("/auth/logout", headers=bearer(pair))
+                async with asyncio.timeout(1):
+                    while (await other.get("/users/me", headers=bearer(pair))).status_code != 401:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+        with another_gateway(world) as url:
+            async with httpx.AsyncClient(base_url=url) as later:
+                ended = await later.get("/users/me", headers=bearer(pair))
+                going_on = await later.get("/users/me", headers=bearer(kept))
+
+    assert before.status_code == 200
+    assert (ended.status_code, ended.json()["detail"]) == (401, "the session has ended")
+    assert going_on.status_code == 200
+
+
+@pytest.mark.parametrize("service", ["authentication", "user_management"])
+async def test_a_kill_amid_registrations_and_logins_loses_nothing_that_was_acknowledged(
+    world: World, service: str
+) -> None:
+    names = [f"user{number}" for number in range(24)]
+    async with httpx.AsyncClient(base_url=world.url, timeout=60) as http:
+        registering = [asyncio.create_task(register(http, name)) for name in names]
+        done, _ = await asyncio.wait(registering, return_when=asyncio.FIRST_COMPLETED)
+        world.restart(service)
+        statuses = await asyncio.gather(*registering)
+        for name, status in zip(names, statuses, strict=True):
+            if status != 201:
+                status = await register(http, name)
+            assert status == 201 or (status == 409 and (await login(http, name)).status_code == 200)
+        logins = [await login(http, name) for name in names]
+        refreshed = [await http.post("/auth/refresh", json={"refresh_token": refresh_of(each)}) for each in logins]
+
+    assert done
+    assert [answer.status_code for answer in logins] == [200] * len(names)
+    assert [answer.status_code for answer in refreshed] == [200] * len(names)
+    assert len({session_of(refresh_of(answer)) for answer in logins}) == len(names)
+
+
+def refresh_of(answer: httpx.Response) -> str:
+    return str(answer.json()["refresh_token"])

@@ -1,0 +1,247 @@
+"""The accounts' rules in one process: the saga of a registration, rotation, and what is at rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aidevos import new_id
+from aidevos.contracts.authentication import account_id, session_of
+from aidevos.security.keys import ensure_signing_key
+from aidevos.security.permissions import ANONYMOUS, Principal
+from aidevos.settings import Settings, load
+from aidevos.testing import ObjectKit
+from aidevos.testing.kit import SERVICE
+from services.authentication.bootstrap import build as build_authentication
+from services.authentication.rules import MAX_SESSIONS, SessionEntry, Throttle, superfluous
+from services.user_management.bootstrap import build as build_users
+from tests.kits import chosen, crash, failure, until
+
+PASSWORD = "wheelbarrow at noon"
+NAME, EMAIL = "Ada", "Ada@Example.org"
+# Commits of a registration: the address, the username, the user.
+COMMITS = 3
+OPEN = asyncio.Event()
+OPEN.set()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    ensure_signing_key(tmp_path)
+    return load({}, home=tmp_path)
+
+
+def kit_of(settings: Settings, **options: Any) -> ObjectKit:
+    return ObjectKit(*build_authentication(settings), *build_users(settings), **options)
+
+
+@pytest.fixture
+async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
+    async with kit_of(settings) as kit:
+        yield kit
+
+
+async def register(kit: ObjectKit, id: str, name: str = NAME, email: str = EMAIL, request: str = "r") -> Any:
+    args = {"username": name, "email": email, "password": PASSWORD}
+    return await kit.call("user", id, "register", args, caller=ANONYMOUS, headers=chosen(request))
+
+
+async def login(kit: ObjectKit, name: str = NAME, password: str = PASSWORD) -> Any:
+    args = {"username": name, "password": password}
+    return await kit.call("auth", account_id(name), "login", args, caller=ANONYMOUS)
+
+
+async def serve(kit: ObjectKit, type: str, id: str, method: str, args: Any = None) -> Any:
+    """A call that only services may make."""
+    return await kit.call(type, id, method, args, caller=SERVICE)
+
+
+async def refresh(kit: ObjectKit, pair: Any) -> Any:
+    token = pair["refresh_token"]
+    return await kit.call("session", session_of(token), "refresh", {"refresh_token": token}, caller=ANONYMOUS)
+
+
+def owner(pair: Any) -> Principal:
+    return Principal(pair["user"]["id"], ("user",), frozenset(), session=session_of(pair["refresh_token"]))
+
+
+@pytest.mark.parametrize("fate", ["applied", "lost"])
+@pytest.mark.parametrize("commit", range(COMMITS))
+async def test_a_registration_that_dies_at_any_commit_can_be_repeated(
+    settings: Settings, commit: int, fate: str
+) -> None:
+    store, id = await dies_at(settings, commit, fate)
+
+    async with kit_of(settings, store=store) as successor:
+        user = await register(successor, id)
+        await successor.settle()
+
+        assert user["username"] == NAME
+        for name in (NAME, EMAIL):
+            assert (await login(successor, name))["user"] == user
+        assert (await failure(register(successor, new_id(), request="s"))).code == "exists"
+
+
+@pytest.mark.parametrize("fate", ["applied", "lost"])
+@pytest.mark.parametrize("commit", range(COMMITS))
+async def test_a_registration_that_dies_at_any_commit_keeps_no_name_from_others(
+    settings: Settings, commit: int, fate: str
+) -> None:
+    store, id = await dies_at(settings, commit, fate)
+    came_to_be = commit == COMMITS - 1 and fate == "applied"
+
+    async with kit_of(settings, store=store) as successor:
+        other = new_id()
+        if came_to_be:
+            assert (await failure(register(successor, other, request="s"))).field == "args.email"
+            assert (await login(successor))["user"]["id"] == id
+            return
+        assert (await failure(login(successor))).status == 401
+        assert (await register(successor, other, request="s"))["id"] == other
+        assert (await failure(register(successor, id))).code == "exists"
+        assert (await failure(serve(successor, "user", id, "show"))).code == "not-found"
+        assert (await login(successor, EMAIL))["user"]["id"] == other
+
+
+async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str]:
+    """A process that ended while this commit of a registration was under way, and was applied or lost."""
+    gate, id = asyncio.Event(), new_id()
+    async with kit_of(settings) as kit:
+        kit.store.faults.extend([OPEN] * commit + [gate])
+        registering = asyncio.create_task(register(kit, id))
+        await until(lambda: not kit.store.faults)
+        if fate == "lost":
+            kit.store.down = True
+        gate.set()
+        await until(lambda: kit.store.commits > commit)
+        await crash(kit)
+        registering.cancel()
+        await asyncio.gather(registering, return_exceptions=True)
+        kit.store.down = False
+        return kit.store, id
+
+
+async def test_a_refused_registration_gives_the_other_name_back(kit: ObjectKit) -> None:
+    await register(kit, new_id())
+    refused = await failure(register(kit, new_id(), email="new@example.org"))
+
+    assert (refused.code, refused.field) == ("exists", "args.username")
+    assert (await register(kit, new_id(), "Eve", "new@example.org"))["username"] == "Eve"
+
+
+async def test_secrets_are_at_rest_nowhere(kit: ObjectKit) -> None:
+    await register(kit, new_id())
+    pair = await login(kit, EMAIL)
+    second = await refresh(kit, pair)
+    await failure(login(kit, password="another secret"))
+    await kit.settle()
+
+    stored = repr(kit.store.documents) + repr(kit.store.letters) + repr(vars(kit.bus))
+    assert NAME in stored
+    for secret in (PASSWORD, "another secret", pair["refresh_token"], pair["access_token"], second["refresh_token"]):
+        assert secret not in stored
+        assert secret.rpartition(".")[2] not in stored
+
+
+async def test_the_grace_ends_and_with_it_the_session(kit: ObjectKit) -> None:
+    await register(kit, new_id())
+    first = await login(kit)
+    second = await refresh(kit, first)
+    kit.clock.advance(9.9)
+    assert await refresh(kit, first) == second
+    kit.clock.advance(0.2)
+
+    assert (await failure(refresh(kit, first))).status == 401
+    await kit.settle()
+    assert (await failure(refresh(kit, second))).status == 401
+    assert await serve(kit, "auth", account_id(NAME), "sessions") == {}
+    ended = f"event.session.{session_of(first['refresh_token'])}.session_ended"
+    assert [subject for subject, *_ in kit.bus.events] == [ended]
+
+
+async def test_the_last_pair_is_the_same_after_a_crash(settings: Settings) -> None:
+    async with kit_of(settings) as kit:
+        await register(kit, new_id())
+        first = await login(kit)
+        second = await refresh(kit, first)
+        await kit.settle()
+        await crash(kit)
+        async with kit_of(settings, store=kit.store, clock=kit.clock) as successor:
+            assert await refresh(successor, first) == second
+
+
+async def test_an_unused_session_expires(kit: ObjectKit, settings: Settings) -> None:
+    await register(kit, new_id())
+    pair = await login(kit)
+    kit.clock.advance(settings.refresh_age)
+
+    assert (await failure(refresh(kit, pair))).status == 401
+    await login(kit)
+    await kit.settle()
+    assert len(await serve(kit, "auth", account_id(NAME), "sessions")) == 1
+
+
+async def test_the_throttle_opens_again(kit: ObjectKit, settings: Settings) -> None:
+    await register(kit, new_id())
+    for _ in range(settings.login_failures):
+        assert (await failure(login(kit, password="wrong"))).status == 401
+    refused = await failure(login(kit))
+    kit.clock.advance(settings.login_window)
+
+    assert (refused.code, refused.retry_after) == ("rate-limited", 60)
+    assert await login(kit)
+
+
+async def test_a_hash_is_renewed_at_the_login_after_parameters_have_risen(kit: ObjectKit, settings: Settings) -> None:
+    await register(kit, new_id())
+    build_authentication(load({"AIDEVOS_PASSWORD_TIME": "3"}, home=settings.home))
+    await login(kit)
+    await kit.settle()
+
+    assert "t=3" in kit.store.documents["auth"][account_id(NAME)]["state"]["hashed"]
+    assert await login(kit)
+
+
+async def test_registration_can_be_closed(settings: Settings) -> None:
+    closed = load({"AIDEVOS_REGISTRATION": "false"}, home=settings.home)
+    async with kit_of(closed) as kit:
+        assert (await failure(register(kit, new_id()))).code == "forbidden"
+        await serve(kit, "user", new_id(), "install", {"username": "admin", "password": "short"})
+        assert (await login(kit, "admin", "short"))["user"]["roles"] == ["admin"]
+
+
+async def test_a_session_is_nobody_elses(kit: ObjectKit) -> None:
+    await register(kit, new_id())
+    pair = await login(kit)
+    session = session_of(pair["refresh_token"])
+    for method in ("end", "end_all", "sessions", "me"):
+        refused = await failure(kit.call("session", session, method, caller=Principal("stranger")))
+        assert refused.code == "not-found"
+        anonymous = await failure(kit.call("session", session, method, caller=ANONYMOUS))
+        assert anonymous.status in (401, 403)
+
+    assert (await kit.call("session", session, "me", caller=owner(pair)))["session"] == session
+
+
+def test_a_throttle_counts_failures_of_the_window_alone() -> None:
+    throttle = Throttle(2, 60.0)
+    throttle.failed(0.0)
+    throttle.failed(50.0)
+    throttle.check(60.0)
+    throttle.failed(61.0)
+
+    with pytest.raises(Exception, match="too many failed logins"):
+        throttle.check(109.0)
+    throttle.check(110.0)
+
+
+def test_expired_and_excess_sessions_make_room() -> None:
+    used = {f"{number:03}": SessionEntry("", 0.0, float(number)) for number in range(MAX_SESSIONS)}
+
+    assert superfluous({}, 0.0, 10.0) == []
+    assert superfluous(used, 0.0, 1000.0) == ["000"]
+    assert superfluous(used, 12.0, 10.0) == ["000", "001", "002"]
