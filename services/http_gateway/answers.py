@@ -9,6 +9,7 @@ from starlette.types import Send
 
 from aidevos.contracts import envelope
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
+from services.http_gateway.bodies import MERGE_PATCH, UnsupportedPatch
 
 Header = tuple[bytes, bytes]
 JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())
@@ -39,6 +40,8 @@ def answer_of(failure: Failure) -> Answer:
         headers.append(_CHALLENGE)
     if failure.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(failure.retry_after))))
+    if isinstance(failure, UnsupportedPatch):
+        headers.append((b"accept-patch", MERGE_PATCH.encode()))
     if isinstance(failure, MethodNotAllowed):
         headers.append((b"allow", failure.allowed.encode()))
     return Answer(failure.status, failure.encode(), tuple(headers))

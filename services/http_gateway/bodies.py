@@ -12,15 +12,28 @@ from aidevos.contracts import envelope
 from aidevos.contracts.errors import Failure
 
 T = TypeVar("T")
+MERGE_PATCH = "application/merge-patch+json"
 NAME_LIMIT = 200
 _media_type = re.compile(r'application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE).fullmatch
 _where = re.compile(r"`\$\.?(?P<path>[^`]*)`$")
 _unknown = re.compile(r"(?:unknown|required) field `(?P<name>.*?)`(?: - at|$)", re.DOTALL)
 
 
-def check_media_type(headers: dict[bytes, bytes]) -> None:
-    """A body without a content type is taken for JSON; any other type, or an encoding, is refused."""
+class UnsupportedPatch(Failure):
+    """415, with the kind of patch that is taken."""
+
+    def __init__(self) -> None:
+        super().__init__("unsupported-media-type", f"send {MERGE_PATCH}", field="Content-Type")
+
+
+def check_media_type(headers: dict[bytes, bytes], patch: bool = False) -> None:
+    """A body without a content type is taken for JSON; any other type, or an encoding, is refused.
+    A patch must say which kind it is (RFC 5789), and there is one kind."""
     media_type = headers.get(b"content-type")
+    if patch:
+        if (media_type or b"").decode("latin-1").partition(";")[0].strip().lower() != MERGE_PATCH:
+            raise UnsupportedPatch
+        media_type = None
     if media_type is not None and media_type != b"application/json" and not _media_type(media_type.decode("latin-1")):
         raise Failure("unsupported-media-type", f"send {envelope.JSON}", field="Content-Type")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":

@@ -29,6 +29,16 @@ class Calls:
         finally:
             self._under_way -= 1
 
+    async def arguments(self, subject: str, payload: bytes, options: dict[str, Any], within: str = "args") -> bytes:
+        """As `request`, where the HTTP body is what a method knows as its arguments, or as this part
+        of them: a failure names the body's field."""
+        try:
+            return await self.request(subject, payload, options)
+        except Failure as failure:
+            if failure.field is not None:
+                failure.field = failure.field.removeprefix(within).removeprefix(".") or "body"
+            raise
+
     def options(self, incoming: Incoming) -> dict[str, Any]:
         """What the request's headers ask of the call."""
         key = incoming.header(b"idempotency-key")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from aidevos.contracts import authentication, users
-from services.http_gateway.openapi_parts import CHANGE, COMMON, Json, content, operation, parameter, reference
+from services.http_gateway.bodies import MERGE_PATCH
+from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
 OPEN_CALL = (400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 LOCATION = {"Location": {"schema": {"type": "string"}}}
+SHOWN = content("The user", reference("User"), ETAG)
 GONE = {"204": {"description": "Ended"}}
 
 
@@ -27,6 +29,7 @@ def schemas() -> Json:
         authentication.TokenPair,
         authentication.Whoami,
         users.RegisterBody,
+        users.ReplaceUserBody,
         users.User,
     )
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -91,11 +94,21 @@ def paths() -> Json:
                 "read_user",
                 "users",
                 "Show a user",
-                {"200": content("The user", reference("User"))},
+                {"200": SHOWN, "304": {"description": "Not modified", "headers": ETAG}},
                 COMMON,
-                parameters=("Deadline",),
+                parameters=("If-None-Match", "Deadline"),
                 description="Oneself, or with `users:read` anyone.",
             ),
+            "put": _changing("replace_user", "Replace a user's profile", reference("ReplaceUserBody")),
+            "patch": _patching(),
+        },
+        "/users/{user_id}/activate": {
+            "parameters": [{"$ref": "#/components/parameters/user_id"}],
+            "post": _changing("activate_user", "Let a user log in again"),
+        },
+        "/users/{user_id}/deactivate": {
+            "parameters": [{"$ref": "#/components/parameters/user_id"}],
+            "post": _changing("deactivate_user", "End a user's sessions, and let it open no other"),
         },
     }
 
@@ -112,6 +125,25 @@ def _open(operation_id: str, summary: str, responses: Json, body: str) -> Json:
         body=reference(body),
     )
     return described | {"security": []}
+
+
+def _changing(operation_id: str, summary: str, body: Json | None = None) -> Json:
+    return operation(
+        operation_id,
+        "users",
+        summary,
+        {"200": SHOWN},
+        CHANGE,
+        parameters=("Idempotency-Key", "If-Match", "Deadline"),
+        body=body,
+        description="One's own name and settings; with `users:manage` everything, and anyone's.",
+    )
+
+
+def _patching() -> Json:
+    described = _changing("patch_user", "Change a user's profile by a merge patch (RFC 7396)")
+    schema = {"type": "object", "description": "A patch of what PUT takes"}
+    return described | {"requestBody": {"required": True, "content": {MERGE_PATCH: {"schema": schema}}}}
 
 
 def _known(

@@ -10,10 +10,9 @@ from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
 from services.http_gateway import openapi_accounts
-from services.http_gateway.openapi_parts import CHANGE, COMMON, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
 OPEN = (400, 404, 405, 422, 500, 503)
-ETAG = {"ETag": {"description": "The object's version", "schema": {"type": "string"}}}
 ABOUT = """\
 Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every
 answer carries `X-Request-Id`. Send a token as `Authorization: Bearer …`; `aidevos token` prints one."""

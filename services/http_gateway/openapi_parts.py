@@ -10,6 +10,7 @@ Json = dict[str, Any]
 
 COMMON = (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504)
 CHANGE = (*COMMON, 409, 412)
+ETAG = {"ETag": {"description": "The object's version", "schema": {"type": "string"}}}
 
 
 def operation(

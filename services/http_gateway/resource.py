@@ -49,9 +49,9 @@ class Incoming:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def body(self, limit: int) -> bytes:
-        """The JSON body; raises `unsupported-media-type` and `too-large`."""
-        bodies.check_media_type(self.headers)
+    async def body(self, limit: int, *, patch: bool = False) -> bytes:
+        """The JSON body, or the JSON merge patch; raises `unsupported-media-type` and `too-large`."""
+        bodies.check_media_type(self.headers, patch)
         return await bodies.read(self.headers, self._receive, limit)
 
 

@@ -10,11 +10,12 @@ from aidevos import BaseDurableObject, DurableObjectClient, Failure
 from aidevos.contracts import users
 from aidevos.fleet import load_secrets
 from aidevos.settings import Settings
+from services.user_management.administrators import AdministratorsDO
 from services.user_management.user import UserManagementDO
 
 log = logging.getLogger(__name__)
 SERVICE = "user_management"
-TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO,)
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, AdministratorsDO)
 
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:

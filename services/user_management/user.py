@@ -9,18 +9,22 @@ such a name next gets it: it asks here, and the answer comes from the only owner
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar, get_args
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, query, services
+from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, permission, query, services
 from aidevos.contracts.authentication import ACCOUNT_TYPE, account_id
-from aidevos.contracts.users import TYPE, Email, FullName, Password, Status, User, Username
+from aidevos.contracts.users import TYPE, Email, FullName, Password, Profile, Role, Status, User, Username
 from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.durable.schema import Schema
 from aidevos.settings import Settings
-from services.user_management.rules import check_email, check_password
+from services.user_management import administrators
+from services.user_management.rules import administers, check_email, check_password, merge_patch
 
 READ_USERS = "users:read"
+MANAGE_USERS = "users:manage"
+_profile: Schema[Profile] = Schema(Profile, "args.patch")
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
@@ -33,6 +37,7 @@ class UserState(msgspec.Struct):
     roles: list[str] = []
     status: Status = "active"
     email_verified: bool = False
+    settings: dict[str, Any] = {}
     created_at: float = 0.0
     updated_at: float = 0.0
     registration: str = ""
@@ -58,7 +63,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         check_password(password, self.settings.password_min_length, username, email, full_name)
         await self._reserve(username, email, password)
         self._begin(username, email, full_name, ["user"])
-        return self._shown()
+        return self._shown(changes=1)
 
     @command(allow=services(), confidential=True)
     async def install(self, username: Username, password: Password) -> None:
@@ -66,6 +71,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if not self.state.username:
             await self._reserve(username, None, password)
             self._begin(username, None, "", ["admin"])
+            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
 
     @command(allow=services())
     async def holds(self, account: str) -> bool:
@@ -84,10 +90,82 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     @query(allow=authenticated())
     async def read(self) -> User:
         """The user, for itself and for those who have `users:read`; for others there is none."""
+        self._check_visible()
+        return self._shown()
+
+    @command(allow=authenticated())
+    async def replace(
+        self,
+        full_name: FullName = "",
+        settings: dict[str, Any] | None = None,
+        roles: list[Role] | None = None,
+        status: Status | None = None,
+    ) -> User:
+        """Replace the profile; roles and status stay where they are not given."""
+        self._check_visible()
+        return await self._change(
+            Profile(
+                full_name=full_name,
+                settings=settings or {},
+                roles=self._roles() if roles is None else roles,
+                status=status or self.state.status,
+            )
+        )
+
+    @command(allow=authenticated())
+    async def patch(self, patch: dict[str, Any]) -> User:
+        """Change the profile by a JSON merge patch (RFC 7396)."""
+        self._check_visible()
+        state = self.state
+        profile = Profile(full_name=state.full_name, settings=state.settings, roles=self._roles(), status=state.status)
+        merged = merge_patch(msgspec.to_builtins(profile), patch)
+        return await self._change(_profile.convert(merged))
+
+    @command(allow=permission(MANAGE_USERS))
+    async def activate(self) -> User:
+        """Let the user log in again."""
+        return await self._set_status("active")
+
+    @command(allow=permission(MANAGE_USERS))
+    async def deactivate(self) -> User:
+        """End every session of the user, and let it open no other."""
+        return await self._set_status("deactivated")
+
+    async def _set_status(self, status: Status) -> User:
+        self._check_exists()
+        state = self.state
+        return await self._change(
+            Profile(full_name=state.full_name, settings=state.settings, roles=self._roles(), status=status)
+        )
+
+    async def _change(self, profile: Profile) -> User:
+        state = self.state
+        roles = sorted(set(profile.roles))
+        affects_access = (roles, profile.status) != (sorted(state.roles), state.status)
+        if affects_access and not self.caller.has(MANAGE_USERS):
+            raise Failure("forbidden", f"roles and status are changed with {MANAGE_USERS}")
+        if self.caller.subject != self.id and not self.caller.has(MANAGE_USERS):
+            raise Failure("forbidden", f"another's profile is changed with {MANAGE_USERS}")
+        remains = administers([*roles], profile.status)
+        if administers(state.roles, state.status) and not remains:
+            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
+        if remains:
+            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
+        if affects_access:
+            # Tokens carry roles; new ones come with the next login.
+            self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
+        state.full_name, state.settings = profile.full_name, profile.settings
+        state.roles, state.status = [*roles], profile.status
+        state.updated_at = self.now
+        return self._shown(changes=1)
+
+    def _roles(self) -> list[Role]:
+        return [role for role in get_args(Role) if role in self.state.roles]
+
+    def _check_visible(self) -> None:
         if self.caller.subject != self.id and not self.caller.has(READ_USERS):
             raise _no_user()
         self._check_exists()
-        return self._shown()
 
     async def _reserve(self, username: str, email: str | None, password: str) -> None:
         account = account_id(username)
@@ -123,7 +201,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if not self.state.username:
             raise _no_user()
 
-    def _shown(self) -> User:
+    def _shown(self, changes: int = 0) -> User:
         state = self.state
         return User(
             id=self.id,
@@ -133,6 +211,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             roles=state.roles,
             status=state.status,
             email_verified=state.email_verified,
+            settings=state.settings,
+            version=self.version + changes,
             created_at=rfc3339(timestamp(state.created_at)),
             updated_at=rfc3339(timestamp(state.updated_at)),
         )

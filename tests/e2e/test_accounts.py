@@ -102,6 +102,8 @@ async def test_a_new_user_is_shown_without_a_secret_and_can_log_in_by_either_nam
         "roles",
         "status",
         "email_verified",
+        "settings",
+        "version",
         "created_at",
         "updated_at",
     }

@@ -57,6 +57,12 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("user", "holds"): (b'{"account":"a"}', SERVICE),
     ("user", "show"): (b"{}", SERVICE),
     ("user", "read"): (b"{}", KNOWN),
+    ("user", "replace"): (b"{}", KNOWN),
+    ("user", "patch"): (b'{"patch":{}}', KNOWN),
+    ("user", "activate"): (b"{}", {"admin"}),
+    ("user", "deactivate"): (b"{}", {"admin"}),
+    ("administrators", "join"): (b'{"user":"u"}', SERVICE),
+    ("administrators", "leave"): (b'{"user":"u"}', SERVICE),
 } | {
     (type.object_type, method): (payload, set() if type.management == "read_only" and method in MAKING else MANAGERS)
     for type in TYPES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,10 +18,13 @@ FullName = Annotated[str, Meta(max_length=200)]
 # Longer than any password that is accepted, so that the refusal can say what is.
 Password = Annotated[str, Meta(min_length=1, max_length=1024)]
 Status = Literal["active", "deactivated"]
+# What a person may be; services have a role of their own.
+Role = Literal["admin", "user"]
 
 
 class User(msgspec.Struct, kw_only=True):
-    """A user as both doors show one. `email` is null for the first administrator; times are RFC 3339 in UTC."""
+    """A user as both doors show one. `email` is null for the first administrator; `settings` are the
+    user's own, of any shape; `version` is the ETag; times are RFC 3339 in UTC."""
 
     id: str
     username: str
@@ -30,6 +33,8 @@ class User(msgspec.Struct, kw_only=True):
     roles: list[str]
     status: Status
     email_verified: bool
+    settings: dict[str, Any]
+    version: int
     created_at: str
     updated_at: str
 
@@ -41,3 +46,22 @@ class RegisterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     email: Email
     password: Password
     full_name: FullName = ""
+
+
+class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What can be changed of a user: `full_name` and `settings` by itself, all of it by who has `users:manage`."""
+
+    full_name: FullName = ""
+    settings: dict[str, Any] = {}
+    roles: list[Role]
+    status: Status
+
+
+class ReplaceUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `PUT /users/{user_id}`, and the arguments of `replace`; roles and status stay where they
+    are not given."""
+
+    full_name: FullName = ""
+    settings: dict[str, Any] = {}
+    roles: list[Role] | None = None
+    status: Status | None = None

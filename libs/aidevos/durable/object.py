@@ -131,6 +131,12 @@ class BaseDurableObject(Generic[State]):
         return self._running().id
 
     @property
+    def version(self) -> int:
+        """The object's version as the running turn has found it; a command that changes the state
+        leaves the next one."""
+        return self._running().version
+
+    @property
     def now(self) -> float:
         """Seconds since the epoch, on the host's clock."""
         return self._running().now

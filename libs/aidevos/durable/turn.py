@@ -59,6 +59,10 @@ class Turn:
         return self._id
 
     @property
+    def version(self) -> int:
+        return self._activation.version
+
+    @property
     def exists(self) -> bool:
         return self._activation.exists
 

@@ -114,12 +114,7 @@ class AuthRouter:
         return Answer(200, read_public_keys(self._home), _KEYS_HEADERS)
 
     async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
-        try:
-            return await self._calls.request(subjects.call(type, id, method), payload, options)
-        except Failure as failure:
-            # In HTTP the arguments of the method are the body itself.
-            failure.field = failure.field and failure.field.removeprefix("args.")
-            raise
+        return await self._calls.arguments(subjects.call(type, id, method), payload, options)
 
     def _open_options(self, incoming: Incoming) -> dict[str, Any]:
         """Of a request that needs no credential, and whose own is not looked at."""

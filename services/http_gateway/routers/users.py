@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.routing import Route
 
 from aidevos.contracts import subjects, users
 from aidevos.contracts.errors import Failure
-from services.http_gateway.answers import Answer
+from aidevos.contracts.users import ReplaceUserBody
+from services.http_gateway import bodies, headers
+from services.http_gateway.answers import JSON_HEADER, Answer, Header
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
 
 ME = "me"
+BODY_LIMIT = 64 * 1024
+
+
+class _Shown(msgspec.Struct):
+    """What the gateway reads of a `User`, which passes through as the host wrote it."""
+
+    version: int
+
+
+_shown = msgspec.json.Decoder(_Shown)
+_replace = msgspec.json.Decoder(ReplaceUserBody)
+_patch = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class UserRouter:
@@ -20,11 +35,46 @@ class UserRouter:
         self._calls = calls
 
     def routes(self, known: Guard) -> list[Route]:
-        return [Route("/users/{user_id}", Resource(known, get=self.read))]
+        return [
+            Route("/users/{user_id}/activate", Resource(known, post=self.activate)),
+            Route("/users/{user_id}/deactivate", Resource(known, post=self.deactivate)),
+            Route("/users/{user_id}", Resource(known, get=self.read, put=self.replace, patch=self.patch)),
+        ]
 
     async def read(self, incoming: Incoming) -> Answer:
-        subject = subjects.call(users.TYPE, _id(incoming), "read")
-        return Answer(200, await self._calls.request(subject, b"{}", self._calls.options(incoming)))
+        answer = await self._call(incoming, "read", b"{}")
+        condition = incoming.header(b"if-none-match")
+        etag = answer.headers[-1]
+        if condition is not None and not headers.none_match(
+            headers.entity_tags("If-None-Match", condition), etag[1].decode()
+        ):
+            return Answer(304, headers=(etag,))
+        return answer
+
+    async def replace(self, incoming: Incoming) -> Answer:
+        body = await incoming.body(BODY_LIMIT)
+        bodies.decode(_replace, body, "settings")
+        return await self._call(incoming, "replace", body)
+
+    async def patch(self, incoming: Incoming) -> Answer:
+        body = await incoming.body(BODY_LIMIT, patch=True)
+        bodies.decode(_patch, body, "settings")
+        return await self._call(incoming, "patch", b'{"patch":%b}' % body, within="args.patch")
+
+    async def activate(self, incoming: Incoming) -> Answer:
+        return await self._call(incoming, "activate", b"{}")
+
+    async def deactivate(self, incoming: Incoming) -> Answer:
+        return await self._call(incoming, "deactivate", b"{}")
+
+    async def _call(self, incoming: Incoming, method: str, payload: bytes, within: str = "args") -> Answer:
+        subject = subjects.call(users.TYPE, _id(incoming), method)
+        reply = await self._calls.arguments(subject, payload, self._calls.options(incoming), within)
+        return Answer(200, reply, (JSON_HEADER, _etag(reply)))
+
+
+def _etag(reply: bytes) -> Header:
+    return b"etag", b'"%d"' % _shown.decode(reply).version
 
 
 def _id(incoming: Incoming) -> str:

@@ -1,0 +1,156 @@
+"""Profiles through the HTTP door, and the end of access when an administrator says so."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from aidevos.contracts.authentication import session_of
+from tests.e2e.test_accounts import (
+    PASSWORD,
+    Person,
+    admin_password,
+    bearer,
+    dies,
+    http,
+    logged_in,
+    login,
+    person,
+    register,
+    status_of,
+)
+from tests.e2e.world import World
+
+__all__ = ["http", "person"]
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+
+
+@pytest.fixture
+def admin(world: World) -> dict[str, str]:
+    credentials = {"username": "admin", "password": admin_password(world)}
+    return bearer(httpx.post(f"{world.url}/auth/login", json=credentials).json())
+
+
+async def test_ones_own_profile_is_replaced_and_patched_under_its_etag(http: httpx.AsyncClient, person: Person) -> None:
+    mine = bearer(await logged_in(http, person))
+    read = await http.get("/users/me", headers=mine)
+
+    replaced = await http.put(
+        "/users/me",
+        headers=mine | {"If-Match": read.headers["etag"]},
+        json={"full_name": "Ada", "settings": {"theme": "dark", "mail": {"daily": True, "weekly": True}}},
+    )
+    stale = await http.put("/users/me", headers=mine | {"If-Match": read.headers["etag"]}, json={})
+    patched = await http.patch(
+        "/users/me",
+        headers=mine | MERGE_PATCH | {"If-Match": replaced.headers["etag"]},
+        content=b'{"settings":{"theme":null,"mail":{"daily":false}}}',
+    )
+
+    assert replaced.json()["full_name"] == "Ada"
+    assert stale.status_code == 412
+    assert patched.json()["settings"] == {"mail": {"daily": False, "weekly": True}}
+    assert patched.json()["full_name"] == "Ada"
+    again = await http.get("/users/me", headers=mine)
+    assert (again.json(), again.headers["etag"]) == (patched.json(), patched.headers["etag"])
+    same = await http.get("/users/me", headers=mine | {"If-None-Match": again.headers["etag"]})
+    assert same.status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("patch", "status", "field"),
+    [
+        (b'{"roles":["admin"]}', 403, None),
+        (b'{"status":"deactivated"}', 403, None),
+        (b'{"roles":["service"]}', 422, "roles[0]"),
+        (b'{"username":"other"}', 422, "username"),
+        (b'{"full_name":7}', 422, "full_name"),
+        (b'{"roles":null}', 422, "roles"),
+        (b"[]", 422, "body"),
+        (b"{", 400, "body"),
+    ],
+)
+async def test_what_a_user_may_not_patch_is_refused_by_its_name(
+    http: httpx.AsyncClient, person: Person, patch: bytes, status: int, field: str | None
+) -> None:
+    mine = bearer(await logged_in(http, person))
+
+    refused = await http.patch("/users/me", headers=mine | MERGE_PATCH, content=patch)
+
+    assert (refused.status_code, refused.json().get("field")) == (status, field)
+
+
+async def test_a_patch_of_another_kind_is_told_which_is_taken(http: httpx.AsyncClient, person: Person) -> None:
+    mine = bearer(await logged_in(http, person))
+
+    refused = await http.patch("/users/me", headers=mine, json={"full_name": "Ada"})
+
+    assert refused.status_code == 415
+    assert refused.headers["accept-patch"] == "application/merge-patch+json"
+
+
+async def test_a_profile_can_be_changed_by_its_user_and_administrators_alone(
+    http: httpx.AsyncClient, person: Person, admin: dict[str, str], world: World
+) -> None:
+    pair = await logged_in(http, person)
+    stranger = bearer(await logged_in(http, Person("x" + person.username, "x" + person.email)))
+    reader = {"Authorization": world.token("users:read")}
+    path = f"/users/{pair['user']['id']}"
+
+    assert (await http.put(path, headers=stranger, json={})).status_code == 404
+    assert (await http.put(path, headers=reader, json={})).status_code == 403
+    assert (await http.post(f"{path}/deactivate", headers=stranger)).status_code == 403
+    assert (await http.put(path, headers=admin, json={"full_name": "By admin"})).json()["full_name"] == "By admin"
+    assert (await http.put(f"/users/{'0' * 32}", headers=admin, json={})).status_code == 404
+
+
+async def test_a_deactivated_user_is_out_within_a_second_until_activated(
+    http: httpx.AsyncClient, person: Person, admin: dict[str, str]
+) -> None:
+    pair = await logged_in(http, person)
+    path = f"/users/{pair['user']['id']}"
+
+    deactivated = await http.post(f"{path}/deactivate", headers=admin)
+    await dies(http, pair)
+    refreshed = await http.post("/auth/refresh", json={"refresh_token": pair["refresh_token"]})
+    right, wrong = await login(http, person.username), await login(http, person.username, "wrong")
+    activated = await http.post(f"{path}/activate", headers=admin)
+
+    assert deactivated.json()["status"] == "deactivated"
+    assert refreshed.status_code == 401
+    assert (right.status_code, right.text) == (wrong.status_code, wrong.text)
+    assert activated.json()["status"] == "active"
+    assert (await login(http, person.username)).status_code == 200
+
+
+async def test_a_changed_role_ends_the_sessions_that_had_the_old_one(
+    http: httpx.AsyncClient, person: Person, admin: dict[str, str]
+) -> None:
+    pair = await logged_in(http, person)
+    path = f"/users/{pair['user']['id']}"
+    await http.patch(path, headers=admin | MERGE_PATCH, json={"roles": ["admin", "user"]})
+    await dies(http, pair)
+    promoted = (await login(http, person.username)).json()
+    seen = await http.get("/durable-objects?type=user", headers=bearer(promoted))
+    await http.patch(path, headers=admin | MERGE_PATCH, json={"roles": ["user"]})
+    await dies(http, promoted)
+    demoted = (await login(http, person.username)).json()
+
+    assert seen.status_code == 200
+    assert (await http.get("/durable-objects?type=user", headers=bearer(demoted))).status_code == 403
+    assert session_of(demoted["refresh_token"]) != session_of(promoted["refresh_token"])
+
+
+async def test_the_last_administrator_stays(http: httpx.AsyncClient, admin: dict[str, str]) -> None:
+    demoted = await http.patch("/users/me", headers=admin | MERGE_PATCH, json={"roles": ["user"]})
+    deactivated = await http.post("/users/me/deactivate", headers=admin)
+
+    assert (demoted.status_code, demoted.json()["code"]) == (409, "conflict")
+    assert (deactivated.status_code, deactivated.json()["code"]) == (409, "conflict")
+    assert await status_of(http, {"access_token": admin["Authorization"].removeprefix("Bearer ")}) == 200
+
+
+async def test_a_password_in_another_users_name_changes_nothing(http: httpx.AsyncClient, person: Person) -> None:
+    assert (await register(http, person, password=PASSWORD)).status_code == 201
+    assert (await register(http, person, password="another password")).status_code == 409
+    assert (await login(http, person.username, "another password")).status_code == 401
