@@ -31,6 +31,7 @@ def schemas() -> Json:
         users.RegisterBody,
         users.ReplaceUserBody,
         users.User,
+        users.UserPage,
     )
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     return found
@@ -39,6 +40,10 @@ def schemas() -> Json:
 def parameters() -> Json:
     return {
         "all": parameter("all", "query", "^(true|false)$", "Whether every session of the user ends"),
+        "q": parameter("q", "query", r"^[^\x00-\x1f]{0,100}$", "A part of the username, address or full name"),
+        "role": parameter("role", "query", "^(admin|user)$", "Only users with this role"),
+        "status": parameter("status", "query", "^(active|deactivated)$", "Only users of this status"),
+        "sort": parameter("sort", "query", "^-?(created_at|username)$", "The order, with a minus from the last on"),
         "session_id": parameter("session_id", "path", None, "As in the list of sessions"),
         "user_id": parameter("user_id", "path", None, "A user's ID, or `me`"),
     }
@@ -87,6 +92,17 @@ def paths() -> Json:
                 (400, 404, 405, 422, 500, 503),
             )
             | {"security": []}
+        },
+        "/users": {
+            "get": operation(
+                "search_users",
+                "users",
+                "Find users",
+                {"200": content("One page", reference("UserPage"))},
+                COMMON,
+                parameters=("limit", "cursor", "q", "role", "status", "sort", "Deadline"),
+                description="Needs `users:read`.",
+            )
         },
         "/users/{user_id}": {
             "parameters": [{"$ref": "#/components/parameters/user_id"}],

@@ -15,9 +15,23 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, permission, query, services
 from aidevos.contracts.authentication import ACCOUNT_TYPE, account_id
-from aidevos.contracts.users import TYPE, Email, FullName, Password, Profile, Role, Status, User, Username
+from aidevos.contracts.users import (
+    SEARCH,
+    TYPE,
+    Email,
+    FindUsers,
+    FullName,
+    Password,
+    Profile,
+    Role,
+    Status,
+    User,
+    Username,
+)
 from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
+from aidevos.durable.store.port import Find
 from aidevos.settings import Settings
 from services.user_management import administrators
 from services.user_management.rules import administers, check_email, check_password, merge_patch
@@ -43,10 +57,42 @@ class UserState(msgspec.Struct):
     registration: str = ""
 
 
+def find(args: FindUsers) -> Find:
+    """What the store is asked for a search."""
+    equal = {"roles": args.role, "status": args.status}
+    return Find(
+        equal={path: value for path, value in equal.items() if value is not None},
+        text=args.q,
+        within=("username", "email", "full_name"),
+        order=args.sort.removeprefix("-"),
+        descending=args.sort.startswith("-"),
+        after=None,
+        limit=args.limit,
+    )
+
+
+def show(id: str, state: UserState, version: int) -> User:
+    """The user as it is shown."""
+    return User(
+        id=id,
+        username=state.username,
+        email=state.email,
+        full_name=state.full_name,
+        roles=state.roles,
+        status=state.status,
+        email_verified=state.email_verified,
+        settings=state.settings,
+        version=version,
+        created_at=rfc3339(timestamp(state.created_at)),
+        updated_at=rfc3339(timestamp(state.updated_at)),
+    )
+
+
 class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read_only"):
     """A user's profile, roles and status."""
 
     settings: ClassVar[Settings]
+    searches = (Search(SEARCH, permission(READ_USERS), FindUsers, find, show),)
 
     @command(allow=anyone(), confidential=True)
     async def register(self, username: Username, email: Email, password: Password, full_name: FullName = "") -> User:
@@ -202,20 +248,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             raise _no_user()
 
     def _shown(self, changes: int = 0) -> User:
-        state = self.state
-        return User(
-            id=self.id,
-            username=state.username,
-            email=state.email,
-            full_name=state.full_name,
-            roles=state.roles,
-            status=state.status,
-            email_verified=state.email_verified,
-            settings=state.settings,
-            version=self.version + changes,
-            created_at=rfc3339(timestamp(state.created_at)),
-            updated_at=rfc3339(timestamp(state.updated_at)),
-        )
+        return show(self.id, self.state, self.version + changes)
 
 
 def _no_user() -> Failure:

@@ -10,7 +10,7 @@ import pytest
 
 from aidevos.durable.store import codec
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
+from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, StoreError
 from tests.servers import Servers
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -246,3 +246,48 @@ async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, req
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StoreError] * len(calls)
     assert await store.commit("thing", [change("a"), change("b")]) == [Outcome.UNKNOWN] * 2
+
+
+PEOPLE = {
+    "a": {"name": "Ada", "mail": "ada@example.org", "roles": ["admin", "user"], "born": 1815.5},
+    "b": {"name": "Bob", "mail": None, "roles": ["user"], "born": 1900.25},
+    "c": {"name": "adam", "mail": "c.c@example.org", "roles": [], "born": 1815.5},
+    "d": {"name": "Ärzte", "mail": "d@example.org", "roles": ["user"], "born": 2000.0},
+}
+
+
+def asked(**changes: Any) -> Find:
+    asked = Find(equal={}, text="", within=("name", "mail"), order="born", descending=False, after=None, limit=10)
+    return asked._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, "acbd"),
+        ({"descending": True}, "dbca"),
+        ({"order": "name"}, "abcd"),
+        ({"limit": 2}, "ac"),
+        ({"after": (1815.5, "a")}, "cbd"),
+        ({"after": (1815.5, "c"), "descending": True}, "a"),
+        ({"equal": {"roles": "user"}}, "abd"),
+        ({"equal": {"roles": "user", "name": "Bob"}}, "b"),
+        ({"equal": {"name": "bob"}}, ""),
+        ({"text": "ADA"}, "ac"),
+        ({"text": "äRZ"}, "d"),
+        ({"text": "c.c"}, "c"),
+        ({"text": "a.a"}, ""),
+        ({"text": ".*"}, ""),
+        ({"text": "ada", "equal": {"roles": "admin"}}, "a"),
+    ],
+)
+async def test_objects_are_found_by_their_states_in_the_order_asked_for(
+    store: Any, changes: dict[str, Any], found: str
+) -> None:
+    await claimed(store, *PEOPLE, "gone")
+    await store.commit("thing", [change(id, state=state) for id, state in PEOPLE.items()])
+
+    documents = await store.find("thing", asked(**changes))
+
+    assert "".join(document.id for document in documents) == found
+    assert all(document.state == PEOPLE[document.id] for document in documents)

@@ -15,13 +15,14 @@ from tests.e2e.test_accounts import (
     http,
     logged_in,
     login,
+    over_nats,
     person,
     register,
     status_of,
 )
-from tests.e2e.world import World
+from tests.e2e.world import NatsDoor, World
 
-__all__ = ["http", "person"]
+__all__ = ["http", "over_nats", "person"]
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
 
@@ -154,3 +155,42 @@ async def test_a_password_in_another_users_name_changes_nothing(http: httpx.Asyn
     assert (await register(http, person, password=PASSWORD)).status_code == 201
     assert (await register(http, person, password="another password")).status_code == 409
     assert (await login(http, person.username, "another password")).status_code == 401
+
+
+async def test_users_are_found_page_by_page_by_those_who_may_read_them(
+    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+) -> None:
+    names = [f"{person.username}{number}" for number in range(5)]
+    for name in names:
+        assert (await register(http, Person(name, f"{name}@example.org"))).status_code == 201
+    own = bearer((await login(http, names[0])).json())
+    query = {"q": person.username.upper(), "sort": "-username", "limit": "2", "role": "user", "status": "active"}
+
+    found, cursors = [], []
+    while True:
+        page = (await http.get("/users", params=query, headers=admin)).json()
+        found += [user["username"] for user in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursors.append(query.setdefault("cursor", ""))
+        query["cursor"] = page["next_cursor"]
+    first = (await http.get(f"/users?q={names[0]}", headers=admin)).json()["items"]
+    told = await over_nats.query("user", "search", {"q": names[0]}, authorization=admin["Authorization"])
+
+    assert found == sorted(names, reverse=True)
+    assert len(cursors) == 2
+    assert told["items"] == first == [(await http.get("/users/me", headers=own)).json()]
+    assert (await http.get("/users", headers=own)).status_code == 403
+    assert (await http.get("/users")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("sort=password", "sort"), ("role=root", "role"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("x=y", "x")],
+)
+async def test_a_bad_search_names_the_parameter(
+    http: httpx.AsyncClient, admin: dict[str, str], query: str, field: str
+) -> None:
+    refused = await http.get(f"/users?{query}", headers=admin)
+
+    assert (refused.status_code, refused.json()["field"]) == (422, field)

@@ -132,7 +132,15 @@ class NatsDoor:
         sent = dict(headers or {})
         if authorization is not None:
             sent[envelope.AUTHORIZATION] = authorization
-        reply = await self._connection.request(subjects.call(type, id, method), payload, timeout=10, headers=sent)
+        return await self._request(subjects.call(type, id, method), payload, sent)
+
+    async def query(self, type: str, name: str, args: Mapping[str, Any], *, authorization: str) -> Any:
+        """A search over the committed states of a type."""
+        sent = {envelope.AUTHORIZATION: authorization}
+        return await self._request(subjects.query(type, name), msgspec.json.encode(args), sent)
+
+    async def _request(self, subject: str, payload: bytes, sent: dict[str, str]) -> Any:
+        reply = await self._connection.request(subject, payload, timeout=10, headers=sent)
         failure = failure_of(reply)
         if failure is not None:
             assert (reply.headers or {})[envelope.ERROR_CODE] == str(failure.status)

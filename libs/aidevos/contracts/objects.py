@@ -38,6 +38,13 @@ class ObjectPage(msgspec.Struct, kw_only=True):
     next_cursor: str | None = None
 
 
+class SearchPage(msgspec.Struct, kw_only=True):
+    """One page of a search; `next_cursor` is opaque, and null on the last page."""
+
+    items: list[Any]
+    next_cursor: str | None = None
+
+
 class MethodDescription(msgspec.Struct, kw_only=True):
     """A method of a type; the schemas are JSON Schema 2020-12 with `#/$defs/…` references."""
 

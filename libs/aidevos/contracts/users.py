@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Meta
 
 TYPE = "user"
+# A search over all users: `query.user.search`.
+SEARCH = "search"
 USERNAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,46}[A-Za-z0-9])?"
 # An e-mail address is checked by the object; this only bounds it (RFC 5321).
 EMAIL_LIMIT = 254
@@ -65,3 +67,20 @@ class ReplaceUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     settings: dict[str, Any] = {}
     roles: list[Role] | None = None
     status: Status | None = None
+
+
+class FindUsers(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The arguments of `query.user.search`, and the parameters of `GET /users`. `q` is a part of the
+    username, the e-mail address or the full name."""
+
+    limit: int = 50
+    cursor: str | None = None
+    q: Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f]*$")] = ""
+    role: Role | None = None
+    status: Status | None = None
+    sort: Literal["created_at", "-created_at", "username", "-username"] = "created_at"
+
+
+class UserPage(msgspec.Struct, kw_only=True):
+    items: list[User]
+    next_cursor: str | None = None

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -26,11 +27,11 @@ from nats.micro import add_service
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import LIST
+from aidevos.contracts.objects import LIST, ObjectPage, SearchPage
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
-from aidevos.durable.object import MANAGE
+from aidevos.durable.object import MANAGE, Search
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
@@ -40,7 +41,7 @@ from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turn import unexpected
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
-from aidevos.security.permissions import ANONYMOUS
+from aidevos.security.permissions import ANONYMOUS, Rule
 from aidevos.security.tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,10 @@ class Host:
         for type in self._registry.types.values():
             await self._types.put(type.name, msgspec.json.encode(type.describe()))
             await self._subscribe(subjects.query(type.name, LIST), self._on_list, queue=self._service)
+            for search in type.cls.searches:
+                schema: Schema[Any] = Schema(search.args, "args")
+                handler = partial(self._on_search, type.name, search, schema)
+                await self._subscribe(subjects.query(type.name, search.name), handler, queue=self._service)
         await self._subscribe(subjects.health(self._service), self._on_health)
         await self._subscribe(subjects.metrics(self._service), self._on_metrics)
         self._micro = await add_service(
@@ -233,15 +238,27 @@ class Host:
         self.router.spawn(self._list(message))
 
     async def _list(self, message: Msg) -> None:
+        async def page(args: ListArgs) -> ObjectPage:
+            return await self.router.list_objects(message.subject.split(".")[1], args.cursor or "", args.limit)
+
+        await self._answer_query(message, MANAGE, self._list_args, page)
+
+    async def _on_search(self, type: str, search: Search, schema: Schema[Any], message: Msg) -> None:
+        async def page(args: Any) -> SearchPage:
+            return await self.router.search(type, search, args)
+
+        self.router.spawn(self._answer_query(message, search.allow, schema, page))
+
+    async def _answer_query(
+        self, message: Msg, allow: Rule, schema: Schema[Any], page: Callable[[Any], Awaitable[Any]]
+    ) -> None:
         headers = message.headers or {}
         try:
             principal = self._verifier.verify(headers.get(envelope.AUTHORIZATION))
-            if not MANAGE.check(principal):
-                raise Failure("forbidden", f"listing needs {MANAGE}")
-            args = self._list_args.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
-            type = message.subject.split(".")[1]
-            page = await self.router.list_objects(type, args.cursor or "", args.limit)
-            answer = Answer(msgspec.json.encode(page))
+            if not allow.check(principal):
+                raise Failure("forbidden", f"this needs {allow}")
+            args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
+            answer = Answer(msgspec.json.encode(await page(args)))
         except Failure as failure:
             answer = Answer.of(failure)
         except Exception as error:

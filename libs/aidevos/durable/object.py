@@ -17,6 +17,7 @@ from aidevos.contracts import objects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.running import RunningTurn, running
+from aidevos.durable.store.port import Find
 from aidevos.security.permissions import Principal, Rule, permission
 
 State = TypeVar("State", bound=msgspec.Struct)
@@ -67,6 +68,21 @@ def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> C
     return _declare(Declaration("query", allow, name, reentrant))
 
 
+class Search(msgspec.Struct, frozen=True):
+    """A search over the committed states of all objects of a type: `query.<type>.<name>`.
+
+    `args` is a struct of the caller's arguments, with `limit` and `cursor` among them. `find` makes of
+    them what the store is asked, with `after` None and any `limit`; `show` makes of an ID, a state and
+    its version what the caller gets.
+    """
+
+    name: str
+    allow: Rule
+    args: type[msgspec.Struct]
+    find: Callable[[Any], Find]
+    show: Callable[[str, Any, int], msgspec.Struct]
+
+
 def upcast(*, from_: int) -> Callable[[Method], Method]:
     """A static method that turns the state of schema version `from_`, a map, into the next version's."""
 
@@ -90,6 +106,7 @@ class BaseDurableObject(Generic[State]):
     state_type: ClassVar[type[msgspec.Struct]]
     schema_version: ClassVar[int] = 1
     management: ClassVar[Management] = "lifecycle"
+    searches: ClassVar[tuple[Search, ...]] = ()
 
     state: State
     id: str

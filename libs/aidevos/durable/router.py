@@ -17,7 +17,7 @@ import msgspec
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import LIST_LIMIT, READ, DurableObject, ObjectPage
+from aidevos.contracts.objects import LIST_LIMIT, READ, DurableObject, ObjectPage, SearchPage
 from aidevos.durable.activation import Activation, show
 from aidevos.durable.archive import ReplyArchive
 from aidevos.durable.batch import Batcher
@@ -27,10 +27,11 @@ from aidevos.durable.clock import Clock
 from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved
 from aidevos.durable.completion import Bounds
 from aidevos.durable.mailbox import Mailbox
-from aidevos.durable.object import BaseDurableObject
+from aidevos.durable.object import BaseDurableObject, Search
 from aidevos.durable.outbox import Entry, Relay, next_number
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
+from aidevos.durable.search import decode_place, encode_place
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
 from aidevos.durable.turn import start_turn, unexpected
 from aidevos.security.permissions import ANONYMOUS, Principal
@@ -170,6 +171,22 @@ class DurableObjectRouter:
                 break
             items.append(item)
         return ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
+
+    async def search(self, type_name: str, search: Search, args: Any) -> SearchPage:
+        """One page of a declared search. Raises `Failure`."""
+        type = self.registry.types[type_name]
+        if not 1 <= args.limit <= LIST_LIMIT:
+            raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
+        wanted = search.find(args)
+        after = decode_place(args.cursor, wanted) if args.cursor is not None else None
+        try:
+            documents = await self.store.find(type_name, wanted._replace(after=after, limit=args.limit + 1))
+        except StoreError as error:
+            raise Failure("unavailable", str(error)) from error
+        shown = documents[: args.limit]
+        items = [search.show(item.id, type.load_state(item.state or {}, item.schema), item.version) for item in shown]
+        more = len(documents) > len(shown)
+        return SearchPage(items=items, next_cursor=encode_place(wanted, shown[-1]) if more else None)
 
     def wake(self, type_name: str, id: str) -> None:
         """Activate an object because something is due, though nobody has called it."""

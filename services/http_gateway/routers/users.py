@@ -8,12 +8,14 @@ from starlette.routing import Route
 from aidevos.contracts import subjects, users
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import ReplaceUserBody
-from services.http_gateway import bodies, headers
+from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import JSON_HEADER, Answer, Header
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
 
 ME = "me"
+PARAMETERS = ("limit", "cursor", "q", "role", "status", "sort")
+DEFAULT_LIMIT = 50
 BODY_LIMIT = 64 * 1024
 
 
@@ -36,10 +38,17 @@ class UserRouter:
 
     def routes(self, known: Guard) -> list[Route]:
         return [
+            Route("/users", Resource(known, parameters=PARAMETERS, get=self.search)),
             Route("/users/{user_id}/activate", Resource(known, post=self.activate)),
             Route("/users/{user_id}/deactivate", Resource(known, post=self.deactivate)),
             Route("/users/{user_id}", Resource(known, get=self.read, put=self.replace, patch=self.patch)),
         ]
+
+    async def search(self, incoming: Incoming) -> Answer:
+        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
+        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
+        subject = subjects.query(users.TYPE, users.SEARCH)
+        return Answer(200, await self._calls.arguments(subject, payload, self._calls.options(incoming)))
 
     async def read(self, incoming: Incoming) -> Answer:
         answer = await self._call(incoming, "read", b"{}")

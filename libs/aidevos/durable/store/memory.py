@@ -17,7 +17,7 @@ import msgspec
 from bson.raw_bson import RawBSONDocument
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
+from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, StoreError
 
 
 class MemoryStore:
@@ -62,6 +62,19 @@ class MemoryStore:
         found = self.documents[type]
         ids = sorted(id for id, document in found.items() if id > after and document.get("deleted") is None)
         return [_document(id, found[id] | {"replies": {}, "outbox": {}}) for id in ids[:limit]]
+
+    async def find(self, type: str, wanted: Find) -> list[Document]:
+        self._answer()
+        found = [
+            (_at(document["state"], wanted.order), id, document)
+            for id, document in self.documents[type].items()
+            if document.get("deleted") is None and _matches(document["state"], wanted)
+        ]
+        found.sort(key=lambda item: item[:2], reverse=wanted.descending)
+        if wanted.after is not None:
+            after = wanted.after
+            found = [item for item in found if (item[:2] < after if wanted.descending else item[:2] > after)]
+        return [_document(id, document | {"replies": {}, "outbox": {}}) for _, id, document in found[: wanted.limit]]
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         self._answer()
@@ -112,6 +125,21 @@ class MemoryStore:
             parent.pop(name, None)
         document["commit"] = commit.commit
         return Outcome.APPLIED
+
+
+def _at(state: Any, path: str) -> Any:
+    for name in path.split("."):
+        state = state.get(name) if isinstance(state, dict) else None
+    return state
+
+
+def _matches(state: dict[str, Any], wanted: Find) -> bool:
+    for path, value in wanted.equal.items():
+        found = _at(state, path)
+        if found != value and not (isinstance(found, list) and value in found):
+            return False
+    texts = (_at(state, path) for path in wanted.within)
+    return not wanted.text or any(isinstance(text, str) and wanted.text.lower() in text.lower() for text in texts)
 
 
 def _parent(document: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:

@@ -12,6 +12,7 @@ known to be fenced only by code 121. Everything else is unknown, and the framewo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
@@ -23,7 +24,7 @@ from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
+from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, StoreError
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
@@ -112,6 +113,27 @@ class MongoStore:
         wanted = {"_id": {"$gt": after}, "deleted": None}
         shown = {"replies": False, "outbox": False}
         found = await self._find(self._objects(type), wanted, limit, sort=[("_id", 1)], projection=shown)
+        return [_document(document) for document in found]
+
+    async def find(self, type: str, wanted: Find) -> list[Document]:
+        order = f"state.{wanted.order}"
+        clauses: list[dict[str, Any]] = [{"deleted": None}]
+        clauses += [{f"state.{path}": value} for path, value in wanted.equal.items()]
+        if wanted.text:
+            pattern = {"$regex": re.escape(wanted.text), "$options": "i"}
+            clauses.append({"$or": [{f"state.{path}": pattern} for path in wanted.within]})
+        beyond = "$lt" if wanted.descending else "$gt"
+        if wanted.after is not None:
+            value, id = wanted.after
+            clauses.append({"$or": [{order: {beyond: value}}, {order: value, "_id": {beyond: id}}]})
+        direction = -1 if wanted.descending else 1
+        found = await self._find(
+            self._objects(type),
+            {"$and": clauses},
+            wanted.limit,
+            sort=[(order, direction), ("_id", direction)],
+            projection={"replies": False, "outbox": False},
+        )
         return [_document(document) for document in found]
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:

@@ -7,7 +7,7 @@ only the newer can write (the fence). Neither depends on a clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -58,6 +58,21 @@ class Commit(NamedTuple):
     size: int
 
 
+class Find(NamedTuple):
+    """Which objects to find by their states. Names are paths in the state, which the type's author
+    spells and no caller: `equal` values stand at their paths, or in a list there; `text`, without
+    regard to case, is a part of what stands at one of the paths `within`. The order is that of the
+    values at `order`, then of the IDs; `after` is the (value, ID) of the last one seen."""
+
+    equal: Mapping[str, str | int | bool]
+    text: str
+    within: Sequence[str]
+    order: str
+    descending: bool
+    after: tuple[str | float, str] | None
+    limit: int
+
+
 class Outcome(Enum):
     APPLIED = "applied"
     FENCED = "fenced"
@@ -86,6 +101,9 @@ class Store(Protocol):
     async def page(self, type: str, after: str, limit: int) -> list[Document]:
         """Existing objects in the order of their IDs, those greater than `after`; without what only
         an activation needs (replies and outbox)."""
+
+    async def find(self, type: str, wanted: Find) -> list[Document]:
+        """Existing objects by their states, in the order asked for; as `page` shows them."""
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         """IDs greater than `after`, in their order, of objects whose outbox is not empty."""
