@@ -97,7 +97,7 @@ async def serve(
     await outside.start()
     revocations = Revocations(connection, verifier)
     following = asyncio.create_task(revocations.follow())
-    await revocations.loaded()
+    await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
     while not stop.is_set():
         host = Host(
@@ -141,6 +141,16 @@ def limits(settings: Settings) -> Limits:
         default_deadline=settings.default_deadline,
         max_deadline=settings.max_deadline,
     )
+
+
+async def _read_revocations(revocations: Revocations) -> None:
+    try:
+        async with asyncio.timeout(STORE_WITHIN):
+            await revocations.loaded()
+    except TimeoutError:
+        raise SettingsError(
+            f"within {STORE_WITHIN:.0f} s the stream of events could not be read at AIDEVOS_NATS_URL"
+        ) from None
 
 
 async def _prepare(prepare: Preparation | None, outside: DurableObjectClient, settings: Settings) -> None:

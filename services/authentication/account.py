@@ -87,6 +87,15 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
                 self.tell(SESSION_TYPE, session, "end")
             await self.delete()
 
+    @command(allow=services(), confidential=True)
+    async def change_password(self, current: Password, new: Password, session: str) -> None:
+        """Take another password, and end the sessions but this one."""
+        await self._check_password(current)
+        self.state.hashed = await self.passwords.hash(new)
+        for other in [other for other in self.state.sessions if other != session]:
+            del self.state.sessions[other]
+            self.tell(SESSION_TYPE, other, "end")
+
     @query(allow=services())
     async def sessions(self) -> dict[str, SessionEntry]:
         """The sessions that go on, by ID."""
@@ -117,14 +126,10 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         self.state.sessions = {}
 
     async def _sign_in(self, password: str, device: str) -> TokenPair:
-        self._throttle.check(self.now)
-        hashed = self.state.hashed
-        if not await self.passwords.verify(hashed or None, password):
-            self._throttle.failed(self.now)
-            raise wrong_login()
+        await self._check_password(password)
         user = await self._active_user()
         self._throttle.succeeded()
-        if self.passwords.is_outdated(hashed):
+        if self.passwords.is_outdated(self.state.hashed):
             self.state.hashed = await self.passwords.hash(password)
         for session in superfluous(self.state.sessions, self.now, self.settings.refresh_age):
             del self.state.sessions[session]
@@ -134,6 +139,12 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
         self.state.sessions[session] = SessionEntry(device, self.now, self.now)
         return self.mint.pair(session, 0, user, user.roles, self.now)
+
+    async def _check_password(self, password: str) -> None:
+        self._throttle.check(self.now)
+        if not await self.passwords.verify(self.state.hashed or None, password):
+            self._throttle.failed(self.now)
+            raise wrong_login()
 
     async def _active_user(self) -> User:
         try:

@@ -22,8 +22,9 @@ from aidevos.contracts.authentication import (
     TokenPair,
     Whoami,
 )
-from aidevos.contracts.users import User
+from aidevos.contracts.users import Password, User
 from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.security.passwords import check_policy
 from aidevos.security.permissions import ROLES
 from aidevos.settings import Settings
 from services.authentication.mint import Mint
@@ -95,6 +96,22 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         """End this session and every other one of its user."""
         self._check_owner()
         self.tell(ACCOUNT_TYPE, self.state.account, "end_sessions")
+
+    @command(allow=authenticated(), confidential=True)
+    async def change_password(self, current_password: Password, new_password: Password) -> None:
+        """Take another password. Every other session of the user ends."""
+        self._check_owner()
+        user = await self._user()
+        own = (user.username, user.email or "", (user.email or "").partition("@")[0], user.full_name)
+        check_policy(new_password, self.settings.password_min_length, own, field="args.new_password")
+        await self.call(
+            ACCOUNT_TYPE,
+            self.state.account,
+            "change_password",
+            current=current_password,
+            new=new_password,
+            session=self.id,
+        )
 
     @query(allow=authenticated())
     async def sessions(self) -> SessionPage:

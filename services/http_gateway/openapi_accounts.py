@@ -5,12 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from aidevos.contracts import authentication, users
+from aidevos.contracts.envelope import JSON
 from services.http_gateway.bodies import MERGE_PATCH
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
 OPEN_CALL = (400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 LOCATION = {"Location": {"schema": {"type": "string"}}}
 SHOWN = content("The user", reference("User"), ETAG)
+CHANGED = {"204": {"description": "Changed; every other session ends"}}
 GONE = {"204": {"description": "Ended"}}
 
 
@@ -24,6 +26,7 @@ def tags() -> list[Json]:
 def schemas() -> Json:
     types = (
         authentication.LoginBody,
+        authentication.PasswordBody,
         authentication.RefreshBody,
         authentication.SessionPage,
         authentication.TokenPair,
@@ -71,6 +74,10 @@ def paths() -> Json:
             )
         },
         "/auth/logout": {"post": _known("logout", "End this session", GONE, CHANGE, ("all",))},
+        "/auth/password": {
+            "post": _known("change_password", "Take another password", CHANGED, CHANGE)
+            | {"requestBody": {"required": True, "content": {JSON: {"schema": reference("PasswordBody")}}}}
+        },
         "/auth/me": {
             "get": _known("me", "Who the caller is", {"200": content("User and session", reference("Whoami"))}, COMMON)
         },

@@ -268,6 +268,30 @@ async def test_sessions_are_listed_and_ended_by_their_user_alone(http: httpx.Asy
     assert await status_of(http, mine) == 200
 
 
+async def test_a_new_password_ends_the_other_sessions_and_the_old_password(
+    http: httpx.AsyncClient, person: Person
+) -> None:
+    mine = await logged_in(http, person)
+    other = (await login(http, person.username)).json()
+
+    async def change(current: str, new: str) -> httpx.Response:
+        body = {"current_password": current, "new_password": new}
+        return await http.post("/auth/password", headers=bearer(mine), json=body)
+
+    wrong = await change("not the password", "another wheelbarrow")
+    refused = [await change(PASSWORD, new) for new in ("short", person.email)]
+    assert await status_of(http, other) == 200
+    changed = await change(PASSWORD, "another wheelbarrow")
+
+    assert wrong.status_code == 401
+    assert [(answer.status_code, answer.json()["field"]) for answer in refused] == [(422, "new_password")] * 2
+    assert changed.status_code == 204
+    await dies(http, other)
+    assert await status_of(http, mine) == 200
+    assert (await login(http, person.username)).status_code == 401
+    assert (await login(http, person.email, "another wheelbarrow")).status_code == 200
+
+
 async def test_me_tells_user_permissions_and_session(http: httpx.AsyncClient, person: Person) -> None:
     pair = await logged_in(http, person)
 

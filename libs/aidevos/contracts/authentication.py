@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Literal
 
 import msgspec
@@ -23,7 +24,7 @@ RefreshToken = Annotated[str, Meta(min_length=1, max_length=256)]
 
 def account_id(name: str) -> str:
     """The ID of the `auth` object of a username or e-mail address, whatever its case."""
-    return subjects.id_from_name(ACCOUNT_TYPE, name.lower())
+    return subjects.id_from_name(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
 
 
 def session_of(refresh_token: str) -> str:
@@ -45,6 +46,13 @@ class RefreshBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Body of `POST /auth/refresh`, and the arguments of the method `refresh`."""
 
     refresh_token: RefreshToken
+
+
+class PasswordBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /auth/password`, and the arguments of the method `change_password`."""
+
+    current_password: Password
+    new_password: Password
 
 
 class TokenPair(msgspec.Struct, kw_only=True):

@@ -13,6 +13,7 @@ from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
     LoginBody,
+    PasswordBody,
     RefreshBody,
     account_id,
     session_of,
@@ -35,6 +36,7 @@ _KEYS_HEADERS = (JSON_HEADER, (b"cache-control", b"public, max-age=60"))
 
 _register = msgspec.json.Decoder(RegisterBody)
 _login = msgspec.json.Decoder(LoginBody)
+_password = msgspec.json.Decoder(PasswordBody)
 _refresh = msgspec.json.Decoder(RefreshBody)
 
 
@@ -55,6 +57,7 @@ class AuthRouter:
             Route("/auth/login", Resource(post=self.login)),
             Route("/auth/refresh", Resource(post=self.refresh)),
             Route("/auth/logout", Resource(known, parameters=("all",), post=self.logout)),
+            Route("/auth/password", Resource(known, post=self.password)),
             Route("/auth/me", Resource(known, get=self.me)),
             Route("/auth/sessions/{session_id}", Resource(known, delete=self.end)),
             Route("/auth/sessions", Resource(known, get=self.sessions)),
@@ -93,6 +96,12 @@ class AuthRouter:
             raise Failure("invalid", "it is true or false", field="all")
         method = "end_all" if everywhere == "true" else "end"
         await self._request(SESSION_TYPE, _session(incoming), method, b"{}", self._calls.options(incoming))
+        return Answer(204, headers=())
+
+    async def password(self, incoming: Incoming) -> Answer:
+        _, payload = await _read(incoming, _password)
+        options = self._calls.options(incoming)
+        await self._request(SESSION_TYPE, _session(incoming), "change_password", payload, options)
         return Answer(204, headers=())
 
     async def me(self, incoming: Incoming) -> Answer:
