@@ -152,6 +152,12 @@ async def test_a_commit_of_unknown_outcome_is_neither_lost_nor_applied_twice(
     assert len(kit.bus.events) == 1
 
 
+async def test_a_lost_answer_of_the_store_is_no_failure_also_without_a_request_id(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add")
+    kit.store.faults.append("lose")
+    assert await kit.call("tally", "a", "add") == 2
+
+
 class DarkStore(MemoryStore):
     """Applies one commit, loses its answer, and is unreachable for this process from then on."""
 
