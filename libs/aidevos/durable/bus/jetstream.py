@@ -10,6 +10,7 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -92,7 +93,8 @@ class JetStreamSubscription:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         # Without this the server would give the next event to the request that is still open here.
-        await self._subscription.unsubscribe()
+        with suppress(ConnectionClosedError):
+            await self._subscription.unsubscribe()
 
 
 async def _deliver(subscription: Any, group: str, handler: Handler) -> None:
@@ -102,6 +104,8 @@ async def _deliver(subscription: Any, group: str, handler: Handler) -> None:
             (message,) = await subscription.fetch(1, timeout=TIMEOUT)
         except NatsTimeout:
             continue
+        except ConnectionClosedError:
+            return  # for good, and nats-py says it also where this task was cancelled
         except NatsError as error:
             log.warning("fetching events for %s failed, trying again: %s", group, error)
             await asyncio.sleep(FIRST_RETRY)
