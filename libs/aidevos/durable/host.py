@@ -48,7 +48,8 @@ SCAN_EVERY = 5.0
 PURGE_EVERY = 600.0
 HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
-REPLY_PREFIX = "_INBOX"
+# Inboxes, and what the server puts in their place between accounts.
+REPLY_PREFIXES = ("_INBOX", "_R_.")
 PENDING_BYTES = 256 * 1024 * 1024
 VERSION = version("aidevos")
 
@@ -184,7 +185,7 @@ class Host:
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
         async def guarded(message: Msg) -> None:
             # The server lets a host publish to any reply subject: it must not publish an event or a key.
-            if message.reply and not message.reply.startswith(REPLY_PREFIX):
+            if message.reply and not message.reply.startswith(REPLY_PREFIXES):
                 FAILURES.labels("nats", "bad-request").inc()
                 log.warning("refused a request on %s whose reply subject is no inbox", message.subject)
             else:

@@ -171,7 +171,7 @@ class DurableObjectRouter:
         """Called when a commit is durable: its outbox entries may leave now."""
         if entries and not activation.broken:
             self.relay.offer(activation, entries)
-        if activation.records.oldest() and not activation.broken:
+        if activation.records.crowded() and not activation.broken:
             self.spawn(self._archive.take(activation))
 
     def discard(self, activation: Activation) -> None:
