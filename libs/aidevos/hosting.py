@@ -45,26 +45,22 @@ def main(types: Types, *, service: str) -> None:
         settings = load()
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
-    run(types, settings, service=service)
+    run(types, settings, service=service, reports_health=True)
 
 
-def run(types: Types, settings: Settings, *, service: str = "objects") -> None:
-    """Serve the types until SIGTERM or SIGINT. What can't be used ends the process with one line
-    and status 2."""
+def run(types: Types, settings: Settings, *, service: str = "objects", reports_health: bool = False) -> None:
+    """Serve the types until SIGTERM or SIGINT, and with `reports_health` answer for the health of the
+    service. What can't be used ends the process with one line and status 2."""
     logs.configure(settings.log_level, service)
     collect_rarely()
     try:
-        uvloop.run(serve(types, settings, service=service))
+        uvloop.run(serve(types, settings, service=service, reports_health=reports_health))
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
 
 
-async def serve(types: Types, settings: Settings, *, service: str = "objects") -> None:
+async def serve(types: Types, settings: Settings, *, service: str, reports_health: bool) -> None:
     """Serve the types until the task is cancelled or the process gets SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     registry = DurableObjectRegistry(types)
     name = HostName(settings.home, service, settings.replica)
     credential = ServiceCredential(settings, service, registry.permissions())
@@ -86,6 +82,9 @@ async def serve(types: Types, settings: Settings, *, service: str = "objects") -
         default_deadline=settings.default_deadline,
     )
     await outside.start()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     while not stop.is_set():
         host = Host(
             registry,
@@ -99,6 +98,7 @@ async def serve(types: Types, settings: Settings, *, service: str = "objects") -
             name=name,
             limits=limits(settings),
             lease_ttl=settings.lease,
+            reports_health=reports_health,
         )
         hosts[:] = [host]
         await _serve_incarnation(host, stop, settings.drain_timeout)

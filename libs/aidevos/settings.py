@@ -66,8 +66,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Placement.
     lease: Annotated[float, Meta(ge=1, le=60)] = 3.0
     # The event stream.
-    events_max_age: Seconds = 7 * 86_400.0
-    events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
+    events_max_age: Seconds = 86_400.0
+    events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 4 * 1024 * 1024 * 1024
     # Logs.
     log_level: str = "INFO"
 

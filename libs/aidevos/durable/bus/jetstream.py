@@ -16,11 +16,12 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
 from aidevos.contracts import subjects
-from aidevos.durable.bus.port import BusError, Delivery, Handler, Misplaced
+from aidevos.durable.bus.port import BusError, Delivery, Handler, Misplaced, StreamFull
 
 log = logging.getLogger(__name__)
 NUMBER = "Aidevos-Number"
 WRONG_LAST_SEQUENCE = (10071, 10164)
+STREAM_STORE_FAILED = 10077
 TIMEOUT = 5.0
 MAX_UNSETTLED = 256
 ACK_WAIT = 30.0
@@ -56,6 +57,8 @@ class JetStreamBus:
         except APIError as error:
             if error.err_code in WRONG_LAST_SEQUENCE:
                 raise Misplaced from None
+            if error.err_code == STREAM_STORE_FAILED and "maximum" in str(error.description):
+                raise StreamFull(f"JetStream: {error.description}") from error
             raise BusError(f"JetStream: {error}") from error
         except NatsError as error:
             raise BusError(f"JetStream: {error}") from error
