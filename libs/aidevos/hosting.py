@@ -25,6 +25,7 @@ from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.router import Limits
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError
+from aidevos.garbage import collect_rarely
 from aidevos.observability import logs
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
@@ -51,6 +52,7 @@ def run(types: Types, settings: Settings, *, service: str = "objects", reports_h
     """Serve the types until SIGTERM or SIGINT, and with `reports_health` answer for the health of the
     service. What can't be used ends the process with one line and status 2."""
     logs.configure(settings.log_level, service)
+    collect_rarely()
     try:
         uvloop.run(serve(types, settings, service=service, reports_health=reports_health))
     except SettingsError as error:

@@ -22,6 +22,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
+from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
@@ -110,6 +111,7 @@ def create_application() -> Application:
     """The application of a worker process."""
     settings = load()
     logs.configure(settings.log_level, SERVICE)
+    collect_rarely()
     return Application(settings)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
 from aidevos.observability import metrics, request_ids
+from services.http_gateway.joined_writes import JoinedWrites
 
 HEAD_LIMIT = 64 * 1024
 HEAD_WITHIN = 20.0
@@ -22,6 +24,9 @@ HEAD_WITHIN = 20.0
 class ProblemProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport)))
 
     def data_received(self, data: bytes) -> None:
         if self._head_bytes >= 0:
