@@ -76,7 +76,8 @@ def render(
             # An acknowledged event survives a power cut.
             "sync_interval": "always",
             "max_memory_store": 64 * MIB,
-            "max_file_store": events_max_bytes + 1024 * MIB,
+            # While a stream is updated, the server counts it twice.
+            "max_file_store": 2 * events_max_bytes + 1024 * MIB,
         },
         "accounts": {
             FLEET_ACCOUNT: {

@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_pending: Count = 20_000
     max_outbox: Count = 1000
     max_clients: Count = 1000
-    max_records: Count = 4096
+    max_records: Count = 20_000
     idle_after: Seconds = 300.0
     max_memory: Annotated[int, Meta(ge=1024 * 1024)] = 512 * 1024 * 1024
     drain_timeout: Seconds = 15.0

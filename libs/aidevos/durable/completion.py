@@ -44,7 +44,7 @@ class Bounds(NamedTuple):
     age: float = 86_400.0
     tell_age: float = 7 * 86_400.0
     clients: int = 1000
-    records: int = 4096
+    records: int = 20_000
     bytes: int = 3 * 1024 * 1024
 
 
@@ -223,7 +223,9 @@ class CompletionRecords:
             for key, record in islice(self._chosen.items(), _surplus(self._chosen, CHOSEN_IN_DOCUMENT)):
                 old.append(Old("chosen", key, record.to_document(), self.end(record)))
         if self._crowded_with_clients():
-            for key, client in islice(self._clients.items(), _surplus(self._clients, self._bounds.clients)):
+            # The one that was used last stays.
+            surplus = min(_surplus(self._clients, self._bounds.clients), len(self._clients) - 1)
+            for key, client in islice(self._clients.items(), surplus):
                 old.append(Old("clients", key, client.to_document(), client.at + self._bounds.age))
         return old
 
