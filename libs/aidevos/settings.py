@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     attempt_timeout: Seconds = 2.0
     # Objects: bounds of one object and of one host.
     replica: Annotated[int, Meta(ge=0, le=999)] = 0
-    max_state: Size = 1024 * 1024
+    max_state: Annotated[int, Meta(ge=1024, le=2 * 1024 * 1024)] = 1024 * 1024
     max_mailbox: Count = 1024
     max_pending: Count = 20_000
     max_outbox: Count = 1000

@@ -172,10 +172,12 @@ def drop_all(pending: Pending) -> None:
 
 
 def fail_all(pending: Pending, failure: Failure) -> None:
-    """Tell everybody who waits for a commit that it has failed."""
-    for request, _ in pending.waiters + pending.readers:
+    """Tell everybody who waits for a commit that it has failed; nobody waits for it any more."""
+    waiting, callbacks = pending.waiters + pending.readers, pending.callbacks
+    pending.waiters, pending.readers, pending.callbacks = [], [], []
+    for request, _ in waiting:
         request.fail(failure)
-    for callback in pending.callbacks:
+    for callback in callbacks:
         callback(failure)
 
 
