@@ -106,6 +106,9 @@ class LocalServer(_Restart):
 
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            # It returns when every thread of the process has stopped.
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)

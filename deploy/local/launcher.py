@@ -68,9 +68,11 @@ def down(settings: Settings) -> str:
 def ps(settings: Settings) -> list[Program]:
     """The programs of the fleet; raises `FleetError` when none is up."""
     supervisor = Supervisor(settings.home)
-    if not supervisor.is_alive():
-        raise FleetError(f"no fleet is up under {settings.home}")
-    return supervisor.programs()
+    if supervisor.is_alive():
+        return supervisor.programs()
+    if any(processes.find(settings.home)):
+        raise FleetError(f"the supervisor of the fleet under {settings.home} has ended: `make up` starts it anew")
+    raise FleetError(f"no fleet is up under {settings.home}")
 
 
 @contextlib.contextmanager

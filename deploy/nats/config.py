@@ -3,6 +3,11 @@
 Each service has a user of its own with only the subjects that it needs and a private inbox prefix
 (`_INBOX_<user>`), so that nobody reads another's replies, and only hosts write them. Publish
 permissions are checked on the *mapped* subject, so a caller of `do.>` needs `dop.>`.
+
+Clients have an account of their own, into which the fleet's exports calls, lists and events. No
+permission is asked for the reply subject of a request, and JetStream publishes to whatever that
+says: inside one account a client could so have streams purged and events forged by the server
+itself. Between accounts the server puts a reply subject of its own in the place of the client's.
 """
 
 from __future__ import annotations
@@ -16,6 +21,8 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.fleet import CLIENT_USER
 
+FLEET_ACCOUNT = "FLEET"
+CLIENT_ACCOUNT = "CLIENTS"
 # Provisions streams and buckets; no service runs with it.
 ADMIN_USER = "fleet"
 GATEWAY_USER = "gateway"
@@ -27,13 +34,25 @@ USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, *HOST_USERS)
 PAYLOAD_MARGIN = 64 * 1024
 MIB = 1024 * 1024
 
+# What clients may ask of the fleet: many may answer where the services describe themselves.
+_EXPORTED = [
+    {"service": "do.>"},
+    {"service": "tell.>"},
+    {"service": "query.>"},
+    {"service": "metrics.>", "response": "stream"},
+    {"service": "$SRV.>", "response": "stream"},
+    {"service": f"$JS.API.STREAM.INFO.{subjects.EVENTS_STREAM}"},
+    {"service": f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}"},
+    {"service": f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}.>"},
+    {"stream": subjects.EVENTS},
+]
 _CALLS = ["do.>", "dop.>", "tell.>"]
 _BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET)
 # The server remembers each request that was not answered yet, for as long as the longest deadline.
 _ANSWERS = {"max": 1, "expires": "6m"}
 # A host answers callers in their inboxes. The response permission would do, but with it the server
 # keeps every request in a table and looks through all of them again and again.
-_INBOXES = ["_INBOX.>", *(f"_INBOX_{user}.>" for user in (GATEWAY_USER, *HOST_USERS))]
+_INBOXES = ["_INBOX.>", "_R_.>", *(f"_INBOX_{user}.>" for user in (GATEWAY_USER, *HOST_USERS))]
 
 
 def render(
@@ -57,14 +76,32 @@ def render(
             # An acknowledged event survives a power cut.
             "sync_interval": "always",
             "max_memory_store": 64 * MIB,
-            "max_file_store": events_max_bytes + 1024 * MIB,
+            # While a stream is updated, the server counts it twice.
+            "max_file_store": 2 * events_max_bytes + 1024 * MIB,
         },
-        "mappings": {subjects.MAPPING_FROM: subjects.MAPPING_TO},
-        "authorization": {
-            "users": [{"user": user, "password": passwords[user], "permissions": permissions(user)} for user in USERS]
+        "accounts": {
+            FLEET_ACCOUNT: {
+                "jetstream": "enabled",
+                "mappings": {subjects.MAPPING_FROM: subjects.MAPPING_TO},
+                "users": [_user(user, passwords) for user in USERS if user != CLIENT_USER],
+                "exports": _EXPORTED,
+            },
+            CLIENT_ACCOUNT: {
+                "users": [_user(CLIENT_USER, passwords)],
+                "imports": [_import(export) for export in _EXPORTED],
+            },
         },
     }
     return msgspec.json.format(msgspec.json.encode(config), indent=2).decode()
+
+
+def _user(user: str, passwords: Mapping[str, str]) -> dict[str, Any]:
+    return {"user": user, "password": passwords[user], "permissions": permissions(user)}
+
+
+def _import(export: Mapping[str, str]) -> dict[str, Any]:
+    kind = "stream" if "stream" in export else "service"
+    return {kind: {"account": FLEET_ACCOUNT, "subject": export[kind]}}
 
 
 def permissions(user: str) -> dict[str, Any]:
@@ -85,7 +122,7 @@ def permissions(user: str) -> dict[str, Any]:
         }
     if user == CLIENT_USER:
         return {
-            "publish": [*_CALLS, "query.>", "metrics.>", "$SRV.>", *_read(subjects.EVENTS_STREAM)],
+            "publish": [export["service"] for export in _EXPORTED if "service" in export],
             "subscribe": [subjects.EVENTS, "_INBOX.>"],
         }
     return {

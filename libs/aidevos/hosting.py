@@ -27,6 +27,7 @@ from aidevos.durable.revocations import Revocations
 from aidevos.durable.router import Limits
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError
+from aidevos.garbage import collect_rarely
 from aidevos.observability import logs
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
@@ -49,31 +50,35 @@ def main(types: Types | Callable[[Settings], Types], *, service: str, prepare: P
         built = types(settings) if callable(types) else types
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
-    run(built, settings, service=service, prepare=prepare)
+    run(built, settings, service=service, reports_health=True, prepare=prepare)
 
 
-def run(types: Types, settings: Settings, *, service: str = "objects", prepare: Preparation | None = None) -> None:
-    """Serve the types until SIGTERM or SIGINT. What can't be used ends the process with one line
-    and status 2."""
+def run(
+    types: Types,
+    settings: Settings,
+    *,
+    service: str = "objects",
+    reports_health: bool = False,
+    prepare: Preparation | None = None,
+) -> None:
+    """Serve the types until SIGTERM or SIGINT, and with `reports_health` answer for the health of the
+    service. What can't be used ends the process with one line and status 2."""
     logs.configure(settings.log_level, service)
+    collect_rarely()
     try:
-        uvloop.run(serve(types, settings, service=service, prepare=prepare))
+        uvloop.run(serve(types, settings, service=service, reports_health=reports_health, prepare=prepare))
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
 
 
 async def serve(
-    types: Types, settings: Settings, *, service: str = "objects", prepare: Preparation | None = None
+    types: Types, settings: Settings, *, service: str, reports_health: bool, prepare: Preparation | None = None
 ) -> None:
     """Serve the types until the task is cancelled or the process gets SIGTERM or SIGINT.
 
     `prepare` runs beside the serving, is tried until it succeeds, and until then the service says
     that it isn't well.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     registry = DurableObjectRegistry(types)
     name = HostName(settings.home, service, settings.replica)
     credential = ServiceCredential(settings, service, registry.permissions())
@@ -99,6 +104,9 @@ async def serve(
     following = asyncio.create_task(revocations.follow())
     await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     while not stop.is_set():
         host = Host(
             registry,
@@ -113,6 +121,7 @@ async def serve(
             limits=limits(settings),
             lease_ttl=settings.lease,
             trouble=lambda: "" if preparing.done() else "it is being prepared",
+            reports_health=reports_health,
         )
         hosts[:] = [host]
         await _serve_incarnation(host, stop, settings.drain_timeout)

@@ -52,11 +52,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     attempt_timeout: Seconds = 2.0
     # Objects: bounds of one object and of one host.
     replica: Annotated[int, Meta(ge=0, le=999)] = 0
-    max_state: Size = 1024 * 1024
+    max_state: Annotated[int, Meta(ge=1024, le=2 * 1024 * 1024)] = 1024 * 1024
     max_mailbox: Count = 1024
     max_pending: Count = 20_000
     max_outbox: Count = 1000
-    max_clients: Count = 10_000
+    max_clients: Count = 1000
     max_records: Count = 20_000
     idle_after: Seconds = 300.0
     max_memory: Annotated[int, Meta(ge=1024 * 1024)] = 512 * 1024 * 1024
@@ -68,8 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Placement.
     lease: Annotated[float, Meta(ge=1, le=60)] = 3.0
     # The event stream.
-    events_max_age: Seconds = 7 * 86_400.0
-    events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
+    events_max_age: Seconds = 86_400.0
+    events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 4 * 1024 * 1024 * 1024
     # Accounts. Password parameters are argon2id's; memory is in KiB, and 0 threads are one for each core.
     registration: bool = True
     password_min_length: Annotated[int, Meta(ge=8, le=128)] = 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from aidevos.contracts.errors import Failure
 T = TypeVar("T")
 MERGE_PATCH = "application/merge-patch+json"
 NAME_LIMIT = 200
+BODY_WITHIN = 60.0
 _media_type = re.compile(r'application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE).fullmatch
 _where = re.compile(r"`\$\.?(?P<path>[^`]*)`$")
 _unknown = re.compile(r"(?:unknown|required) field `(?P<name>.*?)`(?: - at|$)", re.DOTALL)
@@ -42,6 +44,14 @@ def check_media_type(headers: dict[bytes, bytes], patch: bool = False) -> None:
 
 async def read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
     """The whole body; raises `too-large` as soon as it is known to pass `limit` bytes."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            return await _read(headers, receive, limit)
+    except TimeoutError:
+        raise Failure("bad-request", "the body took too long to arrive", field="body", status=408) from None
+
+
+async def _read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
     length = headers.get(b"content-length")
     if length is not None and int(length) > limit:
         raise _too_large(limit)

@@ -23,6 +23,7 @@ from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
 from aidevos.durable.revocations import Revocations
+from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
@@ -120,6 +121,7 @@ def create_application() -> Application:
     """The application of a worker process."""
     settings = load()
     logs.configure(settings.log_level, SERVICE)
+    collect_rarely()
     return Application(settings)
 
 

@@ -25,7 +25,7 @@ COMPONENTS = "#/components/schemas/"
 MANAGEMENT = {
     "raw": "Management reads and writes its state.",
     "lifecycle": "Management creates and deletes, and shows no state.",
-    "read_only": "Management only lists.",
+    "read_only": "Management only reads.",
 }
 
 

@@ -19,11 +19,11 @@ from time import perf_counter
 from typing import Literal
 
 import msgspec
-import nats
 import uvloop
 from nats.aio.client import Client
 
 from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.connection import Connection
 from tests.bench.floors import ECHO_SUBJECT
 
 ROOT = Path(__file__).parents[2]
@@ -149,7 +149,9 @@ def over_http(order: Order) -> Sample:
 
 
 async def over_nats(order: Order) -> Sample:
-    connection = await nats.connect(order.url)
+    """The echo is asked through bare nats-py, the product through its own client."""
+    connection = Client() if order.kind == "nats-echo" else Connection()
+    await connection.connect(order.url)
     ask = await _asker(order, connection)
     watch = _Stopwatch(order.seconds)
 
@@ -159,9 +161,7 @@ async def over_nats(order: Order) -> Sample:
             await ask()
             now = watch.lap(now)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(order.in_flight):
-            group.create_task(keep_asking())
+    await asyncio.gather(*(keep_asking() for _ in range(order.in_flight)))
     await connection.close()
     return watch.sample()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import Delivery, Misplaced
 
 
@@ -134,6 +135,16 @@ async def test_two_members_of_a_group_share_its_events(bus: Any, thing: str) -> 
     await publish(bus, thing, *range(1, 21))
     assert sorted(await both.wait(20)) == sorted(f"{thing}:{number}" for number in range(1, 21))
     for subscription in subscriptions:
+        await subscription.close()
+
+
+async def test_a_subscription_ends_with_its_connection(bus: Any, thing: str) -> None:
+    if isinstance(bus, MemoryBus):
+        return  # it has none
+    subscription = await bus.subscribe(f"event.thing.{thing}.>", f"g{thing}", Reader())
+    await bus._js._nc.close()
+    async with asyncio.timeout(4):
+        await subscription._task
         await subscription.close()
 
 

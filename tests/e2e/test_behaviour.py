@@ -173,14 +173,16 @@ async def test_a_plain_publish_is_executed_and_its_errors_are_counted(world: Wor
     await connection.close()
 
 
-async def test_a_reply_subject_that_is_no_inbox_gets_nothing_published(world: World, new_id: str) -> None:
+async def test_a_host_publishes_to_no_reply_subject_that_is_not_an_inbox(world: World, new_id: str) -> None:
     connection = await nats.connect(world.servers.nats_url("client"))
     overheard = await connection.subscribe("event.>")
-    await connection.publish(
+    insider = await nats.connect(world.servers.nats_url("gateway"))
+    await insider.publish(
         subjects.call("counter", new_id, "increment"),
         reply="event.account.victim.transfer_settled",
         headers={"Authorization": world.admin},
     )
+    await insider.close()
 
     assert await NatsDoor(connection).call("counter", new_id, "value", authorization=world.admin) == 0
     assert overheard.pending_msgs == 0

@@ -262,6 +262,7 @@ def test_down_leaves_no_process_when_the_supervisor_was_killed(new_fleet: Callab
     fleet = new_fleet().up()
     os.kill(fleet.supervisor(), signal.SIGKILL)
     assert len(eventually(fleet.processes, 1.0)) >= 4
+    assert "make up" in fleet.run("ps").stderr
     down = fleet.run("down")
     assert down.returncode == 0
     assert fleet.processes() == []

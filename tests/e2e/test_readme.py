@@ -44,7 +44,7 @@ def serving(fleet: LocalFleet, tmp_path: Path) -> Iterator[float]:
     assert found
     assert len(found[1].splitlines()) < 30
     (tmp_path / "shop.py").write_text(found[1])
-    command = re.search(r"aidevos (serve \S+)", README)
+    command = re.search(r"^aidevos (serve \S+)$", README, re.MULTILINE)
     assert command
     environment = {**os.environ, "AIDEVOS_HOME": str(fleet.home), "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}"}
     began = time.monotonic()

@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 
 from aidevos import DurableObjectClient
 from aidevos.contracts import envelope, subjects
+from aidevos.durable.client import RequestIds
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from tests.faults.processes import HostProcess, client, eventually
@@ -115,9 +116,9 @@ async def test_a_copy_below_the_mark_of_its_client_is_refused_by_the_next_owner(
     servers: Servers, database: str, tmp_path: Path
 ) -> None:
     id = secrets.token_hex(6)
-    number = "1900000000000000000"
-    later = "1900000000000000001"
-    incarnation = secrets.token_hex(16)
+    requests = RequestIds()
+    number, later = str(requests.take()), str(requests.take())
+    incarnation = requests.client
     async with client(servers) as (caller, connection):
         host = HostProcess(servers, database, tmp_path)
         try:

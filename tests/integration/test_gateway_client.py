@@ -49,7 +49,7 @@ async def callee(servers: Servers) -> AsyncIterator[Callee]:
 
 @pytest.fixture
 async def client(servers: Servers, callee: Callee) -> AsyncIterator[DurableObjectClient]:
-    connection = await nats.connect(servers.nats_url("client"))
+    connection = await nats.connect(servers.nats_url("gateway"), inbox_prefix="_INBOX_gateway")
     client = DurableObjectClient(connection, lambda: "Bearer x", attempt_timeout=0.3, default_deadline=5)
     await client.start()
     yield client

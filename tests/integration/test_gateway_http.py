@@ -13,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
+from services.http_gateway.protocol import HEAD_LIMIT
 from services.http_gateway.routers import operation
 from tests.integration.gateway_world import World, assert_problem, gateway_world
 from tests.servers import Servers
@@ -134,6 +135,24 @@ class TestPathsAndMethods:
         assert head.startswith(b"HTTP/1.1 4")
         assert b"application/problem+json" in head
         assert msgspec.json.decode(body)["status"] == int(head[9:12])
+
+    @pytest.mark.parametrize("part", [b"X-Big: ", b"GET /"])
+    async def test_a_head_without_end_is_cut_off(self, world: World, part: bytes) -> None:
+        start = b"" if part.startswith(b"GET") else b"GET / HTTP/1.1\r\nHost: x\r\n"
+        answer = await world.raw(start + part + b"a" * HEAD_LIMIT)
+
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 4")
+        assert b"application/problem+json" in head
+        assert msgspec.json.decode(body)["status"] == int(head[9:12])
+
+    async def test_a_large_body_is_no_large_head(self, world: World) -> None:
+        body = b'{"method":"echo","args":{"text":"' + b"x" * (3 * HEAD_LIMIT) + b'"}}'
+        for _ in range(3):
+            assert (await world.http.post(f"{OBJECT}/request", content=body)).status_code == 200
+
+    async def test_an_encoded_slash_is_no_slash(self, world: World) -> None:
+        assert_problem(await world.http.post(f"{OBJECT}%2Frequest", content=b'{"method":"echo"}'), 404, "not-found")
 
     @pytest.mark.parametrize("query", ["%", "%zz", "a=%00", "\xff", "&&&", "=", "a" * 20_000])
     async def test_no_query_string_is_a_server_error(self, world: World, query: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import nats
+import nats.micro
 import pymongo
 import pytest
 from nats.aio.client import Client
@@ -128,11 +129,9 @@ async def test_a_host_keeps_buckets_and_events_and_a_client_reads_events_only(se
     await host.jetstream().delete_consumer("EVENTS", "reader")
 
     live = await client.subscribe("event.counter.reader.>")
-    stored = await client.jetstream().subscribe("event.counter.reader.>", ordered_consumer=True)
-    assert (await stored.next_msg(timeout=2)).data == b"{}"
-    pull = await client.jetstream().pull_subscribe("event.counter.reader.>")
-    await (await pull.fetch(1))[0].ack_sync()
-    assert (await client.jetstream().get_last_msg("EVENTS", "event.counter.reader.incremented")).data == b"{}"
+    js = client.jetstream()
+    assert (await js.get_last_msg("EVENTS", "event.counter.reader.incremented", direct=True)).data == b"{}"
+    assert (await js.get_msg("EVENTS", seq=1, subject="event.counter.reader.>", next=True, direct=True)).data == b"{}"
     await client.flush()
     await host.jetstream().publish("event.counter.reader.incremented", b"[]")
     assert (await live.next_msg(timeout=2)).data == b"[]"
@@ -140,6 +139,42 @@ async def test_a_host_keeps_buckets_and_events_and_a_client_reads_events_only(se
     assert client_refused.empty()
     await host.close()
     await client.close()
+
+
+@pytest.mark.parametrize(
+    ("request_to", "payload"),
+    [
+        ("$JS.API.DIRECT.GET.EVENTS", b'{"seq":999999}'),
+        ("$JS.API.STREAM.INFO.EVENTS", b""),
+        ("$SRV.PING", b""),
+        ("$SRV.INFO", b""),
+    ],
+)
+async def test_a_reply_subject_makes_no_server_publish_for_a_client(
+    servers: Servers, request_to: str, payload: bytes
+) -> None:
+    host, _ = await connect(servers, "objects")
+    service = await nats.micro.add_service(host, name="decoy", version="1.0.0")
+    await host.jetstream().publish("event.counter.decoy.incremented", b"{}")
+    client, _ = await connect(servers, "client")
+    before = await _stored(host)
+
+    targets = ["$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.DELETE.EVENTS", "$KV.types.evil", "event.forged.a.b"]
+    for target in targets:
+        await client.publish(request_to, payload, reply=target)
+    await client.request("$SRV.PING.decoy", b"", timeout=2)
+    await client.flush()
+
+    assert await _stored(host) == before
+    await service.stop()
+    await client.close()
+    await host.close()
+
+
+async def _stored(host: Client) -> list[int]:
+    """How many messages the streams hold that a client might want to change."""
+    infos = [await host.jetstream().stream_info(name) for name in ("EVENTS", "KV_types")]
+    return [info.state.messages for info in infos]
 
 
 async def test_the_gateway_watches_types_and_calls(servers: Servers) -> None:

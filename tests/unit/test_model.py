@@ -19,8 +19,9 @@ from tests.kits import PATIENT, chosen, crash, numbered
 
 ACCOUNTS = ("ann", "bob", "cid")
 DEPOSIT = 100
+LATE = 60
 
-faults = st.lists(st.sampled_from(["pass", "pass", "fail", "lose"]), max_size=12)
+faults = st.lists(st.sampled_from(["pass", "pass", "fail", "lose", "late"]), max_size=12)
 crashes = st.lists(st.integers(0, 60), max_size=5)
 
 
@@ -35,15 +36,18 @@ def _impatient() -> Iterator[None]:
 
 
 class Fleet:
-    """One process at a time on one store; each crash is followed by the next process. Callers repeat
-    what was not answered, as the framework's clients do."""
+    """One process at a time on one store; each crash is followed by the next process, in whose life
+    the commits arrive that were `late` in the one before. Callers repeat what was not answered, as the
+    framework's clients do."""
 
     def __init__(self, type: type[Any], faults: list[str], crashes: list[int]) -> None:
         self._type = type
         self.kit = ObjectKit(type)
         passing = asyncio.Event()
         passing.set()
-        self.kit.store.faults.extend(passing if fault == "pass" else fault for fault in faults)
+        self._late = asyncio.Event()
+        events = {"pass": passing, "late": self._late}
+        self.kit.store.faults.extend(events.get(fault, fault) for fault in faults)
         self._crashes = crashes
 
     async def __aenter__(self) -> Fleet:
@@ -76,6 +80,9 @@ class Fleet:
             self.kit = ObjectKit(self._type, store=old.store, bus=old.bus, clock=old.clock)
             await crash(old)
             await self.kit.router.scan(self.kit.router.registry.types)
+        for _ in range(LATE):
+            await asyncio.sleep(0)
+        self._late.set()
 
 
 @settings(PATIENT, max_examples=60)

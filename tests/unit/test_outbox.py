@@ -123,10 +123,16 @@ async def test_a_tell_is_applied_exactly_once_whatever_becomes_of_commits(kit: O
     assert not kit.store.faults
 
 
-async def test_a_tell_survives_the_crash_of_its_sender_and_is_not_repeated_by_the_next_owner(kit: ObjectKit) -> None:
-    await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add_slowly"})
-    await until(lambda: "b" in kit.store.documents["tally"])
+@pytest.mark.parametrize(
+    ("method", "reached"), [("add_slowly", "owner"), ("add", "state")], ids=["before its turn", "after its turn"]
+)
+async def test_a_tell_survives_a_crash_before_it_is_settled_and_is_applied_once(
+    kit: ObjectKit, method: str, reached: str
+) -> None:
+    await kit.call("tally", "a", "tell_other", {"id": "b", "method": method})
+    await until(lambda: reached in kit.store.documents["tally"].get("b", {}))
     await crash(kit)
+    assert len(kit.store.documents["tally"]["a"]["outbox"]) == 1
     Tally.gate.set()
     async with ObjectKit(Tally, store=kit.store) as successor:
         await successor.router.scan(["tally"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Commit, Outcome
+from aidevos.durable.store.port import Outcome
 from aidevos.testing import ObjectKit
 from tests.kits import begun, chosen, failure, quiet, until
 from tests.objects import Tally
@@ -152,6 +152,12 @@ async def test_a_commit_of_unknown_outcome_is_neither_lost_nor_applied_twice(
     assert len(kit.bus.events) == 1
 
 
+async def test_a_lost_answer_of_the_store_is_no_failure_also_without_a_request_id(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add")
+    kit.store.faults.append("lose")
+    assert await kit.call("tally", "a", "add") == 2
+
+
 class DarkStore(MemoryStore):
     """Applies one commit, loses its answer, and is unreachable for this process from then on."""
 
@@ -212,14 +218,15 @@ async def test_one_unknown_outcome_does_not_hold_up_other_objects(kit: ObjectKit
     assert (await failure(lost)).code == "unavailable"
 
 
-async def test_nothing_follows_a_commit_whose_outcome_is_unknown_but_its_resolution(kit: ObjectKit) -> None:
-    await kit.call("tally", "a", "add")
-    owner = kit.store.documents["tally"]["a"]["owner"]
-    seen: list[Commit] = []
-    apply = kit.store._apply
-    kit.store._apply = lambda type, commit: seen.append(commit) or apply(type, commit)
-    kit.store.faults.append("fail")
-    calls = [await begun(kit.call("tally", "a", "add")) for _ in range(2)]
-    outcomes = [(await failure(call)).code if call.done() and call.exception() else await call for call in calls]
-    assert outcomes[0] == "unavailable"
-    assert all(commit.owner != owner for commit in seen)
+async def test_what_comes_while_an_outcome_is_unknown_waits_for_the_successor(
+    kit: ObjectKit, hung: asyncio.Event
+) -> None:
+    lost = await begun(kit.call("tally", "a", "add"))
+    kit.store.down = True
+    hung.set()
+    await quiet()
+    waiting = [await begun(kit.call("tally", "a", method)) for method in ("add", "value")]
+    assert not any(call.done() for call in waiting)
+    kit.store.down = False
+    assert (await failure(lost)).code == "unavailable"
+    assert await asyncio.gather(*waiting) == [2, 2]

@@ -9,7 +9,7 @@ import pytest
 
 from aidevos.durable.router import Limits
 from aidevos.testing import ObjectKit
-from tests.kits import begun, failure
+from tests.kits import begun, failure, quiet
 from tests.objects import Tally
 
 # What the kit says where a host says nothing.
@@ -142,12 +142,17 @@ async def test_a_state_past_its_bound_is_refused_and_undone() -> None:
 
 async def test_an_outbox_past_its_bound_is_refused_and_undone() -> None:
     async with ObjectKit(Tally, limits=Limits(outbox=3)) as kit:
-        refused = await failure(kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 4}))
-        assert refused.code == "overloaded"
+        never = await failure(kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 4}))
+        hanging = asyncio.Event()
+        kit.store.faults.append(hanging)
+        first = await begun(kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 3}))
+        later = await begun(kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 1}))
+        await quiet()
+        hanging.set()
+        await first
+        refused = await failure(later)
         await kit.settle()
-        assert await kit.call("tally", "b", "value") == 0
-        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 3})
-        await kit.settle()
+        assert (never.code, refused.code) == ("too-large", "overloaded")
         assert await kit.call("tally", "b", "value") == 3
 
 

@@ -14,6 +14,10 @@ CALL_CHAIN = "Call-Chain"
 CONTENT_TYPE = "Content-Type"
 ERROR_CODE = "Nats-Service-Error-Code"
 ERROR = "Nats-Service-Error"
+HEADERS = frozenset(
+    {AUTHORIZATION, REQUEST_ID, REQUEST_ACK, DEADLINE, IF_MATCH, TRACEPARENT, CALL_CHAIN, CONTENT_TYPE}
+    | {ERROR_CODE, ERROR}
+)
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"

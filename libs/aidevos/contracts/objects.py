@@ -60,7 +60,7 @@ class TypeDescription(msgspec.Struct, kw_only=True):
     """What a host announces of a type; the gateway's OpenAPI document is made of these.
 
     `management` is what the management endpoints may do: `raw` reads and writes the state,
-    `lifecycle` creates and deletes but shows no state, `read_only` only lists.
+    `lifecycle` creates and deletes but shows no state, `read_only` only reads.
     """
 
     type: str

@@ -1,4 +1,4 @@
-"""Completion records outside their objects' documents: those with IDs that callers chose, when many gather.
+"""Completion records outside their objects' documents: the older ones, where many gather.
 
 Promise: a record is in the archive before it leaves the document, and a look-up that began before
 it left counts for nothing: each move starts a new generation, and a request that was looked up in
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from aidevos.contracts.errors import Failure
 from aidevos.durable.activation import Activation
 from aidevos.durable.batch import Batcher
+from aidevos.durable.clock import timestamp
 from aidevos.durable.completion import Record
-from aidevos.durable.request import Request
+from aidevos.durable.request import Request, RequestKey
 from aidevos.durable.store.port import StoreError
 
 if TYPE_CHECKING:
@@ -34,44 +35,51 @@ class ReplyArchive:
     def must_be_asked(self, activation: Activation, request: Request) -> bool:
         """Whether an earlier copy of the request may be recorded in the archive alone."""
         key, records = request.key, activation.records
-        return bool(key and not key.client and records.archived and request.looked_up != records.generation)
+        if key is None or not records.archived or request.looked_up == records.generation:
+            return False
+        return not records.knows(key)
 
     async def ask(self, activation: Activation) -> None:
         """Look up all requests that wait in a held mailbox, and release it."""
-        generation = activation.records.generation
-        requests = [item for item in activation.mailbox.waiting() if item.key and not item.key.client]
-        keys = [item.key.key for item in requests if item.key]
-        questions = ((activation.type.name, activation.id, key) for key in keys)
+        records = activation.records
+        generation = records.generation
+        waiting = [(request, request.key) for request in activation.mailbox.waiting() if request.key]
+        asked = [(request, key) for request, key in waiting if not records.knows(key)]
+        questions = ((activation.type.name, activation.id, _place(key)) for _, key in asked)
         try:
             found = await asyncio.gather(*(self._questions.get(question) for question in questions))
-        except StoreError as error:
-            log.warning("%s: the archive of replies doesn't answer: %s", activation.object_id, error)
+            for (request, key), document in zip(asked, found, strict=True):
+                request.looked_up = generation
+                if document and key.client:
+                    records.restore(key.client, document)
+                elif document:
+                    request.archived = Record.from_document(document)
+        except Exception as error:
+            log.warning("%s: the archive of replies can't be read: %s", activation.object_id, error)
             self._router.discard(activation)
             return
-        for request, record in zip(requests, found, strict=True):
-            request.archived = Record.from_document(record) if record else None
-            request.looked_up = generation
         activation.mailbox.release()
 
     async def take(self, activation: Activation) -> None:
-        """Move the oldest records of an activation here, once they are committed."""
+        """Move what is oldest of an activation's records here, once it is committed."""
+        if activation.moving:
+            return
         records = activation.records
         oldest = records.oldest()
-        if not oldest or activation.moving:
-            return
         activation.moving = True
         try:
             committed = activation.wait_committed()
             if committed is not None:
                 await committed
-            await self._router.store.archive(activation.type.name, activation.id, records.for_archive(oldest))
+            kept = [(f"{old.name}-{old.key}", old.document, timestamp(old.end)) for old in oldest]
+            await self._router.store.archive(activation.type.name, activation.id, kept)
         except (StoreError, Failure) as error:
             log.warning("%s: archiving replies failed: %s", activation.object_id, error)
             return
         finally:
             activation.moving = False
-        for key, _ in oldest:
-            records.leave(key)
+        for old in oldest:
+            records.leave(old)
         records.archived = True
         records.generation += 1
         activation.open_pending().changes.set["archived"] = True
@@ -84,3 +92,7 @@ class ReplyArchive:
             for (id, key), record in (await self._router.store.archived(type, keys)).items():
                 found[type, id, key] = record
         return [found.get(question) for question in questions]
+
+
+def _place(key: RequestKey) -> str:
+    return f"clients-{key.client}" if key.client else f"chosen-{key.key}"

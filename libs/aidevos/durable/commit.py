@@ -72,7 +72,13 @@ class GroupCommit:
             if activation.broken or activation.pending is None:
                 continue
             pending = activation.pending
-            commit = activation.seal(pending, now)
+            try:
+                commit = activation.seal(pending, now)
+            except Exception:
+                log.exception("%s: a commit could not be put together", activation.object_id)
+                fail_all(pending, moved())
+                self._router.discard(activation)
+                continue
             batch[activation] = (pending, commit)
             size += commit.size
         return batch
@@ -135,7 +141,6 @@ class GroupCommit:
         return None
 
     def _answer_from_records(self, activation: Activation, pending: Pending, document: Document | None) -> None:
-        failure = Failure("unavailable", "the store did not confirm the commit; repeat the request with its Request-Id")
         waiters, pending.waiters = pending.waiters, []
         for request, answer in waiters:
             record = None
@@ -145,11 +150,15 @@ class GroupCommit:
                 request.respond(record.answer)
             else:
                 pending.waiters.append((request, answer))
-        fail_all(pending, failure)
+        fail_all(pending, unknown())
 
 
 def moved() -> Failure:
     return Failure("unavailable", "the object was moved; the request was not applied")
+
+
+def unknown() -> Failure:
+    return Failure("unavailable", "the outcome is not known yet; repeat the request with its Request-Id")
 
 
 def drop_all(pending: Pending) -> None:
@@ -163,10 +172,12 @@ def drop_all(pending: Pending) -> None:
 
 
 def fail_all(pending: Pending, failure: Failure) -> None:
-    """Tell everybody who waits for a commit that it has failed."""
-    for request, _ in pending.waiters + pending.readers:
+    """Tell everybody who waits for a commit that it has failed; nobody waits for it any more."""
+    waiting, callbacks = pending.waiters + pending.readers, pending.callbacks
+    pending.waiters, pending.readers, pending.callbacks = [], [], []
+    for request, _ in waiting:
         request.fail(failure)
-    for callback in pending.callbacks:
+    for callback in callbacks:
         callback(failure)
 
 

@@ -6,15 +6,13 @@ another owner, at any rate of traffic, and however late the copy arrives.
 Numbered requests (RIFL) are kept until their client acknowledges them; what stays is the client's
 mark, below which every copy is refused as `stale`. A number carries its time of issue, and numbers
 older than `age` are refused; only then is the mark itself dropped. IDs that a caller chose are kept
-for `age`, tells for `tell_age`: the newest in the document, older ones in an archive that is
-written before they leave the document, and asked only for objects that have moved some. Nothing is
-ever forgotten to make room: past its bounds an object answers `overloaded`.
+for `age`, tells for `tell_age`. Of both the newest are in the document and older ones in an archive
+that is written before they leave the document, and asked only for objects that have moved some.
+Nothing is ever forgotten to make room: past its bounds an object answers `overloaded`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -22,27 +20,31 @@ import msgspec
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client import issued_at
-from aidevos.durable.clock import timestamp
 from aidevos.durable.request import Answer, RequestKey
 from aidevos.durable.store import codec
 
 CHOSEN_IN_DOCUMENT = 256
 CHOSEN_BYTES = 512 * 1024
+CLIENT_BYTES = 1024 * 1024
 MOVED_AT_LEAST = 16
 MOVED_AT_MOST = 1000
+# How many times the clients that stay in the document may be there until the archive has taken some.
+CROWD = 8
 SWEEP_EVERY = 600.0
+# Seconds by which a caller's clock may be ahead of ours.
+CLOCK_SKEW = 60.0
 OVERHEAD = 96
 
 
 class Bounds(NamedTuple):
-    """`age` and `tell_age` in seconds; `clients` and `records` of one object, `records_of_one` of
-    one client; `bytes` for the numbered records, and as much again for the chosen ones."""
+    """`age` and `tell_age` in seconds; `clients` are those that stay in the document, `records` the
+    unsettled ones of one client; `bytes` for the numbered records, and as much again for the chosen
+    ones, while their archive can't be written."""
 
     age: float = 86_400.0
     tell_age: float = 7 * 86_400.0
-    clients: int = 10_000
+    clients: int = 1000
     records: int = 20_000
-    records_of_one: int = 4096
     bytes: int = 3 * 1024 * 1024
 
 
@@ -105,12 +107,26 @@ class Client:
         self.at = at
         self.records = records
 
+    @property
+    def size(self) -> int:
+        return OVERHEAD + sum(record.size for record in self.records.values())
+
     def to_document(self) -> dict[str, Any]:
         return {"m": self.mark, "t": self.at, "r": _encoder.encode(self.records)}
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Client:
         return cls(document["m"], document["t"], _decoder.decode(document["r"]))
+
+
+class Old(NamedTuple):
+    """What should move to the archive: a client or a chosen record, and until when (in seconds
+    since the epoch) it must be kept there."""
+
+    name: str
+    key: str
+    document: dict[str, Any]
+    end: float
 
 
 class CompletionRecords:
@@ -126,10 +142,8 @@ class CompletionRecords:
         self._next_sweep = 0.0
         self.archived = archived
         self.generation = 0
-        records = [record for client in self._clients.values() for record in client.records.values()]
         self._chosen_size = sum(record.size for record in self._chosen.values())
-        self._count = len(records)
-        self._size = len(self._clients) * OVERHEAD + sum(record.size for record in records)
+        self._size = sum(client.size for client in self._clients.values())
 
     @property
     def size(self) -> int:
@@ -141,7 +155,10 @@ class CompletionRecords:
         if not key.client:
             return check_same(self._chosen.get(key.key), fingerprint)
         client = self._clients.get(key.client)
-        if (client and key.number < client.mark) or issued_at(key.number) < now - self._bounds.age:
+        issued = issued_at(key.number)
+        if issued > now + CLOCK_SKEW:
+            raise Failure("bad-request", "this number was issued in the future", field="Request-Id")
+        if (client and key.number < client.mark) or issued < now - self._bounds.age:
             raise Failure("stale", "this request was settled, or is too old to be repeated", field="Request-Id")
         return check_same(client.records.get(key.number), fingerprint) if client else None
 
@@ -153,7 +170,7 @@ class CompletionRecords:
             client.mark = key.ack
             self._drop_acknowledged(client)
             self._changed_clients.add(key.client)
-        if not self._has_room(key, client) or now >= self._next_sweep:
+        if now >= self._next_sweep or (now >= self._next_sweep - SWEEP_EVERY + 1 and not self._has_room(key, client)):
             self._sweep(now)
         if not self._has_room(key, client):
             raise Failure("overloaded", "the object has too many unsettled requests", retry_after=5.0)
@@ -169,9 +186,11 @@ class CompletionRecords:
         if client is None:
             client = self._clients[key.client] = Client(key.ack, 0.0, {})
             self._size += OVERHEAD
+        else:
+            # Those that were used last stand last.
+            self._clients[key.client] = self._clients.pop(key.client)
         client.at = max(record.at, issued_at(key.number))
         client.records[key.number] = record
-        self._count += 1
         self._size += record.size
         self._changed_clients.add(key.client)
 
@@ -193,43 +212,76 @@ class CompletionRecords:
         """When a chosen record's life ends, in seconds since the epoch."""
         return record.at + (self._bounds.tell_age if record.tell else self._bounds.age)
 
-    def oldest(self) -> list[tuple[str, Record]]:
-        """The chosen records that should move to the archive now."""
-        if len(self._chosen) <= CHOSEN_IN_DOCUMENT and self._chosen_size <= CHOSEN_BYTES:
-            return []
-        surplus = len(self._chosen) - CHOSEN_IN_DOCUMENT // 2
-        return list(islice(self._chosen.items(), min(max(surplus, MOVED_AT_LEAST), MOVED_AT_MOST)))
+    def crowded(self) -> bool:
+        """Whether something should move to the archive."""
+        return self._crowded_with_chosen() or self._crowded_with_clients()
 
-    def for_archive(self, records: list[tuple[str, Record]]) -> Iterator[tuple[str, dict[str, Any], datetime]]:
-        return ((key, record.to_document(), timestamp(self.end(record))) for key, record in records)
+    def oldest(self) -> list[Old]:
+        """What should move to the archive now."""
+        old = []
+        if self._crowded_with_chosen():
+            for key, record in islice(self._chosen.items(), _surplus(self._chosen, CHOSEN_IN_DOCUMENT)):
+                old.append(Old("chosen", key, record.to_document(), self.end(record)))
+        if self._crowded_with_clients():
+            # The one that was used last stays.
+            surplus = min(_surplus(self._clients, self._bounds.clients), len(self._clients) - 1)
+            for key, client in islice(self._clients.items(), surplus):
+                old.append(Old("clients", key, client.to_document(), client.at + self._bounds.age))
+        return old
 
-    def leave(self, key: str) -> None:
-        """Drop a chosen record from the document: it is archived, or past its age."""
-        record = self._chosen.pop(key, None)
-        if record is not None:
-            self._chosen_size -= record.size
-            self._changed_chosen.add(key)
+    def leave(self, old: Old) -> None:
+        """Drop from the document what the archive holds; a client that has changed since then stays."""
+        if old.name == "chosen":
+            self._drop_chosen(old.key)
+            return
+        client = self._clients.get(old.key)
+        if client is not None and client.to_document() == old.document:
+            self._drop_client(old.key)
+
+    def knows(self, key: RequestKey) -> bool:
+        """Whether the archive can have nothing newer about a request."""
+        return key.client in self._clients if key.client else key.key in self._chosen
+
+    def restore(self, key: str, document: dict[str, Any]) -> None:
+        """Take a client back from the archive."""
+        if key not in self._clients:
+            client = self._clients[key] = Client.from_document(document)
+            self._size += client.size
+            self._changed_clients.add(key)
 
     def _has_room(self, key: RequestKey, client: Client | None) -> bool:
         if not key.client:
             return self._chosen_size < self._bounds.bytes
-        if self._size >= self._bounds.bytes or self._count >= self._bounds.records:
+        if self._size >= self._bounds.bytes:
             return False
         if client is None:
-            return len(self._clients) < self._bounds.clients
-        return len(client.records) < self._bounds.records_of_one
+            return len(self._clients) < CROWD * self._bounds.clients
+        return len(client.records) < self._bounds.records
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP_EVERY
         for key, client in list(self._clients.items()):
             if client.at < now - self._bounds.age:
-                del self._clients[key]
-                self._changed_clients.add(key)
-                self._count -= len(client.records)
-                self._size -= OVERHEAD + sum(record.size for record in client.records.values())
+                self._drop_client(key)
         for key, record in list(self._chosen.items()):
             if self.end(record) < now:
-                self.leave(key)
+                self._drop_chosen(key)
+
+    def _crowded_with_chosen(self) -> bool:
+        return len(self._chosen) > CHOSEN_IN_DOCUMENT or self._chosen_size > CHOSEN_BYTES
+
+    def _crowded_with_clients(self) -> bool:
+        return len(self._clients) > self._bounds.clients or self._size > CLIENT_BYTES
+
+    def _drop_client(self, key: str) -> None:
+        self._size -= self._clients.pop(key).size
+        self._changed_clients.add(key)
+
+    def _drop_chosen(self, key: str) -> None:
+        record = self._chosen.pop(key, None)
+        if record is not None:
+            self._chosen_size -= record.size
+            self._changed_chosen.add(key)
 
     def _drop_acknowledged(self, client: Client) -> None:
         while client.records:
@@ -237,7 +289,10 @@ class CompletionRecords:
             if number >= client.mark:
                 return
             self._size -= client.records.pop(number).size
-            self._count -= 1
+
+
+def _surplus(kept: dict[str, Any], in_document: int) -> int:
+    return min(max(len(kept) - in_document // 2, MOVED_AT_LEAST), MOVED_AT_MOST)
 
 
 def recorded(replies: dict[str, Any], key: RequestKey, fingerprint: bytes) -> Record | None:

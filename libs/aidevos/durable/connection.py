@@ -1,23 +1,65 @@
-"""Connections to NATS, as every process of the product makes them."""
+"""Connections to NATS, as every process of the product makes them.
+
+They write and read a message's headers in bulk. nats-py goes through each by the character, which
+with the four headers of a call takes a gateway and a host a tenth of their time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import nats
 from nats.aio.client import Client
 from nats.errors import AuthorizationError
+from nats.protocol.command import hpub_cmd
 
+from aidevos.contracts import envelope
 from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
 START_WITHIN = 30.0
 RECONNECT_WAIT = 0.1
 PENDING_BYTES = 64 * 1024 * 1024
+SPACE = " \t\n\r\v\f"
+
+
+class Connection(Client):
+    """nats-py's client with cheaper headers, the same on the wire; what isn't plain goes nats-py's own way."""
+
+    async def _send_publish(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
+    ) -> None:
+        block = _plain_block(headers) if headers and subject else None
+        if block is None:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(hpub_cmd(subject, reply, block, payload))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        headers = {}
+        for line in raw.decode("utf-8", "replace").split("\r\n"):
+            name, colon, value = line.partition(":")
+            if colon:
+                headers[name.strip(SPACE)] = value.strip(SPACE)
+        return headers
+
+
+def _plain_block(headers: Mapping[str, str]) -> bytes | None:
+    """The headers as they go over the wire; None when a name is not one of ours or a value has a line break."""
+    if not envelope.HEADERS.issuperset(headers):
+        return None
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+        return None
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
 async def connect(url: str, name: str, *, on_disconnect: Callable[[], None] | None = None) -> Client:
@@ -41,14 +83,15 @@ async def connect(url: str, name: str, *, on_disconnect: Callable[[], None] | No
         if isinstance(error, AuthorizationError) and not refused.done():
             refused.set_result(error)
 
+    connection = Connection()
     connecting: asyncio.Future[Any] = asyncio.ensure_future(
-        nats.connect(
+        connection.connect(
             url,
             name=name,
             inbox_prefix=f"_INBOX_{user}" if user else "_INBOX",
             allow_reconnect=True,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_WAIT,
+            reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
             connect_timeout=2,
             ping_interval=10,
             max_outstanding_pings=2,
@@ -61,7 +104,6 @@ async def connect(url: str, name: str, *, on_disconnect: Callable[[], None] | No
     await asyncio.wait({connecting, refused}, timeout=START_WITHIN, return_when=asyncio.FIRST_COMPLETED)
     if connecting.done() and connecting.exception() is None:
         refused.cancel()
-        connection: Client = connecting.result()
         return connection
     reason = connecting.exception() if connecting.done() else refused.result() if refused.done() else "no answer"
     connecting.cancel()

@@ -24,6 +24,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from nats.micro import add_service
+from nats.micro.service import Service
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
@@ -34,7 +35,7 @@ from aidevos.durable.clock import Clock
 from aidevos.durable.object import MANAGE, Search
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
 from aidevos.durable.registry import DurableObjectRegistry
-from aidevos.durable.request import Answer
+from aidevos.durable.request import Answer, remaining
 from aidevos.durable.router import DurableObjectRouter, Limits
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Store, StoreError
@@ -50,7 +51,11 @@ SCAN_EVERY = 5.0
 PURGE_EVERY = 600.0
 HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
-REPLY_PREFIX = "_INBOX"
+# Inboxes, and what the server puts in their place between accounts.
+REPLY_PREFIXES = ("_INBOX", "_R_.")
+FLUSH_WITHIN = 2
+# What the headers of an answer may take of the largest payload.
+HEADERS = 16 * 1024
 PENDING_BYTES = 256 * 1024 * 1024
 VERSION = version("aidevos")
 
@@ -78,6 +83,7 @@ class Host:
         limits: Limits,
         lease_ttl: float = 3.0,
         trouble: Callable[[], str] = lambda: "",
+        reports_health: bool = True,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -87,6 +93,7 @@ class Host:
         self._service = service
         self._name = name
         self._trouble = trouble
+        self._reports_health = reports_health
         hosts = Bucket(connection, subjects.HOSTS_BUCKET)
         self._types = Bucket(connection, subjects.TYPES_BUCKET)
         self.lease = Lease(hosts, name.name, clock, lease_ttl)
@@ -98,11 +105,12 @@ class Host:
             clock,
             incarnation=self.lease.incarnation,
             lease_valid=self.lease.valid,
-            limits=limits,
+            limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
         )
         holders = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, self.lease, list(registry.types), self._own)
         self._list_args: Schema[ListArgs] = Schema(ListArgs, "args")
+        self._micro: Service | None = None
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._replies: deque[tuple[str, Answer]] = deque()
@@ -114,16 +122,10 @@ class Host:
         self._taken_bytes = 0
 
     async def start(self) -> None:
-        """Take a lease, announce the types, and own those that are free; others follow later."""
+        """Take a lease, and own the types that are free; others follow later."""
         await self.lease.acquire()
-        for type in self._registry.types.values():
-            await self._types.put(type.name, msgspec.json.encode(type.describe()))
-            await self._subscribe(subjects.query(type.name, LIST), self._on_list, queue=self._service)
-            for search in type.cls.searches:
-                schema: Schema[Any] = Schema(search.args, "args")
-                handler = partial(self._on_search, type.name, search, schema)
-                await self._subscribe(subjects.query(type.name, search.name), handler, queue=self._service)
-        await self._subscribe(subjects.health(self._service), self._on_health)
+        if self._reports_health:
+            await self._subscribe(subjects.health(self._service), self._on_health)
         await self._subscribe(subjects.metrics(self._service), self._on_metrics)
         self._micro = await add_service(
             self._connection,
@@ -132,27 +134,26 @@ class Host:
             description="hosts durable objects",
             metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._registry.types)},
         )
-        self._placing = self._run(self._placement.run())
-        for work in (self.lease.keep(), self._write(), self._housekeeping()):
+        for work in (self._placement.run(), self.lease.keep(), self._write(), self._housekeeping()):
             self._run(work)
 
     async def drain(self, within: float) -> None:
         """Take nothing new, finish and commit what was taken, and release the types. What can't be
         finished `within` seconds is answered with `unavailable`; outboxes go to the next owner."""
-        self._placing.cancel()
-        for subscription in self._subscriptions:
-            await subscription.drain()  # type: ignore[no-untyped-call]
+        await self._placement.stop()
+        await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
         await self.router.settle(within)
         await self.router.give_up()
         await self._sent.wait()
         await self._placement.release()
         await self.lease.release()
         await self._stop()
-        await self._connection.flush()
+        with suppress(NatsError):
+            await self._connection.flush(timeout=FLUSH_WITHIN)
 
     async def abandon(self) -> None:
         """The lease is lost: drop everything, answer nothing."""
-        self._placing.cancel()
+        await self._placement.stop()
         self.router.drop_all()
         self._replies.clear()
         for subscription in self._subscriptions:
@@ -180,11 +181,19 @@ class Host:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.router.close()
-        with suppress(NatsError):
-            await self._micro.stop()
+        if self._micro is not None:
+            with suppress(NatsError):
+                await self._micro.stop()
 
     async def _own(self, type: str) -> None:
+        """Announce a type and serve it. Called again if it has failed half-way."""
+        await self._types.put(type, msgspec.json.encode(self._registry.types[type].description))
         if type not in self._owned:
+            await self._subscribe(subjects.query(type, LIST), self._on_list, queue=self._service)
+            for search in self._registry.types[type].cls.searches:
+                schema: Schema[Any] = Schema(search.args, "args")
+                handler = partial(self._on_search, type, search, schema)
+                await self._subscribe(subjects.query(type, search.name), handler, queue=self._service)
             await self._subscribe(subjects.owned(type), self._on_call)
             self._owned.add(type)
         await self._connection.flush()
@@ -192,7 +201,7 @@ class Host:
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
         async def guarded(message: Msg) -> None:
             # The server lets a host publish to any reply subject: it must not publish an event or a key.
-            if message.reply and not message.reply.startswith(REPLY_PREFIX):
+            if message.reply and not message.reply.startswith(REPLY_PREFIXES):
                 FAILURES.labels("nats", "bad-request").inc()
                 log.warning("refused a request on %s whose reply subject is no inbox", message.subject)
             else:
@@ -235,7 +244,9 @@ class Host:
             respond(Answer.of(unexpected(error, subject)))
 
     async def _on_list(self, message: Msg) -> None:
-        self.router.spawn(self._list(message))
+        if message.reply:
+            self._taken += 1
+            self.router.spawn(self._list(message))
 
     async def _list(self, message: Msg) -> None:
         async def page(args: ListArgs) -> ObjectPage:
@@ -247,13 +258,18 @@ class Host:
         async def page(args: Any) -> SearchPage:
             return await self.router.search(type, search, args)
 
-        self.router.spawn(self._answer_query(message, search.allow, schema, page))
+        if message.reply:
+            self._taken += 1
+            self.router.spawn(self._answer_query(message, search.allow, schema, page))
 
     async def _answer_query(
         self, message: Msg, allow: Rule, schema: Schema[Any], page: Callable[[Any], Awaitable[Any]]
     ) -> None:
         headers = message.headers or {}
         try:
+            if self._taken > self.router.limits.pending:
+                raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
+            remaining(headers, self.router.limits.default_deadline, self.router.limits.max_deadline)
             principal = self._verifier.verify(headers.get(envelope.AUTHORIZATION))
             if not allow.check(principal):
                 raise Failure("forbidden", f"this needs {allow}")
@@ -263,6 +279,7 @@ class Host:
             answer = Answer.of(failure)
         except Exception as error:
             answer = Answer.of(unexpected(error, message.subject))
+        self._taken -= 1
         self._send(message.reply, answer)
 
     async def _on_metrics(self, message: Msg) -> None:
@@ -331,6 +348,13 @@ class Host:
         before = datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(seconds=age)
         for type in tuple(self._owned):
             await self._store.purge(type, before)
+
+
+async def _drain(subscription: Subscription) -> None:
+    try:
+        await asyncio.wait_for(subscription.drain(), FLUSH_WITHIN)  # type: ignore[no-untyped-call]
+    except (NatsError, TimeoutError) as error:
+        log.warning("draining a subscription failed: %s", error)
 
 
 def _reply_headers(answer: Answer) -> dict[str, str] | None:

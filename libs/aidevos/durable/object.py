@@ -99,7 +99,7 @@ class BaseDurableObject(Generic[State]):
 
     Class options: `type`, the name on the wire; `schema_version` of the state, with an `@upcast` for
     each earlier one; `management`, what the management endpoints may do: `"raw"` reads and writes the
-    state, `"lifecycle"` creates and deletes but shows no state, `"read_only"` only lists.
+    state, `"lifecycle"` creates and deletes but shows no state, `"read_only"` only reads.
     """
 
     object_type: ClassVar[str] = ""

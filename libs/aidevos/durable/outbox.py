@@ -18,7 +18,7 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.bus.port import EventBus, Misplaced
+from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
 from aidevos.durable.client import NUMBER_BITS, Outside, issued_at
 from aidevos.durable.clock import Clock, rfc3339, timestamp
 from aidevos.durable.request import TELL_PREFIX, digest
@@ -145,6 +145,8 @@ class Relay:
                 place.known = False
                 await asyncio.sleep(0)
                 continue
+            except StreamFull:
+                log.error("the event stream is full: raise AIDEVOS_EVENTS_MAX_BYTES or lower AIDEVOS_EVENTS_MAX_AGE")
             except Exception as error:
                 log.warning("%s: sending to %s failed, trying again: %s", activation.object_id, entry.subject, error)
             place.known = False

@@ -27,13 +27,13 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError, KeyNotFoundError, NoKeysError
 from nats.js.kv import KeyValue
 
+from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 from aidevos.durable.clock import Clock
 
 log = logging.getLogger(__name__)
 MARGIN = 0.5
 POLL_EVERY = 0.1
 ANSWER_WITHIN = 1.0
-WRONG_LAST_SEQUENCE = (10071, 10164)
 MAX_NAMES = 1000
 ALIVE = b"alive"
 
@@ -193,23 +193,35 @@ class Placement:
         self._wanted = list(types)
         self._own = own
         self._held: dict[str, int] = {}
+        self._running: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Try to take each type until all are held."""
+        self._running = asyncio.current_task()
+        waiting: set[str] = set()
         while self._wanted:
             for type in list(self._wanted):
                 try:
                     if await self._take(type):
                         await self._own(type)
                         self._wanted.remove(type)
+                    elif type not in waiting:
+                        waiting.add(type)
+                        log.warning("the type %s is served by another process: waiting until that ends", type)
                 except (NatsError, OSError) as error:
                     log.warning("taking the type %s failed, trying again: %s", type, error)
             if self._wanted:
                 await asyncio.sleep(POLL_EVERY)
 
+    async def stop(self) -> None:
+        """Take no further type."""
+        self._wanted.clear()
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
     async def release(self) -> None:
         """Let others take the types of this host."""
-        self._wanted.clear()
         for type, revision in self._held.items():
             try:
                 await self._holders.delete(type, revision)

@@ -98,6 +98,11 @@ class ObjectType:
         except TypeError:
             raise TypeError(f"every field of {cls.state_type.__name__} needs a default") from None
 
+        try:
+            self.description = self._describe()
+        except TypeError as error:
+            raise TypeError(f"{cls.__name__} can't be described: {error}") from None
+
     def default_state(self) -> msgspec.Struct:
         state: msgspec.Struct = self.cls.state_type()
         return state
@@ -127,7 +132,7 @@ class ObjectType:
         loaded: msgspec.Struct = msgspec.convert(state, self.cls.state_type, str_keys=True)
         return loaded
 
-    def describe(self) -> TypeDescription:
+    def _describe(self) -> TypeDescription:
         """What the fleet is told of the type."""
         specs = [spec for spec in self.methods.values() if not spec.name.startswith("_")]
         types = [self.cls.state_type] + [t for spec in specs for t in (spec.schema.type, spec.result)]

@@ -24,7 +24,7 @@ from aidevos.durable.batch import Batcher
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
-from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved
+from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved, unknown
 from aidevos.durable.completion import Bounds
 from aidevos.durable.mailbox import Mailbox
 from aidevos.durable.object import BaseDurableObject, Search
@@ -34,6 +34,7 @@ from aidevos.durable.request import Answer, Request, call_chain, fingerprint, re
 from aidevos.durable.search import decode_place, encode_place
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
 from aidevos.durable.turn import start_turn, unexpected
+from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
 from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ class DurableObjectRouter:
         """Called when a commit is durable: its outbox entries may leave now."""
         if entries and not activation.broken:
             self.relay.offer(activation, entries)
-        if activation.records.oldest() and not activation.broken:
+        if activation.records.crowded() and not activation.broken:
             self.spawn(self._archive.take(activation))
 
     def discard(self, activation: Activation) -> None:
@@ -241,9 +242,10 @@ class DurableObjectRouter:
         """Answer what is left with `unavailable`: its callers repeat it elsewhere."""
         for activation in list(self._activations.values()):
             self._forget(activation)
-            for pending in (activation.pending, activation.in_flight):
-                if pending is not None:
-                    fail_all(pending, moved())
+            if activation.in_flight is not None:
+                fail_all(activation.in_flight, unknown())
+            if activation.pending is not None:
+                fail_all(activation.pending, moved())
             for request in activation.mailbox.close():
                 request.fail(moved())
         await asyncio.sleep(0)
@@ -272,8 +274,13 @@ class DurableObjectRouter:
         """Refuse a turn whose outcome would not fit; raises `too-large` or `overloaded`."""
         if len(state) > self.limits.state:
             raise Failure("too-large", f"the state would have more than {self.limits.state} bytes", field="state")
-        size = activation.outbox_size + sum(len(entry.payload) for entry in entries)
-        if entries and (len(activation.outbox) + len(entries) > self.limits.outbox or size > OUTBOX_BYTES):
+        if any(len(entry.payload) > self.limits.answer for entry in entries):
+            raise Failure("too-large", f"an event or tell has more than {self.limits.answer} bytes")
+        size = sum(len(entry.payload) for entry in entries)
+        if size > OUTBOX_BYTES or len(entries) > self.limits.outbox:
+            raise Failure("too-large", "one turn can't emit and tell so much")
+        crowded = len(activation.outbox) + len(entries) > self.limits.outbox
+        if entries and (crowded or activation.outbox_size + size > OUTBOX_BYTES):
             raise Failure("overloaded", "too many events and tells of this object wait to be sent", retry_after=2.0)
 
     def sweep(self) -> None:
@@ -281,6 +288,8 @@ class DurableObjectRouter:
         now = asyncio.get_running_loop().time()
         idle = sorted((item for item in self._activations.values() if item.idle), key=_last_used)
         memory = sum(item.size for item in self._activations.values())
+        ACTIVE_OBJECTS.set(len(self._activations))
+        OUTBOX_ENTRIES.set(sum(len(item.outbox) for item in self._activations.values() if item.loaded))
         for activation in idle:
             if memory <= self.limits.memory and activation.last_used > now - self.limits.idle_after:
                 return

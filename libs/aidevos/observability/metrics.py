@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import os
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -21,6 +29,8 @@ HTTP_SECONDS = Histogram(
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+OUTBOX_ENTRIES = Gauge("aidevos_outbox_entries", "Events and tells that wait to be sent", multiprocess_mode="livesum")
+ACTIVE_OBJECTS = Gauge("aidevos_active_objects", "Objects in memory", multiprocess_mode="livesum")
 FAILURES = Counter("aidevos_failures_total", "Requests refused or failed", ["door", "code"])
 
 

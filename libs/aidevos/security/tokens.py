@@ -8,6 +8,7 @@ beyond "expired", so that a forger learns nothing.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -128,10 +129,14 @@ class TokenVerifier:
             permissions = frozenset(str(name) for name in claims.get("permissions", ()))
             expires_at = float(claims["exp"])
             session = str(claims.get("sid", ""))
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError):
+            subject = str(claims["sub"])
+            subject.encode()
+            if not math.isfinite(expires_at):
+                raise ValueError("exp")
+        except (jwt.PyJWTError, ValueError, OverflowError, TypeError, AttributeError, RecursionError):
             raise _refused("the token is not valid") from None
         granted = permissions.union(*(ROLES.get(role, frozenset()) for role in roles))
-        return Principal(str(claims["sub"]), roles, granted, expires_at, session)
+        return Principal(subject, roles, granted, expires_at, session)
 
     def _key(self, kid: object) -> Ed25519PublicKey:
         if kid not in self._keys and self._now() >= self._reload_at:

@@ -17,6 +17,7 @@ from aidevos.observability import metrics, request_ids
 from services.http_gateway.answers import answer_of, send_answer
 
 UNMATCHED = "unmatched"
+ENCODED_SLASH = b"%2f"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ class Answering:
             await send(message)
 
         try:
+            if ENCODED_SLASH in scope["raw_path"].lower():
+                # A proxy's rules for paths would see another path than the routes do.
+                raise Failure("not-found", "a slash in a path can't be encoded")
             await self._app(scope, receive, tagged)
         except Exception as error:
             if status:

@@ -10,17 +10,19 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
 from aidevos.contracts import subjects
-from aidevos.durable.bus.port import BusError, Delivery, Handler, Misplaced
+from aidevos.durable.bus.port import BusError, Delivery, Handler, Misplaced, StreamFull
 
 log = logging.getLogger(__name__)
 NUMBER = "Aidevos-Number"
 WRONG_LAST_SEQUENCE = (10071, 10164)
+STREAM_STORE_FAILED = 10077
 TIMEOUT = 5.0
 MAX_UNSETTLED = 256
 ACK_WAIT = 30.0
@@ -56,6 +58,8 @@ class JetStreamBus:
         except APIError as error:
             if error.err_code in WRONG_LAST_SEQUENCE:
                 raise Misplaced from None
+            if error.err_code == STREAM_STORE_FAILED and "maximum" in str(error.description):
+                raise StreamFull(f"JetStream: {error.description}") from error
             raise BusError(f"JetStream: {error}") from error
         except NatsError as error:
             raise BusError(f"JetStream: {error}") from error
@@ -89,7 +93,8 @@ class JetStreamSubscription:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         # Without this the server would give the next event to the request that is still open here.
-        await self._subscription.unsubscribe()
+        with suppress(ConnectionClosedError):
+            await self._subscription.unsubscribe()
 
 
 async def _deliver(subscription: Any, group: str, handler: Handler) -> None:
@@ -99,6 +104,8 @@ async def _deliver(subscription: Any, group: str, handler: Handler) -> None:
             (message,) = await subscription.fetch(1, timeout=TIMEOUT)
         except NatsTimeout:
             continue
+        except ConnectionClosedError:
+            return  # for good, and nats-py says it also where this task was cancelled
         except NatsError as error:
             log.warning("fetching events for %s failed, trying again: %s", group, error)
             await asyncio.sleep(FIRST_RETRY)

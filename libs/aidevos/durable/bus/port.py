@@ -20,6 +20,10 @@ class BusError(Failure):
         super().__init__("unavailable", detail)
 
 
+class StreamFull(BusError):
+    """There is no room for another event until old ones have passed their age."""
+
+
 class Misplaced(Exception):
     """The scope's last event is another one than the publisher said."""
 
@@ -49,7 +53,7 @@ class EventBus(Protocol):
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
         """Store an event behind the one with sequence `after`; its own sequence.
 
-        Raises `Misplaced` when another event is the scope's last, `BusError` when it isn't known
+        Raises `Misplaced` when another event is the scope's last, `StreamFull`, or `BusError` when it isn't known
         whether the event was stored.
         """
 
