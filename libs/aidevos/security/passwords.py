@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from aidevos.settings import Settings
 T = TypeVar("T")
 LONGEST = 128
 RETRY_AFTER = 1.0
+NICENESS = 10
 
 
 class Passwords:
@@ -37,7 +39,7 @@ class Passwords:
             parallelism=settings.password_lanes,
         )
         threads = settings.password_threads or os.cpu_count() or 1
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
+        self._threads = ThreadPoolExecutor(threads, "passwords", initializer=_yield_to_others)
         self._bound = threads + settings.password_queue
         self._under_way = 0
         self._dummy = self._hasher.hash(secrets.token_urlsafe())
@@ -76,6 +78,12 @@ class Passwords:
 
     def _done(self) -> None:
         self._under_way -= 1
+
+
+def _yield_to_others() -> None:
+    """Let whatever else runs on this machine go first. On Linux a niceness is a thread's own."""
+    if sys.platform == "linux":
+        os.nice(NICENESS)
 
 
 def check_policy(password: str, shortest: int, own: tuple[str, ...], *, field: str = "password") -> None:
