@@ -274,13 +274,15 @@ class DurableObjectRouter:
         """Refuse a turn whose outcome would not fit; raises `too-large` or `overloaded`."""
         if len(state) > self.limits.state:
             raise Failure("too-large", f"the state would have more than {self.limits.state} bytes", field="state")
+        if not entries:
+            return
         if any(len(entry.payload) > self.limits.answer for entry in entries):
             raise Failure("too-large", f"an event or tell has more than {self.limits.answer} bytes")
         size = sum(len(entry.payload) for entry in entries)
         if size > OUTBOX_BYTES or len(entries) > self.limits.outbox:
             raise Failure("too-large", "one turn can't emit and tell so much")
         crowded = len(activation.outbox) + len(entries) > self.limits.outbox
-        if entries and (crowded or activation.outbox_size + size > OUTBOX_BYTES):
+        if crowded or activation.outbox_size + size > OUTBOX_BYTES:
             raise Failure("overloaded", "too many events and tells of this object wait to be sent", retry_after=2.0)
 
     def sweep(self) -> None:
