@@ -48,6 +48,12 @@ class Pending:
         self.readers: list[tuple[Request, Answer]] = []
         self.callbacks: list[Callable[[Failure | None], None]] = []
 
+    def release(self) -> tuple[list[Request], list[Callable[[Failure | None], None]]]:
+        """The requests and the callbacks that wait for this commit; nobody waits for it any more."""
+        requests, callbacks = [request for request, _ in self.waiters + self.readers], self.callbacks
+        self.waiters, self.readers, self.callbacks = [], [], []
+        return requests, callbacks
+
 
 class Activation:
     def __init__(self, type: ObjectType, id: str, mailbox: Mailbox) -> None:

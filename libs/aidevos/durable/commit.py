@@ -163,19 +163,17 @@ def unknown() -> Failure:
 
 def drop_all(pending: Pending) -> None:
     """Say nothing to anybody who waits for a commit: the lease is lost."""
-    for request, _ in pending.waiters + pending.readers:
+    requests, callbacks = pending.release()
+    for request in requests:
         request.drop()
-    pending.waiters, pending.readers = [], []
-    for callback in pending.callbacks:
+    for callback in callbacks:
         callback(moved())
-    pending.callbacks = []
 
 
 def fail_all(pending: Pending, failure: Failure) -> None:
     """Tell everybody who waits for a commit that it has failed; nobody waits for it any more."""
-    waiting, callbacks = pending.waiters + pending.readers, pending.callbacks
-    pending.waiters, pending.readers, pending.callbacks = [], [], []
-    for request, _ in waiting:
+    requests, callbacks = pending.release()
+    for request in requests:
         request.fail(failure)
     for callback in callbacks:
         callback(failure)

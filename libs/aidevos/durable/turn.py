@@ -158,10 +158,11 @@ def _answered(router: DurableObjectRouter, activation: Activation, request: Requ
         return record is not None
     if request.key is None:
         return False
-    record = activation.records.find(request.key, request.fingerprint, router.clock.now())
+    now = router.clock.now()
+    record = activation.records.find(request.key, request.fingerprint, now)
     record = record or check_same(request.archived, request.fingerprint)
     if record is None:
-        activation.records.admit(request.key, router.clock.now())
+        activation.records.admit(request.key, now)
         return False
     answer_when_committed(router, activation, request, record.answer)
     return True
