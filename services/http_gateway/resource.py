@@ -6,7 +6,7 @@ permission (401, 403), the query parameters are known (422).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -49,9 +49,9 @@ class Incoming:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def body(self, limit: int, *, patch: bool = False) -> bytes:
-        """The JSON body, or the JSON merge patch; raises `unsupported-media-type` and `too-large`."""
-        bodies.check_media_type(self.headers, patch)
+    async def body(self, limit: int, *, patches: Sequence[str] = ()) -> bytes:
+        """The JSON body, or a patch of one of these kinds; raises `unsupported-media-type` and `too-large`."""
+        bodies.check_media_type(self.headers, patches)
         return await bodies.read(self.headers, self._receive, limit)
 
 

@@ -23,7 +23,7 @@ from aidevos.security.tokens import TokenIssuer
 from tests.servers import Servers, free_port
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("objects", "authentication", "user_management", "http_gateway")
+SERVICES = ("objects", "authentication", "user_management", "data_storage", "http_gateway")
 USERS = {"http_gateway": "gateway"}
 
 
