@@ -6,6 +6,7 @@ from typing import Any
 
 from aidevos import BaseDurableObject
 from aidevos.security.passwords import Passwords
+from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.authentication.account import AuthenticationDO
 from services.authentication.mint import Mint
@@ -21,4 +22,5 @@ def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     AuthenticationDO.settings = SessionDO.settings = settings
     AuthenticationDO.mint = SessionDO.mint = mint
     AuthenticationDO.passwords = Passwords(settings)
+    AuthenticationDO.logins = AddressThrottle(settings.address_logins, settings.login_window, "logins")
     return TYPES
