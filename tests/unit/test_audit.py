@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from aidevos import BaseDurableObject, Failure, anyone, command
+from aidevos.contracts.envelope import CLIENT_ADDRESS
 from aidevos.security import audit
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import Principal
@@ -57,14 +58,14 @@ def entries(kit: ObjectKit) -> list[dict[str, Any]]:
 async def test_a_turn_that_commits_leaves_its_entry_and_one_that_raises_only_that_of_its_failure(
     kit: ObjectKit,
 ) -> None:
-    await kit.call("door", "d", "open", {"key": "right"}, caller=ADA)
+    await kit.call("door", "d", "open", {"key": "right"}, caller=ADA, headers={CLIENT_ADDRESS: "192.0.2.7"})
     await failure(kit.call("door", "d", "open", {"key": "wrong"}, caller=ADA))
     await kit.settle()
 
-    common = {"at": kit.clock.now(), "actor": "ada-id", "target": "d", "address": "", "session": "s1"}
+    common = {"at": kit.clock.now(), "actor": "ada-id", "target": "d", "session": "s1"}
     assert sorted(entries(kit), key=lambda entry: entry["action"]) == [
-        {"action": "door.opened", "outcome": "success", "reason": "with a key"} | common,
-        {"action": "door.refused", "outcome": "failure", "reason": "wrong key"} | common,
+        {"action": "door.opened", "outcome": "success", "reason": "with a key", "address": "192.0.2.7"} | common,
+        {"action": "door.refused", "outcome": "failure", "reason": "wrong key", "address": ""} | common,
     ]
 
 

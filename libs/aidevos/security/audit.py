@@ -20,6 +20,9 @@ class Acting(Protocol):
     def caller(self) -> Principal: ...
 
     @property
+    def client_address(self) -> str: ...
+
+    @property
     def now(self) -> float: ...
 
     def tell(self, type: str, id: str, method: str, /, **args: Any) -> None: ...
@@ -74,6 +77,6 @@ def _entry(
         "target": target,
         "outcome": outcome,
         "reason": reason,
-        "address": "",
+        "address": object.client_address,
         "session": object.caller.session if session is None else session,
     }
