@@ -18,6 +18,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.client import DurableObjectClient
@@ -35,6 +36,7 @@ from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
+from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
@@ -91,6 +93,7 @@ def build(
     routes += operation.routes(Guard(verifier, "fleet:read"))
     routes += AuthRouter(calls, settings).routes(Guard(verifier))
     routes += UserRouter(calls).routes(Guard(verifier))
+    routes += AuditRouter(calls).routes(Guard(verifier, READ_AUDIT))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 
 
