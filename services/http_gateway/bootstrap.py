@@ -18,6 +18,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.client import DurableObjectClient
@@ -35,7 +36,9 @@ from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
+from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
+from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.users import UserRouter
@@ -91,6 +94,8 @@ def build(
     routes += operation.routes(Guard(verifier, "fleet:read"))
     routes += AuthRouter(calls, settings).routes(Guard(verifier))
     routes += UserRouter(calls).routes(Guard(verifier))
+    routes += DataRouter(calls, settings).routes(Guard(verifier, strangers=True))
+    routes += AuditRouter(calls).routes(Guard(verifier, READ_AUDIT))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 
 
@@ -154,7 +159,8 @@ def server_config(settings: Settings, application: ASGIApp | str, factory: bool 
         log_config=None,
         log_level="error",
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),

@@ -7,6 +7,8 @@ permission (401, 403), the query parameters are known (422).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -45,6 +47,12 @@ class Incoming:
         """The variables in the path."""
         return self._scope["path_params"]  # type: ignore[no-any-return]
 
+    @property
+    def address(self) -> str:
+        """The client's IP address; empty when nothing tells it."""
+        client = self._scope.get("client")
+        return _address(client[0]) if client else ""
+
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
@@ -59,13 +67,17 @@ Endpoint = Callable[[Incoming], Awaitable[Answer]]
 
 
 class Guard:
-    """Lets callers pass whose token carries a permission, or, where none is named, any valid token."""
+    """Lets callers pass whose token carries a permission, or, where none is named, any valid token; with
+    `strangers` also callers who show no credential."""
 
-    def __init__(self, verifier: TokenVerifier, permission: str = "") -> None:
+    def __init__(self, verifier: TokenVerifier, permission: str = "", *, strangers: bool = False) -> None:
         self._verifier = verifier
         self._permission = permission
+        self._strangers = strangers
 
     def admit(self, authorization: str | None) -> Principal:
+        if authorization is None and self._strangers:
+            return ANONYMOUS
         principal = self._verifier.verify(authorization)
         if self._permission and not principal.has(self._permission):
             raise Failure("forbidden", f"this needs the permission {self._permission}")
@@ -95,6 +107,16 @@ class Resource:
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
         await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)
+
+
+@lru_cache(maxsize=10_000)
+def _address(host: str) -> str:
+    """The address in its one spelling; empty for what a proxy has sent that is none."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

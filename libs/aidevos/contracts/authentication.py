@@ -23,8 +23,9 @@ RefreshToken = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 def account_id(name: str) -> str:
-    """The ID of the `auth` object of a username or e-mail address, whatever its case."""
-    return subjects.id_from_name(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
+    """The ID of the `auth` object of a username or e-mail address, whatever its case: a hash, so that
+    neither a log nor a tombstone names anyone."""
+    return subjects.hashed_id(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
 
 
 def session_of(refresh_token: str) -> str:
@@ -66,10 +67,12 @@ class TokenPair(msgspec.Struct, kw_only=True):
 
 
 class Session(msgspec.Struct, kw_only=True):
-    """A login that goes on; `device` is what the client called itself."""
+    """A login that goes on; `device` is what the client called itself, `address` its IP address when it
+    logged in, empty over NATS."""
 
     id: str
     device: str
+    address: str
     created_at: str
     last_used_at: str
     current: bool

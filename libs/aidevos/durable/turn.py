@@ -93,7 +93,8 @@ class Turn:
         request_id = digest(self.id, str(self._calls))
         chain = ",".join((*self.request.chain, self._activation.object_id))
         subject = subjects.call(type, id, method)
-        return await self._ask(subject, args, request_id=request_id, headers={envelope.CALL_CHAIN: chain})
+        headers = {envelope.CALL_CHAIN: chain, envelope.CLIENT_ADDRESS: self.request.address}
+        return await self._ask(subject, args, request_id=request_id, headers=headers)
 
     async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any:
         """A question about committed states, those of all earlier turns among them."""
