@@ -45,11 +45,7 @@ def admits_all(rules: Rules, operation: Operation, caller: Principal) -> bool:
 def knows(rules: Rules, caller: Principal, owner: str) -> bool:
     """Whether the caller may know that there is this owner's collection: something in it could be for
     the caller, or may be made by it."""
-    return (
-        administers(caller, owner)
-        or admits(rules, "read", caller, owner)
-        or admits(rules, "create", caller, owner)
-    )
+    return administers(caller, owner) or admits(rules, "read", caller, owner) or admits(rules, "create", caller, owner)
 
 
 def administers(caller: Principal, owner: str) -> bool:
