@@ -19,6 +19,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.client import DurableObjectClient
@@ -37,6 +38,7 @@ from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
+from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
@@ -95,6 +97,7 @@ def build(
     routes += operation.routes(guard("fleet:read"))
     routes += AuthRouter(calls, settings, cookies).routes(guard())
     routes += UserRouter(calls).routes(guard())
+    routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 
 

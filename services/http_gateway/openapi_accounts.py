@@ -128,6 +128,23 @@ def paths() -> Json:
             "put": _changing("replace_user", "Replace a user's profile", reference("ReplaceUserBody")),
             "patch": _patching(),
         },
+        "/users/{user_id}/sessions": {
+            "parameters": [{"$ref": "#/components/parameters/user_id"}],
+            "get": operation(
+                "list_user_sessions",
+                "users",
+                "A user's sessions",
+                {"200": content("All", reference("SessionPage"))},
+                COMMON,
+                parameters=("Deadline",),
+                description="Oneself, or with `users:read` anyone's.",
+            ),
+            "delete": _ending("end_user_sessions", "End every session of a user"),
+        },
+        "/users/{user_id}/sessions/{session_id}": {
+            "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("user_id", "session_id")],
+            "delete": _ending("end_user_session", "End a session of a user"),
+        },
         "/users/{user_id}/activate": {
             "parameters": [{"$ref": "#/components/parameters/user_id"}],
             "post": _changing("activate_user", "Let a user log in again"),
@@ -173,6 +190,18 @@ def _changing(operation_id: str, summary: str, body: Json | None = None) -> Json
         parameters=("Idempotency-Key", "If-Match", "Deadline"),
         body=body,
         description="One's own name and settings; with `users:manage` everything, and anyone's.",
+    )
+
+
+def _ending(operation_id: str, summary: str) -> Json:
+    return operation(
+        operation_id,
+        "users",
+        summary,
+        GONE,
+        CHANGE,
+        parameters=("Idempotency-Key", "If-Match", "Deadline"),
+        description="Oneself, or with `users:manage` anyone's.",
     )
 
 

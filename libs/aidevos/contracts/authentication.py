@@ -23,8 +23,9 @@ RefreshToken = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 def account_id(name: str) -> str:
-    """The ID of the `auth` object of a username or e-mail address, whatever its case."""
-    return subjects.id_from_name(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
+    """The ID of the `auth` object of a username or e-mail address, whatever its case: a hash, so that
+    neither a log nor a tombstone names anyone."""
+    return subjects.hashed_id(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
 
 
 def session_of(refresh_token: str) -> str:
