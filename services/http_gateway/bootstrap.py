@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from functools import partial
 
 import uvicorn
 from nats.aio.client import Client
@@ -31,6 +32,7 @@ from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
 from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
+from services.http_gateway.cookies import Cookies
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
@@ -90,12 +92,14 @@ def build(
     calls = Calls(client, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
     operation = OperationRouter(Readiness(connection, services), Description(catalogue))
-    routes = objects.routes(Guard(verifier, "objects:manage"), Guard(verifier, "objects:request"))
-    routes += operation.routes(Guard(verifier, "fleet:read"))
-    routes += AuthRouter(calls, settings).routes(Guard(verifier))
-    routes += UserRouter(calls).routes(Guard(verifier))
-    routes += DataRouter(calls, settings).routes(Guard(verifier, strangers=True))
-    routes += AuditRouter(calls).routes(Guard(verifier, READ_AUDIT))
+    cookies = Cookies(settings)
+    guard = partial(Guard, verifier, cookies)
+    routes = objects.routes(guard("objects:manage"), guard("objects:request"))
+    routes += operation.routes(guard("fleet:read"))
+    routes += AuthRouter(calls, settings, cookies).routes(guard())
+    routes += UserRouter(calls).routes(guard())
+    routes += AuditRouter(calls).routes(guard(READ_AUDIT))
+    routes += DataRouter(calls, settings).routes(guard(strangers=True))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 
 

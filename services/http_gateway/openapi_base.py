@@ -29,10 +29,19 @@ def base() -> Json:
             openapi_audit.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
-        "security": [{"bearer": []}],
+        "security": [{"bearer": []}, {"cookie": []}],
         "paths": _object_paths() | openapi_accounts.paths() | openapi_audit.paths() | _operation_paths(),
         "components": {
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "__Host-aidevos_access",
+                    "description": "From a login with `?cookie=true`; without the prefix on loopback without TLS. "
+                    "What changes something needs the header `X-CSRF-Token` too.",
+                },
+            },
             "schemas": _schemas() | openapi_accounts.schemas() | openapi_audit.schemas(),
             "parameters": _parameters() | openapi_accounts.parameters() | openapi_audit.parameters(),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},

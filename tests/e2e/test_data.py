@@ -57,8 +57,9 @@ async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_http_doo
     path = f"/{name}/{item['id']}"
     read = await http.get(path, headers=ada)
     unchanged = await http.get(path, headers=ada | {"If-None-Match": created.headers["etag"]})
-    replaced = await http.put(path, headers=ada | {"If-Match": created.headers["etag"]}, json={"data": {"b": 1, "a": 2}})
-    stale = await http.put(path, headers=ada | {"If-Match": created.headers["etag"]}, json={"data": 0})
+    match = ada | {"If-Match": created.headers["etag"]}
+    replaced = await http.put(path, headers=match, json={"data": {"b": 1, "a": 2}})
+    stale = await http.put(path, headers=match, json={"data": 0})
     patched = await http.patch(path, headers=ada | MERGE_PATCH, content=b'{"b":null,"c":{"d":[]}}')
     unpatched = await http.patch(path, headers=ada, json={})
     deleted = await http.delete(path, headers=ada)

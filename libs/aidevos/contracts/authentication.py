@@ -66,6 +66,16 @@ class TokenPair(msgspec.Struct, kw_only=True):
     user: User
 
 
+class CookieSession(msgspec.Struct, kw_only=True):
+    """The answer to a login with `?cookie=true`: the tokens are in cookies that no script reads. `csrf_token`
+    goes into the header `X-CSRF-Token` of every request that changes something."""
+
+    token_type: Literal["Cookie"] = "Cookie"  # noqa: S105
+    expires_in: int
+    csrf_token: str
+    user: User
+
+
 class Session(msgspec.Struct, kw_only=True):
     """A login that goes on; `device` is what the client called itself, `address` its IP address when it
     logged in, empty over NATS."""
