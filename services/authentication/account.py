@@ -143,7 +143,7 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         # If this turn fails now, nobody has the session's tokens.
         await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
         self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
-        return self.mint.pair(session, 0, user, user.roles, self.now)
+        return self.mint.pair(session, 0, user, user.roles, self.now, user.version)
 
     async def _check_password(self, password: str) -> None:
         self._failures.check(self.now)
