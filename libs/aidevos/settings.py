@@ -91,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access_age: Annotated[float, Meta(ge=60, le=900)] = 600.0
     refresh_age: Seconds = 30 * 86_400.0
     refresh_grace: Annotated[float, Meta(ge=0, le=60)] = 10.0
+    # The security log: how long an entry is kept.
+    audit_age: Seconds = 400 * 86_400.0
     # Logs.
     log_level: str = "INFO"
 
