@@ -126,7 +126,14 @@ def permissions(user: str) -> dict[str, Any]:
             "subscribe": [subjects.EVENTS, "_INBOX.>"],
         }
     return {
-        "publish": [*_CALLS, "query.>", subjects.EVENTS, *_use(subjects.EVENTS_STREAM), *_buckets(), *_INBOXES],
+        "publish": [
+            *_CALLS,
+            "query.>",
+            subjects.EVENTS,
+            *_use(subjects.EVENTS_STREAM),
+            *_buckets(),
+            *_INBOXES,
+        ],
         "subscribe": ["dop.>", "query.>", subjects.health(user), subjects.metrics(user), *_registered(user)],
     }
 
