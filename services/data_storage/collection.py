@@ -12,51 +12,15 @@ from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import View
 from aidevos.durable.reader import Reader
 from aidevos.durable.schema import Schema
-from services.data_storage import access
-from services.data_storage.terms import TERMS, Index, Terms
+from services.data_storage import access, changes, indexes
+from services.data_storage.changes import ProposalState, check_change
+from services.data_storage.config import check_config
+from services.data_storage.indexes import assign
+from services.data_storage.collection_state import CollectionState, schema_text
+from services.data_storage.collection_views import TermsArgs, answer_terms
+from services.data_storage.terms import TERMS, Index
 
 _name: Schema[CollectionName] = Schema(CollectionName, "id")
-
-
-class CollectionState(msgspec.Struct):
-    """`config` lacks the schema, which is JSON text: its names could be no names in the store, and their
-    order counts. `incarnation` is never used again. Times are in seconds since the epoch."""
-
-    owner: str = ""
-    incarnation: str = ""
-    config: Config = msgspec.field(default_factory=Config)
-    schema: str = ""
-    indexes: dict[str, Index] = {}
-    created_at: float = 0.0
-    updated_at: float = 0.0
-
-
-class TermsArgs(msgspec.Struct, forbid_unknown_fields=True):
-    name: CollectionName
-
-
-async def answer_terms(reader: Reader, args: TermsArgs) -> Terms | None:
-    """The terms in force; None where there is no such collection."""
-    found = (await reader.read(COLLECTION_TYPE, [args.name])).get(args.name)
-    if found is None:
-        return None
-    return terms_of(args.name, msgspec.convert(found.state, CollectionState))
-
-
-def terms_of(name: str, state: CollectionState) -> Terms:
-    config = state.config
-    return Terms(
-        name=name,
-        owner=state.owner,
-        incarnation=state.incarnation,
-        rules=config.rules,
-        schemas=[state.schema] if state.schema else [],
-        unique=config.unique,
-        indexes=state.indexes,
-        history=config.history,
-        expires_after=config.expires_after,
-        require_if_match=config.require_if_match,
-    )
 
 
 class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, management="read_only"):
@@ -71,20 +35,37 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
             self._begin(owner)
 
     @command(allow=anyone(), matches=False)
-    async def configure(self, config: Config) -> Collection:
-        """Make the collection, or change its configuration."""
+    async def configure(self, config: Config, validate: Literal["all", "new"] = "all") -> Collection:
+        """Make the collection, or change its configuration. A schema that existing items break is
+        refused, unless only `new` writes are to be validated."""
         if not self.state.incarnation:
             if not (self.caller.has(access.CREATE_COLLECTIONS) and self.caller.has(access.WRITE)):
                 raise access.no_collection()
             self.check_if_match()
+            check_config(config)
             self._begin(self.caller.subject)
+            self.state.indexes = assign({}, config.indexes, complete=True)
         else:
             self._admit()
             self.check_if_match()
+            check_config(config)
+            await self._check_items(config, validate)
+            self._change_indexes(config.indexes)
             # A collection that was changed is told from a new one by its times, whose unit is a millisecond.
             self.state.updated_at = max(self.now, self.state.created_at + 0.001)
-        self._take(config)
+        self.state.schema = schema_text(config)
+        self.state.config = msgspec.structs.replace(config, schema=None)
         return self._shown(changes=1)
+
+    @command(allow=services(), keeps_version=True)
+    async def indexed(self, incarnation: str, indexes: dict[str, Index]) -> None:
+        """Let queries go by indexes that were filled."""
+        if self.state.incarnation != incarnation:
+            raise access.no_collection()
+        for slot, index in indexes.items():
+            found = self.state.indexes.get(slot)
+            if found is not None and found.paths == index.paths:
+                self.state.indexes[slot] = Index(found.paths, complete=True)
 
     @query(allow=anyone())
     async def config(self) -> Collection:
@@ -98,7 +79,29 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
         """End the collection. Its items are invisible at once, and are removed one after another."""
         self._admit()
         self.check_if_match()
+        self.tell(ERASER_TYPE, self.state.incarnation, "erase", by="incarnation")
         await self.delete()
+
+    async def _check_items(self, config: Config, validate: Literal["all", "new"]) -> None:
+        state = self.state
+        schema = schema_text(config)
+        proposal = ProposalState(
+            id=self.request_id,
+            incarnation=state.incarnation,
+            schema=schema if validate == "all" and schema != state.schema else "",
+            unique=[path for path in config.unique if path not in state.config.unique],
+            until=self.now + self.proposal_age,
+        )
+        if proposal.schema or proposal.unique:
+            await check_change(self, proposal)
+            self.tell(changes.TYPE, self.id, "withdraw", proposal=proposal.id)
+
+    def _change_indexes(self, wanted: list[list[str]]) -> None:
+        state = self.state
+        state.indexes = assign(state.indexes, wanted, complete=False)
+        new = {slot: index for slot, index in state.indexes.items() if not index.complete}
+        if new:
+            self.tell(indexes.TYPE, state.incarnation, "begin", collection=self.id, indexes=new)
 
     def _begin(self, owner: str) -> None:
         _name.convert(self.id)
@@ -110,11 +113,6 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
             raise access.no_collection()
         if not access.administers(self.caller, state.owner):
             raise Failure("forbidden", "this is for the collection's owner, or needs collections:manage")
-
-    def _take(self, config: Config) -> None:
-        state = self.state
-        state.schema = "" if config.schema is None else msgspec.json.encode(config.schema).decode()
-        state.config = msgspec.structs.replace(config, schema=None)
 
     def _shown(self, changes: int = 0) -> Collection:
         state = self.state
