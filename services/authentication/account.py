@@ -8,6 +8,8 @@ it came to be: so a registration that died on its way keeps no name, and no cloc
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import msgspec
@@ -17,15 +19,23 @@ from aidevos.contracts import users
 from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
+    Challenge,
     Device,
     LoginName,
+    Otp,
+    RecoveryCode,
+    RecoveryCodes,
     TokenPair,
+    TotpSecret,
     account_id,
 )
 from aidevos.contracts.users import Password, User
 from aidevos.security.passwords import Passwords
+from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle, Throttle
 from aidevos.settings import Settings
+from services.authentication import challenge as challenges
+from services.authentication.mfa import MfaState, SecondFactor
 from services.authentication.mint import Mint
 from services.authentication.rules import SessionEntry, superfluous, wrong_login
 
@@ -37,6 +47,7 @@ class AccountState(msgspec.Struct):
     primary: str = ""
     hashed: str = ""
     sessions: dict[str, SessionEntry] = {}
+    mfa: MfaState = msgspec.field(default_factory=MfaState)
 
 
 class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, management="read_only"):
@@ -46,30 +57,53 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
     passwords: ClassVar[Passwords]
     mint: ClassVar[Mint]
     logins: ClassVar[AddressThrottle]
+    sealer: ClassVar[Sealer]
 
     def __init__(self, id: str, state: AccountState) -> None:
         super().__init__(id, state)
         self._failures = Throttle(
             self.settings.login_failures, self.settings.login_window, "failed logins of this account"
         )
+        # Old hash → new one, of a login that waits for its second factor.
+        self._renewed: dict[str, str] = {}
 
     @command(allow=anyone(), confidential=True)
-    async def login(self, username: LoginName, password: Password, device: Device = "") -> TokenPair:
-        """Open a session. Whatever is wrong, the answer is the same and takes as long."""
+    async def login(
+        self, username: LoginName, password: Password, otp: Otp | None = None, device: Device = ""
+    ) -> TokenPair:
+        """Open a session. Whatever is wrong, the answer is the same and takes as long. Where a second
+        factor is needed and not given, `mfa-required` has a challenge for `verify`."""
         if account_id(username) != self.id:
             raise Failure("invalid", "this is the object of another name", field="args.username")
         self.logins.admit(self.client_address, self.now)
         if "@" not in username:
-            return await self._sign_in(password, device)
+            return await self._sign_in(password, otp, device)
         # An unknown address takes the same way, to an object that has no password.
         primary = self.state.primary or hashlib.sha256(self.id.encode()).hexdigest()
-        reply = await self.call(ACCOUNT_TYPE, primary, "sign_in", password=password, device=device)
+        reply = await self.call(ACCOUNT_TYPE, primary, "sign_in", password=password, otp=otp, device=device)
         return msgspec.convert(reply, TokenPair)
 
     @command(allow=services(), confidential=True)
-    async def sign_in(self, password: Password, device: Device) -> TokenPair:
+    async def sign_in(self, password: Password, device: Device, otp: Otp | None = None) -> TokenPair:
         """A login by the e-mail address."""
-        return await self._sign_in(password, device)
+        return await self._sign_in(password, otp, device)
+
+    @command(allow=anyone(), confidential=True)
+    async def verify(
+        self,
+        challenge: Challenge,
+        otp: Otp | None = None,
+        recovery_code: RecoveryCode | None = None,
+        device: Device = "",
+    ) -> TokenPair:
+        """Complete a login by its second factor, on the same device."""
+        code = otp or recovery_code
+        if code is None or (otp and recovery_code):
+            raise Failure("invalid", "send either otp or recovery_code", field="args.otp")
+        proven = challenges.read(self.sealer, self.id, self._bound(device), challenge, self.now)
+        self._second_factor().complete(proven, code)
+        self._check_code(otp, recovery_code)
+        return await self._open(await self._active_user(), device)
 
     @command(allow=services(), confidential=True)
     async def reserve(self, user: str, password: Password) -> None:
@@ -101,6 +135,40 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
             del self.state.sessions[other]
             self.tell(SESSION_TYPE, other, "end")
 
+    @command(allow=services(), confidential=True)
+    async def begin_totp(self, password: Password, username: str) -> TotpSecret:
+        """A secret for an authenticator app."""
+        await self._check_password(password)
+        return self._second_factor().begin(username, self.settings.totp_issuer)
+
+    @command(allow=services(), confidential=True)
+    async def confirm_totp(self, otp: Otp) -> RecoveryCodes:
+        """Ask for a second factor from now on."""
+        with self._counting_failures():
+            return self._second_factor().confirm(otp)
+
+    @command(allow=services(), confidential=True)
+    async def disable_totp(self, password: Password | None = None, otp: Otp | None = None) -> None:
+        """Ask for no second factor any more. Where none is asked for, nothing has to be proven."""
+        if self.state.mfa.seed and password is not None:
+            await self._check_password(password)
+        elif self.state.mfa.seed:
+            self._check_code(otp)
+        self.state.mfa = MfaState()
+
+    @command(allow=services(), confidential=True)
+    async def renew_recovery_codes(self, password: Password) -> RecoveryCodes:
+        """Other recovery codes; earlier ones are dead."""
+        await self._check_password(password)
+        if not self.state.mfa.seed:
+            raise Failure("conflict", "there is no second factor to recover from")
+        return self._second_factor().new_recovery_codes()
+
+    @query(allow=services())
+    async def has_mfa(self) -> bool:
+        """Whether logins need a second factor."""
+        return bool(self.state.mfa.seed)
+
     @query(allow=services())
     async def sessions(self) -> dict[str, SessionEntry]:
         """The sessions that go on, by ID."""
@@ -130,12 +198,22 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
             self.tell(SESSION_TYPE, session, "end")
         self.state.sessions = {}
 
-    async def _sign_in(self, password: str, device: str) -> TokenPair:
+    async def _sign_in(self, password: str, otp: str | None, device: str) -> TokenPair:
         await self._check_password(password)
         user = await self._active_user()
+        hashed = self.state.hashed
+        if hashed not in self._renewed and self.passwords.is_outdated(hashed):
+            self._renewed = {hashed: await self.passwords.hash(password)}
+        if self.state.mfa.seed:
+            if otp is None:
+                challenge = challenges.issue(self.sealer, self.id, self._bound(device), self.now)
+                raise Failure("mfa-required", "send the challenge back with a code", challenge=challenge)
+            self._check_code(otp)
+        return await self._open(user, device)
+
+    async def _open(self, user: User, device: str) -> TokenPair:
         self._failures.clear()
-        if self.passwords.is_outdated(self.state.hashed):
-            self.state.hashed = await self.passwords.hash(password)
+        self.state.hashed = self._renewed.pop(self.state.hashed, self.state.hashed)
         for session in superfluous(self.state.sessions, self.now, self.settings.refresh_age):
             del self.state.sessions[session]
             self.tell(SESSION_TYPE, session, "end")
@@ -150,6 +228,29 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         if not await self.passwords.verify(self.state.hashed or None, password):
             self._failures.count(self.now)
             raise wrong_login()
+
+    def _check_code(self, otp: str | None, recovery_code: str | None = None) -> None:
+        with self._counting_failures():
+            if recovery_code is not None:
+                self._second_factor().use_recovery_code(recovery_code)
+            else:
+                self._second_factor().use_otp(otp or "")
+
+    @contextmanager
+    def _counting_failures(self) -> Iterator[None]:
+        self._failures.check(self.now)
+        try:
+            yield
+        except Failure:
+            self._failures.count(self.now)
+            raise
+
+    def _second_factor(self) -> SecondFactor:
+        return SecondFactor(self.id, self.state.mfa, self.sealer, self.request_id, self.now)
+
+    def _bound(self, device: str) -> tuple[str, ...]:
+        """What a challenge holds for: one device, and until the password or the seed changes."""
+        return device, self.state.hashed, self.state.mfa.seed
 
     async def _active_user(self) -> User:
         try:

@@ -7,7 +7,7 @@ parties have its tokens. The end is an event, and every verifier of tokens liste
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -16,10 +16,13 @@ from aidevos.contracts import users
 from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
+    Otp,
+    RecoveryCodes,
     RefreshToken,
     Session,
     SessionPage,
     TokenPair,
+    TotpSecret,
     Whoami,
 )
 from aidevos.contracts.users import Password, User
@@ -113,6 +116,33 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
             session=self.id,
         )
 
+    @command(allow=authenticated(), confidential=True)
+    async def begin_totp(self, password: Password) -> TotpSecret:
+        """A secret for an authenticator app; it counts when a code of it was confirmed."""
+        self._check_owner()
+        username = (await self._user()).username
+        return msgspec.convert(await self._account("begin_totp", password=password, username=username), TotpSecret)
+
+    @command(allow=authenticated(), confidential=True)
+    async def confirm_totp(self, otp: Otp) -> RecoveryCodes:
+        """Ask for a second factor at logins from now on. The recovery codes are shown this once."""
+        self._check_owner()
+        return msgspec.convert(await self._account("confirm_totp", otp=otp), RecoveryCodes)
+
+    @command(allow=authenticated(), confidential=True)
+    async def disable_totp(self, password: Password | None = None, otp: Otp | None = None) -> None:
+        """Ask for no second factor any more; either the password or a code proves who asks."""
+        self._check_owner()
+        if (password is None) == (otp is None):
+            raise Failure("invalid", "send either the password or a code", field="args.password")
+        await self._account("disable_totp", password=password, otp=otp)
+
+    @command(allow=authenticated(), confidential=True)
+    async def renew_recovery_codes(self, password: Password) -> RecoveryCodes:
+        """Other recovery codes; earlier ones are dead. They are shown this once."""
+        self._check_owner()
+        return msgspec.convert(await self._account("renew_recovery_codes", password=password), RecoveryCodes)
+
     @query(allow=authenticated())
     async def sessions(self) -> SessionPage:
         """All sessions of this session's user, the last used first."""
@@ -128,11 +158,14 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         self._check_owner()
         user = await self._user()
         permissions = {name for role in self.caller.roles for name in ROLES.get(role, ())} | self.caller.permissions
-        return Whoami(user=user, permissions=sorted(permissions), session=self.id)
+        return Whoami(user=user, permissions=sorted(permissions), session=self.id, mfa=await self._account("has_mfa"))
 
     def _check_owner(self) -> None:
         if not self.state.user or not (self.caller.is_service or self.caller.subject == self.state.user):
             raise Failure("not-found", "there is no such session")
+
+    async def _account(self, method: str, **args: str | None) -> Any:
+        return await self.call(ACCOUNT_TYPE, self.state.account, method, **args)
 
     async def _user(self) -> User:
         return msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)

@@ -36,6 +36,7 @@ from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
 from services.http_gateway.routers.auth import AuthRouter
+from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.users import UserRouter
@@ -90,6 +91,7 @@ def build(
     routes = objects.routes(Guard(verifier, "objects:manage"), Guard(verifier, "objects:request"))
     routes += operation.routes(Guard(verifier, "fleet:read"))
     routes += AuthRouter(calls, settings).routes(Guard(verifier))
+    routes += MfaRouter(calls).routes(Guard(verifier))
     routes += UserRouter(calls).routes(Guard(verifier))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 

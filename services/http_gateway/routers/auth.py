@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from starlette.routing import Route
@@ -13,31 +13,30 @@ from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
     LoginBody,
+    MfaVerifyBody,
     PasswordBody,
     RefreshBody,
     account_id,
+    account_of,
     session_of,
 )
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import RegisterBody
 from aidevos.security.keys import read_public_keys
 from aidevos.settings import Settings
-from services.http_gateway import bodies
-from services.http_gateway.answers import JSON_HEADER, Answer
+from services.http_gateway.answers import JSON_HEADER, NO_STORE, Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
+from services.http_gateway.routers.account_requests import read, session
 
-T = TypeVar("T")
-BODY_LIMIT = 16 * 1024
 DEVICE_LIMIT = 256
-# Answers with tokens are for nobody else (RFC 6749 §5.1).
-_NO_STORE = (JSON_HEADER, (b"cache-control", b"no-store"))
 _KEYS_HEADERS = (JSON_HEADER, (b"cache-control", b"public, max-age=60"))
 
 _register = msgspec.json.Decoder(RegisterBody)
 _login = msgspec.json.Decoder(LoginBody)
 _password = msgspec.json.Decoder(PasswordBody)
 _refresh = msgspec.json.Decoder(RefreshBody)
+_verify = msgspec.json.Decoder(MfaVerifyBody)
 
 
 class _Made(msgspec.Struct):
@@ -55,6 +54,7 @@ class AuthRouter:
         return [
             Route("/auth/register", Resource(post=self.register)),
             Route("/auth/login", Resource(post=self.login)),
+            Route("/auth/mfa/verify", Resource(post=self.verify)),
             Route("/auth/refresh", Resource(post=self.refresh)),
             Route("/auth/logout", Resource(known, parameters=("all",), post=self.logout)),
             Route("/auth/password", Resource(known, post=self.password)),
@@ -65,7 +65,7 @@ class AuthRouter:
         ]
 
     async def register(self, incoming: Incoming) -> Answer:
-        body, payload = await _read(incoming, _register)
+        body, payload = await read(incoming, _register)
         options = self._open_options(incoming)
         key = options["request_id"]
         id = subjects.new_id()
@@ -77,46 +77,52 @@ class AuthRouter:
         return Answer(201, reply, (JSON_HEADER, (b"location", location)))
 
     async def login(self, incoming: Incoming) -> Answer:
-        body, _ = await _read(incoming, _login)
-        device = (incoming.header(b"user-agent") or "")[:DEVICE_LIMIT]
-        payload = msgspec.json.encode({"username": body.username, "password": body.password, "device": device})
+        body, _ = await read(incoming, _login)
+        payload = msgspec.json.encode({**msgspec.structs.asdict(body), "device": _device(incoming)})
         options = self._open_options(incoming)
         reply = await self._request(ACCOUNT_TYPE, account_id(body.username), "login", payload, options)
-        return Answer(200, reply, _NO_STORE)
+        return Answer(200, reply, NO_STORE)
+
+    async def verify(self, incoming: Incoming) -> Answer:
+        body, _ = await read(incoming, _verify)
+        payload = msgspec.json.encode({**msgspec.structs.asdict(body), "device": _device(incoming)})
+        options = self._open_options(incoming)
+        reply = await self._request(ACCOUNT_TYPE, account_of(body.challenge), "verify", payload, options)
+        return Answer(200, reply, NO_STORE)
 
     async def refresh(self, incoming: Incoming) -> Answer:
-        body, payload = await _read(incoming, _refresh)
-        session = session_of(body.refresh_token)
-        reply = await self._request(SESSION_TYPE, session, "refresh", payload, self._open_options(incoming))
-        return Answer(200, reply, _NO_STORE)
+        body, payload = await read(incoming, _refresh)
+        id = session_of(body.refresh_token)
+        reply = await self._request(SESSION_TYPE, id, "refresh", payload, self._open_options(incoming))
+        return Answer(200, reply, NO_STORE)
 
     async def logout(self, incoming: Incoming) -> Answer:
         everywhere = incoming.parameters.get("all", "false")
         if everywhere not in ("true", "false"):
             raise Failure("invalid", "it is true or false", field="all")
         method = "end_all" if everywhere == "true" else "end"
-        await self._request(SESSION_TYPE, _session(incoming), method, b"{}", self._calls.options(incoming))
+        await self._request(SESSION_TYPE, session(incoming), method, b"{}", self._calls.options(incoming))
         return Answer(204, headers=())
 
     async def password(self, incoming: Incoming) -> Answer:
-        _, payload = await _read(incoming, _password)
+        _, payload = await read(incoming, _password)
         options = self._calls.options(incoming)
-        await self._request(SESSION_TYPE, _session(incoming), "change_password", payload, options)
+        await self._request(SESSION_TYPE, session(incoming), "change_password", payload, options)
         return Answer(204, headers=())
 
     async def me(self, incoming: Incoming) -> Answer:
-        reply = await self._request(SESSION_TYPE, _session(incoming), "me", b"{}", self._calls.options(incoming))
-        return Answer(200, reply, _NO_STORE)
+        reply = await self._request(SESSION_TYPE, session(incoming), "me", b"{}", self._calls.options(incoming))
+        return Answer(200, reply, NO_STORE)
 
     async def sessions(self, incoming: Incoming) -> Answer:
-        reply = await self._request(SESSION_TYPE, _session(incoming), "sessions", b"{}", self._calls.options(incoming))
+        reply = await self._request(SESSION_TYPE, session(incoming), "sessions", b"{}", self._calls.options(incoming))
         return Answer(200, reply)
 
     async def end(self, incoming: Incoming) -> Answer:
-        session = incoming.path["session_id"]
-        if not subjects.is_id(session):
+        id = incoming.path["session_id"]
+        if not subjects.is_id(id):
             raise Failure("not-found", "there is no such session")
-        await self._request(SESSION_TYPE, session, "end", b"{}", self._calls.options(incoming))
+        await self._request(SESSION_TYPE, id, "end", b"{}", self._calls.options(incoming))
         return Answer(204, headers=())
 
     async def keys(self, incoming: Incoming) -> Answer:
@@ -130,12 +136,5 @@ class AuthRouter:
         return self._calls.options(incoming) | {"authorization": ""}
 
 
-async def _read(incoming: Incoming, decoder: msgspec.json.Decoder[T]) -> tuple[T, bytes]:
-    body = await incoming.body(BODY_LIMIT)
-    return bodies.decode(decoder, body, "body"), body
-
-
-def _session(incoming: Incoming) -> str:
-    if not incoming.principal.session:
-        raise Failure("forbidden", "this needs the token of a login")
-    return incoming.principal.session
+def _device(incoming: Incoming) -> str:
+    return (incoming.header(b"user-agent") or "")[:DEVICE_LIMIT]
