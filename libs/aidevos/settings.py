@@ -96,6 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Keys of what is encrypted at rest, 32 bytes each in base64, with commas between; the first one
     # encrypts. Without any, a file under `home` holds one.
     secret_key: str = ""
+    # The security log: how long an entry is kept.
+    audit_age: Seconds = 400 * 86_400.0
     # Logs.
     log_level: str = "INFO"
 

@@ -8,13 +8,11 @@ it came to be: so a registration that died on its way keeps no name, and no cloc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import ClassVar
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, services
+from aidevos import Failure, anyone, command, new_id, query, services
 from aidevos.contracts import users
 from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
@@ -24,48 +22,24 @@ from aidevos.contracts.authentication import (
     LoginName,
     Otp,
     RecoveryCode,
-    RecoveryCodes,
+    SessionPage,
     TokenPair,
-    TotpSecret,
     account_id,
 )
 from aidevos.contracts.users import Password, User
-from aidevos.security.passwords import Passwords
-from aidevos.security.sealed import Sealer
-from aidevos.security.throttle import AddressThrottle, Throttle
-from aidevos.settings import Settings
-from services.authentication import challenge as challenges
-from services.authentication.mfa import MfaState, SecondFactor
+from aidevos.security.audit import record
+from aidevos.security.throttle import AddressThrottle
 from services.authentication.mint import Mint
-from services.authentication.rules import SessionEntry, superfluous, wrong_login
+from services.authentication.proofs import AccountState
+from services.authentication.rules import SessionEntry, shown, superfluous, wrong_login
+from services.authentication.second_factor import SecondFactorMethods
 
 
-class AccountState(msgspec.Struct):
-    """`user` has the name or is about to; `primary` is set on an e-mail address: its username's object."""
-
-    user: str = ""
-    primary: str = ""
-    hashed: str = ""
-    sessions: dict[str, SessionEntry] = {}
-    mfa: MfaState = msgspec.field(default_factory=MfaState)
-
-
-class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, management="read_only"):
+class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_only"):
     """A username or an e-mail address, and what it takes to log in with it."""
 
-    settings: ClassVar[Settings]
-    passwords: ClassVar[Passwords]
     mint: ClassVar[Mint]
     logins: ClassVar[AddressThrottle]
-    sealer: ClassVar[Sealer]
-
-    def __init__(self, id: str, state: AccountState) -> None:
-        super().__init__(id, state)
-        self._failures = Throttle(
-            self.settings.login_failures, self.settings.login_window, "failed logins of this account"
-        )
-        # Old hash → new one, of a login that waits for its second factor.
-        self._renewed: dict[str, str] = {}
 
     @command(allow=anyone(), confidential=True)
     async def login(
@@ -100,9 +74,10 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         code = otp or recovery_code
         if code is None or (otp and recovery_code):
             raise Failure("invalid", "send either otp or recovery_code", field="args.otp")
-        proven = challenges.read(self.sealer, self.id, self._bound(device), challenge, self.now)
-        self._second_factor().complete(proven, code)
-        self._check_code(otp, recovery_code)
+        self._spend_challenge(challenge, device, code)
+        await self._check_code(otp, recovery_code, "login")
+        if recovery_code is not None:
+            self._record("mfa.recovery_code_used")
         return await self._open(await self._active_user(), device)
 
     @command(allow=services(), confidential=True)
@@ -129,50 +104,20 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
     @command(allow=services(), confidential=True)
     async def change_password(self, current: Password, new: Password, session: str) -> None:
         """Take another password, and end the sessions but this one."""
-        await self._check_password(current)
+        user = self.state.user
+        await self._check_password(current, "password.changed", actor=user, session=session)
+        record(self, "password.changed", actor=user, target=user, session=session)
         self.state.hashed = await self.passwords.hash(new)
         for other in [other for other in self.state.sessions if other != session]:
             del self.state.sessions[other]
             self.tell(SESSION_TYPE, other, "end")
 
-    @command(allow=services(), confidential=True)
-    async def begin_totp(self, password: Password, username: str) -> TotpSecret:
-        """A secret for an authenticator app."""
-        await self._check_password(password)
-        return self._second_factor().begin(username, self.settings.totp_issuer)
-
-    @command(allow=services(), confidential=True)
-    async def confirm_totp(self, otp: Otp) -> RecoveryCodes:
-        """Ask for a second factor from now on."""
-        with self._counting_failures():
-            return self._second_factor().confirm(otp)
-
-    @command(allow=services(), confidential=True)
-    async def disable_totp(self, password: Password | None = None, otp: Otp | None = None) -> None:
-        """Ask for no second factor any more. Where none is asked for, nothing has to be proven."""
-        if self.state.mfa.seed and password is not None:
-            await self._check_password(password)
-        elif self.state.mfa.seed:
-            self._check_code(otp)
-        self.state.mfa = MfaState()
-
-    @command(allow=services(), confidential=True)
-    async def renew_recovery_codes(self, password: Password) -> RecoveryCodes:
-        """Other recovery codes; earlier ones are dead."""
-        await self._check_password(password)
-        if not self.state.mfa.seed:
-            raise Failure("conflict", "there is no second factor to recover from")
-        return self._second_factor().new_recovery_codes()
-
     @query(allow=services())
-    async def has_mfa(self) -> bool:
-        """Whether logins need a second factor."""
-        return bool(self.state.mfa.seed)
-
-    @query(allow=services())
-    async def sessions(self) -> dict[str, SessionEntry]:
-        """The sessions that go on, by ID."""
-        return self.state.sessions
+    async def sessions(self, current: str = "") -> SessionPage:
+        """The sessions that go on, the last used first; `current` is the asking one."""
+        entries = self.state.sessions
+        last_used_first = sorted(entries, key=lambda id: entries[id].last_used_at, reverse=True)
+        return SessionPage(items=[shown(id, entries[id], current) for id in last_used_first])
 
     @command(allow=services())
     async def touch(self, session: str, at: float) -> None:
@@ -192,6 +137,14 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
             self.tell(SESSION_TYPE, session, "end")
 
     @command(allow=services())
+    async def revoke_session(self, session: str) -> None:
+        """End a session of which a spent refresh token was shown."""
+        if self.state.sessions.pop(session, None) is not None:
+            self.tell(SESSION_TYPE, session, "end")
+            reason = "a spent refresh token was shown"
+            record(self, "session.revoked", actor="", target=self.state.user, reason=reason, session=session)
+
+    @command(allow=services())
     async def end_sessions(self) -> None:
         """End every session."""
         for session in self.state.sessions:
@@ -199,16 +152,13 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         self.state.sessions = {}
 
     async def _sign_in(self, password: str, otp: str | None, device: str) -> TokenPair:
-        await self._check_password(password)
+        await self._check_password(password, "login")
         user = await self._active_user()
-        hashed = self.state.hashed
-        if hashed not in self._renewed and self.passwords.is_outdated(hashed):
-            self._renewed = {hashed: await self.passwords.hash(password)}
+        await self._renew_hash(password)
         if self.state.mfa.seed:
             if otp is None:
-                challenge = challenges.issue(self.sealer, self.id, self._bound(device), self.now)
-                raise Failure("mfa-required", "send the challenge back with a code", challenge=challenge)
-            self._check_code(otp)
+                raise self._challenge(device)
+            await self._check_code(otp, None, "login")
         return await self._open(user, device)
 
     async def _open(self, user: User, device: str) -> TokenPair:
@@ -221,45 +171,25 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         # If this turn fails now, nobody has the session's tokens.
         await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
         self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
+        record(self, "login", actor=user.id, target=user.id, session=session)
         return self.mint.pair(session, 0, user, user.roles, self.now)
 
-    async def _check_password(self, password: str) -> None:
-        self._failures.check(self.now)
-        if not await self.passwords.verify(self.state.hashed or None, password):
-            self._failures.count(self.now)
-            raise wrong_login()
-
-    def _check_code(self, otp: str | None, recovery_code: str | None = None) -> None:
-        with self._counting_failures():
-            if recovery_code is not None:
-                self._second_factor().use_recovery_code(recovery_code)
-            else:
-                self._second_factor().use_otp(otp or "")
-
-    @contextmanager
-    def _counting_failures(self) -> Iterator[None]:
-        self._failures.check(self.now)
-        try:
-            yield
-        except Failure:
-            self._failures.count(self.now)
-            raise
-
-    def _second_factor(self) -> SecondFactor:
-        return SecondFactor(self.id, self.state.mfa, self.sealer, self.request_id, self.now)
-
-    def _bound(self, device: str) -> tuple[str, ...]:
-        """What a challenge holds for: one device, and until the password or the seed changes."""
-        return device, self.state.hashed, self.state.mfa.seed
+    async def _renew_hash(self, password: str) -> None:
+        """Hash anew with the parameters of today. It counts when the login is complete; this turn may raise."""
+        hashed = self.state.hashed
+        if hashed not in self._renewed and self.passwords.is_outdated(hashed):
+            self._renewed = {hashed: await self.passwords.hash(password)}
 
     async def _active_user(self) -> User:
         try:
             user = msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)
         except Failure as failure:
-            if failure.code == "not-found":
-                raise wrong_login() from None
-            raise
+            if failure.code != "not-found":
+                raise
+            await self._note_failure("login", "unknown")
+            raise wrong_login() from None
         if user.status != "active":
+            await self._note_failure("login", "deactivated")
             raise wrong_login()
         return user
 

@@ -55,14 +55,14 @@ class SecondFactor:
         self._state.pending = self._sealer.seal(made.secret.encode(), "totp", self._account)
         return made
 
-    def confirm(self, otp: str) -> RecoveryCodes:
-        """Let the pending seed count; raises `unauthenticated` for a code that isn't its."""
+    def confirm(self, otp: str) -> RecoveryCodes | None:
+        """Let the pending seed count; None for a code that isn't its."""
         if not self._is_repeat(otp):
             if not self._state.pending:
                 raise Failure("conflict", "there is nothing to confirm; begin with a new secret")
             step = self._step(self._state.pending, otp)
             if step is None:
-                raise wrong_code()
+                return None
             self._state.seed, self._state.pending, self._state.step = self._state.pending, "", step
             self._remember(otp)
         return self.new_recovery_codes()
@@ -73,22 +73,24 @@ class SecondFactor:
         self._state.recovery = [_hash(code) for code in codes]
         return RecoveryCodes(recovery_codes=codes)
 
-    def use_otp(self, otp: str) -> None:
-        """Raises `unauthenticated` for a code that is wrong or was used."""
+    def use_otp(self, otp: str) -> bool:
+        """Whether the code was good; now it is spent."""
         step = self._step(self._state.seed, otp)
         if step is None or (step <= self._state.step and not self._is_repeat(otp)):
-            raise wrong_code()
+            return False
         self._state.step = max(step, self._state.step)
         self._remember(otp)
+        return True
 
-    def use_recovery_code(self, code: str) -> None:
-        """Raises `unauthenticated` for a code that is wrong or was used."""
+    def use_recovery_code(self, code: str) -> bool:
+        """Whether the code was good; now it is spent."""
         hashed = _hash(code)
         if hashed in self._state.recovery:
             self._state.recovery.remove(hashed)
         elif not self._is_repeat(code):
-            raise wrong_code()
+            return False
         self._remember(code)
+        return True
 
     def complete(self, challenge: Challenge, code: str) -> None:
         """Spend a challenge; raises `unauthenticated` where another request has."""
@@ -108,10 +110,6 @@ class SecondFactor:
 
     def _digest(self, code: str) -> str:
         return hashlib.sha256(f"{self._request}\0{code}".encode()).hexdigest()
-
-
-def wrong_code() -> Failure:
-    return Failure("unauthenticated", "the code is wrong, or it was used")
 
 
 def _new_code() -> str:

@@ -19,19 +19,18 @@ from aidevos.contracts.authentication import (
     Otp,
     RecoveryCodes,
     RefreshToken,
-    Session,
     SessionPage,
     TokenPair,
     TotpSecret,
     Whoami,
 )
 from aidevos.contracts.users import Password, User
-from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.security.audit import record
 from aidevos.security.passwords import check_policy
 from aidevos.security.permissions import ROLES
 from aidevos.settings import Settings
 from services.authentication.mint import Mint
-from services.authentication.rules import SessionEntry, wrong_token
+from services.authentication.rules import wrong_token
 
 
 class SessionState(msgspec.Struct):
@@ -70,7 +69,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         repeated = number == state.number - 1 and self.now - state.issued_at <= self.settings.refresh_grace
         if number != state.number and not repeated:
             # This turn fails and leaves no trace, so another object sees to the end.
-            await self.call(ACCOUNT_TYPE, state.account, "end_session", session=self.id)
+            await self.call(ACCOUNT_TYPE, state.account, "revoke_session", session=self.id)
             raise wrong_token()
         user = await self._user()
         if user.status != "active":
@@ -91,6 +90,9 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
             return
         self._check_owner()
         self.tell(ACCOUNT_TYPE, self.state.account, "forget", session=self.id)
+        if not self.caller.is_service:
+            action = "logout" if self.caller.session == self.id else "session.ended"
+            record(self, action, target=self.state.user, session=self.id)
         self.emit(SessionEnded())
         await self.delete()
 
@@ -99,6 +101,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         """End this session and every other one of its user."""
         self._check_owner()
         self.tell(ACCOUNT_TYPE, self.state.account, "end_sessions")
+        record(self, "sessions.ended", target=self.state.user)
 
     @command(allow=authenticated(), confidential=True)
     async def change_password(self, current_password: Password, new_password: Password) -> None:
@@ -121,13 +124,13 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         """A secret for an authenticator app; it counts when a code of it was confirmed."""
         self._check_owner()
         username = (await self._user()).username
-        return msgspec.convert(await self._account("begin_totp", password=password, username=username), TotpSecret)
+        return msgspec.convert(await self._own("begin_totp", password=password, username=username), TotpSecret)
 
     @command(allow=authenticated(), confidential=True)
     async def confirm_totp(self, otp: Otp) -> RecoveryCodes:
         """Ask for a second factor at logins from now on. The recovery codes are shown this once."""
         self._check_owner()
-        return msgspec.convert(await self._account("confirm_totp", otp=otp), RecoveryCodes)
+        return msgspec.convert(await self._own("confirm_totp", otp=otp), RecoveryCodes)
 
     @command(allow=authenticated(), confidential=True)
     async def disable_totp(self, password: Password | None = None, otp: Otp | None = None) -> None:
@@ -135,22 +138,20 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         self._check_owner()
         if (password is None) == (otp is None):
             raise Failure("invalid", "send either the password or a code", field="args.password")
-        await self._account("disable_totp", password=password, otp=otp)
+        await self._own("disable_totp", password=password, otp=otp)
 
     @command(allow=authenticated(), confidential=True)
     async def renew_recovery_codes(self, password: Password) -> RecoveryCodes:
         """Other recovery codes; earlier ones are dead. They are shown this once."""
         self._check_owner()
-        return msgspec.convert(await self._account("renew_recovery_codes", password=password), RecoveryCodes)
+        return msgspec.convert(await self._own("renew_recovery_codes", password=password), RecoveryCodes)
 
     @query(allow=authenticated())
     async def sessions(self) -> SessionPage:
         """All sessions of this session's user, the last used first."""
         self._check_owner()
-        reply = await self.call(ACCOUNT_TYPE, self.state.account, "sessions")
-        entries = msgspec.convert(reply, dict[str, SessionEntry])
-        last_used_first = sorted(entries, key=lambda id: entries[id].last_used_at, reverse=True)
-        return SessionPage(items=[self._shown(id, entries[id]) for id in last_used_first])
+        reply = await self.call(ACCOUNT_TYPE, self.state.account, "sessions", current=self.caller.session)
+        return msgspec.convert(reply, SessionPage)
 
     @query(allow=authenticated())
     async def me(self) -> Whoami:
@@ -158,24 +159,16 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         self._check_owner()
         user = await self._user()
         permissions = {name for role in self.caller.roles for name in ROLES.get(role, ())} | self.caller.permissions
-        return Whoami(user=user, permissions=sorted(permissions), session=self.id, mfa=await self._account("has_mfa"))
+        mfa = await self.call(ACCOUNT_TYPE, self.state.account, "has_mfa")
+        return Whoami(user=user, permissions=sorted(permissions), session=self.id, mfa=mfa)
 
     def _check_owner(self) -> None:
         if not self.state.user or not (self.caller.is_service or self.caller.subject == self.state.user):
             raise Failure("not-found", "there is no such session")
 
-    async def _account(self, method: str, **args: str | None) -> Any:
-        return await self.call(ACCOUNT_TYPE, self.state.account, method, **args)
+    async def _own(self, method: str, **args: str | None) -> Any:
+        """A call of this session's account that the security log ascribes to this session."""
+        return await self.call(ACCOUNT_TYPE, self.state.account, method, session=self.id, **args)
 
     async def _user(self) -> User:
         return msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)
-
-    def _shown(self, id: str, entry: SessionEntry) -> Session:
-        return Session(
-            id=id,
-            device=entry.device,
-            address=entry.address,
-            created_at=rfc3339(timestamp(entry.created_at)),
-            last_used_at=rfc3339(timestamp(entry.last_used_at)),
-            current=id == self.caller.session,
-        )

@@ -35,9 +35,9 @@ def paths() -> Json:
                 "verify_mfa",
                 "accounts",
                 "Complete a login by its second factor",
-                {"200": content("Tokens", reference("TokenPair"))},
+                {"200": content("Tokens", {"oneOf": [reference("TokenPair"), reference("CookieSession")]})},
                 LOGIN,
-                parameters=("Idempotency-Key", "Deadline"),
+                parameters=("cookie", "Idempotency-Key", "Deadline"),
                 body=reference("MfaVerifyBody"),
                 description="Takes the challenge of `POST /auth/login`, from the same client.",
             )

@@ -32,6 +32,7 @@ class Person:
     def __init__(self, kit: ObjectKit, name: str = "ada") -> None:
         self.kit = kit
         self.name = name
+        self.account = account_id(name)
         self.email = f"{name}@example.org"
         self.secret = ""
         self.pair: Any = None
@@ -184,11 +185,11 @@ async def test_a_challenge_is_nothing_to_another_account_or_device(kit: ObjectKi
     await eve.enrol()
     sealed = (await ada.challenge()).partition(".")[2]
 
-    await refused(eve.verify(f"{eve.name}.{sealed}", otp=eve.otp()))
-    await refused(ada.verify(f"{ada.name}.{sealed}", otp=ada.otp(), device="another"))
-    for changed in (sealed[:-6] + "AAAAAA", sealed[1:], "", ada.name):
-        await refused(ada.verify(f"{ada.name}.{changed}", otp=ada.otp()))
-    assert await ada.verify(f"{ada.name}.{sealed}", otp=ada.otp())
+    await refused(eve.verify(f"{eve.account}.{sealed}", otp=eve.otp()))
+    await refused(ada.verify(f"{ada.account}.{sealed}", otp=ada.otp(), device="another"))
+    for changed in (sealed[:-6] + "AAAAAA", sealed[1:], "", ada.account):
+        await refused(ada.verify(f"{ada.account}.{changed}", otp=ada.otp()))
+    assert await ada.verify(f"{ada.account}.{sealed}", otp=ada.otp())
 
 
 async def change_password(ada: Person) -> None:
@@ -236,7 +237,7 @@ async def test_wrong_codes_count_as_wrong_passwords_do_and_a_right_password_forg
 
 async def test_whoever_has_no_password_locks_nobody_out_with_challenges(ada: Person, settings: Settings) -> None:
     for _ in range(2 * settings.login_failures):
-        await refused(ada.verify(f"{ada.name}.invented", otp=ada.wrong()))
+        await refused(ada.verify(f"{ada.account}.invented", otp=ada.wrong()))
 
     assert await ada.login(otp=ada.otp())
 
@@ -309,7 +310,7 @@ async def test_a_hash_is_renewed_at_a_login_of_two_steps(ada: Person, settings: 
     await ada.verify(await ada.challenge(), otp=ada.otp())
     await ada.kit.settle()
 
-    assert "t=3" in ada.kit.store.documents["auth"][account_id(ada.name)]["state"]["hashed"]
+    assert "t=3" in ada.kit.store.documents["auth"][ada.account]["state"]["hashed"]
     ada.kit.clock.advance(STEP)
     assert await ada.login(otp=ada.otp())
 
@@ -370,7 +371,7 @@ async def test_a_seed_that_was_moved_to_another_account_is_worth_nothing(
     await kit.settle()
     await crash(kit)
     documents = kit.store.documents["auth"]
-    documents["ada"]["state"]["mfa"]["seed"] = documents["eve"]["state"]["mfa"]["seed"]
+    documents[ada.account]["state"]["mfa"]["seed"] = documents[eve.account]["state"]["mfa"]["seed"]
 
     async with kit_of(settings, store=kit.store, clock=kit.clock) as ada.kit:
         assert (await failure(ada.login(otp=eve.otp()))).code == "internal"

@@ -20,7 +20,7 @@ async def read(incoming: Incoming, decoder: msgspec.json.Decoder[T]) -> tuple[T,
     return bodies.decode(decoder, body, "body"), body
 
 
-def session(incoming: Incoming) -> str:
+def session_of_caller(incoming: Incoming) -> str:
     """The ID of the caller's session; raises `forbidden` for a token that is of none."""
     if not incoming.principal.session:
         raise Failure("forbidden", "this needs the token of a login")

@@ -24,10 +24,12 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import RegisterBody
 from aidevos.security.keys import read_public_keys
 from aidevos.settings import Settings
+from services.http_gateway import bodies
 from services.http_gateway.answers import JSON_HEADER, NO_STORE, Answer
 from services.http_gateway.calls import Calls
+from services.http_gateway.cookies import Cookies
 from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.routers.account_requests import read, session
+from services.http_gateway.routers.account_requests import BODY_LIMIT, read, session_of_caller
 
 DEVICE_LIMIT = 256
 _KEYS_HEADERS = (JSON_HEADER, (b"cache-control", b"public, max-age=60"))
@@ -46,15 +48,16 @@ class _Made(msgspec.Struct):
 class AuthRouter:
     """`/auth` and `/.well-known/jwks.json`."""
 
-    def __init__(self, calls: Calls, settings: Settings) -> None:
+    def __init__(self, calls: Calls, settings: Settings, cookies: Cookies) -> None:
         self._calls = calls
+        self._cookies = cookies
         self._home = settings.home
 
     def routes(self, known: Guard) -> list[Route]:
         return [
             Route("/auth/register", Resource(post=self.register)),
-            Route("/auth/login", Resource(post=self.login)),
-            Route("/auth/mfa/verify", Resource(post=self.verify)),
+            Route("/auth/login", Resource(parameters=("cookie",), post=self.login)),
+            Route("/auth/mfa/verify", Resource(parameters=("cookie",), post=self.verify)),
             Route("/auth/refresh", Resource(post=self.refresh)),
             Route("/auth/logout", Resource(known, parameters=("all",), post=self.logout)),
             Route("/auth/password", Resource(known, post=self.password)),
@@ -77,56 +80,84 @@ class AuthRouter:
         return Answer(201, reply, (JSON_HEADER, (b"location", location)))
 
     async def login(self, incoming: Incoming) -> Answer:
+        with_cookies = self._wants_cookies(incoming)
         body, _ = await read(incoming, _login)
-        payload = msgspec.json.encode({**msgspec.structs.asdict(body), "device": _device(incoming)})
-        options = self._open_options(incoming)
-        reply = await self._request(ACCOUNT_TYPE, account_id(body.username), "login", payload, options)
-        return Answer(200, reply, NO_STORE)
+        return await self._open(incoming, account_id(body.username), "login", body, with_cookies)
 
     async def verify(self, incoming: Incoming) -> Answer:
+        with_cookies = self._wants_cookies(incoming)
         body, _ = await read(incoming, _verify)
-        payload = msgspec.json.encode({**msgspec.structs.asdict(body), "device": _device(incoming)})
-        options = self._open_options(incoming)
-        reply = await self._request(ACCOUNT_TYPE, account_of(body.challenge), "verify", payload, options)
-        return Answer(200, reply, NO_STORE)
+        return await self._open(incoming, account_of(body.challenge), "verify", body, with_cookies)
 
     async def refresh(self, incoming: Incoming) -> Answer:
-        body, payload = await read(incoming, _refresh)
-        id = session_of(body.refresh_token)
-        reply = await self._request(SESSION_TYPE, id, "refresh", payload, self._open_options(incoming))
-        return Answer(200, reply, NO_STORE)
+        token = self._cookies.of(incoming.headers).get(self._cookies.refresh)
+        payload = await incoming.body(BODY_LIMIT)
+        if token and payload:
+            raise Failure(
+                "bad-request", "send the refresh token in the body or in its cookie, not both", field="Cookie"
+            )
+        if token:
+            payload = msgspec.json.encode(RefreshBody(refresh_token=token))
+        session = session_of(bodies.decode(_refresh, payload, "body").refresh_token)
+        if token:
+            self._cookies.check(incoming.headers, session)
+        reply = await self._request(SESSION_TYPE, session, "refresh", payload, self._open_options(incoming))
+        return self._tokens(reply, bool(token))
 
     async def logout(self, incoming: Incoming) -> Answer:
-        everywhere = incoming.parameters.get("all", "false")
-        if everywhere not in ("true", "false"):
-            raise Failure("invalid", "it is true or false", field="all")
-        method = "end_all" if everywhere == "true" else "end"
-        await self._request(SESSION_TYPE, session(incoming), method, b"{}", self._calls.options(incoming))
-        return Answer(204, headers=())
+        method = "end_all" if _flag(incoming, "all") else "end"
+        await self._own(incoming, method)
+        return Answer(204, headers=self._cookies.end() if b"cookie" in incoming.headers else ())
 
     async def password(self, incoming: Incoming) -> Answer:
         _, payload = await read(incoming, _password)
-        options = self._calls.options(incoming)
-        await self._request(SESSION_TYPE, session(incoming), "change_password", payload, options)
+        await self._own(incoming, "change_password", payload)
         return Answer(204, headers=())
 
     async def me(self, incoming: Incoming) -> Answer:
-        reply = await self._request(SESSION_TYPE, session(incoming), "me", b"{}", self._calls.options(incoming))
+        reply = await self._own(incoming, "me")
         return Answer(200, reply, NO_STORE)
 
     async def sessions(self, incoming: Incoming) -> Answer:
-        reply = await self._request(SESSION_TYPE, session(incoming), "sessions", b"{}", self._calls.options(incoming))
+        reply = await self._own(incoming, "sessions")
         return Answer(200, reply)
 
     async def end(self, incoming: Incoming) -> Answer:
-        id = incoming.path["session_id"]
-        if not subjects.is_id(id):
+        session = incoming.path["session_id"]
+        if not subjects.is_id(session):
             raise Failure("not-found", "there is no such session")
-        await self._request(SESSION_TYPE, id, "end", b"{}", self._calls.options(incoming))
+        await self._request(SESSION_TYPE, session, "end", b"{}", self._calls.options(incoming))
         return Answer(204, headers=())
 
     async def keys(self, incoming: Incoming) -> Answer:
         return Answer(200, read_public_keys(self._home), _KEYS_HEADERS)
+
+    def _wants_cookies(self, incoming: Incoming) -> bool:
+        wanted = _flag(incoming, "cookie")
+        if wanted:
+            self._cookies.check_possible()
+            self._cookies.check_origin(incoming.headers)
+        return wanted
+
+    async def _open(
+        self, incoming: Incoming, account: str, method: str, body: msgspec.Struct, with_cookies: bool
+    ) -> Answer:
+        device = (incoming.header(b"user-agent") or "")[:DEVICE_LIMIT]
+        payload = msgspec.json.encode({**msgspec.structs.asdict(body), "device": device})
+        reply = await self._request(ACCOUNT_TYPE, account, method, payload, self._open_options(incoming))
+        return self._tokens(reply, with_cookies)
+
+    def _tokens(self, reply: bytes, with_cookies: bool) -> Answer:
+        """The answer to a login: the pair, or cookies that hold it."""
+        if not with_cookies:
+            return Answer(200, reply, NO_STORE)
+        body, headers = self._cookies.begin(reply)
+        return Answer(200, body, (*NO_STORE, *headers))
+
+    async def _own(self, incoming: Incoming, method: str, payload: bytes = b"{}") -> bytes:
+        """A call of the caller's session."""
+        options = self._calls.options(incoming)
+        return await self._request(SESSION_TYPE, session_of_caller(incoming), method, payload, options)
 
     async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
         return await self._calls.arguments(subjects.call(type, id, method), payload, options)
@@ -136,5 +167,8 @@ class AuthRouter:
         return self._calls.options(incoming) | {"authorization": ""}
 
 
-def _device(incoming: Incoming) -> str:
-    return (incoming.header(b"user-agent") or "")[:DEVICE_LIMIT]
+def _flag(incoming: Incoming, name: str) -> bool:
+    value = incoming.parameters.get(name, "false")
+    if value not in ("true", "false"):
+        raise Failure("invalid", "it is true or false", field=name)
+    return value == "true"

@@ -10,7 +10,7 @@ from aidevos.contracts.authentication import SESSION_TYPE, ConfirmPasswordBody, 
 from services.http_gateway.answers import NO_STORE, Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.routers.account_requests import read, session
+from services.http_gateway.routers.account_requests import read, session_of_caller
 
 _password = msgspec.json.Decoder(ConfirmPasswordBody)
 _otp = msgspec.json.Decoder(OtpBody)
@@ -53,5 +53,5 @@ class MfaRouter:
         return Answer(200, await self._request(incoming, "renew_recovery_codes", payload), NO_STORE)
 
     async def _request(self, incoming: Incoming, method: str, payload: bytes) -> bytes:
-        subject = subjects.call(SESSION_TYPE, session(incoming), method)
+        subject = subjects.call(SESSION_TYPE, session_of_caller(incoming), method)
         return await self._calls.arguments(subject, payload, self._calls.options(incoming))
