@@ -172,7 +172,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
         self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
         record(self, "login", actor=user.id, target=user.id, session=session)
-        return self.mint.pair(session, 0, user, user.roles, self.now)
+        return self.mint.pair(session, 0, user, user.roles, self.now, user.version)
 
     async def _renew_hash(self, password: str) -> None:
         """Hash anew with the parameters of today. It counts when the login is complete; this turn may raise."""
