@@ -83,7 +83,7 @@ class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
     """An entry of the security log."""
 
     settings: ClassVar[Settings]
-    searches = (Search(SEARCH, permission(READ_AUDIT), FindEntries, find, show),)
+    searches = (Search(SEARCH, permission(READ_AUDIT) | services(), FindEntries, find, show),)
 
     @command(allow=services())
     async def record(
