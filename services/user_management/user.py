@@ -41,6 +41,8 @@ from services.user_management.rules import administers, check_email, check_passw
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
+# By each order, alone and after each of the filters.
+INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
@@ -64,6 +66,14 @@ class UserState(msgspec.Struct):
 
 class Deleted(Event):
     """The user has been erased; whoever keeps something under its ID may act on it."""
+
+
+class AccessChanged(Event):
+    """Tokens from before this version of the user count with these roles, or, when it isn't active, not at all."""
+
+    roles: list[str]
+    active: bool
+    version: int
 
 
 def find(args: FindUsers) -> Find:
@@ -103,7 +113,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     settings: ClassVar[Settings]
     registrations: ClassVar[AddressThrottle]
     keepers: ClassVar[tuple[tuple[str, str], ...]] = ()
-    searches = (Search(SEARCH, permission(READ_USERS), FindUsers, find, show),)
+    searches = (Search(SEARCH, permission(READ_USERS) | services(), FindUsers, find, show, INDEXES),)
 
     @command(allow=anyone(), confidential=True)
     async def register(self, username: Username, email: Email, password: Password, full_name: FullName = "") -> User:
@@ -241,6 +251,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         for type, method in self.keepers:
             self.tell(type, self.id, method)
         self.tell(TYPE, self.id, "forget")
+        self.emit(AccessChanged(roles=[], active=False, version=self.version + 1))
         self.emit(Deleted())
         record(self, "user.erased", target=self.id)
         self.state = UserState(erased=True)
@@ -271,8 +282,10 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if remains:
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
         if affects_access:
-            # Tokens carry roles; new ones come with the next login.
-            self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
+            active = profile.status == "active"
+            self.emit(AccessChanged(roles=[*roles], active=active, version=self.version + 1))
+            if not active:
+                self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
         self._record_changes(profile, roles)
         state.full_name, state.settings = profile.full_name, profile.settings
         state.roles, state.status = [*roles], profile.status
