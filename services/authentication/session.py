@@ -71,9 +71,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
             # This turn fails and leaves no trace, so another object sees to the end.
             await self.call(ACCOUNT_TYPE, state.account, "revoke_session", session=self.id)
             raise wrong_token()
-        user = await self._user()
-        if user.status != "active":
-            raise wrong_token()
+        user = await self._active_user()
         if not repeated:
             state.number += 1
             state.issued_at = self.now
@@ -168,6 +166,17 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
     async def _own(self, method: str, **args: str | None) -> Any:
         """A call of this session's account that the security log ascribes to this session."""
         return await self.call(ACCOUNT_TYPE, self.state.account, method, session=self.id, **args)
+
+    async def _active_user(self) -> User:
+        try:
+            user = await self._user()
+        except Failure as failure:
+            if failure.code != "not-found":
+                raise
+            raise wrong_token() from None
+        if user.status != "active":
+            raise wrong_token()
+        return user
 
     async def _user(self) -> User:
         return msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)
