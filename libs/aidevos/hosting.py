@@ -82,7 +82,7 @@ async def serve(
     registry = DurableObjectRegistry(types)
     name = HostName(settings.home, service, settings.replica)
     credential = ServiceCredential(settings, service, registry.permissions())
-    verifier = TokenVerifier(lambda: load_public_keys(settings.home))
+    verifier = TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
     hosts: list[Host] = []
 
     def suspend() -> None:

@@ -1,0 +1,126 @@
+"""The lives of signing keys: pure rules over a ring of them; times are in seconds since the epoch.
+
+A key is published when it is made, signs from a later moment until its successor does, and is known
+to verifiers until the last token that it has signed has expired.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from itertools import pairwise
+from typing import NamedTuple, Self
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+# The longest life of a token that a service issues.
+TOKEN_LIFE = 900.0
+# A repeated refresh asks for the signature of up to this long ago.
+LONGEST_GRACE = 60.0
+# What clocks of the fleet's machines may differ.
+MARGIN = 60.0
+
+
+class SigningKey(NamedTuple):
+    id: str
+    private: Ed25519PrivateKey
+
+    def at(self, moment: float) -> SigningKey:
+        """The key for a signature of this moment."""
+        return self
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """`public` and `private` are the members `x` and `d` of RFC 8037; `private` is empty once it was
+    removed. `needed_until` is the expiry of its last token, if that outlives the services' own."""
+
+    id: str
+    public: str
+    private: str
+    made_at: float
+    signs_from: float
+    needed_until: float = 0.0
+
+    @classmethod
+    def generate(cls, now: float, signs_from: float) -> Self:
+        private = Ed25519PrivateKey.generate()
+        public = encode(private.public_key().public_bytes_raw())
+        return cls(
+            id=_thumbprint(public),
+            public=public,
+            private=encode(private.private_bytes_raw()),
+            made_at=now,
+            signs_from=signs_from,
+        )
+
+    @property
+    def jwk(self) -> dict[str, str]:
+        """The public half (RFC 7517, 8037)."""
+        return {"kty": "OKP", "crv": "Ed25519", "x": self.public, "kid": self.id, "use": "sig", "alg": "EdDSA"}
+
+    @property
+    def signing(self) -> SigningKey:
+        return SigningKey(self.id, Ed25519PrivateKey.from_private_bytes(decode(self.private)))
+
+
+# In the order in which they sign.
+Ring = tuple[Key, ...]
+
+
+def retirements(ring: Ring) -> list[float | None]:
+    """When each key stops to sign; None for the last."""
+    return [*(successor.signs_from for _, successor in pairwise(ring)), None]
+
+
+def signer(ring: Ring, at: float) -> Key:
+    """The key that signs at this moment; when that is gone, the oldest that still can."""
+    able = [key for key in ring if key.private]
+    begun = [key for key in able if key.signs_from <= at]
+    return begun[-1] if begun else able[0]
+
+
+def rotated(ring: Ring, now: float, notice: float) -> Ring:
+    """With a successor that signs `notice` seconds from now, unless there is one that waits to sign."""
+    if ring and ring[-1].signs_from > now:
+        return ring
+    return (*ring, Key.generate(now, now + notice if ring else now))
+
+
+def tended(ring: Ring, now: float, age: float, notice: float) -> Ring:
+    """After what time asks for: a successor for a key that is `age` seconds old, no private half that
+    signs no more, and no key whose last token has expired."""
+    if not ring or now >= ring[-1].made_at + age:
+        ring = rotated(ring, now, notice)
+    kept = []
+    for key, retired_at in zip(ring, retirements(ring), strict=True):
+        if retired_at is None or now < retired_at + LONGEST_GRACE + MARGIN:
+            kept.append(key)
+        elif now < max(retired_at + TOKEN_LIFE, key.needed_until) + MARGIN:
+            kept.append(msgspec.structs.replace(key, private=""))
+    return tuple(kept)
+
+
+def needed(ring: Ring, id: str, until: float) -> Ring:
+    """With a key that is kept until a token of it has expired."""
+    return tuple(
+        msgspec.structs.replace(key, needed_until=max(key.needed_until, until)) if key.id == id else key
+        for key in ring
+    )
+
+
+def public_key(x: str) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(decode(x))
+
+
+def encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _thumbprint(x: str) -> str:
+    """RFC 7638."""
+    return encode(hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
