@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -42,7 +44,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mongo_database: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,38}$")] = "aidevos"
     admin_username: Annotated[str, Meta(pattern=f"^{USERNAME_PATTERN}$")] = "admin"
     admin_password: str = ""
-    # The gateway.
+    # The gateway. `public_url` is where browsers and mail links find it, by default where it listens;
+    # `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed, with commas between.
+    public_url: str = ""
+    trusted_proxies: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
     services: str = "objects,authentication,user_management"
@@ -80,9 +85,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     password_queue: Annotated[int, Meta(ge=64, le=10_000)] = 256
     login_failures: Count = 10
     login_window: Seconds = 60.0
+    address_logins: Count = 120
+    address_registrations: Count = 120
     access_age: Annotated[float, Meta(ge=60, le=900)] = 600.0
     refresh_age: Seconds = 30 * 86_400.0
     refresh_grace: Annotated[float, Meta(ge=0, le=60)] = 10.0
+    # The security log: how long an entry is kept.
+    audit_age: Seconds = 400 * 86_400.0
     # Logs.
     log_level: str = "INFO"
 
@@ -100,7 +109,31 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     settings = Settings(**values)
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SettingsError(f"{PREFIX}LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}")
-    return msgspec.structs.replace(settings, home=settings.home.expanduser().absolute())
+    _check_networks(settings)
+    return msgspec.structs.replace(
+        settings, home=settings.home.expanduser().absolute(), public_url=_public_url(settings)
+    )
+
+
+def _public_url(settings: Settings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = settings.public_url.rstrip("/") or f"http://{host}:{settings.port}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username or parts.query or parts.fragment or not url.isascii() or " " in url:
+        raise SettingsError(f"{PREFIX}PUBLIC_URL={url!r} must be a URL like https://api.example.org")
+    return url
+
+
+def _check_networks(settings: Settings) -> None:
+    for network in filter(None, map(str.strip, settings.trusted_proxies.split(","))):
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise SettingsError(f"{PREFIX}TRUSTED_PROXIES={settings.trusted_proxies!r}: {error}") from None
 
 
 def _convert(variable: str, text: str, type: Any) -> Any:

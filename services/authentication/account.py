@@ -24,9 +24,10 @@ from aidevos.contracts.authentication import (
 )
 from aidevos.contracts.users import Password, User
 from aidevos.security.passwords import Passwords
+from aidevos.security.throttle import AddressThrottle, Throttle
 from aidevos.settings import Settings
 from services.authentication.mint import Mint
-from services.authentication.rules import SessionEntry, Throttle, superfluous, wrong_login
+from services.authentication.rules import SessionEntry, superfluous, wrong_login
 
 
 class AccountState(msgspec.Struct):
@@ -44,16 +45,20 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
     settings: ClassVar[Settings]
     passwords: ClassVar[Passwords]
     mint: ClassVar[Mint]
+    logins: ClassVar[AddressThrottle]
 
     def __init__(self, id: str, state: AccountState) -> None:
         super().__init__(id, state)
-        self._throttle = Throttle(self.settings.login_failures, self.settings.login_window)
+        self._failures = Throttle(
+            self.settings.login_failures, self.settings.login_window, "failed logins of this account"
+        )
 
     @command(allow=anyone(), confidential=True)
     async def login(self, username: LoginName, password: Password, device: Device = "") -> TokenPair:
         """Open a session. Whatever is wrong, the answer is the same and takes as long."""
         if account_id(username) != self.id:
             raise Failure("invalid", "this is the object of another name", field="args.username")
+        self.logins.admit(self.client_address, self.now)
         if "@" not in username:
             return await self._sign_in(password, device)
         # An unknown address takes the same way, to an object that has no password.
@@ -128,7 +133,7 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
     async def _sign_in(self, password: str, device: str) -> TokenPair:
         await self._check_password(password)
         user = await self._active_user()
-        self._throttle.succeeded()
+        self._failures.clear()
         if self.passwords.is_outdated(self.state.hashed):
             self.state.hashed = await self.passwords.hash(password)
         for session in superfluous(self.state.sessions, self.now, self.settings.refresh_age):
@@ -137,13 +142,13 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         session = new_id()
         # If this turn fails now, nobody has the session's tokens.
         await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
-        self.state.sessions[session] = SessionEntry(device, self.now, self.now)
+        self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
         return self.mint.pair(session, 0, user, user.roles, self.now)
 
     async def _check_password(self, password: str) -> None:
-        self._throttle.check(self.now)
+        self._failures.check(self.now)
         if not await self.passwords.verify(self.state.hashed or None, password):
-            self._throttle.failed(self.now)
+            self._failures.count(self.now)
             raise wrong_login()
 
     async def _active_user(self) -> User:

@@ -6,19 +6,22 @@ from typing import Any
 
 from aidevos import BaseDurableObject
 from aidevos.security.passwords import Passwords
+from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.authentication.account import AuthenticationDO
+from services.authentication.audit import AuditDO
 from services.authentication.mint import Mint
 from services.authentication.session import SessionDO
 
 SERVICE = "authentication"
-TYPES: tuple[type[BaseDurableObject[Any]], ...] = (AuthenticationDO, SessionDO)
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (AuthenticationDO, SessionDO, AuditDO)
 
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     mint = Mint(settings)
-    AuthenticationDO.settings = SessionDO.settings = settings
+    AuthenticationDO.settings = SessionDO.settings = AuditDO.settings = settings
     AuthenticationDO.mint = SessionDO.mint = mint
     AuthenticationDO.passwords = Passwords(settings)
+    AuthenticationDO.logins = AddressThrottle(settings.address_logins, settings.login_window, "logins")
     return TYPES

@@ -2,39 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
-
 import msgspec
 
 from aidevos.contracts.errors import Failure
 
 MAX_SESSIONS = 100
-
-
-class Throttle:
-    """Counts failures of one account, in memory: at most `limit` in `window` seconds.
-
-    What a crash forgets, it forgets for one account and one minute; a write for each failure would
-    be a stranger's to cause.
-    """
-
-    def __init__(self, limit: int, window: float) -> None:
-        self._window = window
-        self._failures: deque[float] = deque(maxlen=limit)
-
-    def check(self, now: float) -> None:
-        """Raises `rate-limited` while the limit is reached."""
-        full = len(self._failures) == self._failures.maxlen
-        left = self._failures[0] + self._window - now if full else 0.0
-        if left > 0:
-            raise Failure("rate-limited", "too many failed logins of this account", retry_after=math.ceil(left))
-
-    def failed(self, now: float) -> None:
-        self._failures.append(now)
-
-    def succeeded(self) -> None:
-        self._failures.clear()
 
 
 class SessionEntry(msgspec.Struct):
@@ -43,6 +15,7 @@ class SessionEntry(msgspec.Struct):
     device: str
     created_at: float
     last_used_at: float
+    address: str = ""
 
 
 def superfluous(sessions: dict[str, SessionEntry], now: float, age: float) -> list[str]:

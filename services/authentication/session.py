@@ -141,6 +141,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         return Session(
             id=id,
             device=entry.device,
+            address=entry.address,
             created_at=rfc3339(timestamp(entry.created_at)),
             last_used_at=rfc3339(timestamp(entry.last_used_at)),
             current=id == self.caller.session,

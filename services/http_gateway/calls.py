@@ -45,7 +45,7 @@ class Calls:
         left = incoming.header(b"deadline")
         match = incoming.header(b"if-match")
         trace = incoming.header(b"traceparent")
-        passed = {}
+        passed = {envelope.CLIENT_ADDRESS: incoming.address}
         if match is not None:
             passed[envelope.IF_MATCH] = headers.entity_tags("If-Match", match)
         if trace is not None and headers.is_trace(trace):

@@ -7,6 +7,8 @@ permission (401, 403), the query parameters are known (422).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -44,6 +46,12 @@ class Incoming:
     def path(self) -> dict[str, Any]:
         """The variables in the path."""
         return self._scope["path_params"]  # type: ignore[no-any-return]
+
+    @property
+    def address(self) -> str:
+        """The client's IP address; empty when nothing tells it."""
+        client = self._scope.get("client")
+        return _address(client[0]) if client else ""
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -95,6 +103,16 @@ class Resource:
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
         await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)
+
+
+@lru_cache(maxsize=10_000)
+def _address(host: str) -> str:
+    """The address in its one spelling; empty for what a proxy has sent that is none."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

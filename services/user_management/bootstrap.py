@@ -9,6 +9,7 @@ from typing import Any
 from aidevos import BaseDurableObject, DurableObjectClient, Failure
 from aidevos.contracts import users
 from aidevos.fleet import load_secrets
+from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.user_management.administrators import AdministratorsDO
 from services.user_management.user import UserManagementDO
@@ -21,6 +22,9 @@ TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, Administrat
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     UserManagementDO.settings = settings
+    UserManagementDO.registrations = AddressThrottle(
+        settings.address_registrations, settings.login_window, "registrations"
+    )
     return TYPES
 
 

@@ -32,6 +32,7 @@ from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Find
+from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.user_management import administrators
 from services.user_management.rules import administers, check_email, check_password, merge_patch
@@ -92,6 +93,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     """A user's profile, roles and status."""
 
     settings: ClassVar[Settings]
+    registrations: ClassVar[AddressThrottle]
     searches = (Search(SEARCH, permission(READ_USERS), FindUsers, find, show),)
 
     @command(allow=anyone(), confidential=True)
@@ -101,6 +103,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             return self._shown()
         if not self.settings.registration:
             raise Failure("forbidden", "registration is closed")
+        self.registrations.admit(self.client_address, self.now)
         if not _new_id(self.id):
             raise Failure("invalid", "a new user's ID is a UUID, 32 hexadecimal digits", field="id")
         if self.state.username:

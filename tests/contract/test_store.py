@@ -10,7 +10,7 @@ import pytest
 
 from aidevos.durable.store import codec
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, StoreError
+from aidevos.durable.store.port import Between, Claim, Commit, Document, Find, Outcome, StoreError
 from tests.servers import Servers
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -279,6 +279,10 @@ def asked(**changes: Any) -> Find:
         ({"text": "a.a"}, ""),
         ({"text": ".*"}, ""),
         ({"text": "ada", "equal": {"roles": "admin"}}, "a"),
+        ({"between": {"born": Between(1815.5, 1900.25)}}, "ac"),
+        ({"between": {"born": Between(1900.25, None)}}, "bd"),
+        ({"between": {"born": Between(None, 1900.25), "name": Between("a", "b")}}, "c"),
+        ({"between": {"mail": Between("a", None)}}, "acd"),
     ],
 )
 async def test_objects_are_found_by_their_states_in_the_order_asked_for(

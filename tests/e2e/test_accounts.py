@@ -17,7 +17,7 @@ import pytest
 import schemathesis
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from aidevos.contracts import subjects
+from aidevos.contracts import envelope, subjects
 from aidevos.contracts.authentication import account_id, session_of
 from aidevos.contracts.errors import Failure
 from aidevos.fleet import load_secrets
@@ -191,6 +191,28 @@ async def test_ten_failures_in_a_minute_throttle_an_account_by_either_name(
     assert failed == [401] * 10
     assert refused.status_code == 429
     assert 0 < int(refused.headers["retry-after"]) <= 60
+
+
+async def test_a_client_that_comes_over_nats_can_t_name_an_address(over_nats: NatsDoor, person: Person) -> None:
+    await over_nats.call(
+        "user",
+        subjects.new_id(),
+        "register",
+        msgspec.json.encode({"username": person.username, "email": person.email, "password": PASSWORD}),
+        authorization=None,
+    )
+    pair = await over_nats.call(
+        "auth",
+        account_id(person.username),
+        "login",
+        msgspec.json.encode({"username": person.username, "password": PASSWORD}),
+        authorization=None,
+        headers={envelope.CLIENT_ADDRESS: "192.0.2.1"},
+    )
+
+    session = session_of(pair["refresh_token"])
+    page = await over_nats.call("session", session, "sessions", authorization=f"Bearer {pair['access_token']}")
+    assert [item["address"] for item in page["items"]] == [""]
 
 
 async def test_a_refresh_gives_a_new_pair_and_its_repeat_the_same_one(http: httpx.AsyncClient, person: Person) -> None:

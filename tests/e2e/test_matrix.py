@@ -54,6 +54,11 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("session", "change_password"): (b'{"current_password":"x","new_password":"y"}', KNOWN),
     ("session", "sessions"): (b"{}", KNOWN),
     ("session", "me"): (b"{}", KNOWN),
+    ("audit", "record"): (
+        b'{"at":0,"actor":"a","action":"a","target":"t","outcome":"success","reason":"","address":"","session":""}',
+        SERVICE,
+    ),
+    ("audit", "expire"): (b"{}", SERVICE),
     ("user", "register"): (b'{"username":"u","email":"u@example.org","password":"x"}', ANYONE),
     ("user", "install"): (b'{"username":"","password":"x"}', SERVICE),
     ("user", "holds"): (b'{"account":"a"}', SERVICE),

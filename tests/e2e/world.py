@@ -25,6 +25,8 @@ from tests.servers import Servers, free_port
 ROOT = Path(__file__).parents[2]
 SERVICES = ("objects", "authentication", "user_management", "http_gateway")
 USERS = {"http_gateway": "gateway"}
+# All tests come from one address.
+UNTHROTTLED = {"AIDEVOS_ADDRESS_LOGINS": "100000", "AIDEVOS_ADDRESS_REGISTRATIONS": "100000"}
 
 
 class World(NamedTuple):
@@ -67,6 +69,7 @@ def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]
             settings = {"AIDEVOS_PORT": str(port)}
         return start(servers, f"services.{service}", user, database, **settings)
 
+    accounts = {**UNTHROTTLED, **accounts}
     processes = {service: begin(service) for service in SERVICES}
 
     def restart(service: str) -> None:

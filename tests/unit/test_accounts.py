@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aidevos import new_id
+from aidevos.contracts import envelope
 from aidevos.contracts.authentication import account_id, session_of
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import ANONYMOUS, Principal
@@ -17,11 +18,12 @@ from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
 from services.authentication.bootstrap import build as build_authentication
-from services.authentication.rules import MAX_SESSIONS, SessionEntry, Throttle, superfluous
+from services.authentication.rules import MAX_SESSIONS, SessionEntry, superfluous
 from services.user_management.bootstrap import build as build_users
 from tests.kits import chosen, crash, failure, until
 
 PASSWORD = "wheelbarrow at noon"
+NOTHING: dict[str, str] = {}
 NAME, EMAIL = "Ada", "Ada@Example.org"
 # Commits of a registration: the address, the username, the user.
 COMMITS = 3
@@ -45,14 +47,20 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
         yield kit
 
 
-async def register(kit: ObjectKit, id: str, name: str = NAME, email: str = EMAIL, request: str = "r") -> Any:
+async def register(
+    kit: ObjectKit, id: str, name: str = NAME, email: str = EMAIL, request: str = "r", headers: Any = NOTHING
+) -> Any:
     args = {"username": name, "email": email, "password": PASSWORD}
-    return await kit.call("user", id, "register", args, caller=ANONYMOUS, headers=chosen(request))
+    return await kit.call("user", id, "register", args, caller=ANONYMOUS, headers={**chosen(request), **headers})
 
 
-async def login(kit: ObjectKit, name: str = NAME, password: str = PASSWORD) -> Any:
+async def login(kit: ObjectKit, name: str = NAME, password: str = PASSWORD, headers: Any = NOTHING) -> Any:
     args = {"username": name, "password": password}
-    return await kit.call("auth", account_id(name), "login", args, caller=ANONYMOUS)
+    return await kit.call("auth", account_id(name), "login", args, caller=ANONYMOUS, headers=headers)
+
+
+def from_address(address: str) -> dict[str, str]:
+    return {envelope.CLIENT_ADDRESS: address}
 
 
 async def serve(kit: ObjectKit, type: str, id: str, method: str, args: Any = None) -> Any:
@@ -196,6 +204,34 @@ async def test_the_throttle_opens_again(kit: ObjectKit, settings: Settings) -> N
     assert await login(kit)
 
 
+async def test_one_address_logs_in_and_registers_so_often_in_a_minute_and_others_go_on(settings: Settings) -> None:
+    narrow = load({"AIDEVOS_ADDRESS_LOGINS": "2", "AIDEVOS_ADDRESS_REGISTRATIONS": "1"}, home=settings.home)
+    async with kit_of(narrow) as kit:
+        here, there = from_address("192.0.2.1"), from_address("192.0.2.2")
+        await register(kit, new_id(), headers=here)
+        refused = await failure(register(kit, new_id(), "Bob", "bob@example.org", "s", headers=here))
+        await register(kit, new_id(), "Bob", "bob@example.org", "t", headers=there)
+        # By the address too, which leads to another object.
+        await login(kit, headers=here)
+        await login(kit, EMAIL, headers=here)
+        throttled = await failure(login(kit, "Bob", headers=here))
+
+        assert (refused.code, throttled.code, throttled.retry_after) == ("rate-limited", "rate-limited", 60)
+        await login(kit, headers=there)
+        await login(kit)
+        kit.clock.advance(settings.login_window)
+        await login(kit, headers=here)
+
+
+async def test_a_session_tells_the_address_that_it_began_at(kit: ObjectKit) -> None:
+    await register(kit, new_id())
+    pair = await login(kit, EMAIL, headers=from_address("192.0.2.1"))
+
+    page = await kit.call("session", session_of(pair["refresh_token"]), "sessions", caller=owner(pair))
+
+    assert [item["address"] for item in page["items"]] == ["192.0.2.1"]
+
+
 async def test_a_hash_is_renewed_at_the_login_after_parameters_have_risen(kit: ObjectKit, settings: Settings) -> None:
     await register(kit, new_id())
     build_authentication(load({"AIDEVOS_PASSWORD_TIME": "3"}, home=settings.home))
@@ -225,18 +261,6 @@ async def test_a_session_is_nobody_elses(kit: ObjectKit) -> None:
         assert anonymous.status in (401, 403)
 
     assert (await kit.call("session", session, "me", caller=owner(pair)))["session"] == session
-
-
-def test_a_throttle_counts_failures_of_the_window_alone() -> None:
-    throttle = Throttle(2, 60.0)
-    throttle.failed(0.0)
-    throttle.failed(50.0)
-    throttle.check(60.0)
-    throttle.failed(61.0)
-
-    with pytest.raises(Exception, match="too many failed logins"):
-        throttle.check(109.0)
-    throttle.check(110.0)
 
 
 def test_expired_and_excess_sessions_make_room() -> None:

@@ -66,10 +66,12 @@ class TokenPair(msgspec.Struct, kw_only=True):
 
 
 class Session(msgspec.Struct, kw_only=True):
-    """A login that goes on; `device` is what the client called itself."""
+    """A login that goes on; `device` is what the client called itself, `address` its IP address when it
+    logged in, empty over NATS."""
 
     id: str
     device: str
+    address: str
     created_at: str
     last_used_at: str
     current: bool

@@ -11,12 +11,14 @@ DEADLINE = "Deadline"
 IF_MATCH = "If-Match"
 TRACEPARENT = "traceparent"
 CALL_CHAIN = "Call-Chain"
+# The IP address of who called the gateway; hosts believe it of the fleet's own connections only.
+CLIENT_ADDRESS = "Client-Address"
 CONTENT_TYPE = "Content-Type"
 ERROR_CODE = "Nats-Service-Error-Code"
 ERROR = "Nats-Service-Error"
 HEADERS = frozenset(
     {AUTHORIZATION, REQUEST_ID, REQUEST_ACK, DEADLINE, IF_MATCH, TRACEPARENT, CALL_CHAIN, CONTENT_TYPE}
-    | {ERROR_CODE, ERROR}
+    | {CLIENT_ADDRESS, ERROR_CODE, ERROR}
 )
 
 JSON = "application/json"

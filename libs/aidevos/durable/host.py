@@ -53,6 +53,8 @@ HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
 # Inboxes, and what the server puts in their place between accounts.
 REPLY_PREFIXES = ("_INBOX", "_R_.")
+# Inboxes of the fleet's own connections; a client's reply subject never comes through as one.
+OWN_INBOX = "_INBOX_"
 FLUSH_WITHIN = 2
 # What the headers of an answer may take of the largest payload.
 HEADERS = 16 * 1024
@@ -216,6 +218,8 @@ class Host:
         if not self.lease.valid():
             return
         headers = message.headers or {}
+        if not message.reply.startswith(OWN_INBOX):
+            headers.pop(envelope.CLIENT_ADDRESS, None)
         self._taken += 1
         subject, reply_to, size = message.subject, message.reply, len(message.data)
         self._taken_bytes += size

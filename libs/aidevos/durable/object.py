@@ -143,6 +143,12 @@ class BaseDurableObject(Generic[State]):
         return self._running().request.principal
 
     @property
+    def client_address(self) -> str:
+        """The IP address from which the running method's caller, or the caller of its caller, came to the
+        gateway; empty for those who came over NATS."""
+        return self._running().request.address
+
+    @property
     def request_id(self) -> str:
         """An ID of the running turn: the same for every attempt of one request."""
         return self._running().id

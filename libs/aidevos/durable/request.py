@@ -55,6 +55,7 @@ class Request:
     """One call to one method of one object. `deadline` is in seconds on the event loop's clock."""
 
     __slots__ = (
+        "address",
         "archived",
         "args",
         "chain",
@@ -88,6 +89,7 @@ class Request:
         content_type: str | None,
         respond: Callable[[Answer | None], None],
         fleeting: str = "",
+        address: str = "",
     ) -> None:
         self.type = type
         self.id = id
@@ -103,6 +105,8 @@ class Request:
         self.respond = respond
         # The key of a confidential command, whose outcome is kept in memory alone; it has no `key`.
         self.fleeting = fleeting
+        # The IP address of who called the gateway; empty when that isn't known.
+        self.address = address
         # The archive's record of an earlier copy, and at which generation of the archive it was asked.
         self.archived: Record | None = None
         self.looked_up = -1

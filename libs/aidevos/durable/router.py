@@ -100,7 +100,7 @@ class DurableObjectRouter:
         respond: Callable[[Answer | None], None],
     ) -> None:
         """Take a call that came to `dop.<partition>.<type>.<id>.<method>`; `respond` gets its answer
-        once, now or later, or None if the lease is lost. Raises `Failure`."""
+        once, now or later, or None if the lease is lost. The headers are believed. Raises `Failure`."""
         partition, type_name, id, method_name = subjects.parse_owned(subject)
         type, method = self.registry.method(type_name, method_name)
         if not subjects.is_id(id):
@@ -129,6 +129,7 @@ class DurableObjectRouter:
             content_type=content_type,
             respond=respond,
             fleeting=fleeting,
+            address=headers.get(envelope.CLIENT_ADDRESS, ""),
         )
         if chain and subjects.join_object_id(type_name, id) in chain:
             self._reenter(request)

@@ -105,7 +105,7 @@ class Turn:
             payload,
             request_id=request_id,
             deadline=max(left, 0.001),
-            headers={envelope.CALL_CHAIN: chain},
+            headers={envelope.CALL_CHAIN: chain, envelope.CLIENT_ADDRESS: request.address},
         )
         return msgspec.json.decode(reply) if reply else None
 

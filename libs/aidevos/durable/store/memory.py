@@ -138,6 +138,10 @@ def _matches(state: dict[str, Any], wanted: Find) -> bool:
         found = _at(state, path)
         if found != value and not (isinstance(found, list) and value in found):
             return False
+    for path, (low, high) in wanted.between.items():
+        found = _at(state, path)
+        if found is None or (low is not None and found < low) or (high is not None and found >= high):
+            return False
     texts = (_at(state, path) for path in wanted.within)
     return not wanted.text or any(isinstance(text, str) and wanted.text.lower() in text.lower() for text in texts)
 

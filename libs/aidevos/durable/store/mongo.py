@@ -119,6 +119,9 @@ class MongoStore:
         order = f"state.{wanted.order}"
         clauses: list[dict[str, Any]] = [{"deleted": None}]
         clauses += [{f"state.{path}": value} for path, value in wanted.equal.items()]
+        for path, (low, high) in wanted.between.items():
+            bounds = {"$gte": low, "$lt": high}
+            clauses += [{f"state.{path}": {name: bound}} for name, bound in bounds.items() if bound is not None]
         if wanted.text:
             pattern = {"$regex": re.escape(wanted.text), "$options": "i"}
             clauses.append({"$or": [{f"state.{path}": pattern} for path in wanted.within]})

@@ -58,11 +58,19 @@ class Commit(NamedTuple):
     size: int
 
 
+class Between(NamedTuple):
+    """Values from `low` on and below `high`; None is no bound."""
+
+    low: str | float | None
+    high: str | float | None
+
+
 class Find(NamedTuple):
     """Which objects to find by their states. Names are paths in the state, which the type's author
     spells and no caller: `equal` values stand at their paths, or in a list there; `text`, without
-    regard to case, is a part of what stands at one of the paths `within`. The order is that of the
-    values at `order`, then of the IDs; `after` is the (value, ID) of the last one seen."""
+    regard to case, is a part of what stands at one of the paths `within`; what stands at the paths of
+    `between` is in their bounds. The order is that of the values at `order`, then of the IDs; `after`
+    is the (value, ID) of the last one seen."""
 
     equal: Mapping[str, str | int | bool]
     text: str
@@ -71,6 +79,7 @@ class Find(NamedTuple):
     descending: bool
     after: tuple[str | float, str] | None
     limit: int
+    between: Mapping[str, Between] = {}
 
 
 class Outcome(Enum):

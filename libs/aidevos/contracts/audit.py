@@ -1,0 +1,61 @@
+"""The security log as both doors show it: who did what to whom, when, from where, and with what outcome.
+
+An entry names users, sessions and accounts by their IDs alone: no name, no address but the network's,
+no secret.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+TYPE = "audit"
+# A search over all entries: `query.audit.search`.
+SEARCH = "search"
+READ_AUDIT = "audit:read"
+
+Outcome = Literal["success", "failure"]
+Action = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$", max_length=64)]
+# Wide enough for any ID, also `service:<name>`.
+Party = Annotated[str, Meta(max_length=160)]
+Reason = Annotated[str, Meta(max_length=200)]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class AuditEntry(msgspec.Struct, kw_only=True):
+    """One entry. `actor` is a user's ID or `service:<name>`, empty where nobody was known; `target` the
+    ID of what was acted on; `address` the client's IP address, empty over NATS; `session` the session
+    that acted, where one did; `at` is RFC 3339 in UTC."""
+
+    id: str
+    at: str
+    actor: str
+    action: str
+    target: str
+    outcome: Outcome
+    reason: str
+    address: str
+    session: str
+
+
+class FindEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The arguments of `query.audit.search`, and the parameters of `GET /audit`. An `action` that ends in
+    `*` is a prefix; `from` is the first moment and `to` the one after the last."""
+
+    limit: int = 50
+    cursor: str | None = None
+    actor: Party | None = None
+    target: Party | None = None
+    action: Annotated[str, Meta(pattern=r"^[a-z0-9_.]{1,64}\*?$")] | None = None
+    outcome: Outcome | None = None
+    since: Moment | None = msgspec.field(name="from", default=None)
+    until: Moment | None = msgspec.field(name="to", default=None)
+    sort: Literal["at", "-at"] = "-at"
+
+
+class AuditPage(msgspec.Struct, kw_only=True):
+    items: list[AuditEntry]
+    next_cursor: str | None = None

@@ -1,0 +1,82 @@
+"""Writing the security log from an object's turn.
+
+`record` is a tell: the entry is there if, and only if, what it tells of was committed. A turn that
+raises leaves no trace, so before it raises it awaits `record_failure`, a call.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from aidevos.contracts.audit import TYPE, Outcome
+from aidevos.contracts.subjects import new_id
+from aidevos.security.permissions import Principal
+
+
+class Acting(Protocol):
+    """What is asked of an object whose turn is running."""
+
+    @property
+    def caller(self) -> Principal: ...
+
+    @property
+    def client_address(self) -> str: ...
+
+    @property
+    def now(self) -> float: ...
+
+    def tell(self, type: str, id: str, method: str, /, **args: Any) -> None: ...
+
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any: ...
+
+
+def record(
+    object: Acting,
+    action: str,
+    *,
+    target: str = "",
+    outcome: Outcome = "success",
+    reason: str = "",
+    actor: str | None = None,
+    session: str | None = None,
+) -> None:
+    """Write an entry with the commit of the running turn.
+
+    `action` is a dotted name, `target` the ID of what was acted on, `reason` a few fixed words; none
+    may hold a name, an e-mail address or a secret. `actor` and `session` are the caller's, unless given.
+    """
+    object.tell(TYPE, new_id(), "record", **_entry(object, action, target, outcome, reason, actor, session))
+
+
+async def record_failure(
+    object: Acting,
+    action: str,
+    *,
+    target: str = "",
+    reason: str = "",
+    actor: str | None = None,
+    session: str | None = None,
+) -> None:
+    """Write an entry of a failure now; it stays when the running turn raises."""
+    await object.call(TYPE, new_id(), "record", **_entry(object, action, target, "failure", reason, actor, session))
+
+
+def _entry(
+    object: Acting,
+    action: str,
+    target: str,
+    outcome: Outcome,
+    reason: str,
+    actor: str | None,
+    session: str | None,
+) -> dict[str, Any]:
+    return {
+        "at": object.now,
+        "actor": object.caller.subject if actor is None else actor,
+        "action": action,
+        "target": target,
+        "outcome": outcome,
+        "reason": reason,
+        "address": object.client_address,
+        "session": object.caller.session if session is None else session,
+    }

@@ -1,0 +1,69 @@
+"""Limits that are asked each time: so many attempts of one account, or from one address, in a window.
+
+They are in the memory of the one process that owns the objects, so they hold for the whole fleet. What
+a crash forgets, it forgets for one window; a write for each attempt would be a stranger's to cause.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import OrderedDict, deque
+
+from aidevos.contracts.errors import Failure
+
+# Addresses that are remembered; past it the one that was quiet for longest is forgotten.
+MAX_KEYS = 20_000
+# What one household or server usually has of IPv6.
+IPV6_PREFIX = 64
+
+
+class Throttle:
+    """At most `limit` attempts in any `window` seconds."""
+
+    def __init__(self, limit: int, window: float, what: str) -> None:
+        self._window = window
+        self._what = what
+        self._attempts: deque[float] = deque(maxlen=limit)
+
+    def check(self, now: float) -> None:
+        """Raises `rate-limited` while the limit is reached."""
+        full = len(self._attempts) == self._attempts.maxlen
+        left = self._attempts[0] + self._window - now if full else 0.0
+        if left > 0:
+            raise Failure("rate-limited", f"too many {self._what}", retry_after=math.ceil(left))
+
+    def count(self, now: float) -> None:
+        self._attempts.append(now)
+
+    def clear(self) -> None:
+        self._attempts.clear()
+
+
+class AddressThrottle:
+    """A throttle for each client address. Those without one, who call over NATS, share theirs; an IPv6
+    network of /64 counts as one address."""
+
+    def __init__(self, limit: int, window: float, what: str) -> None:
+        self._limit = limit
+        self._window = window
+        self._what = f"{what} from this address"
+        self._throttles: OrderedDict[str, Throttle] = OrderedDict()
+
+    def admit(self, address: str, now: float) -> None:
+        """Count an attempt; raises `rate-limited` for one too many, which doesn't count."""
+        key = _network(address)
+        throttle = self._throttles.get(key)
+        if throttle is None:
+            throttle = self._throttles[key] = Throttle(self._limit, self._window, self._what)
+            if len(self._throttles) > MAX_KEYS:
+                self._throttles.popitem(last=False)
+        self._throttles.move_to_end(key)
+        throttle.check(now)
+        throttle.count(now)
+
+
+def _network(address: str) -> str:
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network((address.partition("%")[0], IPV6_PREFIX), strict=False))
