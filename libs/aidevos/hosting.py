@@ -39,18 +39,24 @@ STORE_WITHIN = 30.0
 REJOIN_PAUSE = 0.5
 
 Types = Sequence[type[BaseDurableObject[Any]]]
-# Something to be done once, with the service's own credential, before it is healthy.
-Preparation = Callable[[DurableObjectClient, Settings], Awaitable[None]]
+# Something to be done with the service's own credential.
+Work = Callable[[DurableObjectClient, Settings], Awaitable[None]]
 
 
-def main(types: Types | Callable[[Settings], Types], *, service: str, prepare: Preparation | None = None) -> None:
+def main(
+    types: Types | Callable[[Settings], Types],
+    *,
+    service: str,
+    prepare: Work | None = None,
+    meanwhile: Work | None = None,
+) -> None:
     """Run a service's process with the settings of its environment, which `types` may be made of."""
     try:
         settings = load()
         built = types(settings) if callable(types) else types
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
-    run(built, settings, service=service, reports_health=True, prepare=prepare)
+    run(built, settings, service=service, reports_health=True, prepare=prepare, meanwhile=meanwhile)
 
 
 def run(
@@ -59,25 +65,34 @@ def run(
     *,
     service: str = "objects",
     reports_health: bool = False,
-    prepare: Preparation | None = None,
+    prepare: Work | None = None,
+    meanwhile: Work | None = None,
 ) -> None:
     """Serve the types until SIGTERM or SIGINT, and with `reports_health` answer for the health of the
     service. What can't be used ends the process with one line and status 2."""
     logs.configure(settings.log_level, service)
     collect_rarely()
     try:
-        uvloop.run(serve(types, settings, service=service, reports_health=reports_health, prepare=prepare))
+        uvloop.run(
+            serve(types, settings, service=service, reports_health=reports_health, prepare=prepare, meanwhile=meanwhile)
+        )
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
 
 
 async def serve(
-    types: Types, settings: Settings, *, service: str, reports_health: bool, prepare: Preparation | None = None
+    types: Types,
+    settings: Settings,
+    *,
+    service: str,
+    reports_health: bool,
+    prepare: Work | None = None,
+    meanwhile: Work | None = None,
 ) -> None:
     """Serve the types until the task is cancelled or the process gets SIGTERM or SIGINT.
 
     `prepare` runs beside the serving, is tried until it succeeds, and until then the service says
-    that it isn't well.
+    that it isn't well. `meanwhile` runs for as long as the service does; if it fails, the service ends.
     """
     registry = DurableObjectRegistry(types)
     name = HostName(settings.home, service, settings.replica)
@@ -104,9 +119,11 @@ async def serve(
     following = asyncio.create_task(revocations.follow())
     await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
+    working = asyncio.create_task(_work(meanwhile, outside, settings))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    working.add_done_callback(lambda _: stop.set())
     while not stop.is_set():
         host = Host(
             registry,
@@ -125,9 +142,9 @@ async def serve(
         )
         hosts[:] = [host]
         await _serve_incarnation(host, stop, settings.drain_timeout)
-    for task in (preparing, following):
+    for task in (preparing, following, working):
         task.cancel()
-    await asyncio.gather(preparing, following, return_exceptions=True)
+    await asyncio.gather(preparing, following, working, return_exceptions=True)
     await connection.close()
     store.close()
     name.close()
@@ -162,7 +179,7 @@ async def _read_revocations(revocations: Revocations) -> None:
         ) from None
 
 
-async def _prepare(prepare: Preparation | None, outside: DurableObjectClient, settings: Settings) -> None:
+async def _prepare(prepare: Work | None, outside: DurableObjectClient, settings: Settings) -> None:
     while prepare is not None:
         try:
             await prepare(outside, settings)
@@ -171,6 +188,17 @@ async def _prepare(prepare: Preparation | None, outside: DurableObjectClient, se
             await asyncio.sleep(REJOIN_PAUSE)
         else:
             return
+
+
+async def _work(meanwhile: Work | None, outside: DurableObjectClient, settings: Settings) -> None:
+    if meanwhile is None:
+        await asyncio.Event().wait()
+    else:
+        try:
+            await meanwhile(outside, settings)
+        except Exception:
+            log.critical("a part of the service has failed, it ends", exc_info=True)
+            raise
 
 
 async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:

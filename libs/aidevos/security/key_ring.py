@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -31,6 +31,10 @@ class SigningKey(NamedTuple):
         return self
 
 
+# Why a key was made.
+Cause = Literal["first", "age", "command", "emergency"]
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """`public` and `private` are the members `x` and `d` of RFC 8037; `private` is empty once it was
     removed. `needed_until` is the expiry of its last token, if that outlives the services' own."""
@@ -38,18 +42,20 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     public: str
     private: str
+    cause: Cause
     made_at: float
     signs_from: float
     needed_until: float = 0.0
 
     @classmethod
-    def generate(cls, now: float, signs_from: float) -> Self:
+    def generate(cls, cause: Cause, now: float, signs_from: float) -> Self:
         private = Ed25519PrivateKey.generate()
         public = encode(private.public_key().public_bytes_raw())
         return cls(
             id=_thumbprint(public),
             public=public,
             private=encode(private.private_bytes_raw()),
+            cause=cause,
             made_at=now,
             signs_from=signs_from,
         )
@@ -76,22 +82,27 @@ def retirements(ring: Ring) -> list[float | None]:
 def signer(ring: Ring, at: float) -> Key:
     """The key that signs at this moment; when that is gone, the oldest that still can."""
     able = [key for key in ring if key.private]
-    begun = [key for key in able if key.signs_from <= at]
-    return begun[-1] if begun else able[0]
+    signing = [key for key in able if key.signs_from <= at]
+    return signing[-1] if signing else able[0]
 
 
-def rotated(ring: Ring, now: float, notice: float) -> Ring:
+def begun(cause: Cause, now: float) -> Ring:
+    """With one key, which signs from now on."""
+    return (Key.generate(cause, now, now),)
+
+
+def rotated(ring: Ring, cause: Cause, now: float, notice: float) -> Ring:
     """With a successor that signs `notice` seconds from now, unless there is one that waits to sign."""
-    if ring and ring[-1].signs_from > now:
+    if ring[-1].signs_from > now:
         return ring
-    return (*ring, Key.generate(now, now + notice if ring else now))
+    return (*ring, Key.generate(cause, now, now + notice))
 
 
 def tended(ring: Ring, now: float, age: float, notice: float) -> Ring:
     """After what time asks for: a successor for a key that is `age` seconds old, no private half that
     signs no more, and no key whose last token has expired."""
-    if not ring or now >= ring[-1].made_at + age:
-        ring = rotated(ring, now, notice)
+    if now >= ring[-1].made_at + age:
+        ring = rotated(ring, "age", now, notice)
     kept = []
     for key, retired_at in zip(ring, retirements(ring), strict=True):
         if retired_at is None or now < retired_at + LONGEST_GRACE + MARGIN:
@@ -104,8 +115,7 @@ def tended(ring: Ring, now: float, age: float, notice: float) -> Ring:
 def needed(ring: Ring, id: str, until: float) -> Ring:
     """With a key that is kept until a token of it has expired."""
     return tuple(
-        msgspec.structs.replace(key, needed_until=max(key.needed_until, until)) if key.id == id else key
-        for key in ring
+        msgspec.structs.replace(key, needed_until=max(key.needed_until, until)) if key.id == id else key for key in ring
     )
 
 

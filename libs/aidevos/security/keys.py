@@ -56,7 +56,7 @@ class SigningKeys:
 
 def ensure_signing_key(home: Path) -> SigningKey:
     """The key under this home that signs now, made if there is none. Safe under concurrent first starts."""
-    ring = _change(home, lambda ring: ring or key_ring.rotated(ring, time.time(), 0.0))
+    ring = _change(home, lambda ring: ring or key_ring.begun("first", time.time()))
     return key_ring.signer(ring, time.time()).signing
 
 
@@ -72,17 +72,22 @@ def load_ring(home: Path) -> Ring:
 
 def rotate(home: Path, notice: float) -> Ring:
     """Publish a key that signs in `notice` seconds, unless one waits already."""
-    return _change(home, lambda ring: key_ring.rotated(ring, time.time(), notice))
+    return _change(home, lambda ring: key_ring.rotated(ring, "command", time.time(), notice))
 
 
 def replace_at_once(home: Path) -> Ring:
     """Drop every key, with all tokens that they have signed, for a new one that signs from now on."""
-    return _change(home, lambda ring: key_ring.rotated((), time.time(), 0.0))
+    return _change(home, lambda ring: key_ring.begun("emergency", time.time()))
 
 
 def tend(home: Path, age: float, notice: float) -> Ring:
     """Do what time asks for, and finish what a crash has left half done."""
-    return _change(home, lambda ring: key_ring.tended(ring, time.time(), age, notice))
+
+    def tended(ring: Ring) -> Ring:
+        now = time.time()
+        return key_ring.tended(ring or key_ring.begun("first", now), now, age, notice)
+
+    return _change(home, tended)
 
 
 def keep_until(home: Path, id: str, until: float) -> None:
@@ -123,6 +128,8 @@ def write_secret(path: Path, content: bytes) -> None:
 def _change(home: Path, change: Callable[[Ring], Ring]) -> Ring:
     folder = _folder(home)
     with _alone(folder):
+        for left in folder.glob(f".{RING}.*"):
+            left.unlink()
         try:
             before = _read_ring(folder / RING)
         except FileNotFoundError:
