@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from aidevos.contracts import subjects
+from aidevos.contracts import roles, subjects
 from aidevos.fleet import CLIENT_USER
 
 FLEET_ACCOUNT = "FLEET"
@@ -126,7 +126,14 @@ def permissions(user: str) -> dict[str, Any]:
             "subscribe": [subjects.EVENTS, "_INBOX.>"],
         }
     return {
-        "publish": [*_CALLS, subjects.EVENTS, *_use(subjects.EVENTS_STREAM), *_buckets(), *_INBOXES],
+        "publish": [
+            *_CALLS,
+            roles.LIST_SUBJECT,
+            subjects.EVENTS,
+            *_use(subjects.EVENTS_STREAM),
+            *_buckets(),
+            *_INBOXES,
+        ],
         "subscribe": ["dop.>", "query.>", subjects.health(user), subjects.metrics(user), *_registered(user)],
     }
 

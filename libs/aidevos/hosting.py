@@ -115,7 +115,7 @@ async def serve(
         default_deadline=settings.default_deadline,
     )
     await outside.start()
-    revocations = Revocations(connection, verifier)
+    revocations = Revocations(connection, verifier, outside, credential.authorization)
     following = asyncio.create_task(revocations.follow())
     await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
@@ -224,8 +224,8 @@ async def _open_store(store: MongoStore, registry: DurableObjectRegistry) -> Non
     end = loop.time() + STORE_WITHIN
     while True:
         try:
-            for type in registry.types:
-                await store.open(type)
+            for name, type in registry.types.items():
+                await store.open(name, [index for search in type.cls.searches for index in search.indexes])
         except StoreError as error:
             if loop.time() > end:
                 raise SettingsError(f"AIDEVOS_MONGO_URL: {error}") from None

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.users import USERNAME_PATTERN
 
 PREFIX = "AIDEVOS_"
@@ -112,6 +113,11 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     settings = Settings(**values)
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SettingsError(f"{PREFIX}LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}")
+    if settings.events_max_age < TOKEN_LIFETIME + CLOCK_MARGIN:
+        raise SettingsError(
+            f"{PREFIX}EVENTS_MAX_AGE must be at least {TOKEN_LIFETIME + CLOCK_MARGIN:.0f} seconds: "
+            "a process that starts learns from the events of that time which tokens are dead"
+        )
     _check_networks(settings)
     return msgspec.structs.replace(
         settings, home=settings.home.expanduser().absolute(), public_url=_public_url(settings)

@@ -159,7 +159,7 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
         self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
         record(self, "login", actor=user.id, target=user.id, session=session)
-        return self.mint.pair(session, 0, user, user.roles, self.now)
+        return self.mint.pair(session, 0, user, user.roles, self.now, user.version)
 
     async def _check_password(self, password: str, action: str, *, actor: str = "", session: str = "") -> None:
         try:

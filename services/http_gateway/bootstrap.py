@@ -27,6 +27,7 @@ from aidevos.durable.connection import connect
 from aidevos.durable.revocations import Revocations
 from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
+from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
@@ -62,7 +63,15 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 catalogue = Catalogue(connection)
                 stack.push_async_callback(_end, asyncio.create_task(catalogue.follow()))
                 await catalogue.loaded()
-                revocations = Revocations(connection, verifier)
+                client = DurableObjectClient(
+                    connection,
+                    lambda: "",
+                    attempt_timeout=settings.attempt_timeout,
+                    default_deadline=settings.default_deadline,
+                )
+                await client.start()
+                credential = ServiceCredential(settings, SERVICE)
+                revocations = Revocations(connection, verifier, client, credential.authorization)
                 stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
                 await revocations.loaded()
         except TimeoutError:
@@ -70,13 +79,6 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        client = DurableObjectClient(
-            connection,
-            lambda: "",
-            attempt_timeout=settings.attempt_timeout,
-            default_deadline=settings.default_deadline,
-        )
-        await client.start()
         yield build(settings, connection, client, catalogue, verifier)
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_args
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, permission, query, services
+from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, command, permission, query, services
 from aidevos.contracts.authentication import ACCOUNT_TYPE, SessionPage, account_id
 from aidevos.contracts.users import (
     SEARCH,
@@ -41,6 +41,8 @@ from services.user_management.rules import administers, check_email, check_passw
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
+# By each order, alone and after each of the filters.
+INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
@@ -58,6 +60,14 @@ class UserState(msgspec.Struct):
     created_at: float = 0.0
     updated_at: float = 0.0
     registration: str = ""
+
+
+class AccessChanged(Event):
+    """Tokens from before this version of the user count with these roles, or, when it isn't active, not at all."""
+
+    roles: list[str]
+    active: bool
+    version: int
 
 
 def find(args: FindUsers) -> Find:
@@ -96,7 +106,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     settings: ClassVar[Settings]
     registrations: ClassVar[AddressThrottle]
-    searches = (Search(SEARCH, permission(READ_USERS), FindUsers, find, show),)
+    searches = (Search(SEARCH, permission(READ_USERS) | services(), FindUsers, find, show, INDEXES),)
 
     @command(allow=anyone(), confidential=True)
     async def register(self, username: Username, email: Email, password: Password, full_name: FullName = "") -> User:
@@ -206,6 +216,9 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self.tell(ACCOUNT_TYPE, account_id(self.state.username), "end_sessions")
         record(self, "sessions.ended", target=self.id)
 
+    async def on_delete(self) -> None:
+        self.emit(AccessChanged(roles=[], active=False, version=self.version + 1))
+
     async def _sessions(self) -> SessionPage:
         account = account_id(self.state.username)
         reply = await self.call(ACCOUNT_TYPE, account, "sessions", current=self.caller.session)
@@ -231,8 +244,10 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if remains:
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
         if affects_access:
-            # Tokens carry roles; new ones come with the next login.
-            self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
+            active = profile.status == "active"
+            self.emit(AccessChanged(roles=[*roles], active=active, version=self.version + 1))
+            if not active:
+                self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
         self._record_changes(profile, roles)
         state.full_name, state.settings = profile.full_name, profile.settings
         state.roles, state.status = [*roles], profile.status

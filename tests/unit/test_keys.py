@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.security import key_ring, keys
 from aidevos.security.credentials import ServiceCredential
-from aidevos.security.key_ring import LONGEST_GRACE, MARGIN, TOKEN_LIFE, Ring, retirements, signer, tended
+from aidevos.security.key_ring import LONGEST_GRACE, Ring, retirements, signer, tended
 from aidevos.security.keys import SigningKeys, ensure_signing_key, load_public_keys, load_ring
 from aidevos.security.tokens import RELOAD_EVERY, TokenIssuer, TokenVerifier
 from aidevos.settings import load
@@ -87,14 +88,14 @@ class TestLives:
         assert len(key_ring.rotated(ring, "command", SWITCH, NOTICE)) == 3
 
     def test_a_private_half_goes_when_no_repeat_can_ask_for_it(self) -> None:
-        end = SWITCH + LONGEST_GRACE + MARGIN
+        end = SWITCH + LONGEST_GRACE + CLOCK_MARGIN
 
         assert [bool(key.private) for key in aged(START + AGE, end - 1)] == [True, True]
         assert [bool(key.private) for key in aged(START + AGE, end)] == [False, True]
 
     def test_a_public_half_goes_when_the_last_token_has_expired(self) -> None:
         ring = aged(START + AGE)
-        end = SWITCH + TOKEN_LIFE + MARGIN
+        end = SWITCH + TOKEN_LIFETIME + CLOCK_MARGIN
 
         assert len(tended(ring, end - 1, 2 * AGE + NOTICE, NOTICE)) == 2
         assert tended(ring, end, 2 * AGE + NOTICE, NOTICE) == ring[1:]
@@ -105,10 +106,10 @@ class TestLives:
         ring = key_ring.needed(ring, ring[0].id, START)
 
         assert ring[0].id in [key.id for key in tended(ring, START + 10 * AGE, AGE, NOTICE)]
-        assert ring[0].id not in [key.id for key in tended(ring, START + 10 * AGE + MARGIN, AGE, NOTICE)]
+        assert ring[0].id not in [key.id for key in tended(ring, START + 10 * AGE + CLOCK_MARGIN, AGE, NOTICE)]
 
     def test_whoever_asks_for_a_key_that_is_gone_gets_the_next(self) -> None:
-        ring = aged(START + AGE, SWITCH + LONGEST_GRACE + MARGIN)
+        ring = aged(START + AGE, SWITCH + LONGEST_GRACE + CLOCK_MARGIN)
 
         assert signer(ring, START) == ring[1]
 

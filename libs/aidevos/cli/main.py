@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _token(options: argparse.Namespace) -> None:
+    from aidevos.contracts.authentication import TOKEN_LIFETIME
     from aidevos.fleet import fleet_issuer
-    from aidevos.security.key_ring import TOKEN_LIFE
     from aidevos.security.keys import keep_until, load_signing_key
     from aidevos.security.permissions import ROLES
     from aidevos.security.tokens import TokenIssuer
@@ -65,7 +65,7 @@ def _token(options: argparse.Namespace) -> None:
     home = settings.home
     try:
         key = load_signing_key(home)
-        if options.lifetime > TOKEN_LIFE:
+        if options.lifetime > TOKEN_LIFETIME:
             keep_until(home, key.id, time.time() + options.lifetime)
     except (OSError, ValueError) as error:
         raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` makes one): {error}") from None

@@ -73,7 +73,8 @@ class Search(msgspec.Struct, frozen=True):
 
     `args` is a struct of the caller's arguments, with `limit` and `cursor` among them. `find` makes of
     them what the store is asked, with `after` None and any `limit`; `show` makes of an ID, a state and
-    its version what the caller gets.
+    its version what the caller gets. `indexes` are the paths in the state, in their order, by which the
+    store finds and sorts: every order that `find` asks for ends one, after what it compares before.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Search(msgspec.Struct, frozen=True):
     args: type[msgspec.Struct]
     find: Callable[[Any], Find]
     show: Callable[[str, Any, int], msgspec.Struct]
+    indexes: tuple[tuple[str, ...], ...] = ()
 
 
 def upcast(*, from_: int) -> Callable[[Method], Method]:

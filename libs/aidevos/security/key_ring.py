@@ -14,12 +14,10 @@ from typing import Literal, NamedTuple, Self
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-# The longest life of a token that a service issues.
-TOKEN_LIFE = 900.0
+from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
+
 # A repeated refresh asks for the signature of up to this long ago.
 LONGEST_GRACE = 60.0
-# What clocks of the fleet's machines may differ.
-MARGIN = 60.0
 
 
 class SigningKey(NamedTuple):
@@ -105,9 +103,9 @@ def tended(ring: Ring, now: float, age: float, notice: float) -> Ring:
         ring = rotated(ring, "age", now, notice)
     kept = []
     for key, retired_at in zip(ring, retirements(ring), strict=True):
-        if retired_at is None or now < retired_at + LONGEST_GRACE + MARGIN:
+        if retired_at is None or now < retired_at + LONGEST_GRACE + CLOCK_MARGIN:
             kept.append(key)
-        elif now < max(retired_at + TOKEN_LIFE, key.needed_until) + MARGIN:
+        elif now < max(retired_at + TOKEN_LIFETIME, key.needed_until) + CLOCK_MARGIN:
             kept.append(msgspec.structs.replace(key, private=""))
     return tuple(kept)
 

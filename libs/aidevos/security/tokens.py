@@ -2,8 +2,9 @@
 
 The gateway and every host verify each token themselves. A token has exactly the header that the
 issuer writes, so nothing in it chooses an algorithm or brings a key. A verified token is cached until
-it expires or its key is dropped; what can't be verified is `unauthenticated`, with the same words
-whatever was wrong beyond "expired", so that a forger learns nothing.
+it expires or its key is dropped, and judged anew whenever access or roles change; what can't be
+verified is `unauthenticated`, with the same words whatever was wrong beyond "expired", so that a
+forger learns nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Meta
 
+from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
-from aidevos.security.key_ring import MARGIN, TOKEN_LIFE, SigningKey
-from aidevos.security.permissions import ROLES, Principal
+from aidevos.security.access import Access, Change, Claims
+from aidevos.security.key_ring import SigningKey
+from aidevos.security.permissions import Principal
 
 log = logging.getLogger(__name__)
 AUDIENCE = "aidevos"
 TYPE = "at+jwt"
-LIFETIME = TOKEN_LIFE
+LIFETIME = TOKEN_LIFETIME
 TOKEN_LIMIT = 8192
 CACHE_LIMIT = 20_000
 # Seconds between two looks for new keys, and of those between two that an unknown key ID causes.
@@ -35,8 +38,8 @@ _Text = Annotated[str, Meta(min_length=1)]
 _Moment = Annotated[float, Meta(ge=0, le=2**53)]
 
 
-class Claims(msgspec.Struct, kw_only=True):
-    """What a token says; moments are in seconds since the epoch."""
+class _Payload(msgspec.Struct, kw_only=True):
+    """What the issuer writes; moments are in seconds since the epoch. Other claims are ignored."""
 
     iss: _Text
     aud: _Text
@@ -49,9 +52,10 @@ class Claims(msgspec.Struct, kw_only=True):
     roles: tuple[str, ...]
     permissions: frozenset[str]
     sid: str = ""
+    ver: int | None = None
 
 
-_claims = msgspec.json.Decoder(Claims)
+_payload = msgspec.json.Decoder(_Payload)
 
 
 class Signing(Protocol):
@@ -78,9 +82,10 @@ class TokenIssuer:
         session: str = "",
         issued_at: float | None = None,
         id: str | None = None,
+        version: int | None = None,
     ) -> str:
         """A token for the subject; `permissions` come on top of what the roles allow. With the same
-        `issued_at` and `id` it is the same token again."""
+        `issued_at` and `id` it is the same token again. `version` is the user's that had these roles."""
         now = int(self._now() if issued_at is None else issued_at)
         claims = {
             "iss": self._issuer,
@@ -95,6 +100,8 @@ class TokenIssuer:
         }
         if session:
             claims["sid"] = session
+        if version is not None:
+            claims["ver"] = version
         key = self.keys.at(now)
         return jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.id, "typ": TYPE})
 
@@ -114,35 +121,54 @@ class TokenVerifier:
         self._now = now
         self._reload_at = now() + RELOAD_EVERY
         self._search_at = 0.0
+        self._access = Access(now)
+        self._ended = self._access.ended_sessions
         self._cache: dict[str, Principal] = {}
-        self._revoked: dict[str, float] = {}
+        self._verified: dict[str, Claims] = {}
 
     def revoke(self, session: str, at: float) -> None:
         """Refuse the tokens of a session that ended at this moment, until the last of them has expired."""
-        if len(self._revoked) >= CACHE_LIMIT:
-            oldest = self._now() - LIFETIME
-            self._revoked = {name: moment for name, moment in self._revoked.items() if moment > oldest}
-        self._revoked[session] = at
+        if self._access.end_session(session, at):
+            self._cache.clear()
+
+    def change_access(self, subject: str, change: Change) -> None:
+        """Judge the tokens of a user from before a change by what it has made of the user."""
+        self._access.change(subject, change)
+        self._cache.clear()
+
+    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
+        """Take the custom roles, all of them, by name: what each allows from now on."""
+        if self._access.set_roles(roles):
+            self._cache.clear()
 
     def verify(self, authorization: str | None) -> Principal:
-        """The caller; raises `unauthenticated`."""
+        """The caller; raises `unauthenticated`, and `unavailable` while custom roles aren't known."""
         now = self._now()
         if now >= self._reload_at:
             self._reload()
         principal = self._cache.get(authorization or "")
         if principal is None:
-            principal = self._decode(authorization)
-            if len(self._cache) >= CACHE_LIMIT:
-                self._cache.clear()
-            self._cache[authorization or ""] = principal
+            principal = self._judge(authorization or "")
         if principal.expires_at <= now:
             self._cache.pop(authorization or "", None)
+            self._verified.pop(authorization or "", None)
             raise _refused("the token has expired")
-        if principal.session and principal.session in self._revoked:
+        if principal.session and principal.session in self._ended:
             raise _refused("the session has ended")
         return principal
 
-    def _decode(self, authorization: str | None) -> Principal:
+    def _judge(self, authorization: str) -> Principal:
+        claims = self._verified.get(authorization)
+        if claims is None:
+            claims = self._decode(authorization)
+            if len(self._verified) >= CACHE_LIMIT:
+                self._verified.clear()
+                self._cache.clear()
+            self._verified[authorization] = claims
+        principal = self._cache[authorization] = self._access.judge(claims)
+        return principal
+
+    def _decode(self, authorization: str) -> Claims:
         if not authorization:
             raise _refused("send the header Authorization: Bearer <token>")
         scheme, _, token = authorization.partition(" ")
@@ -154,14 +180,13 @@ class TokenVerifier:
             if header != {"alg": "EdDSA", "typ": TYPE, "kid": kid}:
                 raise ValueError("header")
             payload = jwt.PyJWS().decode(token, self._key(kid), algorithms=["EdDSA"])
-            claims = _claims.decode(payload)
+            said = _payload.decode(payload)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise _refused("the token is not valid") from None
-        latest = self._now() + MARGIN
-        if claims.iss != self._issuer or claims.aud != AUDIENCE or max(claims.iat, claims.nbf) > latest:
+        latest = self._now() + CLOCK_MARGIN
+        if said.iss != self._issuer or said.aud != AUDIENCE or max(said.iat, said.nbf) > latest:
             raise _refused("the token is not valid")
-        granted = claims.permissions.union(*(ROLES.get(role, frozenset()) for role in claims.roles))
-        return Principal(claims.sub, claims.roles, granted, claims.exp, claims.sid)
+        return Claims(said.sub, said.roles, said.permissions, said.exp, said.iat, said.sid, said.ver)
 
     def _key(self, kid: object) -> Ed25519PublicKey:
         if kid not in self._keys and self._now() >= self._search_at:
@@ -182,6 +207,7 @@ class TokenVerifier:
             return
         if self._keys.keys() - keys.keys():
             self._cache.clear()
+            self._verified.clear()
         self._keys = keys
 
 

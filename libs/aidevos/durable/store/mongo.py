@@ -29,6 +29,8 @@ from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, S
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
+# A search for a part of a text may look at every object.
+SEARCH_TIMEOUT_MS = 5_000
 VALIDATION_FAILED = 121
 NAMESPACE_EXISTS = 48
 FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
@@ -57,7 +59,7 @@ class MongoStore:
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
         )
 
-    async def open(self, type: str) -> None:
+    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
         async def make() -> None:
             name = f"obj_{type}"
             validator = {"created_at": {"$exists": True}}
@@ -71,6 +73,8 @@ class MongoStore:
             collection = self._objects(type)
             await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
             await collection.create_index("deleted", sparse=True)
+            for paths in indexes:
+                await collection.create_index([*((f"state.{path}", 1) for path in paths), ("_id", 1)])
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
         await self._answer(make)
@@ -128,6 +132,8 @@ class MongoStore:
         beyond = "$lt" if wanted.descending else "$gt"
         if wanted.after is not None:
             value, id = wanted.after
+            # The first of these is the one that bounds an index.
+            clauses.append({order: {f"{beyond}e": value}})
             clauses.append({"$or": [{order: {beyond: value}}, {order: value, "_id": {beyond: id}}]})
         direction = -1 if wanted.descending else 1
         found = await self._find(
@@ -136,6 +142,7 @@ class MongoStore:
             wanted.limit,
             sort=[(order, direction), ("_id", direction)],
             projection={"replies": False, "outbox": False},
+            max_time_ms=SEARCH_TIMEOUT_MS,
         )
         return [_document(document) for document in found]
 
@@ -186,7 +193,7 @@ class MongoStore:
         self, collection: Collection, wanted: dict[str, Any], limit: int, **options: Any
     ) -> list[dict[str, Any]]:
         raw: Any = collection.with_options(codec_options=codec.RAW)
-        cursor = raw.find(wanted, limit=limit, max_time_ms=WRITE_TIMEOUT_MS, **options)
+        cursor = raw.find(wanted, limit=limit, **({"max_time_ms": WRITE_TIMEOUT_MS} | options))
         found = await self._answer(lambda: cursor.to_list(length=limit))
         return [codec.decode(document.raw) for document in found]
 
