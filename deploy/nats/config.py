@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from aidevos.contracts import roles, subjects
+from aidevos.contracts import subjects
 from aidevos.fleet import CLIENT_USER
 
 FLEET_ACCOUNT = "FLEET"
@@ -27,7 +27,7 @@ CLIENT_ACCOUNT = "CLIENTS"
 ADMIN_USER = "fleet"
 GATEWAY_USER = "gateway"
 # Processes that host objects, each under its folder's name in services/.
-HOST_USERS = ("objects", "authentication", "user_management")
+HOST_USERS = ("objects", "authentication", "user_management", "data_storage")
 USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, *HOST_USERS)
 
 # What headers and the reply subject may add to the largest payload.
@@ -128,7 +128,7 @@ def permissions(user: str) -> dict[str, Any]:
     return {
         "publish": [
             *_CALLS,
-            roles.LIST_SUBJECT,
+            "query.>",
             subjects.EVENTS,
             *_use(subjects.EVENTS_STREAM),
             *_buckets(),

@@ -51,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
-    services: str = "objects,authentication,user_management"
+    services: str = "objects,authentication,user_management,data_storage"
     # Requests.
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0

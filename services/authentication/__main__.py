@@ -7,4 +7,4 @@ from services.authentication.bootstrap import SERVICE, build
 from services.authentication.keys import tend_keys
 
 if __name__ == "__main__":
-    main(build, service=SERVICE, meanwhile=tend_keys)
+    main(build, service=SERVICE, chore=tend_keys)

@@ -68,7 +68,7 @@ class UserRouter:
         return await self._call(incoming, "replace", body)
 
     async def patch(self, incoming: Incoming) -> Answer:
-        body = await incoming.body(BODY_LIMIT, patch=True)
+        body = await incoming.body(BODY_LIMIT, patches=(bodies.MERGE_PATCH,))
         bodies.decode(_patch, body, "settings")
         return await self._call(incoming, "patch", b'{"patch":%b}' % body, within="args.patch")
 
