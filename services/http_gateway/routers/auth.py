@@ -32,7 +32,8 @@ from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.routers.account_requests import BODY_LIMIT, read, session_of_caller
 
 DEVICE_LIMIT = 256
-_KEYS_HEADERS = (JSON_HEADER, (b"cache-control", b"public, max-age=60"))
+# The longest that others may keep the key set, in seconds.
+KEYS_MAX_AGE = 60
 
 _register = msgspec.json.Decoder(RegisterBody)
 _login = msgspec.json.Decoder(LoginBody)
@@ -52,6 +53,9 @@ class AuthRouter:
         self._calls = calls
         self._cookies = cookies
         self._home = settings.home
+        # A new key signs when nobody has an older key set any more.
+        max_age = int(min(KEYS_MAX_AGE, settings.key_notice / 2))
+        self._keys_headers = (JSON_HEADER, (b"cache-control", f"public, max-age={max_age}".encode()))
 
     def routes(self, known: Guard) -> list[Route]:
         return [
@@ -130,7 +134,7 @@ class AuthRouter:
         return Answer(204, headers=())
 
     async def keys(self, incoming: Incoming) -> Answer:
-        return Answer(200, read_public_keys(self._home), _KEYS_HEADERS)
+        return Answer(200, read_public_keys(self._home), self._keys_headers)
 
     def _wants_cookies(self, incoming: Incoming) -> bool:
         wanted = _flag(incoming, "cookie")
