@@ -31,6 +31,7 @@ from aidevos.contracts.users import (
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
+from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
 from aidevos.durable.store.port import Find
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
@@ -40,6 +41,7 @@ from services.user_management.rules import administers, check_email, check_passw
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
+NAMES = (("username",), ("email",), ("full_name",))
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
@@ -60,16 +62,13 @@ class UserState(msgspec.Struct):
 
 def find(args: FindUsers) -> Find:
     """What the store is asked for a search."""
-    equal = {"roles": args.role, "status": args.status}
-    return Find(
-        equal={path: value for path, value in equal.items() if value is not None},
-        text=args.q,
-        within=("username", "email", "full_name"),
-        order=args.sort.removeprefix("-"),
-        descending=args.sort.startswith("-"),
-        after=None,
-        limit=args.limit,
-    )
+    where: list[Condition] = [Text(NAMES, args.q)] if args.q else []
+    if args.role is not None:
+        where.append(Contains(("roles",), args.role))
+    if args.status is not None:
+        where.append(Compare(("status",), "eq", args.status))
+    order = (args.sort.removeprefix("-"),)
+    return Find(And(tuple(where)), args.limit, order, descending=args.sort.startswith("-"))
 
 
 def show(id: str, state: UserState, version: int) -> User:
