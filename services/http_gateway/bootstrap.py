@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from functools import partial
 
 import uvicorn
 from nats.aio.client import Client
@@ -18,6 +19,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.client import DurableObjectClient
@@ -25,17 +27,21 @@ from aidevos.durable.connection import connect
 from aidevos.durable.revocations import Revocations
 from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
+from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
 from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
+from services.http_gateway.cookies import Cookies
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
+from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
+from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.users import UserRouter
@@ -58,7 +64,15 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 catalogue = Catalogue(connection)
                 stack.push_async_callback(_end, asyncio.create_task(catalogue.follow()))
                 await catalogue.loaded()
-                revocations = Revocations(connection, verifier)
+                client = DurableObjectClient(
+                    connection,
+                    lambda: "",
+                    attempt_timeout=settings.attempt_timeout,
+                    default_deadline=settings.default_deadline,
+                )
+                await client.start()
+                credential = ServiceCredential(settings, SERVICE)
+                revocations = Revocations(connection, verifier, client, credential.authorization)
                 stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
                 await revocations.loaded()
         except TimeoutError:
@@ -66,13 +80,6 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        client = DurableObjectClient(
-            connection,
-            lambda: "",
-            attempt_timeout=settings.attempt_timeout,
-            default_deadline=settings.default_deadline,
-        )
-        await client.start()
         yield build(settings, connection, client, catalogue, verifier)
 
 
@@ -87,10 +94,14 @@ def build(
     calls = Calls(client, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
     operation = OperationRouter(Readiness(connection, services), Description(catalogue))
-    routes = objects.routes(Guard(verifier, "objects:manage"), Guard(verifier, "objects:request"))
-    routes += operation.routes(Guard(verifier, "fleet:read"))
-    routes += AuthRouter(calls, settings).routes(Guard(verifier))
-    routes += UserRouter(calls).routes(Guard(verifier))
+    cookies = Cookies(settings)
+    guard = partial(Guard, verifier, cookies)
+    routes = objects.routes(guard("objects:manage"), guard("objects:request"))
+    routes += operation.routes(guard("fleet:read"))
+    routes += AuthRouter(calls, settings, cookies).routes(guard())
+    routes += UserRouter(calls).routes(guard())
+    routes += AuditRouter(calls).routes(guard(READ_AUDIT))
+    routes += DataRouter(calls, settings).routes(guard(strangers=True))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 
 

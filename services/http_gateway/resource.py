@@ -6,7 +6,7 @@ permission (401, 403), the query parameters are known (422).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -18,13 +18,17 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.security.tokens import TokenVerifier
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import Answer, MethodNotAllowed, send_answer
+from services.http_gateway.cookies import SAFE_METHODS, Cookies
 
 # Headers that may be sent once; a second one would leave open which of them counts.
 _SINGLE = {
     b"authorization": "Authorization",
     b"content-type": "Content-Type",
+    b"cookie": "Cookie",
     b"deadline": "Deadline",
     b"idempotency-key": "Idempotency-Key",
+    b"origin": "Origin",
+    b"sec-fetch-site": "Sec-Fetch-Site",
 }
 
 
@@ -57,9 +61,9 @@ class Incoming:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def body(self, limit: int, *, patch: bool = False) -> bytes:
-        """The JSON body, or the JSON merge patch; raises `unsupported-media-type` and `too-large`."""
-        bodies.check_media_type(self.headers, patch)
+    async def body(self, limit: int, *, patches: Sequence[str] = ()) -> bytes:
+        """The JSON body, or a patch of one of these kinds; raises `unsupported-media-type` and `too-large`."""
+        bodies.check_media_type(self.headers, patches)
         return await bodies.read(self.headers, self._receive, limit)
 
 
@@ -67,14 +71,30 @@ Endpoint = Callable[[Incoming], Awaitable[Answer]]
 
 
 class Guard:
-    """Lets callers pass whose token carries a permission, or, where none is named, any valid token."""
+    """Lets callers pass whose token carries a permission, or, where none is named, any valid token. With
+    `strangers` also callers who show none. The token is in the header or in a cookie."""
 
-    def __init__(self, verifier: TokenVerifier, permission: str = "") -> None:
+    def __init__(
+        self, verifier: TokenVerifier, cookies: Cookies, permission: str = "", *, strangers: bool = False
+    ) -> None:
         self._verifier = verifier
+        self._cookies = cookies
         self._permission = permission
+        self._strangers = strangers
 
-    def admit(self, authorization: str | None) -> Principal:
-        principal = self._verifier.verify(authorization)
+    def admit(self, method: str, headers: dict[bytes, bytes]) -> Principal:
+        """The caller; a cookie's token is put where a bearer's would be."""
+        token = self._cookies.of(headers).get(self._cookies.access)
+        if token:
+            if b"authorization" in headers:
+                raise Failure("bad-request", "send a bearer token or cookies, not both", field="Authorization")
+            headers[b"authorization"] = b"Bearer " + token.encode("latin-1")
+        authorization = headers.get(b"authorization")
+        if authorization is None and self._strangers:
+            return ANONYMOUS
+        principal = self._verifier.verify(None if authorization is None else authorization.decode("latin-1"))
+        if token and method not in SAFE_METHODS:
+            self._cookies.check(headers, principal.session)
         if self._permission and not principal.has(self._permission):
             raise Failure("forbidden", f"this needs the permission {self._permission}")
         return principal
@@ -98,8 +118,7 @@ class Resource:
         found = _headers(scope["headers"])
         principal = ANONYMOUS
         if self._guard is not None:
-            authorization = found.get(b"authorization")
-            principal = self._guard.admit(None if authorization is None else authorization.decode("latin-1"))
+            principal = self._guard.admit(scope["method"], found)
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
         await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)

@@ -9,12 +9,13 @@ such a name next gets it: it asks here, and the answer comes from the only owner
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar, get_args
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, permission, query, services
-from aidevos.contracts.authentication import ACCOUNT_TYPE, account_id
+from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, command, permission, query, services
+from aidevos.contracts.authentication import ACCOUNT_TYPE, SessionPage, account_id
 from aidevos.contracts.users import (
     SEARCH,
     TYPE,
@@ -33,6 +34,7 @@ from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
 from aidevos.durable.store.port import Find
+from aidevos.security.audit import record
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.user_management import administrators
@@ -40,6 +42,8 @@ from services.user_management.rules import administers, check_email, check_passw
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
+# By each order, alone and after each of the filters.
+INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
 NAMES = (("username",), ("email",), ("full_name",))
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
@@ -58,6 +62,14 @@ class UserState(msgspec.Struct):
     created_at: float = 0.0
     updated_at: float = 0.0
     registration: str = ""
+
+
+class AccessChanged(Event):
+    """Tokens from before this version of the user count with these roles, or, when it isn't active, not at all."""
+
+    roles: list[str]
+    active: bool
+    version: int
 
 
 def find(args: FindUsers) -> Find:
@@ -93,7 +105,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     settings: ClassVar[Settings]
     registrations: ClassVar[AddressThrottle]
-    searches = (Search(SEARCH, permission(READ_USERS), FindUsers, find, show),)
+    searches = (Search(SEARCH, permission(READ_USERS) | services(), FindUsers, find, show, INDEXES),)
 
     @command(allow=anyone(), confidential=True)
     async def register(self, username: Username, email: Email, password: Password, full_name: FullName = "") -> User:
@@ -111,6 +123,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         check_password(password, self.settings.password_min_length, username, email, full_name)
         await self._reserve(username, email, password)
         self._begin(username, email, full_name, ["user"])
+        record(self, "user.registered", actor=self.id, target=self.id)
         return self._shown(changes=1)
 
     @command(allow=services(), confidential=True)
@@ -119,6 +132,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if not self.state.username:
             await self._reserve(username, None, password)
             self._begin(username, None, "", ["admin"])
+            record(self, "user.registered", target=self.id)
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
 
     @command(allow=services())
@@ -179,6 +193,36 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         """End every session of the user, and let it open no other."""
         return await self._set_status("deactivated")
 
+    @query(allow=authenticated())
+    async def sessions(self) -> SessionPage:
+        """The user's sessions, for itself and for those who have `users:read`."""
+        self._check_visible()
+        return await self._sessions()
+
+    @command(allow=authenticated())
+    async def end_session(self, session: str) -> None:
+        """End a session of the user."""
+        self._check_manageable()
+        if session not in (each.id for each in (await self._sessions()).items):
+            raise Failure("not-found", "there is no such session")
+        self.tell(ACCOUNT_TYPE, account_id(self.state.username), "end_session", session=session)
+        record(self, "session.ended", target=self.id, session=session)
+
+    @command(allow=authenticated())
+    async def end_sessions(self) -> None:
+        """End every session of the user."""
+        self._check_manageable()
+        self.tell(ACCOUNT_TYPE, account_id(self.state.username), "end_sessions")
+        record(self, "sessions.ended", target=self.id)
+
+    async def on_delete(self) -> None:
+        self.emit(AccessChanged(roles=[], active=False, version=self.version + 1))
+
+    async def _sessions(self) -> SessionPage:
+        account = account_id(self.state.username)
+        reply = await self.call(ACCOUNT_TYPE, account, "sessions", current=self.caller.session)
+        return msgspec.convert(reply, SessionPage)
+
     async def _set_status(self, status: Status) -> User:
         self._check_exists()
         state = self.state
@@ -192,20 +236,32 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         affects_access = (roles, profile.status) != (sorted(state.roles), state.status)
         if affects_access and not self.caller.has(MANAGE_USERS):
             raise Failure("forbidden", f"roles and status are changed with {MANAGE_USERS}")
-        if self.caller.subject != self.id and not self.caller.has(MANAGE_USERS):
-            raise Failure("forbidden", f"another's profile is changed with {MANAGE_USERS}")
+        self._check_manageable()
         remains = administers([*roles], profile.status)
         if administers(state.roles, state.status) and not remains:
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
         if remains:
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
         if affects_access:
-            # Tokens carry roles; new ones come with the next login.
-            self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
+            active = profile.status == "active"
+            self.emit(AccessChanged(roles=[*roles], active=active, version=self.version + 1))
+            if not active:
+                self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
+        self._record_changes(profile, roles)
         state.full_name, state.settings = profile.full_name, profile.settings
         state.roles, state.status = [*roles], profile.status
         state.updated_at = self.now
         return self._shown(changes=1)
+
+    def _record_changes(self, profile: Profile, roles: Sequence[str]) -> None:
+        state = self.state
+        if profile.status != state.status:
+            record(self, "user.activated" if profile.status == "active" else "user.deactivated", target=self.id)
+        if [*roles] != sorted(state.roles):
+            record(self, "role.changed", target=self.id, reason=", ".join(roles))
+        of_another = self.caller.subject != self.id
+        if of_another and (profile.full_name, profile.settings) != (state.full_name, state.settings):
+            record(self, "profile.changed", target=self.id)
 
     def _roles(self) -> list[Role]:
         return [role for role in get_args(Role) if role in self.state.roles]
@@ -214,6 +270,14 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if self.caller.subject != self.id and not self.caller.has(READ_USERS):
             raise _no_user()
         self._check_exists()
+
+    def _check_manageable(self) -> None:
+        manages = self.caller.has(MANAGE_USERS)
+        if not manages:
+            self._check_visible()
+        self._check_exists()
+        if not manages and self.caller.subject != self.id:
+            raise Failure("forbidden", f"what is another's is changed with {MANAGE_USERS}")
 
     async def _reserve(self, username: str, email: str | None, password: str) -> None:
         account = account_id(username)

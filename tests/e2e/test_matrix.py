@@ -13,11 +13,12 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.keys import SigningKey
 from aidevos.security.tokens import TokenIssuer
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
+from services.data_storage.bootstrap import TYPES as DATA_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.user_management.bootstrap import TYPES as USER_TYPES
 from tests.e2e.world import Door, HttpDoor, World
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES)
+TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES)
 MANAGERS = {"manager", "admin"}
 KNOWN = {"stranger", "reader", "writer", "manager", "service", "admin"}
 # Also without a credential; the HTTP door's generic endpoint asks for one all the same.
@@ -46,6 +47,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("auth", "touch"): (b'{"session":"s","at":0}', SERVICE),
     ("auth", "forget"): (b'{"session":"s"}', SERVICE),
     ("auth", "end_session"): (b'{"session":"s"}', SERVICE),
+    ("auth", "revoke_session"): (b'{"session":"s"}', SERVICE),
     ("auth", "end_sessions"): (b"{}", SERVICE),
     ("session", "open"): (b'{"user":"u","account":"a","roles":[],"at":0}', SERVICE),
     ("session", "refresh"): (b'{"refresh_token":""}', ANYONE),
@@ -66,10 +68,22 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("user", "read"): (b"{}", KNOWN),
     ("user", "replace"): (b"{}", KNOWN),
     ("user", "patch"): (b'{"patch":{}}', KNOWN),
+    ("user", "sessions"): (b"{}", KNOWN),
+    ("user", "end_session"): (b'{"session":"s"}', KNOWN),
+    ("user", "end_sessions"): (b"{}", KNOWN),
     ("user", "activate"): (b"{}", {"admin"}),
     ("user", "deactivate"): (b"{}", {"admin"}),
     ("administrators", "join"): (b'{"user":"u"}', SERVICE),
     ("administrators", "leave"): (b'{"user":"u"}', SERVICE),
+    ("collection", "begin"): (b'{"owner":"o"}', SERVICE),
+    ("collection", "configure"): (b'{"config":{}}', ANYONE),
+    ("collection", "config"): (b"{}", ANYONE),
+    ("collection", "delete"): (b"{}", ANYONE),
+    ("item", "create"): (b'{"collection":"c","id":"i","data":1}', ANYONE),
+    ("item", "read"): (b"{}", ANYONE),
+    ("item", "replace"): (b'{"data":1}', ANYONE),
+    ("item", "patch"): (b'{"patch":1}', ANYONE),
+    ("item", "delete"): (b"{}", ANYONE),
 } | {
     (type.object_type, method): (payload, set() if type.management == "read_only" and method in MAKING else MANAGERS)
     for type in TYPES

@@ -16,6 +16,9 @@ ACCOUNT_TYPE = "auth"
 SESSION_TYPE = "session"
 # The event that every verifier of tokens listens to.
 SESSION_ENDED = f"event.{SESSION_TYPE}.*.session_ended"
+# Seconds that an access token lives at most, and that clocks of the fleet's machines may differ.
+TOKEN_LIFETIME = 900.0
+CLOCK_MARGIN = 60.0
 
 LoginName = Annotated[str, Meta(min_length=1, max_length=EMAIL_LIMIT, description="A username or an e-mail address")]
 Device = Annotated[str, Meta(max_length=256)]
@@ -23,8 +26,9 @@ RefreshToken = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 def account_id(name: str) -> str:
-    """The ID of the `auth` object of a username or e-mail address, whatever its case."""
-    return subjects.id_from_name(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
+    """The ID of the `auth` object of a username or e-mail address, whatever its case: a hash, so that
+    neither a log nor a tombstone names anyone."""
+    return subjects.hashed_id(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
 
 
 def session_of(refresh_token: str) -> str:
@@ -62,6 +66,16 @@ class TokenPair(msgspec.Struct, kw_only=True):
     refresh_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
     expires_in: int
+    user: User
+
+
+class CookieSession(msgspec.Struct, kw_only=True):
+    """The answer to a login with `?cookie=true`: the tokens are in cookies that no script reads. `csrf_token`
+    goes into the header `X-CSRF-Token` of every request that changes something."""
+
+    token_type: Literal["Cookie"] = "Cookie"  # noqa: S105
+    expires_in: int
+    csrf_token: str
     user: User
 
 

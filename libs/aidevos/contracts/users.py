@@ -10,6 +10,8 @@ from msgspec import Meta
 TYPE = "user"
 # A search over all users: `query.user.search`.
 SEARCH = "search"
+# The event that every verifier of tokens listens to: roles and status have changed.
+ACCESS_CHANGED = f"event.{TYPE}.*.access_changed"
 USERNAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,46}[A-Za-z0-9])?"
 # An e-mail address is checked by the object; this only bounds it (RFC 5321).
 EMAIL_LIMIT = 254

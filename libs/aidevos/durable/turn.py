@@ -88,25 +88,27 @@ class Turn:
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
         """A request now: after the commits of all earlier turns, with an ID that a repeat of this
         turn would use again."""
-        activation, request = self._activation, self.request
         subjects.split_object_id(f"{type}:{id}")
         self._calls += 1
         request_id = digest(self.id, str(self._calls))
-        earlier = activation.wait_committed()
+        chain = ",".join((*self.request.chain, self._activation.object_id))
+        subject = subjects.call(type, id, method)
+        headers = {envelope.CALL_CHAIN: chain, envelope.CLIENT_ADDRESS: self.request.address}
+        return await self._ask(subject, args, request_id=request_id, headers=headers)
+
+    async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any:
+        """A question about committed states, those of all earlier turns among them."""
+        return await self._ask(subjects.query(type, view), args)
+
+    async def _ask(self, subject: str, args: Mapping[str, Any], **options: Any) -> Any:
+        earlier = self._activation.wait_committed()
         if earlier is not None:
             await earlier
-        if activation.broken or not self._router.lease_valid():
+        if self._activation.broken or not self._router.lease_valid():
             raise moved_on()
-        left = request.deadline - asyncio.get_running_loop().time()
-        chain = ",".join((*request.chain, activation.object_id))
+        left = self.request.deadline - asyncio.get_running_loop().time()
         payload = msgspec.json.encode(args)
-        reply = await self._router.outside.request(
-            subjects.call(type, id, method),
-            payload,
-            request_id=request_id,
-            deadline=max(left, 0.001),
-            headers={envelope.CALL_CHAIN: chain, envelope.CLIENT_ADDRESS: request.address},
-        )
+        reply = await self._router.outside.request(subject, payload, deadline=max(left, 0.001), **options)
         return msgspec.json.decode(reply) if reply else None
 
     def delete(self) -> None:
@@ -138,7 +140,7 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
         return None
     turn = Turn(router, activation, request)
     try:
-        if request.method.is_command:
+        if request.method.matches:
             check_if_match(request.if_match, activation.exists, activation.version)
     except Failure as failure:
         _end(turn, activation, None, failure)
@@ -280,8 +282,9 @@ def _answer(turn: Turn, activation: Activation, result: Any) -> Answer:
 
 def _advance(turn: Turn, activation: Activation, encoded: bytes) -> None:
     moment: datetime = timestamp(turn.now)
-    activation.version += 1
-    activation.updated_at = moment
+    if turn.deleted or not (turn.request.method.keeps_version and activation.exists):
+        activation.version += 1
+        activation.updated_at = moment
     if turn.deleted:
         activation.exists = False
         activation.object.state = activation.type.default_state()

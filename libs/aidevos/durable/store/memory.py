@@ -32,7 +32,7 @@ class MemoryStore:
         self.slow = False
         self._archive: dict[tuple[str, str, str], dict[str, Any]] = {}
 
-    async def open(self, type: str) -> None:
+    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
         self.documents.setdefault(type, {})
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:

@@ -30,6 +30,7 @@ from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
+# A search for a part of a text may look at every object.
 VALIDATION_FAILED = 121
 NAMESPACE_EXISTS = 48
 FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
@@ -58,7 +59,7 @@ class MongoStore:
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
         )
 
-    async def open(self, type: str) -> None:
+    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
         async def make() -> None:
             name = f"obj_{type}"
             validator = {"created_at": {"$exists": True}}
@@ -72,6 +73,8 @@ class MongoStore:
             collection = self._objects(type)
             await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
             await collection.create_index("deleted", sparse=True)
+            for paths in indexes:
+                await collection.create_index([*((f"state.{path}", 1) for path in paths), ("_id", 1)])
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
         await self._answer(make)
@@ -188,7 +191,7 @@ class MongoStore:
         **options: Any,
     ) -> list[dict[str, Any]]:
         raw: Any = collection.with_options(codec_options=codec.RAW)
-        cursor = raw.find(wanted, limit=limit, max_time_ms=within or TIME_LIMIT, **options)
+        cursor = raw.find(wanted, limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options)
         found = await self._answer(lambda: cursor.to_list(length=limit), within)
         return [codec.decode(document.raw) for document in found]
 

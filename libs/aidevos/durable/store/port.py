@@ -17,7 +17,8 @@ import msgspec
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store.condition import Condition, Path
 
-TIME_LIMIT = 10_000
+# Of a search, in milliseconds.
+TIME_LIMIT = 5_000
 
 
 class Document(msgspec.Struct, kw_only=True):
@@ -95,8 +96,8 @@ class StoreError(Exception):
 class Store(Protocol):
     """Every method but `commit` raises `StoreError`; reads are of majority-committed documents."""
 
-    async def open(self, type: str) -> None:
-        """Make ready for objects of a type: idempotent."""
+    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
+        """Make ready for objects of a type, and for searches by these paths in the state: idempotent."""
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         """Claim documents, making those that are missing; the documents that were won, by ID."""
