@@ -29,6 +29,8 @@ from aidevos.durable.store.port import Find
 from aidevos.settings import Settings
 
 AT, ACTION = ("at",), ("action",)
+# By time, alone and after each of the filters that select few.
+INDEXES = (("at",), ("actor", "at"), ("target", "at"), ("action", "at"))
 
 
 class AuditState(msgspec.Struct):
@@ -80,7 +82,7 @@ class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
     """An entry of the security log."""
 
     settings: ClassVar[Settings]
-    searches = (Search(SEARCH, permission(READ_AUDIT), FindEntries, find, show),)
+    searches = (Search(SEARCH, permission(READ_AUDIT) | services(), FindEntries, find, show, INDEXES),)
 
     @command(allow=services())
     async def record(

@@ -104,6 +104,11 @@ class MemoryStore:
         self._answer()
         return {key: self._archive[type, *key] for key in keys if (type, *key) in self._archive}
 
+    async def forget(self, type: str, id: str) -> None:
+        self._answer()
+        for key in [key for key in self._archive if key[:2] == (type, id)]:
+            del self._archive[key]
+
     async def bury(self, letter: dict[str, Any]) -> None:
         self._answer()
         self.letters[letter["_id"]] = letter

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
+from bson import MaxKey, MinKey
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, CollectionInvalid, ExecutionTimeout, OperationFailure, PyMongoError
@@ -165,6 +166,10 @@ class MongoStore:
         wanted = {"_id": {"$in": [{"o": id, "k": key} for id, key in keys]}}
         found = await self._find(self._records(type), wanted, len(keys))
         return {(document["_id"]["o"], document["_id"]["k"]): document["record"] for document in found}
+
+    async def forget(self, type: str, id: str) -> None:
+        of_object = {"$gte": {"o": id, "k": MinKey()}, "$lte": {"o": id, "k": MaxKey()}}
+        await self._answer(lambda: self._records(type).delete_many({"_id": of_object}))
 
     async def bury(self, letter: dict[str, Any]) -> None:
         letters = self._database["dead_letters"]

@@ -131,6 +131,9 @@ class Store(Protocol):
     async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         """The archived records of these (object ID, key) pairs."""
 
+    async def forget(self, type: str, id: str) -> None:
+        """Remove an object's archived records."""
+
     async def bury(self, letter: dict[str, Any]) -> None:
         """Keep what couldn't be delivered; `letter["_id"]` makes it idempotent."""
 
