@@ -79,12 +79,14 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         """Keep this username for a user who is about to be, with this password."""
         await self._check_free(user)
         hashed = await self.passwords.hash(password)
+        self._take_over(user)
         self.state = AccountState(user=user, hashed=hashed)
 
     @command(allow=services())
     async def reserve_email(self, user: str, primary: str) -> None:
         """Keep this e-mail address for a user who is about to be."""
         await self._check_free(user)
+        self._take_over(user)
         self.state = AccountState(user=user, primary=primary)
 
     @command(allow=services())
@@ -105,6 +107,12 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         for other in [other for other in self.state.sessions if other != session]:
             del self.state.sessions[other]
             self.tell(SESSION_TYPE, other, "end")
+
+    @command(allow=services(), confidential=True)
+    async def check_password(self, password: Password, action: str, session: str) -> None:
+        """Raises `unauthenticated` for another password; it counts as a failed login, and the security log
+        gets it as a failure of this action."""
+        await self._check_password(password, action, actor=self.state.user, session=session)
 
     @query(allow=services())
     async def sessions(self, current: str = "") -> SessionPage:
@@ -191,6 +199,12 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
             await self._note_failure("login", "deactivated")
             raise wrong_login()
         return user
+
+    def _take_over(self, user: str) -> None:
+        """End what a former holder has left, whose `release` comes too late."""
+        if self.state.user != user:
+            for session in self.state.sessions:
+                self.tell(SESSION_TYPE, session, "end")
 
     async def _check_free(self, user: str) -> None:
         holder = self.state.user

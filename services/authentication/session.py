@@ -68,9 +68,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
             # This turn fails and leaves no trace, so another object sees to the end.
             await self.call(ACCOUNT_TYPE, state.account, "revoke_session", session=self.id)
             raise wrong_token()
-        user = await self._user()
-        if user.status != "active":
-            raise wrong_token()
+        user = await self._active_user()
         if not repeated:
             state.number += 1
             state.issued_at = self.now
@@ -133,6 +131,17 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
     def _check_owner(self) -> None:
         if not self.state.user or not (self.caller.is_service or self.caller.subject == self.state.user):
             raise Failure("not-found", "there is no such session")
+
+    async def _active_user(self) -> User:
+        try:
+            user = await self._user()
+        except Failure as failure:
+            if failure.code != "not-found":
+                raise
+            raise wrong_token() from None
+        if user.status != "active":
+            raise wrong_token()
+        return user
 
     async def _user(self) -> User:
         return msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aidevos import DurableObjectRegistry
 from aidevos.contracts.errors import Failure
-from aidevos.security.keys import SigningKey
+from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
 from services.data_storage.bootstrap import TYPES as DATA_TYPES
@@ -47,6 +47,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("auth", "touch"): (b'{"session":"s","at":0}', SERVICE),
     ("auth", "forget"): (b'{"session":"s"}', SERVICE),
     ("auth", "end_session"): (b'{"session":"s"}', SERVICE),
+    ("auth", "check_password"): (b'{"password":"","action":"a","session":"s"}', SERVICE),
     ("auth", "revoke_session"): (b'{"session":"s"}', SERVICE),
     ("auth", "end_sessions"): (b"{}", SERVICE),
     ("session", "open"): (b'{"user":"u","account":"a","roles":[],"at":0}', SERVICE),
@@ -71,6 +72,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("user", "sessions"): (b"{}", KNOWN),
     ("user", "end_session"): (b'{"session":"s"}', KNOWN),
     ("user", "end_sessions"): (b"{}", KNOWN),
+    ("user", "erase"): (b'{"password":"x"}', KNOWN),
+    ("user", "forget"): (b"{}", SERVICE),
     ("user", "activate"): (b"{}", {"admin"}),
     ("user", "deactivate"): (b"{}", {"admin"}),
     ("administrators", "join"): (b'{"user":"u"}', SERVICE),
@@ -132,11 +135,11 @@ def credential(world: World, caller: str) -> str | None:
     if caller == "nobody":
         return None
     if caller == "expired":
-        past = TokenIssuer(world.issuer.key, now=lambda: time.time() - 10_000)
+        past = TokenIssuer(world.issuer.keys, world.servers.public_url, now=lambda: time.time() - 10_000)
         return "Bearer " + past.issue("tester", roles=("admin",))
     if caller == "forged":
-        forged = SigningKey(world.issuer.key.id, Ed25519PrivateKey.generate())
-        return "Bearer " + TokenIssuer(forged).issue("tester", roles=("admin",))
+        forged = SigningKey(world.issuer.keys.at(time.time()).id, Ed25519PrivateKey.generate())
+        return "Bearer " + TokenIssuer(forged, world.servers.public_url).issue("tester", roles=("admin",))
     roles = {"service": ("service",), "admin": ("admin",)}.get(caller, ())
     permissions = {
         "reader": ("objects:request", "counter:read", "account:read"),

@@ -242,6 +242,12 @@ class BaseDurableObject(Generic[State]):
         self._running().delete()
         await self.on_delete()
 
+    async def forget_outcomes(self) -> None:
+        """Erase what earlier requests of this object were answered, for data that must be gone. A repeat of
+        one is refused as `stale`, or, when it was in the archive, runs again. Call it in a turn of its own
+        that a tell brings about: it raises `unavailable` when it has to be tried again."""
+        await self._running().forget_outcomes()
+
     @command(allow=MANAGE, name=objects.CREATE)
     async def create_object(self, state: dict[str, Any] | None = None) -> DurableObject:
         """Make the object, with this state or the default one; `exists` if it is there already."""
