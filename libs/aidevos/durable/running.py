@@ -41,5 +41,7 @@ class RunningTurn(Protocol):
 
     def delete(self) -> None: ...
 
+    async def forget_outcomes(self) -> None: ...
+
 
 running: ContextVar[RunningTurn] = ContextVar("running")

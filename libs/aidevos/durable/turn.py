@@ -26,6 +26,7 @@ from aidevos.durable.outbox import Entry, event_entry, tell_entry
 from aidevos.durable.request import Answer, Request, check_if_match, digest
 from aidevos.durable.running import running
 from aidevos.durable.store import codec
+from aidevos.durable.store.port import StoreError
 
 if TYPE_CHECKING:
     from aidevos.durable.object import Event
@@ -116,6 +117,20 @@ class Turn:
         self._only_in_command("delete")
         self.deleted = True
 
+    async def forget_outcomes(self) -> None:
+        """Blank the records in memory, and so with the next commit in the document; then those in the
+        archive, where no other can follow but blank ones."""
+        self._only_in_command("forget_outcomes")
+        activation = self._activation
+        activation.records.forget()
+        activation.fleeting.clear()
+        if activation.moving:
+            raise Failure("unavailable", "records are on their way to the archive")
+        try:
+            await self._router.store.forget(activation.type.name, activation.id)
+        except StoreError as error:
+            raise Failure("unavailable", str(error)) from error
+
     def _number(self) -> int:
         self._last_number = self._router.outbox_number(self._last_number)
         return self._last_number
@@ -176,6 +191,10 @@ def answer_when_committed(
     """Answer with what this activation's memory shows: after the commits that it shows, and only
     while the host holds its lease."""
     pending = activation.uncommitted()
+    if pending is None and activation.founding:
+        pending = activation.open_pending()
+        pending.urgent = True
+        router.commit(activation)
     if pending is not None:
         pending.readers.append((request, answer))
     else:
