@@ -18,6 +18,7 @@ from aidevos.contracts.data import (
     ERASER_TYPE,
     HISTORY_LIMIT,
     ITEM_TYPE,
+    MAX_INDEXES,
     VERSION_TYPE,
     CollectionName,
     History,
@@ -26,7 +27,7 @@ from aidevos.contracts.data import (
     Version,
     item_object,
 )
-from aidevos.durable.object import StateIndex, View
+from aidevos.durable.object import View
 from services.data_storage import access, unique, values
 from services.data_storage.access import Operation
 from services.data_storage.item_state import Created, Deleted, ItemState, Updated, holds, is_live, show
@@ -64,12 +65,8 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         View(MEMBERS, services(), MembersArgs, answer_members),
         View(OFFENDERS, services(), OffendersArgs, answer_offenders),
     )
-    indexes = (
-        StateIndex(("incarnation", "item")),
-        StateIndex(("owner",)),
-        StateIndex(("expires_at",), partial=True),
-        *(StateIndex(("incarnation", f"keys.{slot}"), partial=True) for slot in range(16)),
-    )
+    indexes = (("incarnation", "item"), ("owner",))
+    sparse_indexes = (("expires_at",), *(("incarnation", f"keys.{slot}") for slot in range(MAX_INDEXES)))
 
     @command(allow=anyone())
     async def create(self, collection: CollectionName, id: ItemId, data: Any) -> Item:
@@ -232,7 +229,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         return terms
 
     async def _change(self, terms: Terms, data: Any, field: str) -> Item:
-        if terms.history and not self.state.removed:
+        if terms.history or self.state.removed:
             await self._keep()
         await self._write(terms, data, field)
         state = self.state

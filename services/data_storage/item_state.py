@@ -12,7 +12,7 @@ from aidevos.durable.object import Event
 from services.data_storage import values
 
 
-class ItemState(msgspec.Struct):
+class ItemState(msgspec.Struct, omit_defaults=True):
     """`data` is as `values` encodes it. `incarnation` is that of the collection for which the item was
     made, `life` tells it from another one of its name before it. `keys` are those of the collection's
     indexes, by slot. `reserved` are the values of unique fields that it has. A `removed` item has

@@ -7,7 +7,7 @@ import msgspec
 from aidevos.contracts.data import ITEM_TYPE
 from aidevos.contracts.errors import Failure
 from aidevos.durable.reader import Reader
-from aidevos.durable.store.condition import And, Compare, Condition
+from aidevos.durable.store.condition import And, Compare, Condition, Not
 from aidevos.durable.store.port import Find
 from services.data_storage import values
 from services.data_storage.item_state import ItemState, holds
@@ -18,6 +18,7 @@ EXPIRED = "expired"
 MEMBERS = "members"
 OFFENDERS = "offenders"
 STEP = 100
+PAGE_SIZE = 8 * 1024 * 1024
 
 
 class HeldArgs(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,7 +99,7 @@ async def _page(reader: Reader, incarnation: str, after: str, limit: int) -> lis
     where: tuple[Condition, ...] = (
         Compare(("incarnation",), "eq", incarnation),
         Compare(("item",), "gt", after),
-        Compare(("removed",), "eq", False),
+        Not(Compare(("removed",), "eq", True)),
     )
-    found = await reader.find(ITEM_TYPE, Find(And(where), limit, order=("item",)))
+    found = await reader.find(ITEM_TYPE, Find(And(where), limit, order=("item",), size=PAGE_SIZE))
     return [(document.id, msgspec.convert(document.state, ItemState)) for document in found]

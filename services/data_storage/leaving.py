@@ -14,34 +14,42 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, services
 from aidevos.contracts.data import ERASER_TYPE, ITEM_TYPE, VERSION_TYPE
-from aidevos.durable.object import View
 from aidevos.durable.reader import Reader
-from aidevos.durable.store.condition import And, Compare, Condition
+from aidevos.durable.store.condition import Compare
 from aidevos.durable.store.port import Find
+from services.data_storage.terms import SETTLED
 
 IDS = "ids"
 STEP = 100
+PAUSE = 2.0
+# What the indexes have behind the value, where that is not the ID.
+ORDERS: dict[tuple[str, str], tuple[str, ...]] = {
+    (ITEM_TYPE, "incarnation"): ("item",),
+    (VERSION_TYPE, "life"): ("number",),
+}
 By = Literal["owner", "incarnation", "life"]
 
 
 class IdsArgs(msgspec.Struct, forbid_unknown_fields=True):
     by: By
     value: str
-    after: str = ""
 
 
 def answer_ids(type: str) -> Callable[[Reader, IdsArgs], Awaitable[list[str]]]:
     """The view of the IDs of a type's objects that belong to something: one step of them."""
 
     async def answer(reader: Reader, args: IdsArgs) -> list[str]:
-        where: Condition = And((Compare((args.by,), "eq", args.value),))
-        after = (None, args.after) if args.after else None
-        return [document.id for document in await reader.find(type, Find(where, STEP, after=after))]
+        where = Compare((args.by,), "eq", args.value)
+        order = ORDERS.get((type, args.by))
+        return [document.id for document in await reader.find(type, Find(where, STEP, order=order))]
 
     return answer
 
 
 class EraserState(msgspec.Struct):
+    """When it began, in seconds since the epoch, and how many steps it has gone."""
+
+    begun: float = 0.0
     steps: int = 0
 
 
@@ -51,15 +59,20 @@ class EraserDO(BaseDurableObject[EraserState], type=ERASER_TYPE, management="rea
 
     @command(allow=services())
     async def erase(self, by: By = "owner") -> None:
-        """Erase a step of it, and see to the next one."""
+        """Erase a step of it, and see to the next one, until nothing can come any more."""
+        self.state.begun = self.state.begun or self.now
+        self.state.steps += 1
         for type in (VERSION_TYPE,) if by == "life" else (ITEM_TYPE, VERSION_TYPE):
             ids = await self.ask(type, IDS, by=by, value=self.id)
             if ids:
                 await asyncio.gather(*(self._vanish(type, id, by) for id in ids))
-                self.state.steps += 1
                 self.tell(ERASER_TYPE, self.id, "erase", by=by)
                 return
-        await self.delete()
+        if self.now > self.state.begun + SETTLED:
+            await self.delete()
+            return
+        await asyncio.sleep(PAUSE)
+        self.tell(ERASER_TYPE, self.id, "erase", by=by)
 
     async def _vanish(self, type: str, id: str, by: By) -> None:
         try:

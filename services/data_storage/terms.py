@@ -18,7 +18,7 @@ import msgspec
 from aidevos.contracts.data import Rules
 from services.data_storage.schemas import Validator
 
-LIFE = 1.0
+LIFE = 0.5
 # Seconds after which whatever was begun by older terms of a collection is committed or has failed.
 SETTLED = 20.0
 KEPT = 10_000

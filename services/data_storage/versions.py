@@ -13,7 +13,7 @@ import msgspec
 from aidevos import BaseDurableObject, Failure, command, query, services
 from aidevos.contracts.data import HISTORY_LIMIT, VERSION_TYPE, Version
 from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.object import StateIndex, View
+from aidevos.durable.object import View
 from aidevos.durable.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find
@@ -51,9 +51,7 @@ async def answer_of(reader: Reader, args: OfArgs) -> list[Version]:
 
 def entry(state: VersionState) -> Version:
     """The version as a history shows it."""
-    return Version(
-        version=state.number, author=state.author, at=rfc3339(timestamp(state.at)), deleted=state.removed
-    )
+    return Version(version=state.number, author=state.author, at=rfc3339(timestamp(state.at)), deleted=state.removed)
 
 
 def version_id(item: str, number: int) -> str:
@@ -65,7 +63,7 @@ class VersionDO(BaseDurableObject[VersionState], type=VERSION_TYPE, management="
 
     state_limit = 2 * 1024 * 1024
     views = (View(OF, services(), OfArgs, answer_of), View(IDS, services(), IdsArgs, answer_ids(VERSION_TYPE)))
-    indexes = (StateIndex(("life", "number")), StateIndex(("incarnation",)), StateIndex(("owner",)))
+    indexes = (("life", "number"), ("incarnation",), ("owner",))
 
     @command(allow=services())
     async def keep(self, version: VersionState) -> None:
