@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from aidevos.contracts import roles, subjects
+from aidevos.contracts import subjects
 from aidevos.fleet import CLIENT_USER
 
 FLEET_ACCOUNT = "FLEET"
@@ -128,7 +128,7 @@ def permissions(user: str) -> dict[str, Any]:
     return {
         "publish": [
             *_CALLS,
-            roles.LIST_SUBJECT,
+            "query.>",
             subjects.EVENTS,
             *_use(subjects.EVENTS_STREAM),
             *_buckets(),

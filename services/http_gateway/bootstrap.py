@@ -43,6 +43,7 @@ from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
+from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.users import UserRouter
 
 SERVICE = "http_gateway"
@@ -99,6 +100,7 @@ def build(
     routes += operation.routes(guard("fleet:read"))
     routes += AuthRouter(calls, settings, cookies).routes(guard())
     routes += UserRouter(calls).routes(guard())
+    routes += RoleRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 

@@ -182,6 +182,10 @@ class BaseDurableObject(Generic[State]):
         """
         return await self._running().call(type, id, method, args)
 
+    async def search_objects(self, type: str, name: str, /, **args: Any) -> Any:
+        """A page of a search that a type declares, over what is committed now; raises as `call` does."""
+        return await self._running().search(type, name, args)
+
     async def delete(self) -> None:
         """Delete this object with the commit of this turn; the next command starts anew."""
         self._running().delete()

@@ -88,8 +88,14 @@ class Turn:
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
         """A request now: after the commits of all earlier turns, with an ID that a repeat of this
         turn would use again."""
-        activation, request = self._activation, self.request
         subjects.split_object_id(f"{type}:{id}")
+        return await self._ask(subjects.call(type, id, method), args)
+
+    async def search(self, type: str, name: str, args: Mapping[str, Any]) -> Any:
+        return await self._ask(subjects.query(type, name), args)
+
+    async def _ask(self, subject: str, args: Mapping[str, Any]) -> Any:
+        activation, request = self._activation, self.request
         self._calls += 1
         request_id = digest(self.id, str(self._calls))
         earlier = activation.wait_committed()
@@ -101,7 +107,7 @@ class Turn:
         chain = ",".join((*request.chain, activation.object_id))
         payload = msgspec.json.encode(args)
         reply = await self._router.outside.request(
-            subjects.call(type, id, method),
+            subject,
             payload,
             request_id=request_id,
             deadline=max(left, 0.001),

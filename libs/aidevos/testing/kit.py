@@ -96,6 +96,8 @@ class ObjectKit:
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """How the objects of this kit call each other: as a service, repeated until answered."""
+        if subject.startswith("query."):
+            return await self._search(subject, payload)
         sent = dict(headers or {})
         if request_id:
             sent[envelope.REQUEST_ID] = request_id
@@ -109,6 +111,12 @@ class ObjectKit:
                 if failure.code not in ("unavailable", "moved") or loop.time() > end:
                     raise
             await asyncio.sleep(FIRST_BACKOFF)
+
+    async def _search(self, subject: str, payload: bytes) -> bytes:
+        _, type, name = subject.split(".")
+        search = next(search for search in self.router.registry.types[type].cls.searches if search.name == name)
+        args = msgspec.json.decode(payload, type=search.args)
+        return msgspec.json.encode(await self.router.search(type, search, args))
 
     async def settle(self) -> None:
         """Return when everything is committed and every event and tell was delivered."""
