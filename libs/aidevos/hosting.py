@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import uvloop
@@ -37,20 +37,29 @@ from aidevos.settings import Settings, SettingsError, load
 log = logging.getLogger(__name__)
 STORE_WITHIN = 30.0
 REJOIN_PAUSE = 0.5
+CHORE_PAUSE = 1.0
 
 Types = Sequence[type[BaseDurableObject[Any]]]
 # Something to be done once, with the service's own credential, before it is healthy.
 Preparation = Callable[[DurableObjectClient, Settings], Awaitable[None]]
+# Something that goes on for as long as the service runs.
+Chore = Callable[[DurableObjectClient, Settings], Coroutine[Any, Any, None]]
 
 
-def main(types: Types | Callable[[Settings], Types], *, service: str, prepare: Preparation | None = None) -> None:
+def main(
+    types: Types | Callable[[Settings], Types],
+    *,
+    service: str,
+    prepare: Preparation | None = None,
+    chore: Chore | None = None,
+) -> None:
     """Run a service's process with the settings of its environment, which `types` may be made of."""
     try:
         settings = load()
         built = types(settings) if callable(types) else types
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
-    run(built, settings, service=service, reports_health=True, prepare=prepare)
+    run(built, settings, service=service, reports_health=True, prepare=prepare, chore=chore)
 
 
 def run(
@@ -60,29 +69,36 @@ def run(
     service: str = "objects",
     reports_health: bool = False,
     prepare: Preparation | None = None,
+    chore: Chore | None = None,
 ) -> None:
     """Serve the types until SIGTERM or SIGINT, and with `reports_health` answer for the health of the
     service. What can't be used ends the process with one line and status 2."""
     logs.configure(settings.log_level, service)
     collect_rarely()
     try:
-        uvloop.run(serve(types, settings, service=service, reports_health=reports_health, prepare=prepare))
+        uvloop.run(serve(types, settings, service=service, reports_health=reports_health, prepare=prepare, chore=chore))
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
 
 
 async def serve(
-    types: Types, settings: Settings, *, service: str, reports_health: bool, prepare: Preparation | None = None
+    types: Types,
+    settings: Settings,
+    *,
+    service: str,
+    reports_health: bool,
+    prepare: Preparation | None = None,
+    chore: Chore | None = None,
 ) -> None:
     """Serve the types until the task is cancelled or the process gets SIGTERM or SIGINT.
 
     `prepare` runs beside the serving, is tried until it succeeds, and until then the service says
-    that it isn't well.
+    that it isn't well. `chore` runs for as long as the service does, and is begun anew when it fails.
     """
     registry = DurableObjectRegistry(types)
     name = HostName(settings.home, service, settings.replica)
     credential = ServiceCredential(settings, service, registry.permissions())
-    verifier = TokenVerifier(lambda: load_public_keys(settings.home))
+    verifier = TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
     hosts: list[Host] = []
 
     def suspend() -> None:
@@ -104,6 +120,9 @@ async def serve(
     following = asyncio.create_task(revocations.follow())
     await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
+    beside = [preparing, following]
+    if chore is not None:
+        beside.append(asyncio.create_task(_keep_doing(chore, outside, settings)))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -125,9 +144,9 @@ async def serve(
         )
         hosts[:] = [host]
         await _serve_incarnation(host, stop, settings.drain_timeout)
-    for task in (preparing, following):
+    for task in beside:
         task.cancel()
-    await asyncio.gather(preparing, following, return_exceptions=True)
+    await asyncio.gather(*beside, return_exceptions=True)
     await connection.close()
     store.close()
     name.close()
@@ -171,6 +190,15 @@ async def _prepare(prepare: Preparation | None, outside: DurableObjectClient, se
             await asyncio.sleep(REJOIN_PAUSE)
         else:
             return
+
+
+async def _keep_doing(chore: Chore, outside: DurableObjectClient, settings: Settings) -> None:
+    while True:
+        try:
+            await chore(outside, settings)
+        except Exception:
+            log.exception("a chore of the service failed, it begins anew")
+        await asyncio.sleep(CHORE_PAUSE)
 
 
 async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:

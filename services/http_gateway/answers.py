@@ -9,10 +9,12 @@ from starlette.types import Send
 
 from aidevos.contracts import envelope
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
-from services.http_gateway.bodies import MERGE_PATCH, UnsupportedPatch
+from services.http_gateway.bodies import UnsupportedPatch
 
 Header = tuple[bytes, bytes]
 JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())
+# Of answers with secrets, which are for nobody else (RFC 6749 §5.1).
+NO_STORE = (JSON_HEADER, (b"cache-control", b"no-store"))
 _PROBLEM_HEADER: Header = (b"content-type", MEDIA_TYPE.encode())
 _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 
@@ -41,7 +43,7 @@ def answer_of(failure: Failure) -> Answer:
     if failure.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(failure.retry_after))))
     if isinstance(failure, UnsupportedPatch):
-        headers.append((b"accept-patch", MERGE_PATCH.encode()))
+        headers.append((b"accept-patch", failure.accepted.encode()))
     if isinstance(failure, MethodNotAllowed):
         headers.append((b"allow", failure.allowed.encode()))
     return Answer(failure.status, failure.encode(), tuple(headers))

@@ -41,6 +41,8 @@ from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
 from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
+from services.http_gateway.routers.data import DataRouter
+from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.roles import RoleRouter
@@ -99,9 +101,11 @@ def build(
     routes = objects.routes(guard("objects:manage"), guard("objects:request"))
     routes += operation.routes(guard("fleet:read"))
     routes += AuthRouter(calls, settings, cookies).routes(guard())
+    routes += MfaRouter(calls).routes(guard())
     routes += UserRouter(calls).routes(guard())
     routes += RoleRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
+    routes += DataRouter(calls, settings).routes(guard(strangers=True))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 
 
@@ -202,7 +206,7 @@ def _listen(settings: Settings) -> socket.socket:
 async def _verifier(settings: Settings) -> TokenVerifier:
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return TokenVerifier(lambda: load_public_keys(settings.home))
+            return TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
         await asyncio.sleep(RETRY_AFTER)
 
 

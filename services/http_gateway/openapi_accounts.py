@@ -6,6 +6,7 @@ import msgspec
 
 from aidevos.contracts import authentication, roles, users
 from aidevos.contracts.envelope import JSON
+from services.http_gateway import openapi_mfa
 from services.http_gateway.bodies import MERGE_PATCH
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
@@ -33,13 +34,14 @@ def schemas() -> Json:
         authentication.SessionPage,
         authentication.TokenPair,
         authentication.Whoami,
+        users.EraseUserBody,
         users.RegisterBody,
         users.ReplaceUserBody,
         users.User,
         users.UserPage,
     )
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return found
+    return found | openapi_mfa.schemas()
 
 
 def parameters() -> Json:
@@ -52,7 +54,7 @@ def parameters() -> Json:
         "sort": parameter("sort", "query", "^-?(created_at|username)$", "The order, with a minus from the last on"),
         "session_id": parameter("session_id", "path", None, "As in the list of sessions"),
         "user_id": parameter("user_id", "path", None, "A user's ID, or `me`"),
-    }
+    } | openapi_mfa.parameters()
 
 
 def paths() -> Json:
@@ -127,6 +129,7 @@ def paths() -> Json:
             ),
             "put": _changing("replace_user", "Replace a user's profile", reference("ReplaceUserBody")),
             "patch": _patching(),
+            "delete": _erasing(),
         },
         "/users/{user_id}/sessions": {
             "parameters": [{"$ref": "#/components/parameters/user_id"}],
@@ -153,7 +156,7 @@ def paths() -> Json:
             "parameters": [{"$ref": "#/components/parameters/user_id"}],
             "post": _changing("deactivate_user", "End a user's sessions, and let it open no other"),
         },
-    }
+    } | openapi_mfa.paths()
 
 
 def _open(
@@ -191,6 +194,19 @@ def _changing(operation_id: str, summary: str, body: Json | None = None) -> Json
         body=body,
         description="One's own name and settings; with `users:manage` everything, and anyone's.",
     )
+
+
+def _erasing() -> Json:
+    described = operation(
+        "erase_user",
+        "users",
+        "Erase a user's data for good",
+        {"204": {"description": "Erased"}},
+        CHANGE,
+        parameters=("Idempotency-Key", "If-Match", "Deadline"),
+        description="Oneself, with the password, or with `users:manage` anyone.",
+    )
+    return described | {"requestBody": {"content": {JSON: {"schema": reference("EraseUserBody")}}}}
 
 
 def _ending(operation_id: str, summary: str) -> Json:

@@ -18,12 +18,16 @@ from services.user_management.user import UserManagementDO
 
 log = logging.getLogger(__name__)
 SERVICE = "user_management"
+# What has to go with a user: types that keep something in an object under the user's ID, and the
+# method, for services and without arguments, that erases it. It is told once, after the erasure's commit.
+KEEPERS: tuple[tuple[str, str], ...] = ()
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, AdministratorsDO, RoleDO)
 
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     UserManagementDO.settings = settings
+    UserManagementDO.keepers = KEEPERS
     UserManagementDO.registrations = AddressThrottle(
         settings.address_registrations, settings.login_window, "registrations"
     )

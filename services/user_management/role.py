@@ -18,6 +18,7 @@ from aidevos.contracts import users
 from aidevos.contracts.roles import NAME_PATTERN, SEARCH, TYPE, Description, FindRoles, Permissions, Role
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
+from aidevos.durable.store.condition import And
 from aidevos.durable.store.port import Find
 from aidevos.security.audit import record
 from aidevos.security.permissions import ROLES
@@ -51,7 +52,7 @@ class Changed(Event):
 
 def find(args: FindRoles) -> Find:
     """What the store is asked for a search: all roles."""
-    return Find(equal={}, text="", within=(), order="name", descending=False, after=None, limit=args.limit)
+    return Find(And(()), args.limit, ("name",))
 
 
 def show(id: str, state: RoleState, version: int) -> Role:
@@ -106,7 +107,7 @@ class RoleDO(BaseDurableObject[RoleState], type=TYPE, management="read_only"):
     async def remove(self) -> None:
         """Delete the role, which no user may have."""
         self._check_changeable()
-        found = await self.search_objects(users.TYPE, users.SEARCH, role=self.id, limit=1)
+        found = await self.ask(users.TYPE, users.SEARCH, role=self.id, limit=1)
         if found["items"]:
             raise Failure("conflict", "users have this role; take it from them first")
         self.emit(Changed([]))

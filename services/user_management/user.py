@@ -33,6 +33,7 @@ from aidevos.contracts.users import (
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
+from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
 from aidevos.durable.store.port import Find
 from aidevos.security.audit import record
 from aidevos.security.permissions import ROLES
@@ -47,11 +48,13 @@ MANAGE_USERS = "users:manage"
 # By each order, alone and after each of the filters.
 INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
+NAMES = (("username",), ("email",), ("full_name",))
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 class UserState(msgspec.Struct):
-    """`registration` is the request that made the user; times are in seconds since the epoch."""
+    """`registration` is the request that made the user; times are in seconds since the epoch. Of a user
+    who was erased nothing is left but that: the ID is never used again."""
 
     username: str = ""
     email: str | None = None
@@ -63,6 +66,11 @@ class UserState(msgspec.Struct):
     created_at: float = 0.0
     updated_at: float = 0.0
     registration: str = ""
+    erased: bool = False
+
+
+class Deleted(Event):
+    """The user has been erased; whoever keeps something under its ID may act on it."""
 
 
 class AccessChanged(Event):
@@ -75,16 +83,15 @@ class AccessChanged(Event):
 
 def find(args: FindUsers) -> Find:
     """What the store is asked for a search."""
-    equal = {"roles": args.role, "status": args.status}
-    return Find(
-        equal={path: value for path, value in equal.items() if value is not None},
-        text=args.q,
-        within=("username", "email", "full_name"),
-        order=args.sort.removeprefix("-"),
-        descending=args.sort.startswith("-"),
-        after=None,
-        limit=args.limit,
-    )
+    where: list[Condition] = [Compare(("erased",), "eq", False)]
+    if args.q:
+        where.append(Text(NAMES, args.q))
+    if args.role is not None:
+        where.append(Contains(("roles",), args.role))
+    if args.status is not None:
+        where.append(Compare(("status",), "eq", args.status))
+    order = (args.sort.removeprefix("-"),)
+    return Find(And(tuple(where)), args.limit, order, descending=args.sort.startswith("-"))
 
 
 def show(id: str, state: UserState, version: int) -> User:
@@ -109,6 +116,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     settings: ClassVar[Settings]
     registrations: ClassVar[AddressThrottle]
+    keepers: ClassVar[tuple[tuple[str, str], ...]] = ()
     searches = (Search(SEARCH, permission(READ_USERS) | services(), FindUsers, find, show, INDEXES),)
 
     @command(allow=anyone(), confidential=True)
@@ -121,8 +129,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self.registrations.admit(self.client_address, self.now)
         if not _new_id(self.id):
             raise Failure("invalid", "a new user's ID is a UUID, 32 hexadecimal digits", field="id")
-        if self.state.username:
-            raise Failure("exists", "there is a user with this ID")
+        if self.state.username or self.state.erased:
+            raise Failure("exists", "there is, or was, a user with this ID")
         email = check_email(email)
         check_password(password, self.settings.password_min_length, username, email, full_name)
         await self._reserve(username, email, password)
@@ -133,7 +141,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     @command(allow=services(), confidential=True)
     async def install(self, username: Username, password: Password) -> None:
         """Become the first administrator, unless that has happened."""
-        if not self.state.username:
+        if not (self.state.username or self.state.erased):
             await self._reserve(username, None, password)
             self._begin(username, None, "", ["admin"])
             record(self, "user.registered", target=self.id)
@@ -222,15 +230,13 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     @command(allow=services())
     async def lose_role(self, role: RoleName) -> None:
         """Have a role no more that was deleted while it was given."""
-        if not self.state.username:
+        if not (self.state.username or self.state.erased):
+            # A turn that only returned would make an object.
             await self.delete()
         elif role in self.state.roles:
             self.state.roles.remove(role)
             self.state.updated_at = self.now
             self._emit_access(self.state.roles, self.state.status)
-
-    async def on_delete(self) -> None:
-        self._emit_access([], "deactivated")
 
     def _emit_access(self, roles: list[str], status: Status) -> None:
         self.emit(AccessChanged(roles=[*roles], active=status == "active", version=self.version + 1))
@@ -239,6 +245,40 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         account = account_id(self.state.username)
         reply = await self.call(ACCOUNT_TYPE, account, "sessions", current=self.caller.session)
         return msgspec.convert(reply, SessionPage)
+
+    @command(allow=authenticated(), confidential=True)
+    async def erase(self, password: Password | None = None) -> None:
+        """Erase the user's data for good: by itself, with the password, or by an administrator."""
+        if self.state.erased and (self._manages() or self.caller.subject == self.id):
+            return
+        self._check_manageable()
+        state, account = self.state, account_id(self.state.username)
+        if self.caller.subject == self.id:
+            await self.call(
+                ACCOUNT_TYPE,
+                account,
+                "check_password",
+                password=password or "",
+                action="user.erased",
+                session=self.caller.session,
+            )
+        if administers(state.roles, state.status):
+            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
+        for name in [state.username, *([state.email] if state.email else [])]:
+            self.tell(ACCOUNT_TYPE, account_id(name), "release", user=self.id)
+        for type, method in self.keepers:
+            self.tell(type, self.id, method)
+        self.tell(TYPE, self.id, "forget")
+        self._emit_access([], "deactivated")
+        self.emit(Deleted())
+        record(self, "user.erased", target=self.id)
+        self.state = UserState(erased=True)
+
+    @command(allow=services())
+    async def forget(self) -> None:
+        """The end of an erasure: what was answered to earlier requests goes too."""
+        if self.state.erased:
+            await self.forget_outcomes()
 
     async def _set_status(self, status: Status) -> User:
         self._check_exists()
@@ -303,12 +343,14 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self._check_exists()
 
     def _check_manageable(self) -> None:
-        manages = self.caller.has(MANAGE_USERS)
-        if not manages:
+        if not self._manages():
             self._check_visible()
         self._check_exists()
-        if not manages and self.caller.subject != self.id:
+        if not self._manages() and self.caller.subject != self.id:
             raise Failure("forbidden", f"what is another's is changed with {MANAGE_USERS}")
+
+    def _manages(self) -> bool:
+        return self.caller.has(MANAGE_USERS)
 
     async def _reserve(self, username: str, email: str | None, password: str) -> None:
         account = account_id(username)

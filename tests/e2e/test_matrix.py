@@ -10,14 +10,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aidevos import DurableObjectRegistry
 from aidevos.contracts.errors import Failure
-from aidevos.security.keys import SigningKey
+from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
+from services.data_storage.bootstrap import TYPES as DATA_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.user_management.bootstrap import TYPES as USER_TYPES
 from tests.e2e.world import Door, HttpDoor, World
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES)
+TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES)
 MANAGERS = {"manager", "admin"}
 KNOWN = {"stranger", "reader", "writer", "manager", "service", "admin"}
 # Also without a credential; the HTTP door's generic endpoint asks for one all the same.
@@ -38,6 +39,12 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("account", "forget"): (b'{"transfer":"t"}', {"service"}),
     ("auth", "login"): (b'{"username":"somebody else","password":"x"}', ANYONE),
     ("auth", "sign_in"): (b'{"password":"","device":""}', SERVICE),
+    ("auth", "verify"): (b'{"challenge":"x"}', ANYONE),
+    ("auth", "begin_totp"): (b'{"password":"","username":"u","session":"s"}', SERVICE),
+    ("auth", "confirm_totp"): (b'{"otp":"","session":"s"}', SERVICE),
+    ("auth", "disable_totp"): (b'{"otp":"","session":"s"}', SERVICE),
+    ("auth", "renew_recovery_codes"): (b'{"password":"","session":"s"}', SERVICE),
+    ("auth", "has_mfa"): (b"{}", SERVICE),
     ("auth", "reserve"): (b'{"user":"u","password":""}', SERVICE),
     ("auth", "reserve_email"): (b'{"user":"u","primary":"p"}', SERVICE),
     ("auth", "release"): (b'{"user":"u"}', SERVICE),
@@ -46,6 +53,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("auth", "touch"): (b'{"session":"s","at":0}', SERVICE),
     ("auth", "forget"): (b'{"session":"s"}', SERVICE),
     ("auth", "end_session"): (b'{"session":"s"}', SERVICE),
+    ("auth", "check_password"): (b'{"password":"","action":"a","session":"s"}', SERVICE),
     ("auth", "revoke_session"): (b'{"session":"s"}', SERVICE),
     ("auth", "end_sessions"): (b"{}", SERVICE),
     ("session", "open"): (b'{"user":"u","account":"a","roles":[],"at":0}', SERVICE),
@@ -53,6 +61,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("session", "end"): (b"{}", KNOWN),
     ("session", "end_all"): (b"{}", KNOWN),
     ("session", "change_password"): (b'{"current_password":"x","new_password":"y"}', KNOWN),
+    ("session", "begin_totp"): (b'{"password":"x"}', KNOWN),
+    ("session", "confirm_totp"): (b'{"otp":"000000"}', KNOWN),
+    ("session", "disable_totp"): (b'{"password":"x"}', KNOWN),
+    ("session", "renew_recovery_codes"): (b'{"password":"x"}', KNOWN),
     ("session", "sessions"): (b"{}", KNOWN),
     ("session", "me"): (b"{}", KNOWN),
     ("audit", "record"): (
@@ -70,6 +82,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("user", "sessions"): (b"{}", KNOWN),
     ("user", "end_session"): (b'{"session":"s"}', KNOWN),
     ("user", "end_sessions"): (b"{}", KNOWN),
+    ("user", "erase"): (b'{"password":"x"}', KNOWN),
+    ("user", "forget"): (b"{}", SERVICE),
     ("user", "activate"): (b"{}", {"admin"}),
     ("user", "deactivate"): (b"{}", {"admin"}),
     ("user", "lose_role"): (b'{"role":"r"}', SERVICE),
@@ -82,6 +96,15 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("role", "install"): (b"{}", SERVICE),
     ("administrators", "join"): (b'{"user":"u"}', SERVICE),
     ("administrators", "leave"): (b'{"user":"u"}', SERVICE),
+    ("collection", "begin"): (b'{"owner":"o"}', SERVICE),
+    ("collection", "configure"): (b'{"config":{}}', ANYONE),
+    ("collection", "config"): (b"{}", ANYONE),
+    ("collection", "delete"): (b"{}", ANYONE),
+    ("item", "create"): (b'{"collection":"c","id":"i","data":1}', ANYONE),
+    ("item", "read"): (b"{}", ANYONE),
+    ("item", "replace"): (b'{"data":1}', ANYONE),
+    ("item", "patch"): (b'{"patch":1}', ANYONE),
+    ("item", "delete"): (b"{}", ANYONE),
 } | {
     (type.object_type, method): (payload, set() if type.management == "read_only" and method in MAKING else MANAGERS)
     for type in TYPES
@@ -130,11 +153,11 @@ def credential(world: World, caller: str) -> str | None:
     if caller == "nobody":
         return None
     if caller == "expired":
-        past = TokenIssuer(world.issuer.key, now=lambda: time.time() - 10_000)
+        past = TokenIssuer(world.issuer.keys, world.servers.public_url, now=lambda: time.time() - 10_000)
         return "Bearer " + past.issue("tester", roles=("admin",))
     if caller == "forged":
-        forged = SigningKey(world.issuer.key.id, Ed25519PrivateKey.generate())
-        return "Bearer " + TokenIssuer(forged).issue("tester", roles=("admin",))
+        forged = SigningKey(world.issuer.keys.at(time.time()).id, Ed25519PrivateKey.generate())
+        return "Bearer " + TokenIssuer(forged, world.servers.public_url).issue("tester", roles=("admin",))
     roles = {"service": ("service",), "admin": ("admin",)}.get(caller, ())
     permissions = {
         "reader": ("objects:request", "counter:read", "account:read"),

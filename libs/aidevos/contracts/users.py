@@ -72,6 +72,12 @@ class ReplaceUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     status: Status | None = None
 
 
+class EraseUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `DELETE /users/{user_id}`, and the arguments of `erase`; the password is needed for oneself."""
+
+    password: Password | None = None
+
+
 class FindUsers(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The arguments of `query.user.search`, and the parameters of `GET /users`. `q` is a part of the
     username, the e-mail address or the full name."""

@@ -27,8 +27,9 @@ from aidevos.durable.clock import Clock
 from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved, unknown
 from aidevos.durable.completion import Bounds
 from aidevos.durable.mailbox import Mailbox
-from aidevos.durable.object import BaseDurableObject, Search
+from aidevos.durable.object import BaseDurableObject, Search, View
 from aidevos.durable.outbox import Entry, Relay, next_number
+from aidevos.durable.reader import Reader
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
 from aidevos.durable.search import decode_place, encode_place
@@ -190,6 +191,14 @@ class DurableObjectRouter:
         more = len(documents) > len(shown)
         return SearchPage(items=items, next_cursor=encode_place(wanted, shown[-1]) if more else None)
 
+    async def answer_view(self, view: View, args: Any, caller: Principal) -> bytes:
+        """A view's answer, encoded. Raises `Failure`."""
+        try:
+            answer = await view.answer(Reader(self.store, caller, self.clock.now()), args)
+        except StoreError as error:
+            raise Failure("unavailable", str(error)) from error
+        return msgspec.json.encode(answer)
+
     def wake(self, type_name: str, id: str) -> None:
         """Activate an object because something is due, though nobody has called it."""
         if (type_name, id) not in self._activations and self.lease_valid():
@@ -213,11 +222,29 @@ class DurableObjectRouter:
         if activation.pending is not None:
             fail_all(activation.pending, moved())
         for request in activation.mailbox.close():
-            request.archived, request.looked_up = None, -1
-            try:
-                self.route(request)
-            except Failure as refused:
-                request.fail(refused)
+            self._route_again(request)
+
+    def start_over(self, activation: Activation) -> None:
+        """The object was there when it was thought not to be: nothing that this activation has done
+        counts, and whoever waits for it is served by one that has claimed the document."""
+        self._forget(activation)
+        requests: list[Request] = []
+        for pending in (activation.in_flight, activation.pending):
+            if pending is not None:
+                released, callbacks = pending.release()
+                requests += released
+                for callback in callbacks:
+                    callback(moved())
+        for request in (*requests, *activation.mailbox.close()):
+            request.again = True
+            self._route_again(request)
+
+    def _route_again(self, request: Request) -> None:
+        request.archived, request.looked_up = None, -1
+        try:
+            self.route(request)
+        except Failure as refused:
+            request.fail(refused)
 
     def drop_all(self) -> None:
         """Forget everything at once, without an answer: the lease is lost."""
@@ -273,8 +300,9 @@ class DurableObjectRouter:
 
     def check_bounds(self, activation: Activation, state: bytes, entries: Sequence[Entry]) -> None:
         """Refuse a turn whose outcome would not fit; raises `too-large` or `overloaded`."""
-        if len(state) > self.limits.state:
-            raise Failure("too-large", f"the state would have more than {self.limits.state} bytes", field="state")
+        limit = activation.type.cls.state_limit or self.limits.state
+        if len(state) > limit:
+            raise Failure("too-large", f"the state would have more than {limit} bytes", field="state")
         if not entries:
             return
         if any(len(entry.payload) > self.limits.answer for entry in entries):
@@ -329,19 +357,11 @@ class DurableObjectRouter:
         return activation
 
     async def _load(self, activation: Activation, *, claim: bool) -> None:
-        type_name = activation.type.name
         try:
-            document = None
-            if not claim and not _wants_claim(activation):
-                document = await self._reads[type_name].get(activation.id)
-            show = document is not None and document.exists and not _only_shown(activation)
-            if claim or show or _wants_claim(activation):
-                document = await self._claims[type_name].get(self._claim(activation))
-                if document is None:
-                    raise Failure("unavailable", "another process claimed the object; try again")
-                activation.load(document, self.limits.records, claimed=True)
+            if not claim and _founds(activation):
+                activation.found(self.next_owner(), self.limits.records)
             else:
-                activation.load(document, self.limits.records, claimed=False)
+                await self._load_document(activation, claim=claim)
             await _call_on_activate(activation)
         except StoreError as error:
             self._abandon(activation, Failure("unavailable", f"the store doesn't answer: {error}"))
@@ -352,6 +372,19 @@ class DurableObjectRouter:
             self._abandon(activation, Failure("internal", "the object could not be activated; the log has the details"))
         else:
             self._begin(activation)
+
+    async def _load_document(self, activation: Activation, *, claim: bool) -> None:
+        type_name = activation.type.name
+        document = None
+        if not claim and not _wants_claim(activation):
+            document = await self._reads[type_name].get(activation.id)
+        show = document is not None and document.exists and not _only_shown(activation)
+        claim = claim or show or _wants_claim(activation)
+        if claim:
+            document = await self._claims[type_name].get(self._claim(activation))
+            if document is None:
+                raise Failure("unavailable", "another process claimed the object; try again")
+        activation.load(document, self.limits.records, claimed=claim)
 
     def _begin(self, activation: Activation) -> None:
         if activation.broken:
@@ -461,6 +494,11 @@ async def _call_on_activate(activation: Activation) -> None:
 
 def _wants_claim(activation: Activation) -> bool:
     return any(request.method.is_command for request in activation.mailbox.waiting())
+
+
+def _founds(activation: Activation) -> bool:
+    first = next(activation.mailbox.waiting(), None)
+    return first is not None and first.method.founds and not first.again
 
 
 def _only_shown(activation: Activation) -> bool:

@@ -19,10 +19,11 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client import FIRST_BACKOFF
 from aidevos.durable.clock import ManualClock
-from aidevos.durable.object import BaseDurableObject
+from aidevos.durable.object import BaseDurableObject, Search, View
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
 from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.schema import Schema
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.security.permissions import Principal
 
@@ -86,6 +87,14 @@ class ObjectKit:
         )
         return msgspec.json.decode(reply) if reply else None
 
+    async def query(
+        self, type: str, name: str, args: Mapping[str, Any] | None = None, *, caller: Principal = ADMIN
+    ) -> Any:
+        """The decoded answer of a view or a search; raises `Failure`."""
+        return msgspec.json.decode(
+            await self._answer_view(subjects.query(type, name), msgspec.json.encode(args or {}), caller)
+        )
+
     async def request(
         self,
         subject: str,
@@ -96,8 +105,6 @@ class ObjectKit:
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """How the objects of this kit call each other: as a service, repeated until answered."""
-        if subject.startswith("query."):
-            return await self._search(subject, payload)
         sent = dict(headers or {})
         if request_id:
             sent[envelope.REQUEST_ID] = request_id
@@ -112,12 +119,6 @@ class ObjectKit:
                     raise
             await asyncio.sleep(FIRST_BACKOFF)
 
-    async def _search(self, subject: str, payload: bytes) -> bytes:
-        _, type, name = subject.split(".")
-        search = next(search for search in self.router.registry.types[type].cls.searches if search.name == name)
-        args = msgspec.json.decode(payload, type=search.args)
-        return msgspec.json.encode(await self.router.search(type, search, args))
-
     async def settle(self) -> None:
         """Return when everything is committed and every event and tell was delivered."""
         loop = asyncio.get_running_loop()
@@ -127,6 +128,8 @@ class ObjectKit:
             await asyncio.sleep(0.001)
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
+        if subject.startswith("query."):
+            return await self._answer_view(subject, payload, caller)
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         _, type, id, method = subject.split(".", 3)
         owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
@@ -137,6 +140,18 @@ class ObjectKit:
         if answer.failed:
             raise Failure.decode(answer.payload)
         return answer.payload
+
+    async def _answer_view(self, subject: str, payload: bytes, caller: Principal) -> bytes:
+        _, type, name = subject.split(".")
+        cls = self.router.registry.types[type].cls
+        declared: tuple[View | Search, ...] = (*cls.views, *cls.searches)
+        asked = next(each for each in declared if each.name == name)
+        if not asked.allow.check(caller):
+            raise Failure("forbidden", f"this needs {asked.allow}")
+        args: Any = Schema(asked.args, "args").decode(payload, None)
+        if isinstance(asked, Search):
+            return msgspec.json.encode(await self.router.search(type, asked, args))
+        return await self.router.answer_view(asked, args, caller)
 
 
 def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:
