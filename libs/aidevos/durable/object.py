@@ -234,7 +234,7 @@ class BaseDurableObject(Generic[State]):
         return await self._running().call(type, id, method, args)
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
-        """What a view answers now, from committed states: this turn's changes are not among them."""
+        """What a view or a search answers now, from committed states: this turn's changes are not among them."""
         return await self._running().ask(type, view, args)
 
     async def delete(self) -> None:
