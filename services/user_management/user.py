@@ -35,13 +35,14 @@ from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
 from aidevos.durable.store.port import Find
+from aidevos.merge_patch import merge_patch
 from aidevos.security.audit import record
 from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.user_management import administrators
 from services.user_management.role import role_of
-from services.user_management.rules import administers, check_email, check_grant, check_password, merge_patch
+from services.user_management.rules import administers, check_email, check_grant, check_password
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
@@ -236,6 +237,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         elif role in self.state.roles:
             self.state.roles.remove(role)
             self.state.updated_at = self.now
+            record(self, "role.changed", target=self.id, reason=", ".join(self.state.roles))
             self._emit_access(self.state.roles, self.state.status)
 
     def _emit_access(self, roles: list[str], status: Status) -> None:
@@ -262,6 +264,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
                 action="user.erased",
                 session=self.caller.session,
             )
+        elif "admin" in state.roles:
+            check_grant(self.caller, ROLES["admin"])
         if administers(state.roles, state.status):
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
         for name in [state.username, *([state.email] if state.email else [])]:
