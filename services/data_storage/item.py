@@ -60,7 +60,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
     terms: ClassVar[TermsCache]
     state_limit = 2 * 1024 * 1024
-    views = (
+    views: ClassVar[tuple[View, ...]] = (
         View(IDS, services(), IdsArgs, answer_ids(ITEM_TYPE)),
         View(HELD, services(), HeldArgs, answer_held),
         View(EXPIRED, services(), ExpiredArgs, answer_expired),
