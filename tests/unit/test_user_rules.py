@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from aidevos.contracts.errors import Failure
+from aidevos.security.emails import check_email
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
 from services.user_management.administrators import ID, TYPE, AdministratorsDO
-from services.user_management.rules import check_email, merge_patch
+from services.user_management.rules import merge_patch
 from tests.kits import failure
 
 
