@@ -19,15 +19,17 @@ from aidevos.contracts.authentication import (
     SESSION_TYPE,
     Device,
     LoginName,
+    SessionPage,
     TokenPair,
     account_id,
 )
 from aidevos.contracts.users import Password, User
+from aidevos.security.audit import record, record_failure
 from aidevos.security.passwords import Passwords
 from aidevos.security.throttle import AddressThrottle, Throttle
 from aidevos.settings import Settings
 from services.authentication.mint import Mint
-from services.authentication.rules import SessionEntry, superfluous, wrong_login
+from services.authentication.rules import SessionEntry, shown, superfluous, wrong_login
 
 
 class AccountState(msgspec.Struct):
@@ -49,6 +51,7 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
 
     def __init__(self, id: str, state: AccountState) -> None:
         super().__init__(id, state)
+        self._throttled_until = 0.0
         self._failures = Throttle(
             self.settings.login_failures, self.settings.login_window, "failed logins of this account"
         )
@@ -107,7 +110,9 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
     @command(allow=services(), confidential=True)
     async def change_password(self, current: Password, new: Password, session: str) -> None:
         """Take another password, and end the sessions but this one."""
-        await self._check_password(current)
+        user = self.state.user
+        await self._check_password(current, "password.changed", actor=user, session=session)
+        record(self, "password.changed", actor=user, target=user, session=session)
         self.state.hashed = await self.passwords.hash(new)
         for other in [other for other in self.state.sessions if other != session]:
             del self.state.sessions[other]
@@ -123,14 +128,17 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         self._end_sessions()
 
     @command(allow=services(), confidential=True)
-    async def check_password(self, password: Password) -> None:
-        """Raises `unauthenticated` for another password; it counts as a failed login."""
-        await self._check_password(password)
+    async def check_password(self, password: Password, action: str, session: str) -> None:
+        """Raises `unauthenticated` for another password; it counts as a failed login, and the security log
+        gets it as a failure of this action."""
+        await self._check_password(password, action, actor=self.state.user, session=session)
 
     @query(allow=services())
-    async def sessions(self) -> dict[str, SessionEntry]:
-        """The sessions that go on, by ID."""
-        return self.state.sessions
+    async def sessions(self, current: str = "") -> SessionPage:
+        """The sessions that go on, the last used first; `current` is the asking one."""
+        entries = self.state.sessions
+        last_used_first = sorted(entries, key=lambda id: entries[id].last_used_at, reverse=True)
+        return SessionPage(items=[shown(id, entries[id], current) for id in last_used_first])
 
     @command(allow=services())
     async def touch(self, session: str, at: float) -> None:
@@ -150,6 +158,14 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
             self.tell(SESSION_TYPE, session, "end")
 
     @command(allow=services())
+    async def revoke_session(self, session: str) -> None:
+        """End a session of which a spent refresh token was shown."""
+        if self.state.sessions.pop(session, None) is not None:
+            self.tell(SESSION_TYPE, session, "end")
+            reason = "a spent refresh token was shown"
+            record(self, "session.revoked", actor="", target=self.state.user, reason=reason, session=session)
+
+    @command(allow=services())
     async def end_sessions(self) -> None:
         """End every session."""
         self._end_sessions()
@@ -160,7 +176,7 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         self.state.sessions = {}
 
     async def _sign_in(self, password: str, device: str) -> TokenPair:
-        await self._check_password(password)
+        await self._check_password(password, "login")
         user = await self._active_user()
         self._failures.clear()
         if self.passwords.is_outdated(self.state.hashed):
@@ -172,24 +188,40 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         # If this turn fails now, nobody has the session's tokens.
         await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
         self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
+        record(self, "login", actor=user.id, target=user.id, session=session)
         return self.mint.pair(session, 0, user, user.roles, self.now)
 
-    async def _check_password(self, password: str) -> None:
-        self._failures.check(self.now)
+    async def _check_password(self, password: str, action: str, *, actor: str = "", session: str = "") -> None:
+        try:
+            self._failures.check(self.now)
+        except Failure:
+            # One entry for all attempts of a window: a flood must not write.
+            if self._throttled_until <= self.now:
+                self._throttled_until = self.now + self.settings.login_window
+                await self._note_failure(action, "throttled", actor, session)
+            raise
         if not await self.passwords.verify(self.state.hashed or None, password):
             self._failures.count(self.now)
+            await self._note_failure(action, "wrong password" if self.state.hashed else "unknown", actor, session)
             raise wrong_login()
+
+    async def _note_failure(self, action: str, reason: str, actor: str = "", session: str = "") -> None:
+        target = self.state.user or self.id
+        await record_failure(self, action, actor=actor, target=target, reason=reason, session=session)
 
     async def _active_user(self) -> User:
         try:
             user = msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)
         except Failure as failure:
-            if failure.code == "not-found":
-                raise wrong_login() from None
-            raise
+            if failure.code != "not-found":
+                raise
+            await self._note_failure("login", "unknown")
+            raise wrong_login() from None
         if user.status != "active":
+            await self._note_failure("login", "deactivated")
             raise wrong_login()
         if user.email is not None and not (user.email_verified or self.settings.login_unverified):
+            await self._note_failure("login", "unverified")
             raise Failure("email-unverified", "confirm the e-mail address first: the link was mailed to it")
         return user
 

@@ -90,7 +90,14 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
         if email == user.email:
             raise Failure("conflict", "this is your e-mail address already")
         self._check_limit("change")
-        await self._check_password(user, password)
+        await self.call(
+            ACCOUNT_TYPE,
+            account_id(user.username),
+            "check_password",
+            password=password,
+            action="email.change_requested",
+            session=self.caller.session,
+        )
         for nonce in self._nonces("change"):
             del self.state.links[nonce]
         self._mail_link("change", email)
@@ -164,14 +171,6 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
                 raise Failure("exists", "the email is taken", field="args.email") from None
             raise
         await self.call(users.TYPE, self.id, "take_email", email=email, change=change)
-
-    async def _check_password(self, user: User, password: str) -> None:
-        try:
-            await self.call(ACCOUNT_TYPE, account_id(user.username), "check_password", password=password)
-        except Failure as failure:
-            if failure.code == "unauthenticated":
-                await audit.record_failure(self, "email.change_requested", target=self.id, reason="wrong password")
-            raise
 
     async def _own_user(self) -> User:
         if self.caller.subject != self.id:

@@ -34,10 +34,10 @@ class RecoveryDO(BaseDurableObject[RecoveryState], type=RECOVERY_TYPE, managemen
     @command(allow=anyone())
     async def ask(self, email: Email) -> None:
         """Have a link to a new password mailed to this address, if a user has it."""
-        email = check_email(email)
         if recovery_id(email) != self.id:
             raise Failure("invalid", f"this address is asked for at {recovery_id(email)}", field="id")
         self.requests.admit(self.client_address, self.now)
+        email = check_email(email)
         self.tell(RECOVERY_TYPE, LOOK_UP + self.id, "look_up", email=email)
 
     @command(allow=services())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from aidevos.contracts.authentication import Session
 from aidevos.contracts.errors import Failure
+from aidevos.durable.clock import rfc3339, timestamp
 
 MAX_SESSIONS = 100
 
@@ -16,6 +18,17 @@ class SessionEntry(msgspec.Struct):
     created_at: float
     last_used_at: float
     address: str = ""
+
+
+def shown(id: str, entry: SessionEntry, current: str) -> Session:
+    return Session(
+        id=id,
+        device=entry.device,
+        address=entry.address,
+        created_at=rfc3339(timestamp(entry.created_at)),
+        last_used_at=rfc3339(timestamp(entry.last_used_at)),
+        current=id == current,
+    )
 
 
 def superfluous(sessions: dict[str, SessionEntry], now: float, age: float) -> list[str]:

@@ -17,18 +17,17 @@ from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
     RefreshToken,
-    Session,
     SessionPage,
     TokenPair,
     Whoami,
 )
 from aidevos.contracts.users import Password, User
-from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.security.audit import record
 from aidevos.security.passwords import check_policy
 from aidevos.security.permissions import ROLES
 from aidevos.settings import Settings
 from services.authentication.mint import Mint
-from services.authentication.rules import SessionEntry, wrong_token
+from services.authentication.rules import wrong_token
 
 
 class SessionState(msgspec.Struct):
@@ -67,7 +66,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         repeated = number == state.number - 1 and self.now - state.issued_at <= self.settings.refresh_grace
         if number != state.number and not repeated:
             # This turn fails and leaves no trace, so another object sees to the end.
-            await self.call(ACCOUNT_TYPE, state.account, "end_session", session=self.id)
+            await self.call(ACCOUNT_TYPE, state.account, "revoke_session", session=self.id)
             raise wrong_token()
         user = await self._user()
         if user.status != "active":
@@ -88,6 +87,9 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
             return
         self._check_owner()
         self.tell(ACCOUNT_TYPE, self.state.account, "forget", session=self.id)
+        if not self.caller.is_service:
+            action = "logout" if self.caller.session == self.id else "session.ended"
+            record(self, action, target=self.state.user, session=self.id)
         self.emit(SessionEnded())
         await self.delete()
 
@@ -96,6 +98,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         """End this session and every other one of its user."""
         self._check_owner()
         self.tell(ACCOUNT_TYPE, self.state.account, "end_sessions")
+        record(self, "sessions.ended", target=self.state.user)
 
     @command(allow=authenticated(), confidential=True)
     async def change_password(self, current_password: Password, new_password: Password) -> None:
@@ -117,10 +120,8 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
     async def sessions(self) -> SessionPage:
         """All sessions of this session's user, the last used first."""
         self._check_owner()
-        reply = await self.call(ACCOUNT_TYPE, self.state.account, "sessions")
-        entries = msgspec.convert(reply, dict[str, SessionEntry])
-        last_used_first = sorted(entries, key=lambda id: entries[id].last_used_at, reverse=True)
-        return SessionPage(items=[self._shown(id, entries[id]) for id in last_used_first])
+        reply = await self.call(ACCOUNT_TYPE, self.state.account, "sessions", current=self.caller.session)
+        return msgspec.convert(reply, SessionPage)
 
     @query(allow=authenticated())
     async def me(self) -> Whoami:
@@ -136,13 +137,3 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
 
     async def _user(self) -> User:
         return msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)
-
-    def _shown(self, id: str, entry: SessionEntry) -> Session:
-        return Session(
-            id=id,
-            device=entry.device,
-            address=entry.address,
-            created_at=rfc3339(timestamp(entry.created_at)),
-            last_used_at=rfc3339(timestamp(entry.last_used_at)),
-            current=id == self.caller.session,
-        )

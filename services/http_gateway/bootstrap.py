@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from functools import partial
 
 import uvicorn
 from nats.aio.client import Client
@@ -18,6 +19,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.client import DurableObjectClient
@@ -30,12 +32,15 @@ from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
 from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
+from services.http_gateway.cookies import Cookies
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
+from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
+from services.http_gateway.routers.confirmation import ConfirmationRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.users import UserRouter
@@ -87,10 +92,14 @@ def build(
     calls = Calls(client, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
     operation = OperationRouter(Readiness(connection, services), Description(catalogue))
-    routes = objects.routes(Guard(verifier, "objects:manage"), Guard(verifier, "objects:request"))
-    routes += operation.routes(Guard(verifier, "fleet:read"))
-    routes += AuthRouter(calls, settings).routes(Guard(verifier))
-    routes += UserRouter(calls).routes(Guard(verifier))
+    cookies = Cookies(settings)
+    guard = partial(Guard, verifier, cookies)
+    routes = objects.routes(guard("objects:manage"), guard("objects:request"))
+    routes += operation.routes(guard("fleet:read"))
+    routes += AuthRouter(calls, settings, cookies).routes(guard())
+    routes += ConfirmationRouter(calls).routes(guard())
+    routes += UserRouter(calls).routes(guard())
+    routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 
 

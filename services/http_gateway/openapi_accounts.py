@@ -13,6 +13,7 @@ OPEN_CALL = (400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 LOCATION = {"Location": {"schema": {"type": "string"}}}
 SHOWN = content("The user", reference("User"), ETAG)
 CHANGED = {"204": {"description": "Changed; every other session ends"}}
+TOKENS = {"200": content("Tokens", {"oneOf": [reference("TokenPair"), reference("CookieSession")]})}
 GONE = {"204": {"description": "Ended"}}
 
 
@@ -25,6 +26,7 @@ def tags() -> list[Json]:
 
 def schemas() -> Json:
     types = (
+        authentication.CookieSession,
         authentication.LoginBody,
         authentication.PasswordBody,
         authentication.RefreshBody,
@@ -43,6 +45,7 @@ def schemas() -> Json:
 def parameters() -> Json:
     return {
         "all": parameter("all", "query", "^(true|false)$", "Whether every session of the user ends"),
+        "cookie": parameter("cookie", "query", "^(true|false)$", "Whether the tokens come as cookies"),
         "q": parameter("q", "query", r"^[^\x00-\x1f]{0,100}$", "A part of the username, address or full name"),
         "role": parameter("role", "query", "^(admin|user)$", "Only users with this role"),
         "status": parameter("status", "query", "^(active|deactivated)$", "Only users of this status"),
@@ -62,15 +65,15 @@ def paths() -> Json:
                 "RegisterBody",
             )
         },
-        "/auth/login": {
-            "post": _open("login", "Open a session", {"200": content("Tokens", reference("TokenPair"))}, "LoginBody")
-        },
+        "/auth/login": {"post": _open("login", "Open a session", TOKENS, "LoginBody", ("cookie",))},
         "/auth/refresh": {
             "post": _open(
                 "refresh",
                 "Exchange a refresh token for a new pair",
-                {"200": content("Tokens", reference("TokenPair"))},
+                TOKENS,
                 "RefreshBody",
+                required=False,
+                description="The body, or the cookie of a login with `?cookie=true`.",
             )
         },
         "/auth/logout": {"post": _known("logout", "End this session", GONE, CHANGE, ("all",))},
@@ -125,6 +128,23 @@ def paths() -> Json:
             "put": _changing("replace_user", "Replace a user's profile", reference("ReplaceUserBody")),
             "patch": _patching(),
         },
+        "/users/{user_id}/sessions": {
+            "parameters": [{"$ref": "#/components/parameters/user_id"}],
+            "get": operation(
+                "list_user_sessions",
+                "users",
+                "A user's sessions",
+                {"200": content("All", reference("SessionPage"))},
+                COMMON,
+                parameters=("Deadline",),
+                description="Oneself, or with `users:read` anyone's.",
+            ),
+            "delete": _ending("end_user_sessions", "End every session of a user"),
+        },
+        "/users/{user_id}/sessions/{session_id}": {
+            "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("user_id", "session_id")],
+            "delete": _ending("end_user_session", "End a session of a user"),
+        },
         "/users/{user_id}/activate": {
             "parameters": [{"$ref": "#/components/parameters/user_id"}],
             "post": _changing("activate_user", "Let a user log in again"),
@@ -136,7 +156,16 @@ def paths() -> Json:
     }
 
 
-def _open(operation_id: str, summary: str, responses: Json, body: str) -> Json:
+def _open(
+    operation_id: str,
+    summary: str,
+    responses: Json,
+    body: str,
+    more: tuple[str, ...] = (),
+    *,
+    required: bool = True,
+    description: str = "",
+) -> Json:
     failures = OPEN_CALL if operation_id == "register" else (*OPEN_CALL, 401)
     described = operation(
         operation_id,
@@ -144,10 +173,11 @@ def _open(operation_id: str, summary: str, responses: Json, body: str) -> Json:
         summary,
         responses,
         failures,
-        parameters=("Idempotency-Key", "Deadline"),
-        body=reference(body),
+        parameters=(*more, "Idempotency-Key", "Deadline"),
+        description=description,
     )
-    return described | {"security": []}
+    content = {JSON: {"schema": reference(body)}}
+    return described | {"security": [], "requestBody": {"required": required, "content": content}}
 
 
 def _changing(operation_id: str, summary: str, body: Json | None = None) -> Json:
@@ -160,6 +190,18 @@ def _changing(operation_id: str, summary: str, body: Json | None = None) -> Json
         parameters=("Idempotency-Key", "If-Match", "Deadline"),
         body=body,
         description="One's own name and settings; with `users:manage` everything, and anyone's.",
+    )
+
+
+def _ending(operation_id: str, summary: str) -> Json:
+    return operation(
+        operation_id,
+        "users",
+        summary,
+        GONE,
+        CHANGE,
+        parameters=("Idempotency-Key", "If-Match", "Deadline"),
+        description="Oneself, or with `users:manage` anyone's.",
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
-from services.http_gateway import openapi_accounts
+from services.http_gateway import openapi_accounts, openapi_audit, openapi_confirmation
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
 OPEN = (400, 404, 405, 422, 500, 503)
@@ -26,14 +26,31 @@ def base() -> Json:
         "tags": [
             {"name": "objects", "description": "Durable objects of every type"},
             *openapi_accounts.tags(),
+            openapi_audit.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
-        "security": [{"bearer": []}],
-        "paths": _object_paths() | openapi_accounts.paths() | _operation_paths(),
+        "security": [{"bearer": []}, {"cookie": []}],
+        "paths": _object_paths()
+        | openapi_accounts.paths()
+        | openapi_audit.paths()
+        | openapi_confirmation.paths()
+        | _operation_paths(),
         "components": {
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-            "schemas": _schemas() | openapi_accounts.schemas(),
-            "parameters": _parameters() | openapi_accounts.parameters(),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "__Host-aidevos_access",
+                    "description": "From a login with `?cookie=true`; without the prefix on loopback without TLS. "
+                    "What changes something needs the header `X-CSRF-Token` too.",
+                },
+            },
+            "schemas": _schemas()
+            | openapi_accounts.schemas()
+            | openapi_audit.schemas()
+            | openapi_confirmation.schemas(),
+            "parameters": _parameters() | openapi_accounts.parameters() | openapi_audit.parameters(),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }

@@ -18,13 +18,17 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.security.tokens import TokenVerifier
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import Answer, MethodNotAllowed, send_answer
+from services.http_gateway.cookies import SAFE_METHODS, Cookies
 
 # Headers that may be sent once; a second one would leave open which of them counts.
 _SINGLE = {
     b"authorization": "Authorization",
     b"content-type": "Content-Type",
+    b"cookie": "Cookie",
     b"deadline": "Deadline",
     b"idempotency-key": "Idempotency-Key",
+    b"origin": "Origin",
+    b"sec-fetch-site": "Sec-Fetch-Site",
 }
 
 
@@ -67,14 +71,25 @@ Endpoint = Callable[[Incoming], Awaitable[Answer]]
 
 
 class Guard:
-    """Lets callers pass whose token carries a permission, or, where none is named, any valid token."""
+    """Lets callers pass whose token carries a permission, or, where none is named, any valid token. The
+    token is in the header or in a cookie."""
 
-    def __init__(self, verifier: TokenVerifier, permission: str = "") -> None:
+    def __init__(self, verifier: TokenVerifier, cookies: Cookies, permission: str = "") -> None:
         self._verifier = verifier
+        self._cookies = cookies
         self._permission = permission
 
-    def admit(self, authorization: str | None) -> Principal:
-        principal = self._verifier.verify(authorization)
+    def admit(self, method: str, headers: dict[bytes, bytes]) -> Principal:
+        """The caller; a cookie's token is put where a bearer's would be."""
+        token = self._cookies.of(headers).get(self._cookies.access)
+        if token:
+            if b"authorization" in headers:
+                raise Failure("bad-request", "send a bearer token or cookies, not both", field="Authorization")
+            headers[b"authorization"] = b"Bearer " + token.encode("latin-1")
+        authorization = headers.get(b"authorization")
+        principal = self._verifier.verify(None if authorization is None else authorization.decode("latin-1"))
+        if token and method not in SAFE_METHODS:
+            self._cookies.check(headers, principal.session)
         if self._permission and not principal.has(self._permission):
             raise Failure("forbidden", f"this needs the permission {self._permission}")
         return principal
@@ -98,8 +113,7 @@ class Resource:
         found = _headers(scope["headers"])
         principal = ANONYMOUS
         if self._guard is not None:
-            authorization = found.get(b"authorization")
-            principal = self._guard.admit(None if authorization is None else authorization.decode("latin-1"))
+            principal = self._guard.admit(scope["method"], found)
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
         await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)

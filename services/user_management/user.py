@@ -9,12 +9,13 @@ such a name next gets it: it asks here, and the answer comes from the only owner
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar, get_args
 
 import msgspec
 
 from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, permission, query, services
-from aidevos.contracts.authentication import ACCOUNT_TYPE, account_id
+from aidevos.contracts.authentication import ACCOUNT_TYPE, SessionPage, account_id
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.users import (
     SEARCH,
@@ -33,6 +34,7 @@ from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Find
+from aidevos.security.audit import record
 from aidevos.security.emails import check_email
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
@@ -123,6 +125,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         await self._reserve(username, email, password)
         self._begin(username, email, full_name, ["user"])
         self.tell(CONFIRMATION_TYPE, self.id, "welcome", email=email)
+        record(self, "user.registered", actor=self.id, target=self.id)
         return self._shown(changes=1)
 
     @command(allow=services(), confidential=True)
@@ -131,6 +134,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if not self.state.username:
             await self._reserve(username, None, password)
             self._begin(username, None, "", ["admin"])
+            record(self, "user.registered", target=self.id)
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
 
     @command(allow=services())
@@ -222,6 +226,33 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         """End every session of the user, and let it open no other."""
         return await self._set_status("deactivated")
 
+    @query(allow=authenticated())
+    async def sessions(self) -> SessionPage:
+        """The user's sessions, for itself and for those who have `users:read`."""
+        self._check_visible()
+        return await self._sessions()
+
+    @command(allow=authenticated())
+    async def end_session(self, session: str) -> None:
+        """End a session of the user."""
+        self._check_manageable()
+        if session not in (each.id for each in (await self._sessions()).items):
+            raise Failure("not-found", "there is no such session")
+        self.tell(ACCOUNT_TYPE, account_id(self.state.username), "end_session", session=session)
+        record(self, "session.ended", target=self.id, session=session)
+
+    @command(allow=authenticated())
+    async def end_sessions(self) -> None:
+        """End every session of the user."""
+        self._check_manageable()
+        self.tell(ACCOUNT_TYPE, account_id(self.state.username), "end_sessions")
+        record(self, "sessions.ended", target=self.id)
+
+    async def _sessions(self) -> SessionPage:
+        account = account_id(self.state.username)
+        reply = await self.call(ACCOUNT_TYPE, account, "sessions", current=self.caller.session)
+        return msgspec.convert(reply, SessionPage)
+
     async def _set_status(self, status: Status) -> User:
         self._check_exists()
         state = self.state
@@ -235,8 +266,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         affects_access = (roles, profile.status) != (sorted(state.roles), state.status)
         if affects_access and not self.caller.has(MANAGE_USERS):
             raise Failure("forbidden", f"roles and status are changed with {MANAGE_USERS}")
-        if self.caller.subject != self.id and not self.caller.has(MANAGE_USERS):
-            raise Failure("forbidden", f"another's profile is changed with {MANAGE_USERS}")
+        self._check_manageable()
         remains = administers([*roles], profile.status)
         if administers(state.roles, state.status) and not remains:
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
@@ -245,10 +275,21 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if affects_access:
             # Tokens carry roles; new ones come with the next login.
             self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
+        self._record_changes(profile, roles)
         state.full_name, state.settings = profile.full_name, profile.settings
         state.roles, state.status = [*roles], profile.status
         state.updated_at = self.now
         return self._shown(changes=1)
+
+    def _record_changes(self, profile: Profile, roles: Sequence[str]) -> None:
+        state = self.state
+        if profile.status != state.status:
+            record(self, "user.activated" if profile.status == "active" else "user.deactivated", target=self.id)
+        if [*roles] != sorted(state.roles):
+            record(self, "role.changed", target=self.id, reason=", ".join(roles))
+        of_another = self.caller.subject != self.id
+        if of_another and (profile.full_name, profile.settings) != (state.full_name, state.settings):
+            record(self, "profile.changed", target=self.id)
 
     def _roles(self) -> list[Role]:
         return [role for role in get_args(Role) if role in self.state.roles]
@@ -257,6 +298,14 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if self.caller.subject != self.id and not self.caller.has(READ_USERS):
             raise _no_user()
         self._check_exists()
+
+    def _check_manageable(self) -> None:
+        manages = self.caller.has(MANAGE_USERS)
+        if not manages:
+            self._check_visible()
+        self._check_exists()
+        if not manages and self.caller.subject != self.id:
+            raise Failure("forbidden", f"what is another's is changed with {MANAGE_USERS}")
 
     async def _reserve(self, username: str, email: str | None, password: str) -> None:
         account = account_id(username)

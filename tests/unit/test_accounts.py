@@ -166,7 +166,7 @@ async def test_the_grace_ends_and_with_it_the_session(kit: ObjectKit) -> None:
     assert (await failure(refresh(kit, first))).status == 401
     await kit.settle()
     assert (await failure(refresh(kit, second))).status == 401
-    assert await serve(kit, "auth", account_id(NAME), "sessions") == {}
+    assert await serve(kit, "auth", account_id(NAME), "sessions") == {"items": []}
     ended = f"event.session.{session_of(first['refresh_token'])}.session_ended"
     assert [subject for subject, *_ in kit.bus.events] == [ended]
 
@@ -190,7 +190,7 @@ async def test_an_unused_session_expires(kit: ObjectKit, settings: Settings) -> 
     assert (await failure(refresh(kit, pair))).status == 401
     await login(kit)
     await kit.settle()
-    assert len(await serve(kit, "auth", account_id(NAME), "sessions")) == 1
+    assert len((await serve(kit, "auth", account_id(NAME), "sessions"))["items"]) == 1
 
 
 async def test_the_throttle_opens_again(kit: ObjectKit, settings: Settings) -> None:

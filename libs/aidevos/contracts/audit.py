@@ -21,14 +21,15 @@ Outcome = Literal["success", "failure"]
 Action = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$", max_length=64)]
 # Wide enough for any ID, also `service:<name>`.
 Party = Annotated[str, Meta(max_length=160)]
-Reason = Annotated[str, Meta(max_length=200)]
+REASON_LIMIT = 200
+Reason = Annotated[str, Meta(max_length=REASON_LIMIT)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class AuditEntry(msgspec.Struct, kw_only=True):
     """One entry. `actor` is a user's ID or `service:<name>`, empty where nobody was known; `target` the
     ID of what was acted on; `address` the client's IP address, empty over NATS; `session` the session
-    that acted, where one did; `at` is RFC 3339 in UTC."""
+    that acted, that began or that ended; `at` is RFC 3339 in UTC."""
 
     id: str
     at: str

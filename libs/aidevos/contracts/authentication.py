@@ -23,8 +23,9 @@ RefreshToken = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 def account_id(name: str) -> str:
-    """The ID of the `auth` object of a username or e-mail address, whatever its case."""
-    return subjects.id_from_name(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
+    """The ID of the `auth` object of a username or e-mail address, whatever its case: a hash, so that
+    neither a log nor a tombstone names anyone."""
+    return subjects.hashed_id(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
 
 
 def session_of(refresh_token: str) -> str:
@@ -62,6 +63,16 @@ class TokenPair(msgspec.Struct, kw_only=True):
     refresh_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
     expires_in: int
+    user: User
+
+
+class CookieSession(msgspec.Struct, kw_only=True):
+    """The answer to a login with `?cookie=true`: the tokens are in cookies that no script reads. `csrf_token`
+    goes into the header `X-CSRF-Token` of every request that changes something."""
+
+    token_type: Literal["Cookie"] = "Cookie"  # noqa: S105
+    expires_in: int
+    csrf_token: str
     user: User
 
 

@@ -125,8 +125,11 @@ def id_from_name(type: str, name: str) -> str:
     SHA-256 of `<type>:<name>` in UTF-8 (64 characters). Raises `invalid` for a name that is empty,
     longer than 1,024 bytes, or not encodable.
     """
-    if is_id(name):
-        return name
+    return name if is_id(name) else hashed_id(type, name)
+
+
+def hashed_id(type: str, name: str) -> str:
+    """The ID of a name that must not be read from it: as `id_from_name` of a name that is no ID."""
     try:
         encoded = name.encode()
     except UnicodeEncodeError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from aidevos.contracts.audit import TYPE, Outcome
+from aidevos.contracts.audit import REASON_LIMIT, TYPE, Outcome
 from aidevos.contracts.subjects import new_id
 from aidevos.security.permissions import Principal
 
@@ -76,7 +76,7 @@ def _entry(
         "action": action,
         "target": target,
         "outcome": outcome,
-        "reason": reason,
+        "reason": reason[:REASON_LIMIT],
         "address": object.client_address,
         "session": object.caller.session if session is None else session,
     }

@@ -25,6 +25,7 @@ from aidevos.settings import Settings
 from services.http_gateway import bodies
 from services.http_gateway.answers import JSON_HEADER, Answer
 from services.http_gateway.calls import Calls
+from services.http_gateway.cookies import Cookies
 from services.http_gateway.resource import Guard, Incoming, Resource
 
 T = TypeVar("T")
@@ -47,14 +48,15 @@ class _Made(msgspec.Struct):
 class AuthRouter:
     """`/auth` and `/.well-known/jwks.json`."""
 
-    def __init__(self, calls: Calls, settings: Settings) -> None:
+    def __init__(self, calls: Calls, settings: Settings, cookies: Cookies) -> None:
         self._calls = calls
+        self._cookies = cookies
         self._home = settings.home
 
     def routes(self, known: Guard) -> list[Route]:
         return [
             Route("/auth/register", Resource(post=self.register)),
-            Route("/auth/login", Resource(post=self.login)),
+            Route("/auth/login", Resource(parameters=("cookie",), post=self.login)),
             Route("/auth/refresh", Resource(post=self.refresh)),
             Route("/auth/logout", Resource(known, parameters=("all",), post=self.logout)),
             Route("/auth/password", Resource(known, post=self.password)),
@@ -77,26 +79,36 @@ class AuthRouter:
         return Answer(201, reply, (JSON_HEADER, (b"location", location)))
 
     async def login(self, incoming: Incoming) -> Answer:
+        with_cookies = _flag(incoming, "cookie")
+        if with_cookies:
+            self._cookies.check_possible()
+            self._cookies.check_origin(incoming.headers)
         body, _ = await _read(incoming, _login)
         device = (incoming.header(b"user-agent") or "")[:DEVICE_LIMIT]
         payload = msgspec.json.encode({"username": body.username, "password": body.password, "device": device})
         options = self._open_options(incoming)
         reply = await self._request(ACCOUNT_TYPE, account_id(body.username), "login", payload, options)
-        return Answer(200, reply, _NO_STORE)
+        return self._tokens(reply, with_cookies)
 
     async def refresh(self, incoming: Incoming) -> Answer:
-        body, payload = await _read(incoming, _refresh)
-        session = session_of(body.refresh_token)
+        token = self._cookies.of(incoming.headers).get(self._cookies.refresh)
+        payload = await incoming.body(BODY_LIMIT)
+        if token and payload:
+            raise Failure(
+                "bad-request", "send the refresh token in the body or in its cookie, not both", field="Cookie"
+            )
+        if token:
+            payload = msgspec.json.encode(RefreshBody(refresh_token=token))
+        session = session_of(bodies.decode(_refresh, payload, "body").refresh_token)
+        if token:
+            self._cookies.check(incoming.headers, session)
         reply = await self._request(SESSION_TYPE, session, "refresh", payload, self._open_options(incoming))
-        return Answer(200, reply, _NO_STORE)
+        return self._tokens(reply, bool(token))
 
     async def logout(self, incoming: Incoming) -> Answer:
-        everywhere = incoming.parameters.get("all", "false")
-        if everywhere not in ("true", "false"):
-            raise Failure("invalid", "it is true or false", field="all")
-        method = "end_all" if everywhere == "true" else "end"
+        method = "end_all" if _flag(incoming, "all") else "end"
         await self._request(SESSION_TYPE, _session(incoming), method, b"{}", self._calls.options(incoming))
-        return Answer(204, headers=())
+        return Answer(204, headers=self._cookies.end() if b"cookie" in incoming.headers else ())
 
     async def password(self, incoming: Incoming) -> Answer:
         _, payload = await _read(incoming, _password)
@@ -122,6 +134,13 @@ class AuthRouter:
     async def keys(self, incoming: Incoming) -> Answer:
         return Answer(200, read_public_keys(self._home), _KEYS_HEADERS)
 
+    def _tokens(self, reply: bytes, with_cookies: bool) -> Answer:
+        """The answer to a login: the pair, or cookies that hold it."""
+        if not with_cookies:
+            return Answer(200, reply, _NO_STORE)
+        body, headers = self._cookies.begin(reply)
+        return Answer(200, body, (*_NO_STORE, *headers))
+
     async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
         return await self._calls.arguments(subjects.call(type, id, method), payload, options)
 
@@ -133,6 +152,13 @@ class AuthRouter:
 async def _read(incoming: Incoming, decoder: msgspec.json.Decoder[T]) -> tuple[T, bytes]:
     body = await incoming.body(BODY_LIMIT)
     return bodies.decode(decoder, body, "body"), body
+
+
+def _flag(incoming: Incoming, name: str) -> bool:
+    value = incoming.parameters.get(name, "false")
+    if value not in ("true", "false"):
+        raise Failure("invalid", "it is true or false", field=name)
+    return value == "true"
 
 
 def _session(incoming: Incoming) -> str:

@@ -39,6 +39,8 @@ class UserRouter:
     def routes(self, known: Guard) -> list[Route]:
         return [
             Route("/users", Resource(known, parameters=PARAMETERS, get=self.search)),
+            Route("/users/{user_id}/sessions/{session_id}", Resource(known, delete=self.end_session)),
+            Route("/users/{user_id}/sessions", Resource(known, get=self.sessions, delete=self.end_sessions)),
             Route("/users/{user_id}/activate", Resource(known, post=self.activate)),
             Route("/users/{user_id}/deactivate", Resource(known, post=self.deactivate)),
             Route("/users/{user_id}", Resource(known, get=self.read, put=self.replace, patch=self.patch)),
@@ -76,10 +78,27 @@ class UserRouter:
     async def deactivate(self, incoming: Incoming) -> Answer:
         return await self._call(incoming, "deactivate", b"{}")
 
+    async def sessions(self, incoming: Incoming) -> Answer:
+        return Answer(200, await self._request(incoming, "sessions", b"{}"))
+
+    async def end_session(self, incoming: Incoming) -> Answer:
+        session = incoming.path["session_id"]
+        if not subjects.is_id(session):
+            raise Failure("not-found", "there is no such session")
+        await self._request(incoming, "end_session", msgspec.json.encode({"session": session}))
+        return Answer(204, headers=())
+
+    async def end_sessions(self, incoming: Incoming) -> Answer:
+        await self._request(incoming, "end_sessions", b"{}")
+        return Answer(204, headers=())
+
     async def _call(self, incoming: Incoming, method: str, payload: bytes, within: str = "args") -> Answer:
-        subject = subjects.call(users.TYPE, _id(incoming), method)
-        reply = await self._calls.arguments(subject, payload, self._calls.options(incoming), within)
+        reply = await self._request(incoming, method, payload, within)
         return Answer(200, reply, (JSON_HEADER, _etag(reply)))
+
+    async def _request(self, incoming: Incoming, method: str, payload: bytes, within: str = "args") -> bytes:
+        subject = subjects.call(users.TYPE, _id(incoming), method)
+        return await self._calls.arguments(subject, payload, self._calls.options(incoming), within)
 
 
 def _etag(reply: bytes) -> Header:
