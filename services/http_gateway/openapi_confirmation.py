@@ -84,5 +84,7 @@ def _open(operation_id: str, summary: str, responses: Json, body: str) -> Json:
 
 
 def _page(operation_id: str) -> Json:
-    described = operation(operation_id, TAG, "The page that a link in a mail leads to", PAGE, (400, 404, 405, 422, 500, 503))
+    described = operation(
+        operation_id, TAG, "The page that a link in a mail leads to", PAGE, (400, 404, 405, 422, 500, 503)
+    )
     return described | {"security": []}

@@ -58,13 +58,14 @@ asked for it, please ignore this mail: your password stays as it is.
 
 
 def compose(letter: Letter, id: str, sender: str, public_url: str, token: str, now: float) -> EmailMessage:
-    """The mail; raises `ValueError` for a recipient that is no single address."""
+    """The mail, to one recipient; raises `ValueError` for an address with a line break."""
     name, address = parseaddr(sender or DEFAULT_FROM)
+    user, _, domain = letter.to.rpartition("@")
     link = f"{public_url}{PATHS[letter.kind]}#token={token}" if token else ""
     until = timestamp(letter.until).strftime("%Y-%m-%d %H:%M UTC")
     message = EmailMessage(SMTPUTF8)
     message["From"] = Address(name, addr_spec=address)
-    message["To"] = Address(addr_spec=letter.to)
+    message["To"] = Address(username=user, domain=domain)
     message["Subject"] = SUBJECTS[letter.kind]
     message["Date"] = format_datetime(timestamp(now))
     # The same for every copy, so that a receiver can tell one.
