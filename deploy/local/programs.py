@@ -29,6 +29,7 @@ SERVICES = (
     Service("objects", user="objects", stores=True),
     Service("authentication", user="authentication", stores=True),
     Service("user_management", user="user_management", stores=True),
+    Service("data_storage", user="data_storage", stores=True),
     Service("http_gateway", user=GATEWAY_USER, stores=False),
 )
 NATS = "nats"

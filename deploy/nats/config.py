@@ -27,7 +27,7 @@ CLIENT_ACCOUNT = "CLIENTS"
 ADMIN_USER = "fleet"
 GATEWAY_USER = "gateway"
 # Processes that host objects, each under its folder's name in services/.
-HOST_USERS = ("objects", "authentication", "user_management")
+HOST_USERS = ("objects", "authentication", "user_management", "data_storage")
 USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, *HOST_USERS)
 
 # What headers and the reply subject may add to the largest payload.
@@ -126,7 +126,14 @@ def permissions(user: str) -> dict[str, Any]:
             "subscribe": [subjects.EVENTS, "_INBOX.>"],
         }
     return {
-        "publish": [*_CALLS, subjects.EVENTS, *_use(subjects.EVENTS_STREAM), *_buckets(), *_INBOXES],
+        "publish": [
+            *_CALLS,
+            "query.>",
+            subjects.EVENTS,
+            *_use(subjects.EVENTS_STREAM),
+            *_buckets(),
+            *_INBOXES,
+        ],
         "subscribe": ["dop.>", "query.>", subjects.health(user), subjects.metrics(user), *_registered(user)],
     }
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import uvloop
@@ -41,16 +41,24 @@ REJOIN_PAUSE = 0.5
 Types = Sequence[type[BaseDurableObject[Any]]]
 # Something to be done once, with the service's own credential, before it is healthy.
 Preparation = Callable[[DurableObjectClient, Settings], Awaitable[None]]
+# Something that goes on for as long as the service runs.
+Chore = Callable[[DurableObjectClient, Settings], Coroutine[Any, Any, None]]
 
 
-def main(types: Types | Callable[[Settings], Types], *, service: str, prepare: Preparation | None = None) -> None:
+def main(
+    types: Types | Callable[[Settings], Types],
+    *,
+    service: str,
+    prepare: Preparation | None = None,
+    chore: Chore | None = None,
+) -> None:
     """Run a service's process with the settings of its environment, which `types` may be made of."""
     try:
         settings = load()
         built = types(settings) if callable(types) else types
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
-    run(built, settings, service=service, reports_health=True, prepare=prepare)
+    run(built, settings, service=service, reports_health=True, prepare=prepare, chore=chore)
 
 
 def run(
@@ -60,19 +68,26 @@ def run(
     service: str = "objects",
     reports_health: bool = False,
     prepare: Preparation | None = None,
+    chore: Chore | None = None,
 ) -> None:
     """Serve the types until SIGTERM or SIGINT, and with `reports_health` answer for the health of the
     service. What can't be used ends the process with one line and status 2."""
     logs.configure(settings.log_level, service)
     collect_rarely()
     try:
-        uvloop.run(serve(types, settings, service=service, reports_health=reports_health, prepare=prepare))
+        uvloop.run(serve(types, settings, service=service, reports_health=reports_health, prepare=prepare, chore=chore))
     except SettingsError as error:
         raise SystemExit(_said(error)) from None
 
 
 async def serve(
-    types: Types, settings: Settings, *, service: str, reports_health: bool, prepare: Preparation | None = None
+    types: Types,
+    settings: Settings,
+    *,
+    service: str,
+    reports_health: bool,
+    prepare: Preparation | None = None,
+    chore: Chore | None = None,
 ) -> None:
     """Serve the types until the task is cancelled or the process gets SIGTERM or SIGINT.
 
@@ -100,10 +115,13 @@ async def serve(
         default_deadline=settings.default_deadline,
     )
     await outside.start()
-    revocations = Revocations(connection, verifier)
+    revocations = Revocations(connection, verifier, outside, credential.authorization)
     following = asyncio.create_task(revocations.follow())
     await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
+    beside = [preparing, following]
+    if chore is not None:
+        beside.append(asyncio.create_task(chore(outside, settings)))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -125,9 +143,9 @@ async def serve(
         )
         hosts[:] = [host]
         await _serve_incarnation(host, stop, settings.drain_timeout)
-    for task in (preparing, following):
+    for task in beside:
         task.cancel()
-    await asyncio.gather(preparing, following, return_exceptions=True)
+    await asyncio.gather(*beside, return_exceptions=True)
     await connection.close()
     store.close()
     name.close()
@@ -196,8 +214,8 @@ async def _open_store(store: MongoStore, registry: DurableObjectRegistry) -> Non
     end = loop.time() + STORE_WITHIN
     while True:
         try:
-            for type in registry.types:
-                await store.open(type)
+            for name, type in registry.types.items():
+                await store.open(name, [index for search in type.cls.searches for index in search.indexes])
         except StoreError as error:
             if loop.time() > end:
                 raise SettingsError(f"AIDEVOS_MONGO_URL: {error}") from None

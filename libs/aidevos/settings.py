@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.users import USERNAME_PATTERN
 
 PREFIX = "AIDEVOS_"
@@ -52,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
-    services: str = "objects,authentication,user_management"
+    services: str = "objects,authentication,user_management,data_storage"
     # Requests.
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0
@@ -119,6 +120,11 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     settings = Settings(**values)
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SettingsError(f"{PREFIX}LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}")
+    if settings.events_max_age < TOKEN_LIFETIME + CLOCK_MARGIN:
+        raise SettingsError(
+            f"{PREFIX}EVENTS_MAX_AGE must be at least {TOKEN_LIFETIME + CLOCK_MARGIN:.0f} seconds: "
+            "a process that starts learns from the events of that time which tokens are dead"
+        )
     _check_networks(settings)
     _check_mail(settings)
     return msgspec.structs.replace(

@@ -79,12 +79,14 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         """Keep this username for a user who is about to be, with this password."""
         await self._check_free(user)
         hashed = await self.passwords.hash(password)
+        self._take_over(user)
         self.state = AccountState(user=user, hashed=hashed)
 
     @command(allow=services())
     async def reserve_email(self, user: str, primary: str) -> None:
         """Keep this e-mail address for a user who is about to be."""
         await self._check_free(user)
+        self._take_over(user)
         self.state = AccountState(user=user, primary=primary)
 
     @command(allow=services())
@@ -189,7 +191,7 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
         self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
         record(self, "login", actor=user.id, target=user.id, session=session)
-        return self.mint.pair(session, 0, user, user.roles, self.now)
+        return self.mint.pair(session, 0, user, user.roles, self.now, user.version)
 
     async def _check_password(self, password: str, action: str, *, actor: str = "", session: str = "") -> None:
         try:
@@ -224,6 +226,12 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
             await self._note_failure("login", "unverified")
             raise Failure("email-unverified", "confirm the e-mail address first: the link was mailed to it")
         return user
+
+    def _take_over(self, user: str) -> None:
+        """End what a former holder has left, whose `release` comes too late."""
+        if self.state.user != user:
+            for session in self.state.sessions:
+                self.tell(SESSION_TYPE, session, "end")
 
     async def _check_free(self, user: str) -> None:
         holder = self.state.user

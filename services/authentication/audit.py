@@ -28,6 +28,9 @@ from aidevos.durable.object import Search
 from aidevos.durable.store.port import Between, Find
 from aidevos.settings import Settings
 
+# By time, alone and after each of the filters that select few.
+INDEXES = (("at",), ("actor", "at"), ("target", "at"), ("action", "at"))
+
 
 class AuditState(msgspec.Struct):
     """`at` is in seconds since the epoch."""
@@ -83,7 +86,7 @@ class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
     """An entry of the security log."""
 
     settings: ClassVar[Settings]
-    searches = (Search(SEARCH, permission(READ_AUDIT), FindEntries, find, show),)
+    searches = (Search(SEARCH, permission(READ_AUDIT) | services(), FindEntries, find, show, INDEXES),)
 
     @command(allow=services())
     async def record(

@@ -68,9 +68,11 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
 
     @command(allow=services())
     async def recover(self, email: str) -> None:
-        """Mail the user a link to a new password; past the limit nothing happens, so that nobody learns of it."""
-        if self._may_mail("reset"):
-            self._mail_link("reset", email)
+        """Mail the user a link to a new password, if it is active, has this address and had few such mails."""
+        user = await self._find_user()
+        address = user.email if user and user.status == "active" else None
+        if address and account_id(address) == account_id(email) and self._may_mail("reset"):
+            self._mail_link("reset", address)
             audit.record(self, "password.reset_requested", target=self.id, actor="")
 
     @command(allow=authenticated())
@@ -178,15 +180,18 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
         return msgspec.convert(await self.call(users.TYPE, self.id, "show"), User)
 
     async def _active_user(self) -> User:
-        try:
-            user = msgspec.convert(await self.call(users.TYPE, self.id, "show"), User)
-        except Failure as failure:
-            if failure.code == "not-found":
-                raise wrong_link() from None
-            raise
-        if user.status != "active":
+        user = await self._find_user()
+        if user is None or user.status != "active":
             raise wrong_link()
         return user
+
+    async def _find_user(self) -> User | None:
+        try:
+            return msgspec.convert(await self.call(users.TYPE, self.id, "show"), User)
+        except Failure as failure:
+            if failure.code == "not-found":
+                return None
+            raise
 
     def _may_mail(self, purpose: Purpose) -> bool:
         return len(self._recent(purpose)) < self.settings.mails_per_hour

@@ -28,8 +28,11 @@ class Mint:
         self._issuer = TokenIssuer(load_signing_key(settings.home))
         self._age = settings.access_age
 
-    def pair(self, session: str, number: int, user: User, roles: list[str], at: float) -> TokenPair:
-        """The tokens of a session after `number` rotations; the same ones for the same arguments."""
+    def pair(
+        self, session: str, number: int, user: User, roles: list[str], at: float, version: int | None = None
+    ) -> TokenPair:
+        """The tokens of a session after `number` rotations; the same ones for the same arguments.
+        `version` is the user's that had these roles."""
         access = self._issuer.issue(
             user.id,
             roles=tuple(roles),
@@ -37,6 +40,7 @@ class Mint:
             session=session,
             issued_at=at,
             id=self._digest(f"access.{session}.{number}"),
+            version=version,
         )
         return TokenPair(
             access_token=access,

@@ -12,10 +12,9 @@ from typing import ClassVar
 import msgspec
 
 from aidevos import BaseDurableObject, Failure, anyone, command, services
-from aidevos.contracts import users
 from aidevos.contracts.authentication import ACCOUNT_TYPE, account_id
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE, RECOVERY_TYPE, recovery_id
-from aidevos.contracts.users import Email, User
+from aidevos.contracts.users import Email
 from aidevos.security.emails import check_email
 from aidevos.security.throttle import AddressThrottle
 
@@ -32,7 +31,7 @@ class RecoveryDO(BaseDurableObject[RecoveryState], type=RECOVERY_TYPE, managemen
     requests: ClassVar[AddressThrottle]
 
     @command(allow=anyone())
-    async def ask(self, email: Email) -> None:
+    async def request_reset(self, email: Email) -> None:
         """Have a link to a new password mailed to this address, if a user has it."""
         if recovery_id(email) != self.id:
             raise Failure("invalid", f"this address is asked for at {recovery_id(email)}", field="id")
@@ -42,16 +41,7 @@ class RecoveryDO(BaseDurableObject[RecoveryState], type=RECOVERY_TYPE, managemen
 
     @command(allow=services())
     async def look_up(self, email: str) -> None:
-        """Find the active user whose address this is."""
-        holder = await self.call(ACCOUNT_TYPE, account_id(email), "holder")
-        user = await self._user(holder) if holder else None
-        if user and user.status == "active" and user.email and account_id(user.email) == account_id(email):
-            self.tell(CONFIRMATION_TYPE, user.id, "recover", email=user.email)
-
-    async def _user(self, id: str) -> User | None:
-        try:
-            return msgspec.convert(await self.call(users.TYPE, id, "show"), User)
-        except Failure as failure:
-            if failure.code == "not-found":
-                return None
-            raise
+        """Find the user whose address this is."""
+        user = await self.call(ACCOUNT_TYPE, account_id(email), "holder")
+        if user:
+            self.tell(CONFIRMATION_TYPE, user, "recover", email=email)

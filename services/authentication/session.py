@@ -24,7 +24,6 @@ from aidevos.contracts.authentication import (
 from aidevos.contracts.users import Password, User
 from aidevos.security.audit import record
 from aidevos.security.passwords import check_policy
-from aidevos.security.permissions import ROLES
 from aidevos.settings import Settings
 from services.authentication.mint import Mint
 from services.authentication.rules import wrong_token
@@ -32,13 +31,14 @@ from services.authentication.rules import wrong_token
 
 class SessionState(msgspec.Struct):
     """`number` counts rotations; the pair of that number was made at `issued_at`, in seconds since
-    the epoch, for these roles."""
+    the epoch, for the roles that this version of the user had."""
 
     user: str = ""
     account: str = ""
     number: int = 0
     issued_at: float = 0.0
     roles: list[str] = []
+    version: int = 0
 
 
 class SessionEnded(Event):
@@ -68,15 +68,13 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
             # This turn fails and leaves no trace, so another object sees to the end.
             await self.call(ACCOUNT_TYPE, state.account, "revoke_session", session=self.id)
             raise wrong_token()
-        user = await self._user()
-        if user.status != "active":
-            raise wrong_token()
+        user = await self._active_user()
         if not repeated:
             state.number += 1
             state.issued_at = self.now
-            state.roles = user.roles
+            state.roles, state.version = user.roles, user.version
             self.tell(ACCOUNT_TYPE, state.account, "touch", session=self.id, at=self.now)
-        return self.mint.pair(self.id, state.number, user, state.roles, state.issued_at)
+        return self.mint.pair(self.id, state.number, user, state.roles, state.issued_at, state.version)
 
     @command(allow=authenticated())
     async def end(self) -> None:
@@ -128,12 +126,22 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         """The session's user, and what the caller's token allows."""
         self._check_owner()
         user = await self._user()
-        permissions = {name for role in self.caller.roles for name in ROLES.get(role, ())} | self.caller.permissions
-        return Whoami(user=user, permissions=sorted(permissions), session=self.id)
+        return Whoami(user=user, permissions=sorted(self.caller.permissions), session=self.id)
 
     def _check_owner(self) -> None:
         if not self.state.user or not (self.caller.is_service or self.caller.subject == self.state.user):
             raise Failure("not-found", "there is no such session")
+
+    async def _active_user(self) -> User:
+        try:
+            user = await self._user()
+        except Failure as failure:
+            if failure.code != "not-found":
+                raise
+            raise wrong_token() from None
+        if user.status != "active":
+            raise wrong_token()
+        return user
 
     async def _user(self) -> User:
         return msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)

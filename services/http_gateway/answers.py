@@ -9,7 +9,7 @@ from starlette.types import Send
 
 from aidevos.contracts import envelope
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
-from services.http_gateway.bodies import MERGE_PATCH, UnsupportedPatch
+from services.http_gateway.bodies import UnsupportedPatch
 
 Header = tuple[bytes, bytes]
 JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())
@@ -41,7 +41,7 @@ def answer_of(failure: Failure) -> Answer:
     if failure.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(failure.retry_after))))
     if isinstance(failure, UnsupportedPatch):
-        headers.append((b"accept-patch", MERGE_PATCH.encode()))
+        headers.append((b"accept-patch", failure.accepted.encode()))
     if isinstance(failure, MethodNotAllowed):
         headers.append((b"allow", failure.allowed.encode()))
     return Answer(failure.status, failure.encode(), tuple(headers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from aidevos.contracts.errors import Failure
 
 T = TypeVar("T")
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 NAME_LIMIT = 200
 BODY_WITHIN = 60.0
 _media_type = re.compile(r'application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE).fullmatch
@@ -22,19 +24,25 @@ _unknown = re.compile(r"(?:unknown|required) field `(?P<name>.*?)`(?: - at|$)", 
 
 
 class UnsupportedPatch(Failure):
-    """415, with the kind of patch that is taken."""
+    """415, with the kinds of patches that are taken."""
 
-    def __init__(self) -> None:
-        super().__init__("unsupported-media-type", f"send {MERGE_PATCH}", field="Content-Type")
+    def __init__(self, accepted: Sequence[str]) -> None:
+        self.accepted = ", ".join(accepted)
+        super().__init__("unsupported-media-type", f"send {' or '.join(accepted)}", field="Content-Type")
 
 
-def check_media_type(headers: dict[bytes, bytes], patch: bool = False) -> None:
+def kind_of(headers: dict[bytes, bytes]) -> str:
+    """The media type of the body, without its parameters; empty where none is named."""
+    return headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
+
+def check_media_type(headers: dict[bytes, bytes], patches: Sequence[str] = ()) -> None:
     """A body without a content type is taken for JSON; any other type, or an encoding, is refused.
-    A patch must say which kind it is (RFC 5789), and there is one kind."""
+    A patch must say which of the accepted kinds it is (RFC 5789)."""
     media_type = headers.get(b"content-type")
-    if patch:
-        if (media_type or b"").decode("latin-1").partition(";")[0].strip().lower() != MERGE_PATCH:
-            raise UnsupportedPatch
+    if patches:
+        if kind_of(headers) not in patches:
+            raise UnsupportedPatch(patches)
         media_type = None
     if media_type is not None and media_type != b"application/json" and not _media_type(media_type.decode("latin-1")):
         raise Failure("unsupported-media-type", f"send {envelope.JSON}", field="Content-Type")

@@ -27,6 +27,7 @@ from aidevos.durable.connection import connect
 from aidevos.durable.revocations import Revocations
 from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
+from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
@@ -41,6 +42,7 @@ from services.http_gateway.resource import Guard
 from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
 from services.http_gateway.routers.confirmation import ConfirmationRouter
+from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.users import UserRouter
@@ -63,7 +65,15 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 catalogue = Catalogue(connection)
                 stack.push_async_callback(_end, asyncio.create_task(catalogue.follow()))
                 await catalogue.loaded()
-                revocations = Revocations(connection, verifier)
+                client = DurableObjectClient(
+                    connection,
+                    lambda: "",
+                    attempt_timeout=settings.attempt_timeout,
+                    default_deadline=settings.default_deadline,
+                )
+                await client.start()
+                credential = ServiceCredential(settings, SERVICE)
+                revocations = Revocations(connection, verifier, client, credential.authorization)
                 stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
                 await revocations.loaded()
         except TimeoutError:
@@ -71,13 +81,6 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        client = DurableObjectClient(
-            connection,
-            lambda: "",
-            attempt_timeout=settings.attempt_timeout,
-            default_deadline=settings.default_deadline,
-        )
-        await client.start()
         yield build(settings, connection, client, catalogue, verifier)
 
 
@@ -100,6 +103,7 @@ def build(
     routes += ConfirmationRouter(calls).routes(guard())
     routes += UserRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
+    routes += DataRouter(calls, settings).routes(guard(strangers=True))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 
 

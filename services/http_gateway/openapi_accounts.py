@@ -33,6 +33,7 @@ def schemas() -> Json:
         authentication.SessionPage,
         authentication.TokenPair,
         authentication.Whoami,
+        users.EraseUserBody,
         users.RegisterBody,
         users.ReplaceUserBody,
         users.User,
@@ -127,6 +128,7 @@ def paths() -> Json:
             ),
             "put": _changing("replace_user", "Replace a user's profile", reference("ReplaceUserBody")),
             "patch": _patching(),
+            "delete": _erasing(),
         },
         "/users/{user_id}/sessions": {
             "parameters": [{"$ref": "#/components/parameters/user_id"}],
@@ -191,6 +193,19 @@ def _changing(operation_id: str, summary: str, body: Json | None = None) -> Json
         body=body,
         description="One's own name and settings; with `users:manage` everything, and anyone's.",
     )
+
+
+def _erasing() -> Json:
+    described = operation(
+        "erase_user",
+        "users",
+        "Erase a user's data for good",
+        {"204": {"description": "Erased"}},
+        CHANGE,
+        parameters=("Idempotency-Key", "If-Match", "Deadline"),
+        description="Oneself, with the password, or with `users:manage` anyone.",
+    )
+    return described | {"requestBody": {"content": {JSON: {"schema": reference("EraseUserBody")}}}}
 
 
 def _ending(operation_id: str, summary: str) -> Json:

@@ -6,7 +6,7 @@ permission (401, 403), the query parameters are known (422).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -61,9 +61,9 @@ class Incoming:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def body(self, limit: int, *, patch: bool = False) -> bytes:
-        """The JSON body, or the JSON merge patch; raises `unsupported-media-type` and `too-large`."""
-        bodies.check_media_type(self.headers, patch)
+    async def body(self, limit: int, *, patches: Sequence[str] = ()) -> bytes:
+        """The JSON body, or a patch of one of these kinds; raises `unsupported-media-type` and `too-large`."""
+        bodies.check_media_type(self.headers, patches)
         return await bodies.read(self.headers, self._receive, limit)
 
 
@@ -71,13 +71,16 @@ Endpoint = Callable[[Incoming], Awaitable[Answer]]
 
 
 class Guard:
-    """Lets callers pass whose token carries a permission, or, where none is named, any valid token. The
-    token is in the header or in a cookie."""
+    """Lets callers pass whose token carries a permission, or, where none is named, any valid token. With
+    `strangers` also callers who show none. The token is in the header or in a cookie."""
 
-    def __init__(self, verifier: TokenVerifier, cookies: Cookies, permission: str = "") -> None:
+    def __init__(
+        self, verifier: TokenVerifier, cookies: Cookies, permission: str = "", *, strangers: bool = False
+    ) -> None:
         self._verifier = verifier
         self._cookies = cookies
         self._permission = permission
+        self._strangers = strangers
 
     def admit(self, method: str, headers: dict[bytes, bytes]) -> Principal:
         """The caller; a cookie's token is put where a bearer's would be."""
@@ -87,6 +90,8 @@ class Guard:
                 raise Failure("bad-request", "send a bearer token or cookies, not both", field="Authorization")
             headers[b"authorization"] = b"Bearer " + token.encode("latin-1")
         authorization = headers.get(b"authorization")
+        if authorization is None and self._strangers:
+            return ANONYMOUS
         principal = self._verifier.verify(None if authorization is None else authorization.decode("latin-1"))
         if token and method not in SAFE_METHODS:
             self._cookies.check(headers, principal.session)

@@ -8,6 +8,7 @@ from typing import Any
 
 from aidevos import BaseDurableObject, DurableObjectClient, Failure
 from aidevos.contracts import users
+from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.fleet import load_secrets
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
@@ -16,12 +17,16 @@ from services.user_management.user import UserManagementDO
 
 log = logging.getLogger(__name__)
 SERVICE = "user_management"
+# What has to go with a user: types that keep something in an object under the user's ID, and the
+# method, for services and without arguments, that erases it. It is told once, after the erasure's commit.
+KEEPERS: tuple[tuple[str, str], ...] = ((CONFIRMATION_TYPE, "forget"),)
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, AdministratorsDO)
 
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     UserManagementDO.settings = settings
+    UserManagementDO.keepers = KEEPERS
     UserManagementDO.registrations = AddressThrottle(
         settings.address_registrations, settings.login_window, "registrations"
     )

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_args
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, permission, query, services
+from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, command, permission, query, services
 from aidevos.contracts.authentication import ACCOUNT_TYPE, SessionPage, account_id
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.users import (
@@ -43,6 +43,8 @@ from services.user_management.rules import administers, check_password, merge_pa
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
+# By each order, alone and after each of the filters.
+INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
@@ -55,7 +57,8 @@ class Announced(msgspec.Struct):
 
 
 class UserState(msgspec.Struct):
-    """`registration` is the request that made the user; times are in seconds since the epoch."""
+    """`registration` is the request that made the user; times are in seconds since the epoch. Of a user
+    who was erased nothing is left but that: the ID is never used again."""
 
     username: str = ""
     email: str | None = None
@@ -68,11 +71,24 @@ class UserState(msgspec.Struct):
     created_at: float = 0.0
     updated_at: float = 0.0
     registration: str = ""
+    erased: bool = False
+
+
+class Deleted(Event):
+    """The user has been erased; whoever keeps something under its ID may act on it."""
+
+
+class AccessChanged(Event):
+    """Tokens from before this version of the user count with these roles, or, when it isn't active, not at all."""
+
+    roles: list[str]
+    active: bool
+    version: int
 
 
 def find(args: FindUsers) -> Find:
     """What the store is asked for a search."""
-    equal = {"roles": args.role, "status": args.status}
+    equal = {"erased": False, "roles": args.role, "status": args.status}
     return Find(
         equal={path: value for path, value in equal.items() if value is not None},
         text=args.q,
@@ -106,7 +122,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     settings: ClassVar[Settings]
     registrations: ClassVar[AddressThrottle]
-    searches = (Search(SEARCH, permission(READ_USERS), FindUsers, find, show),)
+    keepers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    searches = (Search(SEARCH, permission(READ_USERS) | services(), FindUsers, find, show, INDEXES),)
 
     @command(allow=anyone(), confidential=True)
     async def register(self, username: Username, email: Email, password: Password, full_name: FullName = "") -> User:
@@ -118,8 +135,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self.registrations.admit(self.client_address, self.now)
         if not _new_id(self.id):
             raise Failure("invalid", "a new user's ID is a UUID, 32 hexadecimal digits", field="id")
-        if self.state.username:
-            raise Failure("exists", "there is a user with this ID")
+        if self.state.username or self.state.erased:
+            raise Failure("exists", "there is, or was, a user with this ID")
         email = check_email(email)
         check_password(password, self.settings.password_min_length, username, email, full_name)
         await self._reserve(username, email, password)
@@ -131,7 +148,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     @command(allow=services(), confidential=True)
     async def install(self, username: Username, password: Password) -> None:
         """Become the first administrator, unless that has happened."""
-        if not self.state.username:
+        if not (self.state.username or self.state.erased):
             await self._reserve(username, None, password)
             self._begin(username, None, "", ["admin"])
             record(self, "user.registered", target=self.id)
@@ -253,6 +270,40 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         reply = await self.call(ACCOUNT_TYPE, account, "sessions", current=self.caller.session)
         return msgspec.convert(reply, SessionPage)
 
+    @command(allow=authenticated(), confidential=True)
+    async def erase(self, password: Password | None = None) -> None:
+        """Erase the user's data for good: by itself, with the password, or by an administrator."""
+        if self.state.erased and (self._manages() or self.caller.subject == self.id):
+            return
+        self._check_manageable()
+        state, account = self.state, account_id(self.state.username)
+        if self.caller.subject == self.id:
+            await self.call(
+                ACCOUNT_TYPE,
+                account,
+                "check_password",
+                password=password or "",
+                action="user.erased",
+                session=self.caller.session,
+            )
+        if administers(state.roles, state.status):
+            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
+        for name in [state.username, *([state.email] if state.email else [])]:
+            self.tell(ACCOUNT_TYPE, account_id(name), "release", user=self.id)
+        for type, method in self.keepers:
+            self.tell(type, self.id, method)
+        self.tell(TYPE, self.id, "forget")
+        self.emit(AccessChanged(roles=[], active=False, version=self.version + 1))
+        self.emit(Deleted())
+        record(self, "user.erased", target=self.id)
+        self.state = UserState(erased=True)
+
+    @command(allow=services())
+    async def forget(self) -> None:
+        """The end of an erasure: what was answered to earlier requests goes too."""
+        if self.state.erased:
+            await self.forget_outcomes()
+
     async def _set_status(self, status: Status) -> User:
         self._check_exists()
         state = self.state
@@ -273,8 +324,10 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if remains:
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
         if affects_access:
-            # Tokens carry roles; new ones come with the next login.
-            self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
+            active = profile.status == "active"
+            self.emit(AccessChanged(roles=[*roles], active=active, version=self.version + 1))
+            if not active:
+                self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
         self._record_changes(profile, roles)
         state.full_name, state.settings = profile.full_name, profile.settings
         state.roles, state.status = [*roles], profile.status
@@ -300,12 +353,14 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self._check_exists()
 
     def _check_manageable(self) -> None:
-        manages = self.caller.has(MANAGE_USERS)
-        if not manages:
+        if not self._manages():
             self._check_visible()
         self._check_exists()
-        if not manages and self.caller.subject != self.id:
+        if not self._manages() and self.caller.subject != self.id:
             raise Failure("forbidden", f"what is another's is changed with {MANAGE_USERS}")
+
+    def _manages(self) -> bool:
+        return self.caller.has(MANAGE_USERS)
 
     async def _reserve(self, username: str, email: str | None, password: str) -> None:
         account = account_id(username)

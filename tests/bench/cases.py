@@ -84,7 +84,7 @@ def _echo(stage: Stage, case: Case, seconds: float) -> Order:
     if case.door == "nats":
         url = stage.world.servers.nats_url("fleet")
         return Order(kind="nats-echo", in_flight=case.in_flight, seconds=seconds, url=url)
-    return _http(stage.http_echo, [_post("/echo", b'{"by":1}')], case, seconds)
+    return http_order(stage.http_echo, [post("/echo", b'{"by":1}')], case.in_flight, seconds)
 
 
 def _plain(stage: Stage, case: Case, seconds: float) -> Order:
@@ -92,8 +92,8 @@ def _plain(stage: Stage, case: Case, seconds: float) -> Order:
     if case.operation == "query":
         requests = [f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode() for path in paths]
     else:
-        requests = [_post(path, b'{"by":1}') for path in paths]
-    return _http(stage.plain, requests, case._replace(door="http"), seconds)
+        requests = [post(path, b'{"by":1}') for path in paths]
+    return http_order(stage.plain, requests, case._replace(door="http").in_flight, seconds)
 
 
 def _product(stage: Stage, case: Case, seconds: float) -> Order:
@@ -109,19 +109,18 @@ def _product(stage: Stage, case: Case, seconds: float) -> Order:
         )
     body = {"method": "value"} if case.operation == "query" else {"method": "increment", "args": {"by": 1}}
     headers = f"Authorization: {stage.authorization}\r\n"
-    requests = [
-        _post(f"/durable-objects/counter:{id}/request", msgspec.json.encode(body), headers) for id in _ids(case)
-    ]
-    return _http(stage.world.url, requests, case, seconds)
+    requests = [post(f"/durable-objects/counter:{id}/request", msgspec.json.encode(body), headers) for id in _ids(case)]
+    return http_order(stage.world.url, requests, case.in_flight, seconds)
 
 
-def _http(url: str, requests: list[bytes], case: Case, seconds: float) -> Order:
+def http_order(url: str, requests: list[bytes], in_flight: int, seconds: float) -> Order:
     place = urlsplit(url)
     address = (place.hostname or "", place.port or 0)
-    return Order(kind="http", in_flight=case.in_flight, seconds=seconds, address=address, requests=requests)
+    return Order(kind="http", in_flight=in_flight, seconds=seconds, address=address, requests=requests)
 
 
-def _post(path: str, body: bytes, headers: str = "") -> bytes:
+def post(path: str, body: bytes, headers: str = "") -> bytes:
+    """A request as it goes over the wire."""
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{headers}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 

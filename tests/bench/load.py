@@ -7,12 +7,14 @@ costs little beside what it measures, and costs the product and its floors the s
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import select
 import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter
@@ -20,14 +22,18 @@ from typing import Literal
 
 import msgspec
 import uvloop
+from argon2 import PasswordHasher
 from nats.aio.client import Client
 
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import Connection
+from aidevos.security.keys import load_public_keys, load_signing_key
+from aidevos.security.tokens import TokenIssuer, TokenVerifier
 from tests.bench.floors import ECHO_SUBJECT
 
 ROOT = Path(__file__).parents[2]
 RAMP = 0.3
+TOKENS = 100
 _length = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE).search
 
 
@@ -35,10 +41,12 @@ class Order(msgspec.Struct, kw_only=True):
     """Keep `in_flight` requests under way for so many `seconds`, after a short ramp.
 
     `http` sends `requests` to `address` in turn; `nats` calls `method` of the counters `ids` in
-    turn; `nats-echo` asks the echo.
+    turn; `nats-echo` asks the echo; `argon2` verifies passwords with these parameters (passes, KiB, lanes)
+    in a thread for each core; `verify` checks access tokens with the keys under `home`, the same one again
+    and again or each time a `fresh` one.
     """
 
-    kind: Literal["http", "nats", "nats-echo"]
+    kind: Literal["http", "nats", "nats-echo", "argon2", "verify"]
     in_flight: int
     seconds: float
     url: str = ""
@@ -47,6 +55,9 @@ class Order(msgspec.Struct, kw_only=True):
     authorization: str = ""
     method: str = ""
     ids: list[str] = []
+    argon2: tuple[int, int, int] = (0, 0, 0)
+    home: str = ""
+    fresh: bool = False
 
 
 class Sample(msgspec.Struct):
@@ -66,10 +77,17 @@ class Load:
         )
 
     def run(self, order: Order) -> Sample:
+        self.begin(order)
+        return self.end()
+
+    def begin(self, order: Order) -> None:
         assert self._process.stdin
-        assert self._process.stdout
         self._process.stdin.write(msgspec.json.encode(order) + b"\n")
         self._process.stdin.flush()
+
+    def end(self) -> Sample:
+        """The sample of the order that was begun."""
+        assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the load has failed")
@@ -176,10 +194,50 @@ async def _asker(order: Order, connection: Client) -> Callable[[], Awaitable[obj
     return lambda: client.call("counter", next(ids), order.method, args)
 
 
+def hashing(order: Order) -> Sample:
+    """Passwords verified by threads that do nothing else."""
+    hasher = PasswordHasher(*order.argon2)
+    hashed = hasher.hash("wheelbarrow at noon")
+    watch = _Stopwatch(order.seconds)
+
+    def keep_verifying() -> None:
+        now = perf_counter()
+        while watch.running:
+            hasher.verify(hashed, "wheelbarrow at noon")
+            now = watch.lap(now)
+
+    with ThreadPoolExecutor() as threads:
+        for _ in range(os.cpu_count() or 1):
+            threads.submit(keep_verifying)
+    return watch.sample()
+
+
+def verifying(order: Order) -> Sample:
+    """Access tokens checked by one thread."""
+    issuer = TokenIssuer(load_signing_key(Path(order.home)))
+    verifier = TokenVerifier(lambda: load_public_keys(Path(order.home)))
+    tokens = ["Bearer " + issuer.issue("bench") for _ in range(TOKENS if order.fresh else 1)]
+    watch = _Stopwatch(order.seconds)
+    now = perf_counter()
+    for token in cycle(tokens):
+        if not watch.running:
+            break
+        if order.fresh:
+            verifier._cache.clear()
+        verifier.verify(token)
+        now = watch.lap(now)
+    return watch.sample()
+
+
+def sample_of(order: Order) -> Sample:
+    if order.kind in ("nats", "nats-echo"):
+        return uvloop.run(over_nats(order))
+    return {"http": over_http, "argon2": hashing, "verify": verifying}[order.kind](order)
+
+
 def main() -> None:
     for line in sys.stdin.buffer:
-        order = msgspec.json.decode(line, type=Order)
-        sample = over_http(order) if order.kind == "http" else uvloop.run(over_nats(order))
+        sample = sample_of(msgspec.json.decode(line, type=Order))
         print(msgspec.json.encode(sample).decode(), flush=True)
 
 

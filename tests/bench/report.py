@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -11,6 +12,7 @@ from statistics import median
 import msgspec
 
 from tests.bench.cases import CASES, Case
+from tests.bench.comparison import Compared
 from tests.bench.load import Sample
 
 
@@ -50,15 +52,21 @@ class Report(msgspec.Struct):
     machine: str
     load_average: float
     rows: list[Row]
+    compared: list[Compared]
     measures: Measures
 
+    @property
+    def missed(self) -> bool:
+        return any(each.missed for each in (*self.rows, *self.compared))
 
-def report(measures: Measures) -> Report:
+
+def report(measures: Measures, compared: list[Compared]) -> Report:
     return Report(
         at=datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
         machine=f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
         load_average=os.getloadavg()[0],
-        rows=[_row(case, measures) for case in CASES],
+        rows=[_row(case, measures) for case in CASES] if measures else [],
+        compared=compared,
         measures=measures,
     )
 
@@ -73,10 +81,15 @@ def save(report: Report, home: Path) -> Path:
 
 def table(report: Report) -> str:
     head = ("", "in flight", "req/s", "p50 ms", "p99 ms", "echo", "× echo", "plain", "× plain", "target", "busiest")
-    lines = [head, *(_cells(row) for row in report.rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    rows = [head, *(_cells(row) for row in report.rows)] if report.rows else []
+    pairs = [("", "measured", "beside", "measured", "ratio", "target"), *(each.cells() for each in report.compared)]
+    return "\n\n".join(_aligned(lines, left) for lines, left in ((rows, (0, 10)), (pairs, (0, 2, 5))) if len(lines) > 1)
+
+
+def _aligned(lines: Sequence[tuple[str, ...]], left: tuple[int, ...]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) if column in (0, 10) else cell.rjust(width) for column, (cell, width) in numbered)
+        "  ".join(cell.ljust(width) if column in left else cell.rjust(width) for column, (cell, width) in numbered)
         for numbered in (list(enumerate(zip(line, widths, strict=True))) for line in lines)
     )
 

@@ -214,6 +214,15 @@ async def test_an_archived_record_is_found_by_its_object_and_key_alone(store: An
     assert found == {("a", "k1"): record}
 
 
+async def test_all_archived_records_of_one_object_can_be_forgotten(store: Any) -> None:
+    keys = [("a", "k1"), ("a", "k2"), ("b", "k1"), ("aa", "k1")]
+    for id, key in keys:
+        await store.archive("thing", id, [(key, {"p": b""}, LATER)])
+    await store.forget("thing", "a")
+    await store.forget("thing", "missing")
+    assert sorted(await store.archived("thing", keys)) == [("aa", "k1"), ("b", "k1")]
+
+
 async def test_a_letter_that_is_buried_twice_is_there_once(store: Any, request: pytest.FixtureRequest) -> None:
     letter = {"_id": "a:1", "code": "conflict"}
     await store.bury(letter)
@@ -240,6 +249,7 @@ async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, req
         store.purge("thing", LATER),
         store.archive("thing", "a", [("k", {}, LATER)]),
         store.archived("thing", [("a", "k")]),
+        store.forget("thing", "a"),
         store.bury({"_id": "a:1"}),
         store.ping(),
     ]

@@ -75,6 +75,26 @@ async def test_a_logout_is_known_to_another_gateway_within_a_second_and_to_one_t
     assert going_on.status_code == 200
 
 
+async def test_changed_access_is_known_to_a_gateway_and_a_host_that_start_later(world: World) -> None:
+    async with httpx.AsyncClient(base_url=world.url, timeout=20) as http:
+        await register(http, "ada")
+        pair = (await login(http, "ada")).json()
+        path = f"/users/{pair['user']['id']}"
+        admin = {"Authorization": world.admin, "Content-Type": "application/merge-patch+json"}
+        for roles in (["admin", "user"], ["user"]):
+            assert (await http.patch(path, headers=admin, json={"roles": roles})).status_code == 200
+            if "admin" in roles:
+                promoted = (await login(http, "ada")).json()
+        world.restart("user_management")
+        with another_gateway(world) as url:
+            async with httpx.AsyncClient(base_url=url) as later:
+                listed = await later.get("/durable-objects?type=user", headers=bearer(promoted))
+                searched = await later.get("/users", headers=bearer(promoted))
+                me = await later.get("/users/me", headers=bearer(promoted))
+
+    assert (listed.status_code, searched.status_code, me.status_code) == (403, 403, 200)
+
+
 @pytest.mark.parametrize("service", ["authentication", "user_management"])
 async def test_a_kill_amid_registrations_and_logins_loses_nothing_that_was_acknowledged(
     world: World, service: str

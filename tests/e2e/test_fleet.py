@@ -25,7 +25,7 @@ from aidevos.settings import SettingsError
 from tests.servers import Servers, free_port
 
 pytestmark = pytest.mark.timeout(180)
-SERVICES = ["objects", "authentication", "user_management", "http_gateway"]
+SERVICES = ["objects", "authentication", "user_management", "data_storage", "http_gateway"]
 
 
 class LocalFleet:

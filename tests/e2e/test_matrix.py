@@ -13,11 +13,12 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.keys import SigningKey
 from aidevos.security.tokens import TokenIssuer
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
+from services.data_storage.bootstrap import TYPES as DATA_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.user_management.bootstrap import TYPES as USER_TYPES
 from tests.e2e.world import Door, HttpDoor, World
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES)
+TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES)
 MANAGERS = {"manager", "admin"}
 KNOWN = {"stranger", "reader", "writer", "manager", "service", "admin"}
 # Also without a credential; the HTTP door's generic endpoint asks for one all the same.
@@ -46,8 +47,22 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("auth", "touch"): (b'{"session":"s","at":0}', SERVICE),
     ("auth", "forget"): (b'{"session":"s"}', SERVICE),
     ("auth", "end_session"): (b'{"session":"s"}', SERVICE),
+    ("auth", "check_password"): (b'{"password":"","action":"a","session":"s"}', SERVICE),
     ("auth", "revoke_session"): (b'{"session":"s"}', SERVICE),
     ("auth", "end_sessions"): (b"{}", SERVICE),
+    ("auth", "reset_password"): (b'{"user":"u","new":"x"}', SERVICE),
+    ("auth", "holder"): (b"{}", SERVICE),
+    ("auth", "free_email"): (b'{"user":"u"}', SERVICE),
+    ("confirmation", "welcome"): (b'{"email":"a@example.org"}', SERVICE),
+    ("confirmation", "recover"): (b'{"email":"a@example.org"}', SERVICE),
+    ("confirmation", "verify_email"): (b"{}", KNOWN),
+    ("confirmation", "change_email"): (b'{"password":"x","email":"a@example.org"}', KNOWN),
+    ("confirmation", "confirm_email"): (b'{"token":"t"}', ANYONE),
+    ("confirmation", "reset_password"): (b'{"token":"t","new_password":"x"}', ANYONE),
+    ("confirmation", "forget"): (b"{}", SERVICE),
+    ("recovery", "request_reset"): (b'{"email":"a@example.org"}', ANYONE),
+    ("recovery", "look_up"): (b'{"email":"a@example.org"}', SERVICE),
+    ("mail", "send"): (b'{"letter":{"kind":"verify","to":"a@example.org","user":"u","until":0}}', SERVICE),
     ("session", "open"): (b'{"user":"u","account":"a","roles":[],"at":0}', SERVICE),
     ("session", "refresh"): (b'{"refresh_token":""}', ANYONE),
     ("session", "end"): (b"{}", KNOWN),
@@ -63,6 +78,9 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("user", "register"): (b'{"username":"u","email":"u@example.org","password":"x"}', ANYONE),
     ("user", "install"): (b'{"username":"","password":"x"}', SERVICE),
     ("user", "holds"): (b'{"account":"a"}', SERVICE),
+    ("user", "confirm_email"): (b'{"email":"a@example.org"}', SERVICE),
+    ("user", "announce_email"): (b'{"email":"a@example.org","change":"c"}', SERVICE),
+    ("user", "take_email"): (b'{"email":"a@example.org","change":"c"}', SERVICE),
     ("user", "show"): (b"{}", SERVICE),
     ("user", "read"): (b"{}", KNOWN),
     ("user", "replace"): (b"{}", KNOWN),
@@ -70,10 +88,21 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("user", "sessions"): (b"{}", KNOWN),
     ("user", "end_session"): (b'{"session":"s"}', KNOWN),
     ("user", "end_sessions"): (b"{}", KNOWN),
+    ("user", "erase"): (b'{"password":"x"}', KNOWN),
+    ("user", "forget"): (b"{}", SERVICE),
     ("user", "activate"): (b"{}", {"admin"}),
     ("user", "deactivate"): (b"{}", {"admin"}),
     ("administrators", "join"): (b'{"user":"u"}', SERVICE),
     ("administrators", "leave"): (b'{"user":"u"}', SERVICE),
+    ("collection", "begin"): (b'{"owner":"o"}', SERVICE),
+    ("collection", "configure"): (b'{"config":{}}', ANYONE),
+    ("collection", "config"): (b"{}", ANYONE),
+    ("collection", "delete"): (b"{}", ANYONE),
+    ("item", "create"): (b'{"collection":"c","id":"i","data":1}', ANYONE),
+    ("item", "read"): (b"{}", ANYONE),
+    ("item", "replace"): (b'{"data":1}', ANYONE),
+    ("item", "patch"): (b'{"patch":1}', ANYONE),
+    ("item", "delete"): (b"{}", ANYONE),
 } | {
     (type.object_type, method): (payload, set() if type.management == "read_only" and method in MAKING else MANAGERS)
     for type in TYPES

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import httpx
 import pytest
 
-from aidevos.contracts.authentication import session_of
+from aidevos.contracts.errors import Failure
+from aidevos.security.permissions import ROLES
 from tests.e2e.test_accounts import (
     PASSWORD,
     Person,
@@ -124,22 +128,48 @@ async def test_a_deactivated_user_is_out_within_a_second_until_activated(
     assert (await login(http, person.username)).status_code == 200
 
 
-async def test_a_changed_role_ends_the_sessions_that_had_the_old_one(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str]
+async def test_a_changed_role_counts_at_both_doors_within_a_second_for_tokens_that_are_out(
+    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
 ) -> None:
     pair = await logged_in(http, person)
     path = f"/users/{pair['user']['id']}"
-    await http.patch(path, headers=admin | MERGE_PATCH, json={"roles": ["admin", "user"]})
-    await dies(http, pair)
-    promoted = (await login(http, person.username)).json()
-    seen = await http.get("/durable-objects?type=user", headers=bearer(promoted))
-    await http.patch(path, headers=admin | MERGE_PATCH, json={"roles": ["user"]})
-    await dies(http, promoted)
-    demoted = (await login(http, person.username)).json()
+    before = await allowed(http, over_nats, pair)
 
-    assert seen.status_code == 200
-    assert (await http.get("/durable-objects?type=user", headers=bearer(demoted))).status_code == 403
-    assert session_of(demoted["refresh_token"]) != session_of(promoted["refresh_token"])
+    await http.patch(path, headers=admin | MERGE_PATCH, json={"roles": ["admin", "user"]})
+    await becomes(http, over_nats, pair, {"http": True, "nats": True})
+    promoted = (await http.post("/auth/refresh", json={"refresh_token": pair["refresh_token"]})).json()
+    at_promotion = await allowed(http, over_nats, promoted)
+    await http.patch(path, headers=admin | MERGE_PATCH, json={"roles": ["user"]})
+    for tokens in (promoted, pair):
+        await becomes(http, over_nats, tokens, {"http": False, "nats": False})
+    me = (await http.get("/auth/me", headers=bearer(promoted))).json()
+    refreshed = await http.post("/auth/refresh", json={"refresh_token": promoted["refresh_token"]})
+
+    assert before == {"http": False, "nats": False}
+    assert at_promotion == {"http": True, "nats": True}
+    assert me["user"]["roles"] == ["user"]
+    assert me["permissions"] == sorted(ROLES["user"])
+    assert (refreshed.status_code, refreshed.json()["user"]["roles"]) == (200, ["user"])
+    assert await allowed(http, over_nats, refreshed.json()) == {"http": False, "nats": False}
+
+
+async def allowed(http: httpx.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any]) -> dict[str, bool]:
+    """Whether each door lets the pair's access token search users."""
+    answer = await http.get("/users?limit=1", headers=bearer(pair))
+    assert answer.status_code in (200, 403), answer.text
+    try:
+        await over_nats.query("user", "search", {"limit": 1}, authorization=bearer(pair)["Authorization"])
+    except Failure as failure:
+        return {"http": answer.is_success, "nats": failure.code != "forbidden"}
+    return {"http": answer.is_success, "nats": True}
+
+
+async def becomes(
+    http: httpx.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any], expected: dict[str, bool]
+) -> None:
+    async with asyncio.timeout(1):
+        while await allowed(http, over_nats, pair) != expected:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_the_last_administrator_stays(http: httpx.AsyncClient, admin: dict[str, str]) -> None:

@@ -23,7 +23,7 @@ from aidevos.security.tokens import TokenIssuer
 from tests.servers import Servers, free_port
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("objects", "authentication", "user_management", "http_gateway")
+SERVICES = ("objects", "authentication", "user_management", "data_storage", "http_gateway")
 USERS = {"http_gateway": "gateway"}
 # All tests come from one address.
 UNTHROTTLED = {"AIDEVOS_ADDRESS_LOGINS": "100000", "AIDEVOS_ADDRESS_REGISTRATIONS": "100000"}
@@ -35,6 +35,7 @@ class World(NamedTuple):
     issuer: TokenIssuer
     # Kills a service's process and starts another.
     restart: Callable[[str], None]
+    database: str
 
     def token(self, *permissions: str, subject: str = "tester", roles: tuple[str, ...] = ()) -> str:
         return "Bearer " + self.issuer.issue(subject, roles=roles, permissions=permissions)
@@ -80,7 +81,7 @@ def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]
     url = f"http://127.0.0.1:{port}"
     try:
         wait_ready(url, list(processes.values()))
-        yield World(servers, url, TokenIssuer(load_signing_key(servers.home)), restart)
+        yield World(servers, url, TokenIssuer(load_signing_key(servers.home)), restart, database)
     finally:
         for process in processes.values():
             process.terminate()

@@ -56,7 +56,7 @@ async def registered(kit: ObjectKit, name: str = NAME, email: str = EMAIL) -> st
 
 
 async def forget(kit: ObjectKit, email: str = EMAIL) -> Any:
-    reply = await kit.call("recovery", recovery_id(email), "ask", {"email": email}, caller=ANONYMOUS)
+    reply = await kit.call("recovery", recovery_id(email), "request_reset", {"email": email}, caller=ANONYMOUS)
     await kit.settle()
     return reply
 

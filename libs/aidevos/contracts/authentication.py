@@ -16,6 +16,9 @@ ACCOUNT_TYPE = "auth"
 SESSION_TYPE = "session"
 # The event that every verifier of tokens listens to.
 SESSION_ENDED = f"event.{SESSION_TYPE}.*.session_ended"
+# Seconds that an access token lives at most, and that clocks of the fleet's machines may differ.
+TOKEN_LIFETIME = 900.0
+CLOCK_MARGIN = 60.0
 
 LoginName = Annotated[str, Meta(min_length=1, max_length=EMAIL_LIMIT, description="A username or an e-mail address")]
 Device = Annotated[str, Meta(max_length=256)]

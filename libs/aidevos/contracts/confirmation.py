@@ -39,7 +39,7 @@ class Letter(msgspec.Struct, kw_only=True):
 
 
 class ForgottenBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /auth/password/reset`, and the arguments of the method `ask`."""
+    """Body of `POST /auth/password/reset`, and the arguments of the method `request_reset`."""
 
     email: Email
 

@@ -10,6 +10,8 @@ from msgspec import Meta
 TYPE = "user"
 # A search over all users: `query.user.search`.
 SEARCH = "search"
+# The event that every verifier of tokens listens to: roles and status have changed.
+ACCESS_CHANGED = f"event.{TYPE}.*.access_changed"
 USERNAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,46}[A-Za-z0-9])?"
 # An e-mail address is checked by the object; this only bounds it (RFC 5321).
 EMAIL_LIMIT = 254
@@ -67,6 +69,12 @@ class ReplaceUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     settings: dict[str, Any] = {}
     roles: list[Role] | None = None
     status: Status | None = None
+
+
+class EraseUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `DELETE /users/{user_id}`, and the arguments of `erase`; the password is needed for oneself."""
+
+    password: Password | None = None
 
 
 class FindUsers(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -34,6 +34,7 @@ SWEEP_EVERY = 600.0
 # Seconds by which a caller's clock may be ahead of ours.
 CLOCK_SKEW = 60.0
 OVERHEAD = 96
+_FORGOTTEN = Answer.of(Failure("stale", "the outcome of this request was erased"))
 
 
 class Bounds(NamedTuple):
@@ -238,6 +239,16 @@ class CompletionRecords:
         if client is not None and client.to_document() == old.document:
             self._drop_client(old.key)
 
+    def forget(self) -> None:
+        """Keep of each outcome only that there was one: a repeat is refused as `stale`."""
+        self._chosen = {key: _forgotten(record) for key, record in self._chosen.items()}
+        self._changed_chosen.update(self._chosen)
+        for key, client in self._clients.items():
+            client.records = {number: _forgotten(record) for number, record in client.records.items()}
+            self._changed_clients.add(key)
+        self._chosen_size = sum(record.size for record in self._chosen.values())
+        self._size = sum(client.size for client in self._clients.values())
+
     def knows(self, key: RequestKey) -> bool:
         """Whether the archive can have nothing newer about a request."""
         return key.client in self._clients if key.client else key.key in self._chosen
@@ -289,6 +300,12 @@ class CompletionRecords:
             if number >= client.mark:
                 return
             self._size -= client.records.pop(number).size
+
+
+def _forgotten(record: Record) -> Record:
+    # A tell is settled whatever it has led to; anybody else is told.
+    payload, failed = (b"null", False) if record.tell else _FORGOTTEN
+    return record._replace(payload=payload, failed=failed)
 
 
 def _surplus(kept: dict[str, Any], in_document: int) -> int:

@@ -28,11 +28,11 @@ from nats.micro.service import Service
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import LIST, ObjectPage, SearchPage
+from aidevos.contracts.objects import LIST
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
-from aidevos.durable.object import MANAGE, Search
+from aidevos.durable.object import MANAGE, Search, View
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer, remaining
@@ -42,7 +42,7 @@ from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turn import unexpected
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
-from aidevos.security.permissions import ANONYMOUS, Rule
+from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 from aidevos.security.tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
@@ -196,6 +196,11 @@ class Host:
                 schema: Schema[Any] = Schema(search.args, "args")
                 handler = partial(self._on_search, type, search, schema)
                 await self._subscribe(subjects.query(type, search.name), handler, queue=self._service)
+            for view in self._registry.types[type].cls.views:
+                schema = Schema(view.args, "args")
+                await self._subscribe(
+                    subjects.query(type, view.name), partial(self._on_view, view, schema), queue=self._service
+                )
             await self._subscribe(subjects.owned(type), self._on_call)
             self._owned.add(type)
         await self._connection.flush()
@@ -253,32 +258,44 @@ class Host:
             self.router.spawn(self._list(message))
 
     async def _list(self, message: Msg) -> None:
-        async def page(args: ListArgs) -> ObjectPage:
-            return await self.router.list_objects(message.subject.split(".")[1], args.cursor or "", args.limit)
+        async def page(args: ListArgs, caller: Principal) -> bytes:
+            type = message.subject.split(".")[1]
+            return msgspec.json.encode(await self.router.list_objects(type, args.cursor or "", args.limit))
 
         await self._answer_query(message, MANAGE, self._list_args, page)
 
     async def _on_search(self, type: str, search: Search, schema: Schema[Any], message: Msg) -> None:
-        async def page(args: Any) -> SearchPage:
-            return await self.router.search(type, search, args)
+        async def page(args: Any, caller: Principal) -> bytes:
+            return msgspec.json.encode(await self.router.search(type, search, args))
 
         if message.reply:
             self._taken += 1
             self.router.spawn(self._answer_query(message, search.allow, schema, page))
 
+    async def _on_view(self, view: View, schema: Schema[Any], message: Msg) -> None:
+        async def answer(args: Any, caller: Principal) -> bytes:
+            return await self.router.answer_view(view, args, caller)
+
+        if message.reply:
+            self._taken += 1
+            self.router.spawn(self._answer_query(message, view.allow, schema, answer))
+
     async def _answer_query(
-        self, message: Msg, allow: Rule, schema: Schema[Any], page: Callable[[Any], Awaitable[Any]]
+        self, message: Msg, allow: Rule, schema: Schema[Any], answer_to: Callable[[Any, Principal], Awaitable[bytes]]
     ) -> None:
         headers = message.headers or {}
         try:
             if self._taken > self.router.limits.pending:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
             remaining(headers, self.router.limits.default_deadline, self.router.limits.max_deadline)
-            principal = self._verifier.verify(headers.get(envelope.AUTHORIZATION))
+            authorization = headers.get(envelope.AUTHORIZATION)
+            principal = ANONYMOUS
+            if authorization or not allow.check(ANONYMOUS):
+                principal = self._verifier.verify(authorization)
             if not allow.check(principal):
                 raise Failure("forbidden", f"this needs {allow}")
             args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
-            answer = Answer(msgspec.json.encode(await page(args)))
+            answer = Answer(await answer_to(args, principal))
         except Failure as failure:
             answer = Answer.of(failure)
         except Exception as error:

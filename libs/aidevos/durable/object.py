@@ -8,7 +8,7 @@ between commands and may not change it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import msgspec
@@ -16,6 +16,8 @@ import msgspec
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
+from aidevos.durable.reader import Reader
+from aidevos.durable.request import check_if_match
 from aidevos.durable.running import RunningTurn, running
 from aidevos.durable.store.port import Find
 from aidevos.security.permissions import Principal, Rule, permission
@@ -42,6 +44,8 @@ class Declaration(msgspec.Struct, frozen=True):
     name: str | None = None
     reentrant: bool = False
     confidential: bool = False
+    matches: bool = True
+    keeps_version: bool = False
 
 
 def _declare(declaration: Declaration) -> Callable[[Method], Method]:
@@ -52,14 +56,26 @@ def _declare(declaration: Declaration) -> Callable[[Method], Method]:
     return mark
 
 
-def command(*, allow: Rule, name: str | None = None, confidential: bool = False) -> Callable[[Method], Method]:
+def command(
+    *,
+    allow: Rule,
+    name: str | None = None,
+    confidential: bool = False,
+    matches: bool = True,
+    keeps_version: bool = False,
+) -> Callable[[Method], Method]:
     """A method that may change the state, emit events, and call or tell other objects.
 
     `allow` says whose calls are accepted; `name` is the name on the wire, by default the method's.
     The outcome of a `confidential` one, whose arguments or result hold secrets, is never stored: a
-    repeat gets it from memory, and after a crash it runs the method again.
+    repeat gets it from memory, and after a crash it runs the method again. Where `matches` is false
+    the method compares `If-Match` itself, by `check_if_match`, once it knows that the caller may see
+    the object. One that `keeps_version` changes only what nobody is shown.
     """
-    return _declare(Declaration("command", allow, name, confidential=confidential))
+    declared = Declaration(
+        "command", allow, name, confidential=confidential, matches=matches, keeps_version=keeps_version
+    )
+    return _declare(declared)
 
 
 def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> Callable[[Method], Method]:
@@ -73,7 +89,8 @@ class Search(msgspec.Struct, frozen=True):
 
     `args` is a struct of the caller's arguments, with `limit` and `cursor` among them. `find` makes of
     them what the store is asked, with `after` None and any `limit`; `show` makes of an ID, a state and
-    its version what the caller gets.
+    its version what the caller gets. `indexes` are the paths in the state, in their order, by which the
+    store finds and sorts: every order that `find` asks for ends one, after what it compares before.
     """
 
     name: str
@@ -81,6 +98,19 @@ class Search(msgspec.Struct, frozen=True):
     args: type[msgspec.Struct]
     find: Callable[[Any], Find]
     show: Callable[[str, Any, int], msgspec.Struct]
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+
+class View(msgspec.Struct, frozen=True):
+    """A question about the committed states of objects that a function answers: `query.<type>.<name>`.
+
+    Any replica answers. `args` is a struct of the caller's arguments.
+    """
+
+    name: str
+    allow: Rule
+    args: type[msgspec.Struct]
+    answer: Callable[[Reader, Any], Awaitable[Any]]
 
 
 def upcast(*, from_: int) -> Callable[[Method], Method]:
@@ -107,6 +137,9 @@ class BaseDurableObject(Generic[State]):
     schema_version: ClassVar[int] = 1
     management: ClassVar[Management] = "lifecycle"
     searches: ClassVar[tuple[Search, ...]] = ()
+    views: ClassVar[tuple[View, ...]] = ()
+    # The largest state in bytes; None for what the settings say.
+    state_limit: ClassVar[int | None] = None
 
     state: State
     id: str
@@ -160,6 +193,16 @@ class BaseDurableObject(Generic[State]):
         return self._running().version
 
     @property
+    def if_match(self) -> str | None:
+        """The condition that the caller has put on the version."""
+        return self._running().request.if_match
+
+    def check_if_match(self) -> None:
+        """Raises `precondition-failed` where the object has another version than the caller named."""
+        turn = self._running()
+        check_if_match(turn.request.if_match, turn.exists, turn.version)
+
+    @property
     def now(self) -> float:
         """Seconds since the epoch, on the host's clock."""
         return self._running().now
@@ -180,10 +223,20 @@ class BaseDurableObject(Generic[State]):
         """
         return await self._running().call(type, id, method, args)
 
+    async def ask(self, type: str, view: str, /, **args: Any) -> Any:
+        """What a view answers now, from committed states: this turn's changes are not among them."""
+        return await self._running().ask(type, view, args)
+
     async def delete(self) -> None:
         """Delete this object with the commit of this turn; the next command starts anew."""
         self._running().delete()
         await self.on_delete()
+
+    async def forget_outcomes(self) -> None:
+        """Erase what earlier requests of this object were answered, for data that must be gone. A repeat of
+        one is refused as `stale`, or, when it was in the archive, runs again. Call it in a turn of its own
+        that a tell brings about: it raises `unavailable` when it has to be tried again."""
+        await self._running().forget_outcomes()
 
     @command(allow=MANAGE, name=objects.CREATE)
     async def create_object(self, state: dict[str, Any] | None = None) -> DurableObject:

@@ -36,6 +36,8 @@ class MethodSpec:
         "function",
         "inline",
         "is_command",
+        "keeps_version",
+        "matches",
         "name",
         "reentrant",
         "result",
@@ -52,6 +54,8 @@ class MethodSpec:
         self.is_command = declaration.kind == "command"
         self.reentrant = declaration.reentrant
         self.confidential = declaration.confidential
+        self.matches = self.is_command and declaration.matches
+        self.keeps_version = declaration.keeps_version
         self.allow: Rule = declaration.allow
         self.doc = inspect.getdoc(function) or ""
         self.inline = _never_suspends(function)

@@ -27,8 +27,9 @@ from aidevos.durable.clock import Clock
 from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved, unknown
 from aidevos.durable.completion import Bounds
 from aidevos.durable.mailbox import Mailbox
-from aidevos.durable.object import BaseDurableObject, Search
+from aidevos.durable.object import BaseDurableObject, Search, View
 from aidevos.durable.outbox import Entry, Relay, next_number
+from aidevos.durable.reader import Reader
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
 from aidevos.durable.search import decode_place, encode_place
@@ -190,6 +191,14 @@ class DurableObjectRouter:
         more = len(documents) > len(shown)
         return SearchPage(items=items, next_cursor=encode_place(wanted, shown[-1]) if more else None)
 
+    async def answer_view(self, view: View, args: Any, caller: Principal) -> bytes:
+        """A view's answer, encoded. Raises `Failure`."""
+        try:
+            answer = await view.answer(Reader(self.store, caller, self.clock.now()), args)
+        except StoreError as error:
+            raise Failure("unavailable", str(error)) from error
+        return msgspec.json.encode(answer)
+
     def wake(self, type_name: str, id: str) -> None:
         """Activate an object because something is due, though nobody has called it."""
         if (type_name, id) not in self._activations and self.lease_valid():
@@ -273,8 +282,9 @@ class DurableObjectRouter:
 
     def check_bounds(self, activation: Activation, state: bytes, entries: Sequence[Entry]) -> None:
         """Refuse a turn whose outcome would not fit; raises `too-large` or `overloaded`."""
-        if len(state) > self.limits.state:
-            raise Failure("too-large", f"the state would have more than {self.limits.state} bytes", field="state")
+        limit = activation.type.cls.state_limit or self.limits.state
+        if len(state) > limit:
+            raise Failure("too-large", f"the state would have more than {limit} bytes", field="state")
         if not entries:
             return
         if any(len(entry.payload) > self.limits.answer for entry in entries):

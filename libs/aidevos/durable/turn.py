@@ -26,6 +26,7 @@ from aidevos.durable.outbox import Entry, event_entry, tell_entry
 from aidevos.durable.request import Answer, Request, check_if_match, digest
 from aidevos.durable.running import running
 from aidevos.durable.store import codec
+from aidevos.durable.store.port import StoreError
 
 if TYPE_CHECKING:
     from aidevos.durable.object import Event
@@ -88,31 +89,47 @@ class Turn:
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
         """A request now: after the commits of all earlier turns, with an ID that a repeat of this
         turn would use again."""
-        activation, request = self._activation, self.request
         subjects.split_object_id(f"{type}:{id}")
         self._calls += 1
         request_id = digest(self.id, str(self._calls))
-        earlier = activation.wait_committed()
+        chain = ",".join((*self.request.chain, self._activation.object_id))
+        subject = subjects.call(type, id, method)
+        headers = {envelope.CALL_CHAIN: chain, envelope.CLIENT_ADDRESS: self.request.address}
+        return await self._ask(subject, args, request_id=request_id, headers=headers)
+
+    async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any:
+        """A question about committed states, those of all earlier turns among them."""
+        return await self._ask(subjects.query(type, view), args)
+
+    async def _ask(self, subject: str, args: Mapping[str, Any], **options: Any) -> Any:
+        earlier = self._activation.wait_committed()
         if earlier is not None:
             await earlier
-        if activation.broken or not self._router.lease_valid():
+        if self._activation.broken or not self._router.lease_valid():
             raise moved_on()
-        left = request.deadline - asyncio.get_running_loop().time()
-        chain = ",".join((*request.chain, activation.object_id))
+        left = self.request.deadline - asyncio.get_running_loop().time()
         payload = msgspec.json.encode(args)
-        reply = await self._router.outside.request(
-            subjects.call(type, id, method),
-            payload,
-            request_id=request_id,
-            deadline=max(left, 0.001),
-            headers={envelope.CALL_CHAIN: chain, envelope.CLIENT_ADDRESS: request.address},
-        )
+        reply = await self._router.outside.request(subject, payload, deadline=max(left, 0.001), **options)
         return msgspec.json.decode(reply) if reply else None
 
     def delete(self) -> None:
         """Mark the object as deleted by this turn."""
         self._only_in_command("delete")
         self.deleted = True
+
+    async def forget_outcomes(self) -> None:
+        """Blank the records in memory, and so with the next commit in the document; then those in the
+        archive, where no other can follow but blank ones."""
+        self._only_in_command("forget_outcomes")
+        activation = self._activation
+        activation.records.forget()
+        activation.fleeting.clear()
+        if activation.moving:
+            raise Failure("unavailable", "records are on their way to the archive")
+        try:
+            await self._router.store.forget(activation.type.name, activation.id)
+        except StoreError as error:
+            raise Failure("unavailable", str(error)) from error
 
     def _number(self) -> int:
         self._last_number = self._router.outbox_number(self._last_number)
@@ -138,7 +155,7 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
         return None
     turn = Turn(router, activation, request)
     try:
-        if request.method.is_command:
+        if request.method.matches:
             check_if_match(request.if_match, activation.exists, activation.version)
     except Failure as failure:
         _end(turn, activation, None, failure)
@@ -280,8 +297,9 @@ def _answer(turn: Turn, activation: Activation, result: Any) -> Answer:
 
 def _advance(turn: Turn, activation: Activation, encoded: bytes) -> None:
     moment: datetime = timestamp(turn.now)
-    activation.version += 1
-    activation.updated_at = moment
+    if turn.deleted or not (turn.request.method.keeps_version and activation.exists):
+        activation.version += 1
+        activation.updated_at = moment
     if turn.deleted:
         activation.exists = False
         activation.object.state = activation.type.default_state()

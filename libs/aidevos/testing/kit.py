@@ -23,6 +23,7 @@ from aidevos.durable.object import BaseDurableObject
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
 from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.schema import Schema
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.security.permissions import Principal
 
@@ -86,6 +87,14 @@ class ObjectKit:
         )
         return msgspec.json.decode(reply) if reply else None
 
+    async def query(
+        self, type: str, name: str, args: Mapping[str, Any] | None = None, *, caller: Principal = ADMIN
+    ) -> Any:
+        """The decoded answer of a view; raises `Failure`."""
+        return msgspec.json.decode(
+            await self._answer_view(subjects.query(type, name), msgspec.json.encode(args or {}), caller)
+        )
+
     async def request(
         self,
         subject: str,
@@ -119,6 +128,8 @@ class ObjectKit:
             await asyncio.sleep(0.001)
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
+        if subject.startswith("query."):
+            return await self._answer_view(subject, payload, caller)
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         _, type, id, method = subject.split(".", 3)
         owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
@@ -129,6 +140,14 @@ class ObjectKit:
         if answer.failed:
             raise Failure.decode(answer.payload)
         return answer.payload
+
+    async def _answer_view(self, subject: str, payload: bytes, caller: Principal) -> bytes:
+        _, type, name = subject.split(".")
+        view = next(view for view in self.router.registry.types[type].cls.views if view.name == name)
+        if not view.allow.check(caller):
+            raise Failure("forbidden", f"this needs {view.allow}")
+        args: Any = Schema(view.args, "args").decode(payload, None)
+        return await self.router.answer_view(view, args, caller)
 
 
 def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:

@@ -73,7 +73,7 @@ class ConfirmationRouter:
     async def ask(self, incoming: Incoming) -> Answer:
         payload = await incoming.body(BODY_LIMIT)
         body = bodies.decode(_forgotten, payload, "body")
-        await self._anonymous(incoming, RECOVERY_TYPE, recovery_id(body.email), "ask", payload)
+        await self._anonymous(incoming, RECOVERY_TYPE, recovery_id(body.email), "request_reset", payload)
         return _ACCEPTED
 
     async def reset(self, incoming: Incoming) -> Answer:

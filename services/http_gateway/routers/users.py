@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 from aidevos.contracts import subjects, users
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.users import ReplaceUserBody
+from aidevos.contracts.users import EraseUserBody, ReplaceUserBody
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import JSON_HEADER, Answer, Header
 from services.http_gateway.calls import Calls
@@ -27,6 +27,7 @@ class _Shown(msgspec.Struct):
 
 _shown = msgspec.json.Decoder(_Shown)
 _replace = msgspec.json.Decoder(ReplaceUserBody)
+_erase = msgspec.json.Decoder(EraseUserBody)
 _patch = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -43,7 +44,10 @@ class UserRouter:
             Route("/users/{user_id}/sessions", Resource(known, get=self.sessions, delete=self.end_sessions)),
             Route("/users/{user_id}/activate", Resource(known, post=self.activate)),
             Route("/users/{user_id}/deactivate", Resource(known, post=self.deactivate)),
-            Route("/users/{user_id}", Resource(known, get=self.read, put=self.replace, patch=self.patch)),
+            Route(
+                "/users/{user_id}",
+                Resource(known, get=self.read, put=self.replace, patch=self.patch, delete=self.erase),
+            ),
         ]
 
     async def search(self, incoming: Incoming) -> Answer:
@@ -68,7 +72,7 @@ class UserRouter:
         return await self._call(incoming, "replace", body)
 
     async def patch(self, incoming: Incoming) -> Answer:
-        body = await incoming.body(BODY_LIMIT, patch=True)
+        body = await incoming.body(BODY_LIMIT, patches=(bodies.MERGE_PATCH,))
         bodies.decode(_patch, body, "settings")
         return await self._call(incoming, "patch", b'{"patch":%b}' % body, within="args.patch")
 
@@ -77,6 +81,12 @@ class UserRouter:
 
     async def deactivate(self, incoming: Incoming) -> Answer:
         return await self._call(incoming, "deactivate", b"{}")
+
+    async def erase(self, incoming: Incoming) -> Answer:
+        body = await incoming.body(BODY_LIMIT) or b"{}"
+        bodies.decode(_erase, body, "body")
+        await self._request(incoming, "erase", body)
+        return Answer(204, headers=())
 
     async def sessions(self, incoming: Incoming) -> Answer:
         return Answer(200, await self._request(incoming, "sessions", b"{}"))

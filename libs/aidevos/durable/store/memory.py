@@ -29,7 +29,7 @@ class MemoryStore:
         self.down = False
         self._archive: dict[tuple[str, str, str], dict[str, Any]] = {}
 
-    async def open(self, type: str) -> None:
+    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
         self.documents.setdefault(type, {})
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
@@ -101,6 +101,11 @@ class MemoryStore:
     async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         self._answer()
         return {key: self._archive[type, *key] for key in keys if (type, *key) in self._archive}
+
+    async def forget(self, type: str, id: str) -> None:
+        self._answer()
+        for key in [key for key in self._archive if key[:2] == (type, id)]:
+            del self._archive[key]
 
     async def bury(self, letter: dict[str, Any]) -> None:
         self._answer()

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
+from bson import MaxKey, MinKey
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, CollectionInvalid, OperationFailure, PyMongoError
@@ -29,6 +30,8 @@ from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, S
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
+# A search for a part of a text may look at every object.
+SEARCH_TIMEOUT_MS = 5_000
 VALIDATION_FAILED = 121
 NAMESPACE_EXISTS = 48
 FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
@@ -57,7 +60,7 @@ class MongoStore:
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
         )
 
-    async def open(self, type: str) -> None:
+    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
         async def make() -> None:
             name = f"obj_{type}"
             validator = {"created_at": {"$exists": True}}
@@ -71,6 +74,8 @@ class MongoStore:
             collection = self._objects(type)
             await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
             await collection.create_index("deleted", sparse=True)
+            for paths in indexes:
+                await collection.create_index([*((f"state.{path}", 1) for path in paths), ("_id", 1)])
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
         await self._answer(make)
@@ -128,6 +133,8 @@ class MongoStore:
         beyond = "$lt" if wanted.descending else "$gt"
         if wanted.after is not None:
             value, id = wanted.after
+            # The first of these is the one that bounds an index.
+            clauses.append({order: {f"{beyond}e": value}})
             clauses.append({"$or": [{order: {beyond: value}}, {order: value, "_id": {beyond: id}}]})
         direction = -1 if wanted.descending else 1
         found = await self._find(
@@ -136,6 +143,7 @@ class MongoStore:
             wanted.limit,
             sort=[(order, direction), ("_id", direction)],
             projection={"replies": False, "outbox": False},
+            max_time_ms=SEARCH_TIMEOUT_MS,
         )
         return [_document(document) for document in found]
 
@@ -166,6 +174,10 @@ class MongoStore:
         found = await self._find(self._records(type), wanted, len(keys))
         return {(document["_id"]["o"], document["_id"]["k"]): document["record"] for document in found}
 
+    async def forget(self, type: str, id: str) -> None:
+        of_object = {"$gte": {"o": id, "k": MinKey()}, "$lte": {"o": id, "k": MaxKey()}}
+        await self._answer(lambda: self._records(type).delete_many({"_id": of_object}))
+
     async def bury(self, letter: dict[str, Any]) -> None:
         letters = self._database["dead_letters"]
         await self._answer(lambda: letters.replace_one({"_id": letter["_id"]}, letter, upsert=True))
@@ -186,7 +198,7 @@ class MongoStore:
         self, collection: Collection, wanted: dict[str, Any], limit: int, **options: Any
     ) -> list[dict[str, Any]]:
         raw: Any = collection.with_options(codec_options=codec.RAW)
-        cursor = raw.find(wanted, limit=limit, max_time_ms=WRITE_TIMEOUT_MS, **options)
+        cursor = raw.find(wanted, limit=limit, **({"max_time_ms": WRITE_TIMEOUT_MS} | options))
         found = await self._answer(lambda: cursor.to_list(length=limit))
         return [codec.decode(document.raw) for document in found]
 

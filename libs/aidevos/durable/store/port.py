@@ -95,8 +95,8 @@ class StoreError(Exception):
 class Store(Protocol):
     """Every method but `commit` raises `StoreError`; reads are of majority-committed documents."""
 
-    async def open(self, type: str) -> None:
-        """Make ready for objects of a type: idempotent."""
+    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
+        """Make ready for objects of a type, and for searches by these paths in the state: idempotent."""
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         """Claim documents, making those that are missing; the documents that were won, by ID."""
@@ -125,6 +125,9 @@ class Store(Protocol):
 
     async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         """The archived records of these (object ID, key) pairs."""
+
+    async def forget(self, type: str, id: str) -> None:
+        """Remove an object's archived records."""
 
     async def bury(self, letter: dict[str, Any]) -> None:
         """Keep what couldn't be delivered; `letter["_id"]` makes it idempotent."""

@@ -1,0 +1,105 @@
+"""The messages of `services/data_storage`, and the names by which its objects are found."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from aidevos.contracts import subjects
+from aidevos.contracts.errors import Failure
+
+COLLECTION_TYPE = "collection"
+ITEM_TYPE = "item"
+# Tells the service that a user is gone: `do.eraser.<user>.erase`.
+ERASER_TYPE = "eraser"
+# Views: `query.collection.visible`, `query.item.find`.
+VISIBLE = "visible"
+FIND = "find"
+
+COLLECTION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
+BULK_LIMIT = 1000
+MAX_INDEXES = 16
+MAX_UNIQUE = 16
+
+CollectionName = Annotated[str, Meta(pattern=f"^{COLLECTION_PATTERN}$")]
+ItemId = Annotated[str, Meta(pattern=f"^{subjects.ID_PATTERN}$")]
+Path = Annotated[str, Meta(min_length=1, max_length=512, description="A dotted path, relative to `data`")]
+Grant = Annotated[
+    str,
+    Meta(
+        pattern=r"^(owner|authenticated|public|role:[a-z][a-z0-9_-]{0,47}|permission:[a-z][a-z0-9_:=-]{0,127})$",
+        description="`owner`, `authenticated`, `public`, `role:<role>` or `permission:<permission>`",
+    ),
+]
+Grants = Grant | Annotated[list[Grant], Meta(max_length=16)]
+
+
+def item_object(collection: str, id: str) -> str:
+    """The ID of the `item` object that is this item of this collection; raises `not-found` for names
+    that no item has."""
+    if not subjects.is_id(id) or not subjects.is_id(collection) or len(collection) > 64:
+        raise Failure("not-found", "there is no such item")
+    return subjects.id_from_name(ITEM_TYPE, f"{collection}/{id}")
+
+
+class Rules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Who may do what: each rule is one grant or a list of them, any of which suffices. `owner` is who
+    made the item, and for `create` who made the collection. Who has `collections:manage` may do all."""
+
+    read: Grants = "owner"
+    create: Grants = "owner"
+    update: Grants = "owner"
+    delete: Grants = "owner"
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `PUT /data/collections/{collection}`, and an argument of `configure`.
+
+    `schema` is JSON Schema 2020-12. `indexes` are lists of paths, with a minus for descending ones.
+    `expires_after` is in seconds from an item's last change.
+    """
+
+    schema: dict[str, Any] | bool | None = None
+    rules: Rules = msgspec.field(default_factory=Rules)
+    indexes: Annotated[list[Annotated[list[Path], Meta(min_length=1, max_length=8)]], Meta(max_length=MAX_INDEXES)] = []
+    unique: Annotated[list[Path], Meta(max_length=MAX_UNIQUE)] = []
+    history: bool = False
+    expires_after: Annotated[float, Meta(gt=0, le=100 * 365 * 86400)] | None = None
+    require_if_match: bool = False
+
+
+class Collection(Config, kw_only=True):
+    """A collection as both doors show it; `version` is the ETag, times are RFC 3339 in UTC."""
+
+    name: str
+    owner: str
+    version: int
+    created_at: str
+    updated_at: str
+
+
+class Item(msgspec.Struct, kw_only=True):
+    """An item as both doors show it: the user's document is under `data` alone."""
+
+    id: str
+    collection: str
+    data: Any
+    version: int
+    owner: str
+    created_at: str
+    updated_at: str
+
+
+class CreateItemBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /data/collections/{collection}`; without `id` a new one is made."""
+
+    id: ItemId | None = None
+    data: msgspec.Raw
+
+
+class ReplaceItemBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `PUT /data/collections/{collection}/{item_id}`."""
+
+    data: msgspec.Raw

@@ -1,0 +1,26 @@
+"""What a view reads with: committed states, on behalf of one caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aidevos.durable.store.port import Document, Find, Store
+from aidevos.security.permissions import Principal
+
+
+class Reader:
+    """`caller` has asked; `now` is in seconds since the epoch. Methods raise `StoreError`."""
+
+    def __init__(self, store: Store, caller: Principal, now: float) -> None:
+        self._store = store
+        self.caller = caller
+        self.now = now
+
+    async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
+        """The existing objects among these, by ID."""
+        found = await self._store.read(type, ids)
+        return {id: document for id, document in found.items() if document.exists}
+
+    async def find(self, type: str, wanted: Find) -> list[Document]:
+        """Existing objects by their states."""
+        return await self._store.find(type, wanted)

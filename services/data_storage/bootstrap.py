@@ -1,0 +1,20 @@
+"""The composition root of the data service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aidevos import BaseDurableObject
+from aidevos.settings import Settings
+from services.data_storage.collection import CollectionDO
+from services.data_storage.item import ItemDO
+from services.data_storage.terms import TermsCache
+
+SERVICE = "data_storage"
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (CollectionDO, ItemDO)
+
+
+def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
+    """The types, with what they work with."""
+    ItemDO.terms = TermsCache()
+    return TYPES

@@ -1,0 +1,176 @@
+"""Collections and items through both doors: writes, versions, and who may see what."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import nats
+import pytest
+
+from aidevos import id_from_name
+from aidevos.contracts.data import item_object
+from aidevos.contracts.errors import Failure
+from tests.e2e.world import NatsDoor, World
+
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+USER = ("user",)
+
+
+@pytest.fixture
+async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"{world.url}/data/collections", timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
+    connection = await nats.connect(world.servers.nats_url("client"))
+    yield NatsDoor(connection)
+    await connection.close()
+
+
+@pytest.fixture
+def name() -> str:
+    return f"c{secrets.token_hex(8)}"
+
+
+def of(world: World, subject: str, *permissions: str) -> dict[str, str]:
+    """The headers of a user."""
+    return {"Authorization": world.token(*permissions, roles=USER, subject=subject)}
+
+
+async def made(http: httpx.AsyncClient, name: str, headers: dict[str, str], data: Any, **body: Any) -> Any:
+    answer = await http.post(f"/{name}", headers=headers, json={"data": data, **body})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_http_door(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    created = await http.post(f"/{name}", headers=ada, json={"data": {"price": 1, "$where": {"a.b": 1.0}}})
+    item = created.json()
+    path = f"/{name}/{item['id']}"
+    read = await http.get(path, headers=ada)
+    unchanged = await http.get(path, headers=ada | {"If-None-Match": created.headers["etag"]})
+    match = ada | {"If-Match": created.headers["etag"]}
+    replaced = await http.put(path, headers=match, json={"data": {"b": 1, "a": 2}})
+    stale = await http.put(path, headers=match, json={"data": 0})
+    patched = await http.patch(path, headers=ada | MERGE_PATCH, content=b'{"b":null,"c":{"d":[]}}')
+    unpatched = await http.patch(path, headers=ada, json={})
+    deleted = await http.delete(path, headers=ada)
+    gone = await http.get(path, headers=ada)
+
+    assert created.status_code == 201
+    assert created.headers["location"] == f"/data/collections{path}"
+    assert set(item) == {"id", "collection", "data", "version", "owner", "created_at", "updated_at"}
+    assert (item["collection"], item["owner"], item["version"]) == (name, "ada", 1)
+    assert b'"data":{"price":1,"$where":{"a.b":1.0}}' in read.content
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert b'"data":{"b":1,"a":2}' in replaced.content
+    assert stale.status_code == 412
+    assert patched.json()["data"] == {"a": 2, "c": {"d": []}}
+    assert patched.headers["etag"] == '"3"'
+    assert unpatched.status_code == 415
+    assert unpatched.headers["accept-patch"] == "application/merge-patch+json, application/json-patch+json"
+    assert deleted.status_code == 204
+    assert gone.status_code == 404
+
+
+async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_nats_door(
+    over_nats: NatsDoor, world: World, name: str
+) -> None:
+    ada = world.token(roles=USER, subject="ada")
+    id = id_from_name("item", f"{name}/first")
+
+    async def call(method: str, payload: bytes = b"{}", **headers: str) -> Any:
+        return await over_nats.call("item", id, method, payload, authorization=ada, headers=headers)
+
+    item = await call("create", f'{{"collection":"{name}","id":"first","data":[1]}}'.encode())
+    replaced = await call("replace", b'{"data":{"a":1}}', **{"If-Match": '"1"'})
+    with pytest.raises(Failure) as stale:
+        await call("replace", b'{"data":{"a":1}}', **{"If-Match": '"1"'})
+    patched = await call("patch", b'{"patch":{"b":2}}')
+    read = await call("read")
+    await call("delete")
+    with pytest.raises(Failure) as gone:
+        await call("read")
+
+    assert (item["data"], item["version"], item["owner"]) == ([1], 1, "ada")
+    assert replaced["version"] == 2
+    assert stale.value.status == 412
+    assert patched == read
+    assert read["data"] == {"a": 1, "b": 2}
+    assert gone.value.status == 404
+
+
+async def test_what_one_may_not_read_is_not_there(http: httpx.AsyncClient, world: World, name: str) -> None:
+    ada, bob = of(world, "ada"), of(world, "bob")
+    item = await made(http, name, ada, {"a": 1})
+    path = f"/{name}/{item['id']}"
+
+    async def seen_by(headers: dict[str, str]) -> set[int]:
+        answers = [
+            await http.get(path, headers=headers),
+            await http.put(path, headers=headers | {"If-Match": '"99"'}, json={"data": 1}),
+            await http.patch(path, headers=headers | MERGE_PATCH, json={}),
+            await http.delete(path, headers=headers),
+            await http.get(f"/{name}/config", headers=headers),
+            await http.post(f"/{name}", headers=headers, json={"data": 1}),
+        ]
+        return {answer.status_code for answer in answers}
+
+    assert await seen_by(bob) == {404}
+    assert await seen_by({}) == {404}
+    assert await seen_by({"Authorization": world.token(subject="ada")}) == {404}
+    assert (await http.get(path, headers={"Authorization": world.admin})).status_code == 200
+
+
+async def test_rules_let_in_whom_they_name_and_nobody_else(
+    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, name: str
+) -> None:
+    ada, bob, carl = of(world, "ada"), of(world, "bob"), of(world, "carl", "orders:write")
+    rules = {"read": "public", "create": "authenticated", "update": ["owner", "permission:orders:write"]}
+    config = await http.put(f"/{name}", headers=ada, json={"rules": rules})
+    item = await made(http, name, bob, 1)
+    path = f"/{name}/{item['id']}"
+    stranger = await http.get(path)
+    nobody = await over_nats.call("item", item_object(name, item["id"]), "read", authorization=None)
+    theirs = [(await http.put(path, headers=headers, json={"data": 2})).status_code for headers in (ada, bob, carl, {})]
+    deletions = [(await http.delete(path, headers=headers)).status_code for headers in (ada, {}, bob)]
+
+    assert config.status_code == 201
+    assert stranger.json() == item == nobody
+    assert theirs == [403, 200, 200, 403]
+    assert deletions == [403, 403, 204]
+
+
+async def test_a_put_makes_an_item_only_where_it_is_told_that_there_is_none(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    first = {"If-None-Match": "*"}
+    await made(http, name, ada, 0)
+    missing = await http.put(f"/{name}/x", headers=ada, json={"data": 1})
+    made_by_put = await http.put(f"/{name}/x", headers=ada | first, json={"data": 1})
+    again = await http.put(f"/{name}/x", headers=ada | first, json={"data": 2})
+    posted = await http.post(f"/{name}", headers=ada, json={"id": "x", "data": 2})
+
+    assert missing.status_code == 404
+    assert (made_by_put.status_code, made_by_put.headers["location"]) == (201, f"/data/collections/{name}/x")
+    assert again.status_code == 412
+    assert posted.status_code == 409
+
+
+async def test_a_repeat_of_a_creation_makes_no_second_item(http: httpx.AsyncClient, world: World, name: str) -> None:
+    ada = of(world, "ada") | {"Idempotency-Key": "once"}
+    first = await http.post(f"/{name}", headers=ada, json={"data": {"a": 1}})
+    repeat = await http.post(f"/{name}", headers=ada, json={"data": {"a": 1}})
+    other = await http.post(f"/{name}", headers=ada, json={"data": {"a": 2}})
+
+    assert repeat.content == first.content
+    assert (other.status_code, other.json()["code"]) == (422, "request-id-reused")

@@ -1,0 +1,81 @@
+"""Searches use the indexes that their types declare: asked of MongoDB itself, by the very commands that were sent."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+
+from aidevos.contracts.users import FindUsers
+from aidevos.durable.store.mongo import SEARCH_TIMEOUT_MS, MongoStore
+from aidevos.durable.store.port import Find
+from services.user_management.user import UserManagementDO
+from tests.servers import Servers
+
+SEARCH = UserManagementDO.searches[0]
+
+
+class Commands(CommandListener):
+    """The last `find` that was sent."""
+
+    def __init__(self) -> None:
+        self.find: dict[str, Any] = {}
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name == "find":
+            self.find = {key: value for key, value in event.command.items() if key in FIELDS}
+
+    def succeeded(self, event: object) -> None: ...
+
+    def failed(self, event: object) -> None: ...
+
+
+FIELDS = {"find", "filter", "sort", "limit", "projection", "maxTimeMS"}
+
+
+@pytest.fixture
+def client(servers: Servers) -> Iterator[pymongo.MongoClient[Any]]:
+    with pymongo.MongoClient(servers.mongo_url) as client:
+        yield client
+
+
+def wanted() -> list[Any]:
+    filters = itertools.product((None, "user"), (None, "active"), ("", "ada"))
+    orders = ("created_at", "-created_at", "username", "-username")
+    return [
+        pytest.param(FindUsers(role=role, status=status, q=text, sort=order), id=f"{role} {status} {text!r} {order}")
+        for (role, status, text), order in itertools.product(filters, orders)
+    ]
+
+
+@pytest.mark.parametrize("later_page", [False, True])
+@pytest.mark.parametrize("args", wanted())
+async def test_a_search_of_users_scans_no_collection_and_sorts_nothing(
+    servers: Servers, database: str, client: pymongo.MongoClient[Any], args: FindUsers, later_page: bool
+) -> None:
+    commands = Commands()
+    store = MongoStore(servers.mongo_url, database, listeners=[commands])
+    await store.open("user", SEARCH.indexes)
+    search: Find = SEARCH.find(args)
+    if later_page:
+        search = search._replace(after=("m", "x") if search.order == "username" else (5.0, "x"))
+
+    await store.find("user", search)
+    plan = client[database].command("explain", commands.find, verbosity="queryPlanner")["queryPlanner"]["winningPlan"]
+    store.close()
+
+    stages = {stage["stage"] for stage in every_stage(plan)}
+    assert "IXSCAN" in stages
+    assert not stages & {"COLLSCAN", "SORT"}
+    assert commands.find["maxTimeMS"] == SEARCH_TIMEOUT_MS
+
+
+def every_stage(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in (plan.get("inputStage"), *plan.get("inputStages", ())):
+        if inner:
+            yield from every_stage(inner)

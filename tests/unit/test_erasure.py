@@ -1,0 +1,101 @@
+"""An erasure that dies at any of its commits can be repeated, and leaves nothing of the user."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aidevos import new_id
+from aidevos.settings import Settings
+from aidevos.testing import ObjectKit
+from tests.kits import chosen, crash, failure, until
+from tests.unit.test_accounts import OPEN, kit_of, login, refresh, register, serve, settings
+
+__all__ = ["settings"]
+# Commits of an erasure after its own: both names released, two sessions ended and forgotten, the
+# outcomes erased, the entry written; some of them share one.
+COMMITS = 6
+NAME, EMAIL, FULL_NAME = "Zoe-Zzyzx", "zoe@zzyzx.example", "Augusta Zzyzx"
+
+
+async def erased_user(kit: ObjectKit) -> tuple[str, list[Any]]:
+    """A user with a profile and two sessions."""
+    id = new_id()
+    await register(kit, id, NAME, EMAIL)
+    pairs = [await login(kit, NAME), await login(kit, EMAIL)]
+    await kit.call("user", id, "patch", {"patch": {"full_name": FULL_NAME}}, headers=chosen("p"))
+    await kit.settle()
+    return id, pairs
+
+
+async def check_gone(kit: ObjectKit, id: str, pairs: list[Any]) -> None:
+    await kit.settle()
+    for pair in pairs:
+        assert (await failure(refresh(kit, pair))).status == 401
+    for name in (NAME, EMAIL):
+        assert (await failure(login(kit, name))).status == 401
+    assert (await failure(serve(kit, "user", id, "show"))).code == "not-found"
+    assert (await failure(register(kit, id, NAME, EMAIL))).code == "exists"
+    stored = (repr(kit.store.documents) + repr(vars(kit.bus)) + repr(vars(kit.store)["_archive"])).lower()
+    assert not [word for word in (NAME, EMAIL, FULL_NAME) if word.lower() in stored]
+    ended = [subject for subject, *_ in kit.bus.events if subject.endswith(".session_ended")]
+    assert len(ended) == len(pairs)
+    actions = [document["state"]["action"] for document in kit.store.documents["audit"].values()]
+    assert actions.count("user.erased") == 1
+    assert (await register(kit, new_id(), NAME, EMAIL, request="s"))["username"] == NAME
+
+
+@pytest.mark.parametrize("fate", ["applied", "lost"])
+@pytest.mark.parametrize("commit", range(COMMITS))
+async def test_an_erasure_that_dies_at_any_commit_can_be_repeated(settings: Settings, commit: int, fate: str) -> None:
+    gate = asyncio.Event()
+    async with kit_of(settings) as kit:
+        id, pairs = await erased_user(kit)
+        before = kit.store.commits
+        kit.store.faults.extend([OPEN] * commit + [gate])
+        erasing = asyncio.create_task(kit.call("user", id, "erase", headers=chosen("e")))
+        await until(lambda: not kit.store.faults)
+        if fate == "lost":
+            kit.store.down = True
+        gate.set()
+        await until(lambda: kit.store.commits > before + commit)
+        await crash(kit)
+        erasing.cancel()
+        await asyncio.gather(erasing, return_exceptions=True)
+        kit.store.down = False
+
+        async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
+            await successor.call("user", id, "erase", headers=chosen("e"))
+            for type in successor.router.registry.types:
+                await successor.router.scan((type,))
+            await check_gone(successor, id, pairs)
+
+
+async def test_a_name_that_is_taken_again_at_once_keeps_no_session_of_the_former_user(settings: Settings) -> None:
+    async with kit_of(settings) as kit:
+        id, (pair, *_) = await erased_user(kit)
+        await kit.call("user", id, "erase", headers=chosen("e"))
+        await register(kit, new_id(), NAME, EMAIL, request="s")
+        await kit.settle()
+
+        ended = [subject for subject, *_ in kit.bus.events if subject.endswith(".session_ended")]
+        assert len(ended) == 2
+        assert (await failure(refresh(kit, pair))).status == 401
+
+
+async def test_an_erased_administrator_is_not_installed_again(settings: Settings) -> None:
+    first = {"username": NAME, "password": "short"}
+    async with kit_of(settings) as kit:
+        await serve(kit, "user", "first", "install", first)
+        id = new_id()
+        await register(kit, id, "Eve", "eve@example.org", request="s")
+        await kit.call("user", id, "patch", {"patch": {"roles": ["admin"]}})
+        await kit.settle()
+        await kit.call("user", "first", "erase")
+        await kit.settle()
+        await serve(kit, "user", "first", "install", first)
+        await kit.settle()
+
+        assert (await failure(login(kit, NAME, "short"))).status == 401
