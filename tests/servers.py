@@ -26,7 +26,8 @@ import pymongo
 
 from aidevos.durable.provision import provision
 from aidevos.fleet import Secrets
-from aidevos.security.keys import ensure_signing_key
+from aidevos.security.keys import SigningKeys, ensure_signing_key
+from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, SettingsError, load
 from deploy.local import binaries, mongo_server, nats_server, ports
 from deploy.local.credentials import ensure_secrets
@@ -244,6 +245,14 @@ class Servers:
     @property
     def mongo_url(self) -> str:
         return mongo_server.url(self._settings, self._secrets, mongo_server.ADMIN_USER)
+
+    def issuer(self) -> TokenIssuer:
+        """An issuer of tokens for processes on these servers."""
+        return TokenIssuer(SigningKeys(self.home), self.public_url)
+
+    @property
+    def public_url(self) -> str:
+        return self.settings().public_url
 
     def settings(self, user: str = "objects", **overrides: Any) -> Settings:
         """The settings of a service's process; name a fresh `mongo_database` among the overrides."""

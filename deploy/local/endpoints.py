@@ -20,6 +20,7 @@ def describe(settings: Settings, secrets: Secrets, processes: list[FleetProcess]
     credentials = urlsplit(nats_url)
     return Fleet(
         gateway_url=gateway_url(settings),
+        public_url=settings.public_url,
         nats_url=with_credentials(nats_url, "", ""),
         nats_username=unquote(credentials.username or ""),
         nats_password=unquote(credentials.password or ""),

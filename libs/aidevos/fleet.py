@@ -29,9 +29,11 @@ class FleetProcess(msgspec.Struct, frozen=True):
 
 
 class Fleet(msgspec.Struct, kw_only=True, frozen=True):
-    """What `fleet.json` tells. `nats_url` carries no credentials, `mongo_url` does."""
+    """What `fleet.json` tells. `public_url` is the issuer of the fleet's tokens; `nats_url` carries no
+    credentials, `mongo_url` does."""
 
     gateway_url: str
+    public_url: str
     nats_url: str
     nats_username: str
     nats_password: str
@@ -61,6 +63,13 @@ def load_fleet(home: Path) -> Fleet:
         raise SettingsError(f"{home / FLEET_FILE} can't be read: {error}") from None
 
 
+def fleet_issuer(settings: Settings) -> str:
+    """The issuer of tokens for the fleet under the settings' home, or for one that they would start."""
+    if (settings.home / FLEET_FILE).exists():
+        return load_fleet(settings.home).public_url
+    return settings.public_url
+
+
 def load_secrets(home: Path) -> Secrets:
     """The secrets under this home; raises `FileNotFoundError`, or `SettingsError` for a broken file."""
     try:
@@ -86,6 +95,7 @@ def fleet_settings(home: Path, service: str) -> Settings:
         nats_url=with_credentials(fleet.nats_url, user, password),
         mongo_url=fleet.mongo_url,
         mongo_database=fleet.mongo_database,
+        public_url=fleet.public_url,
     )
 
 

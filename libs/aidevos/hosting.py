@@ -37,6 +37,7 @@ from aidevos.settings import Settings, SettingsError, load
 log = logging.getLogger(__name__)
 STORE_WITHIN = 30.0
 REJOIN_PAUSE = 0.5
+CHORE_PAUSE = 1.0
 
 Types = Sequence[type[BaseDurableObject[Any]]]
 # Something to be done once, with the service's own credential, before it is healthy.
@@ -92,12 +93,12 @@ async def serve(
     """Serve the types until the task is cancelled or the process gets SIGTERM or SIGINT.
 
     `prepare` runs beside the serving, is tried until it succeeds, and until then the service says
-    that it isn't well.
+    that it isn't well. `chore` runs for as long as the service does, and is begun anew when it fails.
     """
     registry = DurableObjectRegistry(types)
     name = HostName(settings.home, service, settings.replica)
     credential = ServiceCredential(settings, service, registry.permissions())
-    verifier = TokenVerifier(lambda: load_public_keys(settings.home))
+    verifier = TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
     hosts: list[Host] = []
 
     def suspend() -> None:
@@ -121,7 +122,7 @@ async def serve(
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
     beside = [preparing, following]
     if chore is not None:
-        beside.append(asyncio.create_task(chore(outside, settings)))
+        beside.append(asyncio.create_task(_keep_doing(chore, outside, settings)))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -189,6 +190,15 @@ async def _prepare(prepare: Preparation | None, outside: DurableObjectClient, se
             await asyncio.sleep(REJOIN_PAUSE)
         else:
             return
+
+
+async def _keep_doing(chore: Chore, outside: DurableObjectClient, settings: Settings) -> None:
+    while True:
+        try:
+            await chore(outside, settings)
+        except Exception:
+            log.exception("a chore of the service failed, it begins anew")
+        await asyncio.sleep(CHORE_PAUSE)
 
 
 async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:

@@ -101,6 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access_age: Annotated[float, Meta(ge=60, le=900)] = 600.0
     refresh_age: Seconds = 30 * 86_400.0
     refresh_grace: Annotated[float, Meta(ge=0, le=60)] = 10.0
+    # A signing key is replaced at this age. The next one is published for `key_notice` before it signs.
+    key_age: Seconds = 90 * 86_400.0
+    key_notice: Annotated[float, Meta(ge=2, le=86_400)] = 120.0
     # The security log: how long an entry is kept.
     audit_age: Seconds = 400 * 86_400.0
     # Logs.

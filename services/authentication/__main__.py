@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aidevos.hosting import main
 from services.authentication.bootstrap import SERVICE, build
+from services.authentication.keys import tend_keys
 
 if __name__ == "__main__":
-    main(build, service=SERVICE)
+    main(build, service=SERVICE, chore=tend_keys)

@@ -14,7 +14,7 @@ import re
 
 from aidevos.contracts.authentication import TokenPair
 from aidevos.contracts.users import User
-from aidevos.security.keys import ensure_secret, load_signing_key
+from aidevos.security.keys import SigningKeys, ensure_secret
 from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings
 
@@ -25,7 +25,7 @@ _parts = re.compile(r"([A-Za-z0-9_-]{1,128})\.([0-9]{1,12})\.[A-Za-z0-9_-]{43}")
 class Mint:
     def __init__(self, settings: Settings) -> None:
         self._key = ensure_secret(settings.home, REFRESH_KEY)
-        self._issuer = TokenIssuer(load_signing_key(settings.home))
+        self._issuer = TokenIssuer(SigningKeys(settings.home), settings.public_url)
         self._age = settings.access_age
 
     def pair(

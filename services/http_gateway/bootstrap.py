@@ -204,7 +204,7 @@ def _listen(settings: Settings) -> socket.socket:
 async def _verifier(settings: Settings) -> TokenVerifier:
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return TokenVerifier(lambda: load_public_keys(settings.home))
+            return TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
         await asyncio.sleep(RETRY_AFTER)
 
 

@@ -130,6 +130,7 @@ def test_fleet_json_tells_everything_that_a_script_needs(fleet: LocalFleet) -> N
     assert stat.S_IMODE((fleet.home / "fleet.json").stat().st_mode) == 0o600
     assert set(told) == {
         "gateway_url",
+        "public_url",
         "nats_url",
         "nats_username",
         "nats_password",
@@ -152,7 +153,7 @@ def test_fleet_json_tells_everything_that_a_script_needs(fleet: LocalFleet) -> N
 
 def test_nothing_that_a_fleet_writes_is_readable_by_others(fleet: LocalFleet) -> None:
     assert [path for path in fleet.home.iterdir() if path.is_dir() and path.stat().st_mode & 0o077] == []
-    secret = ("secrets.json", "fleet.json", "supervisord.conf", "nats/nats.conf", "mongo/key", "keys/signing.pem")
+    secret = ("secrets.json", "fleet.json", "supervisord.conf", "nats/nats.conf", "mongo/key", "keys/signing.json")
     assert [name for name in secret if (fleet.home / name).stat().st_mode & 0o077] == []
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aidevos import DurableObjectRegistry
 from aidevos.contracts.errors import Failure
-from aidevos.security.keys import SigningKey
+from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
 from services.data_storage.bootstrap import TYPES as DATA_TYPES
@@ -151,11 +151,11 @@ def credential(world: World, caller: str) -> str | None:
     if caller == "nobody":
         return None
     if caller == "expired":
-        past = TokenIssuer(world.issuer.key, now=lambda: time.time() - 10_000)
+        past = TokenIssuer(world.issuer.keys, world.servers.public_url, now=lambda: time.time() - 10_000)
         return "Bearer " + past.issue("tester", roles=("admin",))
     if caller == "forged":
-        forged = SigningKey(world.issuer.key.id, Ed25519PrivateKey.generate())
-        return "Bearer " + TokenIssuer(forged).issue("tester", roles=("admin",))
+        forged = SigningKey(world.issuer.keys.at(time.time()).id, Ed25519PrivateKey.generate())
+        return "Bearer " + TokenIssuer(forged, world.servers.public_url).issue("tester", roles=("admin",))
     roles = {"service": ("service",), "admin": ("admin",)}.get(caller, ())
     permissions = {
         "reader": ("objects:request", "counter:read", "account:read"),

@@ -59,7 +59,7 @@ async def test_the_tutorials_type_is_described_and_callable_through_both_doors_w
     fleet: LocalFleet, serving: float
 ) -> None:
     told = fleet.read()
-    token = "Bearer " + TokenIssuer(load_signing_key(fleet.home)).issue("ada", roles=("admin",))
+    token = "Bearer " + TokenIssuer(load_signing_key(fleet.home), told["public_url"]).issue("ada", roles=("admin",))
     async with httpx.AsyncClient(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
 
         async def described() -> bool:

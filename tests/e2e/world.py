@@ -18,7 +18,6 @@ from nats.aio.client import Client
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client import failure_of
-from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from tests.servers import Servers, free_port
 
@@ -54,6 +53,7 @@ def start(servers: Servers, module: str, user: str, database: str, **settings: s
         "AIDEVOS_NATS_URL": servers.nats_url(user),
         "AIDEVOS_MONGO_URL": servers.mongo_url,
         "AIDEVOS_MONGO_DATABASE": database,
+        "AIDEVOS_PUBLIC_URL": servers.public_url,
         **settings,
     }
     return subprocess.Popen([sys.executable, "-m", *module.split()], cwd=ROOT, env=environment)
@@ -81,7 +81,7 @@ def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]
     url = f"http://127.0.0.1:{port}"
     try:
         wait_ready(url, list(processes.values()))
-        yield World(servers, url, TokenIssuer(load_signing_key(servers.home)), restart, database)
+        yield World(servers, url, servers.issuer(), restart, database)
     finally:
         for process in processes.values():
             process.terminate()

@@ -16,8 +16,6 @@ from nats.aio.client import Client
 
 from aidevos import DurableObjectClient
 from aidevos.durable.connection import connect
-from aidevos.security.keys import load_signing_key
-from aidevos.security.tokens import TokenIssuer
 from tests.faults import host_process
 from tests.servers import Servers
 
@@ -78,7 +76,7 @@ class HostProcess:
 @asynccontextmanager
 async def client(servers: Servers, subject: str = "tester") -> AsyncIterator[tuple[DurableObjectClient, Client]]:
     """A client with an administrator's token, and its connection."""
-    header = "Bearer " + TokenIssuer(load_signing_key(servers.home)).issue(subject, roles=("admin",))
+    header = "Bearer " + servers.issuer().issue(subject, roles=("admin",))
     connection = await connect(servers.nats_url("gateway"), "test")
     caller = DurableObjectClient(connection, lambda: header, attempt_timeout=1.0, default_deadline=30.0)
     await caller.start()

@@ -14,8 +14,6 @@ from nats.aio.msg import Msg
 from aidevos import DurableObjectClient
 from aidevos.contracts import envelope, subjects
 from aidevos.durable.client import RequestIds
-from aidevos.security.keys import load_signing_key
-from aidevos.security.tokens import TokenIssuer
 from tests.faults.processes import HostProcess, client, eventually
 from tests.servers import Servers
 
@@ -26,7 +24,7 @@ class Raw:
     def __init__(self, connection: Client, servers: Servers) -> None:
         self.replies: list[Msg] = []
         self._connection = connection
-        token = TokenIssuer(load_signing_key(servers.home)).issue("tester", roles=("admin",))
+        token = servers.issuer().issue("tester", roles=("admin",))
         self._headers = {envelope.AUTHORIZATION: f"Bearer {token}"}
         self._inbox = connection.new_inbox()
 

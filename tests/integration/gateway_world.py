@@ -198,7 +198,7 @@ class World:
         self.anonymous = httpx.AsyncClient(base_url=url, timeout=30)
 
     def authorized(self, *roles: str, permissions: tuple[str, ...] = ()) -> dict[str, str]:
-        issuer = TokenIssuer(load_signing_key(self.settings.home))
+        issuer = TokenIssuer(load_signing_key(self.settings.home), self.settings.public_url)
         return {"Authorization": f"Bearer {issuer.issue('someone', roles=roles, permissions=permissions)}"}
 
     async def call(self, method: str, args: Any = None, object_id: str = "counter:c", **options: Any) -> httpx.Response:

@@ -212,7 +212,7 @@ class TestCredentials:
             assert (status != 403) == (path in passing), path
 
     async def test_an_expired_token_is_refused(self, world: World) -> None:
-        issuer = TokenIssuer(load_signing_key(world.settings.home), now=lambda: 1_000_000)
+        issuer = TokenIssuer(load_signing_key(world.settings.home), world.settings.public_url, now=lambda: 1_000_000)
         headers = {"Authorization": f"Bearer {issuer.issue('late', roles=('admin',))}"}
 
         assert_problem(await world.anonymous.post(REQUEST, headers=headers), 401, "unauthenticated")

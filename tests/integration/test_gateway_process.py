@@ -15,8 +15,6 @@ import httpx
 import nats
 import pytest
 
-from aidevos.security.keys import load_signing_key
-from aidevos.security.tokens import TokenIssuer
 from tests.integration.gateway_world import StandIn, eventually
 from tests.servers import Servers, free_port
 
@@ -39,6 +37,7 @@ async def gateway(servers: Servers, port: int, **variables: str) -> AsyncIterato
         "AIDEVOS_NATS_URL": servers.nats_url("gateway"),
         "AIDEVOS_SERVICES": "objects",
         "AIDEVOS_PORT": str(port),
+        "AIDEVOS_PUBLIC_URL": servers.public_url,
         **variables,
     }
     process = await asyncio.create_subprocess_exec(
@@ -54,7 +53,7 @@ async def gateway(servers: Servers, port: int, **variables: str) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def client(servers: Servers, port: int) -> AsyncIterator[httpx.AsyncClient]:
-    token = TokenIssuer(load_signing_key(servers.home)).issue("someone", roles=("admin",))
+    token = servers.issuer().issue("someone", roles=("admin",))
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
 

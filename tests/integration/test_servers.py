@@ -210,7 +210,7 @@ async def test_a_server_without_credentials_is_closed(servers: Servers) -> None:
 
 
 def test_secrets_are_readable_by_their_owner_alone(servers: Servers) -> None:
-    for file in ("secrets.json", "nats/nats.conf", "mongo/key", "keys/signing.pem"):
+    for file in ("secrets.json", "nats/nats.conf", "mongo/key", "keys/signing.json"):
         assert stat.S_IMODE((servers.home / file).stat().st_mode) == 0o600
 
 

@@ -13,11 +13,12 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.clock import ManualClock
 from aidevos.security import tokens
 from aidevos.security.access import Access, Change, Claims
-from aidevos.security.keys import SigningKey
+from aidevos.security.key_ring import SigningKey
 from aidevos.security.permissions import ROLES
 from aidevos.security.tokens import TokenIssuer, TokenVerifier
 from aidevos.settings import SettingsError, load
 
+ISSUER = "http://fleet.test"
 NOW = 1_800_000_000.0
 KEY = SigningKey("k", Ed25519PrivateKey.generate())
 
@@ -29,13 +30,13 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def verifier(clock: ManualClock) -> TokenVerifier:
-    return TokenVerifier(lambda: {KEY.id: KEY.private.public_key()}, clock.now)
+    return TokenVerifier(lambda: {KEY.id: KEY.private.public_key()}, ISSUER, clock.now)
 
 
 def token(
     *roles: str, at: float = NOW, version: int | None = None, permissions: tuple[str, ...] = (), subject: str = "ada"
 ) -> str:
-    issuer = TokenIssuer(KEY)
+    issuer = TokenIssuer(KEY, ISSUER)
     issued = issuer.issue(subject, roles=roles, permissions=permissions, issued_at=at, version=version, session="s")
     return f"Bearer {issued}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 
 from aidevos.cli.main import main
 from aidevos.fleet import Fleet
-from aidevos.security.keys import ensure_signing_key, load_public_keys
+from aidevos.security.keys import ensure_signing_key, load_public_keys, load_ring
+from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
+from aidevos.settings import load
 
 Output = pytest.CaptureFixture[str]
 
@@ -34,6 +37,16 @@ def assert_refused(status: int, capsys: Output, *words: str, expected: int = 2) 
     assert all(word in output.err for word in words), output.err
 
 
+def verified(home: Path, token: str) -> Principal:
+    return TokenVerifier(lambda: load_public_keys(home), load().public_url).verify(f"Bearer {token.strip()}")
+
+
+def write_fleet(home: Path, url: str, **told: str) -> None:
+    texts = {name: "x" for name in Fleet.__struct_fields__ if name != "processes"}
+    home.mkdir(exist_ok=True)
+    (home / "fleet.json").write_bytes(msgspec.json.encode({**texts, "gateway_url": url, "processes": [], **told}))
+
+
 class TestToken:
     def test_it_prints_a_valid_token_and_nothing_else(self, home: Path, capsys: Output) -> None:
         ensure_signing_key(home)
@@ -42,7 +55,7 @@ class TestToken:
 
         output = capsys.readouterr()
         assert (status, output.err, output.out.count("\n")) == (0, "", 1)
-        principal = TokenVerifier(lambda: load_public_keys(home)).verify(f"Bearer {output.out.strip()}")
+        principal = verified(home, output.out)
         assert (principal.subject, principal.roles) == ("me", ("admin",))
         assert principal.has("anything")
 
@@ -50,9 +63,28 @@ class TestToken:
         ensure_signing_key(home)
         main(["token", "--permission", "counter:read"])
 
-        principal = TokenVerifier(lambda: load_public_keys(home)).verify(f"Bearer {capsys.readouterr().out.strip()}")
+        principal = verified(home, capsys.readouterr().out)
 
         assert principal.permissions == {"counter:read"}
+
+    def test_a_token_that_outlives_the_services_own_keeps_its_key(self, home: Path, capsys: Output) -> None:
+        key = ensure_signing_key(home)
+
+        main(["token", "--lifetime", "900"])
+        usual = load_ring(home)[0].needed_until
+        main(["token", "--lifetime", "86400"])
+
+        (kept,) = load_ring(home)
+        assert (kept.id, usual) == (key.id, 0.0)
+        assert kept.needed_until == pytest.approx(time.time() + 86400, abs=30)
+
+    def test_its_issuer_is_the_running_fleets(self, home: Path, capsys: Output, monkeypatch: Any) -> None:
+        ensure_signing_key(home)
+        write_fleet(home, "http://127.0.0.1:9", public_url="https://api.example.org")
+        main(["token", "--role", "admin"])
+        monkeypatch.setenv("AIDEVOS_PUBLIC_URL", "https://api.example.org")
+
+        assert verified(home, capsys.readouterr().out).has("anything")
 
     def test_without_a_key_it_says_where_it_looked(self, home: Path, capsys: Output) -> None:
         assert_refused(main(["token"]), capsys, "AIDEVOS_HOME", str(home))
@@ -67,6 +99,37 @@ class TestToken:
             main(["token", f"--lifetime={lifetime}"])
 
         assert ended.value.code == 2
+
+
+class TestKeys:
+    def test_a_rotation_lets_the_next_key_wait_and_the_list_tells_of_both(self, home: Path, capsys: Output) -> None:
+        first = ensure_signing_key(home)
+
+        status = main(["keys", "rotate"])
+        rotated = capsys.readouterr().out
+        main(["keys", "list"])
+
+        assert (status, capsys.readouterr().out) == (0, rotated)
+        header, *rows = [line.split() for line in rotated.splitlines()]
+        second = load_ring(home)[1]
+        assert header[0] == "ID"
+        assert [row[:2] for row in rows] == [[first.id, "signs"], [second.id, "waits"]]
+        assert second.signs_from - second.made_at == pytest.approx(load().key_notice)
+        assert rows[0][4] == rows[1][3]
+
+    def test_a_rotation_at_once_leaves_the_new_key_alone(self, home: Path, capsys: Output) -> None:
+        first = ensure_signing_key(home)
+
+        assert main(["keys", "rotate", "--now"]) == 0
+
+        (row,) = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        assert (row[0] != first.id, row[1]) == (True, "signs")
+        assert list(load_public_keys(home)) == [row[0]]
+
+    @pytest.mark.parametrize("command", [["list"], ["rotate"], ["rotate", "--now"]])
+    def test_without_a_key_it_says_where_it_looked(self, home: Path, capsys: Output, command: list[str]) -> None:
+        assert_refused(main(["keys", *command]), capsys, "AIDEVOS_HOME", str(home))
+        assert not home.exists()
 
 
 class TestOpenapi:
@@ -86,13 +149,8 @@ class TestOpenapi:
             yield f"http://127.0.0.1:{server.server_port}"
             server.shutdown()
 
-    def write_fleet(self, home: Path, url: str) -> None:
-        texts = {name: "x" for name in Fleet.__struct_fields__ if name != "processes"}
-        home.mkdir()
-        (home / "fleet.json").write_bytes(msgspec.json.encode({**texts, "gateway_url": url, "processes": []}))
-
     def test_it_prints_what_the_running_gateway_says(self, home: Path, gateway: str, capsys: Output) -> None:
-        self.write_fleet(home, gateway)
+        write_fleet(home, gateway)
 
         assert main(["openapi"]) == 0
         assert capsys.readouterr().out == '{"openapi":"3.1.0"}\n'
@@ -101,7 +159,7 @@ class TestOpenapi:
         assert_refused(main(["openapi"]), capsys, str(home))
 
     def test_a_gateway_that_does_not_answer_is_status_1(self, home: Path, capsys: Output) -> None:
-        self.write_fleet(home, "http://127.0.0.1:1")
+        write_fleet(home, "http://127.0.0.1:1")
 
         assert_refused(main(["openapi"]), capsys, "http://127.0.0.1:1", expected=1)
 

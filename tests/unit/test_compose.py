@@ -92,7 +92,7 @@ def test_the_setup_makes_secrets_for_their_owner_alone_and_keeps_them(tmp_path: 
     home = tmp_path / "home"
     for folder in ("nats", "mongo", "rabbitmq"):
         (home / folder).mkdir(parents=True)
-    secret = ("secrets.json", "keys/signing.pem", "nats/nats.conf", "mongo/key", "rabbitmq/rabbitmq.conf")
+    secret = ("secrets.json", "keys/signing.json", "nats/nats.conf", "mongo/key", "rabbitmq/rabbitmq.conf")
     setup(load({}, home=home))
     made = [(home / name).read_bytes() for name in secret]
     assert [stat.S_IMODE((home / name).stat().st_mode) for name in secret] == [0o600] * len(secret)

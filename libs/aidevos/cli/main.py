@@ -9,18 +9,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
+from aidevos.cli import keys
+from aidevos.cli.errors import CommandError
 from aidevos.settings import SettingsError, load
-
-
-class CommandError(Exception):
-    """Why a command can't do its work, in one line."""
-
-    def __init__(self, line: str, status: int = 2) -> None:
-        super().__init__(line)
-        self.status = status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--lifetime", type=_lifetime, default=900.0, help="seconds it is valid (default: 900)")
     token.set_defaults(run=_token)
 
+    keys.add_to(commands)
+
     openapi = commands.add_parser("openapi", help="print the running fleet's OpenAPI document")
     openapi.set_defaults(run=_openapi)
 
@@ -55,19 +52,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _token(options: argparse.Namespace) -> None:
-    from aidevos.security.keys import load_signing_key
+    from aidevos.contracts.authentication import TOKEN_LIFETIME
+    from aidevos.fleet import fleet_issuer
+    from aidevos.security.keys import keep_until, load_signing_key
     from aidevos.security.permissions import ROLES
     from aidevos.security.tokens import TokenIssuer
 
     for role in options.role:
         if role not in ROLES:
             raise CommandError(f"there is no role {role!r}; known are: {', '.join(sorted(ROLES))}")
-    home = load().home
+    settings = load()
+    home = settings.home
     try:
         key = load_signing_key(home)
+        if options.lifetime > TOKEN_LIFETIME:
+            keep_until(home, key.id, time.time() + options.lifetime)
     except (OSError, ValueError) as error:
         raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` makes one): {error}") from None
-    issuer = TokenIssuer(key)
+    issuer = TokenIssuer(key, fleet_issuer(settings))
     print(
         issuer.issue(
             options.subject,

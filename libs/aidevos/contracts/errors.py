@@ -37,6 +37,7 @@ CODES: dict[str, Code] = {
     "unsupported-media-type": Code(415, "The content type is not supported"),
     "invalid": Code(422, "A value is not allowed"),
     "request-id-reused": Code(422, "The request ID was used for another request"),
+    "too-slow": Code(422, "The search takes too long"),
     "precondition-required": Code(428, "The request must name the version it changes"),
     "rate-limited": Code(429, "Too many requests", retryable=True),
     "internal": Code(500, "Something failed on our side"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from aidevos.security.keys import load_signing_key
+from aidevos.security.keys import SigningKeys
 from aidevos.security.tokens import LIFETIME, TokenIssuer
 from aidevos.settings import Settings
 
 
 class ServiceCredential:
-    """A token of the role `service`, renewed before it expires.
+    """A token of the role `service`, renewed before it expires and when another key signs.
 
     It carries the permissions that it is given: by default those that the service's own types
     declare, and those that `AIDEVOS_SERVICE_PERMISSIONS` lists, separated by commas.
@@ -21,14 +21,19 @@ class ServiceCredential:
         given = {name.strip() for name in settings.service_permissions.split(",") if name.strip()}
         self._permissions = tuple(sorted(given | set(permissions)))
         self._subject = f"service:{service}"
-        self._issuer = TokenIssuer(load_signing_key(settings.home))
+        self._keys = SigningKeys(settings.home)
+        self._issuer = TokenIssuer(self._keys, settings.public_url)
         self._header = ""
+        self._key = ""
         self._renew_at = 0.0
 
     def authorization(self) -> str:
         """The value of the `Authorization` header."""
-        if time.time() >= self._renew_at:
+        now = time.time()
+        key = self._keys.at(now).id
+        if now >= self._renew_at or key != self._key:
             token = self._issuer.issue(self._subject, roles=("service",), permissions=self._permissions)
             self._header = f"Bearer {token}"
-            self._renew_at = time.time() + LIFETIME / 2
+            self._key = key
+            self._renew_at = now + LIFETIME / 2
         return self._header

@@ -33,7 +33,8 @@ BODY_LIMIT = 16 * 1024
 DEVICE_LIMIT = 256
 # Answers with tokens are for nobody else (RFC 6749 §5.1).
 _NO_STORE = (JSON_HEADER, (b"cache-control", b"no-store"))
-_KEYS_HEADERS = (JSON_HEADER, (b"cache-control", b"public, max-age=60"))
+# The longest that others may keep the key set, in seconds.
+KEYS_MAX_AGE = 60
 
 _register = msgspec.json.Decoder(RegisterBody)
 _login = msgspec.json.Decoder(LoginBody)
@@ -52,6 +53,9 @@ class AuthRouter:
         self._calls = calls
         self._cookies = cookies
         self._home = settings.home
+        # A new key signs when nobody has an older key set any more.
+        max_age = int(min(KEYS_MAX_AGE, settings.key_notice / 2))
+        self._keys_headers = (JSON_HEADER, (b"cache-control", f"public, max-age={max_age}".encode()))
 
     def routes(self, known: Guard) -> list[Route]:
         return [
@@ -132,7 +136,7 @@ class AuthRouter:
         return Answer(204, headers=())
 
     async def keys(self, incoming: Incoming) -> Answer:
-        return Answer(200, read_public_keys(self._home), _KEYS_HEADERS)
+        return Answer(200, read_public_keys(self._home), self._keys_headers)
 
     def _tokens(self, reply: bytes, with_cookies: bool) -> Answer:
         """The answer to a login: the pair, or cookies that hold it."""

@@ -1,0 +1,54 @@
+"""The fleet's signing keys, as time changes them: rotation by age, and what became of an earlier one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+
+from aidevos import DurableObjectClient, Failure
+from aidevos.contracts import audit
+from aidevos.security import keys
+from aidevos.security.key_ring import Key
+from aidevos.settings import Settings
+
+TEND_EVERY = 1.0
+SELF = "service:authentication"
+
+log = logging.getLogger(__name__)
+
+
+async def tend_keys(outside: DurableObjectClient, settings: Settings) -> None:
+    """Look after the keys until cancelled, and write each rotation into the security log, whoever
+    has asked for it."""
+    recorded: set[str] = set()
+    while True:
+        try:
+            ring = await asyncio.to_thread(keys.tend, settings.home, settings.key_age, settings.key_notice)
+            for key in ring:
+                if key.id not in recorded and key.cause != "first":
+                    await _record(outside, key)
+                    recorded.add(key.id)
+        except (OSError, ValueError, Failure) as error:
+            log.error("the signing keys can't be looked after, trying again: %s", error)
+        await asyncio.sleep(TEND_EVERY)
+
+
+async def _record(outside: DurableObjectClient, key: Key) -> None:
+    # The same for every process and each try, so that there is one entry.
+    id = hashlib.sha256(f"keys.rotated {key.id}".encode()).hexdigest()[:32]
+    entry = {
+        "at": key.made_at,
+        "actor": SELF if key.cause == "age" else "",
+        "action": "keys.rotated",
+        "target": key.id,
+        "outcome": "success",
+        "reason": key.cause,
+        "address": "",
+        "session": "",
+    }
+    try:
+        await outside.call(audit.TYPE, id, "record", entry)
+    except Failure as failure:
+        if failure.code != "exists":
+            raise
