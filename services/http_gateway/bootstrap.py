@@ -43,6 +43,7 @@ from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
 from services.http_gateway.routers.confirmation import ConfirmationRouter
 from services.http_gateway.routers.data import DataRouter
+from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.users import UserRouter
@@ -101,6 +102,7 @@ def build(
     routes += operation.routes(guard("fleet:read"))
     routes += AuthRouter(calls, settings, cookies).routes(guard())
     routes += ConfirmationRouter(calls).routes(guard())
+    routes += MfaRouter(calls).routes(guard())
     routes += UserRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))

@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pymongo
 import pytest
 
@@ -118,6 +119,61 @@ async def test_a_commit_of_another_owner_or_behind_another_commit_is_fenced(stor
     before = await stored(store, "a")
     assert await store.commit("thing", [late]) == [Outcome.FENCED]
     assert await stored(store, "a") == before
+
+
+def founding(id: str, owner: str = "one", **values: Any) -> Commit:
+    return change(id, owner=owner, **values)._replace(founding=7)
+
+
+async def test_a_founding_commit_makes_the_document_as_a_claim_and_a_commit_do(store: Any) -> None:
+    outbox = codec.raw(codec.encode_document({"kind": "event", "payload": b"1"}))
+    values = {"version": 1, "updated_at": NOW, "outbox.7": outbox, "relay": True}
+    assert await store.commit("thing", [founding("a", state={"value": 1}, **values)]) == [Outcome.APPLIED]
+    await claimed(store, "b")
+    await store.commit("thing", [change("b", state={"value": 1}, **values)])
+
+    made, usual = await stored(store, "a"), await stored(store, "b")
+    assert made is not None
+    assert usual is not None
+    assert made.exists
+    assert msgspec.structs.replace(made, id="b") == usual
+    assert await store.commit("thing", [Commit("a", "one", "one.1", "one.2", {"version": 2}, [], 99)]) == [
+        Outcome.APPLIED
+    ]
+
+
+async def test_a_founding_commit_without_an_object_makes_a_tombstone(store: Any) -> None:
+    commit = tombstone("a", **{"replies.k": {"a": 1}})._replace(founding=7, unset=[])
+    assert await store.commit("thing", [commit]) == [Outcome.APPLIED]
+
+    document = await stored(store, "a")
+    assert document is not None
+    assert (document.exists, document.epoch, document.version) == (False, 1, 0)
+
+
+@pytest.mark.parametrize("there", ["object", "tombstone", "claim"])
+async def test_a_founding_commit_to_a_document_that_is_there_changes_nothing(store: Any, there: str) -> None:
+    await claimed(store, "a")
+    if there == "object":
+        await store.commit("thing", [change("a", state={"value": 1})])
+    if there == "tombstone":
+        await store.commit("thing", [tombstone("a")])
+    before = await stored(store, "a")
+
+    commits = [founding("a", "two"), founding("b", "two"), founding("a", "three")]
+    assert await store.commit("thing", commits) == [Outcome.EXISTS, Outcome.APPLIED, Outcome.EXISTS]
+    assert await stored(store, "a") == before
+
+
+async def test_of_concurrent_founding_commits_one_makes_the_document(store: Any) -> None:
+    owners = [f"owner{number}" for number in range(8)]
+    answers = await asyncio.gather(*(store.commit("thing", [founding("a", owner)]) for owner in owners))
+
+    outcomes = [outcome for (outcome,) in answers]
+    assert sorted(outcomes, key=str) == [Outcome.APPLIED, *[Outcome.EXISTS] * 7]
+    document = await stored(store, "a")
+    assert document is not None
+    assert document.owner == owners[outcomes.index(Outcome.APPLIED)]
 
 
 async def test_a_commit_to_a_document_that_never_was_inserts_nothing(store: Any) -> None:

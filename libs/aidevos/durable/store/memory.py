@@ -38,9 +38,7 @@ class MemoryStore:
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         self._answer()
         for claim in claims:
-            now = datetime.now(UTC)
-            fresh = {"created_at": now, "deleted": now, "updated_at": now, "partition": claim.partition, "version": 0}
-            document = self.documents[type].setdefault(claim.id, fresh)
+            document = self.documents[type].setdefault(claim.id, _fresh(claim.partition))
             document["epoch"] = document.get("epoch", 0) + 1
             document["owner"] = claim.owner
         return await self.read(type, [claim.id for claim in claims])
@@ -132,6 +130,10 @@ class MemoryStore:
 
     def _apply(self, type: str, commit: Commit) -> Outcome:
         document = self.documents[type].get(commit.id)
+        if commit.founding is not None:
+            if document is not None:
+                return Outcome.EXISTS
+            document = self.documents[type][commit.id] = _fresh(commit.founding) | {"epoch": 1, "owner": commit.owner}
         if document is None or document["owner"] != commit.owner or document.get("commit") != commit.previous:
             return Outcome.FENCED
         for path, value in commit.set.items():
@@ -142,6 +144,11 @@ class MemoryStore:
             parent.pop(name, None)
         document["commit"] = commit.commit
         return Outcome.APPLIED
+
+
+def _fresh(partition: int) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    return {"created_at": now, "deleted": now, "updated_at": now, "partition": partition, "version": 0}
 
 
 def _order(document: dict[str, Any], wanted: Find) -> Any:

@@ -7,7 +7,8 @@ validator refuses. So a fenced commit fails alone, with code 121 and its place i
 can never bring a purged object back.
 
 An operation is known to be applied only when the whole answer is free of write concern errors, and
-known to be fenced only by code 121. Everything else is unknown, and the framework resolves it.
+known to be fenced only by code 121, or by 11000 where it was to make the document. Everything else is
+unknown, and the framework resolves it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
 # A search for a part of a text may look at every object.
 VALIDATION_FAILED = 121
+DUPLICATE_KEY = 11000
 NAMESPACE_EXISTS = 48
 FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
 
@@ -82,14 +84,13 @@ class MongoStore:
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         now = datetime.now(UTC)
-        fresh = {"created_at": now, "deleted": now, "updated_at": now, "version": 0}
         updates = [
             UpdateOne(
                 {"_id": claim.id},
                 {
                     "$inc": {"epoch": 1},
                     "$set": {"owner": claim.owner},
-                    "$setOnInsert": fresh | {"partition": claim.partition},
+                    "$setOnInsert": _fresh(now, claim.partition),
                 },
                 upsert=True,
             )
@@ -105,7 +106,7 @@ class MongoStore:
         try:
             await self._objects(type).bulk_write(updates, ordered=False)
         except BulkWriteError as error:
-            return _outcomes(len(commits), dict(error.details or {}))
+            return _outcomes(commits, dict(error.details or {}))
         except Exception:  # whatever it was, the batch may have been applied in part
             return [Outcome.UNKNOWN] * len(commits)
         return [Outcome.APPLIED] * len(commits)
@@ -227,15 +228,29 @@ def _update(commit: Commit) -> UpdateOne:
     update: dict[str, Any] = {"$set": commit.set | {"commit": commit.commit}}
     if commit.unset:
         update["$unset"] = dict.fromkeys(commit.unset, "")
+    if commit.founding is not None:
+        # Nothing but a document that is there keeps the upsert from inserting.
+        given = {*commit.set, *commit.unset}
+        made = _fresh(datetime.now(UTC), commit.founding) | {"epoch": 1}
+        update = {"$set": update["$set"], "$setOnInsert": {name: made[name] for name in made if name not in given}}
     return UpdateOne({"_id": commit.id, "owner": commit.owner, "commit": commit.previous}, update, upsert=True)
 
 
-def _outcomes(count: int, details: dict[str, Any]) -> list[Outcome]:
+def _fresh(now: datetime, partition: int) -> dict[str, Any]:
+    return {"created_at": now, "deleted": now, "updated_at": now, "version": 0, "partition": partition}
+
+
+def _outcomes(commits: Sequence[Commit], details: dict[str, Any]) -> list[Outcome]:
     assumed = Outcome.UNKNOWN if details.get("writeConcernErrors") else Outcome.APPLIED
-    outcomes = [assumed] * count
+    outcomes = [assumed] * len(commits)
     for error in details.get("writeErrors", ()):
-        fenced = error["code"] == VALIDATION_FAILED
-        outcomes[error["index"]] = Outcome.FENCED if fenced else Outcome.UNKNOWN
+        index, code = error["index"], error["code"]
+        if code == VALIDATION_FAILED:
+            outcomes[index] = Outcome.FENCED
+        elif code == DUPLICATE_KEY and commits[index].founding is not None:
+            outcomes[index] = Outcome.EXISTS
+        else:
+            outcomes[index] = Outcome.UNKNOWN
     return outcomes
 
 

@@ -53,7 +53,8 @@ class Claim(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """One atomic update: dotted paths to set and to unset. `size` bounds the encoded update in bytes."""
+    """One atomic update: dotted paths to set and to unset. `size` bounds the encoded update in bytes.
+    A `founding` one claims and makes the document of this partition, if there is none."""
 
     id: str
     owner: str
@@ -62,6 +63,7 @@ class Commit(NamedTuple):
     set: dict[str, Any]
     unset: Sequence[str]
     size: int
+    founding: int | None = None
 
 
 class Find(NamedTuple):
@@ -80,6 +82,7 @@ class Find(NamedTuple):
 class Outcome(Enum):
     APPLIED = "applied"
     FENCED = "fenced"
+    EXISTS = "exists"
     UNKNOWN = "unknown"
 
 
