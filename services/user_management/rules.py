@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from aidevos.contracts.errors import Failure
 from aidevos.security.passwords import check_policy
 from aidevos.security.permissions import Principal
 
