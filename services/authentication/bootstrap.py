@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from aidevos import BaseDurableObject
+from aidevos import BaseDurableObject, DurableObjectClient
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle, Throttles
@@ -12,6 +13,7 @@ from aidevos.settings import Settings
 from services.authentication.account import AuthenticationDO
 from services.authentication.audit import AuditDO
 from services.authentication.confirmation import ConfirmationDO
+from services.authentication.keys import tend_keys
 from services.authentication.links import Links
 from services.authentication.mail.folder import FolderMailer
 from services.authentication.mail.message import MailDO
@@ -19,6 +21,7 @@ from services.authentication.mail.port import Outgoing
 from services.authentication.mail.smtp import SmtpMailer
 from services.authentication.mint import Mint
 from services.authentication.recovery import RecoveryDO
+from services.authentication.retention import expire_entries
 from services.authentication.session import SessionDO
 
 SERVICE = "authentication"
@@ -57,3 +60,10 @@ def _build_mail(settings: Settings) -> None:
     limit, window = settings.address_mails, settings.login_window
     RecoveryDO.requests = AddressThrottle(limit, window, "requests for mail")
     ConfirmationDO.attempts = AddressThrottle(limit, window, "attempts with links")
+
+
+async def tend(outside: DurableObjectClient, settings: Settings) -> None:
+    """What the service does by itself, until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(tend_keys(outside, settings))
+        tasks.create_task(expire_entries(outside, settings))
