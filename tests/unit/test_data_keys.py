@@ -155,8 +155,6 @@ def test_a_plan_finds_what_the_filter_is_true_of_in_the_order_asked_for(
 
     assert sorted(found) == [id for id, document in enumerate(data) if matches(where, document)]
     assert all(before(data[one], data[other], order) <= 0 for one, other in itertools.pairwise(found))
-        found
-    )
 
 
 def complete(*indexes: str) -> dict[str, Index]:
@@ -169,8 +167,6 @@ def eq(name: str, value: Any = 1) -> Compare:
 
 def chosen(where: list[Condition], order: list[Field], indexes: dict[str, Index]) -> Any:
     """The slot, whether it is read backwards, and how many conditions are left."""
-    where: list[Condition], order: list[Field], indexes: dict[str, Index]
-) -> tuple[str | None, bool, int] | None:
     made = plan(And(tuple(where)), order, indexes)
     return made and (made.slot, made.descending, len(list(conjuncts(made.residual))))
 
