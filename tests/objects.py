@@ -41,6 +41,15 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
         self.state.value += by
         return self.state.value
 
+    @command(allow=authenticated(), founds=True)
+    async def found(self, value: int) -> int:
+        Tally.turns += 1
+        if self.state.value:
+            raise Failure("exists", "it was founded already")
+        self.state.value = value
+        self.emit(Changed(value))
+        return value
+
     @command(allow=authenticated())
     async def add_loudly(self, by: int = 1) -> int:
         self.state.value += by

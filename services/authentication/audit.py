@@ -18,16 +18,17 @@ from aidevos.contracts.audit import (
     Action,
     AuditEntry,
     FindEntries,
-    Moment,
     Outcome,
     Party,
     Reason,
 )
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
-from aidevos.durable.store.port import Between, Find
+from aidevos.durable.store.condition import And, Compare, Condition, StartsWith
+from aidevos.durable.store.port import Find
 from aidevos.settings import Settings
 
+AT, ACTION = ("at",), ("action",)
 # By time, alone and after each of the filters that select few.
 INDEXES = (("at",), ("actor", "at"), ("target", "at"), ("action", "at"))
 
@@ -47,24 +48,19 @@ class AuditState(msgspec.Struct):
 
 def find(args: FindEntries) -> Find:
     """What the store is asked for a search."""
-    equal = {"actor": args.actor, "target": args.target, "outcome": args.outcome}
-    between = {"at": Between(_seconds(args.since), _seconds(args.until))}
-    if args.action is not None and args.action.endswith("*"):
-        prefix = args.action.removesuffix("*")
-        # No action has a character as great as this one.
-        between["action"] = Between(prefix, prefix + "\x7f")
-    else:
-        equal["action"] = args.action
-    return Find(
-        equal={path: value for path, value in equal.items() if value is not None},
-        text="",
-        within=(),
-        order="at",
-        descending=args.sort == "-at",
-        after=None,
-        limit=args.limit,
-        between=between,
-    )
+    where: list[Condition] = [
+        Compare((name,), "eq", value)
+        for name, value in {"actor": args.actor, "target": args.target, "outcome": args.outcome}.items()
+        if value is not None
+    ]
+    if args.action is not None:
+        begun = args.action.endswith("*")
+        where.append(StartsWith(ACTION, args.action[:-1]) if begun else Compare(ACTION, "eq", args.action))
+    if args.since is not None:
+        where.append(Compare(AT, "gte", args.since.timestamp()))
+    if args.until is not None:
+        where.append(Compare(AT, "lt", args.until.timestamp()))
+    return Find(And(tuple(where)), args.limit, AT, descending=args.sort == "-at")
 
 
 def show(id: str, state: AuditState, version: int) -> AuditEntry:
@@ -110,7 +106,3 @@ class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
         """Go, if the entry is older than entries are kept."""
         if self.state.at + self.settings.audit_age <= self.now:
             await self.delete()
-
-
-def _seconds(moment: Moment | None) -> float | None:
-    return None if moment is None else moment.timestamp()

@@ -32,6 +32,7 @@ from aidevos.contracts.users import (
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
+from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
 from aidevos.durable.store.port import Find
 from aidevos.security.audit import record
 from aidevos.security.throttle import AddressThrottle
@@ -44,6 +45,7 @@ MANAGE_USERS = "users:manage"
 # By each order, alone and after each of the filters.
 INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
+NAMES = (("username",), ("email",), ("full_name",))
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
@@ -78,16 +80,15 @@ class AccessChanged(Event):
 
 def find(args: FindUsers) -> Find:
     """What the store is asked for a search."""
-    equal = {"erased": False, "roles": args.role, "status": args.status}
-    return Find(
-        equal={path: value for path, value in equal.items() if value is not None},
-        text=args.q,
-        within=("username", "email", "full_name"),
-        order=args.sort.removeprefix("-"),
-        descending=args.sort.startswith("-"),
-        after=None,
-        limit=args.limit,
-    )
+    where: list[Condition] = [Compare(("erased",), "eq", False)]
+    if args.q:
+        where.append(Text(NAMES, args.q))
+    if args.role is not None:
+        where.append(Contains(("roles",), args.role))
+    if args.status is not None:
+        where.append(Compare(("status",), "eq", args.status))
+    order = (args.sort.removeprefix("-"),)
+    return Find(And(tuple(where)), args.limit, order, descending=args.sort.startswith("-"))
 
 
 def show(id: str, state: UserState, version: int) -> User:

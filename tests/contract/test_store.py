@@ -6,11 +6,15 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+import pymongo
 import pytest
 
+from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
+from aidevos.durable.store.condition import EVERYTHING, And, Compare, Condition, Contains, Text
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Between, Claim, Commit, Document, Find, Outcome, StoreError
+from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, StoreError
 from tests.servers import Servers
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -115,6 +119,61 @@ async def test_a_commit_of_another_owner_or_behind_another_commit_is_fenced(stor
     before = await stored(store, "a")
     assert await store.commit("thing", [late]) == [Outcome.FENCED]
     assert await stored(store, "a") == before
+
+
+def founding(id: str, owner: str = "one", **values: Any) -> Commit:
+    return change(id, owner=owner, **values)._replace(founding=7)
+
+
+async def test_a_founding_commit_makes_the_document_as_a_claim_and_a_commit_do(store: Any) -> None:
+    outbox = codec.raw(codec.encode_document({"kind": "event", "payload": b"1"}))
+    values = {"version": 1, "updated_at": NOW, "outbox.7": outbox, "relay": True}
+    assert await store.commit("thing", [founding("a", state={"value": 1}, **values)]) == [Outcome.APPLIED]
+    await claimed(store, "b")
+    await store.commit("thing", [change("b", state={"value": 1}, **values)])
+
+    made, usual = await stored(store, "a"), await stored(store, "b")
+    assert made is not None
+    assert usual is not None
+    assert made.exists
+    assert msgspec.structs.replace(made, id="b") == usual
+    assert await store.commit("thing", [Commit("a", "one", "one.1", "one.2", {"version": 2}, [], 99)]) == [
+        Outcome.APPLIED
+    ]
+
+
+async def test_a_founding_commit_without_an_object_makes_a_tombstone(store: Any) -> None:
+    commit = tombstone("a", **{"replies.k": {"a": 1}})._replace(founding=7, unset=[])
+    assert await store.commit("thing", [commit]) == [Outcome.APPLIED]
+
+    document = await stored(store, "a")
+    assert document is not None
+    assert (document.exists, document.epoch, document.version) == (False, 1, 0)
+
+
+@pytest.mark.parametrize("there", ["object", "tombstone", "claim"])
+async def test_a_founding_commit_to_a_document_that_is_there_changes_nothing(store: Any, there: str) -> None:
+    await claimed(store, "a")
+    if there == "object":
+        await store.commit("thing", [change("a", state={"value": 1})])
+    if there == "tombstone":
+        await store.commit("thing", [tombstone("a")])
+    before = await stored(store, "a")
+
+    commits = [founding("a", "two"), founding("b", "two"), founding("a", "three")]
+    assert await store.commit("thing", commits) == [Outcome.EXISTS, Outcome.APPLIED, Outcome.EXISTS]
+    assert await stored(store, "a") == before
+
+
+async def test_of_concurrent_founding_commits_one_makes_the_document(store: Any) -> None:
+    owners = [f"owner{number}" for number in range(8)]
+    answers = await asyncio.gather(*(store.commit("thing", [founding("a", owner)]) for owner in owners))
+
+    outcomes = [outcome for (outcome,) in answers]
+    assert sorted(outcomes, key=str) == [Outcome.APPLIED, *[Outcome.EXISTS] * 7]
+    document = await stored(store, "a")
+    assert document is not None
+    assert document.owner == owners[outcomes.index(Outcome.APPLIED)]
 
 
 async def test_a_commit_to_a_document_that_never_was_inserts_nothing(store: Any) -> None:
@@ -245,6 +304,8 @@ async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, req
         store.claim("thing", [Claim("a", "two", 7)]),
         store.read("thing", ["a"]),
         store.page("thing", "", 1),
+        store.find("thing", asked()),
+        store.count("thing", EVERYTHING),
         store.pending("thing", "", 1),
         store.purge("thing", LATER),
         store.archive("thing", "a", [("k", {}, LATER)]),
@@ -266,42 +327,63 @@ PEOPLE = {
 }
 
 
-def asked(**changes: Any) -> Find:
-    asked = Find(equal={}, text="", within=("name", "mail"), order="born", descending=False, after=None, limit=10)
-    return asked._replace(**changes)
+def asked(where: Condition = EVERYTHING, order: str = "born", **changes: Any) -> Find:
+    return Find(where, 10, (order,))._replace(**changes)
+
+
+def born(operator: Any, value: float) -> Compare:
+    return Compare(("born",), operator, value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    ("wanted", "found"),
     [
-        ({}, "acbd"),
-        ({"descending": True}, "dbca"),
-        ({"order": "name"}, "abcd"),
-        ({"limit": 2}, "ac"),
-        ({"after": (1815.5, "a")}, "cbd"),
-        ({"after": (1815.5, "c"), "descending": True}, "a"),
-        ({"equal": {"roles": "user"}}, "abd"),
-        ({"equal": {"roles": "user", "name": "Bob"}}, "b"),
-        ({"equal": {"name": "bob"}}, ""),
-        ({"text": "ADA"}, "ac"),
-        ({"text": "äRZ"}, "d"),
-        ({"text": "c.c"}, "c"),
-        ({"text": "a.a"}, ""),
-        ({"text": ".*"}, ""),
-        ({"text": "ada", "equal": {"roles": "admin"}}, "a"),
-        ({"between": {"born": Between(1815.5, 1900.25)}}, "ac"),
-        ({"between": {"born": Between(1900.25, None)}}, "bd"),
-        ({"between": {"born": Between(None, 1900.25), "name": Between("a", "b")}}, "c"),
-        ({"between": {"mail": Between("a", None)}}, "acd"),
+        (asked(), "acbd"),
+        (asked(descending=True), "dbca"),
+        (asked(order="name"), "abcd"),
+        (asked()._replace(order=None), "abcd"),
+        (asked()._replace(order=None, after=(None, "b")), "cd"),
+        (asked()._replace(order=None, after=(None, "b"), descending=True), "a"),
+        (asked(limit=2), "ac"),
+        (asked(after=(1815.5, "a")), "cbd"),
+        (asked(after=(1815.5, "c"), descending=True), "a"),
+        (asked(Compare(("name",), "eq", "bob")), ""),
+        (asked(And((Contains(("roles",), "user"), Compare(("name",), "eq", "Bob")))), "b"),
+        (asked(And((born("gte", 1815.5), born("lt", 1900.25)))), "ac"),
+        (asked(born("gt", 1815.5), descending=True), "db"),
+        (asked(Text((("name",), ("mail",)), "ADA")), "ac"),
+        (asked(Text((("name",), ("mail",)), "äRZ")), "d"),
+        (asked(Text((("name",), ("mail",)), "c.c")), "c"),
+        (asked(Text((("name",), ("mail",)), "a.a")), ""),
+        (asked(Text((("name",),), ".*")), ""),
+        (asked(Text((), "a")), ""),
     ],
 )
-async def test_objects_are_found_by_their_states_in_the_order_asked_for(
-    store: Any, changes: dict[str, Any], found: str
-) -> None:
+async def test_objects_are_found_by_their_states_in_the_order_asked_for(store: Any, wanted: Find, found: str) -> None:
     await claimed(store, *PEOPLE, "gone")
     await store.commit("thing", [change(id, state=state) for id, state in PEOPLE.items()])
 
-    documents = await store.find("thing", asked(**changes))
+    documents = await store.find("thing", wanted)
 
     assert "".join(document.id for document in documents) == found
     assert all(document.state == PEOPLE[document.id] for document in documents)
+    if wanted.after is None and wanted.limit == 10:
+        assert await store.count("thing", wanted.where) == len(found)
+
+
+async def test_a_search_past_its_time_limit_says_what_to_do(store: Any, request: pytest.FixtureRequest) -> None:
+    if isinstance(store, MemoryStore):
+        store.slow = True
+    else:
+        always = {"configureFailPoint": "maxTimeAlwaysTimeOut", "mode": "alwaysOn"}
+        request.addfinalizer(lambda: set_fail_point(request, always | {"mode": "off"}))
+        set_fail_point(request, always)
+    for search in (store.find("thing", asked(within=50)), store.count("thing", EVERYTHING, 50)):
+        with pytest.raises(Failure, match=r"50 ms.*declare an index") as refused:
+            await search
+        assert (refused.value.code, refused.value.status) == ("too-slow", 422)
+
+
+def set_fail_point(request: pytest.FixtureRequest, command: dict[str, Any]) -> None:
+    with pymongo.MongoClient[dict[str, Any]](request.getfixturevalue("servers").mongo_url) as client:
+        client.admin.command(command)

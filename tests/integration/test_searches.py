@@ -11,8 +11,8 @@ import pytest
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from aidevos.contracts.users import FindUsers
-from aidevos.durable.store.mongo import SEARCH_TIMEOUT_MS, MongoStore
-from aidevos.durable.store.port import Find
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import TIME_LIMIT, Find
 from services.user_management.user import UserManagementDO
 from tests.servers import Servers
 
@@ -62,7 +62,7 @@ async def test_a_search_of_users_scans_no_collection_and_sorts_nothing(
     await store.open("user", SEARCH.indexes)
     search: Find = SEARCH.find(args)
     if later_page:
-        search = search._replace(after=("m", "x") if search.order == "username" else (5.0, "x"))
+        search = search._replace(after=("m", "x") if search.order == ("username",) else (5.0, "x"))
 
     await store.find("user", search)
     plan = client[database].command("explain", commands.find, verbosity="queryPlanner")["queryPlanner"]["winningPlan"]
@@ -71,7 +71,7 @@ async def test_a_search_of_users_scans_no_collection_and_sorts_nothing(
     stages = {stage["stage"] for stage in every_stage(plan)}
     assert "IXSCAN" in stages
     assert not stages & {"COLLSCAN", "SORT"}
-    assert commands.find["maxTimeMS"] == SEARCH_TIMEOUT_MS
+    assert commands.find["maxTimeMS"] == TIME_LIMIT
 
 
 def every_stage(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

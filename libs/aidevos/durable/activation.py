@@ -1,9 +1,10 @@
 """An object in memory: what was committed, what was done since, and who waits for it.
 
-Invariants: an activation has won a claim under an owner ID that is never used again. Its commits
-form a chain, each naming the one before. Once `broken`, it is out of the catalogue, starts no turn,
-commits nothing and answers nothing but failures: a commit that was fenced, or whose outcome is not
-known, is never followed by an answer from its memory.
+Invariants: an activation has won a claim under an owner ID that is never used again, or it is
+`founding`: its first commit makes the document and so claims it, and until then nothing that it has
+seen is answered. Its commits form a chain, each naming the one before. Once `broken`, it is out of
+the catalogue, starts no turn, commits nothing and answers nothing but failures: a commit that was
+fenced, or whose outcome is not known, is never followed by an answer from its memory.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Activation:
         self.broken = False
         self.loaded = False
         self.claimed = False
+        # Whether it only assumes that the object isn't there: its first commit will tell.
+        self.founding = False
         self.moving = False
         self.last_used = 0.0
         self.pending: Pending | None = None
@@ -97,6 +100,12 @@ class Activation:
         self.committed = self.snapshot
         self.loaded = True
         self.claimed = claimed
+
+    def found(self, owner: str, bounds: Bounds) -> None:
+        """Begin as the object's first owner, unless the first commit finds a document."""
+        self.load(None, bounds, claimed=True)
+        self.owner = owner
+        self.founding = True
 
     def remember(self, key: str, record: Record) -> None:
         """Keep the outcome of a confidential command for the repeats of a caller that still waits."""
@@ -171,7 +180,8 @@ class Activation:
         if pending.entries:
             values["outbox_last"] = self.outbox_last
         previous, self.commit = self.commit, f"{self.owner}.{self.commits}"
-        return Commit(self.id, self.owner, previous, self.commit, values, list(changes.unset), size)
+        founding = self.partition if self.founding else None
+        return Commit(self.id, self.owner, previous, self.commit, values, list(changes.unset), size, founding)
 
     def _seal_state(self, values: dict[str, Any], changes: Changes) -> None:
         values["version"] = self.version

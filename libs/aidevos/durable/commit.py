@@ -93,8 +93,11 @@ class GroupCommit:
             log.warning("%s: a commit was fenced, another process owns the object", activation.object_id)
             self._finish(activation, pending, moved())
             self._router.discard(activation)
+        elif outcome is Outcome.EXISTS:
+            self._router.start_over(activation)
         else:
             activation.in_flight = None
+            activation.founding = False
             if pending.state_changed:
                 activation.committed = commit.set["state"].raw if "state" in commit.set else b""
             self._finish(activation, pending, None)

@@ -46,6 +46,7 @@ class Declaration(msgspec.Struct, frozen=True):
     confidential: bool = False
     matches: bool = True
     keeps_version: bool = False
+    founds: bool = False
 
 
 def _declare(declaration: Declaration) -> Callable[[Method], Method]:
@@ -63,6 +64,7 @@ def command(
     confidential: bool = False,
     matches: bool = True,
     keeps_version: bool = False,
+    founds: bool = False,
 ) -> Callable[[Method], Method]:
     """A method that may change the state, emit events, and call or tell other objects.
 
@@ -70,10 +72,18 @@ def command(
     The outcome of a `confidential` one, whose arguments or result hold secrets, is never stored: a
     repeat gets it from memory, and after a crash it runs the method again. Where `matches` is false
     the method compares `If-Match` itself, by `check_if_match`, once it knows that the caller may see
-    the object. One that `keeps_version` changes only what nobody is shown.
+    the object. One that `keeps_version` changes only what nobody is shown. One that `founds` is usually
+    an object's first: it runs at once, as if there were none, and its commit makes the document; where
+    there is one already, the method runs again on what is there. It must not change its arguments.
     """
     declared = Declaration(
-        "command", allow, name, confidential=confidential, matches=matches, keeps_version=keeps_version
+        "command",
+        allow,
+        name,
+        confidential=confidential,
+        matches=matches,
+        keeps_version=keeps_version,
+        founds=founds,
     )
     return _declare(declared)
 

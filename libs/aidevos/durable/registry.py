@@ -33,6 +33,7 @@ class MethodSpec:
         "confidential",
         "doc",
         "empty",
+        "founds",
         "function",
         "inline",
         "is_command",
@@ -56,6 +57,7 @@ class MethodSpec:
         self.confidential = declaration.confidential
         self.matches = self.is_command and declaration.matches
         self.keeps_version = declaration.keeps_version
+        self.founds = declaration.founds
         self.allow: Rule = declaration.allow
         self.doc = inspect.getdoc(function) or ""
         self.inline = _never_suspends(function)

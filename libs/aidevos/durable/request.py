@@ -56,6 +56,7 @@ class Request:
 
     __slots__ = (
         "address",
+        "again",
         "archived",
         "args",
         "chain",
@@ -110,6 +111,8 @@ class Request:
         # The archive's record of an earlier copy, and at which generation of the archive it was asked.
         self.archived: Record | None = None
         self.looked_up = -1
+        # Whether it has run on an object that was thought not to be there, and was.
+        self.again = False
 
     def drop(self) -> None:
         """Say nothing: the lease is lost, and somebody else answers."""

@@ -222,11 +222,29 @@ class DurableObjectRouter:
         if activation.pending is not None:
             fail_all(activation.pending, moved())
         for request in activation.mailbox.close():
-            request.archived, request.looked_up = None, -1
-            try:
-                self.route(request)
-            except Failure as refused:
-                request.fail(refused)
+            self._route_again(request)
+
+    def start_over(self, activation: Activation) -> None:
+        """The object was there when it was thought not to be: nothing that this activation has done
+        counts, and whoever waits for it is served by one that has claimed the document."""
+        self._forget(activation)
+        requests: list[Request] = []
+        for pending in (activation.in_flight, activation.pending):
+            if pending is not None:
+                released, callbacks = pending.release()
+                requests += released
+                for callback in callbacks:
+                    callback(moved())
+        for request in (*requests, *activation.mailbox.close()):
+            request.again = True
+            self._route_again(request)
+
+    def _route_again(self, request: Request) -> None:
+        request.archived, request.looked_up = None, -1
+        try:
+            self.route(request)
+        except Failure as refused:
+            request.fail(refused)
 
     def drop_all(self) -> None:
         """Forget everything at once, without an answer: the lease is lost."""
@@ -339,19 +357,11 @@ class DurableObjectRouter:
         return activation
 
     async def _load(self, activation: Activation, *, claim: bool) -> None:
-        type_name = activation.type.name
         try:
-            document = None
-            if not claim and not _wants_claim(activation):
-                document = await self._reads[type_name].get(activation.id)
-            show = document is not None and document.exists and not _only_shown(activation)
-            if claim or show or _wants_claim(activation):
-                document = await self._claims[type_name].get(self._claim(activation))
-                if document is None:
-                    raise Failure("unavailable", "another process claimed the object; try again")
-                activation.load(document, self.limits.records, claimed=True)
+            if not claim and _founds(activation):
+                activation.found(self.next_owner(), self.limits.records)
             else:
-                activation.load(document, self.limits.records, claimed=False)
+                await self._load_document(activation, claim=claim)
             await _call_on_activate(activation)
         except StoreError as error:
             self._abandon(activation, Failure("unavailable", f"the store doesn't answer: {error}"))
@@ -362,6 +372,19 @@ class DurableObjectRouter:
             self._abandon(activation, Failure("internal", "the object could not be activated; the log has the details"))
         else:
             self._begin(activation)
+
+    async def _load_document(self, activation: Activation, *, claim: bool) -> None:
+        type_name = activation.type.name
+        document = None
+        if not claim and not _wants_claim(activation):
+            document = await self._reads[type_name].get(activation.id)
+        show = document is not None and document.exists and not _only_shown(activation)
+        claim = claim or show or _wants_claim(activation)
+        if claim:
+            document = await self._claims[type_name].get(self._claim(activation))
+            if document is None:
+                raise Failure("unavailable", "another process claimed the object; try again")
+        activation.load(document, self.limits.records, claimed=claim)
 
     def _begin(self, activation: Activation) -> None:
         if activation.broken:
@@ -471,6 +494,11 @@ async def _call_on_activate(activation: Activation) -> None:
 
 def _wants_claim(activation: Activation) -> bool:
     return any(request.method.is_command for request in activation.mailbox.waiting())
+
+
+def _founds(activation: Activation) -> bool:
+    first = next(activation.mailbox.waiting(), None)
+    return first is not None and first.method.founds and not first.again
 
 
 def _only_shown(activation: Activation) -> bool:

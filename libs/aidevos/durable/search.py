@@ -8,13 +8,14 @@ import binascii
 import msgspec
 
 from aidevos.contracts.errors import Failure
+from aidevos.durable.store.condition import Path, at
 from aidevos.durable.store.port import Document, Find
 
 CURSOR_LIMIT = 4096
 
 
 class _Place(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    order: str
+    order: Path
     descending: bool
     value: str | float
     id: str
@@ -25,9 +26,7 @@ _places = msgspec.json.Decoder(_Place)
 
 def encode_place(wanted: Find, last: Document) -> str:
     """The cursor after a document."""
-    value = last.state
-    for name in wanted.order.split("."):
-        value = (value or {}).get(name)
+    value = at(last.state, wanted.order or ())
     place = [wanted.order, wanted.descending, value, last.id]
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
 

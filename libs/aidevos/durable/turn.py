@@ -191,6 +191,10 @@ def answer_when_committed(
     """Answer with what this activation's memory shows: after the commits that it shows, and only
     while the host holds its lease."""
     pending = activation.uncommitted()
+    if pending is None and activation.founding:
+        pending = activation.open_pending()
+        pending.urgent = True
+        router.commit(activation)
     if pending is not None:
         pending.readers.append((request, answer))
     else:

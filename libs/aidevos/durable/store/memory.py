@@ -1,7 +1,8 @@
 """The store in memory, for tests of rules: the same contract as MongoDB, with faults on demand.
 
 `faults` scripts what the next commits do: `"fail"` (not applied, and the caller can't know),
-`"lose"` (applied, and the answer is lost), or an `asyncio.Event` that the commit waits for.
+`"lose"` (applied, and the answer is lost), or an `asyncio.Event` that the commit waits for. While
+it is `down` nothing is answered, and while it is `slow` every search passes its time limit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import msgspec
 from bson.raw_bson import RawBSONDocument
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, StoreError
+from aidevos.durable.store.condition import Condition, at, matches
+from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, StoreError, too_slow
 
 
 class MemoryStore:
@@ -27,6 +29,7 @@ class MemoryStore:
         self.faults: deque[str | asyncio.Event] = deque()
         self.commits = 0
         self.down = False
+        self.slow = False
         self._archive: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
@@ -35,9 +38,7 @@ class MemoryStore:
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         self._answer()
         for claim in claims:
-            now = datetime.now(UTC)
-            fresh = {"created_at": now, "deleted": now, "updated_at": now, "partition": claim.partition, "version": 0}
-            document = self.documents[type].setdefault(claim.id, fresh)
+            document = self.documents[type].setdefault(claim.id, _fresh(claim.partition))
             document["epoch"] = document.get("epoch", 0) + 1
             document["owner"] = claim.owner
         return await self.read(type, [claim.id for claim in claims])
@@ -64,17 +65,16 @@ class MemoryStore:
         return [_document(id, found[id] | {"replies": {}, "outbox": {}}) for id in ids[:limit]]
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
-        self._answer()
-        found = [
-            (_at(document["state"], wanted.order), id, document)
-            for id, document in self.documents[type].items()
-            if document.get("deleted") is None and _matches(document["state"], wanted)
-        ]
-        found.sort(key=lambda item: item[:2], reverse=wanted.descending)
+        everything = self._found(type, wanted.where, wanted.within)
+        found = [((_order(document, wanted), id), document) for id, document in everything]
+        found.sort(key=lambda item: item[0], reverse=wanted.descending)
         if wanted.after is not None:
             after = wanted.after
-            found = [item for item in found if (item[:2] < after if wanted.descending else item[:2] > after)]
-        return [_document(id, document | {"replies": {}, "outbox": {}}) for _, id, document in found[: wanted.limit]]
+            found = [item for item in found if (item[0] < after if wanted.descending else item[0] > after)]
+        return [_document(id, document | {"replies": {}, "outbox": {}}) for (_, id), document in found[: wanted.limit]]
+
+    async def count(self, type: str, where: Condition, within: int = TIME_LIMIT) -> int:
+        return len(self._found(type, where, within))
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         self._answer()
@@ -118,8 +118,22 @@ class MemoryStore:
         if self.down:
             raise StoreError("the store is down")
 
+    def _found(self, type: str, where: Condition, within: int) -> list[tuple[str, dict[str, Any]]]:
+        self._answer()
+        if self.slow:
+            raise too_slow(within)
+        return [
+            (id, document)
+            for id, document in self.documents[type].items()
+            if document.get("deleted") is None and matches(where, document["state"])
+        ]
+
     def _apply(self, type: str, commit: Commit) -> Outcome:
         document = self.documents[type].get(commit.id)
+        if commit.founding is not None:
+            if document is not None:
+                return Outcome.EXISTS
+            document = self.documents[type][commit.id] = _fresh(commit.founding) | {"epoch": 1, "owner": commit.owner}
         if document is None or document["owner"] != commit.owner or document.get("commit") != commit.previous:
             return Outcome.FENCED
         for path, value in commit.set.items():
@@ -132,23 +146,13 @@ class MemoryStore:
         return Outcome.APPLIED
 
 
-def _at(state: Any, path: str) -> Any:
-    for name in path.split("."):
-        state = state.get(name) if isinstance(state, dict) else None
-    return state
+def _fresh(partition: int) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    return {"created_at": now, "deleted": now, "updated_at": now, "partition": partition, "version": 0}
 
 
-def _matches(state: dict[str, Any], wanted: Find) -> bool:
-    for path, value in wanted.equal.items():
-        found = _at(state, path)
-        if found != value and not (isinstance(found, list) and value in found):
-            return False
-    for path, (low, high) in wanted.between.items():
-        found = _at(state, path)
-        if found is None or (low is not None and found < low) or (high is not None and found >= high):
-            return False
-    texts = (_at(state, path) for path in wanted.within)
-    return not wanted.text or any(isinstance(text, str) and wanted.text.lower() in text.lower() for text in texts)
+def _order(document: dict[str, Any], wanted: Find) -> Any:
+    return at(document["state"], wanted.order) if wanted.order is not None else None
 
 
 def _parent(document: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:

@@ -7,12 +7,12 @@ validator refuses. So a fenced commit fails alone, with code 121 and its place i
 can never bring a purged object back.
 
 An operation is known to be applied only when the whole answer is free of write concern errors, and
-known to be fenced only by code 121. Everything else is unknown, and the framework resolves it.
+known to be fenced only by code 121, or by 11000 where it was to make the document. Everything else is
+unknown, and the framework resolves it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
@@ -20,19 +20,21 @@ from typing import Any, TypeAlias, TypeVar
 from bson import MaxKey, MinKey
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ReadPreference, UpdateOne, WriteConcern
-from pymongo.errors import BulkWriteError, CollectionInvalid, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, CollectionInvalid, ExecutionTimeout, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, StoreError
+from aidevos.durable.store.condition import Condition
+from aidevos.durable.store.mongo_filter import compile_condition, field
+from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, StoreError, too_slow
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
 # A search for a part of a text may look at every object.
-SEARCH_TIMEOUT_MS = 5_000
 VALIDATION_FAILED = 121
+DUPLICATE_KEY = 11000
 NAMESPACE_EXISTS = 48
 FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
 
@@ -82,14 +84,13 @@ class MongoStore:
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         now = datetime.now(UTC)
-        fresh = {"created_at": now, "deleted": now, "updated_at": now, "version": 0}
         updates = [
             UpdateOne(
                 {"_id": claim.id},
                 {
                     "$inc": {"epoch": 1},
                     "$set": {"owner": claim.owner},
-                    "$setOnInsert": fresh | {"partition": claim.partition},
+                    "$setOnInsert": _fresh(now, claim.partition),
                 },
                 upsert=True,
             )
@@ -105,7 +106,7 @@ class MongoStore:
         try:
             await self._objects(type).bulk_write(updates, ordered=False)
         except BulkWriteError as error:
-            return _outcomes(len(commits), dict(error.details or {}))
+            return _outcomes(commits, dict(error.details or {}))
         except Exception:  # whatever it was, the batch may have been applied in part
             return [Outcome.UNKNOWN] * len(commits)
         return [Outcome.APPLIED] * len(commits)
@@ -121,31 +122,24 @@ class MongoStore:
         return [_document(document) for document in found]
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
-        order = f"state.{wanted.order}"
-        clauses: list[dict[str, Any]] = [{"deleted": None}]
-        clauses += [{f"state.{path}": value} for path, value in wanted.equal.items()]
-        for path, (low, high) in wanted.between.items():
-            bounds = {"$gte": low, "$lt": high}
-            clauses += [{f"state.{path}": {name: bound}} for name, bound in bounds.items() if bound is not None]
-        if wanted.text:
-            pattern = {"$regex": re.escape(wanted.text), "$options": "i"}
-            clauses.append({"$or": [{f"state.{path}": pattern} for path in wanted.within]})
-        beyond = "$lt" if wanted.descending else "$gt"
+        clauses = [_existing(wanted.where)]
+        path = field(wanted.order) if wanted.order is not None else None
         if wanted.after is not None:
-            value, id = wanted.after
-            # The first of these is the one that bounds an index.
-            clauses.append({order: {f"{beyond}e": value}})
-            clauses.append({"$or": [{order: {beyond: value}}, {order: value, "_id": {beyond: id}}]})
+            clauses += _beyond(path, wanted.after, "lt" if wanted.descending else "gt")
         direction = -1 if wanted.descending else 1
         found = await self._find(
             self._objects(type),
             {"$and": clauses},
             wanted.limit,
-            sort=[(order, direction), ("_id", direction)],
+            wanted.within,
+            sort=[(name, direction) for name in (path, "_id") if name is not None],
             projection={"replies": False, "outbox": False},
-            max_time_ms=SEARCH_TIMEOUT_MS,
         )
         return [_document(document) for document in found]
+
+    async def count(self, type: str, where: Condition, within: int = TIME_LIMIT) -> int:
+        counted = _existing(where)
+        return await self._answer(lambda: self._objects(type).count_documents(counted, maxTimeMS=within), within)
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}
@@ -195,33 +189,68 @@ class MongoStore:
         return self._database[f"replies_{type}"]
 
     async def _find(
-        self, collection: Collection, wanted: dict[str, Any], limit: int, **options: Any
+        self,
+        collection: Collection,
+        wanted: dict[str, Any],
+        limit: int,
+        within: int | None = None,
+        **options: Any,
     ) -> list[dict[str, Any]]:
         raw: Any = collection.with_options(codec_options=codec.RAW)
-        cursor = raw.find(wanted, limit=limit, **({"max_time_ms": WRITE_TIMEOUT_MS} | options))
-        found = await self._answer(lambda: cursor.to_list(length=limit))
+        cursor = raw.find(wanted, limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options)
+        found = await self._answer(lambda: cursor.to_list(length=limit), within)
         return [codec.decode(document.raw) for document in found]
 
-    async def _answer(self, operation: Callable[[], Awaitable[T]]) -> T:
+    async def _answer(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
+        """What the operation gives; `within` is the time limit, in milliseconds, that it asked for."""
         try:
             return await operation()
         except PyMongoError as error:
+            if within is not None and isinstance(error, ExecutionTimeout):
+                raise too_slow(within) from error
             raise StoreError(f"MongoDB: {error}") from error
+
+
+def _existing(where: Condition) -> dict[str, Any]:
+    return {"$and": [{"deleted": None}, compile_condition(where)]}
+
+
+def _beyond(path: str | None, after: tuple[str | float | None, str], side: str) -> list[dict[str, Any]]:
+    """What stands behind a place in the order; the first clause alone bounds the scan of an index."""
+    value, id = after
+    behind = {"_id": {f"${side}": id}}
+    if path is None:
+        return [behind]
+    return [{path: {f"${side}e": value}}, {"$or": [{path: {f"${side}": value}}, behind]}]
 
 
 def _update(commit: Commit) -> UpdateOne:
     update: dict[str, Any] = {"$set": commit.set | {"commit": commit.commit}}
     if commit.unset:
         update["$unset"] = dict.fromkeys(commit.unset, "")
+    if commit.founding is not None:
+        # Nothing but a document that is there keeps the upsert from inserting.
+        given = {*commit.set, *commit.unset}
+        made = _fresh(datetime.now(UTC), commit.founding) | {"epoch": 1}
+        update = {"$set": update["$set"], "$setOnInsert": {name: made[name] for name in made if name not in given}}
     return UpdateOne({"_id": commit.id, "owner": commit.owner, "commit": commit.previous}, update, upsert=True)
 
 
-def _outcomes(count: int, details: dict[str, Any]) -> list[Outcome]:
+def _fresh(now: datetime, partition: int) -> dict[str, Any]:
+    return {"created_at": now, "deleted": now, "updated_at": now, "version": 0, "partition": partition}
+
+
+def _outcomes(commits: Sequence[Commit], details: dict[str, Any]) -> list[Outcome]:
     assumed = Outcome.UNKNOWN if details.get("writeConcernErrors") else Outcome.APPLIED
-    outcomes = [assumed] * count
+    outcomes = [assumed] * len(commits)
     for error in details.get("writeErrors", ()):
-        fenced = error["code"] == VALIDATION_FAILED
-        outcomes[error["index"]] = Outcome.FENCED if fenced else Outcome.UNKNOWN
+        index, code = error["index"], error["code"]
+        if code == VALIDATION_FAILED:
+            outcomes[index] = Outcome.FENCED
+        elif code == DUPLICATE_KEY and commits[index].founding is not None:
+            outcomes[index] = Outcome.EXISTS
+        else:
+            outcomes[index] = Outcome.UNKNOWN
     return outcomes
 
 

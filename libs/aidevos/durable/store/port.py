@@ -7,12 +7,18 @@ only the newer can write (the fence). Neither depends on a clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+
+from aidevos.contracts.errors import Failure
+from aidevos.durable.store.condition import Condition, Path
+
+# Of a search, in milliseconds.
+TIME_LIMIT = 5_000
 
 
 class Document(msgspec.Struct, kw_only=True):
@@ -47,7 +53,8 @@ class Claim(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """One atomic update: dotted paths to set and to unset. `size` bounds the encoded update in bytes."""
+    """One atomic update: dotted paths to set and to unset. `size` bounds the encoded update in bytes.
+    A `founding` one claims and makes the document of this partition, if there is none."""
 
     id: str
     owner: str
@@ -56,36 +63,33 @@ class Commit(NamedTuple):
     set: dict[str, Any]
     unset: Sequence[str]
     size: int
-
-
-class Between(NamedTuple):
-    """Values from `low` on and below `high`; None is no bound."""
-
-    low: str | float | None
-    high: str | float | None
+    founding: int | None = None
 
 
 class Find(NamedTuple):
-    """Which objects to find by their states. Names are paths in the state, which the type's author
-    spells and no caller: `equal` values stand at their paths, or in a list there; `text`, without
-    regard to case, is a part of what stands at one of the paths `within`; what stands at the paths of
-    `between` is in their bounds. The order is that of the values at `order`, then of the IDs; `after`
-    is the (value, ID) of the last one seen."""
+    """Which objects to find by their states, and in which order: by the values at the path `order`,
+    which are all numbers or all text, then by the IDs; without an `order` by the IDs alone. `after` is
+    the (value, ID) of the last one seen, `within` the time limit in milliseconds."""
 
-    equal: Mapping[str, str | int | bool]
-    text: str
-    within: Sequence[str]
-    order: str
-    descending: bool
-    after: tuple[str | float, str] | None
+    where: Condition
     limit: int
-    between: Mapping[str, Between] = {}
+    order: Path | None = None
+    descending: bool = False
+    after: tuple[str | float | None, str] | None = None
+    within: int = TIME_LIMIT
 
 
 class Outcome(Enum):
     APPLIED = "applied"
     FENCED = "fenced"
+    EXISTS = "exists"
     UNKNOWN = "unknown"
+
+
+def too_slow(within: int) -> Failure:
+    """What a search past its time limit ends with."""
+    what = f"the search took longer than {within} ms: declare an index that serves it, or ask for less"
+    return Failure("too-slow", what)
 
 
 class StoreError(Exception):
@@ -112,7 +116,11 @@ class Store(Protocol):
         an activation needs (replies and outbox)."""
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
-        """Existing objects by their states, in the order asked for; as `page` shows them."""
+        """Existing objects by their states, in the order asked for; as `page` shows them. Raises `Failure`
+        past the time limit."""
+
+    async def count(self, type: str, where: Condition, within: int = TIME_LIMIT) -> int:
+        """How many existing objects there are of which the condition is true; `within` as in `Find`."""
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         """IDs greater than `after`, in their order, of objects whose outbox is not empty."""
