@@ -41,10 +41,12 @@ from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
 from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
+from services.http_gateway.routers.confirmation import ConfirmationRouter
 from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
+from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.users import UserRouter
 
 SERVICE = "http_gateway"
@@ -100,8 +102,10 @@ def build(
     routes = objects.routes(guard("objects:manage"), guard("objects:request"))
     routes += operation.routes(guard("fleet:read"))
     routes += AuthRouter(calls, settings, cookies).routes(guard())
+    routes += ConfirmationRouter(calls).routes(guard())
     routes += MfaRouter(calls).routes(guard())
     routes += UserRouter(calls).routes(guard())
+    routes += RoleRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
