@@ -79,7 +79,7 @@ def _part(value: Any, descending: bool) -> bytes:
 def _encode(value: Any) -> bytes:
     kind = type(value)
     if kind is str:
-        return TEXT + _escape(value[: MAX_TEXT + 1]) + b"\0"
+        return TEXT + _escape(value[: MAX_TEXT + 1]) + b"\0\x01"
     if kind is int or kind is float:
         return NUMBER + _number(value)
     if kind is bool:
@@ -95,10 +95,10 @@ def _escape(text: str) -> bytes:
 
 def _number(value: int | float) -> bytes:
     """The nearest float, whose bits are made to be in its order, and what is missing from it."""
-    nearest = float(value) + 0.0
+    nearest = float(value)
     (bits,) = struct.unpack(">q", struct.pack(">d", nearest))
     rest = value - int(nearest) if type(value) is int else 0
-    return struct.pack(">QH", bits + 2**63 if bits >= 0 else ~bits, rest + 2**15)
+    return struct.pack(">QH", bits + 2**63 if bits >= 0 else -bits, rest + 2**15)
 
 
 def _bounds(condition: Ranged, descending: bool) -> tuple[str, str]:
