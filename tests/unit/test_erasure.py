@@ -18,7 +18,8 @@ __all__ = ["settings"]
 # Commits of an erasure after its own: both names released, two sessions ended and forgotten, the
 # outcomes erased, the entry written; some of them share one.
 COMMITS = 6
-NAME, EMAIL, FULL_NAME = "Zoe-Zzyzx", "zoe@zzyzx.example", "Augusta Zzyzx"
+NAME, FULL_NAME = "Zoe-Zzyzx", "Augusta Zzyzx"
+EMAIL, NEXT = "zoe@zzyzx.example", "next@zzyzx.example"
 
 
 async def erased_user(kit: ObjectKit) -> tuple[str, list[Any]]:
@@ -27,6 +28,9 @@ async def erased_user(kit: ObjectKit) -> tuple[str, list[Any]]:
     await register(kit, id, NAME, EMAIL)
     pairs = [await login(kit, NAME), await login(kit, EMAIL)]
     await kit.call("user", id, "patch", {"patch": {"full_name": FULL_NAME}}, headers=chosen("p"))
+    # A change of the address that ended half-way.
+    await serve(kit, "user", id, "announce_email", {"email": NEXT, "change": "c"})
+    await serve(kit, "auth", account_id(NEXT), "reserve_email", {"user": id, "primary": account_id(NAME)})
     await kit.settle()
     return id, pairs
 
@@ -41,7 +45,7 @@ async def check_gone(kit: ObjectKit, id: str, pairs: list[Any]) -> None:
     assert (await failure(register(kit, id, NAME, EMAIL))).code == "exists"
     assert all(document.get("deleted") for document in kit.store.documents["auth"].values())
     stored = (repr(kit.store.documents) + repr(vars(kit.bus)) + repr(vars(kit.store)["_archive"])).lower()
-    assert not [word for word in (NAME, EMAIL, FULL_NAME) if word.lower() in stored]
+    assert not [word for word in (NAME, EMAIL, NEXT, FULL_NAME) if word.lower() in stored]
     ended = [subject for subject, *_ in kit.bus.events if subject.endswith(".session_ended")]
     assert len(ended) == len(pairs)
     actions = [document["state"]["action"] for document in kit.store.documents["audit"].values()]
