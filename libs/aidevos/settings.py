@@ -6,6 +6,7 @@ with status 2. Durations are in seconds and sizes in bytes, unless a name says o
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
@@ -20,6 +21,7 @@ from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.users import USERNAME_PATTERN
 
 PREFIX = "AIDEVOS_"
+SECRET_KEY_BYTES = 32
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
@@ -94,6 +96,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # A signing key is replaced at this age. The next one is published for `key_notice` before it signs.
     key_age: Seconds = 90 * 86_400.0
     key_notice: Annotated[float, Meta(ge=2, le=86_400)] = 120.0
+    totp_issuer: Annotated[str, Meta(pattern="^[^:]{1,64}$")] = "AIDevOS"
+    # Keys of what is encrypted at rest, 32 bytes each in base64, with commas between; the first one
+    # encrypts. Without any, a file under `home` holds one.
+    secret_key: str = ""
     # The security log: how long an entry is kept.
     audit_age: Seconds = 400 * 86_400.0
     # Logs.
@@ -119,6 +125,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
             "a process that starts learns from the events of that time which tokens are dead"
         )
     _check_networks(settings)
+    secret_keys(settings.secret_key)
     return msgspec.structs.replace(
         settings, home=settings.home.expanduser().absolute(), public_url=_public_url(settings)
     )
@@ -143,6 +150,17 @@ def _check_networks(settings: Settings) -> None:
             ip_network(network)
         except ValueError as error:
             raise SettingsError(f"{PREFIX}TRUSTED_PROXIES={settings.trusted_proxies!r}: {error}") from None
+
+
+def secret_keys(text: str) -> list[bytes]:
+    """The keys in the setting `secret_key`; raises `SettingsError`, which shows none of them."""
+    try:
+        keys = [base64.b64decode(key.strip(), validate=True) for key in text.split(",") if text]
+    except ValueError:
+        keys = [b""]
+    if any(len(key) != SECRET_KEY_BYTES for key in keys):
+        raise SettingsError(f"{PREFIX}SECRET_KEY must be {SECRET_KEY_BYTES} bytes in base64; commas separate several")
+    return keys
 
 
 def _convert(variable: str, text: str, type: Any) -> Any:

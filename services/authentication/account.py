@@ -12,67 +12,73 @@ from typing import ClassVar
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, services
+from aidevos import Failure, anyone, command, new_id, query, services
 from aidevos.contracts import users
 from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
+    Challenge,
     Device,
     LoginName,
+    Otp,
+    RecoveryCode,
     SessionPage,
     TokenPair,
     account_id,
 )
 from aidevos.contracts.users import Password, User
-from aidevos.security.audit import record, record_failure
-from aidevos.security.passwords import Passwords
-from aidevos.security.throttle import AddressThrottle, Throttle
-from aidevos.settings import Settings
+from aidevos.security.audit import record
+from aidevos.security.throttle import AddressThrottle
 from services.authentication.mint import Mint
+from services.authentication.proofs import AccountState
 from services.authentication.rules import SessionEntry, shown, superfluous, wrong_login
+from services.authentication.second_factor import SecondFactorMethods
 
 
-class AccountState(msgspec.Struct):
-    """`user` has the name or is about to; `primary` is set on an e-mail address: its username's object."""
-
-    user: str = ""
-    primary: str = ""
-    hashed: str = ""
-    sessions: dict[str, SessionEntry] = {}
-
-
-class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, management="read_only"):
+class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_only"):
     """A username or an e-mail address, and what it takes to log in with it."""
 
-    settings: ClassVar[Settings]
-    passwords: ClassVar[Passwords]
     mint: ClassVar[Mint]
     logins: ClassVar[AddressThrottle]
 
-    def __init__(self, id: str, state: AccountState) -> None:
-        super().__init__(id, state)
-        self._throttled_until = 0.0
-        self._failures = Throttle(
-            self.settings.login_failures, self.settings.login_window, "failed logins of this account"
-        )
-
     @command(allow=anyone(), confidential=True)
-    async def login(self, username: LoginName, password: Password, device: Device = "") -> TokenPair:
-        """Open a session. Whatever is wrong, the answer is the same and takes as long."""
+    async def login(
+        self, username: LoginName, password: Password, otp: Otp | None = None, device: Device = ""
+    ) -> TokenPair:
+        """Open a session. Whatever is wrong, the answer is the same and takes as long. Where a second
+        factor is needed and not given, `mfa-required` has a challenge for `verify`."""
         if account_id(username) != self.id:
             raise Failure("invalid", "this is the object of another name", field="args.username")
         self.logins.admit(self.client_address, self.now)
         if "@" not in username:
-            return await self._sign_in(password, device)
+            return await self._sign_in(password, otp, device)
         # An unknown address takes the same way, to an object that has no password.
         primary = self.state.primary or hashlib.sha256(self.id.encode()).hexdigest()
-        reply = await self.call(ACCOUNT_TYPE, primary, "sign_in", password=password, device=device)
+        reply = await self.call(ACCOUNT_TYPE, primary, "sign_in", password=password, otp=otp, device=device)
         return msgspec.convert(reply, TokenPair)
 
     @command(allow=services(), confidential=True)
-    async def sign_in(self, password: Password, device: Device) -> TokenPair:
+    async def sign_in(self, password: Password, device: Device, otp: Otp | None = None) -> TokenPair:
         """A login by the e-mail address."""
-        return await self._sign_in(password, device)
+        return await self._sign_in(password, otp, device)
+
+    @command(allow=anyone(), confidential=True)
+    async def verify(
+        self,
+        challenge: Challenge,
+        otp: Otp | None = None,
+        recovery_code: RecoveryCode | None = None,
+        device: Device = "",
+    ) -> TokenPair:
+        """Complete a login by its second factor, on the same device."""
+        code = otp or recovery_code
+        if code is None or (otp and recovery_code):
+            raise Failure("invalid", "send either otp or recovery_code", field="args.otp")
+        self._spend_challenge(challenge, device, code)
+        await self._check_code(otp, recovery_code, "login")
+        if recovery_code is not None:
+            self._record("mfa.recovery_code_used")
+        return await self._open(await self._active_user(), device)
 
     @command(allow=services(), confidential=True)
     async def reserve(self, user: str, password: Password) -> None:
@@ -153,12 +159,19 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
             self.tell(SESSION_TYPE, session, "end")
         self.state.sessions = {}
 
-    async def _sign_in(self, password: str, device: str) -> TokenPair:
+    async def _sign_in(self, password: str, otp: str | None, device: str) -> TokenPair:
         await self._check_password(password, "login")
         user = await self._active_user()
+        await self._renew_hash(password)
+        if self.state.mfa.seed:
+            if otp is None:
+                raise self._challenge(device)
+            await self._check_code(otp, None, "login")
+        return await self._open(user, device)
+
+    async def _open(self, user: User, device: str) -> TokenPair:
         self._failures.clear()
-        if self.passwords.is_outdated(self.state.hashed):
-            self.state.hashed = await self.passwords.hash(password)
+        self.state.hashed = self._renewed.pop(self.state.hashed, self.state.hashed)
         for session in superfluous(self.state.sessions, self.now, self.settings.refresh_age):
             del self.state.sessions[session]
             self.tell(SESSION_TYPE, session, "end")
@@ -169,23 +182,11 @@ class AuthenticationDO(BaseDurableObject[AccountState], type=ACCOUNT_TYPE, manag
         record(self, "login", actor=user.id, target=user.id, session=session)
         return self.mint.pair(session, 0, user, user.roles, self.now, user.version)
 
-    async def _check_password(self, password: str, action: str, *, actor: str = "", session: str = "") -> None:
-        try:
-            self._failures.check(self.now)
-        except Failure:
-            # One entry for all attempts of a window: a flood must not write.
-            if self._throttled_until <= self.now:
-                self._throttled_until = self.now + self.settings.login_window
-                await self._note_failure(action, "throttled", actor, session)
-            raise
-        if not await self.passwords.verify(self.state.hashed or None, password):
-            self._failures.count(self.now)
-            await self._note_failure(action, "wrong password" if self.state.hashed else "unknown", actor, session)
-            raise wrong_login()
-
-    async def _note_failure(self, action: str, reason: str, actor: str = "", session: str = "") -> None:
-        target = self.state.user or self.id
-        await record_failure(self, action, actor=actor, target=target, reason=reason, session=session)
+    async def _renew_hash(self, password: str) -> None:
+        """Hash anew with the parameters of today. It counts when the login is complete; this turn may raise."""
+        hashed = self.state.hashed
+        if hashed not in self._renewed and self.passwords.is_outdated(hashed):
+            self._renewed = {hashed: await self.passwords.hash(password)}
 
     async def _active_user(self) -> User:
         try:

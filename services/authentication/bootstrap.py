@@ -6,6 +6,7 @@ from typing import Any
 
 from aidevos import BaseDurableObject
 from aidevos.security.passwords import Passwords
+from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.authentication.account import AuthenticationDO
@@ -23,5 +24,6 @@ def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     AuthenticationDO.settings = SessionDO.settings = AuditDO.settings = settings
     AuthenticationDO.mint = SessionDO.mint = mint
     AuthenticationDO.passwords = Passwords(settings)
+    AuthenticationDO.sealer = Sealer(settings)
     AuthenticationDO.logins = AddressThrottle(settings.address_logins, settings.login_window, "logins")
     return TYPES

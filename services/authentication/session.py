@@ -7,7 +7,7 @@ parties have its tokens. The end is an event, and every verifier of tokens liste
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -16,9 +16,12 @@ from aidevos.contracts import users
 from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
+    Otp,
+    RecoveryCodes,
     RefreshToken,
     SessionPage,
     TokenPair,
+    TotpSecret,
     Whoami,
 )
 from aidevos.contracts.users import Password, User
@@ -114,6 +117,33 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
             session=self.id,
         )
 
+    @command(allow=authenticated(), confidential=True)
+    async def begin_totp(self, password: Password) -> TotpSecret:
+        """A secret for an authenticator app; it counts when a code of it was confirmed."""
+        self._check_owner()
+        username = (await self._user()).username
+        return msgspec.convert(await self._own("begin_totp", password=password, username=username), TotpSecret)
+
+    @command(allow=authenticated(), confidential=True)
+    async def confirm_totp(self, otp: Otp) -> RecoveryCodes:
+        """Ask for a second factor at logins from now on. The recovery codes are shown this once."""
+        self._check_owner()
+        return msgspec.convert(await self._own("confirm_totp", otp=otp), RecoveryCodes)
+
+    @command(allow=authenticated(), confidential=True)
+    async def disable_totp(self, password: Password | None = None, otp: Otp | None = None) -> None:
+        """Ask for no second factor any more; either the password or a code proves who asks."""
+        self._check_owner()
+        if (password is None) == (otp is None):
+            raise Failure("invalid", "send either the password or a code", field="args.password")
+        await self._own("disable_totp", password=password, otp=otp)
+
+    @command(allow=authenticated(), confidential=True)
+    async def renew_recovery_codes(self, password: Password) -> RecoveryCodes:
+        """Other recovery codes; earlier ones are dead. They are shown this once."""
+        self._check_owner()
+        return msgspec.convert(await self._own("renew_recovery_codes", password=password), RecoveryCodes)
+
     @query(allow=authenticated())
     async def sessions(self) -> SessionPage:
         """All sessions of this session's user, the last used first."""
@@ -126,11 +156,16 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         """The session's user, and what the caller's token allows."""
         self._check_owner()
         user = await self._user()
-        return Whoami(user=user, permissions=sorted(self.caller.permissions), session=self.id)
+        mfa = await self.call(ACCOUNT_TYPE, self.state.account, "has_mfa")
+        return Whoami(user=user, permissions=sorted(self.caller.permissions), session=self.id, mfa=mfa)
 
     def _check_owner(self) -> None:
         if not self.state.user or not (self.caller.is_service or self.caller.subject == self.state.user):
             raise Failure("not-found", "there is no such session")
+
+    async def _own(self, method: str, **args: str | None) -> Any:
+        """A call of this session's account that the security log ascribes to this session."""
+        return await self.call(ACCOUNT_TYPE, self.state.account, method, session=self.id, **args)
 
     async def _active_user(self) -> User:
         try:

@@ -13,6 +13,8 @@ from services.http_gateway.bodies import UnsupportedPatch
 
 Header = tuple[bytes, bytes]
 JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())
+# Of answers with secrets, which are for nobody else (RFC 6749 §5.1).
+NO_STORE = (JSON_HEADER, (b"cache-control", b"no-store"))
 _PROBLEM_HEADER: Header = (b"content-type", MEDIA_TYPE.encode())
 _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 

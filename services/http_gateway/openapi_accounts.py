@@ -6,6 +6,7 @@ import msgspec
 
 from aidevos.contracts import authentication, users
 from aidevos.contracts.envelope import JSON
+from services.http_gateway import openapi_mfa
 from services.http_gateway.bodies import MERGE_PATCH
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
@@ -40,7 +41,7 @@ def schemas() -> Json:
         users.UserPage,
     )
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return found
+    return found | openapi_mfa.schemas()
 
 
 def parameters() -> Json:
@@ -53,7 +54,7 @@ def parameters() -> Json:
         "sort": parameter("sort", "query", "^-?(created_at|username)$", "The order, with a minus from the last on"),
         "session_id": parameter("session_id", "path", None, "As in the list of sessions"),
         "user_id": parameter("user_id", "path", None, "A user's ID, or `me`"),
-    }
+    } | openapi_mfa.parameters()
 
 
 def paths() -> Json:
@@ -155,7 +156,7 @@ def paths() -> Json:
             "parameters": [{"$ref": "#/components/parameters/user_id"}],
             "post": _changing("deactivate_user", "End a user's sessions, and let it open no other"),
         },
-    }
+    } | openapi_mfa.paths()
 
 
 def _open(

@@ -23,6 +23,9 @@ CLOCK_MARGIN = 60.0
 LoginName = Annotated[str, Meta(min_length=1, max_length=EMAIL_LIMIT, description="A username or an e-mail address")]
 Device = Annotated[str, Meta(max_length=256)]
 RefreshToken = Annotated[str, Meta(min_length=1, max_length=256)]
+Otp = Annotated[str, Meta(pattern="^[0-9]{6}$", description="What the authenticator app shows (RFC 6238)")]
+RecoveryCode = Annotated[str, Meta(min_length=1, max_length=64)]
+Challenge = Annotated[str, Meta(min_length=1, max_length=512, description="As in the answer `mfa-required`")]
 
 
 def account_id(name: str) -> str:
@@ -39,11 +42,56 @@ def session_of(refresh_token: str) -> str:
     return session
 
 
+def account_of(challenge: str) -> str:
+    """The ID of the account that a challenge says it is of; raises `unauthenticated`."""
+    account = challenge.partition(".")[0]
+    if not subjects.is_id(account):
+        raise Failure("unauthenticated", "the challenge is not valid")
+    return account
+
+
 class LoginBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /auth/login`."""
+    """Body of `POST /auth/login`. Without `otp`, an account with a second factor answers `mfa-required`."""
 
     username: LoginName
     password: Password
+    otp: Otp | None = None
+
+
+class MfaVerifyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /auth/mfa/verify`: the challenge with either code."""
+
+    challenge: Challenge
+    otp: Otp | None = None
+    recovery_code: RecoveryCode | None = None
+
+
+class ConfirmPasswordBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of requests that ask for the password once more."""
+
+    password: Password
+
+
+class OtpBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /auth/mfa/totp/confirm`."""
+
+    otp: Otp
+
+
+class TotpSecret(msgspec.Struct, kw_only=True):
+    """What an authenticator app needs: `secret` in base32, or all of it as a URI and as its QR code, an
+    SVG document. It counts after the first code was confirmed."""
+
+    secret: str
+    uri: str
+    qr_svg: str
+
+
+class RecoveryCodes(msgspec.Struct, kw_only=True):
+    """Each code is good for one login without the authenticator app."""
+
+    recovery_codes: list[str]
+    note: str = "These codes are shown this once. Each is good for one login; keep them where your app is not."
 
 
 class RefreshBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -96,8 +144,9 @@ class SessionPage(msgspec.Struct, kw_only=True):
 
 
 class Whoami(msgspec.Struct, kw_only=True):
-    """The answer to `GET /auth/me`."""
+    """The answer to `GET /auth/me`; `mfa` is whether logins need a second factor."""
 
     user: User
     permissions: list[str]
     session: str
+    mfa: bool

@@ -21,6 +21,7 @@ class Code(NamedTuple):
 CODES: dict[str, Code] = {
     "bad-request": Code(400, "The request can't be read"),
     "unauthenticated": Code(401, "A valid credential is needed"),
+    "mfa-required": Code(401, "A second factor is needed"),
     "forbidden": Code(403, "The caller lacks a permission"),
     "not-found": Code(404, "There is nothing here"),
     "unknown-type": Code(404, "No such type of object"),
@@ -53,7 +54,8 @@ FIELD_LIMIT = 256
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """RFC 9457 problem details. `field` is the dotted path of the value that was refused,
-    `retry_after` is in seconds, `error_id` finds the log line of an `internal` error."""
+    `retry_after` is in seconds, `error_id` finds the log line of an `internal` error, `challenge` is what
+    a login that needs a second factor is completed with."""
 
     type: str
     title: str
@@ -63,6 +65,7 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     field: str | None = None
     retry_after: float | None = None
     error_id: str | None = None
+    challenge: str | None = None
     extra: dict[str, Any] | None = None
 
 
@@ -82,6 +85,7 @@ class Failure(Exception):
         retry_after: float | None = None,
         status: int | None = None,
         error_id: str | None = None,
+        challenge: str | None = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
         detail = detail if len(detail) <= DETAIL_LIMIT else detail[:DETAIL_LIMIT] + "…"
@@ -97,6 +101,7 @@ class Failure(Exception):
         self.retryable = bool(known and known.retryable)
         self.retry_after = retry_after if retry_after is not None or not self.retryable else 1.0
         self.error_id = error_id
+        self.challenge = challenge
         self.extra = extra
 
     @property
@@ -110,6 +115,7 @@ class Failure(Exception):
             field=self.field,
             retry_after=self.retry_after,
             error_id=self.error_id,
+            challenge=self.challenge,
             extra=self.extra,
         )
 
@@ -134,6 +140,7 @@ class Failure(Exception):
             retry_after=problem.retry_after,
             status=status,
             error_id=problem.error_id,
+            challenge=problem.challenge,
             extra=problem.extra,
         )
 

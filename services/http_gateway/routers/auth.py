@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from starlette.routing import Route
@@ -13,9 +13,11 @@ from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
     LoginBody,
+    MfaVerifyBody,
     PasswordBody,
     RefreshBody,
     account_id,
+    account_of,
     session_of,
 )
 from aidevos.contracts.errors import Failure
@@ -23,16 +25,13 @@ from aidevos.contracts.users import RegisterBody
 from aidevos.security.keys import read_public_keys
 from aidevos.settings import Settings
 from services.http_gateway import bodies
-from services.http_gateway.answers import JSON_HEADER, Answer
+from services.http_gateway.answers import JSON_HEADER, NO_STORE, Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.cookies import Cookies
 from services.http_gateway.resource import Guard, Incoming, Resource
+from services.http_gateway.routers.account_requests import BODY_LIMIT, read, session_of_caller
 
-T = TypeVar("T")
-BODY_LIMIT = 16 * 1024
 DEVICE_LIMIT = 256
-# Answers with tokens are for nobody else (RFC 6749 §5.1).
-_NO_STORE = (JSON_HEADER, (b"cache-control", b"no-store"))
 # The longest that others may keep the key set, in seconds.
 KEYS_MAX_AGE = 60
 
@@ -40,6 +39,7 @@ _register = msgspec.json.Decoder(RegisterBody)
 _login = msgspec.json.Decoder(LoginBody)
 _password = msgspec.json.Decoder(PasswordBody)
 _refresh = msgspec.json.Decoder(RefreshBody)
+_verify = msgspec.json.Decoder(MfaVerifyBody)
 
 
 class _Made(msgspec.Struct):
@@ -61,6 +61,7 @@ class AuthRouter:
         return [
             Route("/auth/register", Resource(post=self.register)),
             Route("/auth/login", Resource(parameters=("cookie",), post=self.login)),
+            Route("/auth/mfa/verify", Resource(parameters=("cookie",), post=self.verify)),
             Route("/auth/refresh", Resource(post=self.refresh)),
             Route("/auth/logout", Resource(known, parameters=("all",), post=self.logout)),
             Route("/auth/password", Resource(known, post=self.password)),
@@ -71,7 +72,7 @@ class AuthRouter:
         ]
 
     async def register(self, incoming: Incoming) -> Answer:
-        body, payload = await _read(incoming, _register)
+        body, payload = await read(incoming, _register)
         options = self._open_options(incoming)
         key = options["request_id"]
         id = subjects.new_id()
@@ -83,16 +84,14 @@ class AuthRouter:
         return Answer(201, reply, (JSON_HEADER, (b"location", location)))
 
     async def login(self, incoming: Incoming) -> Answer:
-        with_cookies = _flag(incoming, "cookie")
-        if with_cookies:
-            self._cookies.check_possible()
-            self._cookies.check_origin(incoming.headers)
-        body, _ = await _read(incoming, _login)
-        device = (incoming.header(b"user-agent") or "")[:DEVICE_LIMIT]
-        payload = msgspec.json.encode({"username": body.username, "password": body.password, "device": device})
-        options = self._open_options(incoming)
-        reply = await self._request(ACCOUNT_TYPE, account_id(body.username), "login", payload, options)
-        return self._tokens(reply, with_cookies)
+        with_cookies = self._wants_cookies(incoming)
+        body, _ = await read(incoming, _login)
+        return await self._open(incoming, account_id(body.username), "login", body, with_cookies)
+
+    async def verify(self, incoming: Incoming) -> Answer:
+        with_cookies = self._wants_cookies(incoming)
+        body, _ = await read(incoming, _verify)
+        return await self._open(incoming, account_of(body.challenge), "verify", body, with_cookies)
 
     async def refresh(self, incoming: Incoming) -> Answer:
         token = self._cookies.of(incoming.headers).get(self._cookies.refresh)
@@ -111,21 +110,20 @@ class AuthRouter:
 
     async def logout(self, incoming: Incoming) -> Answer:
         method = "end_all" if _flag(incoming, "all") else "end"
-        await self._request(SESSION_TYPE, _session(incoming), method, b"{}", self._calls.options(incoming))
+        await self._own(incoming, method)
         return Answer(204, headers=self._cookies.end() if b"cookie" in incoming.headers else ())
 
     async def password(self, incoming: Incoming) -> Answer:
-        _, payload = await _read(incoming, _password)
-        options = self._calls.options(incoming)
-        await self._request(SESSION_TYPE, _session(incoming), "change_password", payload, options)
+        _, payload = await read(incoming, _password)
+        await self._own(incoming, "change_password", payload)
         return Answer(204, headers=())
 
     async def me(self, incoming: Incoming) -> Answer:
-        reply = await self._request(SESSION_TYPE, _session(incoming), "me", b"{}", self._calls.options(incoming))
-        return Answer(200, reply, _NO_STORE)
+        reply = await self._own(incoming, "me")
+        return Answer(200, reply, NO_STORE)
 
     async def sessions(self, incoming: Incoming) -> Answer:
-        reply = await self._request(SESSION_TYPE, _session(incoming), "sessions", b"{}", self._calls.options(incoming))
+        reply = await self._own(incoming, "sessions")
         return Answer(200, reply)
 
     async def end(self, incoming: Incoming) -> Answer:
@@ -138,12 +136,32 @@ class AuthRouter:
     async def keys(self, incoming: Incoming) -> Answer:
         return Answer(200, read_public_keys(self._home), self._keys_headers)
 
+    def _wants_cookies(self, incoming: Incoming) -> bool:
+        wanted = _flag(incoming, "cookie")
+        if wanted:
+            self._cookies.check_possible()
+            self._cookies.check_origin(incoming.headers)
+        return wanted
+
+    async def _open(
+        self, incoming: Incoming, account: str, method: str, body: msgspec.Struct, with_cookies: bool
+    ) -> Answer:
+        device = (incoming.header(b"user-agent") or "")[:DEVICE_LIMIT]
+        payload = msgspec.json.encode({**msgspec.structs.asdict(body), "device": device})
+        reply = await self._request(ACCOUNT_TYPE, account, method, payload, self._open_options(incoming))
+        return self._tokens(reply, with_cookies)
+
     def _tokens(self, reply: bytes, with_cookies: bool) -> Answer:
         """The answer to a login: the pair, or cookies that hold it."""
         if not with_cookies:
-            return Answer(200, reply, _NO_STORE)
+            return Answer(200, reply, NO_STORE)
         body, headers = self._cookies.begin(reply)
-        return Answer(200, body, (*_NO_STORE, *headers))
+        return Answer(200, body, (*NO_STORE, *headers))
+
+    async def _own(self, incoming: Incoming, method: str, payload: bytes = b"{}") -> bytes:
+        """A call of the caller's session."""
+        options = self._calls.options(incoming)
+        return await self._request(SESSION_TYPE, session_of_caller(incoming), method, payload, options)
 
     async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
         return await self._calls.arguments(subjects.call(type, id, method), payload, options)
@@ -153,19 +171,8 @@ class AuthRouter:
         return self._calls.options(incoming) | {"authorization": ""}
 
 
-async def _read(incoming: Incoming, decoder: msgspec.json.Decoder[T]) -> tuple[T, bytes]:
-    body = await incoming.body(BODY_LIMIT)
-    return bodies.decode(decoder, body, "body"), body
-
-
 def _flag(incoming: Incoming, name: str) -> bool:
     value = incoming.parameters.get(name, "false")
     if value not in ("true", "false"):
         raise Failure("invalid", "it is true or false", field=name)
     return value == "true"
-
-
-def _session(incoming: Incoming) -> str:
-    if not incoming.principal.session:
-        raise Failure("forbidden", "this needs the token of a login")
-    return incoming.principal.session

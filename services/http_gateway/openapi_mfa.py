@@ -1,0 +1,86 @@
+"""The part of the API's description that is about second factors."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aidevos.contracts import authentication
+from aidevos.contracts.envelope import JSON
+from services.http_gateway.openapi_parts import CHANGE, Json, content, operation, parameter, reference
+
+LOGIN = (400, 401, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
+
+
+def schemas() -> Json:
+    types = (
+        authentication.ConfirmPasswordBody,
+        authentication.MfaVerifyBody,
+        authentication.OtpBody,
+        authentication.RecoveryCodes,
+        authentication.TotpSecret,
+    )
+    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return found
+
+
+def parameters() -> Json:
+    return {"Otp": parameter("Otp", "header", "^[0-9]{6}$", "A code, instead of the body")}
+
+
+def paths() -> Json:
+    codes = {"200": content("Shown this once", reference("RecoveryCodes"))}
+    return {
+        "/auth/mfa/verify": {
+            "post": operation(
+                "verify_mfa",
+                "accounts",
+                "Complete a login by its second factor",
+                {"200": content("Tokens", {"oneOf": [reference("TokenPair"), reference("CookieSession")]})},
+                LOGIN,
+                parameters=("cookie", "Idempotency-Key", "Deadline"),
+                body=reference("MfaVerifyBody"),
+                description="Takes the challenge of `POST /auth/login`, from the same client.",
+            )
+            | {"security": []}
+        },
+        "/auth/mfa/totp": {
+            "post": _own(
+                "begin_totp",
+                "A secret for an authenticator app",
+                {"200": content("It counts when it is confirmed", reference("TotpSecret"))},
+                "ConfirmPasswordBody",
+            ),
+            "delete": _disabling(),
+        },
+        "/auth/mfa/totp/confirm": {
+            "post": _own("confirm_totp", "Ask for a second factor at logins from now on", codes, "OtpBody")
+        },
+        "/auth/mfa/recovery-codes": {
+            "post": _own("renew_recovery_codes", "Exchange all recovery codes", codes, "ConfirmPasswordBody")
+        },
+    }
+
+
+def _own(operation_id: str, summary: str, responses: Json, body: str, parameters: tuple[str, ...] = ()) -> Json:
+    return operation(
+        operation_id,
+        "accounts",
+        summary,
+        responses,
+        CHANGE,
+        parameters=(*parameters, "Idempotency-Key", "Deadline"),
+        body=reference(body),
+        description="Needs the token of a login.",
+    )
+
+
+def _disabling() -> Json:
+    described = _own(
+        "disable_totp",
+        "Ask for no second factor any more",
+        {"204": {"description": "Logins need the password alone"}},
+        "ConfirmPasswordBody",
+        ("Otp",),
+    )
+    optional = {"required": False, "content": {JSON: {"schema": reference("ConfirmPasswordBody")}}}
+    return described | {"requestBody": optional}
