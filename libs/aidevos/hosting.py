@@ -225,7 +225,8 @@ async def _open_store(store: MongoStore, registry: DurableObjectRegistry) -> Non
     while True:
         try:
             for name, type in registry.types.items():
-                await store.open(name, [index for search in type.cls.searches for index in search.indexes])
+                searched = [index for search in type.cls.searches for index in search.indexes]
+                await store.open(name, [*searched, *type.cls.indexes], type.cls.sparse_indexes)
         except StoreError as error:
             if loop.time() > end:
                 raise SettingsError(f"AIDEVOS_MONGO_URL: {error}") from None

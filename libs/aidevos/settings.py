@@ -96,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # A signing key is replaced at this age. The next one is published for `key_notice` before it signs.
     key_age: Seconds = 90 * 86_400.0
     key_notice: Annotated[float, Meta(ge=2, le=86_400)] = 120.0
+    otp_failures: Count = 50
     totp_issuer: Annotated[str, Meta(pattern="^[^:]{1,64}$")] = "AIDevOS"
     # Keys of what is encrypted at rest, 32 bytes each in base64, with commas between; the first one
     # encrypts. Without any, a file under `home` holds one.

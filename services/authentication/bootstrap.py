@@ -7,7 +7,7 @@ from typing import Any
 from aidevos import BaseDurableObject
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
-from aidevos.security.throttle import AddressThrottle
+from aidevos.security.throttle import AddressThrottle, Throttles
 from aidevos.settings import Settings
 from services.authentication.account import AuthenticationDO
 from services.authentication.audit import AuditDO
@@ -15,6 +15,7 @@ from services.authentication.mint import Mint
 from services.authentication.session import SessionDO
 
 SERVICE = "authentication"
+OTP_WINDOW = 86_400.0
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (AuthenticationDO, SessionDO, AuditDO)
 
 
@@ -25,5 +26,6 @@ def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     AuthenticationDO.mint = SessionDO.mint = mint
     AuthenticationDO.passwords = Passwords(settings)
     AuthenticationDO.sealer = Sealer(settings)
+    AuthenticationDO.guesses = Throttles(settings.otp_failures, OTP_WINDOW, "wrong codes of this account today")
     AuthenticationDO.logins = AddressThrottle(settings.address_logins, settings.login_window, "logins")
     return TYPES

@@ -2,6 +2,8 @@
 
 Failures of either count in one throttle, and each is written into the security log. A right password
 that a second factor has to follow clears nothing, or it would buy any number of guesses at codes.
+Whoever has the password could still guess on slowly, so one-time passwords have a limit for a day too;
+recovery codes, which can't be guessed, still work past it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from aidevos import BaseDurableObject, Failure
 from aidevos.security.audit import record_failure
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
-from aidevos.security.throttle import Throttle
+from aidevos.security.throttle import Throttle, Throttles
 from aidevos.settings import Settings
 from services.authentication.mfa import MfaState, SecondFactor
 from services.authentication.rules import SessionEntry, wrong_login
@@ -36,6 +38,7 @@ class Proofs(BaseDurableObject[AccountState]):
     settings: ClassVar[Settings]
     passwords: ClassVar[Passwords]
     sealer: ClassVar[Sealer]
+    guesses: ClassVar[Throttles]
 
     def __init__(self, id: str, state: AccountState) -> None:
         super().__init__(id, state)
@@ -57,7 +60,7 @@ class Proofs(BaseDurableObject[AccountState]):
         self, otp: str | None, recovery_code: str | None, action: str, *, actor: str = "", session: str = ""
     ) -> None:
         """Spend a code, one of the two."""
-        await self._check_throttle(action, actor, session)
+        await self._check_throttle(action, actor, session, guess=otp is not None)
         factor = self._second_factor()
         passed = factor.use_otp(otp) if otp is not None else factor.use_recovery_code(recovery_code or "")
         if not passed:
@@ -65,12 +68,15 @@ class Proofs(BaseDurableObject[AccountState]):
 
     async def _wrong_code(self, action: str, actor: str = "", session: str = "") -> Failure:
         self._failures.count(self.now)
+        self.guesses.of(self.id).count(self.now)
         await self._note_failure(action, "wrong code", actor, session)
         return Failure("unauthenticated", "the code is wrong, or it was used")
 
-    async def _check_throttle(self, action: str, actor: str, session: str) -> None:
+    async def _check_throttle(self, action: str, actor: str, session: str, *, guess: bool = False) -> None:
         try:
             self._failures.check(self.now)
+            if guess:
+                self.guesses.of(self.id).check(self.now)
         except Failure:
             # One entry for all attempts of a window: a flood must not write.
             if self._throttled_until <= self.now:

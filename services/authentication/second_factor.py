@@ -23,7 +23,7 @@ class SecondFactorMethods(Proofs):
     @command(allow=services(), confidential=True)
     async def confirm_totp(self, otp: Otp, session: str) -> RecoveryCodes:
         """Ask for a second factor from now on."""
-        await self._check_throttle("mfa.enabled", self.state.user, session)
+        await self._check_throttle("mfa.enabled", self.state.user, session, guess=True)
         codes = self._second_factor().confirm(otp)
         if codes is None:
             raise await self._wrong_code("mfa.enabled", self.state.user, session)

@@ -7,11 +7,22 @@ from typing import Any
 from aidevos import BaseDurableObject
 from aidevos.settings import Settings
 from services.data_storage.collection import CollectionDO
+from services.data_storage.indexes import IndexerDO
 from services.data_storage.item import ItemDO
+from services.data_storage.leaving import EraserDO
 from services.data_storage.terms import TermsCache
+from services.data_storage.unique import UniqueDO
+from services.data_storage.versions import VersionDO
 
 SERVICE = "data_storage"
-TYPES: tuple[type[BaseDurableObject[Any]], ...] = (CollectionDO, ItemDO)
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
+    CollectionDO,
+    ItemDO,
+    UniqueDO,
+    VersionDO,
+    EraserDO,
+    IndexerDO,
+)
 
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:

@@ -1,122 +1,152 @@
-"""A collection: its configuration, and the terms that its items live by."""
+"""A collection: its configuration, and the terms that its items live by.
+
+Promise: what a change or a deletion was answered for is in force everywhere, because the answer
+waits until no process goes by the terms from before.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, services
-from aidevos.contracts.data import COLLECTION_TYPE, Collection, CollectionName, Config
+from aidevos.contracts.data import COLLECTION_TYPE, ERASER_TYPE, Collection, CollectionName, Config
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import View
-from aidevos.durable.reader import Reader
 from aidevos.durable.schema import Schema
-from services.data_storage import access
-from services.data_storage.terms import TERMS, Index, Terms
+from services.data_storage import access, indexes
+from services.data_storage.changes import find_offenders, refusal
+from services.data_storage.collection_state import CollectionState, Proposal, schema_text
+from services.data_storage.collection_views import TermsArgs, answer_terms
+from services.data_storage.config import check_config
+from services.data_storage.indexes import assign
+from services.data_storage.terms import LIFE, TERMS, Index
 
 _name: Schema[CollectionName] = Schema(CollectionName, "id")
-
-
-class CollectionState(msgspec.Struct):
-    """`config` lacks the schema, which is JSON text: its names could be no names in the store, and their
-    order counts. `incarnation` is never used again. Times are in seconds since the epoch."""
-
-    owner: str = ""
-    incarnation: str = ""
-    config: Config = msgspec.field(default_factory=Config)
-    schema: str = ""
-    indexes: dict[str, Index] = {}
-    created_at: float = 0.0
-    updated_at: float = 0.0
-
-
-class TermsArgs(msgspec.Struct, forbid_unknown_fields=True):
-    name: CollectionName
-
-
-async def answer_terms(reader: Reader, args: TermsArgs) -> Terms | None:
-    """The terms in force; None where there is no such collection."""
-    found = (await reader.read(COLLECTION_TYPE, [args.name])).get(args.name)
-    if found is None:
-        return None
-    return terms_of(args.name, msgspec.convert(found.state, CollectionState))
-
-
-def terms_of(name: str, state: CollectionState) -> Terms:
-    config = state.config
-    return Terms(
-        name=name,
-        owner=state.owner,
-        incarnation=state.incarnation,
-        rules=config.rules,
-        schemas=[state.schema] if state.schema else [],
-        unique=config.unique,
-        indexes=state.indexes,
-        history=config.history,
-        expires_after=config.expires_after,
-        require_if_match=config.require_if_match,
-    )
+# Seconds past the life of terms, for clocks that are read one after another.
+MARGIN = 0.1
 
 
 class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, management="read_only"):
     """A collection of items. Its ID is its name."""
 
+    # Seconds that a change may take: longer than any request.
+    change_within: ClassVar[float] = 330.0
     views = (View(TERMS, services(), TermsArgs, answer_terms),)
 
     @command(allow=services())
     async def begin(self, owner: str) -> None:
         """Make the collection for this owner with the default configuration, unless there is one."""
-        if not self.state.incarnation:
+        if not self._lives():
             self._begin(owner)
 
     @command(allow=anyone(), matches=False)
-    async def configure(self, config: Config) -> Collection:
-        """Make the collection, or change its configuration."""
-        if not self.state.incarnation:
-            if not (self.caller.has(access.CREATE_COLLECTIONS) and self.caller.has(access.WRITE)):
-                raise access.no_collection()
-            self.check_if_match()
-            self._begin(self.caller.subject)
-        else:
+    async def configure(self, config: Config, validate: Literal["all", "new"] = "all") -> Collection:
+        """Make the collection, or change its configuration. A schema that existing items break is
+        refused, unless only `new` writes are to be validated."""
+        if self._lives():
             self._admit()
-            self.check_if_match()
-            # A collection that was changed is told from a new one by its times, whose unit is a millisecond.
-            self.state.updated_at = max(self.now, self.state.created_at + 0.001)
-        self._take(config)
-        return self._shown(changes=1)
+            check_config(config)
+            return await self._change(config, validate)
+        if not (self.caller.has(access.CREATE_COLLECTIONS) and self.caller.has(access.WRITE)):
+            raise access.no_collection()
+        self.check_if_match()
+        check_config(config)
+        self._begin(self.caller.subject)
+        self._take(config, assign({}, config.indexes, complete=True))
+        return self._shown(self.version + 1)
 
     @query(allow=anyone())
     async def config(self) -> Collection:
         """The configuration, for those who may know of the collection."""
-        if not self.state.incarnation or not access.knows(self.state.config.rules, self.caller, self.state.owner):
-            raise access.no_collection()
-        return self._shown()
+        self._check_known()
+        return self._shown(self.version)
 
     @command(allow=anyone(), matches=False, name="delete")
     async def delete_collection(self) -> None:
         """End the collection. Its items are invisible at once, and are removed one after another."""
         self._admit()
-        self.check_if_match()
+        self.state.ending = True
+        self._erase_items()
+        await self._be_in_force()
         await self.delete()
+
+    @command(allow=services(), keeps_version=True)
+    async def indexed(self, incarnation: str, indexes: dict[str, Index]) -> None:
+        """Let queries go by indexes that were filled."""
+        if self.state.incarnation != incarnation:
+            raise access.no_collection()
+        for slot, index in indexes.items():
+            found = self.state.indexes.get(slot)
+            if found is not None and found.paths == index.paths:
+                self.state.indexes[slot] = Index(found.paths, complete=True)
+
+    async def _change(self, config: Config, validate: Literal["all", "new"]) -> Collection:
+        await self._check_items(config, validate)
+        state = self.state
+        self._take(config, assign(state.indexes, config.indexes, complete=False))
+        new = {slot: index for slot, index in state.indexes.items() if not index.complete}
+        if new:
+            self.tell(indexes.TYPE, state.incarnation, "begin", collection=self.id, indexes=new)
+        # A collection that was changed is told from a new one by its times, whose unit is a millisecond.
+        state.updated_at = max(self.now, state.created_at + 0.001)
+        await self._be_in_force()
+        return self._shown(self.version)
+
+    async def _check_items(self, config: Config, validate: Literal["all", "new"]) -> None:
+        state = self.state
+        schema = schema_text(config)
+        proposal = Proposal(
+            schema=schema if validate == "all" and schema != state.schema else "",
+            unique=[path for path in config.unique if path not in state.config.unique],
+            until=self.now + self.change_within,
+        )
+        if not (proposal.schema or proposal.unique):
+            return
+        state.proposal = proposal
+        await self._be_in_force(keeps_version=True)
+        offenders = await find_offenders(self, state.incarnation, proposal)
+        state.proposal = None
+        if offenders:
+            await self.checkpoint(keeps_version=True)
+            raise refusal(offenders)
+
+    async def _be_in_force(self, *, keeps_version: bool = False) -> None:
+        """Commit, and return when nobody goes by older terms."""
+        await self.checkpoint(keeps_version=keeps_version)
+        await asyncio.sleep(LIFE + MARGIN)
 
     def _begin(self, owner: str) -> None:
         _name.convert(self.id)
+        if self.state.incarnation:
+            self._erase_items()
         self.state = CollectionState(owner=owner, incarnation=new_id(), created_at=self.now, updated_at=self.now)
 
-    def _admit(self) -> None:
+    def _erase_items(self) -> None:
+        self.tell(ERASER_TYPE, self.state.incarnation, "erase", by="incarnation")
+
+    def _lives(self) -> bool:
+        return bool(self.state.incarnation) and not self.state.ending
+
+    def _check_known(self) -> None:
         state = self.state
-        if not state.incarnation or not access.knows(state.config.rules, self.caller, state.owner):
+        if not self._lives() or not access.knows(state.config.rules, self.caller, state.owner):
             raise access.no_collection()
-        if not access.administers(self.caller, state.owner):
+
+    def _admit(self) -> None:
+        self._check_known()
+        if not access.administers(self.caller, self.state.owner):
             raise Failure("forbidden", "this is for the collection's owner, or needs collections:manage")
+        self.check_if_match()
 
-    def _take(self, config: Config) -> None:
-        state = self.state
-        state.schema = "" if config.schema is None else msgspec.json.encode(config.schema).decode()
-        state.config = msgspec.structs.replace(config, schema=None)
+    def _take(self, config: Config, slots: dict[str, Index]) -> None:
+        self.state.schema = schema_text(config)
+        self.state.config = msgspec.structs.replace(config, schema=None)
+        self.state.indexes = slots
 
-    def _shown(self, changes: int = 0) -> Collection:
+    def _shown(self, version: int) -> Collection:
         state = self.state
         fields: dict[str, Any] = msgspec.structs.asdict(state.config)
         fields["schema"] = msgspec.json.decode(state.schema) if state.schema else None
@@ -124,7 +154,7 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
             **fields,
             name=self.id,
             owner=state.owner,
-            version=self.version + changes,
+            version=version,
             created_at=rfc3339(timestamp(state.created_at)),
             updated_at=rfc3339(timestamp(state.updated_at)),
         )

@@ -1,79 +1,72 @@
 """An item of a collection: one document, one object.
 
-Promise: whatever is written was admitted by the collection's rules and fits its schema, by the terms
-of a second ago at most. Who may not read an item gets the same answer as where there is none.
+Promise: whatever is written was admitted by the collection's rules and fits its schema and unique
+fields, by the terms of a second ago at most. Who may not read an item gets the same answer as where
+there is none. What a collection with history has overwritten or deleted was kept before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, anyone, command, query
-from aidevos.contracts.data import ITEM_TYPE, CollectionName, Item, ItemId, item_object
-from aidevos.durable.clock import rfc3339, timestamp
-from services.data_storage import access, values
+from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, services
+from aidevos.contracts.data import (
+    COLLECTION_TYPE,
+    ERASER_TYPE,
+    HISTORY_LIMIT,
+    ITEM_TYPE,
+    MAX_INDEXES,
+    VERSION_TYPE,
+    CollectionName,
+    History,
+    Item,
+    ItemId,
+    Version,
+    item_object,
+)
+from aidevos.durable.object import View
+from services.data_storage import access, unique, values
 from services.data_storage.access import Operation
+from services.data_storage.item_state import Created, Deleted, ItemState, Updated, holds, is_live, show
+from services.data_storage.item_views import (
+    EXPIRED,
+    HELD,
+    MEMBERS,
+    OFFENDERS,
+    ExpiredArgs,
+    HeldArgs,
+    MembersArgs,
+    OffendersArgs,
+    answer_expired,
+    answer_held,
+    answer_members,
+    answer_offenders,
+)
+from services.data_storage.keys import index_keys
+from services.data_storage.leaving import IDS, IdsArgs, answer_ids
 from services.data_storage.patches import apply
-from services.data_storage.terms import Terms, TermsCache
-
-STATE_LIMIT = 2 * 1024 * 1024
-
-
-class ItemState(msgspec.Struct):
-    """`data` is as `values` encodes it. `incarnation` is that of the collection for which the item was
-    made. Times are in seconds since the epoch. A `removed` item has left its versions behind."""
-
-    incarnation: str = ""
-    collection: str = ""
-    item: str = ""
-    owner: str = ""
-    author: str = ""
-    data: Any = None
-    keys: dict[str, str] = {}
-    created_at: float = 0.0
-    updated_at: float = 0.0
-    expires_at: float | None = None
-    removed: bool = False
-
-
-class Created(Event):
-    collection: str
-    id: str
-    version: int
-
-
-class Updated(Event):
-    collection: str
-    id: str
-    version: int
-
-
-class Deleted(Event):
-    collection: str
-    id: str
-    version: int
-
-
-def show(state: ItemState, version: int) -> Item:
-    """The item as it is shown."""
-    return Item(
-        id=state.item,
-        collection=state.collection,
-        data=values.decode(state.data),
-        version=version,
-        owner=state.owner,
-        created_at=rfc3339(timestamp(state.created_at)),
-        updated_at=rfc3339(timestamp(state.updated_at)),
-    )
+from services.data_storage.terms import TERMS, Terms, TermsCache
+from services.data_storage.unique import unique_ids
+from services.data_storage.versions import OF, VersionState, entry, version_id
 
 
 class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only"):
     """An item of a collection. Its ID is that of the name `<collection>/<item>`."""
 
     terms: ClassVar[TermsCache]
-    state_limit = STATE_LIMIT
+    state_limit = 2 * 1024 * 1024
+    views = (
+        View(IDS, services(), IdsArgs, answer_ids(ITEM_TYPE)),
+        View(HELD, services(), HeldArgs, answer_held),
+        View(EXPIRED, services(), ExpiredArgs, answer_expired),
+        View(MEMBERS, services(), MembersArgs, answer_members),
+        View(OFFENDERS, services(), OffendersArgs, answer_offenders),
+    )
+    indexes = (("incarnation", "item"), ("owner",))
+    sparse_indexes = (("expires_at",), *(("incarnation", f"keys.{slot}") for slot in range(MAX_INDEXES)))
 
     @command(allow=anyone())
     async def create(self, collection: CollectionName, id: ItemId, data: Any) -> Item:
@@ -82,24 +75,33 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             raise Failure("invalid", "this is the object of another item", field="id")
         values.check(data, "args.data")
         terms = await self._terms_for_new(collection)
-        if self._lives(terms):
+        if is_live(self.state, terms.incarnation, self.now):
             raise Failure("exists", "there is an item with this ID", field="args.id")
+        self._forget_versions()
         self.state = ItemState(
             incarnation=terms.incarnation,
             collection=collection,
             item=id,
+            life=new_id(),
             owner=self.caller.subject,
             created_at=self.now,
+            reserved=self.state.reserved,
         )
         await self._write(terms, data, "args.data")
         self.emit(Created(collection=collection, id=id, version=self.version + 1))
-        return self._shown(changes=1)
+        return show(self.state, self.version + 1)
 
     @query(allow=anyone())
-    async def read(self) -> Item:
-        """The item, for those who may read it; for others there is none."""
+    async def read(self, version: int | None = None) -> Item:
+        """The item, or what it was in an earlier version, for those who may read it."""
         await self._admit("read")
-        return self._shown()
+        if version is None or version == self.version:
+            return show(self.state, self.version)
+        kept = await self._kept(version)
+        if kept.removed:
+            raise access.no_item()
+        shown = msgspec.structs.replace(self.state, data=kept.data, owner=kept.owner, updated_at=kept.at)
+        return show(shown, version)
 
     @command(allow=anyone(), matches=False)
     async def replace(self, data: Any) -> Item:
@@ -115,19 +117,87 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         values.check(data, "data")
         return await self._change(terms, data, "data")
 
+    @command(allow=anyone(), matches=False)
+    async def restore(self, version: int) -> Item:
+        """Give the item the data of an earlier version, also after its deletion."""
+        terms = await self._admit("update", removed=True)
+        kept = await self._kept(version)
+        if kept.removed:
+            raise Failure("invalid", "in this version the item was deleted", field="args.version")
+        return await self._change(terms, values.decode(kept.data), "data")
+
     @command(allow=anyone(), matches=False, name="delete")
     async def delete_item(self) -> None:
-        """End the item."""
-        await self._admit("delete")
+        """End the item; with history it can be restored."""
+        terms = await self._admit("delete")
         state = self.state
         self.emit(Deleted(collection=state.collection, id=state.item, version=self.version + 1))
-        await self.delete()
+        if not terms.history:
+            await self._end()
+            return
+        await self._keep()
+        self._release(state.reserved)
+        state.removed, state.data, state.keys, state.reserved, state.expires_at = True, None, {}, [], None
+        state.author, state.updated_at = self.caller.subject, self.now
 
-    async def _admit(self, operation: Operation) -> Terms:
-        """The terms, once the caller is known to be allowed this; writers have named the right version."""
+    @query(allow=anyone())
+    async def history(self, limit: int = 50, cursor: str | None = None) -> History:
+        """The item's versions, the latest first, also after its deletion."""
+        await self._admit("read", removed=True)
+        if not 1 <= limit <= HISTORY_LIMIT:
+            raise Failure("invalid", f"limit is from 1 to {HISTORY_LIMIT}", field="args.limit")
+        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+            raise Failure("invalid", "the cursor is not one that this list gave", field="args.cursor")
+        before = self.version if cursor is None else min(int(cursor), self.version)
+        reply = await self.ask(VERSION_TYPE, OF, life=self.state.life, before=before, limit=limit + 1)
+        found = msgspec.convert(reply, list[Version])
+        if cursor is None:
+            found.insert(0, entry(self._as_version()))
+        more = len(found) > limit
+        return History(items=found[:limit], next_cursor=str(found[limit - 1].version) if more else None)
+
+    @command(allow=services(), keeps_version=True)
+    async def holds(self, unique: str) -> bool:
+        """Whether this item has a value of a unique field. A command: what an earlier owner of this
+        object has begun is decided when this is answered."""
+        self._check_there()
+        return holds(self.state, unique, self.now)
+
+    @command(allow=services(), keeps_version=True)
+    async def reserve(self, incarnation: str, paths: list[str]) -> None:
+        """Take the values that the item has in fields that are to become unique."""
+        self._check_there()
+        if is_live(self.state, incarnation, self.now):
+            wanted = unique_ids(incarnation, paths, values.decode(self.state.data))
+            await self._reserve(wanted, "data", self.version)
+            self.state.reserved = sorted({*self.state.reserved, *wanted})
+
+    @command(allow=services(), keeps_version=True)
+    async def rekey(self) -> None:
+        """Write the keys of the indexes that the collection has by now."""
+        self._check_there()
+        terms = await self._terms(self.state.collection)
+        if terms is not None and is_live(self.state, terms.incarnation, self.now):
+            self.state.keys = index_keys(terms.indexes, values.decode(self.state.data))
+
+    @command(allow=services())
+    async def vanish(self, by: Literal["owner", "incarnation", "life", "expiry"], value: str = "") -> None:
+        """Go, if this still belongs to what goes, or has expired."""
+        self._check_there()
+        state = self.state
+        expired = state.expires_at is not None and state.expires_at <= self.now
+        if not (expired if by == "expiry" else getattr(state, by) == value):
+            raise access.no_item()
+        if not state.removed:
+            self.emit(Deleted(collection=state.collection, id=state.item, version=self.version + 1))
+        await self._end()
+
+    async def _admit(self, operation: Operation, *, removed: bool = False) -> Terms:
+        """The terms, once the caller is known to be allowed this; writers have named the right version.
+        With `removed` also for an item that was deleted and can be restored."""
         state = self.state
         terms = await self._terms(state.collection) if state.incarnation else None
-        if terms is None or not self._lives(terms):
+        if terms is None or not is_live(state, terms.incarnation, self.now, removed=removed):
             raise access.no_item()
         if not access.admits(terms.rules, operation, self.caller, state.owner):
             if operation != "read" and access.admits(terms.rules, "read", self.caller, state.owner):
@@ -140,12 +210,15 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         return terms
 
     async def _terms(self, collection: str) -> Terms | None:
-        return self.terms.kept(collection) or await self.terms.get(collection, self.ask)
+        async def fetch() -> Terms | None:
+            return msgspec.convert(await self.ask(COLLECTION_TYPE, TERMS, name=collection), Terms | None)
+
+        return self.terms.kept(collection) or await self.terms.get(collection, fetch)
 
     async def _terms_for_new(self, collection: str) -> Terms:
         terms = await self._terms(collection)
         if terms is None and self.caller.has(access.CREATE_COLLECTIONS) and self.caller.has(access.WRITE):
-            await self.call("collection", collection, "begin", owner=self.caller.subject)
+            await self.call(COLLECTION_TYPE, collection, "begin", owner=self.caller.subject)
             terms = await self._terms(collection)
         if terms is None:
             raise access.no_collection()
@@ -155,24 +228,78 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             raise Failure("forbidden", "the collection's rules don't let the caller create items")
         return terms
 
-    def _lives(self, terms: Terms) -> bool:
-        state = self.state
-        expired = state.expires_at is not None and state.expires_at <= self.now
-        return state.incarnation == terms.incarnation and not state.removed and not expired
-
     async def _change(self, terms: Terms, data: Any, field: str) -> Item:
+        if terms.history or self.state.removed:
+            await self._keep()
         await self._write(terms, data, field)
         state = self.state
         self.emit(Updated(collection=state.collection, id=state.item, version=self.version + 1))
-        return self._shown(changes=1)
+        return show(state, self.version + 1)
 
     async def _write(self, terms: Terms, data: Any, field: str) -> None:
         terms.check_data(data, field)
         state = self.state
+        if terms.unique or state.reserved:
+            wanted = unique_ids(terms.incarnation, terms.unique, data)
+            await self._reserve(wanted, field, self.version + 1)
+            self._release(set(state.reserved) - wanted.keys())
+            state.reserved = sorted(wanted)
         state.data = values.encode(data)
-        state.author = self.caller.subject
-        state.updated_at = self.now
+        state.keys = index_keys(terms.indexes, data)
+        state.removed = False
+        state.author, state.updated_at = self.caller.subject, self.now
         state.expires_at = None if terms.expires_after is None else self.now + terms.expires_after
 
-    def _shown(self, changes: int = 0) -> Item:
-        return show(self.state, self.version + changes)
+    async def _reserve(self, wanted: dict[str, str], field: str, version: int) -> None:
+        """Take values of unique fields, in one order for every item, so that no two wait for each other."""
+        for id in sorted(wanted):
+            try:
+                await self.call(unique.TYPE, id, "reserve", item=self.id, version=version)
+            except Failure as failure:
+                if failure.code != "exists":
+                    raise
+                field = f"{field}.{wanted[id]}"
+                raise Failure("exists", "another item has this value of a unique field", field=field) from None
+
+    def _release(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            self.tell(unique.TYPE, id, "release", item=self.id, version=self.version + 1)
+
+    async def _end(self) -> None:
+        self._release(self.state.reserved)
+        self._forget_versions()
+        await self.delete()
+
+    def _forget_versions(self) -> None:
+        if self.state.kept:
+            self.tell(ERASER_TYPE, self.state.life, "erase", by="life")
+
+    def _check_there(self) -> None:
+        if not self.state.incarnation:
+            raise access.no_item()
+
+    async def _keep(self) -> None:
+        self.state.kept = True
+        kept = self._as_version()
+        await self.call(VERSION_TYPE, version_id(self.id, self.version), "keep", version=kept)
+
+    async def _kept(self, version: int) -> VersionState:
+        if version == self.version and not self.state.removed:
+            return self._as_version()
+        if not 0 < version < self.version:
+            raise Failure("not-found", "there is no such version")
+        reply = await self.call(VERSION_TYPE, version_id(self.id, version), "show", life=self.state.life)
+        return msgspec.convert(reply, VersionState)
+
+    def _as_version(self) -> VersionState:
+        state = self.state
+        return VersionState(
+            life=state.life,
+            incarnation=state.incarnation,
+            owner=state.owner,
+            number=self.version,
+            data=state.data,
+            author=state.author,
+            at=state.updated_at,
+            removed=state.removed,
+        )

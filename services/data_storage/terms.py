@@ -15,10 +15,12 @@ from typing import Any
 
 import msgspec
 
-from aidevos.contracts.data import COLLECTION_TYPE, Rules
+from aidevos.contracts.data import Rules
 from services.data_storage.schemas import Validator
 
-LIFE = 1.0
+LIFE = 0.5
+# Seconds after which whatever was begun by older terms of a collection is committed or has failed.
+SETTLED = 20.0
 KEPT = 10_000
 TERMS = "terms"
 
@@ -57,7 +59,7 @@ def validator(schema: str) -> Validator:
     return Validator(msgspec.json.decode(schema))
 
 
-Ask = Callable[..., Awaitable[Any]]
+Fetch = Callable[[], Awaitable[Terms | None]]
 
 
 class TermsCache:
@@ -73,25 +75,25 @@ class TermsCache:
         found = self._kept.get(collection)
         return found[1] if found is not None and found[0] > self._elapsed() else None
 
-    async def get(self, collection: str, ask: Ask) -> Terms | None:
-        """The terms; None where there is no such collection. `ask` is that of an object's turn."""
+    async def get(self, collection: str, fetch: Fetch) -> Terms | None:
+        """The terms; None where there is no such collection. `fetch` reads them, by one caller at a time."""
         while True:
             terms = self.kept(collection)
             if terms is not None:
                 return terms
             asked = self._asked.get(collection)
             if asked is None:
-                return await self._ask(collection, ask)
+                return await self._ask(collection, fetch)
             await asyncio.wait([asked])
             if not asked.cancelled() and asked.exception() is None and asked.result() is None:
                 return None
 
-    async def _ask(self, collection: str, ask: Ask) -> Terms | None:
+    async def _ask(self, collection: str, fetch: Fetch) -> Terms | None:
         future: asyncio.Future[Terms | None] = asyncio.get_running_loop().create_future()
         self._asked[collection] = future
         end = self._elapsed() + LIFE
         try:
-            terms = msgspec.convert(await ask(COLLECTION_TYPE, TERMS, name=collection), Terms | None)
+            terms = await fetch()
             if terms is not None:
                 self._keep(collection, end, terms)
             future.set_result(terms)

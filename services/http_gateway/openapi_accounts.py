@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from aidevos.contracts import authentication, users
+from aidevos.contracts import authentication, roles, users
 from aidevos.contracts.envelope import JSON
 from services.http_gateway import openapi_mfa
 from services.http_gateway.bodies import MERGE_PATCH
@@ -49,7 +49,7 @@ def parameters() -> Json:
         "all": parameter("all", "query", "^(true|false)$", "Whether every session of the user ends"),
         "cookie": parameter("cookie", "query", "^(true|false)$", "Whether the tokens come as cookies"),
         "q": parameter("q", "query", r"^[^\x00-\x1f]{0,100}$", "A part of the username, address or full name"),
-        "role": parameter("role", "query", "^(admin|user)$", "Only users with this role"),
+        "role": parameter("role", "query", f"^{roles.NAME_PATTERN}$", "Only users with this role"),
         "status": parameter("status", "query", "^(active|deactivated)$", "Only users of this status"),
         "sort": parameter("sort", "query", "^-?(created_at|username)$", "The order, with a minus from the last on"),
         "session_id": parameter("session_id", "path", None, "As in the list of sessions"),

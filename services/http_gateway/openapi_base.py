@@ -9,7 +9,7 @@ import msgspec
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
-from services.http_gateway import openapi_accounts, openapi_audit
+from services.http_gateway import openapi_accounts, openapi_audit, openapi_roles
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
 OPEN = (400, 404, 405, 422, 500, 503)
@@ -26,11 +26,16 @@ def base() -> Json:
         "tags": [
             {"name": "objects", "description": "Durable objects of every type"},
             *openapi_accounts.tags(),
+            openapi_roles.TAG,
             openapi_audit.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
-        "paths": _object_paths() | openapi_accounts.paths() | openapi_audit.paths() | _operation_paths(),
+        "paths": _object_paths()
+        | openapi_accounts.paths()
+        | openapi_roles.paths()
+        | openapi_audit.paths()
+        | _operation_paths(),
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -42,11 +47,22 @@ def base() -> Json:
                     "What changes something needs the header `X-CSRF-Token` too.",
                 },
             },
-            "schemas": _schemas() | openapi_accounts.schemas() | openapi_audit.schemas(),
-            "parameters": _parameters() | openapi_accounts.parameters() | openapi_audit.parameters(),
+            "schemas": _schemas() | _all("schemas"),
+            "parameters": _parameters()
+            | openapi_accounts.parameters()
+            | openapi_roles.parameters()
+            | openapi_audit.parameters(),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }
+
+
+def _all(what: str) -> Json:
+    """What every service's part says of it."""
+    found: Json = {}
+    for part in (openapi_accounts, openapi_roles, openapi_audit):
+        found |= getattr(part, what)()
+    return found
 
 
 def request_operation(*, operation_id: str, tag: str, summary: str, request: Json, response: Json) -> Json:

@@ -39,3 +39,11 @@ def limit(values: dict[str, str], default: int) -> int:
     if not _digits(text) or not 1 <= int(text) <= LIST_LIMIT:
         raise Failure("invalid", f"the limit is an integer from 1 to {LIST_LIMIT}", field="limit")
     return int(text)
+
+
+def integer(values: dict[str, str], name: str) -> int | None:
+    """A parameter that is a number from 0 on, if it is given."""
+    text = values.get(name)
+    if text is not None and not _digits(text):
+        raise Failure("invalid", "it is an integer from 0 on", field=name)
+    return None if text is None else int(text)

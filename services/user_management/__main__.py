@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aidevos.hosting import main
-from services.user_management.bootstrap import SERVICE, build, install_administrator
+from services.user_management.bootstrap import SERVICE, build, install
 
 if __name__ == "__main__":
-    main(build, service=SERVICE, prepare=install_administrator)
+    main(build, service=SERVICE, prepare=install)

@@ -1,4 +1,4 @@
-"""The composition root of the user management service, and the first administrator."""
+"""The composition root of the user management service, the built-in roles, and the first administrator."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import logging
 from typing import Any
 
 from aidevos import BaseDurableObject, DurableObjectClient, Failure
-from aidevos.contracts import users
+from aidevos.contracts import roles, users
 from aidevos.fleet import load_secrets
+from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.user_management.administrators import AdministratorsDO
+from services.user_management.role import RoleDO
 from services.user_management.user import UserManagementDO
 
 log = logging.getLogger(__name__)
@@ -19,7 +21,7 @@ SERVICE = "user_management"
 # What has to go with a user: types that keep something in an object under the user's ID, and the
 # method, for services and without arguments, that erases it. It is told once, after the erasure's commit.
 KEEPERS: tuple[tuple[str, str], ...] = ()
-TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, AdministratorsDO)
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, AdministratorsDO, RoleDO)
 
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
@@ -30,6 +32,13 @@ def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
         settings.address_registrations, settings.login_window, "registrations"
     )
     return TYPES
+
+
+async def install(outside: DurableObjectClient, settings: Settings) -> None:
+    """Make what every fleet has."""
+    for role in ROLES:
+        await outside.call(roles.TYPE, role, "install")
+    await install_administrator(outside, settings)
 
 
 async def install_administrator(outside: DurableObjectClient, settings: Settings) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import email_validator
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import EMAIL_LIMIT
 from aidevos.security.passwords import check_policy
+from aidevos.security.permissions import Principal
 
 # Addresses under `.local` and the like are real ones in the networks where a fleet may run.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
@@ -31,17 +32,11 @@ def check_password(password: str, shortest: int, username: str, email: str, full
     check_policy(password, shortest, own, field="args.password")
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
-    """The target after the patch (RFC 7396)."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged
+def check_grant(caller: Principal, permissions: Iterable[str], *, field: str | None = None) -> None:
+    """Raises `forbidden` for a role that allows more than whoever decides about it may do."""
+    beyond = sorted(name for name in permissions if not caller.has(name))
+    if beyond:
+        raise Failure("forbidden", f"the role allows what you may not do yourself: {', '.join(beyond)}", field=field)
 
 
 def administers(roles: list[str], status: str) -> bool:

@@ -9,13 +9,14 @@ such a name next gets it: it asks here, and the answer comes from the only owner
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import msgspec
 
 from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, command, permission, query, services
+from aidevos.contracts import roles
 from aidevos.contracts.authentication import ACCOUNT_TYPE, SessionPage, account_id
+from aidevos.contracts.roles import RoleName
 from aidevos.contracts.users import (
     SEARCH,
     TYPE,
@@ -24,7 +25,7 @@ from aidevos.contracts.users import (
     FullName,
     Password,
     Profile,
-    Role,
+    Roles,
     Status,
     User,
     Username,
@@ -34,11 +35,14 @@ from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
 from aidevos.durable.store.port import Find
+from aidevos.merge_patch import merge_patch
 from aidevos.security.audit import record
+from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.user_management import administrators
-from services.user_management.rules import administers, check_email, check_password, merge_patch
+from services.user_management.role import role_of
+from services.user_management.rules import administers, check_email, check_grant, check_password
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
@@ -169,7 +173,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self,
         full_name: FullName = "",
         settings: dict[str, Any] | None = None,
-        roles: list[Role] | None = None,
+        roles: Roles | None = None,
         status: Status | None = None,
     ) -> User:
         """Replace the profile; roles and status stay where they are not given."""
@@ -178,7 +182,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             Profile(
                 full_name=full_name,
                 settings=settings or {},
-                roles=self._roles() if roles is None else roles,
+                roles=self.state.roles if roles is None else roles,
                 status=status or self.state.status,
             )
         )
@@ -188,9 +192,9 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         """Change the profile by a JSON merge patch (RFC 7396)."""
         self._check_visible()
         state = self.state
-        profile = Profile(full_name=state.full_name, settings=state.settings, roles=self._roles(), status=state.status)
+        profile = Profile(full_name=state.full_name, settings=state.settings, roles=state.roles, status=state.status)
         merged = merge_patch(msgspec.to_builtins(profile), patch)
-        return await self._change(_profile.convert(merged))
+        return await self._change(_profile.convert(merged), "args.patch")
 
     @command(allow=permission(MANAGE_USERS))
     async def activate(self) -> User:
@@ -224,6 +228,20 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self.tell(ACCOUNT_TYPE, account_id(self.state.username), "end_sessions")
         record(self, "sessions.ended", target=self.id)
 
+    @command(allow=services())
+    async def lose_role(self, role: RoleName) -> None:
+        """Have a role no more that was deleted while it was given."""
+        if not (self.state.username or self.state.erased):
+            # A turn that only returned would make an object.
+            await self.delete()
+        elif role in self.state.roles:
+            self.state.roles.remove(role)
+            self.state.updated_at = self.now
+            self._emit_access(self.state.roles, self.state.status)
+
+    def _emit_access(self, roles: list[str], status: Status) -> None:
+        self.emit(AccessChanged(roles=[*roles], active=status == "active", version=self.version + 1))
+
     async def _sessions(self) -> SessionPage:
         account = account_id(self.state.username)
         reply = await self.call(ACCOUNT_TYPE, account, "sessions", current=self.caller.session)
@@ -252,7 +270,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         for type, method in self.keepers:
             self.tell(type, self.id, method)
         self.tell(TYPE, self.id, "forget")
-        self.emit(AccessChanged(roles=[], active=False, version=self.version + 1))
+        self._emit_access([], "deactivated")
         self.emit(Deleted())
         record(self, "user.erased", target=self.id)
         self.state = UserState(erased=True)
@@ -267,44 +285,58 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self._check_exists()
         state = self.state
         return await self._change(
-            Profile(full_name=state.full_name, settings=state.settings, roles=self._roles(), status=status)
+            Profile(full_name=state.full_name, settings=state.settings, roles=self.state.roles, status=status)
         )
 
-    async def _change(self, profile: Profile) -> User:
+    async def _change(self, profile: Profile, within: str = "args") -> User:
         state = self.state
-        roles = sorted(set(profile.roles))
-        affects_access = (roles, profile.status) != (sorted(state.roles), state.status)
+        names = sorted(set(profile.roles))
+        affects_access = (names, profile.status) != (sorted(state.roles), state.status)
         if affects_access and not self.caller.has(MANAGE_USERS):
             raise Failure("forbidden", f"roles and status are changed with {MANAGE_USERS}")
         self._check_manageable()
-        remains = administers([*roles], profile.status)
+        await self._check_roles(profile, f"{within}.roles")
+        remains = administers(names, profile.status)
         if administers(state.roles, state.status) and not remains:
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
         if remains:
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
         if affects_access:
-            active = profile.status == "active"
-            self.emit(AccessChanged(roles=[*roles], active=active, version=self.version + 1))
-            if not active:
+            self._emit_access(names, profile.status)
+            if profile.status != "active":
                 self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
-        self._record_changes(profile, roles)
+        self._record_changes(profile, names)
         state.full_name, state.settings = profile.full_name, profile.settings
-        state.roles, state.status = [*roles], profile.status
+        state.roles, state.status = names, profile.status
         state.updated_at = self.now
         return self._shown(changes=1)
 
-    def _record_changes(self, profile: Profile, roles: Sequence[str]) -> None:
+    async def _check_roles(self, profile: Profile, field: str) -> None:
+        """Nobody gives or takes what they haven't themselves, and administrators are among themselves."""
+        state = self.state
+        if "admin" in state.roles and profile.status != state.status:
+            check_grant(self.caller, ROLES["admin"])
+        for name in sorted({*profile.roles} - {*state.roles}):
+            where = f"{field}[{profile.roles.index(name)}]"
+            given = await role_of(self, name)
+            if given is None:
+                raise Failure("invalid", f"there is no role {name!r} for users", field=where)
+            check_grant(self.caller, given.permissions, field=where)
+            if not given.builtin:
+                self.tell(roles.TYPE, name, "hold", user=self.id, version=given.version)
+        for name in sorted({*state.roles} - {*profile.roles}):
+            taken = await role_of(self, name)
+            check_grant(self.caller, taken.permissions if taken else (), field=field)
+
+    def _record_changes(self, profile: Profile, names: list[str]) -> None:
         state = self.state
         if profile.status != state.status:
             record(self, "user.activated" if profile.status == "active" else "user.deactivated", target=self.id)
-        if [*roles] != sorted(state.roles):
-            record(self, "role.changed", target=self.id, reason=", ".join(roles))
+        if names != sorted(state.roles):
+            record(self, "role.changed", target=self.id, reason=", ".join(names))
         of_another = self.caller.subject != self.id
         if of_another and (profile.full_name, profile.settings) != (state.full_name, state.settings):
             record(self, "profile.changed", target=self.id)
-
-    def _roles(self) -> list[Role]:
-        return [role for role in get_args(Role) if role in self.state.roles]
 
     def _check_visible(self) -> None:
         if self.caller.subject != self.id and not self.caller.has(READ_USERS):

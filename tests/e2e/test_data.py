@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
@@ -174,3 +175,132 @@ async def test_a_repeat_of_a_creation_makes_no_second_item(http: httpx.AsyncClie
 
     assert repeat.content == first.content
     assert (other.status_code, other.json()["code"]) == (422, "request-id-reused")
+
+
+async def test_a_unique_value_belongs_to_one_item_however_many_ask_for_it_at_once(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    await http.put(f"/{name}", headers=ada, json={"unique": ["mail"]})
+    answers = await asyncio.gather(
+        *(http.post(f"/{name}", headers=ada, json={"data": {"mail": "a@b.c"}}) for _ in range(16))
+    )
+    first = next(answer.json() for answer in answers if answer.status_code == 201)
+    refused = next(answer.json() for answer in answers if answer.status_code != 201)
+    path = f"/{name}/{first['id']}"
+    elsewhere = await made(http, name, ada, {"mail": "other"})
+    moved = await http.put(f"/{name}/{elsewhere['id']}", headers=ada, json={"data": {"mail": "a@b.c"}})
+    await http.put(path, headers=ada, json={"data": {"mail": None}})
+    taken = await made(http, name, ada, {"mail": "a@b.c"})
+    await http.delete(f"/{name}/{taken['id']}", headers=ada)
+    again = await http.put(path, headers=ada, json={"data": {"mail": "a@b.c"}})
+
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 15
+    assert (refused["code"], refused["field"]) == ("exists", "data.mail")
+    assert moved.status_code == 409
+    assert again.status_code == 200
+
+
+async def test_history_shows_and_restores_what_was_overwritten_and_deleted(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada, bob = of(world, "ada"), of(world, "bob")
+    rules = {"read": "authenticated", "update": "authenticated"}
+    await http.put(f"/{name}", headers=ada, json={"history": True, "rules": rules})
+    path = f"/{name}/{(await made(http, name, ada, {'n': 1}))['id']}"
+    await http.put(path, headers=bob, json={"data": {"n": 2}})
+    first = await http.get(path, headers=bob, params={"version": 1})
+    await http.delete(path, headers=ada)
+    gone = await http.get(path, headers=ada)
+    deleted = (await http.get(f"{path}/history", headers=ada)).json()
+    restored = await http.post(f"{path}/restore", headers=ada, params={"version": 2})
+    latest = (await http.get(f"{path}/history", headers=ada, params={"limit": 2})).json()
+    rest = (await http.get(f"{path}/history", headers=ada, params={"cursor": latest["next_cursor"]})).json()
+    missing = await http.get(path, headers=ada, params={"version": 3})
+
+    assert (first.json()["data"], first.json()["version"], first.headers["etag"]) == ({"n": 1}, 1, '"1"')
+    assert gone.status_code == 404
+    assert [(entry["version"], entry["author"], entry["deleted"]) for entry in deleted["items"]] == [
+        (3, "ada", True),
+        (2, "bob", False),
+        (1, "ada", False),
+    ]
+    assert (restored.json()["data"], restored.json()["version"]) == ({"n": 2}, 4)
+    assert [entry["version"] for entry in latest["items"] + rest["items"]] == [4, 3, 2, 1]
+    assert rest["next_cursor"] is None
+    assert missing.status_code == 404
+
+
+async def test_an_item_that_was_made_anew_shows_nothing_of_the_one_before(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    await http.put(f"/{name}", headers=ada, json={"history": True})
+    await made(http, name, ada, {"secret": 1}, id="x")
+    await http.delete(f"/{name}/x", headers=ada)
+    item = await made(http, name, ada, {}, id="x")
+    history = (await http.get(f"/{name}/x/history", headers=ada)).json()
+    before = await http.get(f"/{name}/x", headers=ada, params={"version": 1})
+
+    assert item["version"] == 3
+    assert [entry["version"] for entry in history["items"]] == [3]
+    assert before.status_code == 404
+
+
+async def test_what_a_change_of_the_configuration_was_answered_for_is_in_force(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada, bob = of(world, "ada"), of(world, "bob")
+    path = f"/{name}/{(await made(http, name, ada, 1))['id']}"
+    before = await http.get(path, headers=bob)
+    shown = (await http.get(f"/{name}/config", headers=ada)).headers["etag"]
+    opened = await http.put(f"/{name}", headers=ada | {"If-Match": shown}, json={"rules": {"read": "public"}})
+    after = await http.get(path, headers=bob)
+    stale = await http.put(f"/{name}", headers=ada | {"If-Match": shown}, json={})
+    strict = await http.put(f"/{name}", headers=ada, json={"require_if_match": True})
+    closed = await http.get(path, headers=bob)
+    blind = await http.put(path, headers=ada, json={"data": 2})
+    config = (await http.get(f"/{name}/config", headers=ada)).json()
+
+    assert (before.status_code, after.status_code, closed.status_code) == (404, 200, 404)
+    assert (opened.status_code, strict.status_code, stale.status_code) == (200, 200, 412)
+    assert (blind.status_code, blind.json()["code"]) == (428, "precondition-required")
+    assert (config["name"], config["owner"], config["require_if_match"]) == (name, "ada", True)
+
+
+async def test_a_field_becomes_unique_only_where_no_two_items_have_a_value_in_common(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    await made(http, name, ada, {"mail": "a"}, id="one")
+    await made(http, name, ada, {"mail": "a"}, id="two")
+    refused = await http.put(f"/{name}", headers=ada, json={"unique": ["mail"]})
+    free = await http.post(f"/{name}", headers=ada, json={"data": {"mail": "a"}, "id": "three"})
+    for id in ("two", "three"):
+        await http.put(f"/{name}/{id}", headers=ada, json={"data": {"mail": id}})
+    accepted = await http.put(f"/{name}", headers=ada, json={"unique": ["mail"]})
+    taken = await http.post(f"/{name}", headers=ada, json={"data": {"mail": "two"}})
+
+    assert refused.status_code == 409
+    assert [offender["field"] for offender in refused.json()["extra"]["offenders"]] == ["data.mail"]
+    assert free.status_code == 201
+    assert accepted.status_code == 200
+    assert taken.status_code == 409
+
+
+async def test_the_items_of_a_deleted_collection_are_gone_at_once_and_stay_so(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    await made(http, name, ada, 1, id="x")
+    ended = await http.delete(f"/{name}", headers=ada)
+    statuses = [(await http.get(path, headers=ada)).status_code for path in (f"/{name}/x", f"/{name}/config")]
+    anew = await http.put(f"/{name}", headers=ada, json={})
+    still = await http.get(f"/{name}/x", headers=ada)
+    again = await made(http, name, ada, 2, id="x")
+
+    assert ended.status_code == 204
+    assert statuses == [404, 404]
+    assert anew.status_code == 201
+    assert still.status_code == 404
+    assert again["data"] == 2

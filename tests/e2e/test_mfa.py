@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -173,6 +174,14 @@ async def test_a_login_takes_the_code_at_once_and_only_once(accounts: Accounts, 
     assert (await accounts.login(name, otp=codes.fresh))["user"] == pair["user"]
     for spent in (codes.spent, codes.fresh):
         assert (await failure(accounts.login(f"{name}@example.org", otp=spent))).code == "unauthenticated"
+
+
+async def test_of_ten_logins_at_once_with_one_code_one_passes(accounts: Accounts, name: str) -> None:
+    _, codes, _ = await enrol(accounts, name)
+
+    answers = await asyncio.gather(*(accounts.login(name, otp=codes.fresh) for _ in range(10)), return_exceptions=True)
+
+    assert sorted(isinstance(answer, Failure) for answer in answers) == [False] + [True] * 9
 
 
 async def test_wrong_codes_are_throttled(accounts: Accounts, name: str) -> None:

@@ -67,7 +67,7 @@ async def test_ones_own_profile_is_replaced_and_patched_under_its_etag(http: htt
     [
         (b'{"roles":["admin"]}', 403, None),
         (b'{"status":"deactivated"}', 403, None),
-        (b'{"roles":["service"]}', 422, "roles[0]"),
+        (b'{"roles":["No Name"]}', 422, "roles[0]"),
         (b'{"username":"other"}', 422, "username"),
         (b'{"full_name":7}', 422, "full_name"),
         (b'{"roles":null}', 422, "roles"),
@@ -172,6 +172,19 @@ async def becomes(
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("role", ["service", "nobody"])
+async def test_a_role_that_there_is_not_for_users_is_refused_by_its_place(
+    http: httpx.AsyncClient, person: Person, admin: dict[str, str], role: str
+) -> None:
+    pair = await logged_in(http, person)
+
+    refused = await http.patch(
+        f"/users/{pair['user']['id']}", headers=admin | MERGE_PATCH, json={"roles": ["user", role]}
+    )
+
+    assert (refused.status_code, refused.json()["field"]) == (422, "roles[1]")
+
+
 async def test_the_last_administrator_stays(http: httpx.AsyncClient, admin: dict[str, str]) -> None:
     demoted = await http.patch("/users/me", headers=admin | MERGE_PATCH, json={"roles": ["user"]})
     deactivated = await http.post("/users/me/deactivate", headers=admin)
@@ -216,7 +229,7 @@ async def test_users_are_found_page_by_page_by_those_who_may_read_them(
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("sort=password", "sort"), ("role=root", "role"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("x=y", "x")],
+    [("sort=password", "sort"), ("role=Root", "role"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("x=y", "x")],
 )
 async def test_a_bad_search_names_the_parameter(
     http: httpx.AsyncClient, admin: dict[str, str], query: str, field: str

@@ -16,6 +16,7 @@ from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
+from services.authentication.bootstrap import OTP_WINDOW
 from services.authentication.bootstrap import build as build_authentication
 from services.authentication.challenge import LIFETIME
 from services.user_management.bootstrap import build as build_users
@@ -235,6 +236,23 @@ async def test_wrong_codes_count_as_wrong_passwords_do_and_a_right_password_forg
     assert await ada.verify(challenge, otp=ada.otp())
 
 
+async def test_whoever_has_the_password_guesses_so_many_codes_a_day_and_recovery_codes_still_work(
+    ada: Person, settings: Settings
+) -> None:
+    for _ in range(settings.otp_failures // settings.login_failures):
+        for _ in range(settings.login_failures):
+            await refused(ada.login(otp=ada.wrong()))
+        ada.kit.clock.advance(settings.login_window)
+        # As if it had been idle.
+        ada.kit.router.drop_all()
+
+    assert (await failure(ada.login(otp=ada.otp()))).code == "rate-limited"
+    assert (await failure(ada.verify(await ada.challenge(), otp=ada.otp()))).code == "rate-limited"
+    assert await ada.verify(await ada.challenge(), recovery_code=ada.recovery[0])
+    ada.kit.clock.advance(OTP_WINDOW)
+    assert await ada.login(otp=ada.otp())
+
+
 async def test_whoever_has_no_password_locks_nobody_out_with_challenges(ada: Person, settings: Settings) -> None:
     for _ in range(2 * settings.login_failures):
         await refused(ada.verify(f"{ada.account}.invented", otp=ada.wrong()))
@@ -348,6 +366,31 @@ async def test_a_confirmation_that_was_not_answered_can_be_repeated(ada: Person,
         await refused(ada.verify(await ada.challenge(), recovery_code=lost["recovery_codes"][0]))
         assert await ada.verify(await ada.challenge(), recovery_code=shown["recovery_codes"][0])
         assert (await failure(ada.own("confirm_totp", "another", otp=otp))).code == "conflict"
+
+
+async def test_the_security_log_tells_what_happened_and_no_secret(ada: Person) -> None:
+    challenge = await ada.challenge()
+    await refused(ada.verify(challenge, otp=ada.wrong()))
+    await ada.verify(challenge, recovery_code=ada.recovery[0])
+    await refused(ada.own("renew_recovery_codes", password="not the password"))
+    await ada.own("renew_recovery_codes", password=PASSWORD)
+    await ada.own("disable_totp", otp=ada.otp())
+    await ada.kit.settle()
+
+    user, session = ada.pair["user"]["id"], session_of(ada.pair["refresh_token"])
+    log = [entry["state"] for entry in ada.kit.store.documents["audit"].values()]
+    told = {(entry["action"], entry["outcome"], entry["reason"], entry["actor"], entry["session"]) for entry in log}
+    assert {entry for entry in told if entry[0].startswith("mfa") or entry[1] == "failure"} == {
+        ("mfa.enabled", "success", "", user, session),
+        ("login", "failure", "wrong code", "", ""),
+        ("mfa.recovery_code_used", "success", "", user, ""),
+        ("mfa.recovery_codes_renewed", "failure", "wrong password", user, session),
+        ("mfa.recovery_codes_renewed", "success", "", user, session),
+        ("mfa.disabled", "success", "", user, session),
+    }
+    assert {entry["target"] for entry in log} <= {user}
+    for secret in (ada.secret, challenge, *ada.recovery, ada.name):
+        assert secret not in repr(log).replace(user, "")
 
 
 async def test_no_secret_of_it_is_at_rest(ada: Person) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
@@ -14,7 +14,11 @@ import segno
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aidevos.security.sealed import Sealer
+from aidevos.settings import load
+from services.authentication.mfa import MfaState, SecondFactor
 from services.authentication.totp import MODULE_PIXELS, new_secret, step_of
+from tests.kits import PATIENT
 
 DIGITS = b"1234567890" * 7
 # RFC 6238 appendix B: the time, and the codes of SHA-1, SHA-256 and SHA-512.
@@ -45,6 +49,7 @@ def test_the_last_six_digits_of_the_standards_codes_are_good_at_their_time(at: i
     assert step_of(seed(20), code[2:], at) == at // 30
 
 
+@PATIENT
 @given(st.integers(0, 10**10), st.integers(-100, 100))
 def test_a_code_is_good_within_one_step_of_drift(at: int, drift: int) -> None:
     secret = seed(20)
@@ -56,6 +61,32 @@ def test_a_code_is_good_within_one_step_of_drift(at: int, drift: int) -> None:
     assert step_of(secret, otp, now) == (now // 30 + near.index(otp) - 1 if otp in near else None)
     if abs(drift) <= 1:
         assert step_of(secret, otp, now) is not None
+
+
+class Attempt(NamedTuple):
+    """A code of the step that is `ahead` of now, after some seconds."""
+
+    after: int
+    ahead: int
+
+
+ATTEMPTS = st.lists(st.builds(Attempt, st.integers(0, 70), st.integers(-3, 3)), max_size=30)
+
+
+@PATIENT
+@given(ATTEMPTS)
+def test_whatever_is_tried_each_step_passes_once_and_none_before_the_last(attempts: list[Attempt]) -> None:
+    sealer = Sealer(load({"AIDEVOS_SECRET_KEY": base64.b64encode(bytes(32)).decode()}))
+    state = MfaState(seed=sealer.seal(seed(20).encode(), "totp", "account"))
+    now, last = 1_800_000_000, 0
+    for request, attempt in enumerate(attempts):
+        now += attempt.after
+        step = now // 30 + attempt.ahead
+        otp = pyotp.TOTP(seed(20)).generate_otp(step)
+        passed = SecondFactor("account", state, sealer, str(request), now).use_otp(otp)
+
+        assert passed == (abs(attempt.ahead) <= 1 and step > last)
+        last = step if passed else last
 
 
 def test_what_an_app_reads_holds_the_secret_and_no_other_algorithm() -> None:

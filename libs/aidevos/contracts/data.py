@@ -12,7 +12,8 @@ from aidevos.contracts.errors import Failure
 
 COLLECTION_TYPE = "collection"
 ITEM_TYPE = "item"
-# Tells the service that a user is gone: `do.eraser.<user>.erase`.
+VERSION_TYPE = "item_version"
+# Who tells `do.eraser.<user>.erase` has everything erased that is this user's.
 ERASER_TYPE = "eraser"
 # Views: `query.collection.visible`, `query.item.find`.
 VISIBLE = "visible"
@@ -22,6 +23,7 @@ COLLECTION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 BULK_LIMIT = 1000
 MAX_INDEXES = 16
 MAX_UNIQUE = 16
+HISTORY_LIMIT = 500
 
 CollectionName = Annotated[str, Meta(pattern=f"^{COLLECTION_PATTERN}$")]
 ItemId = Annotated[str, Meta(pattern=f"^{subjects.ID_PATTERN}$")]
@@ -90,6 +92,22 @@ class Item(msgspec.Struct, kw_only=True):
     owner: str
     created_at: str
     updated_at: str
+
+
+class Version(msgspec.Struct, kw_only=True):
+    """One entry of an item's history; `deleted` is the version that a deletion has made."""
+
+    version: int
+    author: str
+    at: str
+    deleted: bool = False
+
+
+class History(msgspec.Struct, kw_only=True):
+    """One page of an item's versions, the latest first."""
+
+    items: list[Version]
+    next_cursor: str | None = None
 
 
 class CreateItemBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

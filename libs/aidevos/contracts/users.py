@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from aidevos.contracts.roles import RoleName
+
 TYPE = "user"
 # A search over all users: `query.user.search`.
 SEARCH = "search"
@@ -22,8 +24,7 @@ FullName = Annotated[str, Meta(max_length=200)]
 # Longer than any password that is accepted, so that the refusal can say what is.
 Password = Annotated[str, Meta(min_length=1, max_length=1024)]
 Status = Literal["active", "deactivated"]
-# What a person may be; services have a role of their own.
-Role = Literal["admin", "user"]
+Roles = Annotated[list[RoleName], Meta(max_length=20)]
 
 
 class User(msgspec.Struct, kw_only=True):
@@ -57,7 +58,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     full_name: FullName = ""
     settings: dict[str, Any] = {}
-    roles: list[Role]
+    roles: Roles
     status: Status
 
 
@@ -67,7 +68,7 @@ class ReplaceUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     full_name: FullName = ""
     settings: dict[str, Any] = {}
-    roles: list[Role] | None = None
+    roles: Roles | None = None
     status: Status | None = None
 
 
@@ -84,7 +85,7 @@ class FindUsers(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     limit: int = 50
     cursor: str | None = None
     q: Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f]*$")] = ""
-    role: Role | None = None
+    role: RoleName | None = None
     status: Status | None = None
     sort: Literal["created_at", "-created_at", "username", "-username"] = "created_at"
 

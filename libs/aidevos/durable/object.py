@@ -148,6 +148,10 @@ class BaseDurableObject(Generic[State]):
     management: ClassVar[Management] = "lifecycle"
     searches: ClassVar[tuple[Search, ...]] = ()
     views: ClassVar[tuple[View, ...]] = ()
+    # Paths in the state by which views look for objects; a sparse one has only the objects in whose
+    # states something stands at its last path.
+    indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    sparse_indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
     # The largest state in bytes; None for what the settings say.
     state_limit: ClassVar[int | None] = None
 
@@ -234,8 +238,16 @@ class BaseDurableObject(Generic[State]):
         return await self._running().call(type, id, method, args)
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
-        """What a view answers now, from committed states: this turn's changes are not among them."""
+        """What a view or a search answers now, from committed states: this turn's changes are not among them."""
         return await self._running().ask(type, view, args)
+
+    async def checkpoint(self, *, keeps_version: bool = False) -> None:
+        """Commit what this turn has done so far, and return when everybody may see it.
+
+        If the turn fails later, it goes back to here and no further. After a crash a repeat of the
+        request runs the method again, on the state of the checkpoint.
+        """
+        await self._running().checkpoint(keeps_version=keeps_version)
 
     async def delete(self) -> None:
         """Delete this object with the commit of this turn; the next command starts anew."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aidevos.durable.store.condition import Condition
 from aidevos.durable.store.port import Document, Find, Store
 from aidevos.security.permissions import Principal
 
@@ -22,5 +23,9 @@ class Reader:
         return {id: document for id, document in found.items() if document.exists}
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
-        """Existing objects by their states."""
+        """Existing objects by their states. Raises `too-slow` past the time limit, like `count`."""
         return await self._store.find(type, wanted)
+
+    async def count(self, type: str, where: Condition) -> int:
+        """How many existing objects there are of which the condition is true."""
+        return await self._store.count(type, where)

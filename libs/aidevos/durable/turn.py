@@ -19,7 +19,7 @@ import msgspec
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
-from aidevos.durable.activation import Activation
+from aidevos.durable.activation import Activation, Pending
 from aidevos.durable.clock import timestamp
 from aidevos.durable.completion import Record, check_same
 from aidevos.durable.outbox import Entry, event_entry, tell_entry
@@ -116,6 +116,25 @@ class Turn:
         """Mark the object as deleted by this turn."""
         self._only_in_command("delete")
         self.deleted = True
+
+    async def checkpoint(self, *, keeps_version: bool) -> None:
+        """Commit what the turn has done so far; return when it is durable."""
+        self._only_in_command("checkpoint")
+        activation = self._activation
+        encoded = activation.type.encode_state(activation.object.state)
+        activation.type.check_state(encoded)
+        self._router.check_bounds(activation, encoded, self.entries)
+        changed = encoded != activation.snapshot or not activation.exists
+        if changed:
+            _advance(self, activation, encoded, keeps_version)
+        if changed or self.entries:
+            _gather(self, activation, changed).urgent = True
+            self._router.commit(activation)
+        committed = activation.wait_committed()
+        if committed is not None:
+            await committed
+        if activation.broken or not self._router.lease_valid():
+            raise moved_on()
 
     async def forget_outcomes(self) -> None:
         """Blank the records in memory, and so with the next commit in the document; then those in the
@@ -282,7 +301,7 @@ def _succeed(turn: Turn, activation: Activation, result: Any) -> Answer:
     changed = encoded != activation.snapshot or not activation.exists or turn.deleted
     before = (activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at)
     if changed:
-        _advance(turn, activation, encoded)
+        _advance(turn, activation, encoded, request.method.keeps_version)
     try:
         answer = _answer(turn, activation, result)
     except BaseException:
@@ -299,9 +318,9 @@ def _answer(turn: Turn, activation: Activation, result: Any) -> Answer:
     return Answer(payload)
 
 
-def _advance(turn: Turn, activation: Activation, encoded: bytes) -> None:
+def _advance(turn: Turn, activation: Activation, encoded: bytes, keeps_version: bool) -> None:
     moment: datetime = timestamp(turn.now)
-    if turn.deleted or not (turn.request.method.keeps_version and activation.exists):
+    if turn.deleted or not (keeps_version and activation.exists):
         activation.version += 1
         activation.updated_at = moment
     if turn.deleted:
@@ -320,6 +339,12 @@ def _commit(turn: Turn, activation: Activation, answer: Answer, changed: bool) -
     if not (changed or turn.entries or request.key):
         answer_when_committed(router, activation, request, answer)
         return
+    _gather(turn, activation, changed)
+    _record(turn, activation, answer, durable=True)
+
+
+def _gather(turn: Turn, activation: Activation, changed: bool) -> Pending:
+    """Put what the turn has changed and sent into the pending commit."""
     pending = activation.open_pending()
     pending.state_changed = pending.state_changed or changed
     for entry in turn.entries:
@@ -329,7 +354,8 @@ def _commit(turn: Turn, activation: Activation, answer: Answer, changed: bool) -
         activation.outbox_last = entry.number
         pending.changes.put(f"outbox.{entry.number}", document)
         pending.entries.append(entry.number)
-    _record(turn, activation, answer, durable=True)
+    turn.entries = []
+    return pending
 
 
 def _record(turn: Turn, activation: Activation, answer: Answer, *, durable: bool) -> None:

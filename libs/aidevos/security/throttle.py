@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 
 from aidevos.contracts.errors import Failure
 
-# Addresses that are remembered; past it the one that was quiet for longest is forgotten.
+# Keys that are remembered; past it the one that was quiet for longest is forgotten.
 MAX_KEYS = 20_000
 # What one household or server usually has of IPv6.
 IPV6_PREFIX = 64
@@ -40,25 +40,35 @@ class Throttle:
         self._attempts.clear()
 
 
-class AddressThrottle:
-    """A throttle for each client address. Those without one, who call over NATS, share theirs; an IPv6
-    network of /64 counts as one address."""
+class Throttles:
+    """A throttle for each key, which outlives the object that asks."""
 
     def __init__(self, limit: int, window: float, what: str) -> None:
         self._limit = limit
         self._window = window
-        self._what = f"{what} from this address"
+        self._what = what
         self._throttles: OrderedDict[str, Throttle] = OrderedDict()
 
-    def admit(self, address: str, now: float) -> None:
-        """Count an attempt; raises `rate-limited` for one too many, which doesn't count."""
-        key = _network(address)
+    def of(self, key: str) -> Throttle:
         throttle = self._throttles.get(key)
         if throttle is None:
             throttle = self._throttles[key] = Throttle(self._limit, self._window, self._what)
             if len(self._throttles) > MAX_KEYS:
                 self._throttles.popitem(last=False)
         self._throttles.move_to_end(key)
+        return throttle
+
+
+class AddressThrottle(Throttles):
+    """A throttle for each client address. Those without one, who call over NATS, share theirs; an IPv6
+    network of /64 counts as one address."""
+
+    def __init__(self, limit: int, window: float, what: str) -> None:
+        super().__init__(limit, window, f"{what} from this address")
+
+    def admit(self, address: str, now: float) -> None:
+        """Count an attempt; raises `rate-limited` for one too many, which doesn't count."""
+        throttle = self.of(_network(address))
         throttle.check(now)
         throttle.count(now)
 

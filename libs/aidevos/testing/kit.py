@@ -19,7 +19,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client import FIRST_BACKOFF
 from aidevos.durable.clock import ManualClock
-from aidevos.durable.object import BaseDurableObject
+from aidevos.durable.object import BaseDurableObject, Search, View
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
 from aidevos.durable.router import DurableObjectRouter, Limits
@@ -90,7 +90,7 @@ class ObjectKit:
     async def query(
         self, type: str, name: str, args: Mapping[str, Any] | None = None, *, caller: Principal = ADMIN
     ) -> Any:
-        """The decoded answer of a view; raises `Failure`."""
+        """The decoded answer of a view or a search; raises `Failure`."""
         return msgspec.json.decode(
             await self._answer_view(subjects.query(type, name), msgspec.json.encode(args or {}), caller)
         )
@@ -143,11 +143,15 @@ class ObjectKit:
 
     async def _answer_view(self, subject: str, payload: bytes, caller: Principal) -> bytes:
         _, type, name = subject.split(".")
-        view = next(view for view in self.router.registry.types[type].cls.views if view.name == name)
-        if not view.allow.check(caller):
-            raise Failure("forbidden", f"this needs {view.allow}")
-        args: Any = Schema(view.args, "args").decode(payload, None)
-        return await self.router.answer_view(view, args, caller)
+        cls = self.router.registry.types[type].cls
+        declared: tuple[View | Search, ...] = (*cls.views, *cls.searches)
+        asked = next(each for each in declared if each.name == name)
+        if not asked.allow.check(caller):
+            raise Failure("forbidden", f"this needs {asked.allow}")
+        args: Any = Schema(asked.args, "args").decode(payload, None)
+        if isinstance(asked, Search):
+            return msgspec.json.encode(await self.router.search(type, asked, args))
+        return await self.router.answer_view(asked, args, caller)
 
 
 def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:

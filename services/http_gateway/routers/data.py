@@ -19,11 +19,12 @@ from aidevos.contracts.data import (
 )
 from aidevos.contracts.errors import Failure
 from aidevos.settings import Settings
-from services.http_gateway import bodies, headers
+from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import JSON_HEADER, Answer, Header
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
 
+DEFAULT_LIMIT = 50
 CONFIG_LIMIT = 512 * 1024
 
 
@@ -58,16 +59,35 @@ class DataRouter:
         return [
             Route(f"{collection}/config", Resource(anyone, get=self.config)),
             Route(
-                f"{collection}/{{item_id}}",
-                Resource(anyone, get=self.read, put=self.replace, patch=self.patch, delete=self.delete),
+                f"{collection}/{{item_id}}/history",
+                Resource(anyone, parameters=("limit", "cursor"), get=self.history),
             ),
-            Route(collection, Resource(anyone, put=self.configure, delete=self.drop, post=self.create)),
+            Route(f"{collection}/{{item_id}}/restore", Resource(anyone, parameters=("version",), post=self.restore)),
+            Route(
+                f"{collection}/{{item_id}}",
+                Resource(
+                    anyone,
+                    parameters=("version",),
+                    get=self.read,
+                    put=self.replace,
+                    patch=self.patch,
+                    delete=self.delete,
+                ),
+            ),
+            Route(
+                collection,
+                Resource(anyone, parameters=("validate",), put=self.configure, delete=self.drop, post=self.create),
+            ),
         ]
 
     async def configure(self, incoming: Incoming) -> Answer:
         body = await incoming.body(CONFIG_LIMIT)
         bodies.decode(_config, body, "schema")
-        reply = await self._ask_collection(incoming, "configure", b'{"config":%b}' % body, within="args.config")
+        validate = incoming.parameters.get("validate", "all")
+        if validate not in ("all", "new"):
+            raise Failure("invalid", "it is all or new", field="validate")
+        payload = b'{"validate":"%b","config":%b}' % (validate.encode(), body)
+        reply = await self._ask_collection(incoming, "configure", payload, within="args.config")
         shown = _configured.decode(reply)
         status = 201 if shown.created_at == shown.updated_at else 200
         return Answer(status, reply, (JSON_HEADER, _etag(shown.version)))
@@ -86,7 +106,20 @@ class DataRouter:
         return await self._make(collection, id, body.data, options)
 
     async def read(self, incoming: Incoming) -> Answer:
-        return _conditional(incoming, await self._ask_item(incoming, "read", b"{}"))
+        version = parameters.integer(incoming.parameters, "version")
+        payload = b"{}" if version is None else b'{"version":%d}' % version
+        return _conditional(incoming, await self._ask_item(incoming, "read", payload))
+
+    async def history(self, incoming: Incoming) -> Answer:
+        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
+        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
+        return Answer(200, await self._ask_item(incoming, "history", payload))
+
+    async def restore(self, incoming: Incoming) -> Answer:
+        version = parameters.integer(incoming.parameters, "version")
+        if version is None:
+            raise Failure("invalid", "say which version is to be restored", field="version")
+        return _shown(200, await self._ask_item(incoming, "restore", b'{"version":%d}' % version))
 
     async def replace(self, incoming: Incoming) -> Answer:
         body = await incoming.body(self._max_body)

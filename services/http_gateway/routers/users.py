@@ -8,10 +8,11 @@ from starlette.routing import Route
 from aidevos.contracts import subjects, users
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import EraseUserBody, ReplaceUserBody
-from services.http_gateway import bodies, headers, parameters
-from services.http_gateway.answers import JSON_HEADER, Answer, Header
+from services.http_gateway import bodies, parameters
+from services.http_gateway.answers import Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
+from services.http_gateway.versions import unless_known, versioned
 
 ME = "me"
 PARAMETERS = ("limit", "cursor", "q", "role", "status", "sort")
@@ -19,13 +20,6 @@ DEFAULT_LIMIT = 50
 BODY_LIMIT = 64 * 1024
 
 
-class _Shown(msgspec.Struct):
-    """What the gateway reads of a `User`, which passes through as the host wrote it."""
-
-    version: int
-
-
-_shown = msgspec.json.Decoder(_Shown)
 _replace = msgspec.json.Decoder(ReplaceUserBody)
 _erase = msgspec.json.Decoder(EraseUserBody)
 _patch = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -57,14 +51,7 @@ class UserRouter:
         return Answer(200, await self._calls.arguments(subject, payload, self._calls.options(incoming)))
 
     async def read(self, incoming: Incoming) -> Answer:
-        answer = await self._call(incoming, "read", b"{}")
-        condition = incoming.header(b"if-none-match")
-        etag = answer.headers[-1]
-        if condition is not None and not headers.none_match(
-            headers.entity_tags("If-None-Match", condition), etag[1].decode()
-        ):
-            return Answer(304, headers=(etag,))
-        return answer
+        return unless_known(incoming, await self._call(incoming, "read", b"{}"))
 
     async def replace(self, incoming: Incoming) -> Answer:
         body = await incoming.body(BODY_LIMIT)
@@ -103,16 +90,11 @@ class UserRouter:
         return Answer(204, headers=())
 
     async def _call(self, incoming: Incoming, method: str, payload: bytes, within: str = "args") -> Answer:
-        reply = await self._request(incoming, method, payload, within)
-        return Answer(200, reply, (JSON_HEADER, _etag(reply)))
+        return versioned(await self._request(incoming, method, payload, within))
 
     async def _request(self, incoming: Incoming, method: str, payload: bytes, within: str = "args") -> bytes:
         subject = subjects.call(users.TYPE, _id(incoming), method)
         return await self._calls.arguments(subject, payload, self._calls.options(incoming), within)
-
-
-def _etag(reply: bytes) -> Header:
-    return b"etag", b'"%d"' % _shown.decode(reply).version
 
 
 def _id(incoming: Incoming) -> str:

@@ -18,8 +18,8 @@ import msgspec
 from bson.raw_bson import RawBSONDocument
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.condition import Condition, at, matches
-from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, StoreError, too_slow
+from aidevos.durable.store.condition import MISSING, Condition, Path, at, matches
+from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, StoreError, too_slow, up_to
 
 
 class MemoryStore:
@@ -32,7 +32,9 @@ class MemoryStore:
         self.slow = False
         self._archive: dict[tuple[str, str, str], dict[str, Any]] = {}
 
-    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
+    async def open(
+        self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
+    ) -> None:
         self.documents.setdefault(type, {})
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
@@ -71,7 +73,12 @@ class MemoryStore:
         if wanted.after is not None:
             after = wanted.after
             found = [item for item in found if (item[0] < after if wanted.descending else item[0] > after)]
-        return [_document(id, document | {"replies": {}, "outbox": {}}) for (_, id), document in found[: wanted.limit]]
+        shown = [_document(id, document | {"replies": {}, "outbox": {}}) for (_, id), document in found[: wanted.limit]]
+        for document in shown:
+            document.size = len(codec.encode(document.state or {}))
+            if wanted.only is not None:
+                document.state = _only(document.state or {}, wanted.only)
+        return up_to(wanted.size, shown)
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT) -> int:
         return len(self._found(type, where, within))
@@ -160,6 +167,16 @@ def _parent(document: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
     for folder in folders:
         document = document.setdefault(folder, {})
     return document, name
+
+
+def _only(state: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for path in paths:
+        value = at(state, path)
+        if value is not MISSING:
+            parent, name = _parent(kept, ".".join(path))
+            parent[name] = value
+    return kept
 
 
 def _document(id: str, document: dict[str, Any]) -> Document:

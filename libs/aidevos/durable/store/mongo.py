@@ -25,13 +25,14 @@ from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.condition import Condition
+from aidevos.durable.store.condition import Condition, Path
 from aidevos.durable.store.mongo_filter import compile_condition, field
 from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, StoreError, too_slow
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
+FIRST_CHUNK = 16
 # A search for a part of a text may look at every object.
 VALIDATION_FAILED = 121
 DUPLICATE_KEY = 11000
@@ -62,7 +63,9 @@ class MongoStore:
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
         )
 
-    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
+    async def open(
+        self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
+    ) -> None:
         async def make() -> None:
             name = f"obj_{type}"
             validator = {"created_at": {"$exists": True}}
@@ -77,7 +80,10 @@ class MongoStore:
             await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
             await collection.create_index("deleted", sparse=True)
             for paths in indexes:
-                await collection.create_index([*((f"state.{path}", 1) for path in paths), ("_id", 1)])
+                await collection.create_index(_index(paths))
+            for paths in sparse:
+                there = {f"state.{paths[-1]}": {"$exists": True}}
+                await collection.create_index(_index(paths), partialFilterExpression=there)
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
         await self._answer(make)
@@ -132,8 +138,9 @@ class MongoStore:
             {"$and": clauses},
             wanted.limit,
             wanted.within,
+            wanted.size,
             sort=[(name, direction) for name in (path, "_id") if name is not None],
-            projection={"replies": False, "outbox": False},
+            projection=_projection(wanted.only),
         )
         return [_document(document) for document in found]
 
@@ -194,12 +201,16 @@ class MongoStore:
         wanted: dict[str, Any],
         limit: int,
         within: int | None = None,
+        size: int | None = None,
         **options: Any,
     ) -> list[dict[str, Any]]:
         raw: Any = collection.with_options(codec_options=codec.RAW)
         cursor = raw.find(wanted, limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options)
-        found = await self._answer(lambda: cursor.to_list(length=limit), within)
-        return [codec.decode(document.raw) for document in found]
+        if size is None:
+            found = await self._answer(lambda: cursor.to_list(length=limit), within)
+        else:
+            found = await self._answer(lambda: _up_to(size, cursor, limit), within)
+        return [codec.decode(document.raw) | {"size": len(document.raw)} for document in found]
 
     async def _answer(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
         """What the operation gives; `within` is the time limit, in milliseconds, that it asked for."""
@@ -209,6 +220,33 @@ class MongoStore:
             if within is not None and isinstance(error, ExecutionTimeout):
                 raise too_slow(within) from error
             raise StoreError(f"MongoDB: {error}") from error
+
+
+async def _up_to(size: int, cursor: Any, limit: int) -> list[Any]:
+    """The first documents, up to about the one with which they have so many bytes."""
+    found: list[Any] = []
+    total = 0
+    chunk = FIRST_CHUNK
+    while total < size and len(found) < limit:
+        more = await cursor.to_list(length=min(chunk, limit - len(found)))
+        if not more:
+            break
+        found += more
+        total += sum(len(document.raw) for document in more)
+        chunk = max(1, (size - total) * len(found) // total)
+    await cursor.close()
+    return found
+
+
+def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
+    if only is None:
+        return {"replies": False, "outbox": False}
+    outer = [path for path in only if not any(path[: len(other)] == other for other in only if len(other) < len(path))]
+    return {"version": True, "schema": True} | {field(path): True for path in outer}
+
+
+def _index(paths: tuple[str, ...]) -> list[tuple[str, int]]:
+    return [*((f"state.{path}", 1) for path in paths), ("_id", 1)]
 
 
 def _existing(where: Condition) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Document(msgspec.Struct, kw_only=True):
     deleted: datetime | None = None
     made_at: datetime | None = None
     updated_at: datetime | None = None
+    # Bytes as found by a search.
+    size: int = 0
 
     @property
     def exists(self) -> bool:
@@ -69,7 +71,8 @@ class Commit(NamedTuple):
 class Find(NamedTuple):
     """Which objects to find by their states, and in which order: by the values at the path `order`,
     which are all numbers or all text, then by the IDs; without an `order` by the IDs alone. `after` is
-    the (value, ID) of the last one seen, `within` the time limit in milliseconds."""
+    the (value, ID) of the last one seen, `within` the time limit in milliseconds. With a `size` no more
+    is found once that many bytes are; with `only` the states are shown at these paths alone."""
 
     where: Condition
     limit: int
@@ -77,6 +80,8 @@ class Find(NamedTuple):
     descending: bool = False
     after: tuple[str | float | None, str] | None = None
     within: int = TIME_LIMIT
+    size: int | None = None
+    only: Sequence[Path] | None = None
 
 
 class Outcome(Enum):
@@ -92,6 +97,16 @@ def too_slow(within: int) -> Failure:
     return Failure("too-slow", what)
 
 
+def up_to(size: int | None, documents: list[Document]) -> list[Document]:
+    """The first documents, up to the one with which they have so many bytes."""
+    total = 0
+    for count, document in enumerate(documents, 1):
+        total += document.size
+        if size is not None and total >= size:
+            return documents[:count]
+    return documents
+
+
 class StoreError(Exception):
     """The store did not answer, or not in a way that tells what happened."""
 
@@ -99,8 +114,11 @@ class StoreError(Exception):
 class Store(Protocol):
     """Every method but `commit` raises `StoreError`; reads are of majority-committed documents."""
 
-    async def open(self, type: str, indexes: Iterable[tuple[str, ...]] = ()) -> None:
-        """Make ready for objects of a type, and for searches by these paths in the state: idempotent."""
+    async def open(
+        self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
+    ) -> None:
+        """Make ready for objects of a type, and for searches by these paths in the state: idempotent.
+        The `sparse` ones hold only objects in whose states something stands at the last path."""
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         """Claim documents, making those that are missing; the documents that were won, by ID."""

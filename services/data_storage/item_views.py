@@ -1,0 +1,105 @@
+"""What the service itself asks of all items' committed states."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aidevos.contracts.data import ITEM_TYPE
+from aidevos.contracts.errors import Failure
+from aidevos.durable.reader import Reader
+from aidevos.durable.store.condition import And, Compare, Condition, Not
+from aidevos.durable.store.port import Find
+from services.data_storage import values
+from services.data_storage.item_state import ItemState, holds
+from services.data_storage.terms import validator
+
+HELD = "held"
+EXPIRED = "expired"
+MEMBERS = "members"
+OFFENDERS = "offenders"
+STEP = 100
+PAGE_SIZE = 8 * 1024 * 1024
+
+
+class HeldArgs(msgspec.Struct, forbid_unknown_fields=True):
+    item: str
+    unique: str
+
+
+class ExpiredArgs(msgspec.Struct, forbid_unknown_fields=True):
+    limit: int
+
+
+class MembersArgs(msgspec.Struct, forbid_unknown_fields=True):
+    incarnation: str
+    after: str = ""
+
+
+class OffendersArgs(msgspec.Struct, forbid_unknown_fields=True):
+    incarnation: str
+    schema: str
+    after: str = ""
+
+
+class Member(msgspec.Struct):
+    """An item of a collection: its own ID, and that of its object."""
+
+    item: str
+    object: str
+
+
+class Offender(msgspec.Struct):
+    """An item that a change of its collection doesn't fit, and why."""
+
+    id: str
+    field: str
+    detail: str
+
+
+class Offenders(msgspec.Struct):
+    """`next` is the last item that was looked at; None when there are no more."""
+
+    offenders: list[Offender]
+    next: str | None
+
+
+async def answer_held(reader: Reader, args: HeldArgs) -> bool:
+    """Whether an item, by its object's ID, has a value of a unique field."""
+    found = (await reader.read(ITEM_TYPE, [args.item])).get(args.item)
+    return found is not None and holds(msgspec.convert(found.state, ItemState), args.unique, reader.now)
+
+
+async def answer_expired(reader: Reader, args: ExpiredArgs) -> list[str]:
+    """The IDs of items whose time is over, the longest over first."""
+    where = Compare(("expires_at",), "lte", reader.now)
+    found = await reader.find(ITEM_TYPE, Find(where, args.limit, order=("expires_at",)))
+    return [document.id for document in found]
+
+
+async def answer_members(reader: Reader, args: MembersArgs) -> list[Member]:
+    """The next items of a collection in the order of their IDs."""
+    states = await _page(reader, args.incarnation, args.after, STEP)
+    return [Member(state.item, id) for id, state in states]
+
+
+async def answer_offenders(reader: Reader, args: OffendersArgs) -> Offenders:
+    """Which of the next items of a collection a schema refuses."""
+    offenders: list[Offender] = []
+    schema = validator(args.schema)
+    states = await _page(reader, args.incarnation, args.after, STEP)
+    for _, state in states:
+        try:
+            schema.check(values.decode(state.data), "data")
+        except Failure as failure:
+            offenders.append(Offender(state.item, failure.field or "data", failure.detail))
+    return Offenders(offenders, states[-1][1].item if states else None)
+
+
+async def _page(reader: Reader, incarnation: str, after: str, limit: int) -> list[tuple[str, ItemState]]:
+    where: tuple[Condition, ...] = (
+        Compare(("incarnation",), "eq", incarnation),
+        Compare(("item",), "gt", after),
+        Not(Compare(("removed",), "eq", True)),
+    )
+    found = await reader.find(ITEM_TYPE, Find(And(where), limit, order=("item",), size=PAGE_SIZE))
+    return [(document.id, msgspec.convert(document.state, ItemState)) for document in found]
