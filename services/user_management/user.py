@@ -237,6 +237,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         elif role in self.state.roles:
             self.state.roles.remove(role)
             self.state.updated_at = self.now
+            record(self, "role.changed", target=self.id, reason=", ".join(self.state.roles))
             self._emit_access(self.state.roles, self.state.status)
 
     def _emit_access(self, roles: list[str], status: Status) -> None:
@@ -263,6 +264,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
                 action="user.erased",
                 session=self.caller.session,
             )
+        elif "admin" in state.roles:
+            check_grant(self.caller, ROLES["admin"])
         if administers(state.roles, state.status):
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
         for name in [state.username, *([state.email] if state.email else [])]:
