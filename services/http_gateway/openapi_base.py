@@ -9,7 +9,7 @@ import msgspec
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
-from services.http_gateway import openapi_accounts, openapi_audit, openapi_roles
+from services.http_gateway import openapi_accounts, openapi_api_keys, openapi_audit, openapi_roles
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
 OPEN = (400, 404, 405, 422, 500, 503)
@@ -28,6 +28,7 @@ def base() -> Json:
             *openapi_accounts.tags(),
             openapi_roles.TAG,
             openapi_audit.TAG,
+            openapi_api_keys.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
@@ -35,6 +36,7 @@ def base() -> Json:
         | openapi_accounts.paths()
         | openapi_roles.paths()
         | openapi_audit.paths()
+        | openapi_api_keys.paths()
         | _operation_paths(),
         "components": {
             "securitySchemes": {
@@ -51,7 +53,8 @@ def base() -> Json:
             "parameters": _parameters()
             | openapi_accounts.parameters()
             | openapi_roles.parameters()
-            | openapi_audit.parameters(),
+            | openapi_audit.parameters()
+            | openapi_api_keys.parameters(),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }
@@ -60,7 +63,7 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (openapi_accounts, openapi_roles, openapi_audit):
+    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_api_keys):
         found |= getattr(part, what)()
     return found
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 import string
 import zlib
 from typing import NamedTuple
@@ -20,6 +19,8 @@ PREFIX = "adk_"
 DIGITS = string.digits + string.ascii_letters
 ID_DIGITS, SECRET_DIGITS, CHECK_DIGITS = 22, 43, 6
 SHOWN_DIGITS = 4
+# Keys that a process keeps what it has found of.
+KNOWN_LIMIT = 10_000
 _key = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{ID_DIGITS + SECRET_DIGITS}}})([0-9A-Za-z]{{{CHECK_DIGITS}}})").fullmatch
 
 
@@ -39,9 +40,12 @@ class ApiKey(NamedTuple):
         return self.text[-CHECK_DIGITS - SHOWN_DIGITS : -CHECK_DIGITS]
 
 
-def make(id: str) -> ApiKey:
-    """A new key of the object with this ID, 32 hexadecimal digits."""
-    body = _encode(int(id, 16), ID_DIGITS) + _encode(secrets.randbits(256), SECRET_DIGITS)
+is_id = re.compile(r"[0-9a-f]{32}").fullmatch
+
+
+def make(id: str, secret: bytes) -> ApiKey:
+    """The key of the object with this ID, 32 hexadecimal digits, from 32 random bytes."""
+    body = _encode(int(id, 16), ID_DIGITS) + _encode(int.from_bytes(secret, "big"), SECRET_DIGITS)
     return ApiKey(id, f"{PREFIX}{body}{_checksum(body)}")
 
 
