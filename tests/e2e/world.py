@@ -90,7 +90,7 @@ def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]
 
 
 def wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         assert all(process.poll() is None for process in processes), "a service has ended"
         try:

@@ -50,6 +50,10 @@ class Principal(msgspec.Struct, frozen=True):
             return True
         return bool(self.narrowed) and any((permission, *pair) in self.narrowed for pair in resource.items())
 
+    def acts_for(self, user: str, permission: str) -> bool:
+        """Whether the caller is this user, or an API key of it with the permission."""
+        return self.subject == user and (not self.key or self.has(permission))
+
     def at(self, id: str) -> Principal:
         """The caller before the object with this ID."""
         here = {permission for permission, attribute, value in self.narrowed if (attribute, value) == ("id", id)}
