@@ -200,7 +200,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @query(allow=services())
     async def resolve(self, hashed: str) -> KeyGrant:
-        """What the key with this SHA-256 stands for; raises `unauthenticated`."""
+        """What the key with this SHA-256 stands for; raises `not-found`."""
         state = self.state
         ends = [state.expires_at or math.inf]
         if not hmac.compare_digest(state.hashed, hashed):
@@ -305,4 +305,4 @@ def _networks(addresses: list[str], field: str) -> list[str]:
 
 
 def _dead() -> Failure:
-    return Failure("unauthenticated", "the API key is not valid")
+    return Failure("not-found", "there is no such key, or it is no longer good")

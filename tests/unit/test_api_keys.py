@@ -62,7 +62,7 @@ async def test_a_key_is_dead_when_it_has_expired(kit: ObjectKit) -> None:
 
     assert (await resolve(kit, text))["expires_at"] == pytest.approx(ends)
     kit.clock.advance(100)
-    assert (await failure(resolve(kit, text))).status == 401
+    assert (await failure(resolve(kit, text))).code == "not-found"
 
 
 async def test_the_former_key_ends_with_the_overlap(kit: ObjectKit) -> None:
@@ -72,7 +72,7 @@ async def test_the_former_key_ends_with_the_overlap(kit: ObjectKit) -> None:
 
     assert (await resolve(kit, former))["expires_at"] == pytest.approx(kit.clock.now() + 60)
     kit.clock.advance(60)
-    assert (await failure(resolve(kit, former))).status == 401
+    assert (await failure(resolve(kit, former))).code == "not-found"
     assert (await resolve(kit, key))["owner"] == ada.subject
 
 
@@ -81,7 +81,7 @@ async def test_a_key_of_a_user_who_is_deactivated_or_gone_is_dead(kit: ObjectKit
     text = await make(kit, ada)
     await kit.call("user", ada.subject, "deactivate")
 
-    assert (await failure(resolve(kit, text))).status == 401
+    assert (await failure(resolve(kit, text))).code == "not-found"
 
 
 async def test_a_repeat_after_a_crash_gets_the_same_key(settings: Settings, kit: ObjectKit) -> None:

@@ -109,9 +109,14 @@ class Admission:
         subject = subjects.call(contract.TYPE, key.id, "resolve")
         while True:
             before, now = self._changes, self._now()
-            reply = await self._client.request(
-                subject, payload, authorization=self._credential(), deadline=LOOK_UP_WITHIN
-            )
+            try:
+                reply = await self._client.request(
+                    subject, payload, authorization=self._credential(), deadline=LOOK_UP_WITHIN
+                )
+            except Failure as failure:
+                if failure.code == "not-found":
+                    raise Failure("unauthenticated", "the API key is not valid") from None
+                raise
             if self._changes == before:
                 break
         grant = _grants.decode(reply)
