@@ -12,13 +12,14 @@ from aidevos import DurableObjectRegistry
 from aidevos.contracts.errors import Failure
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer
+from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
 from services.data_storage.bootstrap import TYPES as DATA_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.user_management.bootstrap import TYPES as USER_TYPES
 from tests.e2e.world import Door, HttpDoor, World
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES)
+TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *GATEWAY_TYPES)
 MANAGERS = {"manager", "admin"}
 KNOWN = {"stranger", "reader", "writer", "manager", "service", "admin"}
 # Also without a credential; the HTTP door's generic endpoint asks for one all the same.
@@ -85,6 +86,14 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
         SERVICE,
     ),
     ("audit", "expire"): (b"{}", SERVICE),
+    ("api_key", "create"): (b'{"name":"n","scopes":["*"]}', {"admin"}),
+    ("api_key", "read"): (b"{}", {"admin"}),
+    ("api_key", "patch"): (b'{"patch":{}}', {"admin"}),
+    ("api_key", "rotate"): (b"{}", {"admin"}),
+    ("api_key", "revoke"): (b"{}", {"admin"}),
+    ("api_key", "erase"): (b"{}", SERVICE),
+    ("api_key", "resolve"): (b'{"hashed":"h"}', SERVICE),
+    ("api_key", "used"): (b'{"at":0}', SERVICE),
     ("user", "register"): (b'{"username":"u","email":"u@example.org","password":"x"}', ANYONE),
     ("user", "install"): (b'{"username":"","password":"x"}', SERVICE),
     ("user", "holds"): (b'{"account":"a"}', SERVICE),
