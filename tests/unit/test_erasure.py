@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aidevos import new_id
+from aidevos.contracts.authentication import account_id
 from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
