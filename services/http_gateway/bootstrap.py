@@ -41,6 +41,7 @@ from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
 from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
+from services.http_gateway.routers.confirmation import ConfirmationRouter
 from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
@@ -101,6 +102,7 @@ def build(
     routes = objects.routes(guard("objects:manage"), guard("objects:request"))
     routes += operation.routes(guard("fleet:read"))
     routes += AuthRouter(calls, settings, cookies).routes(guard())
+    routes += ConfirmationRouter(calls).routes(guard())
     routes += MfaRouter(calls).routes(guard())
     routes += UserRouter(calls).routes(guard())
     routes += RoleRouter(calls).routes(guard())

@@ -9,7 +9,7 @@ import msgspec
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
-from services.http_gateway import openapi_accounts, openapi_audit, openapi_roles
+from services.http_gateway import openapi_accounts, openapi_audit, openapi_confirmation, openapi_roles
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
 OPEN = (400, 404, 405, 422, 500, 503)
@@ -35,6 +35,7 @@ def base() -> Json:
         | openapi_accounts.paths()
         | openapi_roles.paths()
         | openapi_audit.paths()
+        | openapi_confirmation.paths()
         | _operation_paths(),
         "components": {
             "securitySchemes": {
@@ -60,7 +61,7 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (openapi_accounts, openapi_roles, openapi_audit):
+    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_confirmation):
         found |= getattr(part, what)()
     return found
 

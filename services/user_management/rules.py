@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-import email_validator
 
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.users import EMAIL_LIMIT
 from aidevos.security.passwords import check_policy
 from aidevos.security.permissions import Principal
-
-# Addresses under `.local` and the like are real ones in the networks where a fleet may run.
-email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
-
-
-def check_email(email: str) -> str:
-    """The address in its one spelling; raises `invalid`. Its form is checked, and no name server is asked."""
-    try:
-        checked = email_validator.validate_email(email, check_deliverability=False, globally_deliverable=False)
-    except email_validator.EmailNotValidError as error:
-        raise Failure("invalid", str(error), field="args.email") from None
-    if len(checked.normalized) > EMAIL_LIMIT:
-        raise Failure("invalid", f"an address has at most {EMAIL_LIMIT} characters", field="args.email")
-    return checked.normalized
 
 
 def check_password(password: str, shortest: int, username: str, email: str, full_name: str) -> None:
@@ -38,19 +20,6 @@ def check_grant(caller: Principal, permissions: Iterable[str], *, field: str | N
     beyond = sorted(name for name in permissions if not caller.has(name))
     if beyond:
         raise Failure("forbidden", f"the role allows what you may not do yourself: {', '.join(beyond)}", field=field)
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """The target after the patch (RFC 7396)."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged
 
 
 def administers(roles: list[str], status: str) -> bool:
