@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
-    services: str = "objects,authentication,user_management,data_storage"
+    services: str = "objects,authentication,user_management,data_storage,api_gateway"
     # Requests.
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0
@@ -113,6 +113,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str = ""
     # The security log: how long an entry is kept.
     audit_age: Seconds = 400 * 86_400.0
+    # Data: seconds between two looks for items to remove that have expired.
+    expiry_interval: Seconds = 30.0
     # Logs.
     log_level: str = "INFO"
 

@@ -175,7 +175,7 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
         await self.call(users.TYPE, self.id, "take_email", email=email, change=change)
 
     async def _own_user(self) -> User:
-        if self.caller.subject != self.id:
+        if not self.caller.acts_for(self.id, "profile:self"):
             raise Failure("not-found", "there is no such user")
         return msgspec.convert(await self.call(users.TYPE, self.id, "show"), User)
 

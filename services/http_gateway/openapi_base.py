@@ -9,7 +9,13 @@ import msgspec
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
-from services.http_gateway import openapi_accounts, openapi_audit, openapi_confirmation, openapi_roles
+from services.http_gateway import (
+    openapi_accounts,
+    openapi_api_keys,
+    openapi_audit,
+    openapi_confirmation,
+    openapi_roles,
+)
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
 OPEN = (400, 404, 405, 422, 500, 503)
@@ -28,6 +34,7 @@ def base() -> Json:
             *openapi_accounts.tags(),
             openapi_roles.TAG,
             openapi_audit.TAG,
+            openapi_api_keys.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
@@ -35,6 +42,7 @@ def base() -> Json:
         | openapi_accounts.paths()
         | openapi_roles.paths()
         | openapi_audit.paths()
+        | openapi_api_keys.paths()
         | openapi_confirmation.paths()
         | _operation_paths(),
         "components": {
@@ -52,7 +60,8 @@ def base() -> Json:
             "parameters": _parameters()
             | openapi_accounts.parameters()
             | openapi_roles.parameters()
-            | openapi_audit.parameters(),
+            | openapi_audit.parameters()
+            | openapi_api_keys.parameters(),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }
@@ -61,7 +70,7 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_confirmation):
+    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_confirmation, openapi_api_keys):
         found |= getattr(part, what)()
     return found
 

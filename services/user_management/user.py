@@ -48,6 +48,7 @@ from services.user_management.rules import administers, check_grant, check_passw
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
+OWN_PROFILE = "profile:self"
 # By each order, alone and after each of the filters.
 INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
@@ -293,11 +294,11 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     @command(allow=authenticated(), confidential=True)
     async def erase(self, password: Password | None = None) -> None:
         """Erase the user's data for good: by itself, with the password, or by an administrator."""
-        if self.state.erased and (self._manages() or self.caller.subject == self.id):
+        if self.state.erased and (self._manages() or self._is_self()):
             return
         self._check_manageable()
         state, account = self.state, account_id(self.state.username)
-        if self.caller.subject == self.id:
+        if self._is_self():
             await self.call(
                 ACCOUNT_TYPE,
                 account,
@@ -310,7 +311,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             check_grant(self.caller, ROLES["admin"])
         if administers(state.roles, state.status):
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
-        for name in [state.username, *([state.email] if state.email else [])]:
+        announced = state.announced.email if state.announced else None
+        for name in filter(None, (state.username, state.email, announced)):
             self.tell(ACCOUNT_TYPE, account_id(name), "release", user=self.id)
         for type, method in self.keepers:
             self.tell(type, self.id, method)
@@ -384,7 +386,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             record(self, "profile.changed", target=self.id)
 
     def _check_visible(self) -> None:
-        if self.caller.subject != self.id and not self.caller.has(READ_USERS):
+        if not self._is_self() and not self.caller.has(READ_USERS):
             raise _no_user()
         self._check_exists()
 
@@ -392,8 +394,11 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if not self._manages():
             self._check_visible()
         self._check_exists()
-        if not self._manages() and self.caller.subject != self.id:
+        if not self._manages() and not self._is_self():
             raise Failure("forbidden", f"what is another's is changed with {MANAGE_USERS}")
+
+    def _is_self(self) -> bool:
+        return self.caller.acts_for(self.id, OWN_PROFILE)
 
     def _manages(self) -> bool:
         return self.caller.has(MANAGE_USERS)

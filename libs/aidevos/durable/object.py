@@ -94,6 +94,10 @@ def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> C
     return _declare(Declaration("query", allow, name, reentrant))
 
 
+def _unrestricted(caller: Principal, args: Any) -> Any:
+    return args
+
+
 class Search(msgspec.Struct, frozen=True):
     """A search over the committed states of all objects of a type: `query.<type>.<name>`.
 
@@ -101,6 +105,7 @@ class Search(msgspec.Struct, frozen=True):
     them what the store is asked, with `after` None and any `limit`; `show` makes of an ID, a state and
     its version what the caller gets. `indexes` are the paths in the state, in their order, by which the
     store finds and sorts: every order that `find` asks for ends one, after what it compares before.
+    `restrict` makes of the arguments those that the caller may ask with.
     """
 
     name: str
@@ -109,6 +114,7 @@ class Search(msgspec.Struct, frozen=True):
     find: Callable[[Any], Find]
     show: Callable[[str, Any, int], msgspec.Struct]
     indexes: tuple[tuple[str, ...], ...] = ()
+    restrict: Callable[[Principal, Any], Any] = _unrestricted
 
 
 class View(msgspec.Struct, frozen=True):

@@ -106,6 +106,8 @@ class DurableObjectRouter:
         type, method = self.registry.method(type_name, method_name)
         if not subjects.is_id(id):
             raise Failure("invalid", f"an ID matches {subjects.ID_PATTERN}", field="id")
+        if principal.narrowed:
+            principal = principal.at(id)
         if not method.allow.check(principal):
             raise Failure("forbidden", f"{type_name}.{method_name} needs {method.allow}")
         left = remaining(headers, self.limits.default_deadline, self.limits.max_deadline)
@@ -175,12 +177,12 @@ class DurableObjectRouter:
             items.append(item)
         return ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
 
-    async def search(self, type_name: str, search: Search, args: Any) -> SearchPage:
+    async def search(self, type_name: str, search: Search, args: Any, caller: Principal) -> SearchPage:
         """One page of a declared search. Raises `Failure`."""
         type = self.registry.types[type_name]
         if not 1 <= args.limit <= LIST_LIMIT:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
-        wanted = search.find(args)
+        wanted = search.find(search.restrict(caller, args))
         after = decode_place(args.cursor, wanted) if args.cursor is not None else None
         try:
             documents = await self.store.find(type_name, wanted._replace(after=after, limit=args.limit + 1))

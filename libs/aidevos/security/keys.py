@@ -27,6 +27,8 @@ from aidevos.security.key_ring import Key, Ring, SigningKey
 FOLDER = "keys"
 RING = "signing.json"
 PUBLIC = "jwks.json"
+# What binds the CSRF tokens of browser sessions; the gateway alone reads it.
+CSRF = "csrf.key"
 
 
 class SigningKeys:
