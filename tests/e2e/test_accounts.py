@@ -324,7 +324,8 @@ async def test_the_key_set_is_public(http: httpx.AsyncClient) -> None:
     answer = await http.get("/.well-known/jwks.json")
 
     assert answer.status_code == 200
-    assert [set(key) for key in answer.json()["keys"]] == [{"kty", "crv", "x", "kid", "use", "alg"}]
+    assert {frozenset(key) for key in answer.json()["keys"]} == {frozenset({"kty", "crv", "x", "kid", "use", "alg"})}
+    assert answer.headers["cache-control"] == "public, max-age=60"
 
 
 async def test_all_of_it_works_over_nats(over_nats: NatsDoor, person: Person) -> None:
