@@ -32,7 +32,7 @@ from aidevos.settings import Settings
 log = logging.getLogger(__name__)
 SLICES = 100
 MAX_BUCKETS = 50_000
-FETCH_WITHIN = 0.5
+FETCH_WITHIN = 1.0
 # Seconds between two questions to quotas that don't answer.
 ASK_AGAIN_AFTER = 1.0
 _taken = msgspec.json.Decoder(contract.Taken)
