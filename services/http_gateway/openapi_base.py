@@ -14,6 +14,7 @@ from services.http_gateway import (
     openapi_api_keys,
     openapi_audit,
     openapi_confirmation,
+    openapi_rate_limits,
     openapi_roles,
 )
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
@@ -35,6 +36,7 @@ def base() -> Json:
             openapi_roles.TAG,
             openapi_audit.TAG,
             openapi_api_keys.TAG,
+            openapi_rate_limits.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
@@ -43,6 +45,7 @@ def base() -> Json:
         | openapi_roles.paths()
         | openapi_audit.paths()
         | openapi_api_keys.paths()
+        | openapi_rate_limits.paths()
         | openapi_confirmation.paths()
         | _operation_paths(),
         "components": {
@@ -70,7 +73,14 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_confirmation, openapi_api_keys):
+    for part in (
+        openapi_accounts,
+        openapi_roles,
+        openapi_audit,
+        openapi_confirmation,
+        openapi_api_keys,
+        openapi_rate_limits,
+    ):
         found |= getattr(part, what)()
     return found
 
