@@ -7,8 +7,10 @@ from typing import Any
 from aidevos import BaseDurableObject, anyone
 from aidevos.contracts.data import FIND, FindItems
 from aidevos.durable.object import View
+from aidevos.security.keys import ensure_secret
 from aidevos.settings import Settings
 from services.data_storage.collection import CollectionDO
+from services.data_storage.cursors import Cursors
 from services.data_storage.find import Finder
 from services.data_storage.indexes import IndexerDO
 from services.data_storage.item import ItemDO
@@ -18,6 +20,7 @@ from services.data_storage.unique import UniqueDO
 from services.data_storage.versions import VersionDO
 
 SERVICE = "data_storage"
+CURSOR_KEY = "cursor.key"
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
     CollectionDO,
     ItemDO,
@@ -31,6 +34,6 @@ TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     ItemDO.terms = terms = TermsCache()
-    find = View(FIND, anyone(), FindItems, Finder(terms).answer)
+    find = View(FIND, anyone(), FindItems, Finder(terms, Cursors(ensure_secret(settings.home, CURSOR_KEY))).answer)
     ItemDO.views = (*(view for view in ItemDO.views if view.name != FIND), find)
     return TYPES

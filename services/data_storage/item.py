@@ -31,6 +31,7 @@ from aidevos.contracts.data import (
 from aidevos.durable.object import View
 from services.data_storage import access, unique, values
 from services.data_storage.access import Operation
+from services.data_storage.filters import parse_fields, project
 from services.data_storage.item_state import Created, Deleted, ItemState, Updated, holds, is_live, show
 from services.data_storage.item_views import (
     EXPIRED,
@@ -49,7 +50,6 @@ from services.data_storage.item_views import (
 from services.data_storage.keys import index_keys
 from services.data_storage.leaving import IDS, IdsArgs, answer_ids
 from services.data_storage.patches import apply
-from services.data_storage.projection import parse_fields, project
 from services.data_storage.terms import TERMS, Terms, TermsCache
 from services.data_storage.unique import unique_ids
 from services.data_storage.versions import OF, VersionState, entry, version_id
