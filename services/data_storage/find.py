@@ -75,7 +75,7 @@ class Finder:
             return await answer_terms(reader, TermsArgs(collection))
 
         terms = await self._terms.get(collection, fetch)
-        if terms is None or not access.knows(terms.rules, reader.caller, terms.owner):
+        if terms is None or not access.knows(terms.rules, reader.caller, terms.owner, collection=collection):
             raise access.no_collection()
         return terms
 
@@ -108,7 +108,10 @@ def _read(reader: Reader, terms: Terms, args: FindItems) -> Query:
     wanted = parse_filter(args.filter, "args.filter")
     sort = parse_sort(args.sort, "args.sort") if args.sort else []
     chosen = plan(wanted, sort, terms.indexes)
-    conditions = [readable_items(terms.rules, terms.incarnation, reader.caller, reader.now), in_store(wanted, DATA)]
+    conditions = [
+        readable_items(terms.rules, terms.name, terms.incarnation, reader.caller, reader.now),
+        in_store(wanted, DATA),
+    ]
     index: tuple[str, ...] = ()
     if chosen is not None and chosen.slot is not None:
         index = terms.indexes[chosen.slot].paths

@@ -210,8 +210,10 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         terms = await self._terms(state.collection) if state.incarnation else None
         if terms is None or not is_live(state, terms.incarnation, self.now, removed=removed):
             raise access.no_item()
-        if not access.admits(terms.rules, operation, self.caller, state.owner):
-            if operation != "read" and access.admits(terms.rules, "read", self.caller, state.owner):
+        if not access.admits(terms.rules, operation, self.caller, state.owner, collection=terms.name):
+            if operation != "read" and access.admits(
+                terms.rules, "read", self.caller, state.owner, collection=terms.name
+            ):
                 raise Failure("forbidden", f"the collection's rules don't let the caller {operation} this item")
             raise access.no_item()
         if operation != "read":
@@ -228,13 +230,13 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
     async def _terms_for_new(self, collection: str) -> Terms:
         terms = await self._terms(collection)
-        if terms is None and self.caller.has(access.CREATE_COLLECTIONS) and self.caller.has(access.WRITE):
+        if terms is None and access.makes(self.caller, collection=collection):
             await self.call(COLLECTION_TYPE, collection, "begin", owner=self.caller.subject)
             terms = await self._terms(collection)
         if terms is None:
             raise access.no_collection()
-        if not access.admits(terms.rules, "create", self.caller, terms.owner):
-            if not access.knows(terms.rules, self.caller, terms.owner):
+        if not access.admits(terms.rules, "create", self.caller, terms.owner, collection=collection):
+            if not access.knows(terms.rules, self.caller, terms.owner, collection=collection):
                 raise access.no_collection()
             raise Failure("forbidden", "the collection's rules don't let the caller create items")
         return terms

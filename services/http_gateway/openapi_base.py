@@ -14,6 +14,7 @@ from services.http_gateway import (
     openapi_api_keys,
     openapi_audit,
     openapi_confirmation,
+    openapi_data,
     openapi_roles,
 )
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
@@ -34,6 +35,7 @@ def base() -> Json:
             *openapi_accounts.tags(),
             openapi_roles.TAG,
             openapi_audit.TAG,
+            openapi_data.TAG,
             openapi_api_keys.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
@@ -42,6 +44,7 @@ def base() -> Json:
         | openapi_accounts.paths()
         | openapi_roles.paths()
         | openapi_audit.paths()
+        | openapi_data.paths()
         | openapi_api_keys.paths()
         | openapi_confirmation.paths()
         | _operation_paths(),
@@ -61,6 +64,7 @@ def base() -> Json:
             | openapi_accounts.parameters()
             | openapi_roles.parameters()
             | openapi_audit.parameters()
+            | openapi_data.parameters()
             | openapi_api_keys.parameters(),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
@@ -70,7 +74,7 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_confirmation, openapi_api_keys):
+    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_data, openapi_confirmation, openapi_api_keys):
         found |= getattr(part, what)()
     return found
 
