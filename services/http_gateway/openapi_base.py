@@ -15,6 +15,7 @@ from services.http_gateway import (
     openapi_audit,
     openapi_confirmation,
     openapi_data,
+    openapi_rate_limits,
     openapi_roles,
 )
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
@@ -37,6 +38,7 @@ def base() -> Json:
             openapi_audit.TAG,
             openapi_data.TAG,
             openapi_api_keys.TAG,
+            openapi_rate_limits.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
@@ -46,6 +48,7 @@ def base() -> Json:
         | openapi_audit.paths()
         | openapi_data.paths()
         | openapi_api_keys.paths()
+        | openapi_rate_limits.paths()
         | openapi_confirmation.paths()
         | _operation_paths(),
         "components": {
@@ -74,7 +77,15 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_data, openapi_confirmation, openapi_api_keys):
+    for part in (
+        openapi_accounts,
+        openapi_roles,
+        openapi_audit,
+        openapi_data,
+        openapi_confirmation,
+        openapi_api_keys,
+        openapi_rate_limits,
+    ):
         found |= getattr(part, what)()
     return found
 

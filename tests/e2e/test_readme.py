@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -87,12 +88,10 @@ async def test_the_examples_of_data_do_what_the_readme_says(fleet: LocalFleet) -
     told = fleet.read()
     shell, python = re.findall(r"<!-- data -->\n```\w+\n(.*?)```", README, re.DOTALL)
     token = TokenIssuer(load_signing_key(fleet.home), told["public_url"]).issue("ada", roles=("user",))
-    call = (
-        f"call() {{ curl -s -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \"$@\"; echo; }}\n"
-    )
-    script = call + shell.replace("localhost:8080", told["gateway_url"])
-    lines = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
-    made, shown, changed, found = map(msgspec.json.decode, lines)
+    headers = f"-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
+    script = f'call() {{ curl -s {headers} "$@"; echo; }}\n' + shell.replace("localhost:8080", told["gateway_url"])
+    running = await asyncio.create_subprocess_exec("bash", "-c", script, stdout=asyncio.subprocess.PIPE)
+    made, shown, changed, found = map(msgspec.json.decode, (await running.communicate())[0].splitlines())
     connection = await nats.connect(told["nats_url"], user=told["nats_username"], password=told["nats_password"])
     client = DurableObjectClient(connection, lambda: f"Bearer {token}")
     await client.start()
