@@ -7,7 +7,6 @@ from typing import Any
 from aidevos import BaseDurableObject, anyone
 from aidevos.contracts.data import FIND, FindItems
 from aidevos.durable.object import View
-from aidevos.security.keys import ensure_secret
 from aidevos.settings import Settings
 from services.data_storage.collection import CollectionDO
 from services.data_storage.cursors import Cursors
@@ -20,7 +19,6 @@ from services.data_storage.unique import UniqueDO
 from services.data_storage.versions import VersionDO
 
 SERVICE = "data_storage"
-CURSOR_KEY = "cursor.key"
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
     CollectionDO,
     ItemDO,
@@ -34,6 +32,6 @@ TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     ItemDO.terms = terms = TermsCache()
-    find = View(FIND, anyone(), FindItems, Finder(terms, Cursors(ensure_secret(settings.home, CURSOR_KEY))).answer)
+    find = View(FIND, anyone(), FindItems, Finder(terms, Cursors.of(settings.home)).answer)
     ItemDO.views = (*(view for view in ItemDO.views if view.name != FIND), find)
     return TYPES

@@ -20,13 +20,13 @@ from aidevos.durable.store.condition import And, Compare, Condition, Path, at, m
 from aidevos.durable.store.port import Document, Find
 from services.data_storage import access, values
 from services.data_storage.collection_views import TermsArgs, answer_terms
-from services.data_storage.cursors import Cursors
+from services.data_storage.cursors import Cursors, Position
 from services.data_storage.filters import in_store, parse_fields, parse_filter, parse_sort, project
 from services.data_storage.item_state import ItemState, show
 from services.data_storage.keys import encode_key
 from services.data_storage.paths import Field
 from services.data_storage.plans import Plan, plan
-from services.data_storage.terms import Terms, TermsCache
+from services.data_storage.terms import Index, Terms, TermsCache
 from services.data_storage.visibility import readable_items
 
 # Items of a collection that may be asked for what no index serves.
@@ -39,12 +39,12 @@ DATA = "data"
 
 
 class Query(NamedTuple):
-    """A query, read and planned. `where` says all of it of an item's state; `name` tells it from others."""
+    """A query, read and planned. `where` says all of it of an item's state, and `index` what its order is."""
 
     where: Condition
     sort: list[Field]
     plan: Plan | None
-    name: list[object]
+    index: list[str]
 
 
 class Finder:
@@ -60,15 +60,27 @@ class Finder:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
         fields = parse_fields(args.fields, "args.fields") if args.fields else None
         terms = await self._known(reader, args.collection)
-        query = _read(reader, terms, args)
-        after = None if args.cursor is None else self._cursors.decode(args.cursor, query.name, "args.cursor")
+        # What is the same in every page.
+        bound = (terms.incarnation, reader.caller.subject, args.filter, args.sort)
+        begin = None if args.cursor is None else self._cursors.decode(args.cursor, *bound)
+        query = _read(reader, terms, args, begin)
+        after = begin and begin.key
         if query.plan is None:
             await _check_few(reader, terms)
         if query.plan is None and query.sort:
             page = await _sorted(reader, query, after, args.limit)
         else:
             page = await _found(reader, query, after, args.limit)
-        return await self._shown(reader, query, page, fields, args)
+        items = [_item(document, fields) for document in page.documents]
+        fitting = _fitting(items)
+        shown = ItemPage(items=items[:fitting])
+        if page.more or fitting < len(items):
+            last = page.places[fitting - 1] if fitting < len(items) else page.last
+            slot = query.plan.slot if query.plan is not None else None
+            shown.next_cursor = self._cursors.encode(Position(slot, query.index, last, ""), *bound)
+        if args.count:
+            shown.count = await reader.count(ITEM_TYPE, query.where)
+        return shown
 
     async def _known(self, reader: Reader, collection: str) -> Terms:
         async def fetch() -> Terms | None:
@@ -78,20 +90,6 @@ class Finder:
         if terms is None or not access.knows(terms.rules, reader.caller, terms.owner, collection=collection):
             raise access.no_collection()
         return terms
-
-    async def _shown(
-        self, reader: Reader, query: Query, page: Page, fields: list[Path] | None, args: FindItems
-    ) -> ItemPage:
-        items = [_item(document, fields) for document in page.documents]
-        fitting = _fitting(items)
-        shown = ItemPage(items=items[:fitting])
-        if fitting < len(items):
-            shown.next_cursor = self._cursors.encode(query.name, page.places[fitting - 1])
-        elif page.more:
-            shown.next_cursor = self._cursors.encode(query.name, page.last)
-        if args.count:
-            shown.count = await reader.count(ITEM_TYPE, query.where)
-        return shown
 
 
 class Page(NamedTuple):
@@ -104,22 +102,27 @@ class Page(NamedTuple):
     more: bool
 
 
-def _read(reader: Reader, terms: Terms, args: FindItems) -> Query:
+def _read(reader: Reader, terms: Terms, args: FindItems, begin: Position | None) -> Query:
     wanted = parse_filter(args.filter, "args.filter")
     sort = parse_sort(args.sort, "args.sort") if args.sort else []
-    chosen = plan(wanted, sort, terms.indexes)
-    conditions = [
-        readable_items(terms.rules, terms.name, terms.incarnation, reader.caller, reader.now),
-        in_store(wanted, DATA),
-    ]
-    index: tuple[str, ...] = ()
-    if chosen is not None and chosen.slot is not None:
-        index = terms.indexes[chosen.slot].paths
-        keys = ("keys", chosen.slot)
-        conditions[1] = in_store(chosen.residual, DATA)
-        conditions += [Compare(keys, "gte", chosen.keys.low), Compare(keys, "lt", chosen.keys.high)]
-    name: list[object] = [terms.incarnation, args.filter, args.sort, index]
-    return Query(And(tuple(conditions)), sort, chosen, name)
+    chosen = plan(wanted, sort, terms.indexes if begin is None else _same_index(terms, begin))
+    readable = readable_items(terms.rules, terms.name, terms.incarnation, reader.caller, reader.now)
+    if chosen is None or chosen.slot is None:
+        return Query(And((readable, in_store(wanted, DATA))), sort, chosen, [])
+    keys = ("keys", chosen.slot)
+    within = (Compare(keys, "gte", chosen.keys.low), Compare(keys, "lt", chosen.keys.high))
+    where = And((readable, in_store(chosen.residual, DATA), *within))
+    return Query(where, sort, chosen, list(terms.indexes[chosen.slot].paths))
+
+
+def _same_index(terms: Terms, begin: Position) -> dict[str, Index]:
+    """The index by which the pages before have gone; none, if they went by none."""
+    if begin.slot is None:
+        return {}
+    index = terms.indexes.get(begin.slot)
+    if index is None or list(index.paths) != begin.index:
+        raise Failure("invalid", "the index of this query is gone; begin again", field="args.cursor")
+    return {begin.slot: index}
 
 
 async def _check_few(reader: Reader, terms: Terms) -> None:

@@ -92,6 +92,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
         SERVICE,
     ),
     ("audit", "expire"): (b"{}", SERVICE),
+    ("key_holder", "erase"): (b"{}", SERVICE),
     ("quota", "take"): (b'{"wanted":1,"rate":1,"window":1,"burst":1}', SERVICE),
     ("rate_limits", "read"): (b"{}", {"service", "admin"}),
     ("rate_limits", "replace"): (b'{"policies":{}}', {"admin"}),
