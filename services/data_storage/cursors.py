@@ -19,7 +19,7 @@ import msgspec
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import ensure_secret
 
-SECRET = "cursors"
+SECRET = "cursors"  # noqa: S105
 TAG = 16
 LIMIT = 64 * 1024
 

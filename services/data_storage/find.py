@@ -39,12 +39,12 @@ DATA = "data"
 
 
 class Query(NamedTuple):
-    """A query, read and planned. `where` says all of it of an item's state, and `index` what its order is."""
+    """A query, read and planned. `where` says all of it of an item's state, and `paths` are those of its index."""
 
     where: Condition
     sort: list[Field]
     plan: Plan | None
-    index: list[str]
+    paths: list[str]
 
 
 class Finder:
@@ -64,7 +64,7 @@ class Finder:
         bound = (terms.incarnation, reader.caller.subject, args.filter, args.sort)
         begin = None if args.cursor is None else self._cursors.decode(args.cursor, *bound)
         query = _read(reader, terms, args, begin)
-        after = begin and begin.key
+        after = begin.key if begin is not None else None
         if query.plan is None:
             await _check_few(reader, terms)
         if query.plan is None and query.sort:
@@ -77,7 +77,7 @@ class Finder:
         if page.more or fitting < len(items):
             last = page.places[fitting - 1] if fitting < len(items) else page.last
             slot = query.plan.slot if query.plan is not None else None
-            shown.next_cursor = self._cursors.encode(Position(slot, query.index, last, ""), *bound)
+            shown.next_cursor = self._cursors.encode(Position(slot, query.paths, last, ""), *bound)
         if args.count:
             shown.count = await reader.count(ITEM_TYPE, query.where)
         return shown
