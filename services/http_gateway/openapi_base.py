@@ -14,6 +14,7 @@ from services.http_gateway import (
     openapi_api_keys,
     openapi_audit,
     openapi_confirmation,
+    openapi_data,
     openapi_rate_limits,
     openapi_roles,
 )
@@ -35,6 +36,7 @@ def base() -> Json:
             *openapi_accounts.tags(),
             openapi_roles.TAG,
             openapi_audit.TAG,
+            openapi_data.TAG,
             openapi_api_keys.TAG,
             openapi_rate_limits.TAG,
             {"name": "operation", "description": "The gateway itself"},
@@ -44,6 +46,7 @@ def base() -> Json:
         | openapi_accounts.paths()
         | openapi_roles.paths()
         | openapi_audit.paths()
+        | openapi_data.paths()
         | openapi_api_keys.paths()
         | openapi_rate_limits.paths()
         | openapi_confirmation.paths()
@@ -64,6 +67,7 @@ def base() -> Json:
             | openapi_accounts.parameters()
             | openapi_roles.parameters()
             | openapi_audit.parameters()
+            | openapi_data.parameters()
             | openapi_api_keys.parameters(),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
@@ -77,6 +81,7 @@ def _all(what: str) -> Json:
         openapi_accounts,
         openapi_roles,
         openapi_audit,
+        openapi_data,
         openapi_confirmation,
         openapi_api_keys,
         openapi_rate_limits,
