@@ -12,6 +12,9 @@ from aidevos.settings import Settings
 from services.http_gateway import headers
 from services.http_gateway.resource import Incoming
 
+# What a request ID is called over HTTP.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
 
 class Calls:
     def __init__(self, client: DurableObjectClient, settings: Settings) -> None:
@@ -27,6 +30,10 @@ class Calls:
         self._under_way += 1
         try:
             return await self._client.request(subject, payload, **options)
+        except Failure as failure:
+            if failure.field == envelope.REQUEST_ID:
+                failure.field = IDEMPOTENCY_KEY
+            raise
         finally:
             self._under_way -= 1
 

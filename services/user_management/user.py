@@ -158,7 +158,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             await self._reserve(username, None, password)
             self._begin(username, None, "", ["admin"])
             record(self, "user.registered", target=self.id)
-            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
+            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id, version=self.version)
 
     @command(allow=services())
     async def holds(self, account: str) -> bool:
@@ -310,7 +310,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         elif "admin" in state.roles:
             check_grant(self.caller, ROLES["admin"])
         if administers(state.roles, state.status):
-            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
+            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id, version=self.version)
         announced = state.announced.email if state.announced else None
         for name in filter(None, (state.username, state.email, announced)):
             self.tell(ACCOUNT_TYPE, account_id(name), "release", user=self.id)
@@ -345,9 +345,9 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         await self._check_roles(profile, f"{within}.roles")
         remains = administers(names, profile.status)
         if administers(state.roles, state.status) and not remains:
-            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
+            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id, version=self.version)
         if remains:
-            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
+            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id, version=self.version)
         if affects_access:
             self._emit_access(names, profile.status)
             if profile.status != "active":
