@@ -96,6 +96,23 @@ async def test_a_repeat_after_a_crash_gets_the_same_key(settings: Settings, kit:
         assert refused.code == "exists"
 
 
+async def test_a_new_key_is_for_its_owner_and_for_keys_that_allow_as_much(kit: ObjectKit) -> None:
+    ada = await owner(kit)
+    await make(kit, ada)
+
+    def key_with(*scopes: str, id: str = "another") -> Principal:
+        return Principal(ada.subject, ada.roles, frozenset(scopes), key=id)
+
+    async def rotate(caller: Principal) -> Any:
+        return await kit.call("api_key", KEY, "rotate", caller=caller)
+
+    manager = Principal("manager", ("manager",), frozenset({"keys:manage", "data:read"}))
+    for other in (manager, key_with("keys:self")):
+        assert (await failure(rotate(other))).code == "forbidden"
+    for entitled in (ada, key_with("keys:self", "data:read"), key_with("keys:self", id=KEY)):
+        assert (await rotate(entitled))["key"]
+
+
 async def test_a_use_is_written_now_and_then_and_is_no_new_version(kit: ObjectKit) -> None:
     ada = await owner(kit)
     await make(kit, ada)
