@@ -18,7 +18,7 @@ from aidevos.durable.admission import Admission
 from aidevos.durable.limiter import Limited, RateLimiter
 from aidevos.security.permissions import ANONYMOUS, Principal
 from services.http_gateway import bodies, headers, parameters
-from services.http_gateway.answers import RATE_LIMIT, Answer, MethodNotAllowed, send_answer
+from services.http_gateway.answers import PRIVATE, RATE_LIMIT, Answer, MethodNotAllowed, send_answer
 from services.http_gateway.cookies import SAFE_METHODS, Cookies
 
 # Headers that may be sent once; a second one would leave open which of them counts.
@@ -180,7 +180,17 @@ class Resource:
             principal = await self._guard.admit(scope, found)
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
-        await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)
+        answer = await endpoint(Incoming(scope, receive, found, principal, values))
+        if principal is not ANONYMOUS and scope["method"] in SAFE_METHODS:
+            answer = _kept_to_itself(answer)
+        await send_answer(answer, send)
+
+
+def _kept_to_itself(answer: Answer) -> Answer:
+    """What a caller may see is for its eyes, and for as long as it may."""
+    if any(name == b"cache-control" for name, _ in answer.headers):
+        return answer
+    return answer._replace(headers=(*answer.headers, PRIVATE))
 
 
 def address_of(scope: Scope) -> str:

@@ -24,6 +24,8 @@ SERVICE = "user_management"
 # What has to go with a user: types that keep something in an object under the user's ID, and the
 # method, for services and without arguments, that erases it. It is told once, after the erasure's commit.
 KEEPERS: tuple[tuple[str, str], ...] = ((CONFIRMATION_TYPE, "forget"), (HOLDER_TYPE, "erase"), (ERASER_TYPE, "erase"))
+# What ends for good when a user is deactivated, besides the sessions; told in the same way.
+CREDENTIALS: tuple[tuple[str, str], ...] = ((HOLDER_TYPE, "erase"),)
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, AdministratorsDO, RoleDO)
 
 
@@ -31,6 +33,7 @@ def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     UserManagementDO.settings = settings
     UserManagementDO.keepers = KEEPERS
+    UserManagementDO.credentials = CREDENTIALS
     UserManagementDO.registrations = AddressThrottle(
         settings.address_registrations, settings.login_window, "registrations"
     )

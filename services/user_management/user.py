@@ -129,6 +129,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     settings: ClassVar[Settings]
     registrations: ClassVar[AddressThrottle]
     keepers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    credentials: ClassVar[tuple[tuple[str, str], ...]] = ()
     searches = (Search(SEARCH, permission(READ_USERS) | services(), FindUsers, find, show, INDEXES),)
 
     @command(allow=anyone(), confidential=True)
@@ -246,7 +247,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     @command(allow=permission(MANAGE_USERS))
     async def deactivate(self) -> User:
-        """End every session of the user, and let it open no other."""
+        """End every session and API key of the user, for good, and let it open no other."""
         return await self._set_status("deactivated")
 
     @query(allow=authenticated())
@@ -352,6 +353,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             self._emit_access(names, profile.status)
             if profile.status != "active":
                 self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
+                for type, method in self.credentials:
+                    self.tell(type, self.id, method)
         self._record_changes(profile, names)
         state.full_name, state.settings = profile.full_name, profile.settings
         state.roles, state.status = names, profile.status

@@ -19,7 +19,7 @@ from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
 from services.authentication.bootstrap import build as build_authentication
 from services.authentication.rules import MAX_SESSIONS, SessionEntry, superfluous
-from services.user_management.bootstrap import KEEPERS
+from services.user_management.bootstrap import CREDENTIALS, KEEPERS
 from services.user_management.bootstrap import build as build_users
 from services.user_management.user import UserManagementDO
 from tests.kits import chosen, crash, failure, until
@@ -44,6 +44,7 @@ def kit_of(settings: Settings, **options: Any) -> ObjectKit:
     # What other services keep is told to them, and they are not here.
     hosted = kit.router.registry.types
     UserManagementDO.keepers = tuple(keeper for keeper in KEEPERS if keeper[0] in hosted)
+    UserManagementDO.credentials = tuple(ended for ended in CREDENTIALS if ended[0] in hosted)
     return kit
 
 

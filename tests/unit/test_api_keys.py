@@ -76,11 +76,14 @@ async def test_the_former_key_ends_with_the_overlap(kit: ObjectKit) -> None:
     assert (await resolve(kit, key))["owner"] == ada.subject
 
 
-async def test_a_key_of_a_user_who_is_deactivated_or_gone_is_dead(kit: ObjectKit) -> None:
+async def test_a_key_of_a_user_who_was_deactivated_is_dead_for_good(kit: ObjectKit) -> None:
     ada = await owner(kit)
     text = await make(kit, ada)
     await kit.call("user", ada.subject, "deactivate")
 
+    assert (await failure(resolve(kit, text))).code == "not-found"
+    await kit.settle()
+    await kit.call("user", ada.subject, "activate")
     assert (await failure(resolve(kit, text))).code == "not-found"
 
 
