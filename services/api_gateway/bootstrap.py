@@ -8,9 +8,10 @@ from aidevos import BaseDurableObject
 from aidevos.security.keys import ensure_secret
 from aidevos.settings import Settings
 from services.api_gateway.api_key import ApiKeyDO
+from services.api_gateway.route import RouteDO
 
 SERVICE = "api_gateway"
-TYPES: tuple[type[BaseDurableObject[Any]], ...] = (ApiKeyDO,)
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (ApiKeyDO, RouteDO)
 KEY_FILE = "api_keys.key"
 
 

@@ -20,11 +20,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
 from aidevos.contracts.audit import READ_AUDIT
-from aidevos.contracts.errors import Failure
+from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.admission import Admission
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
+from aidevos.durable.listing import Listing
 from aidevos.durable.revocations import Revocations
 from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
@@ -35,6 +36,7 @@ from aidevos.settings import Settings, SettingsError, load
 from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
 from services.http_gateway.cookies import Cookies
+from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
@@ -49,9 +51,12 @@ from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.roles import RoleRouter
+from services.http_gateway.routers.routes import RouteRouter
 from services.http_gateway.routers.users import UserRouter
 
 SERVICE = "http_gateway"
+# The service of declared routes.
+ROUTES_FROM = "api_gateway"
 START_WITHIN = 30.0
 RETRY_AFTER = 0.2
 KEEP_ALIVE = 60
@@ -82,12 +87,24 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 revocations = Revocations(connection, verifier, client, credential.authorization, admission.change)
                 stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
                 await revocations.loaded()
+                declarations = Declarations(awaited=ROUTES_FROM in _services(settings))
+                listing = Listing(
+                    connection,
+                    client,
+                    credential.authorization,
+                    changed=CHANGED,
+                    search=LIST_SUBJECT,
+                    page=RoutePage,
+                    limit=MAX_ROUTES,
+                    apply=declarations.set,
+                )
+                stack.push_async_callback(_end, asyncio.create_task(listing.follow()))
         except TimeoutError:
             raise SettingsError(
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        yield build(settings, connection, client, catalogue, admission)
+        yield build(settings, connection, client, catalogue, admission, declarations)
 
 
 def build(
@@ -96,11 +113,13 @@ def build(
     client: DurableObjectClient,
     catalogue: Catalogue,
     admission: Admission,
+    declarations: Declarations,
 ) -> ASGIApp:
-    services = tuple(name.strip() for name in settings.services.split(",") if name.strip())
     calls = Calls(client, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
-    operation = OperationRouter(Readiness(connection, services), Description(catalogue))
+    operation = OperationRouter(
+        Readiness(connection, _services(settings), declarations), Description(catalogue, declarations)
+    )
     cookies = Cookies(settings)
     guard = partial(Guard, admission, cookies)
     routes = objects.routes(guard("objects:manage"), guard("objects:request"))
@@ -112,8 +131,10 @@ def build(
     routes += RoleRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     routes += ApiKeyRouter(calls).routes(guard())
+    routes += RouteRouter(calls).routes(guard())
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
-    return Answering(Router(routes, redirect_slashes=False, default=_not_found))
+    declared = DeclaredRoutes(declarations, catalogue, calls, guard(), settings)
+    return Answering(Router(routes, redirect_slashes=False, default=declared))
 
 
 class Application:
@@ -121,7 +142,7 @@ class Application:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._app: ASGIApp = _not_found
+        self._app: ASGIApp = not_found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -222,5 +243,5 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    raise Failure("not-found", "there is no such path")
+def _services(settings: Settings) -> tuple[str, ...]:
+    return tuple(name.strip() for name in settings.services.split(",") if name.strip())

@@ -15,8 +15,19 @@ from services.http_gateway import (
     openapi_audit,
     openapi_confirmation,
     openapi_roles,
+    openapi_routes,
 )
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import (
+    CHANGE,
+    COMMON,
+    ETAG,
+    Json,
+    body,
+    content,
+    operation,
+    parameter,
+    reference,
+)
 
 OPEN = (400, 404, 405, 422, 500, 503)
 ABOUT = """\
@@ -35,6 +46,7 @@ def base() -> Json:
             openapi_roles.TAG,
             openapi_audit.TAG,
             openapi_api_keys.TAG,
+            openapi_routes.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
@@ -43,6 +55,7 @@ def base() -> Json:
         | openapi_roles.paths()
         | openapi_audit.paths()
         | openapi_api_keys.paths()
+        | openapi_routes.paths()
         | openapi_confirmation.paths()
         | _operation_paths(),
         "components": {
@@ -61,7 +74,8 @@ def base() -> Json:
             | openapi_accounts.parameters()
             | openapi_roles.parameters()
             | openapi_audit.parameters()
-            | openapi_api_keys.parameters(),
+            | openapi_api_keys.parameters()
+            | openapi_routes.parameters(),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }
@@ -70,7 +84,14 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_confirmation, openapi_api_keys):
+    for part in (
+        openapi_accounts,
+        openapi_roles,
+        openapi_audit,
+        openapi_confirmation,
+        openapi_api_keys,
+        openapi_routes,
+    ):
         found |= getattr(part, what)()
     return found
 
@@ -224,10 +245,6 @@ def _schemas() -> Json:
         ),
         "Result": body({"result": {"description": "By the method's own schema"}}, "result"),
     }
-
-
-def body(properties: Json, *required: str) -> Json:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
 def _parameters() -> Json:
