@@ -19,6 +19,7 @@ from aidevos.contracts.data import (
     HISTORY_LIMIT,
     ITEM_TYPE,
     MAX_INDEXES,
+    RESERVED_IDS,
     VERSION_TYPE,
     CollectionName,
     History,
@@ -30,6 +31,7 @@ from aidevos.contracts.data import (
 from aidevos.durable.object import View
 from services.data_storage import access, unique, values
 from services.data_storage.access import Operation
+from services.data_storage.filters import parse_fields, project
 from services.data_storage.item_state import Created, Deleted, ItemState, Updated, holds, is_live, show
 from services.data_storage.item_views import (
     EXPIRED,
@@ -58,7 +60,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
     terms: ClassVar[TermsCache]
     state_limit = 2 * 1024 * 1024
-    views = (
+    views: ClassVar[tuple[View, ...]] = (
         View(IDS, services(), IdsArgs, answer_ids(ITEM_TYPE)),
         View(HELD, services(), HeldArgs, answer_held),
         View(EXPIRED, services(), ExpiredArgs, answer_expired),
@@ -73,6 +75,8 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         """Make the item. Where there is no such collection, it is made for those who may."""
         if item_object(collection, id) != self.id:
             raise Failure("invalid", "this is the object of another item", field="id")
+        if id in RESERVED_IDS:
+            raise Failure("invalid", f"no item is called {id}, since the collection has that", field="args.id")
         values.check(data, "args.data")
         terms = await self._terms_for_new(collection)
         if is_live(self.state, terms.incarnation, self.now):
@@ -92,9 +96,16 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         return show(self.state, self.version + 1)
 
     @query(allow=anyone())
-    async def read(self, version: int | None = None) -> Item:
-        """The item, or what it was in an earlier version, for those who may read it."""
+    async def read(self, version: int | None = None, fields: str = "") -> Item:
+        """The item, or what it was in an earlier version, for those who may read it; of its data only what
+        stands at the paths in `fields`, if there are any."""
         await self._admit("read")
+        item = await self._version(version)
+        if fields:
+            item.data = project(item.data, parse_fields(fields, "args.fields"))
+        return item
+
+    async def _version(self, version: int | None) -> Item:
         if version is None or version == self.version:
             return show(self.state, self.version)
         kept = await self._kept(version)
@@ -199,8 +210,10 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         terms = await self._terms(state.collection) if state.incarnation else None
         if terms is None or not is_live(state, terms.incarnation, self.now, removed=removed):
             raise access.no_item()
-        if not access.admits(terms.rules, operation, self.caller, state.owner):
-            if operation != "read" and access.admits(terms.rules, "read", self.caller, state.owner):
+        if not access.admits(terms.rules, operation, self.caller, state.owner, collection=terms.name):
+            if operation != "read" and access.admits(
+                terms.rules, "read", self.caller, state.owner, collection=terms.name
+            ):
                 raise Failure("forbidden", f"the collection's rules don't let the caller {operation} this item")
             raise access.no_item()
         if operation != "read":
@@ -217,13 +230,13 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
     async def _terms_for_new(self, collection: str) -> Terms:
         terms = await self._terms(collection)
-        if terms is None and self.caller.has(access.CREATE_COLLECTIONS) and self.caller.has(access.WRITE):
+        if terms is None and access.makes(self.caller, collection=collection):
             await self.call(COLLECTION_TYPE, collection, "begin", owner=self.caller.subject)
             terms = await self._terms(collection)
         if terms is None:
             raise access.no_collection()
-        if not access.admits(terms.rules, "create", self.caller, terms.owner):
-            if not access.knows(terms.rules, self.caller, terms.owner):
+        if not access.admits(terms.rules, "create", self.caller, terms.owner, collection=collection):
+            if not access.knows(terms.rules, self.caller, terms.owner, collection=collection):
                 raise access.no_collection()
             raise Failure("forbidden", "the collection's rules don't let the caller create items")
         return terms

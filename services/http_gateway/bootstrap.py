@@ -20,12 +20,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
 from aidevos.contracts.audit import READ_AUDIT
+from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.admission import Admission
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
-from aidevos.durable.listing import Listing
+from aidevos.durable.limiter import RateLimiter
+from aidevos.durable.mirror import Mirror, read_all
 from aidevos.durable.revocations import Revocations
 from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
@@ -41,15 +43,17 @@ from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
-from services.http_gateway.resource import Guard
+from services.http_gateway.resource import Guard, OpenDoor
 from services.http_gateway.routers.api_keys import ApiKeyRouter
 from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
 from services.http_gateway.routers.confirmation import ConfirmationRouter
 from services.http_gateway.routers.data import DataRouter
+from services.http_gateway.routers.data_transfer import DataTransferRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
+from services.http_gateway.routers.rate_limits import RateLimitRouter
 from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.routes import RouteRouter
 from services.http_gateway.routers.users import UserRouter
@@ -84,27 +88,21 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 credential = ServiceCredential(settings, SERVICE)
                 admission = Admission(verifier, client, credential.authorization)
                 stack.push_async_callback(_end, asyncio.create_task(admission.report()))
-                revocations = Revocations(connection, verifier, client, credential.authorization, admission.change)
+                limiter = RateLimiter(settings, client, credential.authorization)
+                revocations = Revocations(
+                    connection, verifier, client, credential.authorization, admission.change, limiter.set_policies
+                )
                 stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
                 await revocations.loaded()
                 declarations = Declarations(awaited=ROUTES_FROM in _services(settings))
-                listing = Listing(
-                    connection,
-                    client,
-                    credential.authorization,
-                    changed=CHANGED,
-                    search=LIST_SUBJECT,
-                    page=RoutePage,
-                    limit=MAX_ROUTES,
-                    apply=declarations.set,
-                )
-                stack.push_async_callback(_end, asyncio.create_task(listing.follow()))
+                mirror = Mirror(connection, "routes", CHANGED, partial(_read_routes, client, credential, declarations))
+                stack.push_async_callback(_end, asyncio.create_task(mirror.follow()))
         except TimeoutError:
             raise SettingsError(
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        yield build(settings, connection, client, catalogue, admission, declarations)
+        yield build(settings, connection, client, catalogue, admission, limiter, declarations)
 
 
 def build(
@@ -113,6 +111,7 @@ def build(
     client: DurableObjectClient,
     catalogue: Catalogue,
     admission: Admission,
+    limiter: RateLimiter,
     declarations: Declarations,
 ) -> ASGIApp:
     calls = Calls(client, settings)
@@ -121,19 +120,21 @@ def build(
         Readiness(connection, _services(settings), declarations), Description(catalogue, declarations)
     )
     cookies = Cookies(settings)
-    guard = partial(Guard, admission, cookies)
+    guard = partial(Guard, admission, limiter, cookies)
     routes = objects.routes(guard("objects:manage"), guard("objects:request"))
     routes += operation.routes(guard("fleet:read"))
-    routes += AuthRouter(calls, settings, cookies).routes(guard())
-    routes += ConfirmationRouter(calls).routes(guard())
+    routes += AuthRouter(calls, settings, cookies).routes(guard(), OpenDoor(limiter))
+    routes += ConfirmationRouter(calls).routes(guard(), OpenDoor(limiter))
     routes += MfaRouter(calls).routes(guard())
     routes += UserRouter(calls).routes(guard())
     routes += RoleRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
+    routes += DataTransferRouter(calls).routes(guard(strangers=True))
     routes += ApiKeyRouter(calls).routes(guard())
     routes += RouteRouter(calls).routes(guard())
+    routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
-    declared = DeclaredRoutes(declarations, catalogue, calls, guard(), settings)
+    declared = DeclaredRoutes(declarations, catalogue, calls, guard(), limiter, settings)
     return Answering(Router(routes, redirect_slashes=False, default=declared))
 
 
@@ -241,6 +242,10 @@ async def _verifier(settings: Settings) -> TokenVerifier:
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
+
+
+async def _read_routes(client: DurableObjectClient, credential: ServiceCredential, declarations: Declarations) -> None:
+    declarations.set(await read_all(client, credential.authorization(), LIST_SUBJECT, RoutePage, MAX_ROUTES))
 
 
 def _services(settings: Settings) -> tuple[str, ...]:

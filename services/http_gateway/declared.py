@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.routes import RouteInfo
+from aidevos.durable.limiter import RateLimiter
 from aidevos.settings import Settings
 from services.http_gateway import bodies
 from services.http_gateway.answer_cache import AnswerCache, identity
@@ -51,12 +52,19 @@ class DeclaredRoutes:
     """An ASGI application for the paths that are not the gateway's own."""
 
     def __init__(
-        self, declarations: Declarations, catalogue: Catalogue, calls: Calls, guard: Guard, settings: Settings
+        self,
+        declarations: Declarations,
+        catalogue: Catalogue,
+        calls: Calls,
+        guard: Guard,
+        limiter: RateLimiter,
+        settings: Settings,
     ) -> None:
         self._declarations = declarations
         self._catalogue = catalogue
         self._calls = calls
         self._guard = guard
+        self._limiter = limiter
         self._max_body = settings.max_body
         self._cache = AnswerCache()
         self._built = (-1, -1)
@@ -85,7 +93,7 @@ class DeclaredRoutes:
 
     def _resource(self, route: RouteInfo) -> Resource:
         method = self._catalogue.method(route.object_type, route.object_method)
-        endpoint = _Endpoint(route, method, self._catalogue, self._calls, self._cache, self._max_body)
+        endpoint = _Endpoint(route, method, self._catalogue, self._calls, self._limiter, self._cache, self._max_body)
         return Resource(self._guard, endpoint.parameters, **{route.method.lower(): endpoint})
 
 
@@ -112,6 +120,7 @@ class _Endpoint:
         method: Method | None,
         catalogue: Catalogue,
         calls: Calls,
+        limiter: RateLimiter,
         cache: AnswerCache,
         max_body: int,
     ) -> None:
@@ -119,6 +128,7 @@ class _Endpoint:
         self._method = method
         self._catalogue = catalogue
         self._calls = calls
+        self._limiter = limiter
         self._cache = cache
         self._max_body = max_body
         self._names = routes.variables(route.path)
@@ -132,6 +142,8 @@ class _Endpoint:
         id = subjects.id_from_name(route.object_type, routes.fill(route.object_id, values))
         if not incoming.principal.has(route.permission, id=id):
             raise Failure("forbidden", f"this needs the permission {route.permission}")
+        if route.limits is not None:
+            await incoming.spend(self._limiter.spend_on(f"route-{route.id}", route.limits, incoming.principal))
         method = self._checked_method()
         payload = msgspec.json.encode(await self._arguments(incoming, method, values), order="deterministic")
         if not (route.cache_seconds and method.is_query):

@@ -1,9 +1,9 @@
-"""What this process's verifier of tokens has to know: ended sessions, changed access, custom roles.
+"""What this process has to know of callers: ended sessions, changed access, roles, keys and rate limits.
 
 Promise: each takes effect here within moments of the commit that has made it so. Ends and changes
 are read from the stream of events, from one token's lifetime ago on: so a process that was down, or
-a server that was restarted, forgets none whose tokens could still be valid. What roles allow is a
-`Listing`.
+a server that was restarted, forgets none whose tokens could still be valid. Roles and limits are
+mirrored.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from datetime import datetime
 import msgspec
 from nats.aio.client import Client
 
-from aidevos.contracts import api_keys, roles
+from aidevos.contracts import api_keys, rate_limits, roles, subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_ENDED, TOKEN_LIFETIME
+from aidevos.contracts.rate_limits import LimitPolicy
 from aidevos.contracts.users import ACCESS_CHANGED
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.event_stream import EventStream
-from aidevos.durable.listing import Listing
+from aidevos.durable.mirror import Mirror, read_all
 from aidevos.security.access import Change
 from aidevos.security.tokens import TokenVerifier
 
+SINCE = TOKEN_LIFETIME + CLOCK_MARGIN
 # More roles than these, in the order of their names, allow nothing.
 MAX_ROLES = 10_000
-SINCE = TOKEN_LIFETIME + CLOCK_MARGIN
 
 
 class _Event(msgspec.Struct):
@@ -48,7 +49,7 @@ class _AccessChanged(msgspec.Struct):
 
 class Revocations:
     """Keeps one verifier informed. `client` calls as a service, to read the roles; `change_key` is told the
-    IDs of API keys that were changed."""
+    IDs of API keys that were changed, `set_policies` the rate limits."""
 
     def __init__(
         self,
@@ -57,23 +58,21 @@ class Revocations:
         client: DurableObjectClient,
         credential: Callable[[], str],
         change_key: Callable[[str], None] = lambda key: None,
+        set_policies: Callable[[dict[str, LimitPolicy]], None] = lambda policies: None,
     ) -> None:
         self._verifier = verifier
+        self._client = client
+        self._credential = credential
         self._change_key = change_key
+        self._set_policies = set_policies
         self._streams: tuple[EventStream[_Event] | EventStream[_AccessChanged], ...] = (
             EventStream(connection, SESSION_ENDED, _Event, self._end, since=SINCE),
             EventStream(connection, ACCESS_CHANGED, _AccessChanged, self._change, since=SINCE),
             EventStream(connection, api_keys.CHANGED, _Event, self._key_changed, since=SINCE),
         )
-        self._roles = Listing(
-            connection,
-            client,
-            credential,
-            changed=roles.CHANGED,
-            search=roles.LIST_SUBJECT,
-            page=roles.RolePage,
-            limit=MAX_ROLES,
-            apply=self._set_roles,
+        self._mirrors = (
+            Mirror(connection, "rate limits", rate_limits.CHANGED, self._read_limits),
+            Mirror(connection, "roles", roles.CHANGED, self._read_roles),
         )
 
     async def loaded(self) -> None:
@@ -84,9 +83,8 @@ class Revocations:
     async def follow(self) -> None:
         """Keep up until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for stream in self._streams:
-                tasks.create_task(stream.follow())
-            tasks.create_task(self._roles.follow())
+            for source in (*self._streams, *self._mirrors):
+                tasks.create_task(source.follow())
 
     def _end(self, session: str, event: _Event) -> None:
         self._verifier.revoke(session, event.time.timestamp())
@@ -98,5 +96,11 @@ class Revocations:
     def _key_changed(self, key: str, event: _Event) -> None:
         self._change_key(key)
 
-    def _set_roles(self, found: list[roles.Role]) -> None:
+    async def _read_roles(self) -> None:
+        found = await read_all(self._client, self._credential(), roles.LIST_SUBJECT, roles.RolePage, MAX_ROLES)
         self._verifier.set_roles({role.name: frozenset(role.permissions) for role in found})
+
+    async def _read_limits(self) -> None:
+        subject = subjects.call(rate_limits.TYPE, rate_limits.ID, "read")
+        reply = await self._client.request(subject, b"{}", authorization=self._credential())
+        self._set_policies(msgspec.json.decode(reply, type=rate_limits.RateLimits).policies)
