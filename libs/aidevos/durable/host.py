@@ -266,7 +266,7 @@ class Host:
 
     async def _on_search(self, type: str, search: Search, schema: Schema[Any], message: Msg) -> None:
         async def page(args: Any, caller: Principal) -> bytes:
-            return msgspec.json.encode(await self.router.search(type, search, args))
+            return msgspec.json.encode(await self.router.search(type, search, args, caller))
 
         if message.reply:
             self._taken += 1

@@ -19,6 +19,7 @@ from aidevos.contracts.objects import DurableObject
 from aidevos.durable.reader import Reader
 from aidevos.durable.request import check_if_match
 from aidevos.durable.running import RunningTurn, running
+from aidevos.durable.store.condition import Condition
 from aidevos.durable.store.port import Find
 from aidevos.security.permissions import Principal, Rule, permission
 
@@ -101,6 +102,7 @@ class Search(msgspec.Struct, frozen=True):
     them what the store is asked, with `after` None and any `limit`; `show` makes of an ID, a state and
     its version what the caller gets. `indexes` are the paths in the state, in their order, by which the
     store finds and sorts: every order that `find` asks for ends one, after what it compares before.
+    `scope` says what of all objects this caller may find, or raises `Failure`; without it, all.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Search(msgspec.Struct, frozen=True):
     find: Callable[[Any], Find]
     show: Callable[[str, Any, int], msgspec.Struct]
     indexes: tuple[tuple[str, ...], ...] = ()
+    scope: Callable[[Any, Principal], Condition] | None = None
 
 
 class View(msgspec.Struct, frozen=True):

@@ -150,7 +150,7 @@ class ObjectKit:
             raise Failure("forbidden", f"this needs {asked.allow}")
         args: Any = Schema(asked.args, "args").decode(payload, None)
         if isinstance(asked, Search):
-            return msgspec.json.encode(await self.router.search(type, asked, args))
+            return msgspec.json.encode(await self.router.search(type, asked, args, caller))
         return await self.router.answer_view(asked, args, caller)
 
 
