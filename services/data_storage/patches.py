@@ -1,27 +1,100 @@
-"""Patches of documents."""
+"""Patches of documents: merge patches (RFC 7396) and JSON patches (RFC 6902).
+
+A patch is applied to a copy, all of it or nothing. What it makes may be no document any more: too
+large, or too deep. A JSON patch has at most `MAX_OPERATIONS`, and copies at most `MAX_COPIED` bytes
+of JSON in all, so that it can't double a document again and again.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, Literal
+
+import msgspec
+from jsonpatch import JsonPatch, JsonPatchException, JsonPatchTestFailed
+from jsonpointer import JsonPointer, JsonPointerException
 
 from aidevos.contracts.errors import Failure
+from aidevos.durable.schema import Schema
+from aidevos.merge_patch import merge_patch
+
+MAX_OPERATIONS = 1000
+MAX_COPIED = 1 << 20
+Kind = Literal["merge", "json"]
 
 
-def apply(data: Any, patch: Any, kind: str, field: str) -> Any:
-    """The data after the patch."""
-    if kind == "json":
-        raise Failure("invalid", "JSON patches are not taken yet", field=field)
-    return merge(data, patch)
+class _Operation(msgspec.Struct, tag_field="op"):
+    path: str
 
 
-def merge(target: Any, patch: Any) -> Any:
-    """The target after a merge patch (RFC 7396)."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge(merged.get(name), value)
-    return merged
+class _Add(_Operation, tag="add"):
+    value: Any
+
+
+class _Replace(_Operation, tag="replace"):
+    value: Any
+
+
+class _Test(_Operation, tag="test"):
+    value: Any
+
+
+class _Remove(_Operation, tag="remove"):
+    pass
+
+
+class _Move(_Operation, tag="move"):
+    source: str = msgspec.field(name="from")
+
+
+class _Copy(_Operation, tag="copy"):
+    source: str = msgspec.field(name="from")
+
+
+def apply(data: Any, patch: Any, kind: Kind, field: str) -> Any:
+    """The data after the patch, which is called `field` in errors.
+
+    Raises `invalid` for what is no patch or is past its bounds, and `conflict` where the data lacks what
+    an operation needs or isn't what it tests; the field names the operation.
+    """
+    return merge_patch(data, patch) if kind == "merge" else _apply(data, patch, field)
+
+
+def _apply(data: Any, patch: Any, field: str) -> Any:
+    operations = _operations(field).convert(patch)
+    if len(operations) > MAX_OPERATIONS:
+        raise Failure("invalid", f"a patch has at most {MAX_OPERATIONS} operations", field=field)
+    data = msgspec.json.decode(msgspec.json.encode(data))
+    left = MAX_COPIED
+    for index, operation in enumerate(operations):
+        place = f"{field}[{index}]"
+        _check_pointers(operation, place)
+        try:
+            if isinstance(operation, _Copy):
+                left -= len(msgspec.json.encode(JsonPointer(operation.source).resolve(data)))
+                if left < 0:
+                    raise Failure("invalid", f"a patch copies at most {MAX_COPIED} bytes in all", field=place)
+            data = JsonPatch([patch[index]]).apply(data, in_place=True)
+        except JsonPatchTestFailed:
+            raise Failure("conflict", "the value is not the one that is tested for", field=place) from None
+        except (JsonPatchException, JsonPointerException) as error:
+            raise Failure("conflict", f"the data doesn't allow this operation: {error}", field=place) from None
+        except RecursionError:
+            raise Failure("invalid", "the patch makes values that nest too deep", field=place) from None
+    return data
+
+
+@cache
+def _operations(field: str) -> Schema[list[Any]]:
+    return Schema(list[_Add | _Replace | _Test | _Remove | _Move | _Copy], field)
+
+
+def _check_pointers(operation: Any, place: str) -> None:
+    pointers = {"path": operation.path}
+    if isinstance(operation, _Move | _Copy):
+        pointers["from"] = operation.source
+    for name, pointer in pointers.items():
+        try:
+            JsonPointer(pointer)
+        except JsonPointerException as error:
+            raise Failure("invalid", f"this is no JSON pointer: {error}", field=f"{place}.{name}") from None

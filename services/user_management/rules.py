@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import email_validator
 
@@ -38,19 +37,6 @@ def check_grant(caller: Principal, permissions: Iterable[str], *, field: str | N
     beyond = sorted(name for name in permissions if not caller.has(name))
     if beyond:
         raise Failure("forbidden", f"the role allows what you may not do yourself: {', '.join(beyond)}", field=field)
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """The target after the patch (RFC 7396)."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged
 
 
 def administers(roles: list[str], status: str) -> bool:

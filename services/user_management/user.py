@@ -35,13 +35,14 @@ from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
 from aidevos.durable.store.port import Find
+from aidevos.merge_patch import merge_patch
 from aidevos.security.audit import record
 from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.user_management import administrators
 from services.user_management.role import role_of
-from services.user_management.rules import administers, check_email, check_grant, check_password, merge_patch
+from services.user_management.rules import administers, check_email, check_grant, check_password
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
