@@ -45,6 +45,7 @@ from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
+from services.http_gateway.routers.projects import ProjectRouter
 from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.users import UserRouter
 
@@ -105,6 +106,7 @@ def build(
     routes += UserRouter(calls).routes(guard())
     routes += RoleRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
+    routes += ProjectRouter(calls).routes(guard())
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 

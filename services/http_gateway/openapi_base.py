@@ -9,7 +9,7 @@ import msgspec
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
-from services.http_gateway import openapi_accounts, openapi_audit, openapi_roles
+from services.http_gateway import openapi_accounts, openapi_audit, openapi_projects, openapi_roles
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
 OPEN = (400, 404, 405, 422, 500, 503)
@@ -28,14 +28,11 @@ def base() -> Json:
             *openapi_accounts.tags(),
             openapi_roles.TAG,
             openapi_audit.TAG,
+            openapi_projects.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
-        "paths": _object_paths()
-        | openapi_accounts.paths()
-        | openapi_roles.paths()
-        | openapi_audit.paths()
-        | _operation_paths(),
+        "paths": _object_paths() | _all("paths") | _operation_paths(),
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -48,10 +45,7 @@ def base() -> Json:
                 },
             },
             "schemas": _schemas() | _all("schemas"),
-            "parameters": _parameters()
-            | openapi_accounts.parameters()
-            | openapi_roles.parameters()
-            | openapi_audit.parameters(),
+            "parameters": _parameters() | _all("parameters"),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }
@@ -60,7 +54,7 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (openapi_accounts, openapi_roles, openapi_audit):
+    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_projects):
         found |= getattr(part, what)()
     return found
 

@@ -198,6 +198,11 @@ def test_what_has_no_order_is_not_ordered(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [[1], {"$gt": ""}, b"a", float("inf")])
 def test_only_a_scalar_is_compared(value: Any) -> None:
-    for make in (lambda: eq(value), lambda: OneOf(("a",), (1, value)), lambda: Contains(("a",), value), lambda: Includes(("a",), value)):
+    for make in (
+        lambda: eq(value),
+        lambda: OneOf(("a",), (1, value)),
+        lambda: Contains(("a",), value),
+        lambda: Includes(("a",), value),
+    ):
         with pytest.raises(TypeError):
             make()

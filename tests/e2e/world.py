@@ -22,7 +22,7 @@ from aidevos.security.tokens import TokenIssuer
 from tests.servers import Servers, free_port
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("objects", "authentication", "user_management", "data_storage", "http_gateway")
+SERVICES = ("objects", "authentication", "user_management", "data_storage", "projects", "http_gateway")
 USERS = {"http_gateway": "gateway"}
 # All tests come from one address.
 UNTHROTTLED = {"AIDEVOS_ADDRESS_LOGINS": "100000", "AIDEVOS_ADDRESS_REGISTRATIONS": "100000"}
@@ -90,7 +90,7 @@ def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]
 
 
 def wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         assert all(process.poll() is None for process in processes), "a service has ended"
         try:
