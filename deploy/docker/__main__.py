@@ -25,7 +25,7 @@ from pymongo.errors import PyMongoError
 from aidevos.contracts import subjects
 from aidevos.durable import provision as nats_provision
 from aidevos.fleet import CLIENT_USER, FLEET_FILE, load_secrets, with_credentials
-from aidevos.security.keys import ensure_signing_key, write_secret
+from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError, load
 from deploy.local import mongo_server, nats_server
 from deploy.local.credentials import ensure_secrets
@@ -67,6 +67,8 @@ def setup(settings: Settings) -> None:
     """Make the secrets, the signing key and the servers' files, all readable by the fleet's user alone."""
     fleet_secrets = ensure_secrets(settings.home)
     ensure_signing_key(settings.home)
+    # The gateway has no right to write.
+    ensure_secret(settings.home, CSRF)
     nats_server.configure(settings, fleet_secrets)
     mongo_server.configure(settings, fleet_secrets)
     configure_rabbitmq(settings.home / "rabbitmq")

@@ -30,6 +30,7 @@ SERVICES = (
     Service("authentication", user="authentication", stores=True),
     Service("user_management", user="user_management", stores=True),
     Service("data_storage", user="data_storage", stores=True),
+    Service("api_gateway", user="api_gateway", stores=True),
     Service("projects", user="projects", stores=True),
     Service("http_gateway", user=GATEWAY_USER, stores=False),
 )

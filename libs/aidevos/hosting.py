@@ -13,6 +13,7 @@ import uvloop
 from nats.errors import Error as NatsError
 
 from aidevos.contracts.errors import Failure
+from aidevos.durable.admission import Admission
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.clock import SystemClock
@@ -116,11 +117,12 @@ async def serve(
         default_deadline=settings.default_deadline,
     )
     await outside.start()
-    revocations = Revocations(connection, verifier, outside, credential.authorization)
+    admission = Admission(verifier, outside, credential.authorization)
+    revocations = Revocations(connection, verifier, outside, credential.authorization, admission.change)
     following = asyncio.create_task(revocations.follow())
     await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
-    beside = [preparing, following]
+    beside = [preparing, following, asyncio.create_task(admission.report())]
     if chore is not None:
         beside.append(asyncio.create_task(_keep_doing(chore, outside, settings)))
     stop = asyncio.Event()
@@ -133,7 +135,7 @@ async def serve(
             JetStreamBus(connection),
             outside,
             connection,
-            verifier,
+            admission,
             SystemClock(),
             service=service,
             name=name,

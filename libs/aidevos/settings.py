@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable, Mapping
+from email.utils import parseaddr
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.users import USERNAME_PATTERN
 
 PREFIX = "AIDEVOS_"
+SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 SECRET_KEY_BYTES = 32
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -53,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
-    services: str = "objects,authentication,user_management,data_storage,projects"
+    services: str = "objects,authentication,user_management,data_storage,projects,api_gateway"
     # Requests.
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0
@@ -90,6 +92,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     login_window: Seconds = 60.0
     address_logins: Count = 120
     address_registrations: Count = 120
+    # Mail. Without a server it goes to a folder under `home`. Ages are those of links.
+    smtp_url: str = ""
+    mail_from: str = ""
+    mails_per_hour: Annotated[int, Meta(ge=1, le=1000)] = 3
+    address_mails: Count = 60
+    reset_age: Seconds = 3600.0
+    confirm_age: Seconds = 86_400.0
+    login_unverified: bool = True
     access_age: Annotated[float, Meta(ge=60, le=900)] = 600.0
     refresh_age: Seconds = 30 * 86_400.0
     refresh_grace: Annotated[float, Meta(ge=0, le=60)] = 10.0
@@ -126,6 +136,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
             "a process that starts learns from the events of that time which tokens are dead"
         )
     _check_networks(settings)
+    _check_mail(settings)
     secret_keys(settings.secret_key)
     return msgspec.structs.replace(
         settings, home=settings.home.expanduser().absolute(), public_url=_public_url(settings)
@@ -151,6 +162,22 @@ def _check_networks(settings: Settings) -> None:
             ip_network(network)
         except ValueError as error:
             raise SettingsError(f"{PREFIX}TRUSTED_PROXIES={settings.trusted_proxies!r}: {error}") from None
+
+
+def _check_mail(settings: Settings) -> None:
+    """The URL may hold a password, and is not repeated."""
+    if settings.mail_from or settings.smtp_url:
+        address = parseaddr(settings.mail_from)[1]
+        if not 0 < address.find("@") < len(address) - 1 or not settings.mail_from.isprintable():
+            raise SettingsError(f"{PREFIX}MAIL_FROM={settings.mail_from!r} must be like AIDevOS <noreply@example.org>")
+    if settings.smtp_url:
+        try:
+            server = urlsplit(settings.smtp_url)
+            usable = server.scheme in SMTP_SCHEMES and server.hostname and server.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise SettingsError(f"{PREFIX}SMTP_URL must be like smtp+starttls://user:password@mail.example.org:587")
 
 
 def secret_keys(text: str) -> list[bytes]:

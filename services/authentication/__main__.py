@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from aidevos.hosting import main
-from services.authentication.bootstrap import SERVICE, build
-from services.authentication.keys import tend_keys
+from services.authentication.bootstrap import SERVICE, build, tend
 
 if __name__ == "__main__":
-    main(build, service=SERVICE, chore=tend_keys)
+    main(build, service=SERVICE, chore=tend)

@@ -96,6 +96,18 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         self.state = AccountState(user=user, primary=primary)
 
     @command(allow=services())
+    async def free_email(self, user: str) -> None:
+        """Give this e-mail address up, unless the user has it again by now."""
+        if self.state.user != user or await self._is_held(user):
+            return
+        await self.delete()
+
+    @query(allow=services())
+    async def holder(self) -> str:
+        """The user who has this name or is about to; empty when nobody has."""
+        return self.state.user
+
+    @command(allow=services())
     async def release(self, user: str) -> None:
         """Give the name up, if it is this user's."""
         if self.state.user == user:
@@ -113,6 +125,15 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         for other in [other for other in self.state.sessions if other != session]:
             del self.state.sessions[other]
             self.tell(SESSION_TYPE, other, "end")
+
+    @command(allow=services(), confidential=True)
+    async def reset_password(self, user: str, new: Password) -> None:
+        """Take another password of this user, who has proved to be it, and end every session."""
+        if self.state.user != user:
+            raise Failure("not-found", "there is no such account")
+        self.state.hashed = await self.passwords.hash(new)
+        self._failures.clear()
+        self._end_sessions()
 
     @command(allow=services(), confidential=True)
     async def check_password(self, password: Password, action: str, session: str) -> None:
@@ -155,6 +176,9 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
     @command(allow=services())
     async def end_sessions(self) -> None:
         """End every session."""
+        self._end_sessions()
+
+    def _end_sessions(self) -> None:
         for session in self.state.sessions:
             self.tell(SESSION_TYPE, session, "end")
         self.state.sessions = {}
@@ -199,6 +223,9 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         if user.status != "active":
             await self._note_failure("login", "deactivated")
             raise wrong_login()
+        if user.email is not None and not (user.email_verified or self.settings.login_unverified):
+            await self._note_failure("login", "unverified")
+            raise Failure("email-unverified", "confirm the e-mail address first: the link was mailed to it")
         return user
 
     def _take_over(self, user: str) -> None:
@@ -209,13 +236,13 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
 
     async def _check_free(self, user: str) -> None:
         holder = self.state.user
-        if not holder or holder == user:
-            return
-        try:
-            held = await self.call(users.TYPE, holder, "holds", account=self.id)
-        except Failure as failure:
-            if failure.code != "not-found":
-                raise
-            held = False
-        if held:
+        if holder and holder != user and await self._is_held(holder):
             raise Failure("exists", "the name is taken")
+
+    async def _is_held(self, user: str) -> bool:
+        try:
+            return bool(await self.call(users.TYPE, user, "holds", account=self.id))
+        except Failure as failure:
+            if failure.code == "not-found":
+                return False
+            raise

@@ -84,7 +84,7 @@ class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
     settings: ClassVar[Settings]
     searches = (Search(SEARCH, permission(READ_AUDIT) | services(), FindEntries, find, show, INDEXES),)
 
-    @command(allow=services())
+    @command(allow=services(), founds=True)
     async def record(
         self,
         at: float,

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from aidevos import BaseDurableObject
+from aidevos import BaseDurableObject, DurableObjectClient
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle, Throttles
 from aidevos.settings import Settings
 from services.authentication.account import AuthenticationDO
 from services.authentication.audit import AuditDO
+from services.authentication.confirmation import ConfirmationDO
+from services.authentication.keys import tend_keys
+from services.authentication.links import Links
+from services.authentication.mail.folder import FolderMailer
+from services.authentication.mail.message import MailDO
+from services.authentication.mail.port import Outgoing
+from services.authentication.mail.smtp import SmtpMailer
 from services.authentication.mint import Mint
+from services.authentication.recovery import RecoveryDO
+from services.authentication.retention import expire_entries
 from services.authentication.session import SessionDO
 
 SERVICE = "authentication"
 OTP_WINDOW = 86_400.0
-TYPES: tuple[type[BaseDurableObject[Any]], ...] = (AuthenticationDO, SessionDO, AuditDO)
+# Where mail goes without a mail server, under the home.
+OUTBOX = "outbox"
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
+    AuthenticationDO,
+    SessionDO,
+    AuditDO,
+    ConfirmationDO,
+    RecoveryDO,
+    MailDO,
+)
 
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
@@ -28,4 +47,23 @@ def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     AuthenticationDO.sealer = Sealer(settings)
     AuthenticationDO.guesses = Throttles(settings.otp_failures, OTP_WINDOW, "wrong codes of this account today")
     AuthenticationDO.logins = AddressThrottle(settings.address_logins, settings.login_window, "logins")
+    _build_mail(settings)
     return TYPES
+
+
+def _build_mail(settings: Settings) -> None:
+    ConfirmationDO.settings = MailDO.settings = settings
+    ConfirmationDO.tokens = MailDO.tokens = Links(settings)
+    MailDO.outgoing = Outgoing(
+        SmtpMailer(settings.smtp_url) if settings.smtp_url else FolderMailer(settings.home / OUTBOX)
+    )
+    limit, window = settings.address_mails, settings.login_window
+    RecoveryDO.requests = AddressThrottle(limit, window, "requests for mail")
+    ConfirmationDO.attempts = AddressThrottle(limit, window, "attempts with links")
+
+
+async def tend(outside: DurableObjectClient, settings: Settings) -> None:
+    """What the service does by itself, until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(tend_keys(outside, settings))
+        tasks.create_task(expire_entries(outside, settings))

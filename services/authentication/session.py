@@ -160,7 +160,9 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         return Whoami(user=user, permissions=sorted(self.caller.permissions), session=self.id, mfa=mfa)
 
     def _check_owner(self) -> None:
-        if not self.state.user or not (self.caller.is_service or self.caller.subject == self.state.user):
+        if not self.state.user or not (
+            self.caller.is_service or self.caller.acts_for(self.state.user, "sessions:self")
+        ):
             raise Failure("not-found", "there is no such session")
 
     async def _own(self, method: str, **args: str | None) -> Any:

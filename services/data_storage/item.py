@@ -178,7 +178,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         self._check_there()
         terms = await self._terms(self.state.collection)
         if terms is not None and is_live(self.state, terms.incarnation, self.now):
-            self.state.keys = index_keys(terms.indexes, values.decode(self.state.data))
+            self.state.keys = index_keys(terms.indexes, values.decode(self.state.data), self.state.item)
 
     @command(allow=services())
     async def vanish(self, by: Literal["owner", "incarnation", "life", "expiry"], value: str = "") -> None:
@@ -245,7 +245,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             self._release(set(state.reserved) - wanted.keys())
             state.reserved = sorted(wanted)
         state.data = values.encode(data)
-        state.keys = index_keys(terms.indexes, data)
+        state.keys = index_keys(terms.indexes, data, state.item)
         state.removed = False
         state.author, state.updated_at = self.caller.subject, self.now
         state.expires_at = None if terms.expires_after is None else self.now + terms.expires_after

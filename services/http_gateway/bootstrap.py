@@ -22,6 +22,7 @@ from uvicorn.supervisors import Multiprocess
 from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import TYPES_BUCKET
+from aidevos.durable.admission import Admission
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
 from aidevos.durable.revocations import Revocations
@@ -39,8 +40,10 @@ from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard
+from services.http_gateway.routers.api_keys import ApiKeyRouter
 from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
+from services.http_gateway.routers.confirmation import ConfirmationRouter
 from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
@@ -75,7 +78,9 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 )
                 await client.start()
                 credential = ServiceCredential(settings, SERVICE)
-                revocations = Revocations(connection, verifier, client, credential.authorization)
+                admission = Admission(verifier, client, credential.authorization)
+                stack.push_async_callback(_end, asyncio.create_task(admission.report()))
+                revocations = Revocations(connection, verifier, client, credential.authorization, admission.change)
                 stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
                 await revocations.loaded()
         except TimeoutError:
@@ -83,7 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        yield build(settings, connection, client, catalogue, verifier)
+        yield build(settings, connection, client, catalogue, admission)
 
 
 def build(
@@ -91,21 +96,23 @@ def build(
     connection: Client,
     client: DurableObjectClient,
     catalogue: Catalogue,
-    verifier: TokenVerifier,
+    admission: Admission,
 ) -> ASGIApp:
     services = tuple(name.strip() for name in settings.services.split(",") if name.strip())
     calls = Calls(client, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
     operation = OperationRouter(Readiness(connection, services), Description(catalogue))
     cookies = Cookies(settings)
-    guard = partial(Guard, verifier, cookies)
+    guard = partial(Guard, admission, cookies)
     routes = objects.routes(guard("objects:manage"), guard("objects:request"))
     routes += operation.routes(guard("fleet:read"))
     routes += AuthRouter(calls, settings, cookies).routes(guard())
+    routes += ConfirmationRouter(calls).routes(guard())
     routes += MfaRouter(calls).routes(guard())
     routes += UserRouter(calls).routes(guard())
     routes += RoleRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
+    routes += ApiKeyRouter(calls).routes(guard())
     routes += ProjectRouter(calls).routes(guard())
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))

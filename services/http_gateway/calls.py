@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
-from aidevos.contracts import envelope
+from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client import DurableObjectClient
 from aidevos.settings import Settings
@@ -38,6 +39,15 @@ class Calls:
             if failure.field is not None:
                 failure.field = failure.field.removeprefix(within).removeprefix(".") or "body"
             raise
+
+    def new_id(self, incoming: Incoming, *parts: str) -> str:
+        """The ID of what the request makes: of a caller and an `Idempotency-Key` always the same one, so
+        that a repeat makes no second one. `parts` stand for a caller who isn't known."""
+        key = incoming.header(b"idempotency-key")
+        if key is None:
+            return subjects.new_id()
+        made_of = "\0".join((incoming.principal.subject, headers.idempotency_key(key), *parts))
+        return hashlib.sha256(made_of.encode()).hexdigest()[:32]
 
     def options(self, incoming: Incoming) -> dict[str, Any]:
         """What the request's headers ask of the call."""

@@ -19,11 +19,10 @@ from starlette.requests import cookie_parser
 
 from aidevos.contracts.authentication import CookieSession, TokenPair, session_of
 from aidevos.contracts.errors import Failure
-from aidevos.security.keys import ensure_secret
+from aidevos.security.keys import CSRF, ensure_secret
 from aidevos.settings import Settings
 from services.http_gateway.answers import Header
 
-KEY = "csrf.key"
 CSRF_HEADER = "X-CSRF-Token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -42,7 +41,7 @@ class Cookies:
         # Without TLS a browser takes no cookie with this prefix.
         prefix = "__Host-" if self._secure else ""
         self.access, self.refresh, self.csrf = (f"{prefix}aidevos_{name}" for name in ("access", "refresh", "csrf"))
-        self._key = ensure_secret(settings.home, KEY)
+        self._key = ensure_secret(settings.home, CSRF)
         self._refresh_age = int(settings.refresh_age)
 
     def of(self, headers: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -9,9 +9,24 @@ import msgspec
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
-from services.http_gateway import openapi_accounts, openapi_audit, openapi_projects, openapi_roles
+from services.http_gateway import (
+    openapi_accounts,
+    openapi_api_keys,
+    openapi_audit,
+    openapi_confirmation,
+    openapi_projects,
+    openapi_roles,
+)
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
+PARTS = (
+    openapi_accounts,
+    openapi_roles,
+    openapi_audit,
+    openapi_api_keys,
+    openapi_confirmation,
+    openapi_projects,
+)
 OPEN = (400, 404, 405, 422, 500, 503)
 ABOUT = """\
 Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every
@@ -28,6 +43,7 @@ def base() -> Json:
             *openapi_accounts.tags(),
             openapi_roles.TAG,
             openapi_audit.TAG,
+            openapi_api_keys.TAG,
             openapi_projects.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
@@ -54,8 +70,8 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (openapi_accounts, openapi_roles, openapi_audit, openapi_projects):
-        found |= getattr(part, what)()
+    for part in PARTS:
+        found |= getattr(part, what, dict)()
     return found
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
+from aidevos.durable.admission import Admission
 from aidevos.security.permissions import ANONYMOUS, Principal
-from aidevos.security.tokens import TokenVerifier
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import Answer, MethodNotAllowed, send_answer
 from services.http_gateway.cookies import SAFE_METHODS, Cookies
@@ -29,6 +29,7 @@ _SINGLE = {
     b"idempotency-key": "Idempotency-Key",
     b"origin": "Origin",
     b"sec-fetch-site": "Sec-Fetch-Site",
+    b"x-api-key": "X-Api-Key",
 }
 
 
@@ -75,24 +76,28 @@ class Guard:
     `strangers` also callers who show none. The token is in the header or in a cookie."""
 
     def __init__(
-        self, verifier: TokenVerifier, cookies: Cookies, permission: str = "", *, strangers: bool = False
+        self, admission: Admission, cookies: Cookies, permission: str = "", *, strangers: bool = False
     ) -> None:
-        self._verifier = verifier
+        self._admission = admission
         self._cookies = cookies
         self._permission = permission
         self._strangers = strangers
 
-    def admit(self, method: str, headers: dict[bytes, bytes]) -> Principal:
-        """The caller; a cookie's token is put where a bearer's would be."""
+    async def admit(self, method: str, headers: dict[bytes, bytes], address: str) -> Principal:
+        """The caller; a cookie's token and an API key of its own header are put where a bearer's would be."""
         token = self._cookies.of(headers).get(self._cookies.access)
+        key = headers.get(b"x-api-key")
+        if (b"authorization" in headers) + bool(token) + (key is not None) > 1:
+            raise Failure("bad-request", "send one credential: a token, an API key or cookies", field="Authorization")
         if token:
-            if b"authorization" in headers:
-                raise Failure("bad-request", "send a bearer token or cookies, not both", field="Authorization")
             headers[b"authorization"] = b"Bearer " + token.encode("latin-1")
+        if key is not None:
+            headers[b"authorization"] = b"ApiKey " + key
         authorization = headers.get(b"authorization")
         if authorization is None and self._strangers:
             return ANONYMOUS
-        principal = self._verifier.verify(None if authorization is None else authorization.decode("latin-1"))
+        shown = None if authorization is None else authorization.decode("latin-1")
+        principal = self._admission.known(shown, address) or await self._admission.admit(shown, address)
         if token and method not in SAFE_METHODS:
             self._cookies.check(headers, principal.session)
         if self._permission and not principal.has(self._permission):
@@ -118,7 +123,8 @@ class Resource:
         found = _headers(scope["headers"])
         principal = ANONYMOUS
         if self._guard is not None:
-            principal = self._guard.admit(scope["method"], found)
+            client = scope.get("client")
+            principal = await self._guard.admit(scope["method"], found, _address(client[0]) if client else "")
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
         await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)

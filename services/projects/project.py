@@ -9,7 +9,7 @@ whoever has become a member is looked at once more, should the user have been er
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -102,20 +102,29 @@ async def answer_of_user(reader: Reader, args: OfUserArgs) -> list[str]:
     return [document.id for document in found]
 
 
-def find(args: FindProjects) -> Find:
-    """What the store is asked for a search."""
+class Asked(NamedTuple):
+    """A search by someone; `reader` is None for who may read all projects."""
+
+    args: FindProjects
+    reader: str | None
+
+
+def restrict(caller: Principal, args: FindProjects) -> Asked:
+    return Asked(args, None if caller.has(MANAGE) else caller.subject)
+
+
+def find(asked: Asked) -> Find:
+    """What the store is asked for a search: the projects that the reader is a member of."""
+    args = asked.args
     where: list[Condition] = [Compare(("status",), "eq", "active")]
+    if asked.reader is not None:
+        where.append(Includes(("users",), asked.reader))
     if args.member is not None:
         where.append(Includes(("users",), args.member))
     if args.q:
         where.append(Text((("name",), ("description",)), args.q))
     order = (args.sort.removeprefix("-"),)
     return Find(And(tuple(where)), args.limit, order, descending=args.sort.startswith("-"))
-
-
-def scope(args: FindProjects, caller: Principal) -> Condition:
-    """The projects that the caller may read."""
-    return And(()) if caller.has(MANAGE) else Includes(("users",), caller.subject)
 
 
 def show(id: str, state: ProjectState, version: int) -> Project:
@@ -143,7 +152,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     # What has to go with a project: types that keep something in an object under the project's ID, and
     # the method, for services and without arguments, that erases it.
     keepers: ClassVar[tuple[tuple[str, str], ...]] = ()
-    searches = (Search(SEARCH, KNOWN, FindProjects, find, show, INDEXES, scope),)
+    searches = (Search(SEARCH, KNOWN, FindProjects, find, show, INDEXES, restrict),)
     views = (View(OF_USER, services(), OfUserArgs, answer_of_user),)
 
     @command(allow=permission(CREATE), founds=True)

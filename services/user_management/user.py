@@ -16,6 +16,7 @@ import msgspec
 from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, command, permission, query, services
 from aidevos.contracts import roles
 from aidevos.contracts.authentication import ACCOUNT_TYPE, SessionPage, account_id
+from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.roles import RoleName
 from aidevos.contracts.users import (
     SEARCH,
@@ -37,20 +38,29 @@ from aidevos.durable.store.condition import And, Compare, Condition, Contains, T
 from aidevos.durable.store.port import Find
 from aidevos.merge_patch import merge_patch
 from aidevos.security.audit import record
+from aidevos.security.emails import check_email
 from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from services.user_management import administrators
 from services.user_management.role import role_of
-from services.user_management.rules import administers, check_email, check_grant, check_password
+from services.user_management.rules import administers, check_grant, check_password
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
+OWN_PROFILE = "profile:self"
 # By each order, alone and after each of the filters.
 INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
 NAMES = (("username",), ("email",), ("full_name",))
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
+
+
+class Announced(msgspec.Struct):
+    """An e-mail address that a user is about to take, and which change of it this is."""
+
+    email: str
+    change: str
 
 
 class UserState(msgspec.Struct):
@@ -63,6 +73,7 @@ class UserState(msgspec.Struct):
     roles: list[str] = []
     status: Status = "active"
     email_verified: bool = False
+    announced: Announced | None = None
     settings: dict[str, Any] = {}
     created_at: float = 0.0
     updated_at: float = 0.0
@@ -136,6 +147,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         check_password(password, self.settings.password_min_length, username, email, full_name)
         await self._reserve(username, email, password)
         self._begin(username, email, full_name, ["user"])
+        self.tell(CONFIRMATION_TYPE, self.id, "welcome", email=email)
         record(self, "user.registered", actor=self.id, target=self.id)
         return self._shown(changes=1)
 
@@ -151,10 +163,41 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     @command(allow=services())
     async def holds(self, account: str) -> bool:
         """Whether this user exists and has the name of this account. A command: what an earlier
-        owner of this object has begun is decided when this is answered."""
+        owner of this object has begun is decided when this is answered, and an address that was only
+        announced is given up."""
         self._check_exists()
+        if self.state.announced and account_id(self.state.announced.email) == account:
+            self.state.announced = None
         names = [self.state.username, *([self.state.email] if self.state.email else [])]
         return account in map(account_id, names)
+
+    @command(allow=services())
+    async def confirm_email(self, email: str) -> None:
+        """Note that the user has shown to have this e-mail address, if it is still the user's."""
+        self._check_exists()
+        if email == self.state.email and not self.state.email_verified:
+            self.state.email_verified = True
+            self.state.updated_at = self.now
+
+    @command(allow=services())
+    async def announce_email(self, email: str, change: str) -> None:
+        """Be about to take another e-mail address: to be called before it is reserved."""
+        self._check_exists()
+        self.state.announced = Announced(email, change)
+
+    @command(allow=services())
+    async def take_email(self, email: str, change: str) -> None:
+        """Take the e-mail address that this change has announced and reserved, and release the one before."""
+        self._check_exists()
+        state = self.state
+        if state.email == email:
+            return
+        if state.announced != Announced(email, change):
+            raise Failure("conflict", "somebody else wanted this address at the same time: try again")
+        if state.email is not None and account_id(state.email) != account_id(email):
+            self.tell(ACCOUNT_TYPE, account_id(state.email), "free_email", user=self.id)
+        state.email, state.email_verified, state.announced = email, True, None
+        state.updated_at = self.now
 
     @query(allow=services())
     async def show(self) -> User:
@@ -242,6 +285,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         elif role in self.state.roles:
             self.state.roles.remove(role)
             self.state.updated_at = self.now
+            record(self, "role.changed", target=self.id, reason=", ".join(self.state.roles))
             self._emit_access(self.state.roles, self.state.status)
 
     def _emit_access(self, roles: list[str], status: Status) -> None:
@@ -255,11 +299,11 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     @command(allow=authenticated(), confidential=True)
     async def erase(self, password: Password | None = None) -> None:
         """Erase the user's data for good: by itself, with the password, or by an administrator."""
-        if self.state.erased and (self._manages() or self.caller.subject == self.id):
+        if self.state.erased and (self._manages() or self._is_self()):
             return
         self._check_manageable()
         state, account = self.state, account_id(self.state.username)
-        if self.caller.subject == self.id:
+        if self._is_self():
             await self.call(
                 ACCOUNT_TYPE,
                 account,
@@ -268,6 +312,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
                 action="user.erased",
                 session=self.caller.session,
             )
+        elif "admin" in state.roles:
+            check_grant(self.caller, ROLES["admin"])
         if administers(state.roles, state.status):
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
         for name in [state.username, *([state.email] if state.email else [])]:
@@ -344,7 +390,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             record(self, "profile.changed", target=self.id)
 
     def _check_visible(self) -> None:
-        if self.caller.subject != self.id and not self.caller.has(READ_USERS):
+        if not self._is_self() and not self.caller.has(READ_USERS):
             raise _no_user()
         self._check_exists()
 
@@ -352,8 +398,11 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if not self._manages():
             self._check_visible()
         self._check_exists()
-        if not self._manages() and self.caller.subject != self.id:
+        if not self._manages() and not self._is_self():
             raise Failure("forbidden", f"what is another's is changed with {MANAGE_USERS}")
+
+    def _is_self(self) -> bool:
+        return self.caller.acts_for(self.id, OWN_PROFILE)
 
     def _manages(self) -> bool:
         return self.caller.has(MANAGE_USERS)

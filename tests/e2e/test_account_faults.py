@@ -118,5 +118,29 @@ async def test_a_kill_amid_registrations_and_logins_loses_nothing_that_was_ackno
     assert len({session_of(refresh_of(answer)) for answer in logins}) == len(names)
 
 
+async def test_entries_of_the_security_log_go_when_they_are_too_old(servers: Servers) -> None:
+    name, age = f"test_{secrets.token_hex(8)}", 4.0
+
+    async def actions(http: httpx.AsyncClient, target: str) -> list[str]:
+        items = (await http.get("/audit", params={"target": target}, headers=admin)).json()["items"]
+        return [item["action"] for item in items]
+
+    with running(servers, name, AIDEVOS_AUDIT_AGE=str(age)) as world:
+        admin = {"Authorization": world.admin}
+        async with httpx.AsyncClient(base_url=world.url, timeout=20) as http:
+            await register(http, "ada")
+            id = (await login(http, "ada")).json()["user"]["id"]
+            async with asyncio.timeout(age / 2):
+                while await actions(http, id) != ["login", "user.registered"]:
+                    pass
+            await asyncio.sleep(age)
+            world.restart("authentication")
+            await login(http, "ada")
+            async with asyncio.timeout(age / 2):
+                while await actions(http, id) != ["login"]:
+                    pass
+    drop_database(servers.mongo_url, name)
+
+
 def refresh_of(answer: httpx.Response) -> str:
     return str(answer.json()["refresh_token"])

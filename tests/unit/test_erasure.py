@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aidevos import new_id
+from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from tests.kits import chosen, crash, failure, until
@@ -89,9 +90,7 @@ async def test_an_erased_administrator_is_not_installed_again(settings: Settings
     first = {"username": NAME, "password": "short"}
     async with kit_of(settings) as kit:
         await serve(kit, "user", "first", "install", first)
-        id = new_id()
-        await register(kit, id, "Eve", "eve@example.org", request="s")
-        await kit.call("user", id, "patch", {"patch": {"roles": ["admin"]}})
+        await serve(kit, "user", "second", "install", first | {"username": "Eve"})
         await kit.settle()
         await kit.call("user", "first", "erase")
         await kit.settle()
@@ -99,3 +98,14 @@ async def test_an_erased_administrator_is_not_installed_again(settings: Settings
         await kit.settle()
 
         assert (await failure(login(kit, NAME, "short"))).status == 401
+
+
+async def test_an_administrator_is_erased_by_administrators_alone(settings: Settings) -> None:
+    async with kit_of(settings) as kit:
+        for name in ("first", "second"):
+            await serve(kit, "user", name, "install", {"username": name, "password": "short"})
+        await kit.settle()
+        helper = Principal("helper", ("helper",), frozenset({"users:read", "users:manage"}))
+
+        assert (await failure(kit.call("user", "first", "erase", caller=helper))).code == "forbidden"
+        assert (await serve(kit, "user", "first", "show"))["username"] == "first"

@@ -64,6 +64,12 @@ def aged(*moments: float) -> Ring:
     return ring
 
 
+def crowd() -> ProcessPoolExecutor:
+    """Processes that all begin at once."""
+    context = multiprocessing.get_context("fork")
+    return ProcessPoolExecutor(4, context, initializer=context.Barrier(4).wait)
+
+
 def make_due(home: Path) -> None:
     """Let the key that waits sign from this moment on."""
     first, second = load_ring(home)
@@ -178,7 +184,7 @@ class TestFiles:
         monkeypatch.setattr(keys.os, "replace", replace)
 
     def test_rotations_at_once_make_one_key_and_lose_none(self, home: Path) -> None:
-        with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as processes:
+        with crowd() as processes:
             rings = list(processes.map(keys.rotate, [home] * 16, [NOTICE] * 16))
 
         assert len(set(rings)) == 1
@@ -186,13 +192,13 @@ class TestFiles:
         assert len(rings[0]) == 2
 
     def test_first_starts_at_once_agree_on_one_key(self, tmp_path: Path) -> None:
-        with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as processes:
+        with crowd() as processes:
             made = list(processes.map(_ensured, [tmp_path] * 16))
 
         assert set(made) == {load_ring(tmp_path)[0].id}
 
     def test_replacements_at_once_leave_one_key_that_verifies(self, home: Path) -> None:
-        with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as processes:
+        with crowd() as processes:
             rings = list(processes.map(keys.replace_at_once, [home] * 8))
 
         assert len({ring[0].id for ring in rings}) == 8

@@ -236,6 +236,13 @@ async def test_wrong_codes_count_as_wrong_passwords_do_and_a_right_password_forg
     assert await ada.verify(challenge, otp=ada.otp())
 
 
+async def test_a_complete_login_forgives_earlier_failures(ada: Person, settings: Settings) -> None:
+    for code in (ada.otp(), ada.otp(1)):
+        for _ in range(settings.login_failures - 1):
+            await refused(ada.login(password="not the password"))
+        assert await ada.login(otp=code)
+
+
 async def test_whoever_has_the_password_guesses_so_many_codes_a_day_and_recovery_codes_still_work(
     ada: Person, settings: Settings
 ) -> None:

@@ -329,7 +329,7 @@ async def test_what_happens_is_told_and_written_down_without_names(
 
 def left(kit: ObjectKit, type: str) -> list[str]:
     """The objects of a type that exist."""
-    return [id for id, document in kit.store.documents.get(type, {}).items() if document["deleted"] is None]
+    return [id for id, document in kit.store.documents.get(type, {}).items() if document.get("deleted") is None]
 
 
 async def test_a_deleted_project_is_gone_at_once_with_all_it_had_and_for_good(

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from aidevos.contracts.errors import Failure
+from aidevos.security.emails import check_email
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
 from services.user_management.administrators import ID, TYPE, AdministratorsDO
-from services.user_management.rules import check_email
 from tests.kits import failure
 
 

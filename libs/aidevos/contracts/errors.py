@@ -21,6 +21,7 @@ class Code(NamedTuple):
 CODES: dict[str, Code] = {
     "bad-request": Code(400, "The request can't be read"),
     "unauthenticated": Code(401, "A valid credential is needed"),
+    "email-unverified": Code(403, "The e-mail address has yet to be confirmed"),
     "mfa-required": Code(401, "A second factor is needed"),
     "forbidden": Code(403, "The caller lacks a permission"),
     "not-found": Code(404, "There is nothing here"),

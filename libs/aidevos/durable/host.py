@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from nats.micro.service import Service
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST
+from aidevos.durable.admission import Admission
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
@@ -43,7 +44,6 @@ from aidevos.durable.turn import unexpected
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
 from aidevos.security.permissions import ANONYMOUS, Principal, Rule
-from aidevos.security.tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY = 1.0
@@ -77,7 +77,7 @@ class Host:
         bus: EventBus,
         outside: Outside,
         connection: Client,
-        verifier: TokenVerifier,
+        admission: Admission,
         clock: Clock,
         *,
         service: str,
@@ -90,7 +90,7 @@ class Host:
         self._registry = registry
         self._store = store
         self._connection = connection
-        self._verifier = verifier
+        self._admission = admission
         self._clock = clock
         self._service = service
         self._name = name
@@ -222,9 +222,7 @@ class Host:
     async def _on_call(self, message: Msg) -> None:
         if not self.lease.valid():
             return
-        headers = message.headers or {}
-        if not message.reply.startswith(OWN_INBOX):
-            headers.pop(envelope.CLIENT_ADDRESS, None)
+        headers = _believed(message)
         self._taken += 1
         subject, reply_to, size = message.subject, message.reply, len(message.data)
         self._taken_bytes += size
@@ -242,15 +240,29 @@ class Host:
         try:
             if self._taken > self.router.limits.pending or self._taken_bytes > PENDING_BYTES:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
-            authorization = headers.get(envelope.AUTHORIZATION)
-            principal = ANONYMOUS
+            authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
+            principal: Principal | None = ANONYMOUS
             if authorization or not self.router.is_open(subject):
-                principal = self._verifier.verify(authorization)
-            self.router.dispatch(subject, message.data, headers, principal, respond)
+                principal = self._admission.known(authorization, address)
+            if principal is None:
+                self.router.spawn(self._admit(message, headers, respond))
+            else:
+                self.router.dispatch(subject, message.data, headers, principal, respond)
         except Failure as failure:
             respond(Answer.of(failure))
         except Exception as error:
             respond(Answer.of(unexpected(error, subject)))
+
+    async def _admit(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Answer | None], None]) -> None:
+        """Take a call whose credential has to be looked up first."""
+        try:
+            authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
+            principal = await self._admission.admit(authorization, address)
+            self.router.dispatch(message.subject, message.data, headers, principal, respond)
+        except Failure as failure:
+            respond(Answer.of(failure))
+        except Exception as error:
+            respond(Answer.of(unexpected(error, message.subject)))
 
     async def _on_list(self, message: Msg) -> None:
         if message.reply:
@@ -283,7 +295,7 @@ class Host:
     async def _answer_query(
         self, message: Msg, allow: Rule, schema: Schema[Any], answer_to: Callable[[Any, Principal], Awaitable[bytes]]
     ) -> None:
-        headers = message.headers or {}
+        headers = _believed(message)
         try:
             if self._taken > self.router.limits.pending:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
@@ -291,7 +303,7 @@ class Host:
             authorization = headers.get(envelope.AUTHORIZATION)
             principal = ANONYMOUS
             if authorization or not allow.check(ANONYMOUS):
-                principal = self._verifier.verify(authorization)
+                principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
             if not allow.check(principal):
                 raise Failure("forbidden", f"this needs {allow}")
             args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
@@ -305,7 +317,9 @@ class Host:
 
     async def _on_metrics(self, message: Msg) -> None:
         try:
-            principal = self._verifier.verify((message.headers or {}).get(envelope.AUTHORIZATION))
+            headers = _believed(message)
+            address = headers.get(envelope.CLIENT_ADDRESS, "")
+            principal = await self._admission.admit(headers.get(envelope.AUTHORIZATION), address)
             if not principal.has(METRICS_PERMISSION):
                 raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
             answer = Answer(metrics.exposition())
@@ -369,6 +383,14 @@ class Host:
         before = datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(seconds=age)
         for type in tuple(self._owned):
             await self._store.purge(type, before)
+
+
+def _believed(message: Msg) -> dict[str, str]:
+    """The headers of a request; only the fleet's own connections are believed to know a client's address."""
+    headers: dict[str, str] = message.headers or {}
+    if not message.reply.startswith(OWN_INBOX):
+        headers.pop(envelope.CLIENT_ADDRESS, None)
+    return headers
 
 
 async def _drain(subscription: Subscription) -> None:

@@ -19,7 +19,6 @@ from aidevos.contracts.objects import DurableObject
 from aidevos.durable.reader import Reader
 from aidevos.durable.request import check_if_match
 from aidevos.durable.running import RunningTurn, running
-from aidevos.durable.store.condition import Condition
 from aidevos.durable.store.port import Find
 from aidevos.security.permissions import Principal, Rule, permission
 
@@ -95,6 +94,10 @@ def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> C
     return _declare(Declaration("query", allow, name, reentrant))
 
 
+def _unrestricted(caller: Principal, args: Any) -> Any:
+    return args
+
+
 class Search(msgspec.Struct, frozen=True):
     """A search over the committed states of all objects of a type: `query.<type>.<name>`.
 
@@ -102,7 +105,7 @@ class Search(msgspec.Struct, frozen=True):
     them what the store is asked, with `after` None and any `limit`; `show` makes of an ID, a state and
     its version what the caller gets. `indexes` are the paths in the state, in their order, by which the
     store finds and sorts: every order that `find` asks for ends one, after what it compares before.
-    `scope` says what of all objects this caller may find, or raises `Failure`; without it, all.
+    `restrict` makes of the arguments those that the caller may ask with.
     """
 
     name: str
@@ -111,7 +114,7 @@ class Search(msgspec.Struct, frozen=True):
     find: Callable[[Any], Find]
     show: Callable[[str, Any, int], msgspec.Struct]
     indexes: tuple[tuple[str, ...], ...] = ()
-    scope: Callable[[Any, Principal], Condition] | None = None
+    restrict: Callable[[Principal, Any], Any] = _unrestricted
 
 
 class View(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from aidevos.contracts import roles, subjects
+from aidevos.contracts import api_keys, roles, subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_ENDED, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import ACCESS_CHANGED
@@ -59,18 +59,26 @@ class _AccessChanged(msgspec.Struct):
 
 
 class Revocations:
-    """Keeps one verifier informed. `client` calls as a service, to read the roles."""
+    """Keeps one verifier informed. `client` calls as a service, to read the roles; `change_key` is told the
+    IDs of API keys that were changed."""
 
     def __init__(
-        self, connection: Client, verifier: TokenVerifier, client: DurableObjectClient, credential: Callable[[], str]
+        self,
+        connection: Client,
+        verifier: TokenVerifier,
+        client: DurableObjectClient,
+        credential: Callable[[], str],
+        change_key: Callable[[str], None] = lambda key: None,
     ) -> None:
         self._verifier = verifier
         self._client = client
         self._credential = credential
+        self._change_key = change_key
         self._roles_due = asyncio.Event()
         self._streams: tuple[_Stream[_Event] | _Stream[_AccessChanged], ...] = (
             _Stream(connection, SESSION_ENDED, _Event, self._end),
             _Stream(connection, ACCESS_CHANGED, _AccessChanged, self._change),
+            _Stream(connection, api_keys.CHANGED, _Event, self._key_changed),
             _Stream(connection, roles.CHANGED, _Event, self._role_changed, begun=self._roles_due.set),
         )
 
@@ -92,6 +100,9 @@ class Revocations:
     def _change(self, user: str, event: _AccessChanged) -> None:
         data = event.data
         self._verifier.change_access(user, Change(event.time.timestamp(), data.version, data.roles, data.active))
+
+    def _key_changed(self, key: str, event: _Event) -> None:
+        self._change_key(key)
 
     def _role_changed(self, role: str, event: _Event) -> None:
         self._roles_due.set()

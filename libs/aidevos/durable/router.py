@@ -33,7 +33,6 @@ from aidevos.durable.reader import Reader
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
 from aidevos.durable.search import decode_place, encode_place
-from aidevos.durable.store.condition import And
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
 from aidevos.durable.turn import start_turn, unexpected
 from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
@@ -107,6 +106,8 @@ class DurableObjectRouter:
         type, method = self.registry.method(type_name, method_name)
         if not subjects.is_id(id):
             raise Failure("invalid", f"an ID matches {subjects.ID_PATTERN}", field="id")
+        if principal.narrowed:
+            principal = principal.at(id)
         if not method.allow.check(principal):
             raise Failure("forbidden", f"{type_name}.{method_name} needs {method.allow}")
         left = remaining(headers, self.limits.default_deadline, self.limits.max_deadline)
@@ -182,9 +183,7 @@ class DurableObjectRouter:
         type = self.registry.types[type_name]
         if not 1 <= args.limit <= LIST_LIMIT:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
-        wanted = search.find(args)
-        if search.scope is not None:
-            wanted = wanted._replace(where=And((search.scope(args, caller), wanted.where)))
+        wanted = search.find(search.restrict(caller, args))
         after = decode_place(args.cursor, wanted) if args.cursor is not None else None
         try:
             documents = await self.store.find(type_name, wanted._replace(after=after, limit=args.limit + 1))

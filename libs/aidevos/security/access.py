@@ -17,14 +17,23 @@ from typing import Generic, NamedTuple, TypeVar
 from aidevos.contracts import subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
+from aidevos.security import scopes
 from aidevos.security.permissions import ROLES, Principal
 
 Decision = TypeVar("Decision")
 MAX_DECISIONS = 200_000
 
 
+class Key(NamedTuple):
+    """An API key's own bounds: it allows no more than its scopes do of what its owner may."""
+
+    id: str
+    scopes: tuple[str, ...]
+    addresses: tuple[str, ...]
+
+
 class Claims(NamedTuple):
-    """What a valid token says. `version` is the user's when the roles were read, if the token tells."""
+    """What a valid credential says. `version` is the user's when the roles were read, if it tells."""
 
     subject: str
     roles: tuple[str, ...]
@@ -33,6 +42,7 @@ class Claims(NamedTuple):
     issued_at: float
     session: str = ""
     version: int | None = None
+    key: Key | None = None
 
 
 class Change(NamedTuple):
@@ -104,7 +114,11 @@ class Access:
         """Who the caller is now; raises `unauthenticated`, and `unavailable` while roles aren't known."""
         roles = self._roles_of(claims)
         granted = claims.permissions.union(*map(self._permissions, roles))
-        return Principal(claims.subject, roles, granted, claims.expires_at, claims.session)
+        if claims.key is None:
+            return Principal(claims.subject, roles, granted, claims.expires_at, claims.session)
+        key = claims.key
+        allowed, narrowed = scopes.grant(key.scopes, granted)
+        return Principal(claims.subject, roles, allowed, claims.expires_at, "", key.id, narrowed, key.addresses)
 
     def _roles_of(self, claims: Claims) -> tuple[str, ...]:
         if claims.session and claims.issued_at <= self._ended.forgotten:

@@ -27,6 +27,8 @@ from aidevos.security.key_ring import Key, Ring, SigningKey
 FOLDER = "keys"
 RING = "signing.json"
 PUBLIC = "jwks.json"
+# What binds the CSRF tokens of browser sessions; the gateway alone reads it.
+CSRF = "csrf.key"
 
 
 class SigningKeys:
@@ -42,15 +44,14 @@ class SigningKeys:
     def at(self, moment: float) -> SigningKey:
         """The key for a signature of this moment; the same again as long as it is kept."""
         self._follow()
-        key = key_ring.signer(self._ring, moment)
-        return self._signing.setdefault(key.id, key.signing)
+        return self._signing[key_ring.signer(self._ring, moment).id]
 
     def _follow(self) -> None:
         status = self._path.stat()
         found = (status.st_ino, status.st_mtime_ns)
         if found != self._seen:
             self._ring = _read_ring(self._path)
-            self._signing = {}
+            self._signing = {key.id: key.signing for key in self._ring if key.private}
             self._seen = found
 
 

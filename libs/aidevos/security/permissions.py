@@ -27,20 +27,37 @@ ROLES: dict[str, frozenset[str]] = {
 
 class Principal(msgspec.Struct, frozen=True):
     """A caller whose credential was verified. `subject` is a user's ID or `service:<name>`; `session` is
-    empty for credentials that don't come from a login."""
+    empty for credentials that don't come from a login, `key` the ID of an API key, and `narrowed` holds
+    (permission, attribute, value) of scopes that count for one resource; `addresses` are the networks
+    from which the key may be used, none for any."""
 
     subject: str
     roles: tuple[str, ...] = ()
     permissions: frozenset[str] = frozenset()
     expires_at: float = 0.0
     session: str = ""
+    key: str = ""
+    narrowed: frozenset[tuple[str, str, str]] = frozenset()
+    addresses: tuple[str, ...] = ()
 
     @property
     def is_service(self) -> bool:
-        return "service" in self.roles
+        return "service" in self.roles and not self.key
 
-    def has(self, permission: str) -> bool:
-        return permission in self.permissions or "*" in self.permissions
+    def has(self, permission: str, **resource: str) -> bool:
+        """Whether the caller has the permission, at least for a resource with these attributes."""
+        if permission in self.permissions or "*" in self.permissions:
+            return True
+        return bool(self.narrowed) and any((permission, *pair) in self.narrowed for pair in resource.items())
+
+    def acts_for(self, user: str, permission: str) -> bool:
+        """Whether the caller is this user, or an API key of it with the permission."""
+        return self.subject == user and (not self.key or self.has(permission))
+
+    def at(self, id: str) -> Principal:
+        """The caller before the object with this ID."""
+        here = {permission for permission, attribute, value in self.narrowed if (attribute, value) == ("id", id)}
+        return msgspec.structs.replace(self, permissions=self.permissions | here) if here else self
 
 
 # A caller that has shown no credential.
@@ -68,9 +85,16 @@ class Rule:
         return self.text
 
 
-def permission(name: str) -> Rule:
-    """Callers that have the permission, for example `counter:write`."""
-    return Rule(name, lambda who: who.has(name), frozenset({name}))
+def permission(name: str, *, narrowed_by: str = "") -> Rule:
+    """Callers that have the permission, for example `counter:write`. A method that is `narrowed_by` an
+    attribute also lets those in who have it for some value of that, and compares the value itself."""
+
+    def check(who: Principal) -> bool:
+        if who.has(name):
+            return True
+        return bool(narrowed_by) and any(scope[:2] == (name, narrowed_by) for scope in who.narrowed)
+
+    return Rule(name, check, frozenset({name}))
 
 
 def services() -> Rule:

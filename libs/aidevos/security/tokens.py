@@ -141,6 +141,17 @@ class TokenVerifier:
         if self._access.set_roles(roles):
             self._cache.clear()
 
+    def accept(self, authorization: str, claims: Claims) -> None:
+        """Take what another has found out about a credential that is no token, until it expires."""
+        self._make_room()
+        self._verified[authorization] = claims
+        self._cache.pop(authorization, None)
+
+    def forget(self, authorization: str) -> None:
+        """Take a credential for unknown again."""
+        self._verified.pop(authorization, None)
+        self._cache.pop(authorization, None)
+
     def verify(self, authorization: str | None) -> Principal:
         """The caller; raises `unauthenticated`, and `unavailable` while custom roles aren't known."""
         now = self._now()
@@ -150,8 +161,7 @@ class TokenVerifier:
         if principal is None:
             principal = self._judge(authorization or "")
         if principal.expires_at <= now:
-            self._cache.pop(authorization or "", None)
-            self._verified.pop(authorization or "", None)
+            self.forget(authorization or "")
             raise _refused("the token has expired")
         if principal.session and principal.session in self._ended:
             raise _refused("the session has ended")
@@ -161,12 +171,15 @@ class TokenVerifier:
         claims = self._verified.get(authorization)
         if claims is None:
             claims = self._decode(authorization)
-            if len(self._verified) >= CACHE_LIMIT:
-                self._verified.clear()
-                self._cache.clear()
+            self._make_room()
             self._verified[authorization] = claims
         principal = self._cache[authorization] = self._access.judge(claims)
         return principal
+
+    def _make_room(self) -> None:
+        if len(self._verified) >= CACHE_LIMIT:
+            self._verified.clear()
+            self._cache.clear()
 
     def _decode(self, authorization: str) -> Claims:
         if not authorization:

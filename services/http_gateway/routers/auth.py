@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -74,11 +73,7 @@ class AuthRouter:
     async def register(self, incoming: Incoming) -> Answer:
         body, payload = await read(incoming, _register)
         options = self._open_options(incoming)
-        key = options["request_id"]
-        id = subjects.new_id()
-        if key is not None:
-            # The same one for each repeat, so that a repeat makes no second user.
-            id = hashlib.sha256(f"{key}\0{body.username}\0{body.email}".encode()).hexdigest()[:32]
+        id = self._calls.new_id(incoming, body.username, body.email)
         reply = await self._request(users.TYPE, id, "register", payload, options)
         location = f"/users/{msgspec.json.decode(reply, type=_Made).id}".encode()
         return Answer(201, reply, (JSON_HEADER, (b"location", location)))

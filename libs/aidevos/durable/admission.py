@@ -1,0 +1,148 @@
+"""Who a caller is, by token or by API key.
+
+A token says everything itself. A key is looked up, once by each process, and what was found is judged
+like a token's claims: so its owner's roles and deactivation count at once, as for tokens.
+
+Promises: a key that was changed or revoked is looked up anew within moments, since its object says so in
+an event; without one, within a minute. A look-up that a change has overtaken doesn't count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import msgspec
+
+from aidevos.contracts import api_keys as contract
+from aidevos.contracts import subjects
+from aidevos.contracts.errors import Failure
+from aidevos.durable.client import DurableObjectClient
+from aidevos.security import api_keys
+from aidevos.security.access import Claims, Key
+from aidevos.security.permissions import ANONYMOUS, Principal
+from aidevos.security.tokens import TokenVerifier
+
+log = logging.getLogger(__name__)
+SCHEME = "apikey "
+FRESH_FOR = 60.0
+LOOK_UP_WITHIN = 5.0
+REPORT_EVERY = 20.0
+_grants = msgspec.json.Decoder(contract.KeyGrant)
+
+
+class Admission:
+    """`client` calls as a service, with this credential; `now` is in seconds since the epoch."""
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        client: DurableObjectClient,
+        credential: Callable[[], str],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._verifier = verifier
+        self._client = client
+        self._credential = credential
+        self._now = now
+        self._shown: dict[str, str] = {}
+        self._looking: dict[str, asyncio.Task[None]] = {}
+        self._changes = 0
+        self._used: set[str] = set()
+
+    def known(self, authorization: str | None, address: str) -> Principal | None:
+        """The caller, who came from this address, if that can be said at once; None for a key that has
+        to be looked up. Raises `unauthenticated`."""
+        try:
+            principal = self._verifier.verify(authorization)
+        except Failure:
+            if authorization is None or not is_key(authorization):
+                raise
+            return None
+        if principal.key:
+            _check_address(principal.addresses, address)
+            self._used.add(principal.key)
+        return principal
+
+    async def admit(self, authorization: str | None, address: str) -> Principal:
+        """The caller; raises `unauthenticated`, and `unavailable` when a key can't be looked up."""
+        principal = self.known(authorization, address)
+        if principal is not None or authorization is None:
+            return principal or ANONYMOUS
+        looking = self._looking.get(authorization)
+        if looking is None:
+            looking = self._looking[authorization] = asyncio.create_task(self._look_up(authorization))
+            looking.add_done_callback(lambda _: self._looking.pop(authorization))
+        await asyncio.shield(looking)
+        principal = self._verifier.verify(authorization)
+        _check_address(principal.addresses, address)
+        return principal
+
+    def change(self, key: str) -> None:
+        """Look a key up anew at its next use."""
+        self._changes += 1
+        for authorization in [shown for shown, id in self._shown.items() if id == key]:
+            del self._shown[authorization]
+            self._verifier.forget(authorization)
+
+    async def report(self) -> None:
+        """Tell the keys that they were used, now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            used, self._used = self._used, set()
+            for key in used:
+                subject = subjects.call(contract.TYPE, key, "used")
+                payload = msgspec.json.encode({"at": self._now()})
+                try:
+                    await self._client.request(subject, payload, authorization=self._credential())
+                except Failure as failure:
+                    log.info("the use of an API key could not be noted: %s", failure)
+
+    async def _look_up(self, authorization: str) -> None:
+        key = api_keys.parse(authorization[len(SCHEME) :].strip())
+        payload = msgspec.json.encode({"hashed": key.hashed})
+        subject = subjects.call(contract.TYPE, key.id, "resolve")
+        while True:
+            before, now = self._changes, self._now()
+            try:
+                reply = await self._client.request(
+                    subject, payload, authorization=self._credential(), deadline=LOOK_UP_WITHIN
+                )
+            except Failure as failure:
+                if failure.code == "not-found":
+                    raise Failure("unauthenticated", "the API key is not valid") from None
+                raise
+            if self._changes == before:
+                break
+        grant = _grants.decode(reply)
+        self._verifier.accept(authorization, _claims(grant, now))
+        self._shown[authorization] = key.id
+        if len(self._shown) > api_keys.KNOWN_LIMIT:
+            self._verifier.forget(next(iter(self._shown)))
+            del self._shown[next(iter(self._shown))]
+
+
+def is_key(authorization: str) -> bool:
+    return authorization[: len(SCHEME)].lower() == SCHEME
+
+
+def _claims(grant: contract.KeyGrant, now: float) -> Claims:
+    key = Key(grant.id, tuple(grant.scopes), tuple(grant.allowed_addresses))
+    fresh_until = min(now + FRESH_FOR, grant.expires_at or math.inf)
+    return Claims(grant.owner, tuple(grant.roles), frozenset(), fresh_until, now, version=grant.version, key=key)
+
+
+def _check_address(networks: tuple[str, ...], address: str) -> None:
+    """Raises `unauthenticated` for a key that may not be used from there; over NATS no address is known."""
+    if networks and not (address and any(ip_address(address) in _network(network) for network in networks)):
+        raise Failure("unauthenticated", "the API key may not be used from this address")
+
+
+@lru_cache(maxsize=10_000)
+def _network(text: str) -> IPv4Network | IPv6Network:
+    return ip_network(text)

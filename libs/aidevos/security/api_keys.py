@@ -1,0 +1,79 @@
+"""The text of an API key: `adk_`, the ID of its object, 256 random bits, and a checksum, in base 62.
+
+The prefix lets people and secret scanners recognise one, and the checksum refuses a mistyped one
+without a look-up. Of the key itself only a SHA-256 is kept: 256 random bits need no slow hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import string
+import zlib
+from typing import NamedTuple
+
+from aidevos.contracts.errors import Failure
+
+PREFIX = "adk_"
+DIGITS = string.digits + string.ascii_letters
+ID_DIGITS, SECRET_DIGITS, CHECK_DIGITS = 22, 43, 6
+SHOWN_DIGITS = 4
+# Keys that a process keeps what it has found of.
+KNOWN_LIMIT = 10_000
+_key = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{ID_DIGITS + SECRET_DIGITS}}})([0-9A-Za-z]{{{CHECK_DIGITS}}})").fullmatch
+
+
+class ApiKey(NamedTuple):
+    """`id` names the key's object, `text` is the whole of it."""
+
+    id: str
+    text: str
+
+    @property
+    def hashed(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def hint(self) -> str:
+        """What may be shown of the key, so that its owner knows it again: its last digits but the checksum."""
+        return self.text[-CHECK_DIGITS - SHOWN_DIGITS : -CHECK_DIGITS]
+
+
+is_id = re.compile(r"[0-9a-f]{32}").fullmatch
+
+
+def make(id: str, secret: bytes) -> ApiKey:
+    """The key of the object with this ID, 32 hexadecimal digits, from 32 random bytes."""
+    body = _encode(int(id, 16), ID_DIGITS) + _encode(int.from_bytes(secret, "big"), SECRET_DIGITS)
+    return ApiKey(id, f"{PREFIX}{body}{_checksum(body)}")
+
+
+def parse(text: str) -> ApiKey:
+    """A key as its holder shows it; raises `unauthenticated` for what can't be one."""
+    parts = _key(text)
+    if parts is None or not hmac.compare_digest(_checksum(parts[1]), parts[2]):
+        raise Failure("unauthenticated", "the API key is not complete or has a typing mistake")
+    number = _decode(parts[1][:ID_DIGITS])
+    if number >= 2**128:
+        raise Failure("unauthenticated", "the API key is not valid")
+    return ApiKey(f"{number:032x}", text)
+
+
+def _checksum(body: str) -> str:
+    return _encode(zlib.crc32(body.encode()), CHECK_DIGITS)
+
+
+def _encode(number: int, digits: int) -> str:
+    text = ""
+    for _ in range(digits):
+        number, digit = divmod(number, len(DIGITS))
+        text = DIGITS[digit] + text
+    return text
+
+
+def _decode(text: str) -> int:
+    number = 0
+    for digit in text:
+        number = number * len(DIGITS) + DIGITS.index(digit)
+    return number

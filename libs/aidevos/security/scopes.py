@@ -1,0 +1,48 @@
+"""Scopes: permissions, as they are or narrowed to a resource, `data:read:collection=orders`.
+
+Promise: a narrowed permission counts only where somebody compares the resource. The framework does it
+for `id`, an object's own; a method that declares `narrowed_by` does it for an attribute of its own; at
+any other a narrowed permission is none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from aidevos.contracts.errors import Failure
+
+SCOPE_LIMIT = 256
+EVERYTHING = "*"
+_scope = re.compile(
+    r"(?P<permission>[a-z][a-z0-9_]{0,47}:[a-z][a-z0-9_]{0,47})"
+    r"(?::(?P<attribute>[a-z][a-z0-9_]{0,47})=(?P<value>[A-Za-z0-9_.@-]{1,128}))?"
+).fullmatch
+
+Narrowed = frozenset[tuple[str, str, str]]
+NOTHING: Narrowed = frozenset()
+
+
+def parse(scope: str, field: str = "scopes") -> tuple[str, str, str]:
+    """(permission, attribute, value) of a scope, the last two empty where it isn't narrowed; raises `invalid`."""
+    if scope == EVERYTHING:
+        return EVERYTHING, "", ""
+    parts = _scope(scope) if len(scope) <= SCOPE_LIMIT else None
+    if parts is None:
+        raise Failure("invalid", "a scope is a permission, as in data:read or data:read:collection=orders", field=field)
+    return parts["permission"], parts["attribute"] or "", parts["value"] or ""
+
+
+def grant(scopes: Iterable[str], held: frozenset[str]) -> tuple[frozenset[str], Narrowed]:
+    """What scopes allow of the permissions that are held: those without bounds, and the narrowed ones."""
+    whole: set[str] = set()
+    narrowed: set[tuple[str, str, str]] = set()
+    for permission, attribute, value in map(parse, scopes):
+        if permission == EVERYTHING:
+            whole |= held
+        elif permission in held or EVERYTHING in held:
+            if attribute:
+                narrowed.add((permission, attribute, value))
+            else:
+                whole.add(permission)
+    return frozenset(whole), frozenset(narrowed)

@@ -1,0 +1,308 @@
+"""An API key: whose it is, what it allows, and how long it is good.
+
+Promises: of a key only a hash is kept, and what it is made again from for a repeat of the same request,
+which without the service's secret makes none. Every change is an event, and whoever has looked the key
+up listens. A key allows no more than its scopes do of what its owner may when it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import math
+import secrets
+from datetime import datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos.contracts import users
+from aidevos.contracts.api_keys import (
+    MANAGE_KEYS,
+    OWN_KEYS,
+    SEARCH,
+    TYPE,
+    Addresses,
+    ApiKeyBody,
+    ApiKeyInfo,
+    FindApiKeys,
+    KeyGrant,
+    KeyName,
+    Moment,
+    NewApiKey,
+    Overlap,
+    RateLimit,
+    Scopes,
+)
+from aidevos.contracts.users import User
+from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.durable.object import Search
+from aidevos.durable.schema import Schema
+from aidevos.durable.store.condition import And, Compare, Condition
+from aidevos.durable.store.port import Find
+from aidevos.merge_patch import merge_patch
+from aidevos.security import api_keys, scopes
+from aidevos.security.audit import record
+from aidevos.security.permissions import Principal
+
+# Seconds: how much later a use has to be before it is worth a write.
+USE_EVERY = 30.0
+_body: Schema[ApiKeyBody] = Schema(ApiKeyBody, "args.patch")
+
+
+class ApiKeyState(msgspec.Struct):
+    """`nonce` is what the key was made from; `former` is the hash of the key before a rotation, good until
+    `former_until`. `made_by` is the request that made the key. Times are in seconds since the epoch."""
+
+    name: str = ""
+    owner: str = ""
+    scopes: list[str] = []
+    limits: RateLimit | None = None
+    expires_at: float | None = None
+    allowed_addresses: list[str] = []
+    hashed: str = ""
+    hint: str = ""
+    nonce: str = ""
+    former: str = ""
+    former_until: float = 0.0
+    made_by: str = ""
+    last_used_at: float | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+class Changed(Event):
+    """The key is not what it was: whoever keeps what it allows looks it up again."""
+
+
+def restrict(caller: Principal, args: FindApiKeys) -> FindApiKeys:
+    """The search that a caller may make: of all keys, or of its own."""
+    return args if caller.has(MANAGE_KEYS) else msgspec.structs.replace(args, owner=caller.subject)
+
+
+def find(args: FindApiKeys) -> Find:
+    """What the store is asked for a search."""
+    where: list[Condition] = [] if args.owner is None else [Compare(("owner",), "eq", args.owner)]
+    return Find(And(tuple(where)), args.limit, ("created_at",))
+
+
+def show(id: str, state: ApiKeyState, version: int) -> ApiKeyInfo:
+    """The key as it is shown."""
+    return ApiKeyInfo(**_shown(id, state, version))
+
+
+class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"):
+    """An API key. Its ID is a UUID, 32 hexadecimal digits."""
+
+    secret: ClassVar[bytes]
+    searches = (
+        Search(
+            SEARCH,
+            permission(OWN_KEYS) | permission(MANAGE_KEYS),
+            FindApiKeys,
+            find,
+            show,
+            (("created_at",), ("owner", "created_at")),
+            restrict,
+        ),
+    )
+
+    @command(allow=permission(OWN_KEYS), confidential=True)
+    async def create(
+        self,
+        name: KeyName,
+        scopes: Scopes,
+        limits: RateLimit | None = None,
+        expires_at: Moment | None = None,
+        allowed_addresses: Addresses = [],  # noqa: B006
+    ) -> NewApiKey:
+        """Make the key; its text is shown this once, and to a repeat of the same request."""
+        if self.state.made_by == self.request_id:
+            return self._new()
+        if self.state.owner:
+            raise Failure("exists", "there is a key with this ID")
+        if not api_keys.is_id(self.id):
+            raise Failure("invalid", "a new key's ID is a UUID, 32 hexadecimal digits", field="id")
+        self._check_scopes(scopes, "args.scopes")
+        await self._user(self.caller.subject)
+        self.state = ApiKeyState(
+            name=name,
+            owner=self.caller.subject,
+            scopes=scopes,
+            limits=limits,
+            expires_at=_later(expires_at, self.now, "args.expires_at"),
+            allowed_addresses=_networks(allowed_addresses, "args.allowed_addresses"),
+            made_by=self.request_id,
+            created_at=self.now,
+            updated_at=self.now,
+        )
+        self._renew()
+        record(self, "api_key.created", target=self.id)
+        return self._new(changes=1)
+
+    @query(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
+    async def read(self) -> ApiKeyInfo:
+        """The key, for its owner and for those who have `keys:manage`; for others there is none."""
+        self._check_visible()
+        return show(self.id, self.state, self.version)
+
+    @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
+    async def patch(self, patch: dict[str, Any]) -> ApiKeyInfo:
+        """Change name, scopes, limits, expiry or addresses by a JSON merge patch (RFC 7396)."""
+        self._check_visible()
+        state = self.state
+        ends = None if state.expires_at is None else timestamp(state.expires_at)
+        before = ApiKeyBody(
+            name=state.name,
+            scopes=state.scopes,
+            limits=state.limits,
+            expires_at=ends,
+            allowed_addresses=state.allowed_addresses,
+        )
+        after = _body.convert(merge_patch(msgspec.to_builtins(before), patch))
+        if after.scopes != before.scopes:
+            self._check_scopes(after.scopes, "args.patch.scopes")
+        if after.expires_at != before.expires_at:
+            state.expires_at = _later(after.expires_at, self.now, "args.patch.expires_at")
+        state.name, state.scopes, state.limits = after.name, after.scopes, after.limits
+        state.allowed_addresses = _networks(after.allowed_addresses, "args.patch.allowed_addresses")
+        self._note("api_key.changed")
+        return show(self.id, state, self.version + 1)
+
+    @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS), confidential=True)
+    async def rotate(self, overlap: Overlap = 0.0) -> NewApiKey:
+        """Make another key in this one's place, which still works for `overlap` seconds."""
+        self._check_visible()
+        state = self.state
+        if state.made_by != self.request_id:
+            state.former, state.former_until = state.hashed, self.now + overlap
+            state.made_by = self.request_id
+            self._renew()
+            self._note("api_key.rotated")
+            return self._new(changes=1)
+        return self._new()
+
+    @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
+    async def revoke(self) -> None:
+        """End the key: it is dead everywhere within a second."""
+        self._check_visible()
+        self._note("api_key.revoked")
+        await self.delete()
+
+    @command(allow=services())
+    async def erase(self) -> None:
+        """End the key because its owner is gone."""
+        if self.state.owner:
+            self.emit(Changed())
+        await self.delete()
+
+    @query(allow=services())
+    async def resolve(self, hashed: str) -> KeyGrant:
+        """What the key with this SHA-256 stands for; raises `not-found`."""
+        state = self.state
+        ends = [state.expires_at or math.inf]
+        if not hmac.compare_digest(state.hashed, hashed):
+            ends.append(state.former_until if hmac.compare_digest(state.former, hashed) else 0.0)
+        if not state.owner or min(ends) <= self.now:
+            raise _dead()
+        user = await self._user(state.owner)
+        if user.status != "active":
+            raise _dead()
+        return KeyGrant(
+            id=self.id,
+            owner=state.owner,
+            roles=user.roles,
+            version=user.version,
+            scopes=state.scopes,
+            limits=state.limits,
+            expires_at=None if min(ends) == math.inf else min(ends),
+            allowed_addresses=state.allowed_addresses,
+        )
+
+    @command(allow=services(), confidential=True, keeps_version=True)
+    async def used(self, at: float) -> None:
+        """Note that the key was used, if that is news."""
+        if self.state.owner and at >= (self.state.last_used_at or 0.0) + USE_EVERY:
+            self.state.last_used_at = at
+
+    def _renew(self) -> None:
+        self.state.nonce = secrets.token_hex(32)
+        key = self._key()
+        self.state.hashed, self.state.hint = key.hashed, key.hint
+
+    def _key(self) -> api_keys.ApiKey:
+        derived = hmac.digest(self.secret, f"{self.id}.{self.state.nonce}".encode(), hashlib.sha256)
+        return api_keys.make(self.id, derived)
+
+    def _new(self, changes: int = 0) -> NewApiKey:
+        return NewApiKey(**_shown(self.id, self.state, self.version + changes), key=self._key().text)
+
+    def _note(self, action: str) -> None:
+        self.state.updated_at = self.now
+        self.emit(Changed())
+        record(self, action, target=self.id)
+
+    def _check_scopes(self, asked: list[str], field: str) -> None:
+        for number, scope in enumerate(asked):
+            name, attribute, value = scopes.parse(scope, f"{field}[{number}]")
+            if not self.caller.has(name, **({attribute: value} if attribute else {})):
+                if name == scopes.EVERYTHING and not self.caller.key:
+                    continue
+                raise Failure("forbidden", f"you lack {scope} yourself", field=f"{field}[{number}]")
+
+    def _check_visible(self) -> None:
+        if not self.state.owner or not (self.caller.subject == self.state.owner or self.caller.has(MANAGE_KEYS)):
+            raise Failure("not-found", "there is no such API key")
+
+    async def _user(self, id: str) -> User:
+        try:
+            return msgspec.convert(await self.call(users.TYPE, id, "show"), User)
+        except Failure as failure:
+            if failure.code in ("not-found", "invalid"):
+                raise Failure("forbidden", "only users have API keys") from None
+            raise
+
+
+def _shown(id: str, state: ApiKeyState, version: int) -> dict[str, Any]:
+    return {
+        "id": id,
+        "name": state.name,
+        "hint": state.hint,
+        "owner": state.owner,
+        "scopes": state.scopes,
+        "limits": state.limits,
+        "expires_at": _moment(state.expires_at),
+        "allowed_addresses": state.allowed_addresses,
+        "last_used_at": _moment(state.last_used_at),
+        "version": version,
+        "created_at": _moment(state.created_at),
+        "updated_at": _moment(state.updated_at),
+    }
+
+
+def _moment(seconds: float | None) -> Any:
+    return None if seconds is None else rfc3339(timestamp(seconds))
+
+
+def _later(moment: datetime | None, now: float, field: str) -> float | None:
+    if moment is None:
+        return None
+    if moment.timestamp() <= now:
+        raise Failure("invalid", "this moment has passed", field=field)
+    return moment.timestamp()
+
+
+def _networks(addresses: list[str], field: str) -> list[str]:
+    found = []
+    for number, text in enumerate(addresses):
+        try:
+            found.append(str(ipaddress.ip_network(text)))
+        except ValueError as error:
+            raise Failure("invalid", str(error), field=f"{field}[{number}]") from None
+    return found
+
+
+def _dead() -> Failure:
+    return Failure("not-found", "there is no such key, or it is no longer good")

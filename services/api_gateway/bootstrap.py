@@ -1,0 +1,20 @@
+"""The composition root of the API gateway's objects: keys, quotas and routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aidevos import BaseDurableObject
+from aidevos.security.keys import ensure_secret
+from aidevos.settings import Settings
+from services.api_gateway.api_key import ApiKeyDO
+
+SERVICE = "api_gateway"
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (ApiKeyDO,)
+KEY_FILE = "api_keys.key"
+
+
+def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
+    """The types, with what they work with."""
+    ApiKeyDO.secret = ensure_secret(settings.home, KEY_FILE)
+    return TYPES

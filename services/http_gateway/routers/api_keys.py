@@ -1,0 +1,96 @@
+"""`/api-keys`. Each request is one call of an object; no rule lives here."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.routing import Route
+
+from aidevos.contracts import api_keys, subjects
+from aidevos.contracts.api_keys import ApiKeyBody, RotateBody
+from aidevos.contracts.errors import Failure
+from services.http_gateway import bodies, parameters
+from services.http_gateway.answers import JSON_HEADER, NO_STORE, Answer, Header
+from services.http_gateway.calls import Calls
+from services.http_gateway.resource import Guard, Incoming, Resource
+
+BODY_LIMIT = 64 * 1024
+DEFAULT_LIMIT = 50
+
+_create = msgspec.json.Decoder(ApiKeyBody)
+_rotate = msgspec.json.Decoder(RotateBody)
+_patch = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class _Shown(msgspec.Struct):
+    """What the gateway reads of an `ApiKeyInfo`, which passes through as the host wrote it."""
+
+    id: str
+    version: int
+
+
+_shown = msgspec.json.Decoder(_Shown)
+
+
+class ApiKeyRouter:
+    """`/api-keys`."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def routes(self, known: Guard) -> list[Route]:
+        return [
+            Route(
+                "/api-keys",
+                Resource(known, parameters=("limit", "cursor", "owner"), get=self.search, post=self.create),
+            ),
+            Route("/api-keys/{key_id}/rotate", Resource(known, post=self.rotate)),
+            Route("/api-keys/{key_id}", Resource(known, get=self.read, patch=self.patch, delete=self.revoke)),
+        ]
+
+    async def search(self, incoming: Incoming) -> Answer:
+        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
+        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
+        subject = subjects.query(api_keys.TYPE, api_keys.SEARCH)
+        return Answer(200, await self._calls.arguments(subject, payload, self._calls.options(incoming)))
+
+    async def create(self, incoming: Incoming) -> Answer:
+        body = await incoming.body(BODY_LIMIT)
+        bodies.decode(_create, body, "body")
+        reply = await self._call(incoming, self._calls.new_id(incoming), "create", body)
+        location = f"/api-keys/{_shown.decode(reply).id}".encode()
+        return Answer(201, reply, (*NO_STORE, (b"location", location), _etag(reply)))
+
+    async def read(self, incoming: Incoming) -> Answer:
+        reply = await self._call(incoming, _id(incoming), "read", b"{}")
+        return Answer(200, reply, (JSON_HEADER, _etag(reply)))
+
+    async def patch(self, incoming: Incoming) -> Answer:
+        body = await incoming.body(BODY_LIMIT, patches=(bodies.MERGE_PATCH,))
+        bodies.decode(_patch, body, "body")
+        reply = await self._call(incoming, _id(incoming), "patch", b'{"patch":%b}' % body, within="args.patch")
+        return Answer(200, reply, (JSON_HEADER, _etag(reply)))
+
+    async def rotate(self, incoming: Incoming) -> Answer:
+        body = await incoming.body(BODY_LIMIT) or b"{}"
+        bodies.decode(_rotate, body, "body")
+        reply = await self._call(incoming, _id(incoming), "rotate", body)
+        return Answer(200, reply, (*NO_STORE, _etag(reply)))
+
+    async def revoke(self, incoming: Incoming) -> Answer:
+        await self._call(incoming, _id(incoming), "revoke", b"{}")
+        return Answer(204, headers=())
+
+    async def _call(self, incoming: Incoming, id: str, method: str, payload: bytes, within: str = "args") -> bytes:
+        subject = subjects.call(api_keys.TYPE, id, method)
+        return await self._calls.arguments(subject, payload, self._calls.options(incoming), within)
+
+
+def _etag(reply: bytes) -> Header:
+    return b"etag", b'"%d"' % _shown.decode(reply).version
+
+
+def _id(incoming: Incoming) -> str:
+    id: str = incoming.path["key_id"]
+    if not subjects.is_id(id):
+        raise Failure("not-found", "there is no such API key")
+    return id

@@ -1,0 +1,212 @@
+"""Every route as every kind of caller. The routes are those of the running fleet's own description, so
+a new one without a row fails."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aidevos.security.key_ring import SigningKey
+from aidevos.security.tokens import TokenIssuer
+from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, http, logged_in, login
+from tests.e2e.world import World
+
+__all__ = ["http"]
+# Of these nobody gets in anywhere that is not open to everyone.
+STRANGERS = ("nobody", "malformed", "forged", "expired", "ended", "deactivated")
+CLERK = "clerk"
+CLERK_MAY = ["users:read", "roles:manage", "audit:read", "counter:read", "objects:request"]
+PATCH = "application/merge-patch+json"
+SPELLED_OUT = re.compile(r"/durable-objects/[a-z0-9_]+:\{id\}/request").fullmatch
+
+
+class Row(NamedTuple):
+    """What the route answers to another user, to one with a custom role, to the user whom the route is
+    about, to a service, and to an administrator: asked in this order."""
+
+    other: int
+    clerk: int
+    user: int
+    service: int
+    admin: int
+    body: Any = None
+
+
+def session(status: int, body: Any = None) -> Row:
+    """Of one's own session: services have none."""
+    return Row(status, status, status, 403, status, body)
+
+
+# Open to everyone: the one answer, whatever credential comes with it.
+OPEN: dict[str, tuple[int, Any]] = {
+    "POST /auth/register": (422, {}),
+    "POST /auth/login": (422, {}),
+    "POST /auth/refresh": (422, {}),
+    "POST /auth/mfa/verify": (422, {}),
+    "POST /auth/password/reset": (422, {}),
+    "GET /auth/password/reset/confirm": (200, None),
+    "POST /auth/password/reset/confirm": (422, {}),
+    "GET /auth/email/confirm": (200, None),
+    "POST /auth/email/confirm": (422, {}),
+    "GET /.well-known/jwks.json": (200, None),
+    "GET /health/live": (200, None),
+    "GET /health/ready": (200, None),
+    "GET /openapi.json": (200, None),
+    "GET /docs": (200, None),
+}
+ROWS: dict[str, Row] = {
+    "GET /durable-objects": Row(403, 403, 403, 403, 200),
+    "POST /durable-objects": Row(403, 403, 403, 403, 201, {"type": "counter"}),
+    "GET /durable-objects/{object_id}": Row(403, 403, 403, 403, 404),
+    "PUT /durable-objects/{object_id}": Row(403, 403, 403, 403, 404, {"state": {}}),
+    "DELETE /durable-objects/{object_id}": Row(403, 403, 403, 403, 404),
+    "POST /durable-objects/{object_id}/request": Row(403, 200, 403, 403, 200, {"method": "value"}),
+    "GET /auth/me": session(200),
+    "GET /auth/sessions": session(200),
+    "DELETE /auth/sessions/{session_id}": Row(404, 404, 204, 204, 404),
+    "POST /auth/password": session(422, {"current_password": PASSWORD, "new_password": "short"}),
+    "POST /auth/email": session(422, {"email": "nobody", "password": PASSWORD}),
+    "POST /auth/email/verify": session(202),
+    "POST /auth/logout": session(204),
+    "POST /auth/mfa/totp": session(200, {"password": PASSWORD}),
+    "DELETE /auth/mfa/totp": session(204, {"password": PASSWORD}),
+    "POST /auth/mfa/totp/confirm": session(409, {"otp": "000000"}),
+    "POST /auth/mfa/recovery-codes": session(409, {"password": PASSWORD}),
+    "GET /users": Row(403, 200, 403, 200, 200),
+    "GET /users/{user_id}": Row(404, 200, 200, 404, 200),
+    "PUT /users/{user_id}": Row(404, 403, 200, 404, 200, {}),
+    "PATCH /users/{user_id}": Row(404, 403, 200, 404, 200, {}),
+    "DELETE /users/{user_id}": Row(404, 403, 204, 404, 204, {"password": PASSWORD}),
+    "GET /users/{user_id}/sessions": Row(404, 200, 200, 404, 200),
+    "DELETE /users/{user_id}/sessions": Row(404, 403, 204, 404, 204),
+    "DELETE /users/{user_id}/sessions/{session_id}": Row(404, 403, 204, 404, 404),
+    "POST /users/{user_id}/activate": Row(403, 403, 403, 403, 200),
+    "POST /users/{user_id}/deactivate": Row(403, 403, 403, 403, 200),
+    "GET /roles": Row(403, 200, 403, 200, 200),
+    "POST /roles": Row(403, 201, 403, 403, 409, {"name": "readers", "permissions": ["data:read"]}),
+    "GET /roles/{name}": Row(403, 200, 403, 403, 200),
+    "PUT /roles/{name}": Row(403, 409, 403, 403, 409, {"permissions": []}),
+    "DELETE /roles/{name}": Row(403, 409, 403, 403, 409),
+    "GET /audit": Row(403, 200, 403, 403, 200),
+    "GET /metrics": Row(403, 403, 403, 403, 200),
+}
+
+
+class Target(NamedTuple):
+    """What a route's path leads to, and the callers by their kinds."""
+
+    path: Mapping[str, str]
+    callers: Mapping[str, dict[str, str]]
+
+
+@pytest.fixture
+async def target(http: httpx.AsyncClient, world: World) -> Target:
+    user, other, clerk, ended, deactivated, chief = [await logged_in(http, a_person()) for _ in range(6)]
+    admin = bearer((await login(http, "admin", admin_password(world))).json())
+    made = await http.post("/roles", headers=admin, json={"name": CLERK, "permissions": CLERK_MAY})
+    assert made.status_code in (201, 409)
+    for pair, role in ((clerk, CLERK), (chief, "admin")):
+        path = f"/users/{pair['user']['id']}"
+        given = await http.patch(path, headers=admin | {"Content-Type": PATCH}, json={"roles": ["user", role]})
+        assert given.status_code == 200
+    assert (await http.post("/auth/logout", headers=bearer(ended))).status_code == 204
+    gone = await http.post(f"/users/{deactivated['user']['id']}/deactivate", headers=admin)
+    assert gone.status_code == 200
+    callers = {
+        "nobody": {},
+        "malformed": {"Authorization": "Bearer x.y.z"},
+        "forged": {"Authorization": forged(world)},
+        "expired": {"Authorization": expired(world)},
+        "ended": bearer(ended),
+        "deactivated": bearer(deactivated),
+        "other": bearer(other),
+        "clerk": bearer(clerk),
+        "service": {"Authorization": world.token(roles=("service",), subject="service:tester")},
+        "user": bearer(user),
+        "admin": bearer(chief),
+    }
+    session = (await http.get("/auth/sessions", headers=bearer(user))).json()["items"][0]["id"]
+    place = {
+        "object_id": f"counter:{secrets.token_hex(8)}",
+        "user_id": user["user"]["id"],
+        "session_id": session,
+        "name": "user",
+    }
+    await becomes_known(http, callers)
+    return Target(place, callers)
+
+
+async def becomes_known(http: httpx.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
+    """What has changed counts within a second: here that second has passed."""
+    end = time.monotonic() + 1
+    expected = {"ended": 401, "deactivated": 401, "clerk": 200, "admin": 200}
+    while time.monotonic() < end:
+        if {name: (await http.get("/users", headers=callers[name])).status_code for name in expected} == expected:
+            return
+    raise AssertionError("access has not changed within a second")
+
+
+def a_person() -> Person:
+    name = f"u{secrets.token_hex(8)}"
+    return Person(name, f"{name}@example.org")
+
+
+def forged(world: World) -> str:
+    key = SigningKey(world.issuer.keys.at(time.time()).id, Ed25519PrivateKey.generate())
+    return "Bearer " + TokenIssuer(key, world.servers.public_url).issue("admin", roles=("admin",))
+
+
+def expired(world: World) -> str:
+    past = TokenIssuer(world.issuer.keys, world.servers.public_url, now=lambda: time.time() - 10_000)
+    return "Bearer " + past.issue("admin", roles=("admin",))
+
+
+async def ask(http: httpx.AsyncClient, route: str, target: Target, caller: str, body: Any) -> httpx.Response:
+    verb, _, template = route.partition(" ")
+    headers = dict(target.callers[caller])
+    if body is not None:
+        headers["Content-Type"] = PATCH if verb == "PATCH" else "application/json"
+    return await http.request(verb, template.format(**target.path), headers=headers, json=body)
+
+
+async def test_every_described_route_has_a_row(http: httpx.AsyncClient) -> None:
+    described = (await http.get("/openapi.json")).json()["paths"]
+    verbs = {"get", "put", "post", "patch", "delete"}
+    routes = {
+        f"{verb.upper()} {path}": operation.get("security")
+        for path, operations in described.items()
+        for verb, operation in operations.items()
+        if verb in verbs and not SPELLED_OUT(path)
+    }
+
+    assert {route for route, security in routes.items() if security == []} == set(OPEN)
+    assert {route for route, security in routes.items() if security != []} == set(ROWS)
+
+
+@pytest.mark.parametrize("route", list(ROWS))
+async def test_a_route_answers_each_kind_of_caller_as_its_row_says(
+    http: httpx.AsyncClient, target: Target, route: str
+) -> None:
+    row = ROWS[route]
+    known = row._asdict()
+    body = known.pop("body")
+
+    answers = {caller: await ask(http, route, target, caller, body) for caller in (*STRANGERS, *known)}
+
+    assert {caller: answer.status_code for caller, answer in answers.items()} == dict.fromkeys(STRANGERS, 401) | known
+    for answer in answers.values():
+        assert not answer.is_error or answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_open_route_answers_everyone_alike(http: httpx.AsyncClient, target: Target) -> None:
+    for route, (status, body) in OPEN.items():
+        answers = [await ask(http, route, target, caller, body) for caller in target.callers]
+
+        assert {answer.status_code for answer in answers} == {status}, route

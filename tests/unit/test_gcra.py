@@ -1,0 +1,53 @@
+"""The rate limiter against its law: no more than burst and flow, and no less."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aidevos.security.gcra import Gcra, Policy
+
+policies = st.builds(Policy, st.integers(1, 1000), st.sampled_from([0.5, 1.0, 60.0, 3600.0]), st.integers(0, 2000))
+steps = st.lists(st.tuples(st.floats(0, 100), st.integers(1, 50)), max_size=60)
+
+
+def test_five_a_minute_are_five_at_once_then_one_each_twelve_seconds() -> None:
+    limit = Gcra(Policy(5, 60.0))
+
+    assert [limit.take(1000.0) for _ in range(6)] == [1, 1, 1, 1, 1, 0]
+    assert limit.retry_after(1000.0) == pytest.approx(12.0)
+    assert limit.reset_after(1000.0) == pytest.approx(60.0)
+    assert (limit.take(1011.9), limit.take(1012.0), limit.take(1012.0)) == (0, 1, 0)
+    assert limit.take(1072.0, 9) == 5
+
+
+@given(policies, steps)
+def test_no_stretch_of_time_has_more_than_a_burst_and_the_flow(policy: Policy, steps: list[tuple[float, int]]) -> None:
+    limit, now = Gcra(policy), 1_800_000_000.0
+    taken: list[tuple[float, int]] = []
+    for pause, wanted in steps:
+        now += pause * policy.interval
+        taken.append((now, limit.take(now, wanted)))
+        total = 0
+        for moment, count in reversed(taken):
+            total += count
+            assert total <= policy.capacity + (now - moment) / policy.interval + 1e-3
+
+
+@given(policies, steps)
+def test_a_request_is_refused_only_where_nothing_is_left_and_passes_after_the_time_told(
+    policy: Policy, steps: list[tuple[float, int]]
+) -> None:
+    limit, now = Gcra(policy), 1000.0
+    for pause, wanted in steps:
+        now += pause * policy.interval
+        left = limit.remaining(now)
+        assert 0 <= left <= policy.capacity
+        assert limit.take(now, wanted) == min(wanted, left)
+        if limit.remaining(now):
+            assert limit.retry_after(now) == 0.0
+        else:
+            assert 0 < limit.retry_after(now) <= policy.interval * (1 + 1e-6)
+            assert limit.remaining(now + limit.retry_after(now) + 1e-9) >= 1
+    assert limit.remaining(now + limit.reset_after(now)) == policy.capacity
