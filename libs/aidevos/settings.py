@@ -113,6 +113,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str = ""
     # The security log: how long an entry is kept.
     audit_age: Seconds = 400 * 86_400.0
+    # Data: seconds between two looks for items to remove that have expired.
+    expiry_interval: Seconds = 30.0
     # Logs.
     log_level: str = "INFO"
 

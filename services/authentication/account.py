@@ -151,24 +151,25 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
     @command(allow=services())
     async def touch(self, session: str, at: float) -> None:
         """Note that a session was used."""
-        if session in self.state.sessions:
+        if not await self._is_free() and session in self.state.sessions:
             self.state.sessions[session].last_used_at = at
 
     @command(allow=services())
     async def forget(self, session: str) -> None:
         """Note that a session has ended."""
-        self.state.sessions.pop(session, None)
+        if not await self._is_free():
+            self.state.sessions.pop(session, None)
 
     @command(allow=services())
     async def end_session(self, session: str) -> None:
         """End a session that this account knows."""
-        if self.state.sessions.pop(session, None) is not None:
+        if not await self._is_free() and self.state.sessions.pop(session, None) is not None:
             self.tell(SESSION_TYPE, session, "end")
 
     @command(allow=services())
     async def revoke_session(self, session: str) -> None:
         """End a session of which a spent refresh token was shown."""
-        if self.state.sessions.pop(session, None) is not None:
+        if not await self._is_free() and self.state.sessions.pop(session, None) is not None:
             self.tell(SESSION_TYPE, session, "end")
             reason = "a spent refresh token was shown"
             record(self, "session.revoked", actor="", target=self.state.user, reason=reason, session=session)
@@ -176,7 +177,8 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
     @command(allow=services())
     async def end_sessions(self) -> None:
         """End every session."""
-        self._end_sessions()
+        if not await self._is_free():
+            self._end_sessions()
 
     def _end_sessions(self) -> None:
         for session in self.state.sessions:
@@ -227,6 +229,12 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
             await self._note_failure("login", "unverified")
             raise Failure("email-unverified", "confirm the e-mail address first: the link was mailed to it")
         return user
+
+    async def _is_free(self) -> bool:
+        """Whether nobody has the name; a turn that only returned then would make an object."""
+        if not self.state.user:
+            await self.delete()
+        return not self.state.user
 
     def _take_over(self, user: str) -> None:
         """End what a former holder has left, whose `release` comes too late."""

@@ -6,13 +6,14 @@ a grant is good only for callers whose token allows reading or writing of data a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from aidevos.contracts.data import Grants, Rules
 from aidevos.contracts.errors import Failure
 from aidevos.security.permissions import Principal
 
 Operation = Literal["read", "create", "update", "delete"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 READ = "data:read"
 WRITE = "data:write"
 CREATE_COLLECTIONS = "collections:create"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from aidevos import BaseDurableObject
+from aidevos import BaseDurableObject, anyone
+from aidevos.contracts.data import FIND, FindItems
+from aidevos.durable.object import View
 from aidevos.settings import Settings
 from services.data_storage.collection import CollectionDO
+from services.data_storage.find import Finder
 from services.data_storage.indexes import IndexerDO
 from services.data_storage.item import ItemDO
 from services.data_storage.leaving import EraserDO
@@ -27,5 +30,7 @@ TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
-    ItemDO.terms = TermsCache()
+    ItemDO.terms = terms = TermsCache()
+    find = View(FIND, anyone(), FindItems, Finder(terms).answer)
+    ItemDO.views = (*(view for view in ItemDO.views if view.name != FIND), find)
     return TYPES

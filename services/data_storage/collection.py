@@ -12,14 +12,23 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, services
-from aidevos.contracts.data import COLLECTION_TYPE, ERASER_TYPE, Collection, CollectionName, Config
+from aidevos.contracts.data import (
+    COLLECTION_TYPE,
+    ERASER_TYPE,
+    VISIBLE,
+    Collection,
+    CollectionName,
+    Config,
+    VisibleCollections,
+)
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import View
 from aidevos.durable.schema import Schema
 from services.data_storage import access, indexes
+from services.data_storage.access import grants_of
 from services.data_storage.changes import find_offenders, refusal
 from services.data_storage.collection_state import CollectionState, Proposal, schema_text
-from services.data_storage.collection_views import TermsArgs, answer_terms
+from services.data_storage.collection_views import TermsArgs, answer_terms, answer_visible
 from services.data_storage.config import check_config
 from services.data_storage.indexes import assign
 from services.data_storage.terms import LIFE, TERMS, Index
@@ -34,7 +43,10 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
 
     # Seconds that a change may take: longer than any request.
     change_within: ClassVar[float] = 330.0
-    views = (View(TERMS, services(), TermsArgs, answer_terms),)
+    views = (
+        View(TERMS, services(), TermsArgs, answer_terms),
+        View(VISIBLE, anyone(), VisibleCollections, answer_visible),
+    )
 
     @command(allow=services())
     async def begin(self, owner: str) -> None:
@@ -145,6 +157,7 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
         self.state.schema = schema_text(config)
         self.state.config = msgspec.structs.replace(config, schema=None)
         self.state.indexes = slots
+        self.state.grants = sorted({*grants_of(config.rules, "read"), *grants_of(config.rules, "create")})
 
     def _shown(self, version: int) -> Collection:
         state = self.state

@@ -19,14 +19,15 @@ class Proposal(msgspec.Struct):
 
 class CollectionState(msgspec.Struct):
     """`config` lacks the schema, which is JSON text: its names could be no names in the store, and their
-    order counts. `incarnation` is never used again, and one that is `ending` is as good as gone. Times
-    are in seconds since the epoch."""
+    order counts. `grants` are all that let somebody know of the collection. `incarnation` is never used
+    again, and one that is `ending` is as good as gone. Times are in seconds since the epoch."""
 
     owner: str = ""
     incarnation: str = ""
     config: Config = msgspec.field(default_factory=Config)
     schema: str = ""
     indexes: dict[str, Index] = {}
+    grants: list[str] = []
     proposal: Proposal | None = None
     ending: bool = False
     created_at: float = 0.0

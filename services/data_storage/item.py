@@ -19,6 +19,7 @@ from aidevos.contracts.data import (
     HISTORY_LIMIT,
     ITEM_TYPE,
     MAX_INDEXES,
+    RESERVED_IDS,
     VERSION_TYPE,
     CollectionName,
     History,
@@ -48,6 +49,7 @@ from services.data_storage.item_views import (
 from services.data_storage.keys import index_keys
 from services.data_storage.leaving import IDS, IdsArgs, answer_ids
 from services.data_storage.patches import apply
+from services.data_storage.projection import parse_fields, project
 from services.data_storage.terms import TERMS, Terms, TermsCache
 from services.data_storage.unique import unique_ids
 from services.data_storage.versions import OF, VersionState, entry, version_id
@@ -58,7 +60,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
     terms: ClassVar[TermsCache]
     state_limit = 2 * 1024 * 1024
-    views = (
+    views: ClassVar[tuple[View, ...]] = (
         View(IDS, services(), IdsArgs, answer_ids(ITEM_TYPE)),
         View(HELD, services(), HeldArgs, answer_held),
         View(EXPIRED, services(), ExpiredArgs, answer_expired),
@@ -73,6 +75,8 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         """Make the item. Where there is no such collection, it is made for those who may."""
         if item_object(collection, id) != self.id:
             raise Failure("invalid", "this is the object of another item", field="id")
+        if id in RESERVED_IDS:
+            raise Failure("invalid", f"no item is called {id}, since the collection has that", field="args.id")
         values.check(data, "args.data")
         terms = await self._terms_for_new(collection)
         if is_live(self.state, terms.incarnation, self.now):
@@ -92,9 +96,16 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         return show(self.state, self.version + 1)
 
     @query(allow=anyone())
-    async def read(self, version: int | None = None) -> Item:
-        """The item, or what it was in an earlier version, for those who may read it."""
+    async def read(self, version: int | None = None, fields: str = "") -> Item:
+        """The item, or what it was in an earlier version, for those who may read it; of its data only what
+        stands at the paths in `fields`, if there are any."""
         await self._admit("read")
+        item = await self._version(version)
+        if fields:
+            item.data = project(item.data, parse_fields(fields, "args.fields"))
+        return item
+
+    async def _version(self, version: int | None) -> Item:
         if version is None or version == self.version:
             return show(self.state, self.version)
         kept = await self._kept(version)

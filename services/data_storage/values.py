@@ -13,6 +13,7 @@ import re
 from typing import Any, TypeAlias
 
 import bson
+import msgspec
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
@@ -30,14 +31,14 @@ def check(data: Any, field: str = NAME) -> None:
     """Refuse what is no JSON value or can't be kept. Raises `invalid`, naming the path: `data.a.b[3]`.
 
     Integers fit into 64 bit, floats are finite, text is Unicode, names are without NUL, maps and lists
-    nest at most 64 levels deep, and the whole takes at most 1 MiB as it is stored.
+    nest at most 64 levels deep, and the whole takes at most 1 MiB, as JSON and as it is stored.
     """
     wrong = _find(data, codec.MAX_DEPTH)
     if wrong is not None:
         raise Failure("invalid", wrong[0], field=field + wrong[1])
-    size = len(bson.encode({NAME: encode(data)}))
+    size = max(len(bson.encode({NAME: encode(data)})), len(msgspec.json.encode(data)))
     if size > MAX_SIZE:
-        detail = f"a document has at most {MAX_SIZE} bytes as it is stored, and this has {size}"
+        detail = f"a document has at most {MAX_SIZE} bytes, as JSON and as it is stored, and this has {size}"
         raise Failure("invalid", detail, field=field)
 
 

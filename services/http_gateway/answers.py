@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from starlette.types import Send
@@ -20,11 +21,13 @@ _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 
 
 class Answer(NamedTuple):
-    """An HTTP response; its Content-Length follows from the body."""
+    """An HTTP response; its Content-Length follows from the body. With `chunks` the body is what they
+    give, and the client learns that it is incomplete if they raise."""
 
     status: int
     body: bytes = b""
     headers: tuple[Header, ...] = (JSON_HEADER,)
+    chunks: AsyncIterator[bytes] | None = None
 
 
 class MethodNotAllowed(Failure):
@@ -51,6 +54,12 @@ def answer_of(failure: Failure) -> Answer:
 
 async def send_answer(answer: Answer, send: Send) -> None:
     headers = list(answer.headers)
+    if answer.chunks is not None:
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        async for chunk in answer.chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body"})
+        return
     if answer.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from aidevos.contracts.errors import Failure
 
 T = TypeVar("T")
 MERGE_PATCH = "application/merge-patch+json"
+NDJSON = "application/x-ndjson"
 JSON_PATCH = "application/json-patch+json"
 NAME_LIMIT = 200
 BODY_WITHIN = 60.0
@@ -46,6 +47,10 @@ def check_media_type(headers: dict[bytes, bytes], patches: Sequence[str] = ()) -
         media_type = None
     if media_type is not None and media_type != b"application/json" and not _media_type(media_type.decode("latin-1")):
         raise Failure("unsupported-media-type", f"send {envelope.JSON}", field="Content-Type")
+    _check_encoding(headers)
+
+
+def _check_encoding(headers: dict[bytes, bytes]) -> None:
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Failure("unsupported-media-type", "send the body without a content encoding", field="Content-Encoding")
 
@@ -77,6 +82,34 @@ async def _read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> by
     if message["type"] == "http.disconnect":
         raise Failure("bad-request", "the body ended before it was complete")
     return body
+
+
+def check_lines(headers: dict[bytes, bytes]) -> None:
+    """A body of lines is NDJSON, or says nothing of what it is."""
+    if kind_of(headers) not in ("", NDJSON, "application/jsonl"):
+        raise Failure("unsupported-media-type", f"send {NDJSON}", field="Content-Type")
+    _check_encoding(headers)
+
+
+async def lines(receive: Receive, limit: int) -> AsyncIterator[bytes]:
+    """The lines of a body, also empty ones; each is bounded, and so is the wait for more."""
+    rest, more = b"", True
+    while more:
+        try:
+            async with asyncio.timeout(BODY_WITHIN):
+                message = await receive()
+        except TimeoutError:
+            raise Failure("bad-request", "the body took too long to go on", field="body", status=408) from None
+        if message["type"] == "http.disconnect":
+            raise Failure("bad-request", "the body ended before it was complete")
+        more = message.get("more_body", False)
+        *whole, rest = (rest + message.get("body", b"")).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > limit:
+            raise Failure("too-large", f"a line may have at most {limit} bytes", field="body")
+    if rest:
+        yield rest
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, deepest: str) -> T:

@@ -47,3 +47,11 @@ def integer(values: dict[str, str], name: str) -> int | None:
     if text is not None and not _digits(text):
         raise Failure("invalid", "it is an integer from 0 on", field=name)
     return None if text is None else int(text)
+
+
+def flag(values: dict[str, str], name: str) -> bool:
+    """A parameter that is true or false."""
+    text = values.get(name, "false")
+    if text not in ("true", "false"):
+        raise Failure("invalid", "it is true or false", field=name)
+    return text == "true"

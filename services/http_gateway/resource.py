@@ -6,7 +6,7 @@ permission (401, 403), the query parameters are known (422).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -66,6 +66,16 @@ class Incoming:
         """The JSON body, or a patch of one of these kinds; raises `unsupported-media-type` and `too-large`."""
         bodies.check_media_type(self.headers, patches)
         return await bodies.read(self.headers, self._receive, limit)
+
+    def lines(self, limit: int) -> AsyncIterator[bytes]:
+        """The lines of a body of any length, as they arrive; raises like `body`, for a line past the limit."""
+        bodies.check_lines(self.headers)
+        return bodies.lines(self._receive, limit)
+
+    async def gone(self) -> None:
+        """Return when the client has gone, which may be never."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
 
 Endpoint = Callable[[Incoming], Awaitable[Answer]]

@@ -316,7 +316,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             check_grant(self.caller, ROLES["admin"])
         if administers(state.roles, state.status):
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
-        for name in [state.username, *([state.email] if state.email else [])]:
+        announced = state.announced.email if state.announced else None
+        for name in filter(None, (state.username, state.email, announced)):
             self.tell(ACCOUNT_TYPE, account_id(name), "release", user=self.id)
         for type, method in self.keepers:
             self.tell(type, self.id, method)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import statistics
-import time
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -129,13 +127,6 @@ async def test_a_name_is_taken_without_regard_to_case_and_the_other_name_stays_f
     assert afterwards.status_code == 201
 
 
-async def test_of_fifty_registrations_of_one_name_one_wins(http: httpx.AsyncClient, person: Person) -> None:
-    answers = await asyncio.gather(*(register(http, Person(person.username, f"{n}{person.email}")) for n in range(50)))
-
-    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 49
-    assert (await login(http, person.username)).status_code == 200
-
-
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -161,23 +152,6 @@ async def test_a_bad_registration_names_the_field(
 async def test_ones_own_names_are_no_password(http: httpx.AsyncClient, person: Person) -> None:
     for own in person:
         assert (await register(http, person, password=own)).status_code == 422
-
-
-async def test_wrong_and_unknown_get_the_same_answer_in_the_same_time(http: httpx.AsyncClient, person: Person) -> None:
-    await register(http, person)
-    took: dict[str, list[float]] = {"wrong": [], "unknown": []}
-    bodies = set()
-    for round in range(9):
-        for kind, name in (("wrong", person.username), ("unknown", f"{person.username}{round}")):
-            began = time.perf_counter()
-            answer = await login(http, name, "not the password")
-            took[kind].append(time.perf_counter() - began)
-            bodies.add((answer.status_code, answer.text))
-
-    assert len(bodies) == 1
-    assert next(iter(bodies))[0] == 401
-    wrong, unknown = (statistics.median(times) for times in took.values())
-    assert abs(wrong - unknown) < 0.5 * max(wrong, unknown)
 
 
 async def test_ten_failures_in_a_minute_throttle_an_account_by_either_name(
@@ -350,7 +324,8 @@ async def test_the_key_set_is_public(http: httpx.AsyncClient) -> None:
     answer = await http.get("/.well-known/jwks.json")
 
     assert answer.status_code == 200
-    assert [set(key) for key in answer.json()["keys"]] == [{"kty", "crv", "x", "kid", "use", "alg"}]
+    assert {frozenset(key) for key in answer.json()["keys"]} == {frozenset({"kty", "crv", "x", "kid", "use", "alg"})}
+    assert answer.headers["cache-control"] == "public, max-age=60"
 
 
 async def test_all_of_it_works_over_nats(over_nats: NatsDoor, person: Person) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import nats
 import pytest
 
@@ -18,6 +19,7 @@ from tests.e2e.world import NatsDoor, World
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 USER = ("user",)
+SALES = "permission:sales:write"
 
 
 @pytest.fixture
@@ -304,3 +306,117 @@ async def test_the_items_of_a_deleted_collection_are_gone_at_once_and_stay_so(
     assert anew.status_code == 201
     assert still.status_code == 404
     assert again["data"] == 2
+
+
+async def test_a_list_of_items_is_made_item_by_item(http: httpx.AsyncClient, world: World, name: str) -> None:
+    ada = of(world, "ada") | {"Idempotency-Key": "many"}
+    body = [{"data": 1}, {"id": "x", "data": 2}, {"id": "x", "data": 3}, {"id": "config", "data": 4}, {"dada": 5}, 6]
+    answer = await http.post(f"/{name}", headers=ada, json=body)
+    repeat = await http.post(f"/{name}", headers=ada, json=body)
+    results = answer.json()["results"]
+    many = await http.post(f"/{name}", headers=of(world, "ada"), json=[{"data": 0}] * 1001)
+
+    assert answer.status_code == 207
+    assert [result["status"] for result in results[3:]] == [422, 422, 422]
+    assert sorted(result["status"] for result in results[:3]) == [201, 201, 409]
+    assert repeat.content == answer.content
+    assert (await http.get(f"/{name}/{results[0]['id']}", headers=ada)).json()["data"] == 1
+    assert (many.status_code, many.json()["field"]) == (422, "body")
+
+
+async def test_pages_show_every_item_that_the_caller_may_read_once(
+    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, name: str
+) -> None:
+    ada, bob = of(world, "ada"), of(world, "bob")
+    await http.put(f"/{name}", headers=ada, json={"rules": {"create": "authenticated"}})
+    for who, count in ((ada, 7), (bob, 3)):
+        await http.post(f"/{name}", headers=who, json=[{"data": {"n": n, "m": 0}} for n in range(count)])
+
+    async def seen_by(headers: dict[str, str]) -> list[int]:
+        found: list[int] = []
+        cursor = None
+        while cursor is not None or not found:
+            params = {"limit": "3", "fields": "n", "count": "true"} | ({"cursor": cursor} if cursor else {})
+            page = (await http.get(f"/{name}", headers=headers, params=params)).json()
+            found += [item["data"]["n"] for item in page["items"]]
+            assert all(set(item["data"]) == {"n"} for item in page["items"])
+            cursor, count = page["next_cursor"], page["count"]
+        assert count == len(found)
+        return sorted(found)
+
+    assert await seen_by(ada) == [*range(7)]
+    assert await seen_by(bob) == [*range(3)]
+    same = await over_nats.query("item", "find", {"collection": name}, authorization=bob["Authorization"])
+    assert len(same["items"]) == 3
+    assert (await http.get(f"/{name}")).status_code == 404
+    assert (await http.get(f"/{name}", headers=ada, params={"limit": 501})).status_code == 422
+
+
+async def test_the_collections_that_a_caller_may_know_of_are_listed_with_their_counts(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada, bob = of(world, f"ada{name}"), of(world, f"bob{name}")
+    rules = {
+        "a": {"read": "public"},
+        "b": {"read": ["owner", "role:editor"]},
+        "c": {"create": ["owner", SALES]},
+        "d": {},
+    }
+    for letter, rule in rules.items():
+        await http.put(f"/{letter}{name}", headers=ada, json={"rules": rule})
+        await made(http, f"{letter}{name}", ada, 1)
+
+    async def seen_by(headers: dict[str, str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        cursor: str | None = ""
+        while cursor is not None:
+            params = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+            page = (await http.get(f"{world.url}/data/collections", headers=headers, params=params)).json()
+            found |= {item["name"][0]: item["count"] for item in page["items"] if item["name"].endswith(name)}
+            cursor = page["next_cursor"]
+        return found
+
+    editor = {"Authorization": world.token("data:read", roles=("editor",), subject="e")}
+    seller = {"Authorization": world.token("data:write", "sales:write", subject="s")}
+    assert await seen_by(ada) == {"a": 1, "b": 1, "c": 1, "d": 1}
+    assert await seen_by({}) == await seen_by(bob) == {"a": 1}
+    assert await seen_by(editor) == {"a": 1, "b": 1}
+    assert await seen_by(seller) == {"a": 1, "c": 0}
+
+
+async def test_what_was_exported_and_imported_elsewhere_is_exported_in_the_same_bytes(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    data = [{"n": n, "$set": {"a.b": [1.0, 1, "é\u0000", None, 2**63 - 1, -0.0]}, "": {}} for n in range(700)]
+    await http.post(f"/{name}", headers=ada, json=[{"data": item} for item in data])
+    first = await http.get(f"/{name}/export", headers=ada)
+    broken = b'{"id":"x","data":1}\n\n{"id":"x","data":2}\nno json\n'
+    imported = await http.post(f"/other{name}/import", headers=ada, content=first.content)
+    second = await http.get(f"/other{name}/export", headers=ada)
+    results = await http.post(f"/{name}/import", headers=ada, content=broken)
+
+    assert first.headers["content-type"] == "application/x-ndjson"
+    assert first.content.count(b"\n") == 700
+    assert [msgspec.json.decode(line)["status"] for line in imported.content.splitlines()] == [201] * 700
+    assert second.content == first.content
+    told = [msgspec.json.decode(line) for line in results.content.splitlines()]
+    assert [line["line"] for line in told] == [1, 3, 4]
+    assert sorted(line["status"] for line in told) == [201, 400, 409]
+    assert (await http.get(f"/no{name}/export", headers=ada)).status_code == 404
+
+
+async def test_an_item_that_has_expired_is_gone_at_once_and_its_place_is_free(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    await http.put(f"/{name}", headers=ada, json={"expires_after": 0.4, "unique": ["a"]})
+    await made(http, name, ada, {"a": 1}, id="x")
+    before = await http.get(f"/{name}/x", headers=ada)
+    await asyncio.sleep(0.4)
+    after = await http.get(f"/{name}/x", headers=ada)
+    listed = (await http.get(f"/{name}", headers=ada)).json()["items"]
+    again = await http.post(f"/{name}", headers=ada, json={"id": "y", "data": {"a": 1}})
+
+    assert (before.status_code, after.status_code, again.status_code) == (200, 404, 201)
+    assert listed == []

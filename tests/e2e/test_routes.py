@@ -94,6 +94,12 @@ ROWS: dict[str, Row] = {
     "GET /roles/{name}": Row(403, 200, 403, 403, 200),
     "PUT /roles/{name}": Row(403, 409, 403, 403, 409, {"permissions": []}),
     "DELETE /roles/{name}": Row(403, 409, 403, 403, 409),
+    "GET /api-keys": Row(200, 200, 200, 403, 200),
+    "POST /api-keys": Row(201, 201, 201, 403, 201, {"name": "k", "scopes": ["profile:self"]}),
+    "GET /api-keys/{key_id}": Row(404, 404, 200, 403, 200),
+    "PATCH /api-keys/{key_id}": Row(404, 404, 200, 403, 200, {}),
+    "POST /api-keys/{key_id}/rotate": Row(404, 404, 200, 403, 200),
+    "DELETE /api-keys/{key_id}": Row(404, 404, 204, 403, 404),
     "GET /audit": Row(403, 200, 403, 403, 200),
     "GET /metrics": Row(403, 403, 403, 403, 200),
 }
@@ -133,7 +139,10 @@ async def target(http: httpx.AsyncClient, world: World) -> Target:
         "admin": bearer(chief),
     }
     session = (await http.get("/auth/sessions", headers=bearer(user))).json()["items"][0]["id"]
+    key = await http.post("/api-keys", headers=bearer(user), json={"name": "k", "scopes": ["profile:self"]})
+    assert key.status_code == 201, key.text
     place = {
+        "key_id": key.json()["id"],
         "object_id": f"counter:{secrets.token_hex(8)}",
         "user_id": user["user"]["id"],
         "session_id": session,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aidevos import new_id
+from aidevos.contracts.authentication import account_id
 from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
@@ -18,7 +19,8 @@ __all__ = ["settings"]
 # Commits of an erasure after its own: both names released, two sessions ended and forgotten, the
 # outcomes erased, the entry written; some of them share one.
 COMMITS = 6
-NAME, EMAIL, FULL_NAME = "Zoe-Zzyzx", "zoe@zzyzx.example", "Augusta Zzyzx"
+NAME, FULL_NAME = "Zoe-Zzyzx", "Augusta Zzyzx"
+EMAIL, NEXT = "zoe@zzyzx.example", "next@zzyzx.example"
 
 
 async def erased_user(kit: ObjectKit) -> tuple[str, list[Any]]:
@@ -27,6 +29,9 @@ async def erased_user(kit: ObjectKit) -> tuple[str, list[Any]]:
     await register(kit, id, NAME, EMAIL)
     pairs = [await login(kit, NAME), await login(kit, EMAIL)]
     await kit.call("user", id, "patch", {"patch": {"full_name": FULL_NAME}}, headers=chosen("p"))
+    # A change of the address that ended half-way.
+    await serve(kit, "user", id, "announce_email", {"email": NEXT, "change": "c"})
+    await serve(kit, "auth", account_id(NEXT), "reserve_email", {"user": id, "primary": account_id(NAME)})
     await kit.settle()
     return id, pairs
 
@@ -39,8 +44,9 @@ async def check_gone(kit: ObjectKit, id: str, pairs: list[Any]) -> None:
         assert (await failure(login(kit, name))).status == 401
     assert (await failure(serve(kit, "user", id, "show"))).code == "not-found"
     assert (await failure(register(kit, id, NAME, EMAIL))).code == "exists"
+    assert all(document.get("deleted") for document in kit.store.documents["auth"].values())
     stored = (repr(kit.store.documents) + repr(vars(kit.bus)) + repr(vars(kit.store)["_archive"])).lower()
-    assert not [word for word in (NAME, EMAIL, FULL_NAME) if word.lower() in stored]
+    assert not [word for word in (NAME, EMAIL, NEXT, FULL_NAME) if word.lower() in stored]
     ended = [subject for subject, *_ in kit.bus.events if subject.endswith(".session_ended")]
     assert len(ended) == len(pairs)
     actions = [document["state"]["action"] for document in kit.store.documents["audit"].values()]
@@ -48,9 +54,9 @@ async def check_gone(kit: ObjectKit, id: str, pairs: list[Any]) -> None:
     assert (await register(kit, new_id(), NAME, EMAIL, request="s"))["username"] == NAME
 
 
-@pytest.mark.parametrize("fate", ["applied", "lost"])
-@pytest.mark.parametrize("commit", range(COMMITS))
-async def test_an_erasure_that_dies_at_any_commit_can_be_repeated(settings: Settings, commit: int, fate: str) -> None:
+async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[ObjectKit, str, list[Any]]:
+    """A process that ended while this commit of an erasure was under way, and was applied or lost; the
+    user, and the pairs of its sessions."""
     gate = asyncio.Event()
     async with kit_of(settings) as kit:
         id, pairs = await erased_user(kit)
@@ -66,24 +72,38 @@ async def test_an_erasure_that_dies_at_any_commit_can_be_repeated(settings: Sett
         erasing.cancel()
         await asyncio.gather(erasing, return_exceptions=True)
         kit.store.down = False
-
-        async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
-            await successor.call("user", id, "erase", headers=chosen("e"))
-            for type in successor.router.registry.types:
-                await successor.router.scan((type,))
-            await check_gone(successor, id, pairs)
+        return kit, id, pairs
 
 
-async def test_a_name_that_is_taken_again_at_once_keeps_no_session_of_the_former_user(settings: Settings) -> None:
-    async with kit_of(settings) as kit:
-        id, (pair, *_) = await erased_user(kit)
-        await kit.call("user", id, "erase", headers=chosen("e"))
-        await register(kit, new_id(), NAME, EMAIL, request="s")
+@pytest.mark.parametrize("fate", ["applied", "lost"])
+@pytest.mark.parametrize("commit", range(COMMITS))
+async def test_an_erasure_that_dies_at_any_commit_can_be_repeated(settings: Settings, commit: int, fate: str) -> None:
+    dead, id, pairs = await dies_at(settings, commit, fate)
+
+    async with kit_of(settings, store=dead.store, bus=dead.bus) as successor:
+        await successor.call("user", id, "erase", headers=chosen("e"))
+        for type in successor.router.registry.types:
+            await successor.router.scan((type,))
+        await check_gone(successor, id, pairs)
+
+
+async def test_a_name_that_is_taken_before_it_was_released_keeps_nothing_of_the_former_user(settings: Settings) -> None:
+    dead, _, pairs = await dies_at(settings, 0, "applied")
+
+    async with kit_of(settings, store=dead.store, bus=dead.bus) as kit:
+        assert (await register(kit, new_id(), NAME, "other@zzyzx.example", request="s"))["username"] == NAME
         await kit.settle()
 
         ended = [subject for subject, *_ in kit.bus.events if subject.endswith(".session_ended")]
-        assert len(ended) == 2
-        assert (await failure(refresh(kit, pair))).status == 401
+        assert len(ended) == len(pairs)
+        assert (await login(kit, NAME))["user"]["email"] == "other@zzyzx.example"
+
+
+async def test_a_session_that_was_not_ended_yet_gives_no_tokens_for_an_erased_user(settings: Settings) -> None:
+    dead, _, pairs = await dies_at(settings, 0, "applied")
+
+    async with kit_of(settings, store=dead.store, bus=dead.bus) as kit:
+        assert (await failure(refresh(kit, pairs[0]))).status == 401
 
 
 async def test_an_erased_administrator_is_not_installed_again(settings: Settings) -> None:

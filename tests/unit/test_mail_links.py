@@ -422,6 +422,18 @@ async def test_a_late_release_doesnt_take_an_address_back(kit: ObjectKit, settin
     assert (await failure(register(kit, new_id(), "Eve", EMAIL, "e"))).field == "args.email"
 
 
+async def test_an_address_that_was_only_announced_goes_to_whoever_asks(kit: ObjectKit) -> None:
+    id = await registered(kit)
+    await serve(kit, "user", id, "announce_email", {"email": NEW, "change": "first"})
+    await serve(kit, "auth", account_id(NEW), "reserve_email", {"user": id, "primary": account_id(NAME)})
+    eve = await registered(kit, "Eve", NEW)
+
+    late = await failure(serve(kit, "user", id, "take_email", {"email": NEW, "change": "first"}))
+
+    assert late.code == "conflict"
+    assert (await login(kit, NEW))["user"]["id"] == eve
+
+
 async def test_a_change_that_was_given_up_cant_be_finished_by_an_older_turn(kit: ObjectKit) -> None:
     id = await registered(kit)
     await serve(kit, "user", id, "announce_email", {"email": NEW, "change": "first"})

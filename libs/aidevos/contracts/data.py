@@ -20,6 +20,8 @@ VISIBLE = "visible"
 FIND = "find"
 
 COLLECTION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
+# What stands in paths where an item's ID would.
+RESERVED_IDS = frozenset({"config", "export", "import"})
 BULK_LIMIT = 1000
 MAX_INDEXES = 16
 MAX_UNIQUE = 16
@@ -28,14 +30,9 @@ HISTORY_LIMIT = 500
 CollectionName = Annotated[str, Meta(pattern=f"^{COLLECTION_PATTERN}$")]
 ItemId = Annotated[str, Meta(pattern=f"^{subjects.ID_PATTERN}$")]
 Path = Annotated[str, Meta(min_length=1, max_length=512, description="A dotted path, relative to `data`")]
-Grant = Annotated[
-    str,
-    Meta(
-        pattern=r"^(owner|authenticated|public|role:[a-z][a-z0-9_-]{0,47}|permission:[a-z][a-z0-9_:=-]{0,127})$",
-        description="`owner`, `authenticated`, `public`, `role:<role>` or `permission:<permission>`",
-    ),
-]
-Grants = Grant | Annotated[list[Grant], Meta(max_length=16)]
+GRANT_PATTERN = r"owner|authenticated|public|role:[a-z][a-z0-9_-]{0,47}|permission:[a-z][a-z0-9_:=-]{0,127}"
+# The service checks each grant. Two constraints in one union make msgspec 0.22 write past its memory.
+Grants = str | list[str]
 
 
 def item_object(collection: str, id: str) -> str:
@@ -108,6 +105,69 @@ class History(msgspec.Struct, kw_only=True):
 
     items: list[Version]
     next_cursor: str | None = None
+
+
+class VisibleCollections(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The arguments of `query.collection.visible`, and the parameters of `GET /data/collections`."""
+
+    limit: int = 50
+    cursor: str | None = None
+
+
+class CollectionEntry(msgspec.Struct, kw_only=True):
+    """A collection in a list; `count` is that of the items that the caller may read."""
+
+    name: str
+    owner: str
+    count: int
+    version: int
+    created_at: str
+    updated_at: str
+
+
+class CollectionPage(msgspec.Struct, kw_only=True):
+    items: list[CollectionEntry]
+    next_cursor: str | None = None
+
+
+class FindItems(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The arguments of `query.item.find`, and the parameters of `GET /data/collections/{collection}`.
+
+    `filter` is an object of the filter grammar. `sort` and `fields` are paths relative to `data` with
+    commas between them, those to sort by with a minus for the last one first. `count` asks how many
+    items fit the filter.
+    """
+
+    collection: CollectionName
+    filter: dict[str, Any] = {}
+    sort: Annotated[str, Meta(max_length=4096)] = ""
+    fields: Annotated[str, Meta(max_length=4096)] = ""
+    limit: int = 50
+    cursor: Annotated[str, Meta(max_length=16384)] | None = None
+    count: bool = False
+
+
+class ItemPage(msgspec.Struct, kw_only=True):
+    """One page of items; `next_cursor` is opaque, and null on the last page."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+    count: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class BulkResult(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What became of one item of many; `line` counts the lines of an import from 1."""
+
+    line: int | None = None
+    status: int
+    id: str | None = None
+    problem: dict[str, Any] | None = None
+
+
+class BulkResults(msgspec.Struct, kw_only=True):
+    """The answer to a list of items, in its order."""
+
+    results: list[BulkResult]
 
 
 class CreateItemBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 from typing import Any
 
 import msgspec
@@ -10,10 +10,14 @@ from starlette.routing import Route
 
 from aidevos.contracts import subjects
 from aidevos.contracts.data import (
+    BULK_LIMIT,
     COLLECTION_TYPE,
+    FIND,
     ITEM_TYPE,
+    VISIBLE,
+    BulkResult,
+    BulkResults,
     Config,
-    CreateItemBody,
     ReplaceItemBody,
     item_object,
 )
@@ -22,9 +26,12 @@ from aidevos.settings import Settings
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import JSON_HEADER, Answer, Header
 from services.http_gateway.calls import Calls
+from services.http_gateway.item_calls import create_body, make_item, new_id, part, try_to_make
 from services.http_gateway.resource import Guard, Incoming, Resource
 
 DEFAULT_LIMIT = 50
+ITEMS_AT_ONCE = 64
+QUERY = ("filter", "sort", "fields", "limit", "cursor", "count")
 CONFIG_LIMIT = 512 * 1024
 
 
@@ -43,7 +50,8 @@ _configured = msgspec.json.Decoder(_Configured)
 _any = msgspec.json.Decoder(msgspec.Raw)
 _versioned = msgspec.json.Decoder(_Versioned)
 _config = msgspec.json.Decoder(Config)
-_create = msgspec.json.Decoder(CreateItemBody)
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+_filter = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _replace = msgspec.json.Decoder(ReplaceItemBody)
 
 
@@ -67,7 +75,7 @@ class DataRouter:
                 f"{collection}/{{item_id}}",
                 Resource(
                     anyone,
-                    parameters=("version",),
+                    parameters=("version", "fields"),
                     get=self.read,
                     put=self.replace,
                     patch=self.patch,
@@ -76,8 +84,16 @@ class DataRouter:
             ),
             Route(
                 collection,
-                Resource(anyone, parameters=("validate",), put=self.configure, delete=self.drop, post=self.create),
+                Resource(
+                    anyone,
+                    parameters=("validate", *QUERY),
+                    get=self.find,
+                    put=self.configure,
+                    delete=self.drop,
+                    post=self.create,
+                ),
             ),
+            Route("/data/collections", Resource(anyone, parameters=("limit", "cursor"), get=self.visible)),
         ]
 
     async def configure(self, incoming: Incoming) -> Answer:
@@ -100,14 +116,50 @@ class DataRouter:
         return Answer(204, headers=())
 
     async def create(self, incoming: Incoming) -> Answer:
-        body = bodies.decode(_create, await incoming.body(self._max_body), "data")
+        body = await incoming.body(self._max_body)
+        if body.lstrip()[:1] == b"[":
+            return await self._create_many(incoming, bodies.decode(_list, body, "data"))
+        wanted = bodies.decode(create_body, body, "data")
         collection, options = incoming.path["collection"], self._calls.options(incoming)
-        id = body.id or _new_id(collection, incoming.principal.subject, options["request_id"])
-        return await self._make(collection, id, body.data, options)
+        id = wanted.id or new_id(collection, incoming.principal.subject, options["request_id"])
+        return await self._make(collection, id, wanted.data, options)
+
+    async def _create_many(self, incoming: Incoming, bodies: list[msgspec.Raw]) -> Answer:
+        if len(bodies) > BULK_LIMIT:
+            raise Failure("invalid", f"a list has at most {BULK_LIMIT} items", field="body")
+        options, subject = self._calls.options(incoming), incoming.principal.subject
+        collection = incoming.path["collection"]
+        free = asyncio.Semaphore(ITEMS_AT_ONCE)
+
+        async def make(number: int, body: msgspec.Raw) -> BulkResult:
+            async with free:
+                return await try_to_make(self._calls, collection, bytes(body), subject, part(options, number))
+
+        results = await asyncio.gather(*(make(number, body) for number, body in enumerate(bodies)))
+        return Answer(207, msgspec.json.encode(BulkResults(results=results)))
+
+    async def find(self, incoming: Incoming) -> Answer:
+        values = incoming.parameters
+        args: dict[str, Any] = {**values, "collection": incoming.path["collection"]}
+        args["limit"] = parameters.limit(values, DEFAULT_LIMIT)
+        args["count"] = parameters.flag(values, "count")
+        if "filter" in values:
+            args["filter"] = bodies.decode(_filter, values["filter"].encode(), "filter")
+        return await self._search(incoming, ITEM_TYPE, FIND, args)
+
+    async def visible(self, incoming: Incoming) -> Answer:
+        args = {**incoming.parameters, "limit": parameters.limit(incoming.parameters, DEFAULT_LIMIT)}
+        return await self._search(incoming, COLLECTION_TYPE, VISIBLE, args)
+
+    async def _search(self, incoming: Incoming, type: str, view: str, args: dict[str, Any]) -> Answer:
+        subject = subjects.query(type, view)
+        payload = msgspec.json.encode(args)
+        return Answer(200, await self._calls.arguments(subject, payload, self._calls.options(incoming)))
 
     async def read(self, incoming: Incoming) -> Answer:
         version = parameters.integer(incoming.parameters, "version")
-        payload = b"{}" if version is None else b'{"version":%d}' % version
+        args = incoming.parameters if version is None else {**incoming.parameters, "version": version}
+        payload = msgspec.json.encode(args) if args else b"{}"
         return _conditional(incoming, await self._ask_item(incoming, "read", payload))
 
     async def history(self, incoming: Incoming) -> Answer:
@@ -150,9 +202,7 @@ class DataRouter:
         return Answer(204, headers=())
 
     async def _make(self, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> Answer:
-        payload = msgspec.json.encode({"collection": collection, "id": id, "data": data})
-        subject = subjects.call(ITEM_TYPE, item_object(collection, id), "create")
-        reply = await self._calls.arguments(subject, payload, options)
+        reply = await make_item(self._calls, collection, id, data, options)
         location = f"/data/collections/{collection}/{id}".encode()
         return _shown(201, reply, (b"location", location))
 
@@ -186,10 +236,3 @@ def _conditional(incoming: Incoming, reply: bytes) -> Answer:
 
 def _etag(version: int) -> Header:
     return b"etag", b'"%d"' % version
-
-
-def _new_id(collection: str, subject: str, key: str | None) -> str:
-    """A new ID; with an idempotency key the same one for each repeat, so that a repeat makes no second item."""
-    if key is None:
-        return subjects.new_id()
-    return hashlib.sha256(f"{collection}\0{subject}\0{key}".encode()).hexdigest()[:32]

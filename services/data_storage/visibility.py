@@ -1,0 +1,39 @@
+"""Access rules as conditions: what a caller may read, asked of the store and not sorted out afterwards."""
+
+from __future__ import annotations
+
+from aidevos.contracts.data import Rules
+from aidevos.durable.store.condition import And, Compare, Condition, Contains, Not, Or
+from aidevos.security.permissions import Principal
+from services.data_storage import access
+
+NOTHING = Or(())
+
+
+def readable_items(rules: Rules, incarnation: str, caller: Principal, now: float) -> Condition:
+    """The items of a collection that the caller may read."""
+    live = (
+        Compare(("incarnation",), "eq", incarnation),
+        Not(Compare(("removed",), "eq", True)),
+        Not(Compare(("expires_at",), "lte", now)),
+    )
+    if access.admits_all(rules, "read", caller):
+        return And(live)
+    if access.admits(rules, "read", caller, caller.subject):
+        return And((*live, Compare(("owner",), "eq", caller.subject)))
+    return NOTHING
+
+
+def known_collections(caller: Principal) -> Condition:
+    """The collections that the caller may know of, and a few more: `access.knows` is exact."""
+    there = Not(Compare(("ending",), "eq", True))
+    if caller.has(access.MANAGE_COLLECTIONS):
+        return there
+    grants = ["public"]
+    if caller.has(access.READ) or caller.has(access.WRITE):
+        grants += ["authenticated", *(f"role:{role}" for role in caller.roles)]
+        grants += [f"permission:{name}" for name in sorted(caller.permissions)]
+    known: list[Condition] = [Contains(("grants",), grant) for grant in grants]
+    if caller.subject:
+        known.append(Compare(("owner",), "eq", caller.subject))
+    return And((there, Or(tuple(known))))

@@ -1,0 +1,48 @@
+"""Calls that make items, for one of them and for many."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from aidevos.contracts import subjects
+from aidevos.contracts.data import ITEM_TYPE, BulkResult, CreateItemBody, item_object
+from aidevos.contracts.errors import Failure
+from services.http_gateway import bodies
+from services.http_gateway.calls import Calls
+
+create_body = msgspec.json.Decoder(CreateItemBody)
+
+
+async def make_item(calls: Calls, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> bytes:
+    """The new item as its object shows it; raises `Failure`."""
+    payload = msgspec.json.encode({"collection": collection, "id": id, "data": data})
+    return await calls.arguments(subjects.call(ITEM_TYPE, item_object(collection, id), "create"), payload, options)
+
+
+async def try_to_make(calls: Calls, collection: str, body: bytes, subject: str, options: dict[str, Any]) -> BulkResult:
+    """What became of one item of many."""
+    try:
+        wanted = bodies.decode(create_body, body, "data")
+        id = wanted.id or new_id(collection, subject, options["request_id"])
+        await make_item(calls, collection, id, wanted.data, options)
+    except Failure as failure:
+        return BulkResult(status=failure.status, problem=msgspec.to_builtins(failure.problem))
+    return BulkResult(status=201, id=id)
+
+
+def part(options: dict[str, Any], number: int) -> dict[str, Any]:
+    """The options for one call of many: a request ID of the whole becomes one of each."""
+    key = options["request_id"]
+    if key is None:
+        return options
+    return options | {"request_id": hashlib.sha256(f"{number}\0{key}".encode()).hexdigest()}
+
+
+def new_id(collection: str, subject: str, key: str | None) -> str:
+    """A new ID; with an idempotency key the same one for each repeat, so that a repeat makes no second item."""
+    if key is None:
+        return subjects.new_id()
+    return hashlib.sha256(f"{collection}\0{subject}\0{key}".encode()).hexdigest()[:32]

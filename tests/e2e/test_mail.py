@@ -1,0 +1,257 @@
+"""Mail through both doors: links that arrive, by folder and by SMTP, what they do, and what is at rest."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import secrets
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from email.message import EmailMessage
+from typing import Any
+
+import httpx
+import msgspec
+import nats
+import pymongo
+import pytest
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
+from aidevos.contracts.confirmation import recovery_id, user_of
+from aidevos.contracts.errors import Failure
+from tests.e2e.test_accounts import PASSWORD, Person, bearer, dies, http, logged_in, login, person
+from tests.e2e.world import NatsDoor, World, running
+from tests.mails import SmtpServer, in_folder, token_in
+from tests.servers import Servers, drop_database
+
+__all__ = ["http", "person"]
+OTHER = "another wheelbarrow"
+WITHIN = 20.0
+
+
+class Links:
+    """Both doors to the same methods; `unauthenticated` and the like are raised as failures."""
+
+    def __init__(self, world: World, door: str, http: httpx.AsyncClient, over_nats: NatsDoor) -> None:
+        self.door, self._http, self._nats = door, http, over_nats
+
+    async def forget(self, email: str) -> None:
+        await self._call("/auth/password/reset", "recovery", recovery_id(email), "request_reset", {"email": email})
+
+    async def reset(self, token: str, password: str = OTHER) -> None:
+        args = {"token": token, "new_password": password}
+        await self._call("/auth/password/reset/confirm", "confirmation", user_of(token), "reset_password", args)
+
+    async def confirm(self, token: str) -> Any:
+        return await self._call(
+            "/auth/email/confirm", "confirmation", user_of(token), "confirm_email", {"token": token}
+        )
+
+    async def verify(self, pair: Any) -> None:
+        await self._call("/auth/email/verify", "confirmation", pair["user"]["id"], "verify_email", {}, pair)
+
+    async def change(self, pair: Any, email: str, password: str = PASSWORD) -> None:
+        args = {"password": password, "email": email}
+        await self._call("/auth/email", "confirmation", pair["user"]["id"], "change_email", args, pair)
+
+    async def _call(self, path: str, type: str, id: str, method: str, args: Mapping[str, str], pair: Any = None) -> Any:
+        headers = bearer(pair) if pair else {}
+        if self.door == "nats":
+            payload, token = msgspec.json.encode(args), headers.get("Authorization")
+            return await self._nats.call(type, id, method, payload, authorization=token)
+        answer = await self._http.post(path, json=args, headers=headers)
+        if answer.is_error:
+            raise Failure.decode(answer.content)
+        return answer.json() if answer.content else None
+
+
+@pytest.fixture(params=["http", "nats"])
+async def links(request: pytest.FixtureRequest, world: World, http: httpx.AsyncClient) -> AsyncIterator[Links]:
+    connection = await nats.connect(world.servers.nats_url("client"))
+    yield Links(world, request.param, http, NatsDoor(connection))
+    await connection.close()
+
+
+async def mailed(world: World, to: str, subject: str) -> EmailMessage:
+    """The last mail to this address with this in its subject, once it has arrived."""
+    async with asyncio.timeout(WITHIN):
+        while True:
+            found = [mail for mail in in_folder(world.servers.home / "outbox", to) if subject in mail["Subject"]]
+            if found:
+                return found[-1]
+            await asyncio.sleep(0.02)
+
+
+async def refused(work: Any) -> Failure:
+    with pytest.raises(Failure) as caught:
+        await work
+    return caught.value
+
+
+async def test_a_forgotten_password_is_replaced_and_every_session_ends(
+    world: World, http: httpx.AsyncClient, links: Links, person: Person
+) -> None:
+    mine = await logged_in(http, person)
+    await links.forget(person.email)
+    token = token_in(await mailed(world, mine["user"]["email"], "new password"))
+
+    weak = await refused(links.reset(token, "short"))
+    await links.reset(token)
+
+    assert (weak.status, (weak.field or "").removeprefix("args.")) == (422, "new_password")
+    await dies(http, mine)
+    assert (await login(http, person.username)).status_code == 401
+    assert (await login(http, person.username, OTHER)).json()["user"]["email_verified"] is True
+    assert (await refused(links.reset(token, "a third wheelbarrow"))).status == 422
+    assert (await login(http, person.username, OTHER)).status_code == 200
+
+
+async def test_an_address_is_confirmed_and_changed_by_links(
+    world: World, http: httpx.AsyncClient, links: Links, person: Person
+) -> None:
+    mine = await logged_in(http, person)
+    before, after = mine["user"]["email"], "new" + mine["user"]["email"]
+    first = token_in(await mailed(world, before, "confirm your e-mail"))
+    await links.verify(mine)
+
+    assert await links.confirm(first) == {"email": before, "email_verified": True}
+    assert (await refused(links.verify(mine))).status == 409
+    assert (await refused(links.change(mine, after, "wrong"))).status == 401
+    await links.change(mine, after)
+    token = token_in(await mailed(world, after, "new e-mail"))
+    assert "#token" not in (await mailed(world, before, "about to change")).get_content()
+    assert (await http.get("/users/me", headers=bearer(mine))).json()["email"] == before
+    assert await links.confirm(token) == {"email": after, "email_verified": True}
+    assert (await refused(links.confirm(token))).status == 422
+
+    assert (await http.get("/users/me", headers=bearer(mine))).json()["email"] == after
+    assert (await login(http, after)).status_code == 200
+    body = {"username": person.username + "b", "email": before, "password": PASSWORD}
+    assert (await http.post("/auth/register", json=body)).status_code == 201
+
+
+async def test_of_two_users_who_want_one_address_one_gets_it(
+    world: World, http: httpx.AsyncClient, links: Links, person: Person
+) -> None:
+    wanted = f"wanted-{person.email}".lower()
+    people = [Person(f"{person.username}{n}", f"{n}{person.email}") for n in range(4)]
+    pairs = [await logged_in(http, each) for each in people]
+    for number, pair in enumerate(pairs):
+        await links.change(pair, wanted.replace("wanted", "WANTED" if number % 2 else "wanted"))
+    async with asyncio.timeout(WITHIN):
+        tokens: set[str] = set()
+        while len(tokens) < len(pairs):
+            sent = [mail for mail in in_folder(world.servers.home / "outbox") if mail["To"].lower() == wanted]
+            tokens = set(map(token_in, sent))
+            await asyncio.sleep(0.02)
+
+    outcomes = await asyncio.gather(*map(links.confirm, tokens), return_exceptions=True)
+
+    assert sorted(getattr(outcome, "status", 200) for outcome in outcomes) == [200] + [409] * 3
+    owners = [(await http.get("/users/me", headers=bearer(pair))).json()["email"].lower() for pair in pairs]
+    assert owners.count(wanted) == 1
+    assert (await login(http, wanted)).status_code == 200
+
+
+async def test_known_and_unknown_addresses_get_the_same_answer_in_the_same_time(
+    http: httpx.AsyncClient, person: Person
+) -> None:
+    await logged_in(http, person)
+    took: dict[str, list[float]] = {"known": [], "unknown": []}
+    answers = set()
+    for round in range(15):
+        for kind, email in (("known", person.email), ("unknown", f"{round}-{person.email}")):
+            began = time.perf_counter()
+            answer = await http.post("/auth/password/reset", json={"email": email})
+            took[kind].append(time.perf_counter() - began)
+            answers.add((answer.status_code, answer.content, answer.headers.get("content-type")))
+
+    assert answers == {(202, b"", None)}
+    known, unknown = (statistics.median(times) for times in took.values())
+    assert abs(known - unknown) < 0.5 * max(known, unknown)
+
+
+async def test_links_lead_to_pages_that_use_nothing_up(world: World, http: httpx.AsyncClient, person: Person) -> None:
+    mine = await logged_in(http, person)
+    mail = await mailed(world, mine["user"]["email"], "confirm")
+    link = httpx.URL(re.search(r"https?://\S+", mail.get_content())[0])  # type: ignore[index]
+    token = token_in(mail)
+
+    for path in (link.path, "/auth/password/reset/confirm"):
+        page = await http.get(path)
+        assert page.status_code == 200
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["referrer-policy"] == "no-referrer"
+        assert token not in page.text
+        for tag in ("script", "style"):
+            (inline,) = re.findall(f"<{tag}>(.*?)</{tag}>", page.text, re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in page.headers["content-security-policy"]
+        assert "innerHTML" not in page.text
+    assert link.fragment == f"token={token}"
+    assert (await http.get("/users/me", headers=bearer(mine))).json()["email_verified"] is False
+    assert (await http.post(link.path, json={"token": token})).json()["email_verified"] is True
+
+
+@pytest.fixture
+async def smtp() -> AsyncIterator[SmtpServer]:
+    server = SmtpServer()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def mailing(servers: Servers, smtp: SmtpServer) -> Iterator[tuple[World, str]]:
+    """Services of this test's own, with a mail server, and the name of their database."""
+    name = f"test_{secrets.token_hex(8)}"
+    with running(servers, name, AIDEVOS_SMTP_URL=smtp.url, AIDEVOS_MAIL_FROM="Fleet <fleet@example.org>") as world:
+        yield world, name
+    drop_database(servers.mongo_url, name)
+
+
+async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_behind(
+    mailing: tuple[World, str], smtp: SmtpServer, person: Person
+) -> None:
+    world, database = mailing
+    async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
+        mine = await logged_in(http, person)
+        assert (await http.post("/auth/password/reset", json={"email": person.email})).status_code == 202
+        world.restart("authentication")
+        await arrives(http, mine)
+        before = at_rest(world.servers, database)
+        await smtp.start()
+        async with asyncio.timeout(WITHIN):
+            while len(smtp.taken) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        messages = smtp.messages
+        tokens = [token_in(message) for message in messages]
+        resets = next(token_in(message) for message in messages if "password" in message["Subject"])
+        done = await http.post("/auth/password/reset/confirm", json={"token": resets, "new_password": OTHER})
+        again = await login(http, person.username, OTHER)
+
+    assert (done.status_code, again.status_code) == (204, 200)
+    assert smtp.recipients == [mine["user"]["email"]] * 2
+    assert {message["From"] for message in messages} == {"Fleet <fleet@example.org>"}
+    stored = before + at_rest(world.servers, database)
+    assert mine["user"]["id"].encode() in stored
+    for token in tokens:
+        assert token.encode() not in stored
+        assert token.rpartition(".")[2].encode() not in stored
+
+
+async def arrives(http: httpx.AsyncClient, pair: Any) -> None:
+    """Return when the restarted service answers."""
+    async with asyncio.timeout(WITHIN):
+        while (await http.get("/auth/me", headers=bearer(pair))).status_code != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+def at_rest(servers: Servers, database: str) -> bytes:
+    """Every document of every collection, as MongoDB keeps it."""
+    with pymongo.MongoClient[Any](servers.mongo_url) as client:
+        found = client.get_database(database, CodecOptions(document_class=RawBSONDocument))
+        return b"".join(document.raw for name in found.list_collection_names() for document in found[name].find())

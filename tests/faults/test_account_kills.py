@@ -1,0 +1,86 @@
+"""Registrations and logins while their services are killed, again and again, at random moments."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.world import World, running, wait_ready
+from tests.servers import Servers, drop_database
+
+ROUNDS = 6
+NEWCOMERS = 8
+# Milliseconds in which the gateway can't outlast a restart, so that registrations are left where they are.
+IMPATIENT = {"Deadline": "600"}
+# By when the requests of a round are done, if nothing is killed.
+BUSY = 0.6
+
+
+@pytest.fixture
+def world(servers: Servers) -> Iterator[World]:
+    name = f"test_{secrets.token_hex(8)}"
+    with running(servers, name) as world:
+        yield world
+    drop_database(servers.mongo_url, name)
+
+
+async def register(http: httpx.AsyncClient, name: str, password: str, headers: dict[str, str] | None = None) -> int:
+    body = {"username": name, "email": f"{name}@example.org", "password": password}
+    return (await http.post("/auth/register", json=body, headers=headers)).status_code
+
+
+async def login(http: httpx.AsyncClient, name: str, password: str) -> int:
+    return (await http.post("/auth/login", json={"username": name, "password": password})).status_code
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("service", ["authentication", "user_management"])
+async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_orphan(
+    world: World, service: str
+) -> None:
+    names: list[str] = []
+    passwords: dict[str, str] = {}
+    async with httpx.AsyncClient(base_url=world.url, timeout=60) as http:
+        for round in range(ROUNDS):
+            newcomers = [f"user{round}x{number}" for number in range(NEWCOMERS)]
+            known = random.sample(names, min(4, len(names)))
+            registering = [
+                asyncio.create_task(register(http, name, f"first password of {name}", random.choice((None, IMPATIENT))))
+                for name in newcomers
+            ]
+            entering = [asyncio.create_task(login(http, name, passwords[name])) for name in known]
+            await asyncio.sleep(random.uniform(0, BUSY))
+            world.restart(service)
+            statuses = await asyncio.gather(*registering)
+            entered = await asyncio.gather(*entering)
+            wait_ready(world.url, [])
+
+            assert {status for status in entered if status < 500} <= {200}
+            for name, status in zip(newcomers, statuses, strict=True):
+                passwords[name] = await settled(http, name, acknowledged=status == 201)
+            names += newcomers
+        for name in names:
+            assert [await login(http, each, passwords[name]) for each in (name, f"{name}@example.org")] == [200, 200]
+        assert sorted(await everyone(world, http)) == sorted(names)
+
+
+async def settled(http: httpx.AsyncClient, name: str, *, acknowledged: bool) -> str:
+    """The password of a name after its registration was disturbed: what wasn't acknowledged may have
+    happened all the same, else the name is free for others."""
+    first, second = f"first password of {name}", f"second password of {name}"
+    if not acknowledged and await register(http, name, second) == 201:
+        return second
+    assert await login(http, name, first) == 200, f"{name} is lost"
+    return first
+
+
+async def everyone(world: World, http: httpx.AsyncClient) -> list[str]:
+    """The usernames of all users, but the administrator's."""
+    query = {"role": "user", "limit": "200"}
+    answer = await http.get("/users", params=query, headers={"Authorization": world.admin})
+    return [user["username"] for user in answer.json()["items"]]
