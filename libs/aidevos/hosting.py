@@ -20,6 +20,7 @@ from aidevos.durable.clock import SystemClock
 from aidevos.durable.completion import Bounds
 from aidevos.durable.connection import connect
 from aidevos.durable.host import Host
+from aidevos.durable.limiter import RateLimiter
 from aidevos.durable.object import BaseDurableObject
 from aidevos.durable.placement import HostName
 from aidevos.durable.provision import check_mapping
@@ -118,7 +119,10 @@ async def serve(
     )
     await outside.start()
     admission = Admission(verifier, outside, credential.authorization)
-    revocations = Revocations(connection, verifier, outside, credential.authorization, admission.change)
+    limiter = RateLimiter(settings, outside, credential.authorization)
+    revocations = Revocations(
+        connection, verifier, outside, credential.authorization, admission.change, limiter.set_policies
+    )
     following = asyncio.create_task(revocations.follow())
     await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
@@ -136,6 +140,7 @@ async def serve(
             outside,
             connection,
             admission,
+            limiter,
             SystemClock(),
             service=service,
             name=name,

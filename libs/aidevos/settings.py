@@ -60,6 +60,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0
     attempt_timeout: Seconds = 2.0
+    # Requests of one caller: so many in a second, and so many at once.
+    rate_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
     # Objects: bounds of one object and of one host.
     replica: Annotated[int, Meta(ge=0, le=999)] = 0
     max_state: Annotated[int, Meta(ge=1024, le=2 * 1024 * 1024)] = 1024 * 1024

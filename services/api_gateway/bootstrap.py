@@ -8,9 +8,11 @@ from aidevos import BaseDurableObject
 from aidevos.security.keys import ensure_secret
 from aidevos.settings import Settings
 from services.api_gateway.api_key import ApiKeyDO
+from services.api_gateway.key_holder import KeyHolderDO
+from services.api_gateway.quota import QuotaDO, RateLimitsDO
 
 SERVICE = "api_gateway"
-TYPES: tuple[type[BaseDurableObject[Any]], ...] = (ApiKeyDO,)
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (ApiKeyDO, KeyHolderDO, QuotaDO, RateLimitsDO)
 KEY_FILE = "api_keys.key"
 
 

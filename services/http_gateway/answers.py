@@ -16,6 +16,8 @@ Header = tuple[bytes, bytes]
 JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())
 # Of answers with secrets, which are for nobody else (RFC 6749 §5.1).
 NO_STORE = (JSON_HEADER, (b"cache-control", b"no-store"))
+# Where a request's scope keeps what is left of its rate limit.
+RATE_LIMIT = "aidevos.rate_limit"
 _PROBLEM_HEADER: Header = (b"content-type", MEDIA_TYPE.encode())
 _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 

@@ -21,10 +21,12 @@ from uvicorn.supervisors import Multiprocess
 
 from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.admission import Admission
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
+from aidevos.durable.limiter import RateLimiter
 from aidevos.durable.revocations import Revocations
 from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
@@ -39,7 +41,7 @@ from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
-from services.http_gateway.resource import Guard
+from services.http_gateway.resource import Guard, OpenDoor
 from services.http_gateway.routers.api_keys import ApiKeyRouter
 from services.http_gateway.routers.audit import AuditRouter
 from services.http_gateway.routers.auth import AuthRouter
@@ -50,6 +52,7 @@ from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.projects import ProjectRouter
+from services.http_gateway.routers.rate_limits import RateLimitRouter
 from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.users import UserRouter
 
@@ -81,7 +84,10 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 credential = ServiceCredential(settings, SERVICE)
                 admission = Admission(verifier, client, credential.authorization)
                 stack.push_async_callback(_end, asyncio.create_task(admission.report()))
-                revocations = Revocations(connection, verifier, client, credential.authorization, admission.change)
+                limiter = RateLimiter(settings, client, credential.authorization)
+                revocations = Revocations(
+                    connection, verifier, client, credential.authorization, admission.change, limiter.set_policies
+                )
                 stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
                 await revocations.loaded()
         except TimeoutError:
@@ -89,7 +95,7 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        yield build(settings, connection, client, catalogue, admission)
+        yield build(settings, connection, client, catalogue, admission, limiter)
 
 
 def build(
@@ -98,17 +104,18 @@ def build(
     client: DurableObjectClient,
     catalogue: Catalogue,
     admission: Admission,
+    limiter: RateLimiter,
 ) -> ASGIApp:
     services = tuple(name.strip() for name in settings.services.split(",") if name.strip())
     calls = Calls(client, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
     operation = OperationRouter(Readiness(connection, services), Description(catalogue))
     cookies = Cookies(settings)
-    guard = partial(Guard, admission, cookies)
+    guard = partial(Guard, admission, limiter, cookies)
     routes = objects.routes(guard("objects:manage"), guard("objects:request"))
     routes += operation.routes(guard("fleet:read"))
-    routes += AuthRouter(calls, settings, cookies).routes(guard())
-    routes += ConfirmationRouter(calls).routes(guard())
+    routes += AuthRouter(calls, settings, cookies).routes(guard(), OpenDoor(limiter))
+    routes += ConfirmationRouter(calls).routes(guard(), OpenDoor(limiter))
     routes += MfaRouter(calls).routes(guard())
     routes += UserRouter(calls).routes(guard())
     routes += RoleRouter(calls).routes(guard())
@@ -116,6 +123,7 @@ def build(
     routes += DataTransferRouter(calls).routes(guard(strangers=True))
     routes += ApiKeyRouter(calls).routes(guard())
     routes += ProjectRouter(calls).routes(guard())
+    routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))
 

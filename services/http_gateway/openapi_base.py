@@ -15,6 +15,7 @@ from services.http_gateway import (
     openapi_audit,
     openapi_confirmation,
     openapi_projects,
+    openapi_rate_limits,
     openapi_roles,
 )
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
@@ -24,6 +25,7 @@ PARTS = (
     openapi_roles,
     openapi_audit,
     openapi_api_keys,
+    openapi_rate_limits,
     openapi_confirmation,
     openapi_projects,
 )
@@ -44,6 +46,7 @@ def base() -> Json:
             openapi_roles.TAG,
             openapi_audit.TAG,
             openapi_api_keys.TAG,
+            openapi_rate_limits.TAG,
             openapi_projects.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],

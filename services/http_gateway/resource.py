@@ -15,9 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
+from aidevos.durable.limiter import Limited, RateLimiter
 from aidevos.security.permissions import ANONYMOUS, Principal
 from services.http_gateway import bodies, headers, parameters
-from services.http_gateway.answers import Answer, MethodNotAllowed, send_answer
+from services.http_gateway.answers import RATE_LIMIT, Answer, MethodNotAllowed, send_answer
 from services.http_gateway.cookies import SAFE_METHODS, Cookies
 
 # Headers that may be sent once; a second one would leave open which of them counts.
@@ -55,8 +56,7 @@ class Incoming:
     @property
     def address(self) -> str:
         """The client's IP address; empty when nothing tells it."""
-        client = self._scope.get("client")
-        return _address(client[0]) if client else ""
+        return address_of(self._scope)
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -86,15 +86,36 @@ class Guard:
     `strangers` also callers who show none. The token is in the header or in a cookie."""
 
     def __init__(
-        self, admission: Admission, cookies: Cookies, permission: str = "", *, strangers: bool = False
+        self,
+        admission: Admission,
+        limiter: RateLimiter,
+        cookies: Cookies,
+        permission: str = "",
+        *,
+        strangers: bool = False,
     ) -> None:
         self._admission = admission
+        self._limiter = limiter
         self._cookies = cookies
         self._permission = permission
         self._strangers = strangers
 
-    async def admit(self, method: str, headers: dict[bytes, bytes], address: str) -> Principal:
-        """The caller; a cookie's token and an API key of its own header are put where a bearer's would be."""
+    async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
+        """The caller, whose request is spent from its rate limit, or from its address' if it isn't known."""
+        address = address_of(scope)
+        try:
+            principal = await self._identify(scope["method"], headers, address)
+        except Failure as failure:
+            if failure.code == "unauthenticated":
+                await spend(self._limiter, scope, ANONYMOUS, address)
+            raise
+        await spend(self._limiter, scope, principal, address)
+        if self._permission and not principal.has(self._permission):
+            raise Failure("forbidden", f"this needs the permission {self._permission}")
+        return principal
+
+    async def _identify(self, method: str, headers: dict[bytes, bytes], address: str) -> Principal:
+        """A cookie's token and an API key of its own header are put where a bearer's would be."""
         token = self._cookies.of(headers).get(self._cookies.access)
         key = headers.get(b"x-api-key")
         if (b"authorization" in headers) + bool(token) + (key is not None) > 1:
@@ -110,15 +131,38 @@ class Guard:
         principal = self._admission.known(shown, address) or await self._admission.admit(shown, address)
         if token and method not in SAFE_METHODS:
             self._cookies.check(headers, principal.session)
-        if self._permission and not principal.has(self._permission):
-            raise Failure("forbidden", f"this needs the permission {self._permission}")
         return principal
+
+
+class OpenDoor:
+    """Lets everybody pass, as nobody: no credential is looked at, and requests are spent from the address'
+    rate limit."""
+
+    def __init__(self, limiter: RateLimiter) -> None:
+        self._limiter = limiter
+
+    async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
+        await spend(self._limiter, scope, ANONYMOUS, address_of(scope))
+        return ANONYMOUS
+
+
+async def spend(limiter: RateLimiter, scope: Scope, caller: Principal, address: str) -> None:
+    """Spend a request from a caller's rate limit; the answer, whatever it will be, tells what is left."""
+    group = scope["path"].split("/", 2)[1]
+    try:
+        verdict = limiter.spend_now(caller, address, group) or await limiter.spend(caller, address, group)
+    except Limited as limited:
+        scope[RATE_LIMIT] = limited.verdict
+        raise
+    scope[RATE_LIMIT] = verdict
 
 
 class Resource:
     """The methods of one path, as an ASGI application; HEAD comes with GET."""
 
-    def __init__(self, guard: Guard | None = None, parameters: Iterable[str] = (), **methods: Endpoint) -> None:
+    def __init__(
+        self, guard: Guard | OpenDoor | None = None, parameters: Iterable[str] = (), **methods: Endpoint
+    ) -> None:
         self._guard = guard
         self._parameters = frozenset(parameters)
         self._methods = {name.upper(): endpoint for name, endpoint in methods.items()}
@@ -133,11 +177,16 @@ class Resource:
         found = _headers(scope["headers"])
         principal = ANONYMOUS
         if self._guard is not None:
-            client = scope.get("client")
-            principal = await self._guard.admit(scope["method"], found, _address(client[0]) if client else "")
+            principal = await self._guard.admit(scope, found)
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
         await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)
+
+
+def address_of(scope: Scope) -> str:
+    """The client's IP address; empty when nothing tells it."""
+    client = scope.get("client")
+    return _address(client[0]) if client else ""
 
 
 @lru_cache(maxsize=10_000)

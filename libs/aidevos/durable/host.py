@@ -33,6 +33,7 @@ from aidevos.durable.admission import Admission
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
+from aidevos.durable.limiter import RateLimiter
 from aidevos.durable.object import MANAGE, Search, View
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
 from aidevos.durable.registry import DurableObjectRegistry
@@ -78,6 +79,7 @@ class Host:
         outside: Outside,
         connection: Client,
         admission: Admission,
+        limiter: RateLimiter | None,
         clock: Clock,
         *,
         service: str,
@@ -91,6 +93,7 @@ class Host:
         self._store = store
         self._connection = connection
         self._admission = admission
+        self._limiter = limiter
         self._clock = clock
         self._service = service
         self._name = name
@@ -244,7 +247,7 @@ class Host:
             principal: Principal | None = ANONYMOUS
             if authorization or not self.router.is_open(subject):
                 principal = self._admission.known(authorization, address)
-            if principal is None:
+            if principal is None or not self._spends_now(message, principal):
                 self.router.spawn(self._admit(message, headers, respond))
             else:
                 self.router.dispatch(subject, message.data, headers, principal, respond)
@@ -254,15 +257,30 @@ class Host:
             respond(Answer.of(unexpected(error, subject)))
 
     async def _admit(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Answer | None], None]) -> None:
-        """Take a call whose credential has to be looked up first."""
+        """Take a call whose credential has to be looked up first, or whose rate limit."""
         try:
             authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
-            principal = await self._admission.admit(authorization, address)
+            principal = ANONYMOUS
+            if authorization or not self.router.is_open(message.subject):
+                principal = await self._admission.admit(authorization, address)
+            await self._spend(message, principal)
             self.router.dispatch(message.subject, message.data, headers, principal, respond)
         except Failure as failure:
             respond(Answer.of(failure))
         except Exception as error:
             respond(Answer.of(unexpected(error, message.subject)))
+
+    def _spends_now(self, message: Msg, caller: Principal) -> bool:
+        """Whether a request is spent from its caller's rate limit, or is none that has one: the gateway has
+        seen to its own, and services have no limit. Raises `Limited`."""
+        if self._limiter is None or caller.is_service or message.reply.startswith(OWN_INBOX):
+            return True
+        return self._limiter.spend_now(caller, "", _type_of(message.subject)) is not None
+
+    async def _spend(self, message: Msg, caller: Principal) -> None:
+        """Spend a request whose limit may have to be asked; raises `Limited`."""
+        if self._limiter is not None and not self._spends_now(message, caller):
+            await self._limiter.spend(caller, "", _type_of(message.subject))
 
     async def _on_list(self, message: Msg) -> None:
         if message.reply:
@@ -304,6 +322,7 @@ class Host:
             principal = ANONYMOUS
             if authorization or not allow.check(ANONYMOUS):
                 principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
+            await self._spend(message, principal)
             if not allow.check(principal):
                 raise Failure("forbidden", f"this needs {allow}")
             args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
@@ -383,6 +402,12 @@ class Host:
         before = datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(seconds=age)
         for type in tuple(self._owned):
             await self._store.purge(type, before)
+
+
+def _type_of(subject: str) -> str:
+    """The type in `dop.<partition>.<type>.…` or `query.<type>.<name>`."""
+    parts = subject.split(".", 3)
+    return parts[1] if parts[0] == "query" else parts[2]
 
 
 def _believed(message: Msg) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""What this process's verifier of tokens has to know: ended sessions, changed access, custom roles.
+"""What this process has to know of callers: ended sessions, changed access, roles, keys and rate limits.
 
 Promise: each takes effect here within moments of the commit that has made it so. Ends and changes
 are read from the stream of events, from one token's lifetime ago on: so a process that was down, or
-a server that was restarted, forgets none whose tokens could still be valid. Of roles an event only
+a server that was restarted, forgets none whose tokens could still be valid. Of roles and limits an event only
 says that there is something new: what they allow is read as a whole from committed state, at the
 start, at each event, after each reconnect and every half minute, so no lost event outlives that.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
@@ -22,9 +22,10 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from aidevos.contracts import api_keys, roles, subjects
+from aidevos.contracts import api_keys, rate_limits, roles, subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_ENDED, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.rate_limits import LimitPolicy
 from aidevos.contracts.users import ACCESS_CHANGED
 from aidevos.durable.client import DurableObjectClient
 from aidevos.security.access import Change
@@ -32,7 +33,7 @@ from aidevos.security.tokens import TokenVerifier
 
 RETRY_AFTER = 0.2
 CHECK_EVERY = 1.0
-ROLES_EVERY = 30.0
+REREAD_EVERY = 30.0
 # More roles than these, in the order of their names, allow nothing.
 MAX_ROLES = 10_000
 PAGE = 500
@@ -60,7 +61,7 @@ class _AccessChanged(msgspec.Struct):
 
 class Revocations:
     """Keeps one verifier informed. `client` calls as a service, to read the roles; `change_key` is told the
-    IDs of API keys that were changed."""
+    IDs of API keys that were changed, `set_policies` the rate limits."""
 
     def __init__(
         self,
@@ -69,16 +70,20 @@ class Revocations:
         client: DurableObjectClient,
         credential: Callable[[], str],
         change_key: Callable[[str], None] = lambda key: None,
+        set_policies: Callable[[dict[str, LimitPolicy]], None] = lambda policies: None,
     ) -> None:
         self._verifier = verifier
         self._client = client
         self._credential = credential
         self._change_key = change_key
+        self._set_policies = set_policies
+        self._limits_due = asyncio.Event()
         self._roles_due = asyncio.Event()
         self._streams: tuple[_Stream[_Event] | _Stream[_AccessChanged], ...] = (
             _Stream(connection, SESSION_ENDED, _Event, self._end),
             _Stream(connection, ACCESS_CHANGED, _AccessChanged, self._change),
             _Stream(connection, api_keys.CHANGED, _Event, self._key_changed),
+            _Stream(connection, rate_limits.CHANGED, _Event, self._limits_changed, begun=self._limits_due.set),
             _Stream(connection, roles.CHANGED, _Event, self._role_changed, begun=self._roles_due.set),
         )
 
@@ -92,7 +97,8 @@ class Revocations:
         async with asyncio.TaskGroup() as tasks:
             for stream in self._streams:
                 tasks.create_task(stream.follow())
-            tasks.create_task(self._follow_roles())
+            tasks.create_task(_reread("roles", self._roles_due, self._read_roles))
+            tasks.create_task(_reread("rate limits", self._limits_due, self._read_limits))
 
     def _end(self, session: str, event: _Event) -> None:
         self._verifier.revoke(session, event.time.timestamp())
@@ -104,23 +110,13 @@ class Revocations:
     def _key_changed(self, key: str, event: _Event) -> None:
         self._change_key(key)
 
+    def _limits_changed(self, id: str, event: _Event) -> None:
+        self._limits_due.set()
+
     def _role_changed(self, role: str, event: _Event) -> None:
         self._roles_due.set()
 
-    async def _follow_roles(self) -> None:
-        while True:
-            self._roles_due.clear()
-            try:
-                self._verifier.set_roles(await self._read_roles())
-            except (Failure, msgspec.MsgspecError, NatsError) as error:
-                log.warning("the roles can't be read, trying again: %s", error)
-                await asyncio.sleep(RETRY_AFTER)
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ROLES_EVERY):
-                    await self._roles_due.wait()
-
-    async def _read_roles(self) -> dict[str, frozenset[str]]:
+    async def _read_roles(self) -> None:
         found: dict[str, frozenset[str]] = {}
         cursor: str | None = None
         while len(found) < MAX_ROLES:
@@ -131,7 +127,27 @@ class Revocations:
             cursor = page.next_cursor
             if cursor is None:
                 break
-        return found
+        self._verifier.set_roles(found)
+
+    async def _read_limits(self) -> None:
+        subject = subjects.call(rate_limits.TYPE, rate_limits.ID, "read")
+        reply = await self._client.request(subject, b"{}", authorization=self._credential())
+        self._set_policies(msgspec.json.decode(reply, type=rate_limits.RateLimits).policies)
+
+
+async def _reread(what: str, due: asyncio.Event, read: Callable[[], Awaitable[None]]) -> None:
+    """Read something as a whole when it is due, and now and then, until cancelled."""
+    while True:
+        due.clear()
+        try:
+            await read()
+        except (Failure, msgspec.MsgspecError, NatsError) as error:
+            log.warning("the %s can't be read, trying again: %s", what, error)
+            await asyncio.sleep(RETRY_AFTER)
+            continue
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REREAD_EVERY):
+                await due.wait()
 
 
 class _Stream(Generic[Read]):

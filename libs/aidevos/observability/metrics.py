@@ -31,6 +31,9 @@ HTTP_SECONDS = Histogram(
 )
 OUTBOX_ENTRIES = Gauge("aidevos_outbox_entries", "Events and tells that wait to be sent", multiprocess_mode="livesum")
 ACTIVE_OBJECTS = Gauge("aidevos_active_objects", "Objects in memory", multiprocess_mode="livesum")
+UNLIMITED_REQUESTS = Counter(
+    "aidevos_unlimited_requests_total", "Requests that passed because their rate limit could not be asked"
+)
 FAILURES = Counter("aidevos_failures_total", "Requests refused or failed", ["door", "code"])
 
 

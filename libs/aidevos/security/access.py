@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from aidevos.contracts import subjects
+from aidevos.contracts.api_keys import RateLimit
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.security import scopes
@@ -30,6 +31,7 @@ class Key(NamedTuple):
     id: str
     scopes: tuple[str, ...]
     addresses: tuple[str, ...]
+    limits: RateLimit | None = None
 
 
 class Claims(NamedTuple):
@@ -118,7 +120,16 @@ class Access:
             return Principal(claims.subject, roles, granted, claims.expires_at, claims.session)
         key = claims.key
         allowed, narrowed = scopes.grant(key.scopes, granted)
-        return Principal(claims.subject, roles, allowed, claims.expires_at, "", key.id, narrowed, key.addresses)
+        return Principal(
+            claims.subject,
+            roles,
+            allowed,
+            claims.expires_at,
+            key=key.id,
+            narrowed=narrowed,
+            addresses=key.addresses,
+            limits=key.limits,
+        )
 
     def _roles_of(self, claims: Claims) -> tuple[str, ...]:
         if claims.session and claims.issued_at <= self._ended.forgotten:

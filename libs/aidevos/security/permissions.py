@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from aidevos.contracts.api_keys import RateLimit
+
 ROLES: dict[str, frozenset[str]] = {
     "admin": frozenset({"*"}),
     "user": frozenset(
@@ -29,7 +31,7 @@ class Principal(msgspec.Struct, frozen=True):
     """A caller whose credential was verified. `subject` is a user's ID or `service:<name>`; `session` is
     empty for credentials that don't come from a login, `key` the ID of an API key, and `narrowed` holds
     (permission, attribute, value) of scopes that count for one resource; `addresses` are the networks
-    from which the key may be used, none for any."""
+    from which the key may be used, none for any; `limits` is the key's own rate limit."""
 
     subject: str
     roles: tuple[str, ...] = ()
@@ -39,6 +41,7 @@ class Principal(msgspec.Struct, frozen=True):
     key: str = ""
     narrowed: frozenset[tuple[str, str, str]] = frozenset()
     addresses: tuple[str, ...] = ()
+    limits: RateLimit | None = None
 
     @property
     def is_service(self) -> bool:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
 from aidevos.observability import metrics, request_ids
-from services.http_gateway.answers import answer_of, send_answer
+from services.http_gateway.answers import RATE_LIMIT, answer_of, send_answer
 
 UNMATCHED = "unmatched"
 ENCODED_SLASH = b"%2f"
@@ -41,6 +41,8 @@ class Answering:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"].append((b"x-request-id", request_id.encode()))
+                if RATE_LIMIT in scope:
+                    message["headers"] += scope[RATE_LIMIT].headers()
             await send(message)
 
         try:

@@ -27,7 +27,7 @@ from services.http_gateway import bodies
 from services.http_gateway.answers import JSON_HEADER, NO_STORE, Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.cookies import Cookies
-from services.http_gateway.resource import Guard, Incoming, Resource
+from services.http_gateway.resource import Guard, Incoming, OpenDoor, Resource
 from services.http_gateway.routers.account_requests import BODY_LIMIT, read, session_of_caller
 
 DEVICE_LIMIT = 256
@@ -56,12 +56,12 @@ class AuthRouter:
         max_age = int(min(KEYS_MAX_AGE, settings.key_notice / 2))
         self._keys_headers = (JSON_HEADER, (b"cache-control", f"public, max-age={max_age}".encode()))
 
-    def routes(self, known: Guard) -> list[Route]:
+    def routes(self, known: Guard, open: OpenDoor) -> list[Route]:
         return [
-            Route("/auth/register", Resource(post=self.register)),
-            Route("/auth/login", Resource(parameters=("cookie",), post=self.login)),
-            Route("/auth/mfa/verify", Resource(parameters=("cookie",), post=self.verify)),
-            Route("/auth/refresh", Resource(post=self.refresh)),
+            Route("/auth/register", Resource(open, post=self.register)),
+            Route("/auth/login", Resource(open, parameters=("cookie",), post=self.login)),
+            Route("/auth/mfa/verify", Resource(open, parameters=("cookie",), post=self.verify)),
+            Route("/auth/refresh", Resource(open, post=self.refresh)),
             Route("/auth/logout", Resource(known, parameters=("all",), post=self.logout)),
             Route("/auth/password", Resource(known, post=self.password)),
             Route("/auth/me", Resource(known, get=self.me)),

@@ -32,7 +32,7 @@ from aidevos.contracts.errors import Failure
 from services.http_gateway import bodies
 from services.http_gateway.answers import JSON_HEADER, Answer
 from services.http_gateway.calls import Calls
-from services.http_gateway.resource import Guard, Incoming, Resource
+from services.http_gateway.resource import Guard, Incoming, OpenDoor, Resource
 
 BODY_LIMIT = 16 * 1024
 _ACCEPTED = Answer(202, headers=())
@@ -61,13 +61,13 @@ class ConfirmationRouter:
             ),
         )
 
-    def routes(self, known: Guard) -> list[Route]:
+    def routes(self, known: Guard, open: OpenDoor) -> list[Route]:
         return [
-            Route("/auth/password/reset", Resource(post=self.ask)),
-            Route(RESET_PATH, Resource(get=self.page, post=self.reset)),
+            Route("/auth/password/reset", Resource(open, post=self.ask)),
+            Route(RESET_PATH, Resource(open, get=self.page, post=self.reset)),
             Route("/auth/email", Resource(known, post=self.change)),
             Route("/auth/email/verify", Resource(known, post=self.verify)),
-            Route(CONFIRM_PATH, Resource(get=self.page, post=self.confirm)),
+            Route(CONFIRM_PATH, Resource(open, get=self.page, post=self.confirm)),
         ]
 
     async def ask(self, incoming: Incoming) -> Answer:

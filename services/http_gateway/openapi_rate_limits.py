@@ -1,0 +1,47 @@
+"""The part of the API's description that is about rate limits."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aidevos.contracts import rate_limits
+from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, reference
+
+TAG: Json = {"name": "rate-limits", "description": "How often callers may ask"}
+SHOWN: Json = {"200": content("The policies that were set", reference("RateLimits"), ETAG)}
+
+
+def schemas() -> Json:
+    types = (rate_limits.RateLimits, rate_limits.RateLimitsBody)
+    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return found
+
+
+def parameters() -> Json:
+    return {}
+
+
+def paths() -> Json:
+    return {
+        "/rate-limits": {
+            "get": operation(
+                "read_rate_limits",
+                "rate-limits",
+                "Show the rate limits",
+                SHOWN,
+                COMMON,
+                parameters=("Deadline",),
+                description="Needs `limits:manage`.",
+            ),
+            "put": operation(
+                "replace_rate_limits",
+                "rate-limits",
+                "Set the rate limits",
+                SHOWN,
+                CHANGE,
+                parameters=("If-Match", "Deadline"),
+                body=reference("RateLimitsBody"),
+                description="Needs `limits:manage`. They count everywhere within a second.",
+            ),
+        }
+    }

@@ -1,0 +1,83 @@
+"""Mail while its server is away and processes die: it arrives all the same, and no token stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pymongo
+import pytest
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
+from tests.e2e.test_accounts import Person, bearer, logged_in, login, person
+from tests.e2e.world import World, running
+from tests.mails import SmtpServer, token_in
+from tests.servers import Servers, drop_database
+
+__all__ = ["person"]
+OTHER = "another wheelbarrow"
+WITHIN = 20.0
+
+
+@pytest.fixture
+async def smtp() -> AsyncIterator[SmtpServer]:
+    server = SmtpServer()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def mailing(servers: Servers, smtp: SmtpServer) -> Iterator[tuple[World, str]]:
+    """Services of this test's own, with a mail server, and the name of their database."""
+    name = f"test_{secrets.token_hex(8)}"
+    with running(servers, name, AIDEVOS_SMTP_URL=smtp.url, AIDEVOS_MAIL_FROM="Fleet <fleet@example.org>") as world:
+        yield world, name
+    drop_database(servers.mongo_url, name)
+
+
+async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_behind(
+    mailing: tuple[World, str], smtp: SmtpServer, person: Person
+) -> None:
+    world, database = mailing
+    async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
+        mine = await logged_in(http, person)
+        assert (await http.post("/auth/password/reset", json={"email": person.email})).status_code == 202
+        world.restart("authentication")
+        await arrives(http, mine)
+        before = at_rest(world.servers, database)
+        await smtp.start()
+        async with asyncio.timeout(WITHIN):
+            while len(smtp.taken) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        messages = smtp.messages
+        tokens = [token_in(message) for message in messages]
+        resets = next(token_in(message) for message in messages if "password" in message["Subject"])
+        done = await http.post("/auth/password/reset/confirm", json={"token": resets, "new_password": OTHER})
+        again = await login(http, person.username, OTHER)
+
+    assert (done.status_code, again.status_code) == (204, 200)
+    assert smtp.recipients == [mine["user"]["email"]] * 2
+    assert {message["From"] for message in messages} == {"Fleet <fleet@example.org>"}
+    stored = before + at_rest(world.servers, database)
+    assert mine["user"]["id"].encode() in stored
+    for token in tokens:
+        assert token.encode() not in stored
+        assert token.rpartition(".")[2].encode() not in stored
+
+
+async def arrives(http: httpx.AsyncClient, pair: Any) -> None:
+    """Return when the restarted service answers."""
+    async with asyncio.timeout(WITHIN):
+        while (await http.get("/auth/me", headers=bearer(pair))).status_code != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+def at_rest(servers: Servers, database: str) -> bytes:
+    """Every document of every collection, as MongoDB keeps it."""
+    with pymongo.MongoClient[Any](servers.mongo_url) as client:
+        found = client.get_database(database, CodecOptions(document_class=RawBSONDocument))
+        return b"".join(document.raw for name in found.list_collection_names() for document in found[name].find())

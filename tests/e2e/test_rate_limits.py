@@ -1,0 +1,147 @@
+"""Rate limits at both doors, their headers, and the policies that an administrator sets."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import nats
+import pytest
+
+from aidevos.contracts.errors import Failure
+from tests.e2e.world import NatsDoor, World
+from tests.faults.processes import eventually
+
+
+@pytest.fixture
+async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
+    connection = await nats.connect(world.servers.nats_url("client"))
+    yield NatsDoor(connection)
+    await connection.close()
+
+
+@pytest.fixture
+def policies(world: World) -> Iterator[Any]:
+    """Sets policies, and at the end none."""
+    with httpx.Client(base_url=world.url, headers={"Authorization": world.admin}, timeout=20) as client:
+
+        def put(policies: Any, **headers: str) -> httpx.Response:
+            return client.put("/rate-limits", json={"policies": policies}, headers=headers)
+
+        yield put
+        put({})
+
+
+async def key_of(world: World, http: httpx.AsyncClient, **limits: Any) -> str:
+    """An API key with limits of its own."""
+    name = f"ada{secrets.token_hex(6)}"
+    person = {"username": name, "email": f"{name}@example.org", "password": "wheelbarrow at noon"}
+    user = (await http.post("/auth/register", json=person)).json()["id"]
+    headers = {"Authorization": world.admin, "Content-Type": "application/merge-patch+json"}
+    (await http.patch(f"/users/{user}", json={"roles": ["admin"]}, headers=headers)).raise_for_status()
+    pair = (await http.post("/auth/login", json={"username": name, "password": person["password"]})).json()
+    body = {"name": "ci", "scopes": ["*"], "limits": limits}
+    made = await http.post("/api-keys", json=body, headers={"Authorization": f"Bearer {pair['access_token']}"})
+    return f"ApiKey {made.raise_for_status().json()['key']}"
+
+
+async def test_five_a_minute_are_five_at_both_doors_together(
+    world: World, http: httpx.AsyncClient, over_nats: NatsDoor, new_id: str
+) -> None:
+    key = await key_of(world, http, rate=5, window=60)
+    answers = [await http.get("/users/me", headers={"Authorization": key}) for _ in range(3)]
+    for _ in range(2):
+        await over_nats.call("counter", new_id, "increment", authorization=key)
+    refused = await http.get("/users/me", headers={"Authorization": key})
+
+    assert [answer.headers["ratelimit"].partition(";t=")[0] for answer in answers] == [
+        f'"key";r={left}' for left in (4, 3, 2)
+    ]
+    assert answers[0].headers["ratelimit-policy"] == '"key";q=5;w=60'
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate-limited")
+    assert refused.headers["ratelimit"].startswith('"key";r=0;t=')
+    told = int(refused.headers["ratelimit"].rpartition("=")[2])
+    assert told <= int(refused.headers["retry-after"]) <= 12
+    with pytest.raises(Failure, match="limit") as raised:
+        await over_nats.call("counter", new_id, "increment", authorization=key)
+    assert (raised.value.code, raised.value.retry_after is not None) == ("rate-limited", True)
+
+
+async def test_every_answer_under_a_limit_tells_it(world: World, http: httpx.AsyncClient) -> None:
+    for path, headers, policy in (
+        ("/users/me", {"Authorization": world.admin}, "default"),
+        ("/durable-objects/counter:no such", {"Authorization": world.admin}, "default"),
+        ("/users/me", {}, "anonymous"),
+        ("/users/me", {"Authorization": "Bearer x"}, "anonymous"),
+    ):
+        answer = await http.get(path, headers=headers)
+        assert answer.headers["ratelimit-policy"] == f'"{policy}";q=2000;w=2', path
+    assert "ratelimit" in (await http.post("/auth/login", json={})).headers
+    assert "ratelimit" not in (await http.get("/health/live")).headers
+
+
+async def test_a_policy_counts_within_a_second_and_is_gone_within_another(
+    world: World, http: httpx.AsyncClient, policies: Any
+) -> None:
+    headers = {"Authorization": world.token(roles=("admin",), subject=f"admin-{secrets.token_hex(4)}")}
+
+    async def under(policy: str) -> bool:
+        answer = await http.get("/roles", headers=headers)
+        return answer.headers["ratelimit-policy"].startswith(f'"{policy}"')
+
+    assert policies({"people": {"rate": 50, "window": 60, "applies_to": ["users", "roles", "user"]}}).status_code == 200
+    await eventually(lambda: under("people"), within=1.0)
+    statuses = [(await http.get("/roles", headers=headers)).status_code for _ in range(60)]
+    assert statuses.count(200) in range(45, 51)
+    assert (await http.get("/audit", headers=headers)).status_code == 200
+    policies({})
+    await eventually(lambda: under("default"), within=1.0)
+
+
+async def test_policies_are_shown_and_changed_by_version(world: World, http: httpx.AsyncClient, policies: Any) -> None:
+    first = policies({"default": {"rate": 5000, "burst": 9000}})
+    stale = policies({}, **{"If-Match": '"999"'})
+    shown = await http.get("/rate-limits", headers={"Authorization": world.admin})
+
+    assert (first.status_code, stale.status_code) == (200, 412)
+    assert shown.json()["policies"]["default"] == {"rate": 5000, "window": 1.0, "burst": 9000, "applies_to": []}
+    assert shown.headers["etag"] == first.headers["etag"]
+    forbidden = await http.get("/rate-limits", headers={"Authorization": world.token("users:read")})
+    assert forbidden.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"default": {"rate": 0}},
+        {"default": {"rate": 1, "applies_to": ["users"]}},
+        {"a": {"rate": 1, "applies_to": ["users"]}, "b": {"rate": 1, "applies_to": ["users"]}},
+        {"Ä": {"rate": 1}},
+        {"a": {"rate": 1, "window": 0}},
+        {"a": {"rate": 1, "surprise": 1}},
+    ],
+    ids=str,
+)
+async def test_a_policy_that_makes_no_sense_is_refused(policies: Any, wrong: Any) -> None:
+    answer = policies(wrong)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert answer.json()["field"].startswith("policies")
+
+
+async def test_services_have_no_limit_and_a_callers_word_for_its_address_is_not_taken(
+    world: World, over_nats: NatsDoor, policies: Any, new_id: str
+) -> None:
+    policies({"anonymous": {"rate": 1, "window": 60}})
+    service = world.token("counter:write", roles=("service",), subject="service:tester")
+
+    for _ in range(5):
+        await over_nats.call("counter", new_id, "increment", authorization=service)
