@@ -25,33 +25,45 @@ def grants_of(rules: Rules, operation: Operation) -> list[str]:
     return [grants] if isinstance(grants, str) else grants
 
 
-def admits(rules: Rules, operation: Operation, caller: Principal, owner: str) -> bool:
+def admits(rules: Rules, operation: Operation, caller: Principal, owner: str, *, collection: str) -> bool:
     """Whether the caller may do this to something of this owner."""
-    return admits_all(rules, operation, caller) or (
+    return admits_all(rules, operation, caller, collection=collection) or (
         bool(owner)
         and caller.subject == owner
-        and caller.has(_needed(operation))
+        and caller.has(_needed(operation), collection=collection)
         and "owner" in grants_of(rules, operation)
     )
 
 
-def admits_all(rules: Rules, operation: Operation, caller: Principal) -> bool:
+def admits_all(rules: Rules, operation: Operation, caller: Principal, *, collection: str) -> bool:
     """Whether the caller may do this whoever the owner is."""
-    if caller.has(MANAGE_COLLECTIONS):
+    if caller.has(MANAGE_COLLECTIONS, collection=collection):
         return True
-    known = caller.has(_needed(operation))
-    return any(grant == "public" or (known and _names(grant, caller)) for grant in grants_of(rules, operation))
+    known = caller.has(_needed(operation), collection=collection)
+    return any(
+        grant == "public" or (known and _names(grant, caller, collection)) for grant in grants_of(rules, operation)
+    )
 
 
-def knows(rules: Rules, caller: Principal, owner: str) -> bool:
+def knows(rules: Rules, caller: Principal, owner: str, *, collection: str) -> bool:
     """Whether the caller may know that there is this owner's collection: something in it could be for
     the caller, or may be made by it."""
-    return administers(caller, owner) or admits(rules, "read", caller, owner) or admits(rules, "create", caller, owner)
+    return (
+        administers(caller, owner, collection=collection)
+        or admits(rules, "read", caller, owner, collection=collection)
+        or admits(rules, "create", caller, owner, collection=collection)
+    )
 
 
-def administers(caller: Principal, owner: str) -> bool:
+def administers(caller: Principal, owner: str, *, collection: str) -> bool:
     """Whether the caller may change the configuration of this owner's collection."""
-    return caller.has(MANAGE_COLLECTIONS) or (bool(owner) and caller.subject == owner and caller.has(WRITE))
+    owns = bool(owner) and caller.subject == owner and caller.has(WRITE, collection=collection)
+    return owns or caller.has(MANAGE_COLLECTIONS, collection=collection)
+
+
+def makes(caller: Principal, *, collection: str) -> bool:
+    """Whether the caller may make a collection of this name."""
+    return caller.has(CREATE_COLLECTIONS, collection=collection) and caller.has(WRITE, collection=collection)
 
 
 def no_item() -> Failure:
@@ -67,10 +79,10 @@ def _needed(operation: Operation) -> str:
     return READ if operation == "read" else WRITE
 
 
-def _names(grant: str, caller: Principal) -> bool:
+def _names(grant: str, caller: Principal, collection: str) -> bool:
     kind, _, name = grant.partition(":")
     if kind == "role":
         return name in caller.roles
     if kind == "permission":
-        return caller.has(name)
+        return caller.has(name, collection=collection)
     return grant == "authenticated"

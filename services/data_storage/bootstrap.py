@@ -9,6 +9,7 @@ from aidevos.contracts.data import FIND, FindItems
 from aidevos.durable.object import View
 from aidevos.settings import Settings
 from services.data_storage.collection import CollectionDO
+from services.data_storage.cursors import Cursors
 from services.data_storage.find import Finder
 from services.data_storage.indexes import IndexerDO
 from services.data_storage.item import ItemDO
@@ -31,6 +32,6 @@ TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     ItemDO.terms = terms = TermsCache()
-    find = View(FIND, anyone(), FindItems, Finder(terms).answer)
+    find = View(FIND, anyone(), FindItems, Finder(terms, Cursors.of(settings.home)).answer)
     ItemDO.views = (*(view for view in ItemDO.views if view.name != FIND), find)
     return TYPES

@@ -62,7 +62,7 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
             self._admit()
             check_config(config)
             return await self._change(config, validate)
-        if not (self.caller.has(access.CREATE_COLLECTIONS) and self.caller.has(access.WRITE)):
+        if not access.makes(self.caller, collection=self.id):
             raise access.no_collection()
         self.check_if_match()
         check_config(config)
@@ -144,12 +144,12 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
 
     def _check_known(self) -> None:
         state = self.state
-        if not self._lives() or not access.knows(state.config.rules, self.caller, state.owner):
+        if not self._lives() or not access.knows(state.config.rules, self.caller, state.owner, collection=self.id):
             raise access.no_collection()
 
     def _admit(self) -> None:
         self._check_known()
-        if not access.administers(self.caller, self.state.owner):
+        if not access.administers(self.caller, self.state.owner, collection=self.id):
             raise Failure("forbidden", "this is for the collection's owner, or needs collections:manage")
         self.check_if_match()
 

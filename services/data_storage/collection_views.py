@@ -56,10 +56,11 @@ async def answer_visible(reader: Reader, args: VisibleCollections) -> Collection
 async def _entry(reader: Reader, document: Document, counting: asyncio.Semaphore) -> CollectionEntry | None:
     state = msgspec.convert(document.state, CollectionState)
     rules = state.config.rules
-    if not access.knows(rules, reader.caller, state.owner):
+    if not access.knows(rules, reader.caller, state.owner, collection=document.id):
         return None
     async with counting:
-        count = await reader.count(ITEM_TYPE, readable_items(rules, state.incarnation, reader.caller, reader.now))
+        where = readable_items(rules, document.id, state.incarnation, reader.caller, reader.now)
+        count = await reader.count(ITEM_TYPE, where)
     return CollectionEntry(
         name=document.id,
         owner=state.owner,

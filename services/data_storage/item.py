@@ -31,6 +31,7 @@ from aidevos.contracts.data import (
 from aidevos.durable.object import View
 from services.data_storage import access, unique, values
 from services.data_storage.access import Operation
+from services.data_storage.filters import parse_fields, project
 from services.data_storage.item_state import Created, Deleted, ItemState, Updated, holds, is_live, show
 from services.data_storage.item_views import (
     EXPIRED,
@@ -49,7 +50,6 @@ from services.data_storage.item_views import (
 from services.data_storage.keys import index_keys
 from services.data_storage.leaving import IDS, IdsArgs, answer_ids
 from services.data_storage.patches import apply
-from services.data_storage.projection import parse_fields, project
 from services.data_storage.terms import TERMS, Terms, TermsCache
 from services.data_storage.unique import unique_ids
 from services.data_storage.versions import OF, VersionState, entry, version_id
@@ -210,8 +210,10 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         terms = await self._terms(state.collection) if state.incarnation else None
         if terms is None or not is_live(state, terms.incarnation, self.now, removed=removed):
             raise access.no_item()
-        if not access.admits(terms.rules, operation, self.caller, state.owner):
-            if operation != "read" and access.admits(terms.rules, "read", self.caller, state.owner):
+        if not access.admits(terms.rules, operation, self.caller, state.owner, collection=terms.name):
+            if operation != "read" and access.admits(
+                terms.rules, "read", self.caller, state.owner, collection=terms.name
+            ):
                 raise Failure("forbidden", f"the collection's rules don't let the caller {operation} this item")
             raise access.no_item()
         if operation != "read":
@@ -228,13 +230,13 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
     async def _terms_for_new(self, collection: str) -> Terms:
         terms = await self._terms(collection)
-        if terms is None and self.caller.has(access.CREATE_COLLECTIONS) and self.caller.has(access.WRITE):
+        if terms is None and access.makes(self.caller, collection=collection):
             await self.call(COLLECTION_TYPE, collection, "begin", owner=self.caller.subject)
             terms = await self._terms(collection)
         if terms is None:
             raise access.no_collection()
-        if not access.admits(terms.rules, "create", self.caller, terms.owner):
-            if not access.knows(terms.rules, self.caller, terms.owner):
+        if not access.admits(terms.rules, "create", self.caller, terms.owner, collection=collection):
+            if not access.knows(terms.rules, self.caller, terms.owner, collection=collection):
                 raise access.no_collection()
             raise Failure("forbidden", "the collection's rules don't let the caller create items")
         return terms

@@ -10,16 +10,16 @@ from services.data_storage import access
 NOTHING = Or(())
 
 
-def readable_items(rules: Rules, incarnation: str, caller: Principal, now: float) -> Condition:
+def readable_items(rules: Rules, collection: str, incarnation: str, caller: Principal, now: float) -> Condition:
     """The items of a collection that the caller may read."""
     live = (
         Compare(("incarnation",), "eq", incarnation),
         Not(Compare(("removed",), "eq", True)),
         Not(Compare(("expires_at",), "lte", now)),
     )
-    if access.admits_all(rules, "read", caller):
+    if access.admits_all(rules, "read", caller, collection=collection):
         return And(live)
-    if access.admits(rules, "read", caller, caller.subject):
+    if access.admits(rules, "read", caller, caller.subject, collection=collection):
         return And((*live, Compare(("owner",), "eq", caller.subject)))
     return NOTHING
 
@@ -30,9 +30,10 @@ def known_collections(caller: Principal) -> Condition:
     if caller.has(access.MANAGE_COLLECTIONS):
         return there
     grants = ["public"]
-    if caller.has(access.READ) or caller.has(access.WRITE):
+    if caller.subject:
         grants += ["authenticated", *(f"role:{role}" for role in caller.roles)]
-        grants += [f"permission:{name}" for name in sorted(caller.permissions)]
+        names = {*caller.permissions, *(name for name, _, _ in caller.narrowed)}
+        grants += [f"permission:{name}" for name in sorted(names)]
     known: list[Condition] = [Contains(("grants",), grant) for grant in grants]
     if caller.subject:
         known.append(Compare(("owner",), "eq", caller.subject))

@@ -10,6 +10,7 @@ from aidevos import BaseDurableObject, DurableObjectClient, Failure
 from aidevos.contracts import roles, users
 from aidevos.contracts.api_keys import HOLDER_TYPE
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
+from aidevos.contracts.data import ERASER_TYPE
 from aidevos.contracts.projects import DEPARTURE_TYPE
 from aidevos.fleet import load_secrets
 from aidevos.security.permissions import ROLES
@@ -26,6 +27,7 @@ SERVICE = "user_management"
 KEEPERS: tuple[tuple[str, str], ...] = (
     (CONFIRMATION_TYPE, "forget"),
     (HOLDER_TYPE, "erase"),
+    (ERASER_TYPE, "erase"),
     (DEPARTURE_TYPE, "begin"),
 )
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, AdministratorsDO, RoleDO)

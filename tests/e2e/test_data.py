@@ -10,12 +10,14 @@ from typing import Any
 import httpx
 import msgspec
 import nats
+import pymongo
 import pytest
 
 from aidevos import id_from_name
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from tests.e2e.world import NatsDoor, World
+from tests.faults.processes import eventually
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 USER = ("user",)
@@ -420,3 +422,71 @@ async def test_an_item_that_has_expired_is_gone_at_once_and_its_place_is_free(
 
     assert (before.status_code, after.status_code, again.status_code) == (200, 404, 201)
     assert listed == []
+
+
+async def found(http: httpx.AsyncClient, path: str, headers: dict[str, str], **params: Any) -> list[Any]:
+    """The data of all items that a query finds, page by page."""
+    items: list[Any] = []
+    cursor: str | None = None
+    while True:
+        page = await http.get(path, headers=headers, params=params | ({"cursor": cursor} if cursor else {}))
+        assert page.status_code == 200, page.text
+        items += [item["data"] for item in page.json()["items"]]
+        cursor = page.json()["next_cursor"]
+        if cursor is None:
+            return items
+
+
+# Filter, sort, and the same in Python.
+QUERIES: list[tuple[str, str, Any]] = [
+    ("{}", "price", lambda one: True),
+    ('{"price":{"gte":3,"lt":15}}', "-price", lambda one: 3 <= one["price"] < 15),
+    ('{"kind":{"eq":"a.b"}}', "price", lambda one: one["kind"] == "a.b"),
+    ('{"or":[{"price":{"lt":3}},{"kind":{"in":["x"]}}]}', "-price", lambda one: one["price"] < 3 or one["kind"] == "x"),
+    ('{"deep.$gt":{"starts_with":"1"}}', "price", lambda one: one["deep"]["$gt"].startswith("1")),
+]
+
+
+@pytest.mark.parametrize("indexes", [[], [["price"], ["kind", "price"]]], ids=["unindexed", "indexed"])
+async def test_a_query_finds_what_its_filter_says_in_the_order_that_it_asks_for(
+    http: httpx.AsyncClient, world: World, name: str, indexes: list[list[str]]
+) -> None:
+    ada = of(world, "ada")
+    await http.put(f"/{name}", headers=ada, json={"indexes": indexes})
+    data = [{"price": n * 7 % 20, "kind": ("a.b", "x", "$y")[n % 3], "deep": {"$gt": str(n)}} for n in range(20)]
+    await http.post(f"/{name}", headers=ada, json=[{"data": item} for item in data])
+
+    for filter, sort, fits in QUERIES:
+        fitting = [item for item in data if fits(item)]
+        fitting.sort(key=lambda one: one["price"], reverse=sort.startswith("-"))
+        assert await found(http, f"/{name}", ada, limit=3, filter=filter, sort=sort) == fitting, filter
+
+
+async def test_a_cursor_belongs_to_the_query_that_gave_it(http: httpx.AsyncClient, world: World, name: str) -> None:
+    ada = of(world, "ada")
+    await http.post(f"/{name}", headers=ada, json=[{"data": {"n": n}} for n in range(5)])
+    params = {"limit": "2", "sort": "n"}
+    cursor = (await http.get(f"/{name}", headers=ada, params=params)).json()["next_cursor"]
+    other = {**params, "sort": "-n"}
+    tampered = ("A" if cursor[0] != "A" else "B") + cursor[1:]
+
+    for wrong in (params | {"cursor": tampered}, other | {"cursor": cursor}, {"cursor": "AA"}, {"cursor": "é"}):
+        answer = await http.get(f"/{name}", headers=ada, params=wrong)
+        assert (answer.status_code, answer.json()["field"]) == (422, "cursor")
+
+
+@pytest.mark.timeout(90)
+async def test_a_new_index_is_filled_and_then_serves_queries(http: httpx.AsyncClient, world: World, name: str) -> None:
+    ada = of(world, "ada")
+    items = [await made(http, name, ada, {"n": n}, id=str(n)) for n in range(3)]
+    await http.put(f"/{name}", headers=ada, json={"indexes": [["-n"]]})
+    collection = pymongo.MongoClient[dict[str, Any]](world.servers.mongo_url)[world.database]["obj_item"]
+
+    async def filled() -> bool:
+        return collection.count_documents({"state.collection": name, "state.keys.0": {"$exists": True}}) == 3
+
+    await eventually(filled, within=60)
+    after = [(await http.get(f"/{name}/{n}", headers=ada)).json() for n in range(3)]
+
+    assert after == items
+    assert await found(http, f"/{name}", ada, sort="n", limit=2) == [{"n": n} for n in range(3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ import msgspec
 import nats
 import pytest
 
-from aidevos import id_from_name
+from aidevos import DurableObjectClient, id_from_name
 from aidevos.contracts import envelope
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
@@ -81,6 +82,29 @@ async def test_the_tutorials_type_is_described_and_callable_through_both_doors_w
     assert refused.status_code == 422
     assert msgspec.json.decode(reply.data) == 1
     assert took < 2.0
+
+
+async def test_the_examples_of_data_do_what_the_readme_says(fleet: LocalFleet) -> None:
+    told = fleet.read()
+    shell, python = re.findall(r"<!-- data -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    token = TokenIssuer(load_signing_key(fleet.home), told["public_url"]).issue("ada", roles=("user",))
+    headers = f"-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
+    script = f'call() {{ curl -s {headers} "$@"; echo; }}\n' + shell.replace("localhost:8080", told["gateway_url"])
+    running = await asyncio.create_subprocess_exec("bash", "-c", script, stdout=asyncio.subprocess.PIPE)
+    made, shown, changed, found = map(msgspec.json.decode, (await running.communicate())[0].splitlines())
+    connection = await nats.connect(told["nats_url"], user=told["nats_username"], password=told["nats_password"])
+    client = DurableObjectClient(connection, lambda: f"Bearer {token}")
+    await client.start()
+    begin, *asked = python.splitlines()
+    names = {"client": client, "id_from_name": id_from_name}
+    exec(begin, names)
+    patched, again = [await eval(line.removeprefix("await "), names) for line in asked]
+    await connection.close()
+
+    assert made == shown == found["items"][0]
+    assert changed["rules"]["read"] == "public"
+    assert patched["data"] == {"title": "SICP", "price": 35}
+    assert again["items"] == [patched]
 
 
 def test_the_names_in_the_readme_have_the_ids_that_it_gives() -> None:

@@ -14,7 +14,7 @@ from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
-from aidevos.testing.kit import ADMIN, SERVICE
+from aidevos.testing.kit import SERVICE
 from services.authentication.bootstrap import build as build_authentication
 from services.user_management.bootstrap import build as build_users
 from services.user_management.bootstrap import install
@@ -64,7 +64,7 @@ async def give(kit: ObjectKit, id: str, *roles: str, caller: Principal | None = 
 
 async def listed(kit: ObjectKit) -> list[str]:
     search = kit.router.registry.types["role"].cls.searches[0]
-    page = await kit.router.search("role", search, search.args(), ADMIN)
+    page = await kit.router.search("role", search, search.args(), SERVICE)
     return [item.name for item in page.items]
 
 

@@ -26,6 +26,6 @@ class Reader:
         """Existing objects by their states. Raises `too-slow` past the time limit, like `count`."""
         return await self._store.find(type, wanted)
 
-    async def count(self, type: str, where: Condition) -> int:
-        """How many existing objects there are of which the condition is true."""
-        return await self._store.count(type, where)
+    async def count(self, type: str, where: Condition, *, limit: int | None = None) -> int:
+        """How many existing objects there are of which the condition is true, up to the limit."""
+        return await self._store.count(type, where, limit=limit)

@@ -80,8 +80,8 @@ class MemoryStore:
                 document.state = _only(document.state or {}, wanted.only)
         return up_to(wanted.size, shown)
 
-    async def count(self, type: str, where: Condition, within: int = TIME_LIMIT) -> int:
-        return len(self._found(type, where, within))
+    async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
+        return len(self._found(type, where, within)[:limit])
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         self._answer()

@@ -144,9 +144,10 @@ class MongoStore:
         )
         return [_document(document) for document in found]
 
-    async def count(self, type: str, where: Condition, within: int = TIME_LIMIT) -> int:
+    async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         counted = _existing(where)
-        return await self._answer(lambda: self._objects(type).count_documents(counted, maxTimeMS=within), within)
+        bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
+        return await self._answer(lambda: self._objects(type).count_documents(counted, **bounds), within)
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}

@@ -137,8 +137,9 @@ class Store(Protocol):
         """Existing objects by their states, in the order asked for; as `page` shows them. Raises `Failure`
         past the time limit."""
 
-    async def count(self, type: str, where: Condition, within: int = TIME_LIMIT) -> int:
-        """How many existing objects there are of which the condition is true; `within` as in `Find`."""
+    async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
+        """How many existing objects there are of which the condition is true, up to the limit; `within` as
+        in `Find`."""
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         """IDs greater than `after`, in their order, of objects whose outbox is not empty."""
