@@ -53,6 +53,7 @@ from services.http_gateway.routers.data_transfer import DataTransferRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
+from services.http_gateway.routers.projects import ProjectRouter
 from services.http_gateway.routers.rate_limits import RateLimitRouter
 from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.routes import RouteRouter
@@ -132,6 +133,7 @@ def build(
     routes += DataTransferRouter(calls).routes(guard(strangers=True))
     routes += ApiKeyRouter(calls).routes(guard())
     routes += RouteRouter(calls).routes(guard())
+    routes += ProjectRouter(calls).routes(guard())
     routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
     declared = DeclaredRoutes(declarations, catalogue, calls, guard(), limiter, settings)

@@ -15,6 +15,7 @@ from services.http_gateway import (
     openapi_audit,
     openapi_confirmation,
     openapi_data,
+    openapi_projects,
     openapi_rate_limits,
     openapi_roles,
     openapi_routes,
@@ -41,6 +42,7 @@ PARTS = (
     openapi_routes,
     openapi_rate_limits,
     openapi_confirmation,
+    openapi_projects,
 )
 OPEN = (400, 404, 405, 422, 500, 503)
 ABOUT = """\
