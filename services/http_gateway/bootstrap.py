@@ -51,6 +51,7 @@ from services.http_gateway.routers.data_transfer import DataTransferRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
+from services.http_gateway.routers.projects import ProjectRouter
 from services.http_gateway.routers.rate_limits import RateLimitRouter
 from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.users import UserRouter
@@ -121,6 +122,7 @@ def build(
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     routes += DataTransferRouter(calls).routes(guard(strangers=True))
     routes += ApiKeyRouter(calls).routes(guard())
+    routes += ProjectRouter(calls).routes(guard())
     routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
     return Answering(Router(routes, redirect_slashes=False, default=_not_found))

@@ -15,11 +15,22 @@ from services.http_gateway import (
     openapi_audit,
     openapi_confirmation,
     openapi_data,
+    openapi_projects,
     openapi_rate_limits,
     openapi_roles,
 )
 from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
 
+PARTS = (
+    openapi_accounts,
+    openapi_roles,
+    openapi_audit,
+    openapi_data,
+    openapi_api_keys,
+    openapi_rate_limits,
+    openapi_confirmation,
+    openapi_projects,
+)
 OPEN = (400, 404, 405, 422, 500, 503)
 ABOUT = """\
 Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every
@@ -39,18 +50,11 @@ def base() -> Json:
             openapi_data.TAG,
             openapi_api_keys.TAG,
             openapi_rate_limits.TAG,
+            openapi_projects.TAG,
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
-        "paths": _object_paths()
-        | openapi_accounts.paths()
-        | openapi_roles.paths()
-        | openapi_audit.paths()
-        | openapi_data.paths()
-        | openapi_api_keys.paths()
-        | openapi_rate_limits.paths()
-        | openapi_confirmation.paths()
-        | _operation_paths(),
+        "paths": _object_paths() | _all("paths") | _operation_paths(),
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -63,12 +67,7 @@ def base() -> Json:
                 },
             },
             "schemas": _schemas() | _all("schemas"),
-            "parameters": _parameters()
-            | openapi_accounts.parameters()
-            | openapi_roles.parameters()
-            | openapi_audit.parameters()
-            | openapi_data.parameters()
-            | openapi_api_keys.parameters(),
+            "parameters": _parameters() | _all("parameters"),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }
@@ -77,16 +76,8 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (
-        openapi_accounts,
-        openapi_roles,
-        openapi_audit,
-        openapi_data,
-        openapi_confirmation,
-        openapi_api_keys,
-        openapi_rate_limits,
-    ):
-        found |= getattr(part, what)()
+    for part in PARTS:
+        found |= getattr(part, what, dict)()
     return found
 
 

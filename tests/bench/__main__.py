@@ -21,7 +21,7 @@ import psutil
 
 from aidevos.settings import SettingsError, load
 from deploy.local import mongo_server
-from tests.bench import accounts
+from tests.bench import accounts, gateway
 from tests.bench.cases import Stage, orders
 from tests.bench.comparison import compare
 from tests.bench.load import Load, Order
@@ -32,7 +32,7 @@ from tests.servers import Servers, free_port
 DATABASE = "bench"
 START_WITHIN = 20.0
 LIFETIME = 86_400.0
-PARTS = ("objects", "accounts")
+PARTS = ("objects", "accounts", "gateway")
 
 
 class ProductionServers(Servers):
@@ -106,7 +106,11 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
         wanted = []
         if "accounts" in parts:
             wanted += accounts.comparisons(ready, seconds, accounts.prepare(ready))
-        compared = compare(wanted, rounds, load, background, _say)
+        with ExitStack() as stack:
+            if "gateway" in parts:
+                several = stack.enter_context(gateway.gateways(ready))
+                wanted += gateway.comparisons(ready, seconds, gateway.prepare(ready), several)
+            compared = compare(wanted, rounds, load, background, _say)
     _say("")
     return report(measures, compared)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Literal, NamedTuple
 
@@ -14,14 +15,15 @@ Quantity = Literal["rate", "p99"]
 
 
 class Comparison(NamedTuple):
-    """`own` beside `other`; `during` is a load that goes on while `own` is measured, and then alone. The
-    ratio of the `of` has to be `at_least` or `at_most` so much."""
+    """`own` beside `other`; `during` is a load that goes on while `own` is measured, and then alone, and
+    `around` is entered for as long. The ratio of the `of` has to be `at_least` or `at_most` so much."""
 
     name: str
     own: Order
     beside: str
     other: Order
     during: Order | None = None
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
     of: Quantity = "rate"
     at_least: float | None = None
     at_most: float | None = None
@@ -52,7 +54,8 @@ class Compared(msgspec.Struct):
 
     def cells(self) -> tuple[str, ...]:
         own, other = (median(_value(sample, self.of) for sample in samples) for samples in (self.own, self.other))
-        target = f"≥ {self.at_least}" if self.at_least else f"≤ {self.at_most}" if self.at_most else ""
+        bounds = (f"≥ {self.at_least}" if self.at_least else "", f"≤ {self.at_most}" if self.at_most else "")
+        target = " ".join(filter(None, bounds))
         verdict = "" if not target else " MISSED" if self.missed else " met"
         unit = "req/s" if self.of == "rate" else "ms p99"
         return (
@@ -82,13 +85,14 @@ def compare(
 
 
 def _run(comparison: Comparison, load: Load, background: Load) -> Sample:
-    if comparison.during is None:
-        return load.run(comparison.own)
-    longer = msgspec.structs.replace(comparison.during, seconds=comparison.own.seconds + 1.0)
-    background.begin(longer)
-    sample = load.run(comparison.own)
-    background.end()
-    return sample
+    with comparison.around():
+        if comparison.during is None:
+            return load.run(comparison.own)
+        longer = msgspec.structs.replace(comparison.during, seconds=comparison.own.seconds + 1.0)
+        background.begin(longer)
+        sample = load.run(comparison.own)
+        background.end()
+        return sample
 
 
 def _value(sample: Sample, of: Quantity) -> float:

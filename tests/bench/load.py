@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[2]
 ISSUER = "http://127.0.0.1:8080"
 RAMP = 0.3
 TOKENS = 100
+LIMITED = 429
 _length = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE).search
 
 
@@ -44,10 +45,11 @@ class Order(msgspec.Struct, kw_only=True):
     `http` sends `requests` to `address` in turn; `nats` calls `method` of the counters `ids` in
     turn; `nats-echo` asks the echo; `argon2` verifies passwords with these parameters (passes, KiB, lanes)
     in a thread for each core; `verify` checks access tokens with the keys under `home`, the same one again
-    and again or each time a `fresh` one.
+    and again or each time a `fresh` one; `constant` stands for a `rate` that is known. Of HTTP answers those with
+    a status among `counts` are counted, any other but 200 and 429 is an error.
     """
 
-    kind: Literal["http", "nats", "nats-echo", "argon2", "verify"]
+    kind: Literal["http", "nats", "nats-echo", "argon2", "verify", "constant"]
     in_flight: int
     seconds: float
     url: str = ""
@@ -59,6 +61,8 @@ class Order(msgspec.Struct, kw_only=True):
     argon2: tuple[int, int, int] = (0, 0, 0)
     home: str = ""
     fresh: bool = False
+    rate: float = 0.0
+    counts: tuple[int, ...] = (200,)
 
 
 class Sample(msgspec.Struct):
@@ -136,16 +140,14 @@ class _Connection:
         self._received = b""
         self.socket.sendall(next(self._requests))
 
-    def receive(self) -> bool:
-        """Whether the response is complete."""
+    def receive(self) -> int:
+        """The status of the response once it is complete, before that 0."""
         self._received += self.socket.recv(65536)
         head = self._received.find(b"\r\n\r\n")
         length = _length(self._received)
         if head < 0 or length is None or len(self._received) < head + 4 + int(length[1]):
-            return False
-        if not self._received.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"unexpected response: {self._received.decode(errors='replace')}")
-        return True
+            return 0
+        return int(self._received[9:12])
 
 
 def over_http(order: Order) -> Sample:
@@ -160,8 +162,13 @@ def over_http(order: Order) -> Sample:
         while watch.running:
             for descriptor, _ in poll.poll():
                 connection = by_descriptor[descriptor]
-                if connection.receive():
+                status = connection.receive()
+                if status in order.counts:
                     connection.send(watch.lap(connection.started))
+                elif status == LIMITED:
+                    connection.send(perf_counter())
+                elif status:
+                    raise RuntimeError(f"unexpected status {status} of {order.requests[0].decode()}")
     for connection in connections:
         connection.socket.close()
     return watch.sample()
@@ -234,6 +241,8 @@ def verifying(order: Order) -> Sample:
 def sample_of(order: Order) -> Sample:
     if order.kind in ("nats", "nats-echo"):
         return uvloop.run(over_nats(order))
+    if order.kind == "constant":
+        return Sample(order.rate, 0.0, 0.0)
     return {"http": over_http, "argon2": hashing, "verify": verifying}[order.kind](order)
 
 

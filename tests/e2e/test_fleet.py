@@ -22,10 +22,11 @@ import pytest
 
 from aidevos.fleet import fleet_settings
 from aidevos.settings import SettingsError
+from deploy.local import programs
 from tests.servers import Servers, free_port
 
 pytestmark = pytest.mark.timeout(180)
-SERVICES = ["objects", "authentication", "user_management", "data_storage", "http_gateway"]
+SERVICES = [service.name for service in programs.SERVICES]
 
 
 class LocalFleet:

@@ -102,6 +102,22 @@ ROWS: dict[str, Row] = {
     "DELETE /api-keys/{key_id}": Row(404, 404, 204, 403, 404),
     "GET /rate-limits": Row(403, 403, 403, 403, 200),
     "PUT /rate-limits": Row(403, 403, 403, 403, 200, {"policies": {}}),
+    "GET /projects": Row(200, 200, 200, 403, 200),
+    "POST /projects": Row(201, 201, 201, 403, 201, {"name": "p"}),
+    "GET /projects/{project_id}": Row(404, 404, 200, 403, 200),
+    "PUT /projects/{project_id}": Row(404, 404, 200, 403, 200, {"name": "p"}),
+    "PATCH /projects/{project_id}": Row(404, 404, 200, 403, 200, {}),
+    "DELETE /projects/{project_id}": Row(404, 404, 202, 403, 404),
+    "GET /projects/{project_id}/members": Row(404, 404, 200, 403, 200),
+    "PUT /projects/{project_id}/members/{user_id}": Row(404, 404, 409, 403, 409, {"role": "viewer"}),
+    "DELETE /projects/{project_id}/members/{user_id}": Row(404, 404, 409, 403, 409),
+    "GET /projects/{project_id}/tasks": Row(404, 404, 200, 403, 200),
+    "POST /projects/{project_id}/tasks": Row(404, 404, 201, 403, 201, {"kind": "report"}),
+    "GET /tasks/{task_id}": Row(404, 404, 200, 403, 200),
+    "PATCH /tasks/{task_id}": Row(404, 404, 200, 403, 200, {}),
+    "DELETE /tasks/{task_id}": Row(404, 404, 204, 403, 404),
+    "POST /tasks/{task_id}/cancel": Row(404, 404, 200, 403, 409),
+    "POST /tasks/{task_id}/retry": Row(404, 404, 409, 403, 409),
     "GET /audit": Row(403, 200, 403, 403, 200),
     "GET /metrics": Row(403, 403, 403, 403, 200),
 }
@@ -143,8 +159,13 @@ async def target(http: httpx.AsyncClient, world: World) -> Target:
     session = (await http.get("/auth/sessions", headers=bearer(user))).json()["items"][0]["id"]
     key = await http.post("/api-keys", headers=bearer(user), json={"name": "k", "scopes": ["profile:self"]})
     assert key.status_code == 201, key.text
+    project = (await http.post("/projects", headers=bearer(user), json={"name": "p"})).json()["id"]
+    task = await http.post(f"/projects/{project}/tasks", headers=bearer(user), json={"kind": "report"})
+    assert task.status_code == 201, task.text
     place = {
         "key_id": key.json()["id"],
+        "project_id": project,
+        "task_id": task.json()["id"],
         "object_id": f"counter:{secrets.token_hex(8)}",
         "user_id": user["user"]["id"],
         "session_id": session,

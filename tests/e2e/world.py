@@ -22,7 +22,7 @@ from aidevos.security.tokens import TokenIssuer
 from tests.servers import Servers, free_port
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("objects", "authentication", "user_management", "data_storage", "api_gateway", "http_gateway")
+SERVICES = ("objects", "authentication", "user_management", "data_storage", "projects", "api_gateway", "http_gateway")
 USERS = {"http_gateway": "gateway"}
 # All tests come from one address.
 UNTHROTTLED = {"AIDEVOS_ADDRESS_LOGINS": "100000", "AIDEVOS_ADDRESS_REGISTRATIONS": "100000"}
@@ -34,6 +34,8 @@ class World(NamedTuple):
     issuer: TokenIssuer
     # Kills a service's process and starts another.
     restart: Callable[[str], None]
+    # Sends a signal to a service's process.
+    signal: Callable[[str, int], None]
     database: str
 
     def token(self, *permissions: str, subject: str = "tester", roles: tuple[str, ...] = ()) -> str:
@@ -78,10 +80,13 @@ def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]
         processes[service].wait()
         processes[service] = begin(service)
 
+    def signal(service: str, number: int) -> None:
+        processes[service].send_signal(number)
+
     url = f"http://127.0.0.1:{port}"
     try:
         wait_ready(url, list(processes.values()))
-        yield World(servers, url, servers.issuer(), restart, database)
+        yield World(servers, url, servers.issuer(), restart, signal, database)
     finally:
         for process in processes.values():
             process.terminate()

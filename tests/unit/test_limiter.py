@@ -125,7 +125,7 @@ async def test_each_caller_has_a_limit_of_its_own_and_nobody_s_is_the_address(ki
 
 async def test_a_policy_counts_for_its_groups_apart_from_all_else(kit: ObjectKit) -> None:
     fleet = Fleet(kit)
-    fleet.limiters[0].set_policies({"data": LimitPolicy(3, 60.0, applies_to=("data", "item"))})
+    fleet.limiters[0].set_policies({"data": LimitPolicy(3, 60.0, applies_to=["data", "item"])})
 
     assert await fleet.passed(5, group="data") == 3
     assert await fleet.passed(5, group="item") == 0

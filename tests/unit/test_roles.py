@@ -64,7 +64,7 @@ async def give(kit: ObjectKit, id: str, *roles: str, caller: Principal | None = 
 
 async def listed(kit: ObjectKit) -> list[str]:
     search = kit.router.registry.types["role"].cls.searches[0]
-    page = await kit.router.search("role", search, search.args())
+    page = await kit.router.search("role", search, search.args(), SERVICE)
     return [item.name for item in page.items]
 
 

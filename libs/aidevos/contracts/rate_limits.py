@@ -27,7 +27,7 @@ class LimitPolicy(RateLimit, frozen=True, kw_only=True):
     requests to the paths and types that it `applies_to`, for each caller apart."""
 
     burst: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
-    applies_to: Annotated[tuple[Group, ...], Meta(max_length=100)] = ()
+    applies_to: Annotated[list[Group], Meta(max_length=100)] = msgspec.field(default_factory=list)
 
 
 Policies = Annotated[dict[PolicyName, LimitPolicy], Meta(max_length=100)]
