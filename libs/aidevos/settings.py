@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
-    services: str = "objects,authentication,user_management,data_storage,api_gateway"
+    services: str = "objects,authentication,user_management,data_storage,projects,api_gateway"
     # Requests.
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0

@@ -181,7 +181,8 @@ class DurableObjectRouter:
         return ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
 
     async def search(self, type_name: str, search: Search, args: Any, caller: Principal) -> SearchPage:
-        """One page of a declared search. Raises `Failure`."""
+        """One page of a declared search, shorter than asked for where it would get too large for an
+        object to pass it on. Raises `Failure`."""
         type = self.registry.types[type_name]
         if not 1 <= args.limit <= LIST_LIMIT:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
@@ -191,10 +192,17 @@ class DurableObjectRouter:
             documents = await self.store.find(type_name, wanted._replace(after=after, limit=args.limit + 1))
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
-        shown = documents[: args.limit]
-        items = [search.show(item.id, type.load_state(item.state or {}, item.schema), item.version) for item in shown]
-        more = len(documents) > len(shown)
-        return SearchPage(items=items, next_cursor=encode_place(wanted, shown[-1]) if more else None)
+        items: list[msgspec.Struct] = []
+        size = 0
+        for document in documents[: args.limit]:
+            state = type.load_state(document.state or {}, document.schema)
+            item = search.show(document.id, state, document.version)
+            size += len(msgspec.json.encode(item))
+            if items and size > self.limits.answer // 2:
+                break
+            items.append(item)
+        more = len(documents) > len(items)
+        return SearchPage(items=items, next_cursor=encode_place(wanted, documents[len(items) - 1]) if more else None)
 
     async def answer_view(self, view: View, args: Any, caller: Principal) -> bytes:
         """A view's answer, encoded. Raises `Failure`."""
