@@ -294,6 +294,31 @@ async def test_a_field_becomes_unique_only_where_no_two_items_have_a_value_in_co
     assert taken.status_code == 409
 
 
+async def test_a_schema_that_existing_items_break_is_refused_or_is_for_new_ones_alone(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    await made(http, name, ada, {"n": 1}, id="good")
+    await made(http, name, ada, {"n": "x"}, id="bad")
+    refused = await http.put(f"/{name}", headers=ada, json={"schema": schema})
+    free = await http.post(f"/{name}", headers=ada, json={"id": "free", "data": {}})
+    await http.delete(f"/{name}/free", headers=ada)
+    let_off = await http.put(f"/{name}", headers=ada, params={"validate": "new"}, json={"schema": schema})
+    broken = await http.post(f"/{name}", headers=ada, json={"data": {"n": "y"}})
+    patched = await http.patch(f"/{name}/good", headers=ada | MERGE_PATCH, json={"n": None})
+    still = await http.get(f"/{name}/bad", headers=ada)
+    shown = (await http.get(f"/{name}/config", headers=ada)).content
+
+    assert refused.status_code == 409
+    assert [offender["id"] for offender in refused.json()["extra"]["offenders"]] == ["bad"]
+    assert free.status_code == 201
+    assert let_off.status_code == 200
+    assert (broken.status_code, broken.json()["field"]) == (422, "data.n")
+    assert (patched.status_code, still.status_code) == (422, 200)
+    assert msgspec.json.encode(schema) in shown
+
+
 async def test_the_items_of_a_deleted_collection_are_gone_at_once_and_stay_so(
     http: httpx.AsyncClient, world: World, name: str
 ) -> None:
