@@ -31,6 +31,7 @@ SERVICES = (
     Service("user_management", user="user_management", stores=True),
     Service("data_storage", user="data_storage", stores=True),
     Service("api_gateway", user="api_gateway", stores=True),
+    Service("projects", user="projects", stores=True),
     Service("http_gateway", user=GATEWAY_USER, stores=False),
 )
 NATS = "nats"

@@ -3,7 +3,7 @@
 Subschemas that apply to the same value add up, and where they lead to each other again below it,
 they multiply: two alternatives that both refer to the whole double the work with every level of a
 document. The bound here is for one way from the root of a document to a leaf; so a document takes
-at most that much for each of its nodes.
+at most that much for each of its nodes, where nothing is remembered.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote, urldefrag, urljoin
 
 Schema: TypeAlias = dict[str, Any] | bool
-MAX_SUBSCHEMAS = 2000
+MAX_SUBSCHEMAS = 1000
 MAX_APPLIED = 10_000
 # Of a level of a value that is a schema itself: the standard's own schemas are known to the library.
 STANDARD = 100

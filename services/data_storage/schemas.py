@@ -2,8 +2,9 @@
 
 Nothing is ever fetched: a reference leads to somewhere in the schema, or to the standard's own
 schemas. Patterns are regular expressions without look-around and back-references, which are matched
-in linear time. `format` is an annotation, as the standard has it. A document whose validation could
-take too long is refused, and so is a schema that could never end.
+in linear time. `format` is an annotation, as the standard has it. A schema whose references multiply
+or never end is refused. The library remembers what it has found of a value while it decides whether a
+document fits, and not while it looks for what is wrong; so that is only told where it can't take long.
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ MAX_PATTERNS = 100
 # What a compiled pattern may take, in bytes.
 PATTERN_SIZE = 1 << 18
 MAX_DEPTH = 64
-# Evaluations of subschemas: those that validation may take, and those that it may tell about.
-MAX_WORK = 20_000_000
-MAX_TOLD = 5000
-# No document within its size has more values.
-MOST_VALUES = 200_000
+# Evaluations of subschemas that finding what is wrong may take; where alternatives fail, the library
+# gathers all that is wrong with each of them.
+MAX_TOLD = 2_000_000
+MAX_GATHERED = 5000
 FIELD = "args.config.schema"
 
 
@@ -49,26 +49,20 @@ class Validator:
             raise _invalid(_refusal(error), field + _spell(error.instance_path)) from None
         except ValueError as error:
             raise _invalid(str(error), field) from None
-        self._cheap = self._cost.at(MAX_DEPTH) * MOST_VALUES <= MAX_WORK
-        # Where alternatives fail, the library gathers all that is wrong with each of them.
-        self._gathers = any(name in ("anyOf", "oneOf") for name, _ in _members(schema))
+        gathers = any(name in ("anyOf", "oneOf") for name, _ in _members(schema))
+        self._told = MAX_GATHERED if gathers else MAX_TOLD
 
     def check(self, data: Any, field: str) -> None:
         """Raises `invalid` for data, called `field`, that doesn't fit, with the path."""
-        if not self._cheap and self._work(data) > MAX_WORK:
-            raise _invalid("the data is too large or nests too deep to be checked by the collection's schema", field)
         if self._validator.is_valid(data):
             return
-        if self._gathers and self._work(data) > MAX_TOLD:
+        count, depth = measure(data)
+        if count * self._cost.at(depth) > self._told:
             raise _invalid("the data doesn't fit the collection's schema, and is too large to tell where", field)
         try:
             self._validator.validate(data)
         except jsonschema_rs.ValidationError as error:
             raise _invalid(error.message, field + _spell(error.instance_path)) from None
-
-    def _work(self, data: Any) -> int:
-        count, depth = measure(data)
-        return count * self._cost.at(depth)
 
 
 def _check_size(schema: Any, field: str) -> None:

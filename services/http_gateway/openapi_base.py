@@ -15,11 +15,35 @@ from services.http_gateway import (
     openapi_audit,
     openapi_confirmation,
     openapi_data,
+    openapi_projects,
     openapi_rate_limits,
     openapi_roles,
+    openapi_routes,
 )
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import (
+    CHANGE,
+    COMMON,
+    ETAG,
+    Json,
+    body,
+    content,
+    operation,
+    parameter,
+    reference,
+)
 
+# The descriptions of the services' own endpoints.
+PARTS = (
+    openapi_accounts,
+    openapi_roles,
+    openapi_audit,
+    openapi_data,
+    openapi_api_keys,
+    openapi_routes,
+    openapi_rate_limits,
+    openapi_confirmation,
+    openapi_projects,
+)
 OPEN = (400, 404, 405, 422, 500, 503)
 ABOUT = """\
 Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every
@@ -34,23 +58,11 @@ def base() -> Json:
         "tags": [
             {"name": "objects", "description": "Durable objects of every type"},
             *openapi_accounts.tags(),
-            openapi_roles.TAG,
-            openapi_audit.TAG,
-            openapi_data.TAG,
-            openapi_api_keys.TAG,
-            openapi_rate_limits.TAG,
+            *(part.TAG for part in PARTS if hasattr(part, "TAG")),
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
-        "paths": _object_paths()
-        | openapi_accounts.paths()
-        | openapi_roles.paths()
-        | openapi_audit.paths()
-        | openapi_data.paths()
-        | openapi_api_keys.paths()
-        | openapi_rate_limits.paths()
-        | openapi_confirmation.paths()
-        | _operation_paths(),
+        "paths": _object_paths() | _all("paths") | _operation_paths(),
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -63,12 +75,7 @@ def base() -> Json:
                 },
             },
             "schemas": _schemas() | _all("schemas"),
-            "parameters": _parameters()
-            | openapi_accounts.parameters()
-            | openapi_roles.parameters()
-            | openapi_audit.parameters()
-            | openapi_data.parameters()
-            | openapi_api_keys.parameters(),
+            "parameters": _parameters() | _all("parameters"),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }
@@ -77,16 +84,8 @@ def base() -> Json:
 def _all(what: str) -> Json:
     """What every service's part says of it."""
     found: Json = {}
-    for part in (
-        openapi_accounts,
-        openapi_roles,
-        openapi_audit,
-        openapi_data,
-        openapi_confirmation,
-        openapi_api_keys,
-        openapi_rate_limits,
-    ):
-        found |= getattr(part, what)()
+    for part in PARTS:
+        found |= getattr(part, what, dict)()
     return found
 
 
@@ -239,10 +238,6 @@ def _schemas() -> Json:
         ),
         "Result": body({"result": {"description": "By the method's own schema"}}, "result"),
     }
-
-
-def body(properties: Json, *required: str) -> Json:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
 def _parameters() -> Json:

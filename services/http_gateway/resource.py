@@ -15,10 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
-from aidevos.durable.limiter import Limited, RateLimiter
+from aidevos.durable.limiter import Limited, RateLimiter, Verdict
 from aidevos.security.permissions import ANONYMOUS, Principal
 from services.http_gateway import bodies, headers, parameters
-from services.http_gateway.answers import PRIVATE, RATE_LIMIT, Answer, MethodNotAllowed, send_answer
+from services.http_gateway.answers import RATE_LIMIT, Answer, MethodNotAllowed, send_answer
 from services.http_gateway.cookies import SAFE_METHODS, Cookies
 
 # Headers that may be sent once; a second one would leave open which of them counts.
@@ -54,9 +54,22 @@ class Incoming:
         return self._scope["path_params"]  # type: ignore[no-any-return]
 
     @property
+    def target(self) -> str:
+        """The method and the path."""
+        return f"{self._scope['method']} {self._scope['path']}"
+
+    @property
     def address(self) -> str:
         """The client's IP address; empty when nothing tells it."""
         return address_of(self._scope)
+
+    async def spend(self, spending: Awaitable[Verdict]) -> None:
+        """Spend from one more rate limit, of which the answer tells instead; raises `Limited`."""
+        try:
+            self._scope[RATE_LIMIT] = await spending
+        except Limited as limited:
+            self._scope[RATE_LIMIT] = limited.verdict
+            raise
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -180,17 +193,7 @@ class Resource:
             principal = await self._guard.admit(scope, found)
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
-        answer = await endpoint(Incoming(scope, receive, found, principal, values))
-        if principal is not ANONYMOUS and scope["method"] in SAFE_METHODS:
-            answer = _kept_to_itself(answer)
-        await send_answer(answer, send)
-
-
-def _kept_to_itself(answer: Answer) -> Answer:
-    """What a caller may see is for its eyes, and for as long as it may."""
-    if any(name == b"cache-control" for name, _ in answer.headers):
-        return answer
-    return answer._replace(headers=(*answer.headers, PRIVATE))
+        await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)
 
 
 def address_of(scope: Scope) -> str:

@@ -11,6 +11,7 @@ from aidevos.contracts import roles, users
 from aidevos.contracts.api_keys import HOLDER_TYPE
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.data import ERASER_TYPE
+from aidevos.contracts.projects import DEPARTURE_TYPE
 from aidevos.fleet import load_secrets
 from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
@@ -23,7 +24,12 @@ log = logging.getLogger(__name__)
 SERVICE = "user_management"
 # What has to go with a user: types that keep something in an object under the user's ID, and the
 # method, for services and without arguments, that erases it. It is told once, after the erasure's commit.
-KEEPERS: tuple[tuple[str, str], ...] = ((CONFIRMATION_TYPE, "forget"), (HOLDER_TYPE, "erase"), (ERASER_TYPE, "erase"))
+KEEPERS: tuple[tuple[str, str], ...] = (
+    (CONFIRMATION_TYPE, "forget"),
+    (HOLDER_TYPE, "erase"),
+    (ERASER_TYPE, "erase"),
+    (DEPARTURE_TYPE, "begin"),
+)
 # What ends for good when a user is deactivated, besides the sessions; told in the same way.
 CREDENTIALS: tuple[tuple[str, str], ...] = ((HOLDER_TYPE, "erase"),)
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, AdministratorsDO, RoleDO)

@@ -206,6 +206,11 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self._check_exists()
         return self._shown()
 
+    @query(allow=services())
+    async def is_erased(self) -> bool:
+        """Whether there was a user with this ID, who is gone for good."""
+        return self.state.erased
+
     @query(allow=authenticated())
     async def read(self) -> User:
         """The user, for itself and for those who have `users:read`; for others there is none."""

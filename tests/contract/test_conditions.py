@@ -18,6 +18,7 @@ from aidevos.durable.store.condition import (
     Condition,
     Contains,
     Exists,
+    Includes,
     Not,
     OneOf,
     Or,
@@ -71,6 +72,7 @@ def conditions_of(scalars: st.SearchStrategy[Any], texts: st.SearchStrategy[str]
         | st.builds(OneOf, paths, st.lists(scalars, max_size=4).map(tuple))
         | st.builds(Exists, paths)
         | st.builds(Contains, paths, scalars | texts)
+        | st.builds(Includes, paths, scalars | texts)
         | st.builds(StartsWith, paths, texts)
         | st.builds(Text, st.lists(paths, max_size=2).map(tuple), texts)
     )
@@ -160,6 +162,9 @@ def eq(value: Any, *path: str) -> Compare:
         (Contains(("a",), None), [6]),
         (Contains(("a",), "b"), [6]),
         (Contains(("a", "0", "b"), "bc"), [10]),
+        (Includes(("a",), "b"), [6]),
+        (Includes(("a",), None), [6]),
+        (Includes(("a", "0", "b"), "abc"), []),
         (StartsWith(("a", "0", "b"), "ab"), [10]),
         (StartsWith(("a",), "b"), []),
         (StartsWith(("a",), "é\0["), [11]),
@@ -193,6 +198,11 @@ def test_what_has_no_order_is_not_ordered(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [[1], {"$gt": ""}, b"a", float("inf")])
 def test_only_a_scalar_is_compared(value: Any) -> None:
-    for make in (lambda: eq(value), lambda: OneOf(("a",), (1, value)), lambda: Contains(("a",), value)):
+    for make in (
+        lambda: eq(value),
+        lambda: OneOf(("a",), (1, value)),
+        lambda: Contains(("a",), value),
+        lambda: Includes(("a",), value),
+    ):
         with pytest.raises(TypeError):
             make()

@@ -23,16 +23,22 @@ from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
 from services.data_storage.bootstrap import TYPES as DATA_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
+from services.projects.bootstrap import TYPES as PROJECT_TYPES
 from services.user_management.bootstrap import TYPES as USER_TYPES
 from tests.e2e.world import Door, HttpDoor, World
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *GATEWAY_TYPES)
+TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES)
 MANAGERS = {"manager", "admin"}
-KNOWN = {"stranger", "reader", "writer", "manager", "service", "admin"}
+KNOWN = {"stranger", "user", "reader", "writer", "manager", "service", "admin"}
 # Also without a credential; the HTTP door's generic endpoint asks for one all the same.
 ANYONE = KNOWN | {"nobody"}
 SERVICE = {"service"}
+MEMBERS = {"user", "admin"}
 MAKING = {"_create", "_replace"}
+ROUTE = (
+    b'{"route":{"method":"GET","path":"/shop","object_type":"counter","object_id":"c","object_method":"value",'
+    b'"permission":"counter:read"}}'
+)
 # Type and method → a payload that passes, and the callers who may.
 ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("counter", "increment"): (b'{"by":1}', {"writer", "admin"}),
@@ -106,6 +112,11 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("api_key", "erase"): (b"{}", SERVICE),
     ("api_key", "resolve"): (b'{"hashed":"h"}', SERVICE),
     ("api_key", "used"): (b'{"at":0}', SERVICE),
+    ("idempotency_key", "use"): (b'{"request":"r"}', SERVICE),
+    ("route", "create"): (ROUTE, {"admin"}),
+    ("route", "read"): (b"{}", {"admin"}),
+    ("route", "replace"): (ROUTE, {"admin"}),
+    ("route", "remove"): (b"{}", {"admin"}),
     ("user", "register"): (b'{"username":"u","email":"u@example.org","password":"x"}', ANYONE),
     ("user", "install"): (b'{"username":"","password":"x"}', SERVICE),
     ("user", "holds"): (b'{"account":"a"}', SERVICE),
@@ -113,6 +124,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("user", "announce_email"): (b'{"email":"a@example.org","change":"c"}', SERVICE),
     ("user", "take_email"): (b'{"email":"a@example.org","change":"c"}', SERVICE),
     ("user", "show"): (b"{}", SERVICE),
+    ("user", "is_erased"): (b"{}", SERVICE),
     ("user", "read"): (b"{}", KNOWN),
     ("user", "replace"): (b"{}", KNOWN),
     ("user", "patch"): (b'{"patch":{}}', KNOWN),
@@ -157,6 +169,28 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("eraser", "erase"): (b"{}", SERVICE),
     ("indexer", "begin"): (b'{"collection":"c","indexes":{}}', SERVICE),
     ("indexer", "step"): (b'{"round":7}', SERVICE),
+    ("project", "create"): (b'{"name":"p"}', MEMBERS),
+    ("project", "read"): (b"{}", MEMBERS),
+    ("project", "replace"): (b'{"name":"p"}', MEMBERS),
+    ("project", "patch"): (b'{"patch":{}}', MEMBERS),
+    ("project", "members"): (b"{}", MEMBERS),
+    ("project", "set_member"): (b'{"user_id":"u","role":"viewer"}', MEMBERS),
+    ("project", "remove_member"): (b'{"user_id":"u"}', MEMBERS),
+    ("project", "delete"): (b"{}", MEMBERS),
+    ("project", "tasks"): (b"{}", MEMBERS),
+    ("project", "role_of"): (b'{"user_id":"u"}', SERVICE),
+    ("project", "verify"): (b'{"user_id":"u"}', SERVICE),
+    ("project", "forget"): (b'{"user_id":"u"}', SERVICE),
+    ("project", "confirm"): (b'{"task":"t"}', SERVICE),
+    ("project", "purge"): (b"{}", SERVICE),
+    ("task", "create"): (b'{"project":"p","kind":"report"}', MEMBERS),
+    ("task", "read"): (b"{}", MEMBERS),
+    ("task", "patch"): (b'{"patch":{}}', MEMBERS),
+    ("task", "cancel"): (b"{}", MEMBERS),
+    ("task", "retry"): (b"{}", MEMBERS),
+    ("task", "delete"): (b"{}", MEMBERS),
+    ("task", "vanish"): (b'{"project":"p"}', SERVICE),
+    ("departure", "begin"): (b"{}", SERVICE),
 } | {
     (type.object_type, method): (payload, set() if type.management == "read_only" and method in MAKING else MANAGERS)
     for type in TYPES
@@ -164,7 +198,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
 }
 # Users whose tokens are out while their sessions, their status or their roles change.
 LIVE = ("ended", "deactivated", "custom")
-CALLERS = ("nobody", "expired", "forged", "stranger", "reader", "writer", "manager", "service", "admin")
+CALLERS = ("nobody", "expired", "forged", "stranger", "user", "reader", "writer", "manager", "service", "admin")
 UNKNOWN = {"nobody", "expired", "forged", "ended", "deactivated"}
 REFUSALS = (401, 403)
 AT_ONCE = 32
@@ -277,5 +311,6 @@ def credential(world: World, caller: str) -> str | None:
         "manager": ("objects:request", "objects:manage"),
         "service": ("objects:request",),
         "stranger": ("objects:request",),
+        "user": ("objects:request", "projects:create"),
     }.get(caller, ())
     return world.token(*permissions, roles=roles, subject=caller)

@@ -139,6 +139,9 @@ def doubling(levels: int) -> Any:
 BRANCH = {"properties": {"a": {"$ref": "#"}}, "required": ["a"]}
 
 
+LOOSE = {"properties": {"a": {"$ref": "#/$defs/n"}}}
+
+
 def nested(levels: int) -> Any:
     data: Any = {}
     for _ in range(levels):
@@ -153,6 +156,8 @@ def nested(levels: int) -> Any:
         ({"patternProperties": {"^(a|aa)+$": False}}, {"a" * 500_000 + "!": 1, "aaaa": 1}),
         ({"pattern": ".*" * 100 + "b"}, "a" * 500_000),
         ({"anyOf": [BRANCH, BRANCH]}, nested(60)),
+        ({"$defs": {"n": {"allOf": [LOOSE, LOOSE]}}, "$ref": "#/$defs/n", "required": ["z"]}, nested(60)),
+        ({"items": {"allOf": [{"minItems": number} for number in range(900)]}}, [[]] * 100_000),
         ({"anyOf": [BRANCH, BRANCH]}, nested(13)),
         ({"oneOf": [BRANCH, {"$ref": "#/oneOf/0"}]}, nested(60)),
         ({"anyOf": [{"items": {"type": "string"}}, {"items": {"type": "null"}}]}, [1] * 150_000),
@@ -172,6 +177,22 @@ def test_a_schema_whose_references_multiply_is_refused(more: dict[str, Any]) -> 
     assert "one value" in refused(doubling(40) | more).detail
     assert time.monotonic() - begun < SOON
     assert not fits(Validator(doubling(8) | more), [1])
+
+
+NESTED: list[tuple[Any, Any]] = [
+    ({"allOf": [{"additionalProperties": {"$ref": "#"}}, {"patternProperties": {"a": {"$ref": "#"}}}]}, nested(60)),
+    ({"$dynamicAnchor": "n", "anyOf": [{"properties": {"a": {"$dynamicRef": "#n"}}}] * 2}, nested(60)),
+    ({"allOf": [BRANCH | {"required": []}] * 2, "unevaluatedProperties": False}, nested(60)),
+    ({"not": {"not": {"allOf": [BRANCH | {"required": []}] * 2}}}, nested(60)),
+    ({"if": BRANCH, "then": BRANCH, "else": {"dependentSchemas": {"a": BRANCH}}}, nested(60)),
+]
+
+
+@pytest.mark.parametrize(("schema", "data"), NESTED)
+def test_what_fits_on_every_level_is_found_to_fit_at_once(schema: Any, data: Any) -> None:
+    begun = time.monotonic()
+    assert fits(Validator(schema), data)
+    assert time.monotonic() - begun < SOON
 
 
 TREE = {"type": "object", "properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}, "additionalProperties": False}

@@ -43,6 +43,8 @@ SETTLE_AFTER = 0.1
 SCAN_PAGE = 1000
 HOOK_WITHIN = 10.0
 OUTBOX_BYTES = 2 * 1024 * 1024
+# Objects that are remembered to have been read once.
+GLANCES = 10_000
 
 
 class Limits(NamedTuple):
@@ -89,6 +91,7 @@ class DurableObjectRouter:
         self._reads = {name: Batcher(self._read_all(name)) for name in registry.types}
         self._archive = ReplyArchive(self)
         self._owners = 0
+        self._glanced: dict[tuple[str, str], bool] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.relay = Relay(bus, outside, store, clock, tell_age=self.limits.records.tell_age, settled=self._settled)
 
@@ -178,7 +181,8 @@ class DurableObjectRouter:
         return ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
 
     async def search(self, type_name: str, search: Search, args: Any, caller: Principal) -> SearchPage:
-        """One page of a declared search. Raises `Failure`."""
+        """One page of a declared search, shorter than asked for where it would get too large for an
+        object to pass it on. Raises `Failure`."""
         type = self.registry.types[type_name]
         if not 1 <= args.limit <= LIST_LIMIT:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
@@ -188,10 +192,17 @@ class DurableObjectRouter:
             documents = await self.store.find(type_name, wanted._replace(after=after, limit=args.limit + 1))
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
-        shown = documents[: args.limit]
-        items = [search.show(item.id, type.load_state(item.state or {}, item.schema), item.version) for item in shown]
-        more = len(documents) > len(shown)
-        return SearchPage(items=items, next_cursor=encode_place(wanted, shown[-1]) if more else None)
+        items: list[msgspec.Struct] = []
+        size = 0
+        for document in documents[: args.limit]:
+            state = type.load_state(document.state or {}, document.schema)
+            item = search.show(document.id, state, document.version)
+            size += len(msgspec.json.encode(item))
+            if items and size > self.limits.answer // 2:
+                break
+            items.append(item)
+        more = len(documents) > len(items)
+        return SearchPage(items=items, next_cursor=encode_place(wanted, documents[len(items) - 1]) if more else None)
 
     async def answer_view(self, view: View, args: Any, caller: Principal) -> bytes:
         """A view's answer, encoded. Raises `Failure`."""
@@ -381,12 +392,23 @@ class DurableObjectRouter:
         if not claim and not _wants_claim(activation):
             document = await self._reads[type_name].get(activation.id)
         show = document is not None and document.exists and not _only_shown(activation)
-        claim = claim or show or _wants_claim(activation)
+        claim = claim or _wants_claim(activation) or (show and self._is_asked_again(activation))
         if claim:
             document = await self._claims[type_name].get(self._claim(activation))
             if document is None:
                 raise Failure("unavailable", "another process claimed the object; try again")
         activation.load(document, self.limits.records, claimed=claim)
+
+    def _is_asked_again(self, activation: Activation) -> bool:
+        """Whether an object that queries have come to was asked before, not long ago: then it is worth a
+        write to keep it in memory. The first time it is read and forgotten."""
+        key = (activation.type.name, activation.id)
+        if self._glanced.pop(key, False):
+            return True
+        self._glanced[key] = True
+        if len(self._glanced) > GLANCES:
+            del self._glanced[next(iter(self._glanced))]
+        return False
 
     def _begin(self, activation: Activation) -> None:
         if activation.broken:

@@ -70,6 +70,16 @@ class Contains(Condition, frozen=True):
         _check(self.value)
 
 
+class Includes(Condition, frozen=True):
+    """At the path stands a list in which a scalar equals this one. Unlike `Contains` it is served by an index."""
+
+    path: Path
+    value: Scalar
+
+    def __post_init__(self) -> None:
+        _check(self.value)
+
+
 class StartsWith(Condition, frozen=True):
     """The value at the path is a text that begins so."""
 
@@ -177,6 +187,12 @@ def _(condition: Contains, value: Any) -> bool:
     if type(found) is list:
         return any(equal(item, condition.value) for item in found)
     return type(found) is str and type(condition.value) is str and condition.value in found
+
+
+@_matches.register
+def _(condition: Includes, value: Any) -> bool:
+    found = at(value, condition.path)
+    return type(found) is list and any(equal(item, condition.value) for item in found)
 
 
 @_matches.register

@@ -17,6 +17,7 @@ from aidevos.durable.store.condition import (
     Condition,
     Contains,
     Exists,
+    Includes,
     Not,
     OneOf,
     Or,
@@ -92,10 +93,16 @@ def _(condition: Exists) -> Filter:
 @_compile.register
 def _(condition: Contains) -> Filter:
     path, value = condition.path, condition.value
-    inside = {"$and": [{field(path): {"$elemMatch": _equal(value)}}, *_through_maps(path)]}
+    inside = _compile(Includes(path, value))
     if not isinstance(value, str):
         return inside
     return {"$or": [inside, _here(path, {"$regex": _pattern(value)})]}
+
+
+@_compile.register
+def _(condition: Includes) -> Filter:
+    path = condition.path
+    return {"$and": [{field(path): {"$elemMatch": _equal(condition.value)}}, *_through_maps(path)]}
 
 
 @_compile.register

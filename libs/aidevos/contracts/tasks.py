@@ -1,0 +1,155 @@
+"""Tasks as both doors show them, the kinds of tasks that are built in, and the messages of the type `task`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from aidevos.contracts import subjects
+from aidevos.contracts.data import BULK_LIMIT, CollectionName, ItemId
+from aidevos.contracts.projects import Id
+
+TYPE = "task"
+# A search over all tasks, for services: `query.task.search`.
+SEARCH = "search"
+
+KIND_PATTERN = r"[a-z][a-z0-9_]{0,47}(?:\.[a-z][a-z0-9_]{0,47}){0,3}"
+# Of a payload in bytes, as JSON.
+PAYLOAD_LIMIT = 256 * 1024
+DAY = 86_400.0
+
+Kind = Annotated[str, Meta(pattern=f"^{KIND_PATTERN}$")]
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Priority = Annotated[int, Meta(ge=-100, le=100, description="Higher ones run first")]
+Seconds = Annotated[float, Meta(gt=0, le=7 * DAY)]
+Pause = Annotated[float, Meta(ge=0, le=DAY)]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class DataExport(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Payload of `data.export`: all items of a collection, one on a line."""
+
+    collection: CollectionName
+    format: Literal["ndjson"] = "ndjson"
+
+
+class ImportedItem(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Without an `id` a new one is made."""
+
+    id: ItemId | None = None
+    data: Any
+
+
+class DataImport(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Payload of `data.import`: items for a collection."""
+
+    collection: CollectionName
+    items: Annotated[list[ImportedItem], Meta(min_length=1, max_length=BULK_LIMIT)]
+
+
+class ObjectCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Payload of `object.call`: a method of an object, with the rights that the task's maker has when it runs."""
+
+    object_id: Annotated[str, Meta(pattern=f"^{subjects.TYPE_PATTERN}:{subjects.ID_PATTERN}$")]
+    method: Annotated[str, Meta(pattern=f"^{subjects.METHOD_PATTERN}$")]
+    args: dict[str, Any] = {}
+
+
+class Webhook(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Payload of `webhook`: one delivery to an address, with the type by which the receiver tells it."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+([/?][^\s#]*)?$", max_length=2048)]
+    type: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=128)] = "webhook"
+    data: dict[str, Any] = {}
+
+
+# Any other kind is a user's own, whose payload its handler judges. No own kind begins like a built-in one.
+KINDS: dict[str, type[msgspec.Struct]] = {
+    "data.export": DataExport,
+    "data.import": DataImport,
+    "object.call": ObjectCall,
+    "webhook": Webhook,
+}
+RESERVED = frozenset(kind.partition(".")[0] for kind in KINDS)
+
+
+class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How often a task is tried in all, and how long it rests after a failure: `backoff` seconds, then
+    twice as long each time, at most `max_backoff`."""
+
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
+    backoff: Pause = 1.0
+    max_backoff: Pause = 300.0
+
+
+class Plan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What of a task can be changed while it waits. Without `run_at` it may run at once; `timeout` is that
+    of one attempt, in seconds."""
+
+    payload: dict[str, Any] = {}
+    priority: Priority = 0
+    run_at: Moment | None = None
+    timeout: Seconds = 300.0
+    retry: Retry = msgspec.field(default_factory=Retry)
+
+
+class CreateTaskBody(Plan, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /projects/{project_id}/tasks`."""
+
+    kind: Kind
+
+
+class TaskError(msgspec.Struct, kw_only=True):
+    """Why the last attempt failed."""
+
+    code: str
+    detail: str
+
+
+class Task(msgspec.Struct, kw_only=True):
+    """A task as both doors show one. `attempts` counts those that have begun; `progress` is from 0 to 1;
+    `result` is of any shape; `created_by` is a user's ID; `version` is the ETag; times are RFC 3339 in UTC."""
+
+    id: str
+    project: str
+    kind: str
+    payload: dict[str, Any]
+    status: Status
+    priority: int
+    run_at: str
+    timeout: float
+    retry: Retry
+    attempts: int
+    progress: float
+    result: Any
+    error: TaskError | None
+    created_by: str
+    version: int
+    created_at: str
+    updated_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class ListTasks(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The parameters of `GET /projects/{project_id}/tasks`, and the arguments of a project's `tasks`."""
+
+    limit: int = 50
+    cursor: str | None = None
+    status: Status | None = None
+    kind: Kind | None = None
+    sort: Literal["created_at", "-created_at"] = "created_at"
+
+
+class FindTasks(ListTasks, forbid_unknown_fields=True, kw_only=True):
+    """The arguments of `query.task.search`."""
+
+    project: Id
+
+
+class TaskPage(msgspec.Struct, kw_only=True):
+    items: list[Task]
+    next_cursor: str | None = None

@@ -1,0 +1,9 @@
+"""Runs the projects service."""
+
+from __future__ import annotations
+
+from aidevos.hosting import main
+from services.projects.bootstrap import SERVICE, build
+
+if __name__ == "__main__":
+    main(build, service=SERVICE)

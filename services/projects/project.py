@@ -1,0 +1,353 @@
+"""A project: what it is, who its members are, and how it ends.
+
+Promises: who is no member gets the same answer as where there is no project. There is always an
+owner. A project that was deleted is gone for everyone with that commit, its ID is never used again,
+and what it had goes in the background, in bounded steps, each of which tells the next one in its own
+commit. What comes too late for that goes when it is told of: a task tells its project of itself, and
+whoever has become a member is looked at once more, should the user have been erased meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import msgspec
+
+from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos.contracts import subjects, tasks, users
+from aidevos.contracts.projects import (
+    CREATE,
+    MANAGE,
+    MAX_MEMBERS,
+    SEARCH,
+    TYPE,
+    ChangedMember,
+    Deletion,
+    Description,
+    FindProjects,
+    Id,
+    Member,
+    MemberPage,
+    Name,
+    Project,
+    ProjectBody,
+    Role,
+)
+from aidevos.contracts.tasks import Kind, Status, TaskPage
+from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.durable.object import Search, View
+from aidevos.durable.reader import Reader
+from aidevos.durable.schema import Schema
+from aidevos.durable.store.condition import And, Compare, Condition, Includes, Text
+from aidevos.durable.store.port import Find
+from aidevos.merge_patch import merge_patch
+from aidevos.security.audit import record
+from aidevos.security.permissions import Principal
+from services.projects.rules import change_members, check_role, is_only_owner, role_of
+from services.projects.task import COUNT_OF_PROJECT, OF_PROJECT
+
+OF_USER = "of_user"
+STEP = 100
+KNOWN = permission(CREATE) | permission(MANAGE)
+# By each order, alone and of one user; and the projects of one user by their IDs.
+INDEXES = (("created_at",), ("name",), ("users", "created_at"), ("users", "name"), ("users",))
+_body: Schema[ProjectBody] = Schema(ProjectBody, "args.patch")
+
+
+class ProjectState(msgspec.Struct):
+    """`users` are the IDs of `members`, by which the store finds the project. Times are in seconds since
+    the epoch. Of a project that is `deleting` or has `ended` nothing is left but that; one that is `erased`
+    goes with a user's erasure."""
+
+    status: Literal["none", "active", "deleting", "ended"] = "none"
+    name: str = ""
+    description: str = ""
+    settings: dict[str, Any] = {}
+    members: dict[str, Role] = {}
+    users: list[str] = []
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    erased: bool = False
+
+
+class Created(Event):
+    version: int
+
+
+class Updated(Event):
+    version: int
+
+
+class Deleted(Event):
+    """The project is gone; whoever keeps something of it may act on it."""
+
+
+class MemberChanged(Event):
+    """What a user is in the project from now on; None for one who isn't a member any more."""
+
+    user_id: str
+    role: Role | None
+    version: int
+
+
+class OfUserArgs(msgspec.Struct, forbid_unknown_fields=True):
+    user: str
+    after: str = ""
+
+
+async def answer_of_user(reader: Reader, args: OfUserArgs) -> list[str]:
+    """The next IDs of projects of which the user is a member."""
+    after = (None, args.after) if args.after else None
+    found = await reader.find(TYPE, Find(Includes(("users",), args.user), STEP, after=after))
+    return [document.id for document in found]
+
+
+class Asked(NamedTuple):
+    """A search by someone; `reader` is None for who may read all projects."""
+
+    args: FindProjects
+    reader: str | None
+
+
+def restrict(caller: Principal, args: FindProjects) -> Asked:
+    return Asked(args, None if caller.has(MANAGE) else caller.subject)
+
+
+def find(asked: Asked) -> Find:
+    """What the store is asked for a search: the projects that the reader is a member of."""
+    args = asked.args
+    where: list[Condition] = [Compare(("status",), "eq", "active")]
+    if asked.reader is not None:
+        where.append(Includes(("users",), asked.reader))
+    if args.member is not None:
+        where.append(Includes(("users",), args.member))
+    if args.q:
+        where.append(Text((("name",), ("description",)), args.q))
+    order = (args.sort.removeprefix("-"),)
+    return Find(And(tuple(where)), args.limit, order, descending=args.sort.startswith("-"))
+
+
+def show(id: str, state: ProjectState, version: int) -> Project:
+    """The project as it is shown."""
+    return Project(
+        id=id,
+        name=state.name,
+        description=state.description,
+        settings=state.settings,
+        members=state.members,
+        version=version,
+        created_at=rfc3339(timestamp(state.created_at)),
+        updated_at=rfc3339(timestamp(state.updated_at)),
+    )
+
+
+def no_project() -> Failure:
+    """The answer where there is none, and for what the caller may not know of."""
+    return Failure("not-found", "there is no such project")
+
+
+class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_only"):
+    """A project, its members and their roles."""
+
+    # What has to go with a project: types that keep something in an object under the project's ID, and
+    # the method, for services and without arguments, that erases it.
+    keepers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    searches = (Search(SEARCH, KNOWN, FindProjects, find, show, INDEXES, restrict),)
+    views = (View(OF_USER, services(), OfUserArgs, answer_of_user),)
+
+    @command(allow=permission(CREATE), founds=True)
+    async def create(
+        self, name: Name, description: Description = "", settings: dict[str, Any] | None = None
+    ) -> Project:
+        """Make the project. The caller is its owner."""
+        if self.state.status != "none":
+            raise Failure("exists", "there is, or was, a project with this ID")
+        if not subjects.is_id(self.caller.subject):
+            raise Failure("forbidden", "a project is made by a user")
+        self.state = ProjectState(
+            status="active",
+            name=name,
+            description=description,
+            settings=settings or {},
+            created_at=self.now,
+            updated_at=self.now,
+        )
+        self._set_members({self.caller.subject: "owner"})
+        self.tell(TYPE, self.id, "verify", user_id=self.caller.subject)
+        self.emit(Created(version=self.version + 1))
+        return self._shown()
+
+    @query(allow=KNOWN)
+    async def read(self) -> Project:
+        """The project, for its members."""
+        self._admit("viewer")
+        return show(self.id, self.state, self.version)
+
+    @command(allow=KNOWN, matches=False)
+    async def replace(
+        self, name: Name, description: Description = "", settings: dict[str, Any] | None = None
+    ) -> Project:
+        """Replace what the project is; its members stay."""
+        self._admit_change("maintainer")
+        return self._update(ProjectBody(name=name, description=description, settings=settings or {}))
+
+    @command(allow=KNOWN, matches=False)
+    async def patch(self, patch: dict[str, Any]) -> Project:
+        """Change what the project is by a JSON merge patch (RFC 7396)."""
+        self._admit_change("maintainer")
+        state = self.state
+        current = {"name": state.name, "description": state.description, "settings": state.settings}
+        return self._update(_body.convert(merge_patch(current, patch)))
+
+    @query(allow=KNOWN)
+    async def members(self) -> MemberPage:
+        """The members, by their IDs."""
+        self._admit("viewer")
+        items = [Member(user_id=user, role=role) for user, role in sorted(self.state.members.items())]
+        return MemberPage(items=items, version=self.version)
+
+    @command(allow=KNOWN, matches=False)
+    async def set_member(self, user_id: Id, role: Role) -> ChangedMember:
+        """Give a user a role in the project."""
+        self._admit_change("owner")
+        members = self.state.members
+        if user_id not in members:
+            if len(members) == MAX_MEMBERS:
+                raise Failure("conflict", f"a project has at most {MAX_MEMBERS} members")
+            await self._check_user(user_id)
+            self.tell(TYPE, self.id, "verify", user_id=user_id)
+        if members.get(user_id) == role:
+            return ChangedMember(user_id=user_id, role=role, version=self.version)
+        self._change_member(user_id, role)
+        return ChangedMember(user_id=user_id, role=role, version=self.version + 1)
+
+    @command(allow=KNOWN, matches=False)
+    async def remove_member(self, user_id: Id) -> None:
+        """Take a member out of the project; members may do that to themselves."""
+        self._admit_change("viewer" if user_id == self.caller.subject else "owner")
+        if user_id not in self.state.members:
+            raise Failure("not-found", "there is no such member")
+        self._change_member(user_id, None)
+
+    @command(allow=KNOWN, matches=False, name="delete")
+    async def delete_project(self) -> Deletion:
+        """End the project, and remove everything that it has."""
+        self._admit_change("owner")
+        count = await self.ask(tasks.TYPE, COUNT_OF_PROJECT, project=self.id)
+        self._begin_end(erased=False)
+        return Deletion(id=self.id, removes={"tasks": count})
+
+    @query(allow=KNOWN)
+    async def tasks(
+        self,
+        limit: int = 50,
+        cursor: str | None = None,
+        status: Status | None = None,
+        kind: Kind | None = None,
+        sort: Literal["created_at", "-created_at"] = "created_at",
+    ) -> TaskPage:
+        """The project's tasks, for its members."""
+        self._admit("viewer")
+        page = await self.ask(
+            tasks.TYPE,
+            tasks.SEARCH,
+            project=self.id,
+            limit=limit,
+            cursor=cursor,
+            status=status,
+            kind=kind,
+            sort=sort,
+        )
+        return msgspec.convert(page, TaskPage)
+
+    @query(allow=services())
+    async def role_of(self, user_id: str) -> Role | None:
+        """What a user is in the project; None for no member. Raises `not-found` where there is no project."""
+        if self.state.status != "active":
+            raise no_project()
+        return self.state.members.get(user_id)
+
+    @command(allow=services())
+    async def verify(self, user_id: str) -> None:
+        """Let go of a member that was erased before it was known as one."""
+        if user_id in self.state.members and await self.call(users.TYPE, user_id, "is_erased"):
+            self._forget(user_id)
+
+    @command(allow=services())
+    async def forget(self, user_id: str) -> None:
+        """Let go of a user that was erased. A project that has no other owner ends."""
+        if user_id in self.state.members:
+            self._forget(user_id)
+
+    @command(allow=services())
+    async def confirm(self, task: str) -> None:
+        """Keep a new task, unless the project has ended before it came."""
+        if self.state.status != "active":
+            self.tell(tasks.TYPE, task, "vanish", project=self.id)
+
+    @command(allow=services())
+    async def purge(self, after: str = "") -> None:
+        """Remove the tasks behind one, a step of them, and see to the next step; after the last one, the rest."""
+        if self.state.status != "deleting":
+            return
+        found = await self.ask(tasks.TYPE, OF_PROJECT, project=self.id, after=after)
+        for task in found:
+            self.tell(tasks.TYPE, task, "vanish", project=self.id)
+        if found:
+            self.tell(TYPE, self.id, "purge", after=found[-1])
+            return
+        if self.state.erased:
+            await self.forget_outcomes()
+        self.state = ProjectState(status="ended")
+
+    def _admit(self, needed: Role) -> None:
+        role = role_of(self.caller, self.state.members)
+        if self.state.status != "active" or role is None:
+            raise no_project()
+        check_role(role, needed)
+
+    def _admit_change(self, needed: Role) -> None:
+        self._admit(needed)
+        self.check_if_match()
+
+    async def _check_user(self, user_id: str) -> None:
+        try:
+            await self.call(users.TYPE, user_id, "show")
+        except Failure as failure:
+            if failure.code == "not-found":
+                raise Failure("invalid", "there is no such user", field="args.user_id") from None
+            raise
+
+    def _update(self, body: ProjectBody) -> Project:
+        state = self.state
+        state.name, state.description, state.settings = body.name, body.description, body.settings
+        state.updated_at = self.now
+        self.emit(Updated(version=self.version + 1))
+        return self._shown()
+
+    def _change_member(self, user_id: str, role: Role | None) -> None:
+        self._set_members(change_members(self.state.members, user_id, role))
+        self.state.updated_at = self.now
+        self.emit(MemberChanged(user_id=user_id, role=role, version=self.version + 1))
+        record(self, "project.member_changed", target=self.id, reason=f"{user_id} {role or 'removed'}")
+
+    def _set_members(self, members: dict[str, Role]) -> None:
+        self.state.members, self.state.users = members, list(members)
+
+    def _forget(self, user_id: str) -> None:
+        if is_only_owner(self.state.members, user_id):
+            self._begin_end(erased=True)
+        else:
+            self._change_member(user_id, None)
+
+    def _begin_end(self, *, erased: bool) -> None:
+        self.state = ProjectState(status="deleting", erased=erased)
+        self.tell(TYPE, self.id, "purge")
+        for type, method in self.keepers:
+            self.tell(type, self.id, method)
+        self.emit(Deleted())
+        record(self, "project.deleted", target=self.id)
+
+    def _shown(self) -> Project:
+        """The project as this turn leaves it."""
+        return show(self.id, self.state, self.version + 1)
