@@ -16,8 +16,9 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -245,6 +246,12 @@ class Servers:
     @property
     def mongo_url(self) -> str:
         return mongo_server.url(self._settings, self._secrets, mongo_server.ADMIN_USER)
+
+    def insert(self, database: str, collection: str, documents: Iterator[dict[str, Any]]) -> None:
+        """Put documents into a collection, as another program would."""
+        with pymongo.MongoClient[dict[str, Any]](self.mongo_url) as client:
+            while batch := list(islice(documents, 1000)):
+                client[database][collection].insert_many(batch)
 
     def issuer(self) -> TokenIssuer:
         """An issuer of tokens for processes on these servers."""

@@ -70,7 +70,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
     indexes = (("incarnation", "item"), ("owner",))
     sparse_indexes = (("expires_at",), *(("incarnation", f"keys.{slot}") for slot in range(MAX_INDEXES)))
 
-    @command(allow=anyone())
+    @command(allow=anyone(), founds=True)
     async def create(self, collection: CollectionName, id: ItemId, data: Any) -> Item:
         """Make the item. Where there is no such collection, it is made for those who may."""
         if item_object(collection, id) != self.id:

@@ -20,13 +20,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
 from aidevos.contracts.audit import READ_AUDIT
-from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import MANAGE_LIMITS
+from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.admission import Admission
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
 from aidevos.durable.limiter import RateLimiter
+from aidevos.durable.mirror import Mirror, read_all
 from aidevos.durable.revocations import Revocations
 from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
@@ -37,6 +38,7 @@ from aidevos.settings import Settings, SettingsError, load
 from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
 from services.http_gateway.cookies import Cookies
+from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.openapi import Description
@@ -54,9 +56,12 @@ from services.http_gateway.routers.operation import OperationRouter
 from services.http_gateway.routers.projects import ProjectRouter
 from services.http_gateway.routers.rate_limits import RateLimitRouter
 from services.http_gateway.routers.roles import RoleRouter
+from services.http_gateway.routers.routes import RouteRouter
 from services.http_gateway.routers.users import UserRouter
 
 SERVICE = "http_gateway"
+# The service of declared routes.
+ROUTES_FROM = "api_gateway"
 START_WITHIN = 30.0
 RETRY_AFTER = 0.2
 KEEP_ALIVE = 60
@@ -90,12 +95,15 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 )
                 stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
                 await revocations.loaded()
+                declarations = Declarations(awaited=ROUTES_FROM in _services(settings))
+                mirror = Mirror(connection, "routes", CHANGED, partial(_read_routes, client, credential, declarations))
+                stack.push_async_callback(_end, asyncio.create_task(mirror.follow()))
         except TimeoutError:
             raise SettingsError(
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        yield build(settings, connection, client, catalogue, admission, limiter)
+        yield build(settings, connection, client, catalogue, admission, limiter, declarations)
 
 
 def build(
@@ -105,11 +113,13 @@ def build(
     catalogue: Catalogue,
     admission: Admission,
     limiter: RateLimiter,
+    declarations: Declarations,
 ) -> ASGIApp:
-    services = tuple(name.strip() for name in settings.services.split(",") if name.strip())
     calls = Calls(client, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
-    operation = OperationRouter(Readiness(connection, services), Description(catalogue))
+    operation = OperationRouter(
+        Readiness(connection, _services(settings), declarations), Description(catalogue, declarations)
+    )
     cookies = Cookies(settings)
     guard = partial(Guard, admission, limiter, cookies)
     routes = objects.routes(guard("objects:manage"), guard("objects:request"))
@@ -122,10 +132,12 @@ def build(
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     routes += DataTransferRouter(calls).routes(guard(strangers=True))
     routes += ApiKeyRouter(calls).routes(guard())
+    routes += RouteRouter(calls).routes(guard())
     routes += ProjectRouter(calls).routes(guard())
     routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
-    return Answering(Router(routes, redirect_slashes=False, default=_not_found))
+    declared = DeclaredRoutes(declarations, catalogue, calls, guard(), limiter, settings)
+    return Answering(Router(routes, redirect_slashes=False, default=declared))
 
 
 class Application:
@@ -133,7 +145,7 @@ class Application:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._app: ASGIApp = _not_found
+        self._app: ASGIApp = not_found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
@@ -234,5 +246,9 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    raise Failure("not-found", "there is no such path")
+async def _read_routes(client: DurableObjectClient, credential: ServiceCredential, declarations: Declarations) -> None:
+    declarations.set(await read_all(client, credential.authorization(), LIST_SUBJECT, RoutePage, MAX_ROUTES))
+
+
+def _services(settings: Settings) -> tuple[str, ...]:
+    return tuple(name.strip() for name in settings.services.split(",") if name.strip())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import Any, NamedTuple
 
 import msgspec
 from nats.aio.client import Client
@@ -17,13 +18,65 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js.kv import KeyValue
 
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import TypeDescription
+from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.subjects import TYPES_BUCKET, is_type
 
 RETRY_AFTER = 0.5
 CHECK_EVERY = 1.0
 
 log = logging.getLogger(__name__)
+Json = dict[str, Any]
+DEFS = "#/$defs/"
+
+
+class Method(NamedTuple):
+    """What a type says of one of its methods; the schemas refer to `defs`."""
+
+    described: MethodDescription
+    defs: Json
+
+    @property
+    def is_query(self) -> bool:
+        return self.described.kind == "query"
+
+    @property
+    def properties(self) -> Json:
+        """The arguments' schemas by name."""
+        properties: Json = self._resolved(self.described.args).get("properties", {})
+        return properties
+
+    @property
+    def required(self) -> list[str]:
+        """The arguments that must be given."""
+        required: list[str] = self._resolved(self.described.args).get("required", [])
+        return required
+
+    def value(self, name: str, text: str) -> Any:
+        """An argument that came as text, in a path or a query: as the number or truth value that it is
+        declared to be, if it reads as one."""
+        if not self._kinds(self.properties.get(name, {})) & {"integer", "number", "boolean"}:
+            return text
+        try:
+            value = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            return text
+        return value if isinstance(value, int | float) else text
+
+    def _kinds(self, schema: Json) -> set[str]:
+        """The JSON types of a value; none where text would do as well as another."""
+        schema = self._resolved(schema)
+        found: set[str] = set()
+        for option in (schema, *map(self._resolved, schema.get("anyOf", ()))):
+            kinds = option.get("type", ())
+            found |= {kinds} if isinstance(kinds, str) else set(kinds)
+        return set() if "string" in found else found
+
+    def _resolved(self, schema: Json) -> Json:
+        for _ in range(len(self.defs)):
+            if "$ref" not in schema:
+                break
+            schema = self.defs.get(schema["$ref"].removeprefix(DEFS), {})
+        return schema
 
 
 class Catalogue:
@@ -48,6 +101,10 @@ class Catalogue:
         if type not in self._types:
             known = ", ".join(self.names) or "none yet"
             raise Failure("unknown-type", f"no such type of object; known are: {known}", field="type")
+
+    def method(self, type: str, name: str) -> Method | None:
+        """What is known of a method."""
+        return method_of(self._types.get(type), name)
 
     async def loaded(self) -> None:
         """Return once the bucket has been read."""
@@ -82,6 +139,13 @@ class Catalogue:
         finally:
             with contextlib.suppress(NatsError):
                 await watcher.stop()  # type: ignore[no-untyped-call]
+
+
+def method_of(described: TypeDescription | None, name: str) -> Method | None:
+    """What a type says of a method; None when it has no such."""
+    if described is None:
+        return None
+    return next((Method(method, described.defs) for method in described.methods if method.name == name), None)
 
 
 def _apply(entry: KeyValue.Entry, types: dict[str, TypeDescription]) -> None:

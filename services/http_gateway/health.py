@@ -1,4 +1,5 @@
-"""Whether the gateway can serve: it is connected, and every service of the fleet says that it is well."""
+"""Whether the gateway can serve: it is connected, knows the declared routes, and every service of the
+fleet says that it is well."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
+from services.http_gateway.declared import Declarations
 
 TIMEOUT = 1.0
 FRESH_FOR = 0.25
@@ -23,15 +25,16 @@ class _Report(msgspec.Struct):
 class Readiness:
     """What is not ready, asked at most once in `FRESH_FOR` seconds however many want to know."""
 
-    def __init__(self, connection: Client, services: tuple[str, ...]) -> None:
+    def __init__(self, connection: Client, services: tuple[str, ...], declarations: Declarations) -> None:
         self._connection = connection
+        self._declarations = declarations
         self._services = services
         self._lock = asyncio.Lock()
         self._troubles: dict[str, str] = {}
         self._asked_at = float("-inf")
 
     async def troubles(self) -> dict[str, str]:
-        """Name of a service (or `nats`) → what is wrong with it; empty when all is well."""
+        """Name of a service (or `nats`, or `routes`) → what is wrong with it; empty when all is well."""
         async with self._lock:
             if time.monotonic() - self._asked_at > FRESH_FOR:
                 self._troubles = await self._ask()
@@ -42,7 +45,8 @@ class Readiness:
         if not self._connection.is_connected:
             return {"nats": "not connected"}
         details = await asyncio.gather(*(self._trouble(service) for service in self._services))
-        return {service: detail for service, detail in zip(self._services, details, strict=True) if detail}
+        troubles = {service: detail for service, detail in zip(self._services, details, strict=True) if detail}
+        return troubles if self._declarations.known else troubles | {"routes": "not known yet"}
 
     async def _trouble(self, service: str) -> str:
         try:

@@ -9,19 +9,19 @@ for what the schemas share; a type's name has neither dot nor hyphen, so they ne
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
 from aidevos.contracts.objects import MethodDescription, TypeDescription
-from services.http_gateway.catalogue import Catalogue
+from aidevos.contracts.routes import RouteInfo
+from services.http_gateway import openapi_routes
+from services.http_gateway.catalogue import Catalogue, Method
+from services.http_gateway.declared import Declarations
 from services.http_gateway.openapi_base import base, request_operation
+from services.http_gateway.openapi_components import COMPONENTS, component_names, mover
 from services.http_gateway.openapi_parts import Json
 
-DEFS = "#/$defs/"
-COMPONENTS = "#/components/schemas/"
 MANAGEMENT = {
     "raw": "Management reads and writes its state.",
     "lifecycle": "Management creates and deletes, and shows no state.",
@@ -32,28 +32,33 @@ MANAGEMENT = {
 class Description:
     """The document for what the catalogue knows now, encoded once for each change."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, declarations: Declarations) -> None:
         self._catalogue = catalogue
-        self._generation = -1
+        self._declarations = declarations
+        self._generation = (-1, -1)
         self._current = (b"", "")
 
     def current(self) -> tuple[bytes, str]:
         """The document as JSON, and its entity tag."""
-        if self._generation != self._catalogue.generation:
-            encoded = msgspec.json.encode(describe(self._catalogue.descriptions))
+        latest = (self._catalogue.generation, self._declarations.generation)
+        if self._generation != latest:
+            encoded = msgspec.json.encode(describe(self._catalogue.descriptions, self._declarations.routes))
             self._current = encoded, f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
-            self._generation = self._catalogue.generation
+            self._generation = latest
         return self._current
 
 
-def describe(types: list[TypeDescription]) -> Json:
+def describe(types: list[TypeDescription], declared: Sequence[RouteInfo] = ()) -> Json:
     """The whole document."""
     document = base()
     schemas = document["components"]["schemas"]
+    tags = {tag["name"] for tag in document["tags"]}
     for described in types:
         schemas.update(_schemas(described))
-        document["tags"].append({"name": described.type, "description": _about(described)})
+        if described.type not in tags:
+            document["tags"].append({"name": described.type, "description": _about(described)})
         document["paths"][f"/durable-objects/{described.type}:{{id}}/request"] = _path(described)
+    document["paths"] |= openapi_routes.declared_paths(declared, {described.type: described for described in types})
     if types:
         names = {"type": {"enum": [described.type for described in types]}}
         schemas["CreateBody"]["properties"]["type"] |= names["type"]
@@ -66,8 +71,8 @@ def _about(described: TypeDescription) -> str:
 
 def _schemas(described: TypeDescription) -> Json:
     type = described.type
-    names = {name: f"{type}-{safe}" for name, safe in _safe_names(described.defs).items()}
-    moved = _mover(names)
+    names = component_names(described)
+    moved = mover(described)
     schemas: Json = {names[name]: moved(schema) for name, schema in described.defs.items()}
     schemas[f"{type}.state"] = moved(described.state)
     for method in described.methods:
@@ -79,7 +84,7 @@ def _schemas(described: TypeDescription) -> Json:
             "description": _about_method(method),
             "type": "object",
             "properties": {"method": {"const": method.name}, "args": _reference(f"{name}.args")},
-            "required": ["method", "args"] if _needs_arguments(method, described.defs) else ["method"],
+            "required": ["method", "args"] if Method(method, described.defs).required else ["method"],
             "additionalProperties": False,
         }
         schemas[f"{name}.response"] = {
@@ -117,40 +122,6 @@ def _path(described: TypeDescription) -> Json:
 
 def _about_method(method: MethodDescription) -> str:
     return f"{method.doc}\n\n{method.kind.capitalize()}; allowed: {method.allow}.".strip()
-
-
-def _needs_arguments(method: MethodDescription, defs: Json) -> bool:
-    arguments = method.args
-    while "$ref" in arguments:
-        arguments = defs.get(arguments["$ref"].removeprefix(DEFS), {})
-    return bool(arguments.get("required"))
-
-
-def _safe_names(defs: Json) -> dict[str, str]:
-    """Names that OpenAPI allows for components, still distinct."""
-    safe: dict[str, str] = {}
-    for name in sorted(defs):
-        candidate = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-        while candidate in safe.values():
-            candidate += "_"
-        safe[name] = candidate
-    return safe
-
-
-def _mover(names: dict[str, str]) -> Callable[[Any], Any]:
-    """A copy of a schema with references into `$defs` led to the components of these names."""
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: moved(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [moved(item) for item in value]
-        if isinstance(value, str) and value.startswith(DEFS):
-            name = value.removeprefix(DEFS)
-            return COMPONENTS + names.get(name, name)
-        return value
-
-    return moved
 
 
 def _reference(name: str) -> Json:

@@ -18,15 +18,28 @@ from services.http_gateway import (
     openapi_projects,
     openapi_rate_limits,
     openapi_roles,
+    openapi_routes,
 )
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import (
+    CHANGE,
+    COMMON,
+    ETAG,
+    Json,
+    body,
+    content,
+    operation,
+    parameter,
+    reference,
+)
 
+# The descriptions of the services' own endpoints.
 PARTS = (
     openapi_accounts,
     openapi_roles,
     openapi_audit,
     openapi_data,
     openapi_api_keys,
+    openapi_routes,
     openapi_rate_limits,
     openapi_confirmation,
     openapi_projects,
@@ -45,12 +58,7 @@ def base() -> Json:
         "tags": [
             {"name": "objects", "description": "Durable objects of every type"},
             *openapi_accounts.tags(),
-            openapi_roles.TAG,
-            openapi_audit.TAG,
-            openapi_data.TAG,
-            openapi_api_keys.TAG,
-            openapi_rate_limits.TAG,
-            openapi_projects.TAG,
+            *(part.TAG for part in PARTS if hasattr(part, "TAG")),
             {"name": "operation", "description": "The gateway itself"},
         ],
         "security": [{"bearer": []}, {"cookie": []}],
@@ -230,10 +238,6 @@ def _schemas() -> Json:
         ),
         "Result": body({"result": {"description": "By the method's own schema"}}, "result"),
     }
-
-
-def body(properties: Json, *required: str) -> Json:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
 def _parameters() -> Json:

@@ -7,7 +7,7 @@ import msgspec
 from aidevos.contracts import confirmation
 from services.http_gateway.openapi_parts import CHANGE, Json, content, operation, reference
 
-TAG = "accounts"
+ACCOUNTS = "accounts"
 OPEN_CALL = (400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 ACCEPTED = {"202": {"description": "If there is something to mail, it is being mailed"}}
 CHANGED = {"204": {"description": "Changed; every session ends"}}
@@ -39,7 +39,7 @@ def paths() -> Json:
         "/auth/email": {
             "post": operation(
                 "change_email",
-                TAG,
+                ACCOUNTS,
                 "Have a link mailed to another address that makes it one's own",
                 ACCEPTED,
                 CHANGE,
@@ -51,7 +51,7 @@ def paths() -> Json:
         "/auth/email/verify": {
             "post": operation(
                 "verify_email",
-                TAG,
+                ACCOUNTS,
                 "Have a link mailed that confirms one's own address",
                 ACCEPTED,
                 CHANGE,
@@ -73,7 +73,7 @@ def paths() -> Json:
 def _open(operation_id: str, summary: str, responses: Json, body: str) -> Json:
     described = operation(
         operation_id,
-        TAG,
+        ACCOUNTS,
         summary,
         responses,
         OPEN_CALL,
@@ -85,6 +85,6 @@ def _open(operation_id: str, summary: str, responses: Json, body: str) -> Json:
 
 def _page(operation_id: str) -> Json:
     described = operation(
-        operation_id, TAG, "The page that a link in a mail leads to", PAGE, (400, 404, 405, 422, 500, 503)
+        operation_id, ACCOUNTS, "The page that a link in a mail leads to", PAGE, (400, 404, 405, 422, 500, 503)
     )
     return described | {"security": []}

@@ -50,3 +50,8 @@ def parameter(name: str, place: str, pattern: str | None, description: str) -> J
 
 def reference(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def body(properties: Json, *required: str) -> Json:
+    """An object with these fields and no others."""
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}

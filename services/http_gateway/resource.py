@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
-from aidevos.durable.limiter import Limited, RateLimiter
+from aidevos.durable.limiter import Limited, RateLimiter, Verdict
 from aidevos.security.permissions import ANONYMOUS, Principal
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import RATE_LIMIT, Answer, MethodNotAllowed, send_answer
@@ -57,6 +57,14 @@ class Incoming:
     def address(self) -> str:
         """The client's IP address; empty when nothing tells it."""
         return address_of(self._scope)
+
+    async def spend(self, spending: Awaitable[Verdict]) -> None:
+        """Spend from one more rate limit, of which the answer tells instead; raises `Limited`."""
+        try:
+            self._scope[RATE_LIMIT] = await spending
+        except Limited as limited:
+            self._scope[RATE_LIMIT] = limited.verdict
+            raise
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)

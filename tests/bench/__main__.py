@@ -21,7 +21,7 @@ import psutil
 
 from aidevos.settings import SettingsError, load
 from deploy.local import mongo_server
-from tests.bench import accounts, gateway
+from tests.bench import accounts, data, gateway
 from tests.bench.cases import Stage, orders
 from tests.bench.comparison import compare
 from tests.bench.load import Load, Order
@@ -32,7 +32,9 @@ from tests.servers import Servers, free_port
 DATABASE = "bench"
 START_WITHIN = 20.0
 LIFETIME = 86_400.0
-PARTS = ("objects", "accounts", "gateway")
+PARTS = ("objects", "accounts", "gateway", "data")
+ITEMS = 20_000
+MANY_ITEMS = 1_000_000
 
 
 class ProductionServers(Servers):
@@ -106,6 +108,9 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
         wanted = []
         if "accounts" in parts:
             wanted += accounts.comparisons(ready, seconds, accounts.prepare(ready))
+        if "data" in parts:
+            items = MANY_ITEMS if os.environ.get("FULL") else ITEMS
+            wanted += data.comparisons(ready, seconds, *data.prepare(ready, items))
         with ExitStack() as stack:
             if "gateway" in parts:
                 several = stack.enter_context(gateway.gateways(ready))

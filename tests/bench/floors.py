@@ -1,13 +1,14 @@
 """What the product is measured against, each a process of its own: `python -m tests.bench.floors <name>`.
 
 `echo` answers NATS requests and does nothing else; `http-echo` turns an HTTP request into one NATS
-request; `plain` is what one would write without the product: a counter on Starlette and motor.
+request; `plain` is what one would write without the product: counters and items on Starlette and motor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,7 +59,10 @@ def plain() -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         client: Any = AsyncIOMotorClient(os.environ["AIDEVOS_MONGO_URL"])
         database = client.get_database(os.environ["AIDEVOS_MONGO_DATABASE"])
-        app.state.counters = database.get_collection("plain", write_concern=WriteConcern(w="majority", j=True))
+        durable = WriteConcern(w="majority", j=True)
+        app.state.counters = database.get_collection("plain", write_concern=durable)
+        app.state.items = database.get_collection("plain_items", write_concern=durable)
+        await app.state.items.create_index([("price", 1), ("_id", 1)])
         yield
         client.close()
 
@@ -76,8 +80,33 @@ def plain() -> Starlette:
         counter = await request.app.state.counters.find_one({"_id": request.path_params["id"]})
         return JSONResponse({"value": counter["value"]})
 
-    path = "/counters/{id}"
-    routes = [Route(path, increment, methods=["POST"]), Route(path, value, methods=["GET"])]
+    async def create(request: Request) -> Response:
+        item = {"_id": secrets.token_hex(16), **await request.json()}
+        await request.app.state.items.insert_one(item)
+        return JSONResponse(item, 201)
+
+    async def read(request: Request) -> Response:
+        return JSONResponse(await request.app.state.items.find_one({"_id": request.path_params["id"]}))
+
+    async def replace(request: Request) -> Response:
+        item = await request.json()
+        await request.app.state.items.replace_one({"_id": request.path_params["id"]}, item, upsert=True)
+        return JSONResponse(item)
+
+    async def search(request: Request) -> Response:
+        low, limit = int(request.query_params["from"]), int(request.query_params["limit"])
+        found = request.app.state.items.find({"price": {"$gte": low}}).sort([("price", 1), ("_id", 1)]).limit(limit)
+        return JSONResponse({"items": await found.to_list(limit)})
+
+    counter, item = "/counters/{id}", "/items/{id}"
+    routes = [
+        Route(counter, increment, methods=["POST"]),
+        Route(counter, value, methods=["GET"]),
+        Route("/items", create, methods=["POST"]),
+        Route("/items", search, methods=["GET"]),
+        Route(item, read, methods=["GET"]),
+        Route(item, replace, methods=["PUT"]),
+    ]
     return Starlette(routes=routes, lifespan=lifespan)
 
 

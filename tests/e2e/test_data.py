@@ -16,9 +16,11 @@ import pytest
 from aidevos import id_from_name
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
+from tests.e2e.test_accounts import Person, bearer, logged_in, person
 from tests.e2e.world import NatsDoor, World
 from tests.faults.processes import eventually
 
+__all__ = ["person"]
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 USER = ("user",)
 SALES = "permission:sales:write"
@@ -292,6 +294,31 @@ async def test_a_field_becomes_unique_only_where_no_two_items_have_a_value_in_co
     assert taken.status_code == 409
 
 
+async def test_a_schema_that_existing_items_break_is_refused_or_is_for_new_ones_alone(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    await made(http, name, ada, {"n": 1}, id="good")
+    await made(http, name, ada, {"n": "x"}, id="bad")
+    refused = await http.put(f"/{name}", headers=ada, json={"schema": schema})
+    free = await http.post(f"/{name}", headers=ada, json={"id": "free", "data": {}})
+    await http.delete(f"/{name}/free", headers=ada)
+    let_off = await http.put(f"/{name}", headers=ada, params={"validate": "new"}, json={"schema": schema})
+    broken = await http.post(f"/{name}", headers=ada, json={"data": {"n": "y"}})
+    patched = await http.patch(f"/{name}/good", headers=ada | MERGE_PATCH, json={"n": None})
+    still = await http.get(f"/{name}/bad", headers=ada)
+    shown = (await http.get(f"/{name}/config", headers=ada)).content
+
+    assert refused.status_code == 409
+    assert [offender["id"] for offender in refused.json()["extra"]["offenders"]] == ["bad"]
+    assert free.status_code == 201
+    assert let_off.status_code == 200
+    assert (broken.status_code, broken.json()["field"]) == (422, "data.n")
+    assert (patched.status_code, still.status_code) == (422, 200)
+    assert msgspec.json.encode(schema) in shown
+
+
 async def test_the_items_of_a_deleted_collection_are_gone_at_once_and_stay_so(
     http: httpx.AsyncClient, world: World, name: str
 ) -> None:
@@ -490,3 +517,64 @@ async def test_a_new_index_is_filled_and_then_serves_queries(http: httpx.AsyncCl
 
     assert after == items
     assert await found(http, f"/{name}", ada, sort="n", limit=2) == [{"n": n} for n in range(3)]
+
+
+async def test_of_two_writers_with_one_etag_one_wins(
+    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    id = (await made(http, name, ada, 0))["id"]
+
+    async def write(value: int) -> int:
+        if value % 2:
+            answer = await http.put(f"/{name}/{id}", headers=ada | {"If-Match": '"1"'}, json={"data": value})
+            return answer.status_code
+        try:
+            payload = b'{"data":%d}' % value
+            headers = {"If-Match": '"1"'}
+            token = ada["Authorization"]
+            await over_nats.call(
+                "item", item_object(name, id), "replace", payload, authorization=token, headers=headers
+            )
+        except Failure as failure:
+            return failure.status
+        return 200
+
+    statuses = await asyncio.gather(*map(write, range(1, 13)))
+    item = (await http.get(f"/{name}/{id}", headers=ada)).json()
+
+    assert sorted(statuses) == [200] + [412] * 11
+    assert (item["data"], item["version"]) == (statuses.index(200) + 1, 2)
+
+
+async def test_a_write_tells_of_itself_in_an_event(http: httpx.AsyncClient, world: World, name: str) -> None:
+    ada = of(world, "ada")
+    connection = await nats.connect(world.servers.nats_url("client"))
+    events = await connection.subscribe(f"event.item.{item_object(name, 'x')}.*")
+    await connection.flush()
+    await made(http, name, ada, 1, id="x")
+    await http.patch(f"/{name}/x", headers=ada | MERGE_PATCH, json=2)
+    await http.delete(f"/{name}/x", headers=ada)
+    told = [await events.next_msg(timeout=5) for _ in range(3)]
+    await connection.close()
+
+    assert [event.subject.rpartition(".")[2] for event in told] == ["created", "updated", "deleted"]
+    assert [msgspec.json.decode(event.data)["data"] for event in told] == [
+        {"collection": name, "id": "x", "version": version} for version in (1, 2, 3)
+    ]
+
+
+async def test_a_key_that_is_narrowed_to_a_collection_opens_no_other(
+    http: httpx.AsyncClient, world: World, name: str, person: Person
+) -> None:
+    async with httpx.AsyncClient(base_url=world.url, timeout=20) as accounts:
+        ada = bearer(await logged_in(accounts, person))
+        body = {"name": "k", "scopes": [f"data:read:collection={name}"]}
+        made_key = await accounts.post("/api-keys", headers=ada, json=body)
+    key = {"Authorization": f"ApiKey {made_key.json()['key']}"}
+    await made(http, name, ada, 1, id="x")
+    await made(http, f"other{name}", ada, 1, id="x")
+
+    assert (await http.get(f"/{name}/x", headers=key)).status_code == 200
+    assert (await http.get(f"/other{name}/x", headers=key)).status_code == 404
+    assert (await http.put(f"/{name}/x", headers=key, json={"data": 2})).status_code == 403

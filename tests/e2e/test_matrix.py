@@ -34,6 +34,10 @@ ANYONE = KNOWN | {"nobody"}
 SERVICE = {"service"}
 MEMBERS = {"user", "admin"}
 MAKING = {"_create", "_replace"}
+ROUTE = (
+    b'{"route":{"method":"GET","path":"/shop","object_type":"counter","object_id":"c","object_method":"value",'
+    b'"permission":"counter:read"}}'
+)
 # Type and method → a payload that passes, and the callers who may.
 ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("counter", "increment"): (b'{"by":1}', {"writer", "admin"}),
@@ -106,6 +110,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("api_key", "erase"): (b"{}", SERVICE),
     ("api_key", "resolve"): (b'{"hashed":"h"}', SERVICE),
     ("api_key", "used"): (b'{"at":0}', SERVICE),
+    ("route", "create"): (ROUTE, {"admin"}),
+    ("route", "read"): (b"{}", {"admin"}),
+    ("route", "replace"): (ROUTE, {"admin"}),
+    ("route", "remove"): (b"{}", {"admin"}),
     ("user", "register"): (b'{"username":"u","email":"u@example.org","password":"x"}', ANYONE),
     ("user", "install"): (b'{"username":"","password":"x"}', SERVICE),
     ("user", "holds"): (b'{"account":"a"}', SERVICE),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aidevos.contracts.errors import Failure
 from services.data_storage.cursors import Cursors, Position
+from tests.injections import TEXTS
 from tests.kits import PATIENT
 
 CURSORS = Cursors(b"s" * 32)
@@ -72,6 +73,12 @@ def test_a_cursor_of_which_one_bit_was_changed_is_refused(place: int, change: in
 @given(st.text(max_size=80) | st.binary(max_size=80).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     refused(text, *QUERY)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_an_injected_cursor_is_refused(text: str) -> None:
+    refused(text, *QUERY)
+    refused(CURSOR + text, *QUERY)
 
 
 def test_the_secret_is_the_fleets_and_stays(tmp_path: Path) -> None:

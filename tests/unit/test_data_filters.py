@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.subjects import is_id
 from aidevos.durable.store import codec
 from aidevos.durable.store.condition import EVERYTHING, Compare, Condition, matches
 from aidevos.durable.store.mongo_filter import compile_condition
@@ -249,6 +251,16 @@ def test_any_value_at_all_is_a_filter_or_refused_as_one(collection: Any, filter:
         assert (failure.status, str(failure.field)[:6]) == (422, "filter")  # noqa: PT017
     else:
         assert asked(collection, condition) == found(filter)
+
+
+@pytest.mark.parametrize("payload", TEXTS)
+def test_an_injected_id_is_that_of_no_item(payload: str) -> None:
+    for collection, id in (("books", payload), (payload, "a")):
+        if not is_id(payload):
+            with pytest.raises(Failure, match="no such item"):
+                item_object(collection, id)
+        else:
+            assert is_id(item_object(collection, id))
 
 
 def test_no_filter_at_all_is_every_document() -> None:

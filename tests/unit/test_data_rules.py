@@ -17,7 +17,7 @@ from aidevos.testing.kit import SERVICE
 from services.data_storage.bootstrap import build
 from services.data_storage.collection import CollectionDO
 from services.data_storage.expiry import remove_expired
-from tests.kits import crash, failure, until
+from tests.kits import begun, crash, failure, until
 
 ADA = Principal("ada", ("user",), ROLES["user"])
 BOB = Principal("bob", ("user",), ROLES["user"])
@@ -88,6 +88,21 @@ async def dies_at(settings: Settings, commit: int, fate: str) -> Any:
         await asyncio.gather(creating, return_exceptions=True)
         kit.store.down = False
         return kit.store
+
+
+async def test_whoever_wants_a_value_waits_until_it_is_decided_whether_another_item_gets_it(kit: ObjectKit) -> None:
+    await configure(kit, unique=["mail"])
+    gate = asyncio.Event()
+    kit.store.faults.extend([OPEN, gate])
+    first = await begun(create(kit, "first", {"mail": "a"}))
+    await until(lambda: not kit.store.faults)
+    second = await begun(create(kit, "second", {"mail": "a"}))
+    undecided = not second.done()
+    gate.set()
+
+    assert undecided
+    assert (await first)["id"] == "first"
+    assert (await failure(second)).code == "exists"
 
 
 async def test_a_value_that_comes_back_before_its_release_stays_taken(kit: ObjectKit) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from aidevos import BaseDurableObject
 from aidevos.durable.router import Limits
+from aidevos.durable.store.memory import MemoryStore
 from aidevos.testing import ObjectKit
 from tests.kits import begun, crash, failure, quiet, until
 from tests.objects import Note, NoteState, NoteV3, Tally
@@ -167,3 +168,17 @@ async def test_pages_list_what_exists_in_order_with_a_cursor(kit: ObjectKit) -> 
     assert ([item.id for item in page.items], page.next_cursor) == (["a", "b"], "b")
     page = await kit.router.list_objects("tally", "b", 2)
     assert ([item.id for item in page.items], page.next_cursor) == (["c"], None)
+
+
+async def test_the_first_query_of_an_object_only_reads_it_and_the_second_keeps_it_in_memory() -> None:
+    store = MemoryStore()
+    async with ObjectKit(Tally, store=store) as kit:
+        await kit.call("tally", "a", "add", {"by": 3})
+    async with ObjectKit(Tally, store=store) as kit:
+        epoch = store.documents["tally"]["a"]["epoch"]
+        assert await kit.call("tally", "a", "value") == 3
+        assert store.documents["tally"]["a"]["epoch"] == epoch
+        assert await kit.call("tally", "a", "value") == 3
+        assert store.documents["tally"]["a"]["epoch"] == epoch + 1
+        store.down = True
+        assert await kit.call("tally", "a", "value") == 3

@@ -56,6 +56,17 @@ class Pending:
         return requests, callbacks
 
 
+class Place:
+    """Where in the stream of events an object's stand, as far as its owner knows."""
+
+    __slots__ = ("known", "number", "sequence")
+
+    def __init__(self) -> None:
+        self.known = False
+        self.sequence = 0
+        self.number = 0
+
+
 class Activation:
     def __init__(self, type: ObjectType, id: str, mailbox: Mailbox) -> None:
         self.type = type
@@ -69,6 +80,7 @@ class Activation:
         self.founding = False
         self.moving = False
         self.last_used = 0.0
+        self.place = Place()
         self.pending: Pending | None = None
         self.in_flight: Pending | None = None
         # Outcomes of confidential commands, the latest ones.
@@ -106,6 +118,8 @@ class Activation:
         self.load(None, bounds, claimed=True)
         self.owner = owner
         self.founding = True
+        # There was no event before; if there was one after all, the stream says so.
+        self.place.known = True
 
     def remember(self, key: str, record: Record) -> None:
         """Keep the outcome of a confidential command for the repeats of a caller that still waits."""

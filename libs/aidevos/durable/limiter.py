@@ -21,6 +21,7 @@ import msgspec
 
 from aidevos.contracts import rate_limits as contract
 from aidevos.contracts import subjects
+from aidevos.contracts.api_keys import RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import ANONYMOUS, DEFAULT, LimitPolicy
 from aidevos.durable.client import DurableObjectClient
@@ -113,7 +114,13 @@ class RateLimiter:
 
     async def spend(self, caller: Principal, address: str, group: str) -> Verdict:
         """Spend one request; raises `Limited`."""
-        name, policy, who = self._find(caller, address, group)
+        return await self._spend_or_ask(*self._find(caller, address, group))
+
+    async def spend_on(self, name: str, limit: RateLimit, caller: Principal) -> Verdict:
+        """Spend one request from a limit of this name, which is beside the policies; raises `Limited`."""
+        return await self._spend_or_ask(name, Policy(limit.rate, limit.window), caller.key or caller.subject)
+
+    async def _spend_or_ask(self, name: str, policy: Policy, who: str) -> Verdict:
         bucket = self._bucket(name, who)
         while True:
             verdict = self._spend(name, policy, bucket, who)

@@ -121,23 +121,22 @@ class Relay:
     async def _run(self, lane: tuple[Activation, str]) -> None:
         activation, _ = lane
         queue = self._queues[lane]
-        place = _Place()
         try:
             while queue and not activation.broken:
                 entry = _entry(activation, queue[0])
-                await self._deliver(activation, entry, place)
+                await self._deliver(activation, entry)
                 queue.pop(0)
                 if not activation.broken:
                     self._settled(activation, entry.number)
         finally:
             del self._lanes[lane], self._queues[lane]
 
-    async def _deliver(self, activation: Activation, entry: Entry, place: _Place) -> None:
-        pause = FIRST_PAUSE
+    async def _deliver(self, activation: Activation, entry: Entry) -> None:
+        place, pause = activation.place, FIRST_PAUSE
         while not activation.broken:
             try:
                 if entry.kind == "event":
-                    await self._publish(activation, entry, place)
+                    await self._publish(activation, entry)
                 else:
                     await self._tell(activation, entry)
                 return
@@ -153,8 +152,8 @@ class Relay:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)
 
-    async def _publish(self, activation: Activation, entry: Entry, place: _Place) -> None:
-        scope = subjects.events_of(activation.type.name, activation.id)
+    async def _publish(self, activation: Activation, entry: Entry) -> None:
+        scope, place = subjects.events_of(activation.type.name, activation.id), activation.place
         if not place.known:
             place.sequence, place.number = await self._bus.last(scope)
             place.known = True
@@ -192,14 +191,6 @@ class Relay:
                 "at": timestamp(self._clock.now()),
             }
         )
-
-
-class _Place:
-    """Where in the stream an object's events stand, as far as its relay knows."""
-
-    known = False
-    sequence = 0
-    number = 0
 
 
 def _entry(activation: Activation, number: int) -> Entry:

@@ -43,6 +43,8 @@ SETTLE_AFTER = 0.1
 SCAN_PAGE = 1000
 HOOK_WITHIN = 10.0
 OUTBOX_BYTES = 2 * 1024 * 1024
+# Objects that are remembered to have been read once.
+GLANCES = 10_000
 
 
 class Limits(NamedTuple):
@@ -89,6 +91,7 @@ class DurableObjectRouter:
         self._reads = {name: Batcher(self._read_all(name)) for name in registry.types}
         self._archive = ReplyArchive(self)
         self._owners = 0
+        self._glanced: dict[tuple[str, str], bool] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.relay = Relay(bus, outside, store, clock, tell_age=self.limits.records.tell_age, settled=self._settled)
 
@@ -389,12 +392,23 @@ class DurableObjectRouter:
         if not claim and not _wants_claim(activation):
             document = await self._reads[type_name].get(activation.id)
         show = document is not None and document.exists and not _only_shown(activation)
-        claim = claim or show or _wants_claim(activation)
+        claim = claim or _wants_claim(activation) or (show and self._is_asked_again(activation))
         if claim:
             document = await self._claims[type_name].get(self._claim(activation))
             if document is None:
                 raise Failure("unavailable", "another process claimed the object; try again")
         activation.load(document, self.limits.records, claimed=claim)
+
+    def _is_asked_again(self, activation: Activation) -> bool:
+        """Whether an object that queries have come to was asked before, not long ago: then it is worth a
+        write to keep it in memory. The first time it is read and forgotten."""
+        key = (activation.type.name, activation.id)
+        if self._glanced.pop(key, False):
+            return True
+        self._glanced[key] = True
+        if len(self._glanced) > GLANCES:
+            del self._glanced[next(iter(self._glanced))]
+        return False
 
     def _begin(self, activation: Activation) -> None:
         if activation.broken:

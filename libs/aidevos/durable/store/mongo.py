@@ -32,7 +32,7 @@ from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
-FIRST_CHUNK = 16
+CHUNK = 32
 # A search for a part of a text may look at every object.
 VALIDATION_FAILED = 121
 DUPLICATE_KEY = 11000
@@ -210,8 +210,11 @@ class MongoStore:
         if size is None:
             found = await self._answer(lambda: cursor.to_list(length=limit), within)
         else:
-            found = await self._answer(lambda: _up_to(size, cursor, limit), within)
-        return [codec.decode(document.raw) | {"size": len(document.raw)} for document in found]
+            found = await self._answer(lambda: _up_to(size, cursor.batch_size(CHUNK), limit), within)
+        documents = [codec.decode(document.raw) | {"size": len(document.raw)} for document in found]
+        # The driver's cursor is part of a cycle, in which it would keep them until that is looked for.
+        found.clear()
+        return documents
 
     async def _answer(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
         """What the operation gives; `within` is the time limit, in milliseconds, that it asked for."""
@@ -227,14 +230,13 @@ async def _up_to(size: int, cursor: Any, limit: int) -> list[Any]:
     """The first documents, up to about the one with which they have so many bytes."""
     found: list[Any] = []
     total = 0
-    chunk = FIRST_CHUNK
     while total < size and len(found) < limit:
-        more = await cursor.to_list(length=min(chunk, limit - len(found)))
+        more = await cursor.to_list(length=min(CHUNK, limit - len(found)))
         if not more:
             break
-        found += more
         total += sum(len(document.raw) for document in more)
-        chunk = max(1, (size - total) * len(found) // total)
+        found += more
+        more.clear()
     await cursor.close()
     return found
 

@@ -1,0 +1,91 @@
+"""What a process keeps of committed state: a copy that is in step with it.
+
+Promise: what was committed is in the copy within moments. An event only says that there is something
+new; what it is, is read as a whole: at the start, at each event, after each reconnect and every half
+minute, so no lost event outlives that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from aidevos.contracts.errors import Failure
+from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.event_stream import RETRY_AFTER, EventStream
+
+READ_EVERY = 30.0
+PAGE = 500
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+
+class Anything(msgspec.Struct):
+    """An event whose content doesn't matter."""
+
+
+class Mirror:
+    """Calls `read`, which takes the whole over, whenever there may be something new; `changed` is the
+    subject of the events that say so, and `what` a name for the log."""
+
+    def __init__(self, connection: Client, what: str, changed: str, read: Callable[[], Awaitable[None]]) -> None:
+        self._what = what
+        self._read = read
+        self._due = asyncio.Event()
+        self._stream = EventStream(connection, changed, Anything, self._note, since=0.0, begun=self._due.set)
+
+    async def follow(self) -> None:
+        """Keep up until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._stream.follow())
+            tasks.create_task(self._read_when_due())
+
+    def _note(self, id: str, event: Anything) -> None:
+        self._due.set()
+
+    async def _read_when_due(self) -> None:
+        while True:
+            self._due.clear()
+            try:
+                await self._read()
+            except (Failure, msgspec.MsgspecError, NatsError) as error:
+                log.warning("the %s can't be read, trying again: %s", self._what, error)
+                await asyncio.sleep(RETRY_AFTER)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(READ_EVERY):
+                    await self._due.wait()
+
+
+class Page(Protocol[Item]):
+    """One page of a search."""
+
+    @property
+    def items(self) -> list[Item]: ...
+
+    @property
+    def next_cursor(self) -> str | None: ...
+
+
+async def read_all(
+    client: DurableObjectClient, authorization: str, subject: str, page: type[Page[Item]], limit: int
+) -> list[Item]:
+    """What a search finds, page by page, or the first `limit` of it."""
+    found: list[Item] = []
+    cursor: str | None = None
+    while len(found) < limit:
+        payload = msgspec.json.encode({"limit": PAGE, "cursor": cursor})
+        one = msgspec.json.decode(await client.request(subject, payload, authorization=authorization), type=page)
+        found += one.items
+        cursor = one.next_cursor
+        if cursor is None:
+            break
+    return found[:limit]

@@ -1,0 +1,198 @@
+"""Declared routes as the gateway serves them: after its own paths, which none of them can take.
+
+A request goes to the route whose path has a literal segment where another has a variable, from the left
+on. Nobody is answered, not even from the cache, who lacks the route's permission; what the cache doesn't
+have, the object's host judges by the method's own rule. GET only calls queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from aidevos.contracts import routes, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.routes import RouteInfo
+from aidevos.durable.limiter import RateLimiter
+from aidevos.settings import Settings
+from services.http_gateway import bodies
+from services.http_gateway.answer_cache import AnswerCache, identity
+from services.http_gateway.answers import Answer, MethodNotAllowed
+from services.http_gateway.calls import Calls
+from services.http_gateway.catalogue import Catalogue, Method
+from services.http_gateway.resource import Guard, Incoming, Resource
+
+# More routes than these, in the order of their paths, aren't served.
+MAX_ROUTES = 1000
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Declarations:
+    """The routes that are declared now; `generation` grows with every change. Where they are `awaited`
+    they are `known` only once they have been read."""
+
+    def __init__(self, *, awaited: bool) -> None:
+        self.known = not awaited
+        self.generation = 0
+        self.routes: list[RouteInfo] = []
+
+    def set(self, found: list[RouteInfo]) -> None:
+        self.known = True
+        if found != self.routes:
+            self.routes = found
+            self.generation += 1
+
+
+class DeclaredRoutes:
+    """An ASGI application for the paths that are not the gateway's own."""
+
+    def __init__(
+        self,
+        declarations: Declarations,
+        catalogue: Catalogue,
+        calls: Calls,
+        guard: Guard,
+        limiter: RateLimiter,
+        settings: Settings,
+    ) -> None:
+        self._declarations = declarations
+        self._catalogue = catalogue
+        self._calls = calls
+        self._guard = guard
+        self._limiter = limiter
+        self._max_body = settings.max_body
+        self._cache = AnswerCache()
+        self._built = (-1, -1)
+        self._routers: dict[str, ASGIApp] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        latest = (self._declarations.generation, self._catalogue.generation)
+        if self._built != latest:
+            self._build()
+            self._built = latest
+        first = scope["path"].split("/", 2)[1]
+        if not self._declarations.known and first not in routes.RESERVED:
+            raise Failure("unavailable", "the declared routes are not known yet")
+        await self._routers.get(first, not_found)(scope, receive, send)
+
+    def _build(self) -> None:
+        ordered = sorted(self._declarations.routes, key=lambda route: _precedence(route.path))
+        found: dict[str, list[Route]] = {}
+        for _, same in groupby(ordered, lambda route: routes.shape(route.path)):
+            one, *others = same
+            resources: dict[str, Resource] = {route.method: self._resource(route) for route in (one, *others)}
+            found.setdefault(one.path.split("/", 2)[1], []).append(Route(one.path, _Methods(resources)))
+        self._routers = {
+            first: Router(below, redirect_slashes=False, default=not_found) for first, below in found.items()
+        }
+
+    def _resource(self, route: RouteInfo) -> Resource:
+        method = self._catalogue.method(route.object_type, route.object_method)
+        endpoint = _Endpoint(route, method, self._catalogue, self._calls, self._limiter, self._cache, self._max_body)
+        return Resource(self._guard, endpoint.parameters, **{route.method.lower(): endpoint})
+
+
+class _Methods:
+    """The methods of one shape of paths."""
+
+    def __init__(self, resources: dict[str, Resource]) -> None:
+        self._resources = resources
+        self._allowed = ", ".join(sorted({*resources, *(("HEAD",) if "GET" in resources else ())}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        resource = self._resources.get("GET" if scope["method"] == "HEAD" else scope["method"])
+        if resource is None:
+            raise MethodNotAllowed(scope["method"], self._allowed)
+        await resource(scope, receive, send)
+
+
+class _Endpoint:
+    """One declared route; `method` is what its type says of the method, None while it says nothing."""
+
+    def __init__(
+        self,
+        route: RouteInfo,
+        method: Method | None,
+        catalogue: Catalogue,
+        calls: Calls,
+        limiter: RateLimiter,
+        cache: AnswerCache,
+        max_body: int,
+    ) -> None:
+        self._route = route
+        self._method = method
+        self._catalogue = catalogue
+        self._calls = calls
+        self._limiter = limiter
+        self._cache = cache
+        self._max_body = max_body
+        self._names = routes.variables(route.path)
+        self._in_id = frozenset(routes.variables(route.object_id))
+        self.parameters = () if method is None or route.method != "GET" else query_parameters(route, method)
+
+    async def __call__(self, incoming: Incoming) -> Answer:
+        route = self._route
+        # Of a shape with several methods the path is spelled once: its variables count by their places.
+        values: dict[str, str] = dict(zip(self._names, incoming.path.values(), strict=True))
+        id = subjects.id_from_name(route.object_type, routes.fill(route.object_id, values))
+        if not incoming.principal.has(route.permission, id=id):
+            raise Failure("forbidden", f"this needs the permission {route.permission}")
+        if route.limits is not None:
+            await incoming.spend(self._limiter.spend_on(f"route-{route.id}", route.limits, incoming.principal))
+        method = self._checked_method()
+        payload = msgspec.json.encode(await self._arguments(incoming, method, values), order="deterministic")
+        if not (route.cache_seconds and method.is_query):
+            return await self._call(incoming, id, payload)
+        key = (route.id, route.version, id, payload, identity(incoming.principal))
+        answer = self._cache.get(key)
+        if answer is None:
+            answer = await self._call(incoming, id, payload)
+            self._cache.put(key, answer, route.cache_seconds, len(payload))
+        return answer
+
+    async def _call(self, incoming: Incoming, id: str, payload: bytes) -> Answer:
+        subject = subjects.call(self._route.object_type, id, self._route.object_method)
+        reply = await self._calls.arguments(subject, payload, self._calls.options(incoming))
+        return Answer(200, b'{"result":%b}' % (reply or b"null"))
+
+    def _checked_method(self) -> Method:
+        route, method = self._route, self._method
+        if method is None:
+            self._catalogue.check(route.object_type)
+            raise Failure("unknown-method", f"{route.object_type} has no method {route.object_method}")
+        if route.method == "GET" and not method.is_query:
+            raise Failure("conflict", f"GET only asks, and {route.object_method} is a command")
+        return method
+
+    async def _arguments(self, incoming: Incoming, method: Method, values: dict[str, str]) -> dict[str, Any]:
+        given: dict[str, Any] = {name: method.value(name, text) for name, text in incoming.parameters.items()}
+        if self._route.method != "GET":
+            body = await incoming.body(self._max_body)
+            fields: dict[str, msgspec.Raw] = bodies.decode(_fields, body or b"{}", "body")
+            given |= fields
+        for name, text in values.items():
+            if name in self._in_id:
+                continue
+            if name in given:
+                raise Failure("invalid", "the path says what this is", field=name)
+            given[name] = method.value(name, text)
+        return given
+
+
+def query_parameters(route: RouteInfo, method: Method) -> tuple[str, ...]:
+    """The arguments that a GET has in its query string: those that the path doesn't say."""
+    said: Iterable[str] = set(routes.variables(route.path)) - set(routes.variables(route.object_id))
+    return tuple(name for name in method.properties if name not in said)
+
+
+def _precedence(path: str) -> list[tuple[bool, str]]:
+    return [(segment == "{}", segment) for segment in routes.shape(path).split("/")]
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    raise Failure("not-found", "there is no such path")
