@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Callable, Mapping
 from email.utils import parseaddr
 from ipaddress import ip_network
@@ -24,6 +25,8 @@ from aidevos.contracts.users import USERNAME_PATTERN
 PREFIX = "AIDEVOS_"
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 SECRET_KEY_BYTES = 32
+# As browsers write it in the header Origin (RFC 6454 §6.1).
+_is_origin = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?").fullmatch
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
@@ -53,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed, with commas between.
     public_url: str = ""
     trusted_proxies: str = ""
+    # Origins whose pages may call, with commas between, or * for any.
+    cors_origins: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
     services: str = "objects,authentication,user_management,data_storage,projects,api_gateway"
@@ -60,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0
     attempt_timeout: Seconds = 2.0
+    # Requests to one type of objects that are under way in one gateway process.
+    max_type_pending: Count = 1000
     # Requests of one caller: so many in a second, and so many at once.
     rate_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
@@ -141,6 +148,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
             "a process that starts learns from the events of that time which tokens are dead"
         )
     _check_networks(settings)
+    cors_origins(settings.cors_origins)
     _check_mail(settings)
     secret_keys(settings.secret_key)
     return msgspec.structs.replace(
@@ -167,6 +175,15 @@ def _check_networks(settings: Settings) -> None:
             ip_network(network)
         except ValueError as error:
             raise SettingsError(f"{PREFIX}TRUSTED_PROXIES={settings.trusted_proxies!r}: {error}") from None
+
+
+def cors_origins(text: str) -> list[str]:
+    """The origins in the setting `cors_origins`; raises `SettingsError`."""
+    origins = [origin.strip() for origin in text.split(",") if origin.strip()]
+    for origin in origins:
+        if origins != ["*"] and not _is_origin(origin):
+            raise SettingsError(f"{PREFIX}CORS_ORIGINS={text!r}: {origin!r} must be like https://app.example.org")
+    return origins
 
 
 def _check_mail(settings: Settings) -> None:

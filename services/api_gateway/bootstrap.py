@@ -8,12 +8,20 @@ from aidevos import BaseDurableObject
 from aidevos.security.keys import ensure_secret
 from aidevos.settings import Settings
 from services.api_gateway.api_key import ApiKeyDO
+from services.api_gateway.idempotency_key import IdempotencyKeyDO
 from services.api_gateway.key_holder import KeyHolderDO
 from services.api_gateway.quota import QuotaDO, RateLimitsDO
 from services.api_gateway.route import RouteDO
 
 SERVICE = "api_gateway"
-TYPES: tuple[type[BaseDurableObject[Any]], ...] = (ApiKeyDO, KeyHolderDO, QuotaDO, RateLimitsDO, RouteDO)
+TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
+    ApiKeyDO,
+    IdempotencyKeyDO,
+    KeyHolderDO,
+    QuotaDO,
+    RateLimitsDO,
+    RouteDO,
+)
 KEY_FILE = "api_keys.key"
 
 

@@ -18,6 +18,14 @@ JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())
 NO_STORE = (JSON_HEADER, (b"cache-control", b"no-store"))
 # Where a request's scope keeps what is left of its rate limit.
 RATE_LIMIT = "aidevos.rate_limit"
+# Of every answer: nothing is guessed about it, framed, or told to other sites.
+SECURITY: tuple[Header, ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+# Of those that say nothing else.
+POLICY: Header = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+PRIVATE: Header = (b"cache-control", b"private, no-cache")
 _PROBLEM_HEADER: Header = (b"content-type", MEDIA_TYPE.encode())
 _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import uvicorn
@@ -34,13 +34,14 @@ from aidevos.observability import logs, metrics
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
-from aidevos.settings import Settings, SettingsError, load
+from aidevos.settings import Settings, SettingsError, cors_origins, load
 from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
 from services.http_gateway.cookies import Cookies
 from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
+from services.http_gateway.middleware.cors import Cors
 from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard, OpenDoor
@@ -103,19 +104,20 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        yield build(settings, connection, client, catalogue, admission, limiter, declarations)
+        yield build(settings, connection, client, credential.authorization, catalogue, admission, limiter, declarations)
 
 
 def build(
     settings: Settings,
     connection: Client,
     client: DurableObjectClient,
+    credential: Callable[[], str],
     catalogue: Catalogue,
     admission: Admission,
     limiter: RateLimiter,
     declarations: Declarations,
 ) -> ASGIApp:
-    calls = Calls(client, settings)
+    calls = Calls(client, credential, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
     operation = OperationRouter(
         Readiness(connection, _services(settings), declarations), Description(catalogue, declarations)
@@ -137,7 +139,9 @@ def build(
     routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
     declared = DeclaredRoutes(declarations, catalogue, calls, guard(), limiter, settings)
-    return Answering(Router(routes, redirect_slashes=False, default=declared))
+    app = Answering(Router(routes, redirect_slashes=False, default=declared), settings.public_url)
+    origins = cors_origins(settings.cors_origins)
+    return Cors(app, origins) if origins else app
 
 
 class Application:

@@ -12,8 +12,15 @@ from aidevos.contracts.data import ITEM_TYPE, BulkResult, CreateItemBody, item_o
 from aidevos.contracts.errors import Failure
 from services.http_gateway import bodies
 from services.http_gateway.calls import Calls
+from services.http_gateway.new_ids import new_id
+from services.http_gateway.resource import Incoming
 
 create_body = msgspec.json.Decoder(CreateItemBody)
+
+
+def caller_of(incoming: Incoming) -> str:
+    """Whose idempotency keys these are: of callers who aren't known, those at one address share them."""
+    return incoming.principal.subject or f"address {incoming.address}"
 
 
 async def make_item(calls: Calls, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> bytes:
@@ -22,11 +29,11 @@ async def make_item(calls: Calls, collection: str, id: str, data: msgspec.Raw, o
     return await calls.arguments(subjects.call(ITEM_TYPE, item_object(collection, id), "create"), payload, options)
 
 
-async def try_to_make(calls: Calls, collection: str, body: bytes, subject: str, options: dict[str, Any]) -> BulkResult:
+async def try_to_make(calls: Calls, collection: str, body: bytes, caller: str, options: dict[str, Any]) -> BulkResult:
     """What became of one item of many."""
     try:
         wanted = bodies.decode(create_body, body, "data")
-        id = wanted.id or new_id(collection, subject, options["request_id"])
+        id = wanted.id or new_id(options["request_id"], collection, caller)
         await make_item(calls, collection, id, wanted.data, options)
     except Failure as failure:
         return BulkResult(status=failure.status, problem=msgspec.to_builtins(failure.problem))
@@ -39,10 +46,3 @@ def part(options: dict[str, Any], number: int) -> dict[str, Any]:
     if key is None:
         return options
     return options | {"request_id": hashlib.sha256(f"{number}\0{key}".encode()).hexdigest()}
-
-
-def new_id(collection: str, subject: str, key: str | None) -> str:
-    """A new ID; with an idempotency key the same one for each repeat, so that a repeat makes no second item."""
-    if key is None:
-        return subjects.new_id()
-    return hashlib.sha256(f"{collection}\0{subject}\0{key}".encode()).hexdigest()[:32]

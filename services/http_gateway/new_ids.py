@@ -7,9 +7,11 @@ import hashlib
 from aidevos.contracts import subjects
 
 
-def new_id(type: str, subject: str, key: str | None) -> str:
-    """A new ID; with an idempotency key the one that this caller's repeats come to, and nobody else's, so
-    that a repeat makes no second object."""
-    if key is None:
-        return subjects.new_id()
-    return hashlib.sha256(f"{type}\0{subject}\0{key}".encode()).hexdigest()[:32]
+def new_id(key: str | None, *scope: str) -> str:
+    """A new ID; with an idempotency key the one that repeats of the same caller, and of what else is in its
+    `scope`, come to, so that a repeat makes no second object."""
+    return subjects.new_id() if key is None else derived_id(*scope, key)
+
+
+def derived_id(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

@@ -15,10 +15,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
 from aidevos.observability import metrics, request_ids
+from services.http_gateway.answers import POLICY, PRIVATE, SECURITY
 from services.http_gateway.joined_writes import JoinedWrites
 
 HEAD_LIMIT = 64 * 1024
 HEAD_WITHIN = 20.0
+_SECURITY = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in (*SECURITY, POLICY, PRIVATE))
 
 
 class ProblemProtocol(HttpToolsProtocol):
@@ -70,6 +72,7 @@ class ProblemProtocol(HttpToolsProtocol):
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
             f"content-type: {MEDIA_TYPE}\r\n"
             f"content-length: {len(document)}\r\n"
+            f"{_SECURITY}"
             f"x-request-id: {request_ids.choose(None)}\r\n"
             "connection: close\r\n\r\n"
         )

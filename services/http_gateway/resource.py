@@ -54,6 +54,11 @@ class Incoming:
         return self._scope["path_params"]  # type: ignore[no-any-return]
 
     @property
+    def target(self) -> str:
+        """The method and the path."""
+        return f"{self._scope['method']} {self._scope['path']}"
+
+    @property
     def address(self) -> str:
         """The client's IP address; empty when nothing tells it."""
         return address_of(self._scope)

@@ -110,6 +110,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("api_key", "erase"): (b"{}", SERVICE),
     ("api_key", "resolve"): (b'{"hashed":"h"}', SERVICE),
     ("api_key", "used"): (b'{"at":0}', SERVICE),
+    ("idempotency_key", "use"): (b'{"request":"r"}', SERVICE),
     ("route", "create"): (ROUTE, {"admin"}),
     ("route", "read"): (b"{}", {"admin"}),
     ("route", "replace"): (ROUTE, {"admin"}),

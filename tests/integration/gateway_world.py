@@ -88,6 +88,8 @@ class StandIn:
 
     async def start(self, *types: str) -> None:
         self._subscriptions.append(await self.connection.subscribe(subjects.health("objects"), cb=self._health))
+        keys = subjects.owned(envelope.IDEMPOTENCY_KEY_TYPE)
+        self._subscriptions.append(await self.connection.subscribe(keys, cb=self._use_key))
         for type in types:
             await self.host(type)
 
@@ -117,6 +119,10 @@ class StandIn:
     async def _health(self, message: Msg) -> None:
         report = {"name": "objects", "replica": 0, "ok": self.healthy, "detail": "" if self.healthy else "no MongoDB"}
         await message.respond(msgspec.json.encode(report))
+
+    async def _use_key(self, message: Msg) -> None:
+        """Every use of an idempotency key is the first one here."""
+        await self.connection.publish(message.reply, b"null")
 
     async def _answer(self, message: Msg) -> None:
         self.seen.append(message)

@@ -32,7 +32,7 @@ async def test_a_host_that_comes_back_within_the_deadline_answers_the_waiting_re
 
 
 async def test_more_requests_than_the_gateway_may_hold_are_refused_as_overload(servers: Servers) -> None:
-    async with gateway_world(servers, max_pending=1) as world:
+    async with gateway_world(servers, max_type_pending=1) as world:
         waiting = asyncio.create_task(world.call("silence", headers={"Deadline": "800"}))
         await eventually(world.host.was_asked)
 

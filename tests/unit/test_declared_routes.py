@@ -34,7 +34,7 @@ def own_paths(tmp_path: Path) -> list[str]:
     """The paths of the gateway's own routing table."""
     catalogue = Catalogue(NOTHING)
     app: Any = bootstrap.build(
-        load({}, home=tmp_path), NOTHING, NOTHING, catalogue, NOTHING, NOTHING, Declarations(awaited=False)
+        load({}, home=tmp_path), NOTHING, NOTHING, NOTHING, catalogue, NOTHING, NOTHING, Declarations(awaited=False)
     )
     return [route.path for route in app._app.routes]
 

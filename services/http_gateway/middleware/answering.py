@@ -14,10 +14,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
 from aidevos.observability import metrics, request_ids
-from services.http_gateway.answers import RATE_LIMIT, answer_of, send_answer
+from services.http_gateway.answers import (
+    POLICY,
+    PRIVATE,
+    RATE_LIMIT,
+    SECURITY,
+    Header,
+    answer_of,
+    send_answer,
+)
 
 UNMATCHED = "unmatched"
 ENCODED_SLASH = b"%2f"
+# A browser that has seen this doesn't come without TLS for a year (RFC 6797).
+STRICT_TRANSPORT: Header = (b"strict-transport-security", b"max-age=31536000")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = logging.getLogger(__name__)
@@ -26,8 +36,10 @@ log = logging.getLogger(__name__)
 class Answering:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, public_url: str) -> None:
         self._app = app
+        over_tls = public_url.startswith("https://")
+        self._always = (*SECURITY, STRICT_TRANSPORT) if over_tls else SECURITY
         self._counts: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
 
@@ -40,9 +52,12 @@ class Answering:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append((b"x-request-id", request_id.encode()))
+                headers = message["headers"]
+                headers += self._always
+                headers += [each for each in (POLICY, PRIVATE) if all(name != each[0] for name, _ in headers)]
+                headers.append((b"x-request-id", request_id.encode()))
                 if RATE_LIMIT in scope:
-                    message["headers"] += scope[RATE_LIMIT].headers()
+                    headers += scope[RATE_LIMIT].headers()
             await send(message)
 
         try:

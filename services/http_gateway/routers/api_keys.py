@@ -9,12 +9,15 @@ from aidevos.contracts import api_keys, subjects
 from aidevos.contracts.api_keys import ApiKeyBody, RotateBody
 from aidevos.contracts.errors import Failure
 from services.http_gateway import bodies, parameters
-from services.http_gateway.answers import JSON_HEADER, NO_STORE, Answer, Header
+from services.http_gateway.answers import NO_STORE, Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
+from services.http_gateway.versions import unless_known, versioned
 
 BODY_LIMIT = 64 * 1024
 DEFAULT_LIMIT = 50
+# Beside the content type.
+SECRET = NO_STORE[1:]
 
 _create = msgspec.json.Decoder(ApiKeyBody)
 _rotate = msgspec.json.Decoder(RotateBody)
@@ -25,7 +28,6 @@ class _Shown(msgspec.Struct):
     """What the gateway reads of an `ApiKeyInfo`, which passes through as the host wrote it."""
 
     id: str
-    version: int
 
 
 _shown = msgspec.json.Decoder(_Shown)
@@ -56,25 +58,24 @@ class ApiKeyRouter:
     async def create(self, incoming: Incoming) -> Answer:
         body = await incoming.body(BODY_LIMIT)
         bodies.decode(_create, body, "body")
-        reply = await self._call(incoming, self._calls.new_id(incoming), "create", body)
+        reply = await self._call(incoming, self._calls.new_id(incoming, api_keys.TYPE), "create", body)
         location = f"/api-keys/{_shown.decode(reply).id}".encode()
-        return Answer(201, reply, (*NO_STORE, (b"location", location), _etag(reply)))
+        return versioned(reply, 201, *SECRET, (b"location", location))
 
     async def read(self, incoming: Incoming) -> Answer:
-        reply = await self._call(incoming, _id(incoming), "read", b"{}")
-        return Answer(200, reply, (JSON_HEADER, _etag(reply)))
+        return unless_known(incoming, versioned(await self._call(incoming, _id(incoming), "read", b"{}")))
 
     async def patch(self, incoming: Incoming) -> Answer:
         body = await incoming.body(BODY_LIMIT, patches=(bodies.MERGE_PATCH,))
         bodies.decode(_patch, body, "body")
         reply = await self._call(incoming, _id(incoming), "patch", b'{"patch":%b}' % body, within="args.patch")
-        return Answer(200, reply, (JSON_HEADER, _etag(reply)))
+        return versioned(reply)
 
     async def rotate(self, incoming: Incoming) -> Answer:
         body = await incoming.body(BODY_LIMIT) or b"{}"
         bodies.decode(_rotate, body, "body")
         reply = await self._call(incoming, _id(incoming), "rotate", body)
-        return Answer(200, reply, (*NO_STORE, _etag(reply)))
+        return versioned(reply, 200, *SECRET)
 
     async def revoke(self, incoming: Incoming) -> Answer:
         await self._call(incoming, _id(incoming), "revoke", b"{}")
@@ -83,10 +84,6 @@ class ApiKeyRouter:
     async def _call(self, incoming: Incoming, id: str, method: str, payload: bytes, within: str = "args") -> bytes:
         subject = subjects.call(api_keys.TYPE, id, method)
         return await self._calls.arguments(subject, payload, self._calls.options(incoming), within)
-
-
-def _etag(reply: bytes) -> Header:
-    return b"etag", b'"%d"' % _shown.decode(reply).version
 
 
 def _id(incoming: Incoming) -> str:

@@ -29,6 +29,7 @@ from services.http_gateway.calls import Calls
 from services.http_gateway.cookies import Cookies
 from services.http_gateway.resource import Guard, Incoming, OpenDoor, Resource
 from services.http_gateway.routers.account_requests import BODY_LIMIT, read, session_of_caller
+from services.http_gateway.versions import versioned
 
 DEVICE_LIMIT = 256
 # The longest that others may keep the key set, in seconds.
@@ -73,10 +74,10 @@ class AuthRouter:
     async def register(self, incoming: Incoming) -> Answer:
         body, payload = await read(incoming, _register)
         options = self._open_options(incoming)
-        id = self._calls.new_id(incoming, body.username, body.email)
+        id = self._calls.new_id(incoming, users.TYPE, body.username, body.email)
         reply = await self._request(users.TYPE, id, "register", payload, options)
         location = f"/users/{msgspec.json.decode(reply, type=_Made).id}".encode()
-        return Answer(201, reply, (JSON_HEADER, (b"location", location)))
+        return versioned(reply, 201, (b"location", location))
 
     async def login(self, incoming: Incoming) -> Answer:
         with_cookies = self._wants_cookies(incoming)

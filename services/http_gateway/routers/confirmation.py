@@ -55,9 +55,7 @@ class ConfirmationRouter:
             (
                 (b"content-type", b"text/html; charset=utf-8"),
                 (b"content-security-policy", _policy(page.decode())),
-                (b"referrer-policy", b"no-referrer"),
                 (b"cache-control", b"no-store"),
-                (b"x-content-type-options", b"nosniff"),
             ),
         )
 

@@ -24,10 +24,12 @@ from aidevos.contracts.data import (
 from aidevos.contracts.errors import Failure
 from aidevos.settings import Settings
 from services.http_gateway import bodies, headers, parameters
-from services.http_gateway.answers import JSON_HEADER, Answer, Header
+from services.http_gateway.answers import Answer
 from services.http_gateway.calls import Calls
-from services.http_gateway.item_calls import create_body, make_item, new_id, part, try_to_make
+from services.http_gateway.item_calls import caller_of, create_body, make_item, part, try_to_make
+from services.http_gateway.new_ids import new_id
 from services.http_gateway.resource import Guard, Incoming, Resource
+from services.http_gateway.versions import unless_known, versioned
 
 DEFAULT_LIMIT = 50
 ITEMS_AT_ONCE = 64
@@ -35,20 +37,13 @@ QUERY = ("filter", "sort", "fields", "limit", "cursor", "count")
 CONFIG_LIMIT = 512 * 1024
 
 
-class _Versioned(msgspec.Struct):
-    """What the gateway reads of an item or a collection, which passes through as the host wrote it."""
-
-    version: int
-
-
-class _Configured(_Versioned):
+class _Configured(msgspec.Struct):
     created_at: str
     updated_at: str
 
 
 _configured = msgspec.json.Decoder(_Configured)
 _any = msgspec.json.Decoder(msgspec.Raw)
-_versioned = msgspec.json.Decoder(_Versioned)
 _config = msgspec.json.Decoder(Config)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 _filter = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -106,10 +101,10 @@ class DataRouter:
         reply = await self._ask_collection(incoming, "configure", payload, within="args.config")
         shown = _configured.decode(reply)
         status = 201 if shown.created_at == shown.updated_at else 200
-        return Answer(status, reply, (JSON_HEADER, _etag(shown.version)))
+        return versioned(reply, status)
 
     async def config(self, incoming: Incoming) -> Answer:
-        return _conditional(incoming, await self._ask_collection(incoming, "config", b"{}"))
+        return unless_known(incoming, versioned(await self._ask_collection(incoming, "config", b"{}")))
 
     async def drop(self, incoming: Incoming) -> Answer:
         await self._ask_collection(incoming, "delete", b"{}")
@@ -118,22 +113,25 @@ class DataRouter:
     async def create(self, incoming: Incoming) -> Answer:
         body = await incoming.body(self._max_body)
         if body.lstrip()[:1] == b"[":
-            return await self._create_many(incoming, bodies.decode(_list, body, "data"))
+            items = bodies.decode(_list, body, "data")
+            await self._calls.use_key(incoming, body)
+            return await self._create_many(incoming, items)
         wanted = bodies.decode(create_body, body, "data")
+        await self._calls.use_key(incoming, body)
         collection, options = incoming.path["collection"], self._calls.options(incoming)
-        id = wanted.id or new_id(collection, incoming.principal.subject, options["request_id"])
+        id = wanted.id or new_id(options["request_id"], collection, caller_of(incoming))
         return await self._make(collection, id, wanted.data, options)
 
     async def _create_many(self, incoming: Incoming, bodies: list[msgspec.Raw]) -> Answer:
         if len(bodies) > BULK_LIMIT:
             raise Failure("invalid", f"a list has at most {BULK_LIMIT} items", field="body")
-        options, subject = self._calls.options(incoming), incoming.principal.subject
+        options, caller = self._calls.options(incoming), caller_of(incoming)
         collection = incoming.path["collection"]
         free = asyncio.Semaphore(ITEMS_AT_ONCE)
 
         async def make(number: int, body: msgspec.Raw) -> BulkResult:
             async with free:
-                return await try_to_make(self._calls, collection, bytes(body), subject, part(options, number))
+                return await try_to_make(self._calls, collection, bytes(body), caller, part(options, number))
 
         results = await asyncio.gather(*(make(number, body) for number, body in enumerate(bodies)))
         return Answer(207, msgspec.json.encode(BulkResults(results=results)))
@@ -160,7 +158,7 @@ class DataRouter:
         version = parameters.integer(incoming.parameters, "version")
         args = incoming.parameters if version is None else {**incoming.parameters, "version": version}
         payload = msgspec.json.encode(args) if args else b"{}"
-        return _conditional(incoming, await self._ask_item(incoming, "read", payload))
+        return unless_known(incoming, versioned(await self._ask_item(incoming, "read", payload)))
 
     async def history(self, incoming: Incoming) -> Answer:
         limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
@@ -171,14 +169,14 @@ class DataRouter:
         version = parameters.integer(incoming.parameters, "version")
         if version is None:
             raise Failure("invalid", "say which version is to be restored", field="version")
-        return _shown(200, await self._ask_item(incoming, "restore", b'{"version":%d}' % version))
+        return versioned(await self._ask_item(incoming, "restore", b'{"version":%d}' % version))
 
     async def replace(self, incoming: Incoming) -> Answer:
         body = await incoming.body(self._max_body)
         data = bodies.decode(_replace, body, "data").data
         condition = incoming.header(b"if-none-match")
         if condition is None:
-            return _shown(200, await self._ask_item(incoming, "replace", body))
+            return versioned(await self._ask_item(incoming, "replace", body))
         if headers.entity_tags("If-None-Match", condition) != "*":
             raise Failure("bad-request", "a PUT takes If-None-Match: * and no other", field="If-None-Match")
         try:
@@ -195,7 +193,7 @@ class DataRouter:
         kind = b"merge" if bodies.kind_of(incoming.headers) == bodies.MERGE_PATCH else b"json"
         bodies.decode(_any, body, "data")
         payload = b'{"kind":"%b","patch":%b}' % (kind, body)
-        return _shown(200, await self._ask_item(incoming, "patch", payload, within="args.patch"))
+        return versioned(await self._ask_item(incoming, "patch", payload, within="args.patch"))
 
     async def delete(self, incoming: Incoming) -> Answer:
         await self._ask_item(incoming, "delete", b"{}")
@@ -204,7 +202,7 @@ class DataRouter:
     async def _make(self, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> Answer:
         reply = await make_item(self._calls, collection, id, data, options)
         location = f"/data/collections/{collection}/{id}".encode()
-        return _shown(201, reply, (b"location", location))
+        return versioned(reply, 201, (b"location", location))
 
     async def _ask_item(self, incoming: Incoming, method: str, payload: bytes, within: str = "args") -> bytes:
         id = item_object(incoming.path["collection"], incoming.path["item_id"])
@@ -217,22 +215,3 @@ class DataRouter:
             raise Failure("not-found", "there is no such collection")
         subject = subjects.call(COLLECTION_TYPE, name, method)
         return await self._calls.arguments(subject, payload, self._calls.options(incoming), within)
-
-
-def _shown(status: int, reply: bytes, *more: Header) -> Answer:
-    return Answer(status, reply, (JSON_HEADER, _etag(_versioned.decode(reply).version), *more))
-
-
-def _conditional(incoming: Incoming, reply: bytes) -> Answer:
-    """The answer, or 304 where the caller has it already."""
-    etag = _etag(_versioned.decode(reply).version)
-    condition = incoming.header(b"if-none-match")
-    if condition is not None and not headers.none_match(
-        headers.entity_tags("If-None-Match", condition), etag[1].decode()
-    ):
-        return Answer(304, headers=(etag,))
-    return Answer(200, reply, (JSON_HEADER, etag))
-
-
-def _etag(version: int) -> Header:
-    return b"etag", b'"%d"' % version

@@ -15,7 +15,7 @@ from aidevos.contracts.data import FIND, ITEM_TYPE, BulkResult
 from services.http_gateway import bodies
 from services.http_gateway.answers import Answer
 from services.http_gateway.calls import Calls
-from services.http_gateway.item_calls import part, try_to_make
+from services.http_gateway.item_calls import caller_of, part, try_to_make
 from services.http_gateway.resource import Guard, Incoming, Resource
 
 PAGE = 500
@@ -104,10 +104,10 @@ class DataTransferRouter:
         await self._make(incoming, batch, results)
 
     async def _make(self, incoming: Incoming, batch: list[tuple[int, bytes]], results: IO[bytes]) -> None:
-        options, subject = self._calls.options(incoming), incoming.principal.subject
+        options, caller = self._calls.options(incoming), caller_of(incoming)
         collection = incoming.path["collection"]
         made = await asyncio.gather(
-            *(try_to_make(self._calls, collection, line, subject, part(options, number)) for number, line in batch)
+            *(try_to_make(self._calls, collection, line, caller, part(options, number)) for number, line in batch)
         )
         for (number, _), result in zip(batch, made, strict=True):
             results.write(_encode(result, number))

@@ -5,7 +5,6 @@ No rule of an object lives here; what is checked is checked again by the host.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -15,12 +14,13 @@ from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import CreateBody, ReplaceBody, RequestBody
 from aidevos.contracts.errors import Failure
 from aidevos.settings import Settings
-from services.http_gateway import bodies, headers, parameters
-from services.http_gateway.answers import JSON_HEADER, Answer, Header
+from services.http_gateway import bodies, parameters
+from services.http_gateway.answers import Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
 from services.http_gateway.cursors import Position, decode_cursor, encode_cursor
 from services.http_gateway.resource import Guard, Incoming, Resource
+from services.http_gateway.versions import unless_known, versioned
 
 DEFAULT_LIMIT = 50
 # Seconds that each type may take where all are listed.
@@ -31,7 +31,6 @@ class _Shown(msgspec.Struct):
     """What the gateway reads of a `DurableObject`, which passes through as the host wrote it."""
 
     object_id: str
-    version: int
 
 
 class _Page(msgspec.Struct):
@@ -77,37 +76,33 @@ class DurableObjectRouter:
         return Answer(200, b'{"result":%b}' % (reply or b"null"))
 
     async def create(self, incoming: Incoming) -> Answer:
-        body = bodies.decode(_create, await incoming.body(self._max_body), "state")
+        content = await incoming.body(self._max_body)
+        body = bodies.decode(_create, content, "state")
         self._catalogue.check(body.type)
         options = self._calls.options(incoming)
+        await self._calls.use_key(incoming, content)
         if body.name is not None:
             id = subjects.id_from_name(body.type, body.name)
         else:
-            id = _new_id(body.type, incoming.principal.subject, options["request_id"])
+            id = self._calls.new_id(incoming, body.type)
         state = bytes(body.state)
         payload = b'{"state":%b}' % state if state else b"{}"
         reply = await self._calls.request(subjects.call(body.type, id, objects.CREATE), payload, options)
         shown = _shown.decode(reply)
         location = f"/durable-objects/{shown.object_id}".encode()
-        return Answer(201, reply, (JSON_HEADER, _etag(shown), (b"location", location)))
+        return versioned(reply, 201, (b"location", location))
 
     async def read(self, incoming: Incoming) -> Answer:
         type, id = self._address(incoming)
         reply = await self._calls.request(subjects.call(type, id, objects.READ), b"{}", self._calls.options(incoming))
-        etag = _etag(_shown.decode(reply))
-        condition = incoming.header(b"if-none-match")
-        if condition is not None and not headers.none_match(
-            headers.entity_tags("If-None-Match", condition), etag[1].decode()
-        ):
-            return Answer(304, headers=(etag,))
-        return Answer(200, reply, (JSON_HEADER, etag))
+        return unless_known(incoming, versioned(reply))
 
     async def replace(self, incoming: Incoming) -> Answer:
         type, id = self._address(incoming)
         body = await incoming.body(self._max_body)
         bodies.decode(_replace, body, "state")
         reply = await self._calls.request(subjects.call(type, id, objects.REPLACE), body, self._calls.options(incoming))
-        return Answer(200, reply, (JSON_HEADER, _etag(_shown.decode(reply))))
+        return versioned(reply)
 
     async def delete(self, incoming: Incoming) -> Answer:
         type, id = self._address(incoming)
@@ -155,14 +150,3 @@ class DurableObjectRouter:
         type, id = subjects.split_object_id(incoming.path["object_id"])
         self._catalogue.check(type)
         return type, id
-
-
-def _new_id(type: str, subject: str, key: str | None) -> str:
-    """A new ID; with an idempotency key the same one for each repeat, so that a repeat makes no second object."""
-    if key is None:
-        return subjects.new_id()
-    return hashlib.sha256(f"{type}\0{subject}\0{key}".encode()).hexdigest()
-
-
-def _etag(shown: _Shown) -> Header:
-    return b"etag", b'"%d"' % shown.version

@@ -14,11 +14,13 @@ from services.http_gateway.health import Readiness
 from services.http_gateway.openapi import Description
 from services.http_gateway.resource import Guard, Incoming, Resource
 
-_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _PAGE_HEADERS = (
     (b"content-type", b"text/html; charset=utf-8"),
     (b"content-security-policy", _POLICY),
-    (b"x-content-type-options", b"nosniff"),
 )
 
 

@@ -14,7 +14,6 @@ from aidevos.contracts.tasks import CreateTaskBody
 from services.http_gateway import bodies, parameters
 from services.http_gateway.answers import Answer
 from services.http_gateway.calls import Calls
-from services.http_gateway.new_ids import new_id
 from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.versions import unless_known, versioned
 
@@ -69,7 +68,7 @@ class ProjectRouter:
         body = await incoming.body(PROJECT_LIMIT)
         bodies.decode(_project, body, "settings")
         options = self._calls.options(incoming)
-        id = new_id(projects.TYPE, incoming.principal.subject, options["request_id"])
+        id = self._calls.new_id(incoming, projects.TYPE)
         reply = await self._calls.arguments(subjects.call(projects.TYPE, id, "create"), body, options)
         return versioned(reply, 201, (b"location", f"/projects/{id}".encode()))
 
@@ -109,7 +108,7 @@ class ProjectRouter:
         body = bodies.decode(_task, await incoming.body(TASK_LIMIT), "payload")
         payload = msgspec.json.encode({**msgspec.structs.asdict(body), "project": _id(incoming, "project")})
         options = self._calls.options(incoming)
-        id = new_id(tasks.TYPE, incoming.principal.subject, options["request_id"])
+        id = self._calls.new_id(incoming, tasks.TYPE)
         reply = await self._calls.arguments(subjects.call(tasks.TYPE, id, "create"), payload, options)
         return versioned(reply, 201, (b"location", f"/tasks/{id}".encode()))
 

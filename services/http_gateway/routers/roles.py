@@ -43,7 +43,9 @@ class RoleRouter:
         return Answer(200, await self._calls.arguments(roles.LIST_SUBJECT, payload, options))
 
     async def create(self, incoming: Incoming) -> Answer:
-        body = bodies.decode(_create, await incoming.body(BODY_LIMIT), "permissions")
+        content = await incoming.body(BODY_LIMIT)
+        body = bodies.decode(_create, content, "permissions")
+        await self._calls.use_key(incoming, content)
         wanted = msgspec.json.encode({"permissions": body.permissions, "description": body.description})
         reply = await self._call(incoming, body.name, "create", wanted)
         return versioned(reply, 201, (b"location", f"/roles/{body.name}".encode()))

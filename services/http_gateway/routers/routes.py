@@ -41,6 +41,7 @@ class RouteRouter:
     async def create(self, incoming: Incoming) -> Answer:
         payload = await incoming.body(BODY_LIMIT)
         body = bodies.decode(_route, payload, "body")
+        await self._calls.use_key(incoming, payload)
         id = routes.route_id(body.method, body.path)
         reply = await self._call(incoming, id, "create", payload)
         return versioned(reply, 201, (b"location", f"/routes/{id}".encode()))
