@@ -19,9 +19,7 @@ from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
 from services.authentication.bootstrap import build as build_authentication
 from services.authentication.rules import MAX_SESSIONS, SessionEntry, superfluous
-from services.user_management.bootstrap import CREDENTIALS, KEEPERS
-from services.user_management.bootstrap import build as build_users
-from services.user_management.user import UserManagementDO
+from tests.account_kits import kit_of
 from tests.kits import chosen, crash, failure, until
 
 PASSWORD = "wheelbarrow at noon"
@@ -37,15 +35,6 @@ OPEN.set()
 def settings(tmp_path: Path) -> Settings:
     ensure_signing_key(tmp_path)
     return load({}, home=tmp_path)
-
-
-def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    kit = ObjectKit(*build_authentication(settings), *build_users(settings), **options)
-    # What other services keep is told to them, and they are not here.
-    hosted = kit.router.registry.types
-    UserManagementDO.keepers = tuple(keeper for keeper in KEEPERS if keeper[0] in hosted)
-    UserManagementDO.credentials = tuple(ended for ended in CREDENTIALS if ended[0] in hosted)
-    return kit
 
 
 @pytest.fixture

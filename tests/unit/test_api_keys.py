@@ -16,8 +16,7 @@ from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
 from services.api_gateway.bootstrap import build
-from services.authentication.bootstrap import build as build_authentication
-from services.user_management.bootstrap import build as build_users
+from tests import account_kits
 from tests.kits import chosen, failure
 
 KEY = "0190" + "a" * 28
@@ -30,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return ObjectKit(*build(settings), *build_authentication(settings), *build_users(settings), **options)
+    return account_kits.kit_of(settings, *build(settings), **options)
 
 
 @pytest.fixture

@@ -21,9 +21,10 @@ from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from services.authentication.mail.message import MailDO
 from services.authentication.mail.port import Outgoing
+from tests.account_kits import kit_of
 from tests.kits import chosen, crash, failure, until
 from tests.mails import in_folder, token_in
-from tests.unit.test_accounts import EMAIL, NAME, OPEN, PASSWORD, from_address, kit_of, login, owner, register, serve
+from tests.unit.test_accounts import EMAIL, NAME, OPEN, PASSWORD, from_address, login, owner, register, serve
 
 ADA = "ada@example.org"
 NEW = "Countess@Example.org"
