@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import httpx
 import msgspec
 import nats
+import pymongo
 import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
+from services.projects.project import STEP
 from tests.e2e.world import NatsDoor, World
 
 PASSWORD = "wheelbarrow at noon"
@@ -339,3 +341,38 @@ async def test_an_erased_users_own_projects_end_and_others_let_go_of_it(
         for gone in (f"/projects/{own['id']}", f"/tasks/{task['id']}"):
             while (await http.get(gone, headers=admin)).status_code != 404:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+
+
+async def test_an_api_key_reaches_projects_only_with_the_scope(http: httpx.AsyncClient, person: Any) -> None:
+    ada = await person()
+    project = await made(http, "/projects", ada, name="Engine")
+    path, answers = f"/projects/{project['id']}", []
+    for scope in ("projects:create", "data:read"):
+        key = (await made(http, "/api-keys", ada, name="k", scopes=[scope]))["key"]
+        answers.append((await http.get(path, headers={"X-Api-Key": key})).status_code)
+
+    assert answers == [200, 403]
+
+
+async def test_a_deletion_goes_on_after_the_service_was_killed_in_the_middle(
+    http: httpx.AsyncClient, person: Any, world: World
+) -> None:
+    ada = await person()
+    project = await made(http, "/projects", ada, name="Engine")
+    path = f"/projects/{project['id']}"
+    count = STEP + 20
+    await asyncio.gather(*(made(http, f"{path}/tasks", ada, kind="report") for _ in range(count)))
+
+    deleted = await http.delete(path, headers=ada.headers)
+    world.restart("projects")
+
+    assert deleted.json()["removes"] == {"tasks": count}
+    client: Any = pymongo.MongoClient(world.servers.mongo_url)
+    with client:
+        stored = client[world.database]
+        async with asyncio.timeout(60):
+            while stored["obj_task"].count_documents({"state.project": project["id"], "deleted": None}):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            while stored["obj_project"].find_one(project["id"])["state"]["status"] != "ended":  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+    assert (await http.get(path, headers=ada.headers)).status_code == 404

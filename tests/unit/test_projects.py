@@ -12,6 +12,7 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
+from aidevos.durable.router import Limits
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings, load
@@ -381,8 +382,7 @@ async def test_a_deletion_that_dies_at_any_commit_is_finished_by_the_next_proces
         gate.set()
         await until(lambda: kit.store.commits > before + commit)
         await crash(kit)
-        deleting.cancel()
-        await asyncio.gather(deleting, return_exceptions=True)
+        await ended(deleting)
         kit.store.down = False
 
         async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
@@ -394,6 +394,29 @@ async def test_a_deletion_that_dies_at_any_commit_is_finished_by_the_next_proces
             assert answer == {"id": id, "status": "deleting", "removes": {"tasks": 5}}
             assert left(successor, "task") == []
             assert successor.store.documents["project"][id]["state"]["status"] == "ended"
+
+
+async def test_a_page_of_a_search_is_as_large_as_an_answer_may_be_at_most(
+    settings: Settings,
+) -> None:
+    limit = 20_000
+    async with kit_of(settings, limits=Limits(answer=limit)) as kit:
+        owner = await user(kit, "owner")
+        id = await make(kit, owner)
+        ids = []
+        for _ in range(6):
+            kit.clock.advance(1)
+            ids.append(await queue(kit, id, by=owner, payload={"text": "x" * 7_000}))
+
+        seen: list[str] = []
+        cursor = None
+        while len(seen) < len(ids):
+            page = await kit.call("project", id, "tasks", {"cursor": cursor}, caller=owner)
+            assert 0 < len(page["items"]) < len(ids)
+            seen += [item["id"] for item in page["items"]]
+            cursor = page["next_cursor"]
+
+    assert (seen, cursor) == (ids, None)
 
 
 async def test_a_task_that_comes_after_the_end_of_its_project_goes_too(kit: ObjectKit, shared: str) -> None:
@@ -412,8 +435,19 @@ async def test_a_task_that_comes_after_the_end_of_its_project_goes_too(kit: Obje
     assert left(kit, "task") == []
 
 
+async def ended(work: asyncio.Task[Any]) -> None:
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
 async def erase(kit: ObjectKit, who: Principal) -> None:
     await kit.call("user", who.subject, "erase")
+
+
+def departed(kit: ObjectKit, who: Principal) -> bool:
+    """Whether the last step of a user's departure is committed."""
+    departure = kit.store.documents.get("departure", {}).get(who.subject, {})
+    return departure.get("version", 0) > 0 and departure.get("deleted") is not None
 
 
 async def test_an_erased_user_leaves_its_projects_and_takes_its_own_along(
@@ -442,6 +476,50 @@ async def test_an_erased_user_leaves_its_projects_and_takes_its_own_along(
     assert SECRET not in repr(kit.store.documents) + repr(vars(kit.store)["_archive"]) + repr(kit.bus.events)
 
 
+# Commits behind that of the erasure itself: tells to projects and their tasks, and what follows.
+ERASURE_COMMITS = 10
+
+
+@pytest.mark.parametrize("fate", ["applied", "lost"])
+@pytest.mark.parametrize("commit", range(1, ERASURE_COMMITS))
+async def test_a_departure_that_dies_at_any_commit_is_finished_by_the_next_process(
+    settings: Settings, commit: int, fate: str
+) -> None:
+    gate = asyncio.Event()
+    async with kit_of(settings) as kit:
+        leaver, owner = await user(kit, "leaver"), await user(kit, "owner")
+        own = [await make(kit, leaver, SECRET) for _ in range(3)]
+        shared = [await make(kit, owner) for _ in range(2)]
+        for id in shared:
+            await give(kit, id, leaver, "maintainer", by=owner)
+        for id in own:
+            await queue(kit, id, by=leaver)
+        await kit.settle()
+        before = kit.store.commits
+        kit.store.faults.extend([OPEN] * commit + [gate])
+        erasing = asyncio.create_task(erase(kit, leaver))
+        await until(lambda: not kit.store.faults)
+        if fate == "lost":
+            kit.store.down = True
+        gate.set()
+        await until(lambda: kit.store.commits > before + commit)
+        await crash(kit)
+        await ended(erasing)
+        kit.store.down = False
+
+        async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
+            for type in successor.router.registry.types:
+                await successor.router.scan((type,))
+            await successor.settle()
+
+            for id in shared:
+                assert (await successor.call("project", id, "read"))["members"] == {owner.subject: "owner"}
+            states = [kit.store.documents["project"][id]["state"] for id in own]
+            assert [state["status"] for state in states] == ["ended"] * 3
+            assert left(successor, "task") == []
+            assert SECRET not in repr(kit.store.documents)
+
+
 @pytest.mark.parametrize("role", ["viewer", "owner"])
 async def test_a_user_that_is_erased_while_it_becomes_a_member_is_none(
     kit: ObjectKit, people: dict[str, Principal], shared: str, role: str
@@ -454,8 +532,7 @@ async def test_a_user_that_is_erased_while_it_becomes_a_member_is_none(
     await until(lambda: not kit.store.faults)
 
     await erase(kit, leaver)
-    await until(lambda: leaver.subject in kit.store.documents.get("departure", {}))
-    await until(lambda: left(kit, "departure") == [])
+    await until(lambda: departed(kit, leaver))
     gate.set()
     await giving
     await kit.settle()
@@ -472,8 +549,7 @@ async def test_a_project_that_an_erased_user_makes_meanwhile_ends(kit: ObjectKit
     await until(lambda: not kit.store.faults)
 
     await erase(kit, leaver)
-    await until(lambda: leaver.subject in kit.store.documents.get("departure", {}))
-    await until(lambda: left(kit, "departure") == [])
+    await until(lambda: departed(kit, leaver))
     gate.set()
     id = await making
     await kit.settle()
