@@ -166,6 +166,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("item_version", "vanish"): (b'{"by":"life","value":"l"}', SERVICE),
     ("unique", "reserve"): (b'{"item":"i","version":1}', SERVICE),
     ("unique", "release"): (b'{"item":"i","version":1}', SERVICE),
+    ("unique", "cancel"): (b'{"item":"i","attempt":"a"}', SERVICE),
     ("eraser", "erase"): (b"{}", SERVICE),
     ("indexer", "begin"): (b'{"collection":"c","indexes":{}}', SERVICE),
     ("indexer", "step"): (b'{"round":7}', SERVICE),
