@@ -164,7 +164,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("item_version", "keep"): (b'{"version":{}}', SERVICE),
     ("item_version", "show"): (b'{"life":"l"}', SERVICE),
     ("item_version", "vanish"): (b'{"by":"life","value":"l"}', SERVICE),
-    ("unique", "reserve"): (b'{"item":"i","version":1}', SERVICE),
+    ("unique", "reserve"): (b'{"item":"i","version":1,"attempt":"a"}', SERVICE),
     ("unique", "release"): (b'{"item":"i","version":1}', SERVICE),
     ("unique", "cancel"): (b'{"item":"i","attempt":"a"}', SERVICE),
     ("eraser", "erase"): (b"{}", SERVICE),
