@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts.errors import CODES
@@ -99,6 +100,16 @@ def test_every_operation_documents_its_errors_and_who_may_call_it() -> None:
             assert {"404", "405", "422", "500", "503"} <= statuses, path
             assert ({"401", "403"} <= statuses) != (item[verb].get("security") == [])
     assert documented == {int(name.removeprefix("problem_")) for name in document["components"]["responses"]}
+
+
+def test_every_schema_of_the_services_own_endpoints_has_an_example_that_is_valid() -> None:
+    components = describe([])["components"]
+    shown = {name: schema for name, schema in components["schemas"].items() if "properties" in schema}
+
+    for name, schema in shown.items():
+        (example,) = schema["examples"]
+        errors = list(Draft202012Validator({**schema, "components": components}).iter_errors(example))
+        assert not errors, (name, example, [error.message for error in errors])
 
 
 @given(st.dictionaries(NAMES, st.lists(NAMES, max_size=3, unique=True), max_size=4))
