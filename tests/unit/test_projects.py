@@ -18,10 +18,9 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
-from services.authentication.bootstrap import build as build_authentication
 from services.projects import project, task
 from services.projects.bootstrap import build as build_projects
-from services.user_management.bootstrap import build as build_users
+from tests import account_kits
 from tests.kits import chosen, crash, failure, until
 
 PASSWORD = "wheelbarrow at noon"
@@ -45,8 +44,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    built = (*build_authentication(settings), *build_users(settings), *build_projects(settings))
-    return ObjectKit(*built, **options)
+    return account_kits.kit_of(settings, *build_projects(settings), **options)
 
 
 @pytest.fixture
