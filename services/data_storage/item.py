@@ -7,7 +7,6 @@ there is none. What a collection with history has overwritten or deleted was kep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -29,7 +28,7 @@ from aidevos.contracts.data import (
     item_object,
 )
 from aidevos.durable.object import View
-from services.data_storage import access, unique, values
+from services.data_storage import access, reservations, values
 from services.data_storage.access import Operation
 from services.data_storage.filters import parse_fields, project
 from services.data_storage.item_state import Created, Deleted, ItemState, Updated, holds, is_live, show
@@ -147,7 +146,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             await self._end()
             return
         await self._keep()
-        self._release(state.reserved)
+        reservations.release(self, state.reserved, self.version + 1)
         state.removed, state.data, state.keys, state.reserved, state.expires_at = True, None, {}, [], None
         state.author, state.updated_at = self.caller.subject, self.now
 
@@ -180,7 +179,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         self._check_there()
         if is_live(self.state, incarnation, self.now):
             wanted = unique_ids(incarnation, paths, values.decode(self.state.data))
-            await self._reserve(wanted, "data", self.version)
+            await reservations.take(self, wanted, "data", self.version)
             self.state.reserved = sorted({*self.state.reserved, *wanted})
 
     @command(allow=services(), keeps_version=True)
@@ -254,8 +253,8 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         state = self.state
         if terms.unique or state.reserved:
             wanted = unique_ids(terms.incarnation, terms.unique, data)
-            await self._reserve(wanted, field, self.version + 1)
-            self._release(set(state.reserved) - wanted.keys())
+            await reservations.take(self, wanted, field, self.version + 1)
+            reservations.release(self, set(state.reserved) - wanted.keys(), self.version + 1)
             state.reserved = sorted(wanted)
         state.data = values.encode(data)
         state.keys = index_keys(terms.indexes, data, state.item)
@@ -263,23 +262,8 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         state.author, state.updated_at = self.caller.subject, self.now
         state.expires_at = None if terms.expires_after is None else self.now + terms.expires_after
 
-    async def _reserve(self, wanted: dict[str, str], field: str, version: int) -> None:
-        """Take values of unique fields, in one order for every item, so that no two wait for each other."""
-        for id in sorted(wanted):
-            try:
-                await self.call(unique.TYPE, id, "reserve", item=self.id, version=version)
-            except Failure as failure:
-                if failure.code != "exists":
-                    raise
-                field = f"{field}.{wanted[id]}"
-                raise Failure("exists", "another item has this value of a unique field", field=field) from None
-
-    def _release(self, ids: Iterable[str]) -> None:
-        for id in ids:
-            self.tell(unique.TYPE, id, "release", item=self.id, version=self.version + 1)
-
     async def _end(self) -> None:
-        self._release(self.state.reserved)
+        reservations.release(self, self.state.reserved, self.version + 1)
         self._forget_versions()
         await self.delete()
 

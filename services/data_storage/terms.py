@@ -76,7 +76,9 @@ class TermsCache:
         return found[1] if found is not None and found[0] > self._elapsed() else None
 
     async def get(self, collection: str, fetch: Fetch) -> Terms | None:
-        """The terms; None where there is no such collection. `fetch` reads them, by one caller at a time."""
+        """The terms; None where there was no such collection after this was called. `fetch` reads them, by
+        one caller at a time."""
+        earlier = self._asked.get(collection)
         while True:
             terms = self.kept(collection)
             if terms is not None:
@@ -85,7 +87,8 @@ class TermsCache:
             if asked is None:
                 return await self._ask(collection, fetch)
             await asyncio.wait([asked])
-            if not asked.cancelled() and asked.exception() is None and asked.result() is None:
+            answered = not asked.cancelled() and asked.exception() is None
+            if answered and asked.result() is None and asked is not earlier:
                 return None
 
     async def _ask(self, collection: str, fetch: Fetch) -> Terms | None:

@@ -8,14 +8,17 @@ Promise: of two items of a collection at most one has the value, however writes 
 other and wherever a process dies. An item reserves the value before its commit. Whoever wants it
 next makes this object ask the item that has it: first by the item's committed state, which is enough
 where it has the value, then in the item's own turn, where whatever was begun is decided. So a write
-that died after its reservation keeps no value, and no clock decides.
+that died after its reservation keeps no value, and no clock decides. That item may be waiting for this
+object itself, so the question has a time limit, after which the other one asks again.
 
 The item gives a value up by a tell, which names its version: one that comes late, after the item has
-taken the value again, changes nothing.
+taken the value again, changes nothing. A turn that was refused another value takes its reservation
+back by naming the attempt, unless the item has asked for the value once more since.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -28,13 +31,17 @@ from services.data_storage.item_views import HELD
 from services.data_storage.paths import split
 
 TYPE = "unique"
+# Seconds that an item may take to tell whether it has a value.
+DECIDED_WITHIN = 1.0
 
 
 class UniqueState(msgspec.Struct):
-    """The item that has the value or is about to, by its object's ID, and its version then."""
+    """The item that has the value or is about to, by its object's ID, and its version then; `attempt` is
+    the only one that has asked for it."""
 
     holder: str = ""
     version: int = 0
+    attempt: str = ""
 
 
 def unique_id(incarnation: str, path: str, data: Any) -> str | None:
@@ -57,12 +64,22 @@ class UniqueDO(BaseDurableObject[UniqueState], type=TYPE, management="read_only"
     """A value of a unique field of a collection, and the item that has it."""
 
     @command(allow=services())
-    async def reserve(self, item: str, version: int) -> None:
+    async def reserve(self, item: str, version: int, attempt: str) -> None:
         """Keep the value for an item that is about to have it in this version; `exists` if another has it."""
         holder = self.state.holder
-        if holder and holder != item and await self._is_held(holder):
+        if holder == item:
+            # What founds an object takes its version for 1 until it has seen the object.
+            self.state = UniqueState(item, max(version, self.state.version))
+            return
+        if holder and await self._is_held(holder):
             raise Failure("exists", "another item has this value")
-        self.state = UniqueState(item, version)
+        self.state = UniqueState(item, version, attempt)
+
+    @command(allow=services())
+    async def cancel(self, item: str, attempt: str) -> None:
+        """Undo what an attempt has reserved, if it is the only one of the item."""
+        if (self.state.holder, self.state.attempt) == (item, attempt):
+            await self.delete()
 
     @command(allow=services())
     async def release(self, item: str, version: int) -> None:
@@ -74,7 +91,10 @@ class UniqueDO(BaseDurableObject[UniqueState], type=TYPE, management="read_only"
         if await self.ask(ITEM_TYPE, HELD, item=holder, unique=self.id):
             return True
         try:
-            return bool(await self.call(ITEM_TYPE, holder, "holds", unique=self.id))
+            async with asyncio.timeout(DECIDED_WITHIN):
+                return bool(await self.call(ITEM_TYPE, holder, "holds", unique=self.id))
+        except TimeoutError:
+            raise Failure("unavailable", "the item that may have this value doesn't answer") from None
         except Failure as failure:
             if failure.code != "not-found":
                 raise

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from aidevos.contracts.data import item_object
+from aidevos.contracts.data import Rules, item_object
+from aidevos.contracts.errors import Failure
 from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
@@ -17,7 +18,9 @@ from aidevos.testing.kit import SERVICE
 from services.data_storage.bootstrap import build
 from services.data_storage.collection import CollectionDO
 from services.data_storage.expiry import remove_expired
-from tests.kits import begun, crash, failure, until
+from services.data_storage.terms import Terms, TermsCache
+from services.data_storage.unique import unique_id
+from tests.kits import begun, chosen, crash, failure, until
 
 ADA = Principal("ada", ("user",), ROLES["user"])
 BOB = Principal("bob", ("user",), ROLES["user"])
@@ -50,6 +53,12 @@ async def create(kit: ObjectKit, id: str, data: Any, caller: Principal = ADA) ->
 
 async def read(kit: ObjectKit, id: str) -> Any:
     return await kit.call("item", item_object("c", id), "read", caller=ADA)
+
+
+def unique_value(kit: ObjectKit, data: dict[str, str]) -> str:
+    """The ID of the object of a field's value."""
+    incarnation = kit.store.documents["collection"]["c"]["state"]["incarnation"]
+    return str(unique_id(incarnation, next(iter(data)), data))
 
 
 @pytest.mark.parametrize("fate", ["applied", "lost"])
@@ -118,6 +127,107 @@ async def test_a_value_that_comes_back_before_its_release_stays_taken(kit: Objec
 
     assert kit.store.documents["unique"][value]["state"]["holder"] == item
     assert (await failure(create(kit, "second", {"mail": "a"}))).code == "exists"
+
+
+async def test_an_item_that_is_made_anew_takes_its_values_again_in_another_process(settings: Settings) -> None:
+    item = item_object("c", "first")
+    async with ObjectKit(*build(settings)) as kit:
+        await configure(kit, unique=["mail"])
+        await create(kit, "first", {"mail": "a"})
+        await kit.call("item", item, "delete", caller=ADA)
+        await kit.settle()
+    async with ObjectKit(*build(settings), store=kit.store) as successor:
+        args = {"collection": "c", "id": "first", "data": {"mail": "a"}}
+        made = await successor.call("item", item, "create", args, caller=ADA, headers=chosen("once"))
+
+        assert made["version"] == 3
+        assert (await failure(create(successor, "second", {"mail": "a"}))).code == "exists"
+
+
+async def test_a_creation_that_comes_too_late_leaves_the_values_that_the_item_has(settings: Settings) -> None:
+    item = item_object("c", "first")
+    async with ObjectKit(*build(settings)) as kit:
+        await configure(kit, unique=["mail", "name"])
+        await create(kit, "first", {"mail": "a"})
+        for mail in ("b", "a"):
+            await kit.call("item", item, "replace", {"data": {"mail": mail}}, caller=ADA)
+        value = next(iter(kit.store.documents["item"][item]["state"]["reserved"]))
+        later = next(name for name in map(str, range(100)) if unique_value(kit, {"name": name}) > value)
+        await create(kit, "other", {"name": later})
+        await kit.settle()
+    for data in ({"mail": "a"}, {"mail": "a", "name": later}):
+        async with ObjectKit(*build(settings), store=kit.store) as successor:
+            assert (await failure(create(successor, "first", data))).code == "exists"
+            await successor.call("unique", value, "release", {"item": item, "version": 2}, caller=SERVICE)
+
+            assert (await failure(create(successor, "second", {"mail": "a"}))).code == "exists"
+
+
+async def test_an_item_that_is_refused_one_value_keeps_none(kit: ObjectKit) -> None:
+    names = ["a", "b", "c", "d"]
+    await configure(kit, unique=names)
+    await create(kit, "first", dict.fromkeys(names, "taken"))
+    for name in names:
+        refused = await failure(create(kit, "second", dict.fromkeys(names, "new") | {name: "taken"}))
+        assert refused.field == f"args.data.{name}"
+
+    assert {state["holder"] for state in left(kit, "unique")} == {item_object("c", "first")}
+
+
+async def test_whoever_wants_what_a_dead_write_has_left_does_not_block_whom_it_is_left_to(kit: ObjectKit) -> None:
+    await configure(kit, unique=["mail"])
+    for id in ("first", "second"):
+        await create(kit, id, {})
+    begun_and_dead = {"item": item_object("c", "first"), "version": 2, "attempt": "x"}
+    await kit.call("unique", unique_value(kit, {"mail": "a"}), "reserve", begun_and_dead, caller=SERVICE)
+    wanting = [
+        kit.call("item", item_object("c", id), "replace", {"data": {"mail": "a"}}, caller=ADA)
+        for id in ("second", "first")
+    ]
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*wanting, return_exceptions=True)
+
+    assert isinstance(answers[0], Failure)
+    assert answers[0].code == "exists"
+    assert not isinstance(answers[1], BaseException)
+
+
+async def test_a_repeat_that_finds_another_version_is_no_other_request(settings: Settings) -> None:
+    item = item_object("c", "first")
+    async with ObjectKit(*build(settings)) as kit:
+        await configure(kit, unique=["mail"])
+        await create(kit, "first", {})
+        replacing = {"data": {"mail": "a"}}
+        gate = asyncio.Event()
+        kit.store.faults.extend([OPEN, gate])
+        lost = await begun(kit.call("item", item, "replace", replacing, caller=ADA, headers=chosen("once")))
+        await until(lambda: not kit.store.faults)
+        await crash(kit)
+        lost.cancel()
+    async with ObjectKit(*build(settings), store=kit.store) as successor:
+        await successor.call("item", item, "replace", {"data": {"mail": "b"}}, caller=ADA)
+        repeated = await successor.call("item", item, "replace", replacing, caller=ADA, headers=chosen("once"))
+
+        assert (repeated["version"], repeated["data"]) == (3, {"mail": "a"})
+
+
+async def test_terms_that_were_asked_for_before_a_collection_was_made_are_not_those_of_who_comes_after() -> None:
+    cache, gate = TermsCache(), asyncio.Event()
+    terms = Terms(name="c", owner="ada", incarnation="1", rules=Rules())
+
+    async def before() -> Terms | None:
+        await gate.wait()
+        return None
+
+    async def after() -> Terms | None:
+        return terms
+
+    early = await begun(cache.get("c", before))
+    late = await begun(cache.get("c", after))
+    gate.set()
+
+    assert await early is None
+    assert await late is terms
 
 
 async def test_a_change_that_dies_while_items_are_looked_at_lapses(

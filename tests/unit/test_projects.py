@@ -12,19 +12,15 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.projects import DEPARTURE_TYPE
 from aidevos.durable.router import Limits
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
-from services.authentication.bootstrap import build as build_authentication
 from services.projects import project, task
 from services.projects.bootstrap import build as build_projects
-from services.user_management.bootstrap import KEEPERS
-from services.user_management.bootstrap import build as build_users
-from services.user_management.user import UserManagementDO
+from tests import account_kits
 from tests.kits import chosen, crash, failure, until
 
 PASSWORD = "wheelbarrow at noon"
@@ -48,10 +44,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    built = (*build_authentication(settings), *build_users(settings), *build_projects(settings))
-    # An erasure waits for all whom it tells, and here are not all of them.
-    UserManagementDO.keepers = tuple(keeper for keeper in KEEPERS if keeper[0] == DEPARTURE_TYPE)
-    return ObjectKit(*built, **options)
+    return account_kits.kit_of(settings, *build_projects(settings), **options)
 
 
 @pytest.fixture

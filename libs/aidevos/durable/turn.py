@@ -8,6 +8,7 @@ recorded outcome. A query that changed the state is a bug: the change is undone 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections.abc import Mapping
@@ -87,28 +88,28 @@ class Turn:
         self.entries.append(tell_entry(self._number(), type, id, method, args, self.now))
 
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
-        """A request now: after the commits of all earlier turns, with an ID that a repeat of this
-        turn would use again."""
+        """A request now: after the commits of all earlier turns, with an ID that a repeat of this turn would
+        use again for the same arguments. A repeat may find another state, and so ask for something else."""
         subjects.split_object_id(f"{type}:{id}")
         self._calls += 1
-        request_id = digest(self.id, str(self._calls))
+        payload = msgspec.json.encode(args)
+        request_id = digest(self.id, str(self._calls), hashlib.sha256(payload).hexdigest())
         chain = ",".join((*self.request.chain, self._activation.object_id))
         subject = subjects.call(type, id, method)
         headers = {envelope.CALL_CHAIN: chain, envelope.CLIENT_ADDRESS: self.request.address}
-        return await self._ask(subject, args, request_id=request_id, headers=headers)
+        return await self._ask(subject, payload, request_id=request_id, headers=headers)
 
     async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any:
         """A question about committed states, those of all earlier turns among them."""
-        return await self._ask(subjects.query(type, view), args)
+        return await self._ask(subjects.query(type, view), msgspec.json.encode(args))
 
-    async def _ask(self, subject: str, args: Mapping[str, Any], **options: Any) -> Any:
+    async def _ask(self, subject: str, payload: bytes, **options: Any) -> Any:
         earlier = self._activation.wait_committed()
         if earlier is not None:
             await earlier
         if self._activation.broken or not self._router.lease_valid():
             raise moved_on()
         left = self.request.deadline - asyncio.get_running_loop().time()
-        payload = msgspec.json.encode(args)
         reply = await self._router.outside.request(subject, payload, deadline=max(left, 0.001), **options)
         return msgspec.json.decode(reply) if reply else None
 
