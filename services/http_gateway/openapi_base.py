@@ -21,6 +21,7 @@ from services.http_gateway import (
     openapi_roles,
     openapi_routes,
 )
+from services.http_gateway.openapi_examples import add_examples
 from services.http_gateway.openapi_parts import (
     CHANGE,
     COMMON,
@@ -54,6 +55,8 @@ answer carries `X-Request-Id`. Send a token as `Authorization: Bearer …`; `aid
 
 def base() -> Json:
     """The document without any type; a new one at each call."""
+    schemas = _schemas() | _all("schemas")
+    add_examples(schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "AIDevOS", "version": version("aidevos"), "description": ABOUT},
@@ -82,7 +85,7 @@ def base() -> Json:
                     "What changes something needs the header `X-CSRF-Token` too.",
                 },
             },
-            "schemas": _schemas() | _all("schemas"),
+            "schemas": schemas,
             "parameters": _parameters() | _all("parameters"),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },

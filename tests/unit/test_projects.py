@@ -62,7 +62,7 @@ async def user(kit: ObjectKit, name: str) -> Principal:
 
 async def make(kit: ObjectKit, owner: Principal, name: str = "p") -> str:
     id = new_id()
-    await kit.call("project", id, "create", {"name": name}, caller=owner)
+    await kit.call("project", id, "create", {"name": name}, caller=owner, headers=chosen(id))
     return id
 
 
@@ -72,7 +72,8 @@ async def give(kit: ObjectKit, id: str, member: Principal, role: str, by: Princi
 
 async def queue(kit: ObjectKit, project: str, by: Principal = ADMIN, **args: Any) -> str:
     id = new_id()
-    await kit.call("task", id, "create", {"project": project, "kind": "report", **args}, caller=by)
+    making = {"project": project, "kind": "report", **args}
+    await kit.call("task", id, "create", making, caller=by, headers=chosen(id))
     return id
 
 
