@@ -5,10 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from aidevos.settings import SettingsError
+from tests.kits import PATIENT
 from tests.servers import Servers, drop_database
+
+hypothesis.settings.register_profile("patient", PATIENT)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
+from aidevos.contracts.patterns import whole
 from aidevos.contracts.users import USERNAME_PATTERN
 
 PREFIX = "AIDEVOS_"
@@ -49,8 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mongo_port: Port = 27017
     nats_url: str = ""
     mongo_url: str = ""
-    mongo_database: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,38}$")] = "aidevos"
-    admin_username: Annotated[str, Meta(pattern=f"^{USERNAME_PATTERN}$")] = "admin"
+    mongo_database: Annotated[str, Meta(pattern=whole("[A-Za-z0-9_-]{1,38}"))] = "aidevos"
+    admin_username: Annotated[str, Meta(pattern=whole(USERNAME_PATTERN))] = "admin"
     admin_password: str = ""
     # The gateway. `public_url` is where browsers and mail links find it, by default where it listens;
     # `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed, with commas between.
@@ -117,7 +118,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key_age: Seconds = 90 * 86_400.0
     key_notice: Annotated[float, Meta(ge=2, le=86_400)] = 120.0
     otp_failures: Count = 50
-    totp_issuer: Annotated[str, Meta(pattern="^[^:]{1,64}$")] = "AIDevOS"
+    totp_issuer: Annotated[str, Meta(pattern=whole("[^:]{1,64}"))] = "AIDevOS"
     # Keys of what is encrypted at rest, 32 bytes each in base64, with commas between; the first one
     # encrypts. Without any, a file under `home` holds one.
     secret_key: str = ""

@@ -173,8 +173,13 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS), confidential=True)
     async def rotate(self, overlap: Overlap = 0.0) -> NewApiKey:
-        """Make another key in this one's place, which still works for `overlap` seconds."""
+        """Make another key in this one's place, which still works for `overlap` seconds. Whoever gets it acts
+        for the owner: that is the owner alone, by another key only if that allows as much."""
         self._check_visible()
+        if self.caller.subject != self.state.owner:
+            raise Failure("forbidden", "only its owner gets a new key; you may revoke this one")
+        if self.caller.key not in ("", self.id):
+            self._check_scopes(self.state.scopes, "scopes")
         state = self.state
         if state.made_by != self.request_id:
             state.former, state.former_until = state.hashed, self.now + overlap

@@ -1,4 +1,4 @@
-"""Who holds API keys: what has to go when a user is erased."""
+"""Who holds API keys: what has to go when a user is erased or deactivated."""
 
 from __future__ import annotations
 
@@ -25,3 +25,5 @@ class KeyHolderDO(BaseDurableObject[KeyHolderState], type=HOLDER_TYPE, managemen
             await self.call(TYPE, key.id, "erase")
         if found.items:
             self.tell(HOLDER_TYPE, self.id, "erase")
+        # A turn that only returned would make an object.
+        await self.delete()

@@ -26,6 +26,7 @@ from aidevos.contracts.authentication import (
     TokenPair,
     account_id,
 )
+from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.users import Password, User
 from aidevos.security.audit import record
 from aidevos.security.throttle import AddressThrottle
@@ -117,11 +118,12 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
 
     @command(allow=services(), confidential=True)
     async def change_password(self, current: Password, new: Password, session: str) -> None:
-        """Take another password, and end the sessions but this one."""
+        """Take another password, end the sessions but this one, and void links from before."""
         user = self.state.user
         await self._check_password(current, "password.changed", actor=user, session=session)
         record(self, "password.changed", actor=user, target=user, session=session)
         self.state.hashed = await self.passwords.hash(new)
+        self.tell(CONFIRMATION_TYPE, user, "void_links")
         for other in [other for other in self.state.sessions if other != session]:
             del self.state.sessions[other]
             self.tell(SESSION_TYPE, other, "end")
@@ -132,7 +134,8 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         if self.state.user != user:
             raise Failure("not-found", "there is no such account")
         self.state.hashed = await self.passwords.hash(new)
-        self._failures.clear()
+        self._failures.of("").clear()
+        self._trust_address()
         self._end_sessions()
 
     @command(allow=services(), confidential=True)
@@ -196,7 +199,8 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         return await self._open(user, device)
 
     async def _open(self, user: User, device: str) -> TokenPair:
-        self._failures.clear()
+        self._throttle().clear()
+        self._trust_address()
         self.state.hashed = self._renewed.pop(self.state.hashed, self.state.hashed)
         for session in superfluous(self.state.sessions, self.now, self.settings.refresh_age):
             del self.state.sessions[session]
@@ -220,10 +224,10 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         except Failure as failure:
             if failure.code != "not-found":
                 raise
-            await self._note_failure("login", "unknown")
+            await self._count_failure("login", "unknown")
             raise wrong_login() from None
         if user.status != "active":
-            await self._note_failure("login", "deactivated")
+            await self._count_failure("login", "deactivated")
             raise wrong_login()
         if user.email is not None and not (user.email_verified or self.settings.login_unverified):
             await self._note_failure("login", "unverified")

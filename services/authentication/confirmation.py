@@ -3,6 +3,8 @@
 Promises: a link works once, until it expires, for what and whom it was made, and while the user is
 active and has the address that it went to. What it does is done by the object concerned, under a
 call whose repeat changes nothing; only then the link is spent. So a crash in between loses neither.
+Links to a new password or another address die with the password under which they were asked for, so
+whoever has lost a password to a thief gets rid of the thief by changing it.
 
 A change of address is decided by one commit, the user's own. Before it, the user announces the new
 address and the address is reserved; whoever else wants it meanwhile asks the user, which then gives
@@ -100,8 +102,7 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
             action="email.change_requested",
             session=self.caller.session,
         )
-        for nonce in self._nonces("change"):
-            del self.state.links[nonce]
+        self._drop("change")
         self._mail_link("change", email)
         if user.email is not None:
             self._mail(
@@ -118,8 +119,7 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
             await self._confirm(user, link.email)
         else:
             await self._change(user, link.email)
-        for nonce in self._nonces(link.purpose):
-            del self.state.links[nonce]
+        self._drop(link.purpose)
         action = "email.verified" if link.purpose == "verify" else "email.changed"
         audit.record(self, action, target=self.id, actor=self.id)
         return ConfirmedEmail(email=link.email)
@@ -137,9 +137,16 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
         await self.call(ACCOUNT_TYPE, account, "reset_password", user=self.id, new=new_password)
         # Whoever has the link has the address.
         self.tell(users.TYPE, self.id, "confirm_email", email=link.email)
-        for nonce in self._nonces("reset"):
-            del self.state.links[nonce]
+        self._drop("reset", "change")
         audit.record(self, "password.reset", target=self.id, actor=self.id)
+
+    @command(allow=services())
+    async def void_links(self) -> None:
+        """End what was asked for under a password that is none any more."""
+        self._drop("reset", "change")
+        if not self.state.links and not self.state.sent:
+            # A turn that only returned would make an object.
+            await self.delete()
 
     @command(allow=services())
     async def forget(self) -> None:
@@ -152,6 +159,11 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
         if link is None or link.purpose not in purposes or link.until <= self.now:
             raise wrong_link()
         return link
+
+    def _drop(self, *purposes: Purpose) -> None:
+        for purpose in purposes:
+            for nonce in self._nonces(purpose):
+                del self.state.links[nonce]
 
     def _nonces(self, purpose: Purpose) -> list[str]:
         """Of all links for this purpose, the oldest first."""

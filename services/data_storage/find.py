@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from aidevos.contracts.data import ITEM_TYPE, FindItems, Item, ItemPage
+from aidevos.contracts.data import ITEM_TYPE, FindItems, Item
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
 from aidevos.durable.reader import Reader
@@ -36,6 +36,7 @@ FOUND_SIZE = 4 * 1024 * 1024
 ANSWER_SIZE = 3 * 1024 * 1024
 BY_ID: Path = ("item",)
 DATA = "data"
+SHOWN: tuple[Path, ...] = (BY_ID, (DATA,), ("collection",), ("owner",), ("created_at",), ("updated_at",))
 
 
 class Query(NamedTuple):
@@ -47,6 +48,14 @@ class Query(NamedTuple):
     paths: list[str]
 
 
+class FoundItems(msgspec.Struct, kw_only=True):
+    """An `ItemPage` of items that are encoded already."""
+
+    items: list[msgspec.Raw]
+    next_cursor: str | None = None
+    count: int | msgspec.UnsetType = msgspec.UNSET
+
+
 class Finder:
     """Answers queries; `terms` are those of this process."""
 
@@ -54,7 +63,7 @@ class Finder:
         self._terms = terms
         self._cursors = cursors
 
-    async def answer(self, reader: Reader, args: FindItems) -> ItemPage:
+    async def answer(self, reader: Reader, args: FindItems) -> FoundItems:
         """One page of a collection's items."""
         if not 1 <= args.limit <= LIST_LIMIT:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
@@ -71,9 +80,9 @@ class Finder:
             page = await _sorted(reader, query, after, args.limit)
         else:
             page = await _found(reader, query, after, args.limit)
-        items = [_item(document, fields) for document in page.documents]
+        items = [msgspec.json.encode(_item(document, fields)) for document in page.documents]
         fitting = _fitting(items)
-        shown = ItemPage(items=items[:fitting])
+        shown = FoundItems(items=[msgspec.Raw(item) for item in items[:fitting]])
         if page.more or fitting < len(items):
             last = page.places[fitting - 1] if fitting < len(items) else page.last
             slot = query.plan.slot if query.plan is not None else None
@@ -140,7 +149,10 @@ async def _found(reader: Reader, query: Query, after: str | None, limit: int) ->
     descending = chosen is not None and chosen.descending
     # No two items have the same key, so the ID that follows it decides nothing.
     place = None if after is None else (after, "" if descending else "~")
-    wanted = Find(query.where, limit + 1, order=order, descending=descending, after=place, size=FOUND_SIZE)
+    only = {order: None} | dict.fromkeys(SHOWN)
+    wanted = Find(
+        query.where, limit + 1, order=order, descending=descending, after=place, size=FOUND_SIZE, only=list(only)
+    )
     documents = await reader.find(ITEM_TYPE, wanted)
     more = len(documents) > limit or sum(document.size for document in documents) >= FOUND_SIZE
     documents = documents[:limit]
@@ -170,17 +182,16 @@ def _key(document: Document, sort: list[Field], paths: list[Path]) -> str:
 
 
 def _item(document: Document, fields: list[Path] | None) -> Item:
-    item = show(msgspec.convert(document.state, ItemState), document.version)
-    if fields is not None:
-        item.data = project(item.data, fields)
-    return item
+    state = msgspec.convert(document.state, ItemState)
+    data = values.to_json(state.data) if fields is None else project(values.decode(state.data), fields)
+    return show(state, document.version, data)
 
 
-def _fitting(items: list[Item]) -> int:
+def _fitting(items: list[bytes]) -> int:
     """How many of the items fit into one answer; at least one."""
     size = 0
     for count, item in enumerate(items):
-        size += len(msgspec.json.encode(item))
+        size += len(item)
         if count and size > ANSWER_SIZE:
             return count
     return len(items)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from aidevos.contracts.data import Item
-from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.durable.clock import rfc3339_of
 from aidevos.durable.object import Event
 from services.data_storage import values
 
@@ -64,14 +65,14 @@ def holds(state: ItemState, unique: str, now: float) -> bool:
     return is_live(state, state.incarnation, now) and unique in state.reserved
 
 
-def show(state: ItemState, version: int) -> Item:
-    """The item as it is shown."""
+def show(state: ItemState, version: int, data: Any = UNSET) -> Item:
+    """The item as it is shown, with `data` in the place of its own where it is given."""
     return Item(
         id=state.item,
         collection=state.collection,
-        data=values.decode(state.data),
+        data=values.decode(state.data) if data is UNSET else data,
         version=version,
         owner=state.owner,
-        created_at=rfc3339(timestamp(state.created_at)),
-        updated_at=rfc3339(timestamp(state.updated_at)),
+        created_at=rfc3339_of(state.created_at),
+        updated_at=rfc3339_of(state.updated_at),
     )

@@ -54,6 +54,8 @@ def _divide(text: str, separator: str, field: str, limit: int) -> list[str]:
     codec.check(text, field)
     if "\0" in text:
         raise Failure("invalid", "no name has NUL in it", field=field)
+    if "\\" not in text:
+        return text.split(separator)
     parts = [""]
     for character in _character.findall(text):
         if character == "\\":
@@ -66,4 +68,4 @@ def _divide(text: str, separator: str, field: str, limit: int) -> list[str]:
 
 
 def _unescape(part: str) -> str:
-    return re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL)
+    return re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) if "\\" in part else part

@@ -58,6 +58,12 @@ def decode(stored: Any) -> Any:
     return [decode(item) for item in stored] if kind is list else stored
 
 
+def to_json(stored: Any) -> msgspec.Raw:
+    """The value that was encoded, as JSON. Every escape has a percent sign: without one, it is what is stored."""
+    text = msgspec.json.encode(stored)
+    return msgspec.Raw(text if b"%" not in text else msgspec.json.encode(decode(stored)))
+
+
 def escape(name: str) -> str:
     """A name as it stands in the store and in its paths."""
     if name.isalnum():

@@ -12,7 +12,7 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, query, services
 from aidevos.contracts.data import HISTORY_LIMIT, VERSION_TYPE, Version
-from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.durable.clock import rfc3339_of
 from aidevos.durable.object import View
 from aidevos.durable.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition
@@ -51,7 +51,7 @@ async def answer_of(reader: Reader, args: OfArgs) -> list[Version]:
 
 def entry(state: VersionState) -> Version:
     """The version as a history shows it."""
-    return Version(version=state.number, author=state.author, at=rfc3339(timestamp(state.at)), deleted=state.removed)
+    return Version(version=state.number, author=state.author, at=rfc3339_of(state.at), deleted=state.removed)
 
 
 def version_id(item: str, number: int) -> str:

@@ -35,14 +35,15 @@ from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, cors_origins, load
+from services.http_gateway import asyncapi, openapi
 from services.http_gateway.calls import Calls
 from services.http_gateway.catalogue import Catalogue
 from services.http_gateway.cookies import Cookies
 from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
+from services.http_gateway.document import Document
 from services.http_gateway.health import Readiness
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.middleware.cors import Cors
-from services.http_gateway.openapi import Description
 from services.http_gateway.protocol import ProblemProtocol
 from services.http_gateway.resource import Guard, OpenDoor
 from services.http_gateway.routers.api_keys import ApiKeyRouter
@@ -120,7 +121,12 @@ def build(
     calls = Calls(client, credential, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
     operation = OperationRouter(
-        Readiness(connection, _services(settings), declarations), Description(catalogue, declarations)
+        Readiness(connection, _services(settings), declarations),
+        Document(
+            lambda: openapi.describe(catalogue.descriptions, declarations.routes),
+            lambda: (catalogue.generation, declarations.generation),
+        ),
+        Document(lambda: asyncapi.describe(catalogue.descriptions), lambda: catalogue.generation),
     )
     cookies = Cookies(settings)
     guard = partial(Guard, admission, limiter, cookies)

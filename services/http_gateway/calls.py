@@ -21,6 +21,9 @@ from services.http_gateway import headers
 from services.http_gateway.new_ids import derived_id, new_id
 from services.http_gateway.resource import Incoming
 
+# What a request ID is called over HTTP.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
 
 class Calls:
     """`client` calls as who asks, or, for what the gateway itself has to know, with this credential."""
@@ -40,6 +43,10 @@ class Calls:
         self._under_way[type] += 1
         try:
             return await self._client.request(subject, payload, **options)
+        except Failure as failure:
+            if failure.field == envelope.REQUEST_ID:
+                failure.field = IDEMPOTENCY_KEY
+            raise
         finally:
             self._under_way[type] -= 1
 

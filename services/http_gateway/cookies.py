@@ -36,6 +36,7 @@ class Cookies:
     def __init__(self, settings: Settings) -> None:
         url = urlsplit(settings.public_url)
         self._origin = f"{url.scheme}://{url.netloc}".encode()
+        self._scheme = f"{url.scheme}://".encode()
         self._secure = url.scheme == "https"
         self._possible = self._secure or _is_loopback(url.hostname or "")
         # Without TLS a browser takes no cookie with this prefix.
@@ -89,8 +90,7 @@ class Cookies:
         return tuple(self._set(name, "", 0) for name in (self.access, self.refresh, self.csrf))
 
     def _origins(self, headers: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
-        host = headers.get(b"host", b"")
-        return self._origin, b"http://" + host, b"https://" + host
+        return self._origin, self._scheme + headers.get(b"host", b"")
 
     def _set(self, name: str, value: str, age: int, *, readable: bool = False) -> Header:
         parts = [f"{name}={value}", "Path=/", f"Max-Age={age}", "SameSite=Strict"]

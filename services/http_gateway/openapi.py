@@ -8,16 +8,12 @@ for what the schemas share; a type's name has neither dot nor hyphen, so they ne
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-
-import msgspec
 
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.routes import RouteInfo
 from services.http_gateway import openapi_routes
-from services.http_gateway.catalogue import Catalogue, Method
-from services.http_gateway.declared import Declarations
+from services.http_gateway.catalogue import Method
 from services.http_gateway.openapi_base import base, request_operation
 from services.http_gateway.openapi_components import COMPONENTS, component_names, mover
 from services.http_gateway.openapi_parts import Json
@@ -27,25 +23,6 @@ MANAGEMENT = {
     "lifecycle": "Management creates and deletes, and shows no state.",
     "read_only": "Management only reads.",
 }
-
-
-class Description:
-    """The document for what the catalogue knows now, encoded once for each change."""
-
-    def __init__(self, catalogue: Catalogue, declarations: Declarations) -> None:
-        self._catalogue = catalogue
-        self._declarations = declarations
-        self._generation = (-1, -1)
-        self._current = (b"", "")
-
-    def current(self) -> tuple[bytes, str]:
-        """The document as JSON, and its entity tag."""
-        latest = (self._catalogue.generation, self._declarations.generation)
-        if self._generation != latest:
-            encoded = msgspec.json.encode(describe(self._catalogue.descriptions, self._declarations.routes))
-            self._current = encoded, f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
-            self._generation = latest
-        return self._current
 
 
 def describe(types: list[TypeDescription], declared: Sequence[RouteInfo] = ()) -> Json:

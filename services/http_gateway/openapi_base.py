@@ -10,6 +10,7 @@ from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
 from services.http_gateway import (
+    headers,
     openapi_accounts,
     openapi_api_keys,
     openapi_audit,
@@ -20,6 +21,7 @@ from services.http_gateway import (
     openapi_roles,
     openapi_routes,
 )
+from services.http_gateway.openapi_examples import add_examples
 from services.http_gateway.openapi_parts import (
     CHANGE,
     COMMON,
@@ -44,6 +46,7 @@ PARTS = (
     openapi_confirmation,
     openapi_projects,
 )
+ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
 OPEN = (400, 404, 405, 422, 500, 503)
 ABOUT = """\
 Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every
@@ -52,6 +55,8 @@ answer carries `X-Request-Id`. Send a token as `Authorization: Bearer …`; `aid
 
 def base() -> Json:
     """The document without any type; a new one at each call."""
+    schemas = _schemas() | _all("schemas")
+    add_examples(schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "AIDevOS", "version": version("aidevos"), "description": ABOUT},
@@ -61,11 +66,17 @@ def base() -> Json:
             *(part.TAG for part in PARTS if hasattr(part, "TAG")),
             {"name": "operation", "description": "The gateway itself"},
         ],
-        "security": [{"bearer": []}, {"cookie": []}],
+        "security": [{"bearer": []}, {"api_key": []}, {"cookie": []}],
         "paths": _object_paths() | _all("paths") | _operation_paths(),
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "api_key": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Api-Key",
+                    "description": "Of `POST /api-keys`; also as `Authorization: ApiKey …`.",
+                },
                 "cookie": {
                     "type": "apiKey",
                     "in": "cookie",
@@ -74,7 +85,7 @@ def base() -> Json:
                     "What changes something needs the header `X-CSRF-Token` too.",
                 },
             },
-            "schemas": _schemas() | _all("schemas"),
+            "schemas": schemas,
             "parameters": _parameters() | _all("parameters"),
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
@@ -184,6 +195,14 @@ def _operation_paths() -> Json:
                 parameters=("If-None-Match",),
             )
         },
+        "/asyncapi.json": {
+            "get": open_operation(
+                "asyncapi",
+                "The description of the NATS door",
+                {"200": content("AsyncAPI 3.0", {"type": "object"}), "304": {"description": "Not modified"}},
+                parameters=("If-None-Match",),
+            )
+        },
         "/docs": {
             "get": open_operation(
                 "docs",
@@ -254,9 +273,9 @@ def _parameters() -> Json:
             "schema": {"type": "integer", "minimum": 1, "maximum": objects.LIST_LIMIT, "default": 50},
         },
         "cursor": parameter("cursor", "query", None, "The `next_cursor` of the page before"),
-        "Idempotency-Key": parameter("Idempotency-Key", "header", None, key),
-        "If-Match": parameter("If-Match", "header", None, "The version that is changed, as in `ETag`"),
-        "If-None-Match": parameter("If-None-Match", "header", None, "The version that the caller has"),
+        "Idempotency-Key": parameter("Idempotency-Key", "header", f"^{headers.BARE_KEY}{{1,{REQUEST_ID_LIMIT}}}$", key),
+        "If-Match": parameter("If-Match", "header", ENTITY_TAGS, "The version that is changed, as in `ETag`"),
+        "If-None-Match": parameter("If-None-Match", "header", ENTITY_TAGS, "The version that the caller has"),
         "Deadline": {
             "name": "Deadline",
             "in": "header",

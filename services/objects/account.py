@@ -15,12 +15,13 @@ from msgspec import Meta
 
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
 from aidevos.contracts import subjects
+from aidevos.contracts.patterns import whole
 
 WRITE = permission("account:write")
 READ = permission("account:read")
 
 Amount = Annotated[int, Meta(ge=1, le=10**15)]
-AccountId = Annotated[str, Meta(pattern=f"^{subjects.ID_PATTERN}$")]
+AccountId = Annotated[str, Meta(pattern=whole(subjects.ID_PATTERN))]
 TransferId = Annotated[str, Meta(min_length=1, max_length=64)]
 MAX_UNDER_WAY = 1000
 

@@ -16,20 +16,26 @@ ID = "all"
 
 
 class AdministratorsState(msgspec.Struct):
+    """`left` has the version at which a user has left: what it has told before may arrive later."""
+
     users: set[str] = set()
+    left: dict[str, int] = {}
 
 
 class AdministratorsDO(BaseDurableObject[AdministratorsState], type=TYPE, management="read_only"):
     """The active administrators, by user ID; there is one such object, `administrators:all`."""
 
     @command(allow=services())
-    async def join(self, user: str) -> None:
-        """Note that a user has become an active administrator."""
-        self.state.users.add(user)
+    async def join(self, user: str, version: int) -> None:
+        """Note that a user of this version has become an active administrator."""
+        if version >= self.state.left.get(user, 0):
+            self.state.users.add(user)
+            self.state.left.pop(user, None)
 
     @command(allow=services())
-    async def leave(self, user: str) -> None:
-        """Let a user stop being one, unless nobody else is left."""
+    async def leave(self, user: str, version: int) -> None:
+        """Let a user of this version stop being one, unless nobody else is left."""
         if self.state.users <= {user}:
             raise Failure("conflict", "this is the last active administrator")
         self.state.users.discard(user)
+        self.state.left[user] = version

@@ -30,6 +30,8 @@ KEEPERS: tuple[tuple[str, str], ...] = (
     (ERASER_TYPE, "erase"),
     (DEPARTURE_TYPE, "begin"),
 )
+# What ends for good when a user is deactivated, besides the sessions; told in the same way.
+CREDENTIALS: tuple[tuple[str, str], ...] = ((HOLDER_TYPE, "erase"),)
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (UserManagementDO, AdministratorsDO, RoleDO)
 
 
@@ -37,6 +39,7 @@ def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     UserManagementDO.settings = settings
     UserManagementDO.keepers = KEEPERS
+    UserManagementDO.credentials = CREDENTIALS
     UserManagementDO.registrations = AddressThrottle(
         settings.address_registrations, settings.login_window, "registrations"
     )

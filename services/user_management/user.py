@@ -31,11 +31,8 @@ from aidevos.contracts.users import (
     User,
     Username,
 )
-from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
-from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
-from aidevos.durable.store.port import Find
 from aidevos.merge_patch import merge_patch
 from aidevos.security.audit import record
 from aidevos.security.emails import check_email
@@ -45,40 +42,13 @@ from aidevos.settings import Settings
 from services.user_management import administrators
 from services.user_management.role import role_of
 from services.user_management.rules import administers, check_grant, check_password
+from services.user_management.user_state import INDEXES, Announced, UserState, find, show
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
 OWN_PROFILE = "profile:self"
-# By each order, alone and after each of the filters.
-INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
-NAMES = (("username",), ("email",), ("full_name",))
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
-
-
-class Announced(msgspec.Struct):
-    """An e-mail address that a user is about to take, and which change of it this is."""
-
-    email: str
-    change: str
-
-
-class UserState(msgspec.Struct):
-    """`registration` is the request that made the user; times are in seconds since the epoch. Of a user
-    who was erased nothing is left but that: the ID is never used again."""
-
-    username: str = ""
-    email: str | None = None
-    full_name: str = ""
-    roles: list[str] = []
-    status: Status = "active"
-    email_verified: bool = False
-    announced: Announced | None = None
-    settings: dict[str, Any] = {}
-    created_at: float = 0.0
-    updated_at: float = 0.0
-    registration: str = ""
-    erased: bool = False
 
 
 class Deleted(Event):
@@ -93,42 +63,13 @@ class AccessChanged(Event):
     version: int
 
 
-def find(args: FindUsers) -> Find:
-    """What the store is asked for a search."""
-    where: list[Condition] = [Compare(("erased",), "eq", False)]
-    if args.q:
-        where.append(Text(NAMES, args.q))
-    if args.role is not None:
-        where.append(Contains(("roles",), args.role))
-    if args.status is not None:
-        where.append(Compare(("status",), "eq", args.status))
-    order = (args.sort.removeprefix("-"),)
-    return Find(And(tuple(where)), args.limit, order, descending=args.sort.startswith("-"))
-
-
-def show(id: str, state: UserState, version: int) -> User:
-    """The user as it is shown."""
-    return User(
-        id=id,
-        username=state.username,
-        email=state.email,
-        full_name=state.full_name,
-        roles=state.roles,
-        status=state.status,
-        email_verified=state.email_verified,
-        settings=state.settings,
-        version=version,
-        created_at=rfc3339(timestamp(state.created_at)),
-        updated_at=rfc3339(timestamp(state.updated_at)),
-    )
-
-
 class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read_only"):
     """A user's profile, roles and status."""
 
     settings: ClassVar[Settings]
     registrations: ClassVar[AddressThrottle]
     keepers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    credentials: ClassVar[tuple[tuple[str, str], ...]] = ()
     searches = (Search(SEARCH, permission(READ_USERS) | services(), FindUsers, find, show, INDEXES),)
 
     @command(allow=anyone(), confidential=True)
@@ -158,7 +99,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             await self._reserve(username, None, password)
             self._begin(username, None, "", ["admin"])
             record(self, "user.registered", target=self.id)
-            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
+            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id, version=self.version)
 
     @command(allow=services())
     async def holds(self, account: str) -> bool:
@@ -251,7 +192,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     @command(allow=permission(MANAGE_USERS))
     async def deactivate(self) -> User:
-        """End every session of the user, and let it open no other."""
+        """End every session and API key of the user, for good, and let it open no other."""
         return await self._set_status("deactivated")
 
     @query(allow=authenticated())
@@ -315,7 +256,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         elif "admin" in state.roles:
             check_grant(self.caller, ROLES["admin"])
         if administers(state.roles, state.status):
-            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
+            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id, version=self.version)
         announced = state.announced.email if state.announced else None
         for name in filter(None, (state.username, state.email, announced)):
             self.tell(ACCOUNT_TYPE, account_id(name), "release", user=self.id)
@@ -350,13 +291,15 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         await self._check_roles(profile, f"{within}.roles")
         remains = administers(names, profile.status)
         if administers(state.roles, state.status) and not remains:
-            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id)
+            await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id, version=self.version)
         if remains:
-            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id)
+            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id, version=self.version)
         if affects_access:
             self._emit_access(names, profile.status)
             if profile.status != "active":
                 self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
+                for type, method in self.credentials:
+                    self.tell(type, self.id, method)
         self._record_changes(profile, names)
         state.full_name, state.settings = profile.full_name, profile.settings
         state.roles, state.status = names, profile.status

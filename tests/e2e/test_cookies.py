@@ -154,6 +154,21 @@ async def test_another_site_can_t_log_a_browser_in(browser: Browser, person: dic
     assert not cookies(answer)
 
 
+def test_with_tls_a_page_without_it_is_another_origin(world: World) -> None:
+    own = Cookies(load({"AIDEVOS_PUBLIC_URL": "https://api.example.org"}, home=world.servers.home))
+
+    for name in (b"api.example.org", b"api.internal"):
+        own.check_origin({b"host": name, b"origin": b"https://" + name})
+        with pytest.raises(Failure, match="same origin"):
+            own.check_origin({b"host": name, b"origin": b"http://" + name})
+
+
+async def test_what_a_browser_keeps_of_an_answer_it_asks_for_again(browser: Browser) -> None:
+    for path in ("/users/me", "/auth/sessions", "/api-keys"):
+        answer = await browser.http.get(path)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, no-cache")
+
+
 def test_with_tls_the_cookies_are_bound_to_host_and_tls(world: World) -> None:
     settings = load({"AIDEVOS_PUBLIC_URL": "https://api.example.org"}, home=world.servers.home)
 

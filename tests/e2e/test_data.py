@@ -222,6 +222,7 @@ async def test_a_repeat_of_a_creation_makes_no_second_item(http: httpx.AsyncClie
 
     assert repeat.content == first.content
     assert (other.status_code, other.json()["code"]) == (422, "request-id-reused")
+    assert other.json()["field"] == "Idempotency-Key"
 
 
 async def test_a_unique_value_belongs_to_one_item_however_many_ask_for_it_at_once(

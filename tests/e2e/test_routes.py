@@ -68,6 +68,7 @@ OPEN: dict[str, tuple[int, Any]] = {
     "GET /health/live": (200, None),
     "GET /health/ready": (200, None),
     "GET /openapi.json": (200, None),
+    "GET /asyncapi.json": (200, None),
     "GET /docs": (200, None),
 }
 ROWS: dict[str, Row] = {

@@ -10,7 +10,7 @@ import msgspec
 import pymongo
 import pytest
 
-from aidevos.contracts.data import ITEM_TYPE, FindItems, Rules
+from aidevos.contracts.data import ITEM_TYPE, FindItems, ItemPage, Rules
 from aidevos.contracts.errors import Failure
 from aidevos.durable.reader import Reader
 from aidevos.durable.store.mongo import MongoStore
@@ -51,7 +51,8 @@ class Queries:
 
     async def page(self, **args: Any) -> Any:
         wanted = FindItems(collection="books", limit=LIMIT, **args)
-        return await self._finder.answer(self._reader, wanted)
+        found = await self._finder.answer(self._reader, wanted)
+        return msgspec.json.decode(msgspec.json.encode(found), type=ItemPage)
 
     def cost(self) -> tuple[int, int]:
         """How many keys and documents the last query has looked at."""

@@ -19,7 +19,7 @@ from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
 from services.authentication.bootstrap import build as build_authentication
 from services.authentication.rules import MAX_SESSIONS, SessionEntry, superfluous
-from services.user_management.bootstrap import build as build_users
+from tests.account_kits import kit_of
 from tests.kits import chosen, crash, failure, until
 
 PASSWORD = "wheelbarrow at noon"
@@ -35,10 +35,6 @@ OPEN.set()
 def settings(tmp_path: Path) -> Settings:
     ensure_signing_key(tmp_path)
     return load({}, home=tmp_path)
-
-
-def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return ObjectKit(*build_authentication(settings), *build_users(settings), **options)
 
 
 @pytest.fixture
@@ -202,6 +198,32 @@ async def test_the_throttle_opens_again(kit: ObjectKit, settings: Settings) -> N
 
     assert (refused.code, refused.retry_after) == ("rate-limited", 60)
     assert await login(kit)
+
+
+async def test_strangers_who_fail_on_purpose_lock_out_strangers_alone(kit: ObjectKit, settings: Settings) -> None:
+    home, stranger = from_address("2001:db8::1"), from_address("192.0.2.66")
+    await register(kit, new_id())
+    await login(kit, headers=home)
+    for _ in range(settings.login_failures):
+        assert (await failure(login(kit, password="wrong", headers=stranger))).status == 401
+
+    assert (await failure(login(kit, headers=stranger))).code == "rate-limited"
+    assert (await failure(login(kit, EMAIL, headers=from_address("192.0.2.67")))).code == "rate-limited"
+    # Another address of the network that the user has logged in from.
+    assert await login(kit, headers=from_address("2001:db8::2"))
+    for _ in range(settings.login_failures):
+        assert (await failure(login(kit, password="wrong", headers=home))).status == 401
+    assert (await failure(login(kit, headers=home))).code == "rate-limited"
+
+
+async def test_a_deactivated_account_is_throttled_like_any_other(kit: ObjectKit, settings: Settings) -> None:
+    id = new_id()
+    await register(kit, id)
+    await kit.call("user", id, "deactivate", caller=Principal("admin", ("admin",), frozenset({"*"})))
+
+    codes = [(await failure(login(kit))).code for _ in range(settings.login_failures + 1)]
+
+    assert codes == ["unauthenticated"] * settings.login_failures + ["rate-limited"]
 
 
 async def test_one_address_logs_in_and_registers_so_often_in_a_minute_and_others_go_on(settings: Settings) -> None:

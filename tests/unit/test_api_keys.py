@@ -16,8 +16,7 @@ from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
 from services.api_gateway.bootstrap import build
-from services.authentication.bootstrap import build as build_authentication
-from services.user_management.bootstrap import build as build_users
+from tests import account_kits
 from tests.kits import chosen, failure
 
 KEY = "0190" + "a" * 28
@@ -30,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return ObjectKit(*build(settings), *build_authentication(settings), *build_users(settings), **options)
+    return account_kits.kit_of(settings, *build(settings), **options)
 
 
 @pytest.fixture
@@ -76,11 +75,14 @@ async def test_the_former_key_ends_with_the_overlap(kit: ObjectKit) -> None:
     assert (await resolve(kit, key))["owner"] == ada.subject
 
 
-async def test_a_key_of_a_user_who_is_deactivated_or_gone_is_dead(kit: ObjectKit) -> None:
+async def test_a_key_of_a_user_who_was_deactivated_is_dead_for_good(kit: ObjectKit) -> None:
     ada = await owner(kit)
     text = await make(kit, ada)
     await kit.call("user", ada.subject, "deactivate")
 
+    assert (await failure(resolve(kit, text))).code == "not-found"
+    await kit.settle()
+    await kit.call("user", ada.subject, "activate")
     assert (await failure(resolve(kit, text))).code == "not-found"
 
 
@@ -94,6 +96,23 @@ async def test_a_repeat_after_a_crash_gets_the_same_key(settings: Settings, kit:
         assert again["key"] == rotated["key"] != text
         refused = await failure(make(successor, ada, name="another"))
         assert refused.code == "exists"
+
+
+async def test_a_new_key_is_for_its_owner_and_for_keys_that_allow_as_much(kit: ObjectKit) -> None:
+    ada = await owner(kit)
+    await make(kit, ada)
+
+    def key_with(*scopes: str, id: str = "another") -> Principal:
+        return Principal(ada.subject, ada.roles, frozenset(scopes), key=id)
+
+    async def rotate(caller: Principal) -> Any:
+        return await kit.call("api_key", KEY, "rotate", caller=caller)
+
+    manager = Principal("manager", ("manager",), frozenset({"keys:manage", "data:read"}))
+    for other in (manager, key_with("keys:self")):
+        assert (await failure(rotate(other))).code == "forbidden"
+    for entitled in (ada, key_with("keys:self", "data:read"), key_with("keys:self", id=KEY)):
+        assert (await rotate(entitled))["key"]
 
 
 async def test_a_use_is_written_now_and_then_and_is_no_new_version(kit: ObjectKit) -> None:

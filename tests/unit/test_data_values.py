@@ -72,6 +72,12 @@ def test_any_name_is_found_by_its_path_in_mongodb(data_collection: Any, path: tu
 
 
 @PATIENT
+@given(documents)
+def test_any_document_is_the_same_in_the_json_of_what_is_stored(data: Any) -> None:
+    assert values.to_json(values.encode(data)) == msgspec.Raw(msgspec.json.encode(data))
+
+
+@PATIENT
 @given(names, names)
 def test_names_are_told_apart_and_safe_after_escaping(one: str, other: str) -> None:
     escaped = values.escape(one)

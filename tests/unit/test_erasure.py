@@ -12,8 +12,9 @@ from aidevos.contracts.authentication import account_id
 from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
+from tests.account_kits import kit_of
 from tests.kits import chosen, crash, failure, until
-from tests.unit.test_accounts import OPEN, kit_of, login, refresh, register, serve, settings
+from tests.unit.test_accounts import OPEN, login, refresh, register, serve, settings
 
 __all__ = ["settings"]
 # Commits of an erasure after its own: both names released, two sessions ended and forgotten, the

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from typing import Any
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts.errors import CODES
@@ -99,6 +101,24 @@ def test_every_operation_documents_its_errors_and_who_may_call_it() -> None:
             assert {"404", "405", "422", "500", "503"} <= statuses, path
             assert ({"401", "403"} <= statuses) != (item[verb].get("security") == [])
     assert documented == {int(name.removeprefix("problem_")) for name in document["components"]["responses"]}
+
+
+def test_every_schema_of_the_services_own_endpoints_has_an_example_that_is_valid() -> None:
+    components = describe([])["components"]
+    shown = {name: schema for name, schema in components["schemas"].items() if "properties" in schema}
+
+    for name, schema in shown.items():
+        (example,) = schema["examples"]
+        errors = list(Draft202012Validator({**schema, "components": components}).iter_errors(example))
+        assert not errors, (name, example, [error.message for error in errors])
+
+
+def test_the_page_shows_every_verb_and_takes_bodies_of_every_kind() -> None:
+    page = files("services.http_gateway").joinpath("docs.html").read_text()
+    listed = set(re.findall(r'"([a-z]+)"', re.search(r"for \(const method of \[(.*?)\]\)", page)[1]))  # type: ignore[index]
+
+    assert {verb for item in describe([])["paths"].values() for verb in item} - {"parameters"} == listed
+    assert 'content["application/json"]' not in page
 
 
 @given(st.dictionaries(NAMES, st.lists(NAMES, max_size=3, unique=True), max_size=4))

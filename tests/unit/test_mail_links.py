@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aidevos import new_id
-from aidevos.contracts.authentication import account_id
+from aidevos.contracts.authentication import account_id, session_of
 from aidevos.contracts.confirmation import recovery_id
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import ensure_signing_key
@@ -21,9 +21,10 @@ from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from services.authentication.mail.message import MailDO
 from services.authentication.mail.port import Outgoing
+from tests.account_kits import kit_of
 from tests.kits import chosen, crash, failure, until
 from tests.mails import in_folder, token_in
-from tests.unit.test_accounts import EMAIL, NAME, OPEN, PASSWORD, kit_of, login, register, serve
+from tests.unit.test_accounts import EMAIL, NAME, OPEN, PASSWORD, from_address, login, owner, register, serve
 
 ADA = "ada@example.org"
 NEW = "Countess@Example.org"
@@ -122,6 +123,38 @@ async def test_a_reset_changes_the_password_once_and_ends_every_session(kit: Obj
     assert (await login(kit, password=OTHER))["user"]["email_verified"] is True
 
 
+@pytest.mark.parametrize("way", ["changed", "reset"])
+async def test_a_new_password_voids_the_links_from_before(kit: ObjectKit, settings: Settings, way: str) -> None:
+    id = await registered(kit)
+    pair = await login(kit)
+    stolen = await changing(kit, settings, id, "thief@example.org")
+    for _ in range(2):
+        await forget(kit)
+    old, newer = map(token_in, mails(settings)[-2:])
+
+    if way == "reset":
+        await reset(kit, id, newer)
+    else:
+        args = {"current_password": PASSWORD, "new_password": OTHER}
+        await kit.call("session", session_of(pair["refresh_token"]), "change_password", args, caller=owner(pair))
+        await kit.settle()
+
+    for use in (confirm(kit, id, stolen), reset(kit, id, old, "a third wheelbarrow")):
+        assert (await failure(use)).field == "args.token"
+    assert (await login(kit, password=OTHER))["user"]["email"] == "Ada@example.org"
+
+
+async def test_a_reset_lets_a_user_in_while_strangers_go_on_failing(kit: ObjectKit, settings: Settings) -> None:
+    id, home = await registered(kit), from_address("192.0.2.1")
+    await forget(kit)
+    args = {"token": token_in(mails(settings)[-1]), "new_password": OTHER}
+    await kit.call("confirmation", id, "reset_password", args, caller=ANONYMOUS, headers=home)
+    for _ in range(settings.login_failures):
+        await failure(login(kit, password="wrong", headers=from_address("192.0.2.66")))
+
+    assert await login(kit, password=OTHER, headers=home)
+
+
 async def test_a_reset_opens_a_throttled_account(kit: ObjectKit, settings: Settings) -> None:
     id = await registered(kit)
     for _ in range(settings.login_failures):
@@ -175,17 +208,22 @@ async def test_a_link_does_nothing_late_altered_elsewhere_or_for_another_user(
     assert await login(kit)
 
 
+def at_rest(kit: ObjectKit) -> str:
+    return repr(kit.store.documents) + repr(kit.store.letters) + repr(vars(kit.bus))
+
+
 async def test_nothing_at_rest_is_a_token(kit: ObjectKit, settings: Settings) -> None:
     id = await registered(kit)
     await forget(kit)
-    await change(kit, id)
+    stored = at_rest(kit)
+    await reset(kit, id, token_in(mails(settings)[-1]))
+    await change(kit, id, password=OTHER)
+    stored += at_rest(kit)
     linked = [mail for mail in in_folder(settings.home / "outbox") if "#" in mail.get_content()]
     tokens = [token_in(mail) for mail in linked]
-    stored = repr(kit.store.documents) + repr(kit.store.letters) + repr(vars(kit.bus))
-    await reset(kit, id, tokens[1])
     await confirm(kit, id, tokens[2])
     await kit.settle()
-    stored += repr(kit.store.documents) + repr(kit.store.letters) + repr(vars(kit.bus))
+    stored += at_rest(kit)
 
     assert len(tokens) == 3
     assert tokens[0].split(".")[1] in stored

@@ -19,7 +19,7 @@ from aidevos.testing import ObjectKit
 from services.authentication.bootstrap import OTP_WINDOW
 from services.authentication.bootstrap import build as build_authentication
 from services.authentication.challenge import LIFETIME
-from services.user_management.bootstrap import build as build_users
+from tests.account_kits import kit_of
 from tests.kits import chosen, crash, failure
 
 PASSWORD = "wheelbarrow at noon"
@@ -75,10 +75,6 @@ class Person:
         args = {"challenge": challenge, "device": device, **code}
         headers = chosen(request) if request else {}
         return await self.kit.call("auth", account_of(challenge), "verify", args, caller=ANONYMOUS, headers=headers)
-
-
-def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return ObjectKit(*build_authentication(settings), *build_users(settings), **options)
 
 
 @pytest.fixture

@@ -18,10 +18,9 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
-from services.authentication.bootstrap import build as build_authentication
 from services.projects import project, task
 from services.projects.bootstrap import build as build_projects
-from services.user_management.bootstrap import build as build_users
+from tests import account_kits
 from tests.kits import chosen, crash, failure, until
 
 PASSWORD = "wheelbarrow at noon"
@@ -45,8 +44,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    built = (*build_authentication(settings), *build_users(settings), *build_projects(settings))
-    return ObjectKit(*built, **options)
+    return account_kits.kit_of(settings, *build_projects(settings), **options)
 
 
 @pytest.fixture
@@ -64,7 +62,7 @@ async def user(kit: ObjectKit, name: str) -> Principal:
 
 async def make(kit: ObjectKit, owner: Principal, name: str = "p") -> str:
     id = new_id()
-    await kit.call("project", id, "create", {"name": name}, caller=owner)
+    await kit.call("project", id, "create", {"name": name}, caller=owner, headers=chosen(id))
     return id
 
 
@@ -74,7 +72,8 @@ async def give(kit: ObjectKit, id: str, member: Principal, role: str, by: Princi
 
 async def queue(kit: ObjectKit, project: str, by: Principal = ADMIN, **args: Any) -> str:
     id = new_id()
-    await kit.call("task", id, "create", {"project": project, "kind": "report", **args}, caller=by)
+    making = {"project": project, "kind": "report", **args}
+    await kit.call("task", id, "create", making, caller=by, headers=chosen(id))
     return id
 
 

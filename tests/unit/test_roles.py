@@ -15,9 +15,8 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
-from services.authentication.bootstrap import build as build_authentication
-from services.user_management.bootstrap import build as build_users
 from services.user_management.bootstrap import install
+from tests.account_kits import kit_of
 from tests.kits import failure, quiet
 
 OWN = {"roles:manage", "users:manage", "users:read", "data:read"}
@@ -28,7 +27,7 @@ CLERK = Principal("clerk", (), frozenset(OWN))
 async def kit(tmp_path: Path) -> AsyncIterator[ObjectKit]:
     ensure_signing_key(tmp_path)
     settings = load({"AIDEVOS_ADMIN_PASSWORD": "wheelbarrow at noon"}, home=tmp_path)
-    async with ObjectKit(*build_authentication(settings), *build_users(settings)) as kit:
+    async with kit_of(settings) as kit:
         await install(Outside(kit), settings)  # type: ignore[arg-type]
         await kit.settle()
         yield kit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -23,16 +23,37 @@ def test_an_address_is_checked_by_its_form_alone() -> None:
         assert (refused.value.code, refused.value.field) == ("invalid", "args.email")
 
 
-async def test_the_last_administrator_can_not_leave() -> None:
+async def test_the_last_administrator_can_not_leave(kit: ObjectKit) -> None:
+    assert (await failure(leave(kit, "a"))).code == "conflict"
+    await join(kit, "a")
+    assert (await failure(leave(kit, "a"))).code == "conflict"
+    await join(kit, "b")
+    await leave(kit, "a")
+    await leave(kit, "a")
+    assert (await failure(leave(kit, "b"))).code == "conflict"
+
+
+async def test_what_an_administrator_has_told_before_it_left_brings_it_not_back(kit: ObjectKit) -> None:
+    await join(kit, "a")
+    await join(kit, "b")
+    await leave(kit, "a", version=5)
+
+    await join(kit, "a", version=4)
+    assert (await failure(leave(kit, "b"))).code == "conflict"
+    # The change for which it left was never committed, or it was made one again.
+    await join(kit, "a", version=5)
+    await leave(kit, "b")
+
+
+@pytest.fixture
+async def kit() -> AsyncIterator[ObjectKit]:
     async with ObjectKit(AdministratorsDO) as kit:
+        yield kit
 
-        async def call(method: str, user: str) -> Any:
-            return await kit.call(TYPE, ID, method, {"user": user}, caller=SERVICE)
 
-        assert (await failure(call("leave", "a"))).code == "conflict"
-        await call("join", "a")
-        assert (await failure(call("leave", "a"))).code == "conflict"
-        await call("join", "b")
-        await call("leave", "a")
-        await call("leave", "a")
-        assert (await failure(call("leave", "b"))).code == "conflict"
+async def join(kit: ObjectKit, user: str, version: int = 1) -> None:
+    await kit.call(TYPE, ID, "join", {"user": user, "version": version}, caller=SERVICE)
+
+
+async def leave(kit: ObjectKit, user: str, version: int = 2) -> None:
+    await kit.call(TYPE, ID, "leave", {"user": user, "version": version}, caller=SERVICE)

@@ -12,13 +12,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from aidevos.contracts.patterns import whole
+
 TYPE = "audit"
 # A search over all entries: `query.audit.search`.
 SEARCH = "search"
 READ_AUDIT = "audit:read"
 
 Outcome = Literal["success", "failure"]
-Action = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$", max_length=64)]
+Action = Annotated[str, Meta(pattern=whole(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*"), max_length=64)]
 # Wide enough for any ID, also `service:<name>`.
 Party = Annotated[str, Meta(max_length=160)]
 REASON_LIMIT = 200
@@ -50,7 +52,7 @@ class FindEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cursor: str | None = None
     actor: Party | None = None
     target: Party | None = None
-    action: Annotated[str, Meta(pattern=r"^[a-z0-9_.]{1,64}\*?$")] | None = None
+    action: Annotated[str, Meta(pattern=whole(r"[a-z0-9_.]{1,64}\*?"))] | None = None
     outcome: Outcome | None = None
     since: Moment | None = msgspec.field(name="from", default=None)
     until: Moment | None = msgspec.field(name="to", default=None)

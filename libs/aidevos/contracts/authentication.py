@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.patterns import whole
 from aidevos.contracts.users import EMAIL_LIMIT, Password, User
 
 ACCOUNT_TYPE = "auth"
@@ -23,7 +24,7 @@ CLOCK_MARGIN = 60.0
 LoginName = Annotated[str, Meta(min_length=1, max_length=EMAIL_LIMIT, description="A username or an e-mail address")]
 Device = Annotated[str, Meta(max_length=256)]
 RefreshToken = Annotated[str, Meta(min_length=1, max_length=256)]
-Otp = Annotated[str, Meta(pattern="^[0-9]{6}$", description="What the authenticator app shows (RFC 6238)")]
+Otp = Annotated[str, Meta(pattern=whole("[0-9]{6}"), description="What the authenticator app shows (RFC 6238)")]
 RecoveryCode = Annotated[str, Meta(min_length=1, max_length=64)]
 Challenge = Annotated[str, Meta(min_length=1, max_length=512, description="As in the answer `mfa-required`")]
 

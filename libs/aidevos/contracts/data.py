@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.patterns import whole
 
 COLLECTION_TYPE = "collection"
 ITEM_TYPE = "item"
@@ -30,8 +31,8 @@ HISTORY_LIMIT = 500
 
 _is_collection = re.compile(COLLECTION_PATTERN).fullmatch
 
-CollectionName = Annotated[str, Meta(pattern=f"^{COLLECTION_PATTERN}$")]
-ItemId = Annotated[str, Meta(pattern=f"^{subjects.ID_PATTERN}$")]
+CollectionName = Annotated[str, Meta(pattern=whole(COLLECTION_PATTERN))]
+ItemId = Annotated[str, Meta(pattern=whole(subjects.ID_PATTERN))]
 Path = Annotated[str, Meta(min_length=1, max_length=512, description="A dotted path, relative to `data`")]
 GRANT_PATTERN = r"owner|authenticated|public|role:[a-z][a-z0-9_-]{0,47}|permission:[a-z][a-z0-9_:=-]{0,127}"
 # The service checks each grant. Two constraints in one union make msgspec 0.22 write past its memory.

@@ -56,6 +56,23 @@ class MethodDescription(msgspec.Struct, kw_only=True):
     result: dict[str, Any]
 
 
+class QueryDescription(msgspec.Struct, kw_only=True):
+    """A search or a view of a type, at `query.<type>.<name>`; the schemas are as a method's."""
+
+    name: str
+    allow: str
+    args: dict[str, Any]
+    result: dict[str, Any]
+
+
+class EventDescription(msgspec.Struct, kw_only=True):
+    """An event that objects of a type publish; `data` is the schema of what it says."""
+
+    name: str
+    doc: str
+    data: dict[str, Any]
+
+
 class TypeDescription(msgspec.Struct, kw_only=True):
     """What a host announces of a type; the gateway's OpenAPI document is made of these.
 
@@ -69,3 +86,5 @@ class TypeDescription(msgspec.Struct, kw_only=True):
     state: dict[str, Any]
     methods: list[MethodDescription]
     defs: dict[str, Any]
+    queries: list[QueryDescription] = []
+    events: list[EventDescription] = []

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from aidevos.contracts import subjects
+from aidevos.contracts.patterns import whole
 
 TYPE = "project"
 # A search over the projects that the caller may read: `query.project.search`.
@@ -21,10 +22,10 @@ MAX_MEMBERS = 1000
 
 # From the one that may least to the one that may most.
 Role = Literal["viewer", "maintainer", "owner"]
-Id = Annotated[str, Meta(pattern=f"^{subjects.ID_PATTERN}$")]
+Id = Annotated[str, Meta(pattern=whole(subjects.ID_PATTERN))]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Description = Annotated[str, Meta(max_length=2000)]
-Text = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f]*$")]
+Text = Annotated[str, Meta(max_length=100, pattern=whole(r"[^\x00-\x1f]*"))]
 
 
 class Project(msgspec.Struct, kw_only=True):

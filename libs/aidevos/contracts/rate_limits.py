@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.patterns import whole
 
 TYPE = "rate_limits"
 # There is one such object.
@@ -18,8 +19,8 @@ QUOTA_TYPE = "quota"
 # Every caller who is known, and whoever shows no credential, by address.
 DEFAULT, ANONYMOUS = "default", "anonymous"
 
-PolicyName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
-Group = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,47}$", description="A path's first part, or a type")]
+PolicyName = Annotated[str, Meta(pattern=whole("[a-z][a-z0-9_-]{0,47}"))]
+Group = Annotated[str, Meta(pattern=whole("[a-z][a-z0-9_-]{0,47}"), description="A path's first part, or a type")]
 
 
 class LimitPolicy(RateLimit, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from aidevos.contracts import subjects
+from aidevos.contracts.patterns import whole
 
 TYPE = "role"
 # A search over all roles, in the order of their names.
@@ -20,8 +21,8 @@ NAME_PATTERN = r"[a-z][a-z0-9_-]{0,47}"
 PERMISSION_PATTERN = r"[a-z][a-z0-9_]{0,47}:[a-z][a-z0-9_]{0,47}"
 MAX_PERMISSIONS = 200
 
-RoleName = Annotated[str, Meta(pattern=f"^{NAME_PATTERN}$")]
-Permission = Annotated[str, Meta(pattern=f"^{PERMISSION_PATTERN}$", description="`<type>:<verb>`")]
+RoleName = Annotated[str, Meta(pattern=whole(NAME_PATTERN))]
+Permission = Annotated[str, Meta(pattern=whole(PERMISSION_PATTERN), description="`<type>:<verb>`")]
 Permissions = Annotated[list[Permission], Meta(max_length=MAX_PERMISSIONS)]
 Description = Annotated[str, Meta(max_length=500)]
 

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from aidevos.contracts import subjects
 from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.patterns import whole
 from aidevos.contracts.roles import Permission
 
 TYPE = "route"
@@ -30,8 +31,8 @@ MAX_SEGMENTS = 16
 PATH_LIMIT = 512
 _LITERAL = r"[A-Za-z0-9._~-]{1,64}"
 _VARIABLE = r"\{[a-z][a-z0-9_]{0,47}\}"
-PATH_PATTERN = rf"^(/({_LITERAL}|{_VARIABLE})){{1,{MAX_SEGMENTS}}}$"
-ID_TEMPLATE_PATTERN = rf"^([^{{}}\x00-\x1f]|{_VARIABLE}){{1,256}}$"
+PATH_PATTERN = whole(rf"(/({_LITERAL}|{_VARIABLE})){{1,{MAX_SEGMENTS}}}")
+ID_TEMPLATE_PATTERN = whole(rf"([^{{}}\x00-\x1f]|{_VARIABLE}){{1,256}}")
 _variable = re.compile(r"\{([a-z0-9_]+)\}")
 # First segments of the gateway's own paths, present and to come.
 RESERVED = frozenset(
@@ -63,8 +64,8 @@ RESERVED = frozenset(
 
 HttpMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Path = Annotated[str, Meta(pattern=PATH_PATTERN, max_length=PATH_LIMIT, description="As /shop/{name}/hit")]
-TypeName = Annotated[str, Meta(pattern=f"^{subjects.TYPE_PATTERN}$")]
-MethodName = Annotated[str, Meta(pattern=f"^{subjects.METHOD_PATTERN}$")]
+TypeName = Annotated[str, Meta(pattern=whole(subjects.TYPE_PATTERN))]
+MethodName = Annotated[str, Meta(pattern=whole(subjects.METHOD_PATTERN))]
 IdTemplate = Annotated[
     str, Meta(pattern=ID_TEMPLATE_PATTERN, description="An object's ID or name; variables of the path stand in braces")
 ]

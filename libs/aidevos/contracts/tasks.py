@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from aidevos.contracts import subjects
 from aidevos.contracts.data import BULK_LIMIT, CollectionName, ItemId
+from aidevos.contracts.patterns import whole
 from aidevos.contracts.projects import Id
 
 TYPE = "task"
@@ -21,7 +22,7 @@ KIND_PATTERN = r"[a-z][a-z0-9_]{0,47}(?:\.[a-z][a-z0-9_]{0,47}){0,3}"
 PAYLOAD_LIMIT = 256 * 1024
 DAY = 86_400.0
 
-Kind = Annotated[str, Meta(pattern=f"^{KIND_PATTERN}$")]
+Kind = Annotated[str, Meta(pattern=whole(KIND_PATTERN))]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Priority = Annotated[int, Meta(ge=-100, le=100, description="Higher ones run first")]
 Seconds = Annotated[float, Meta(gt=0, le=7 * DAY)]
@@ -53,16 +54,16 @@ class DataImport(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class ObjectCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Payload of `object.call`: a method of an object, with the rights that the task's maker has when it runs."""
 
-    object_id: Annotated[str, Meta(pattern=f"^{subjects.TYPE_PATTERN}:{subjects.ID_PATTERN}$")]
-    method: Annotated[str, Meta(pattern=f"^{subjects.METHOD_PATTERN}$")]
+    object_id: Annotated[str, Meta(pattern=whole(f"{subjects.TYPE_PATTERN}:{subjects.ID_PATTERN}"))]
+    method: Annotated[str, Meta(pattern=whole(subjects.METHOD_PATTERN))]
     args: dict[str, Any] = {}
 
 
 class Webhook(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Payload of `webhook`: one delivery to an address, with the type by which the receiver tells it."""
 
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+([/?][^\s#]*)?$", max_length=2048)]
-    type: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=128)] = "webhook"
+    url: Annotated[str, Meta(pattern=whole(r"https?://[^\s/?#@]+([/?][^\s#]*)?"), max_length=2048)]
+    type: Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"), max_length=128)] = "webhook"
     data: dict[str, Any] = {}
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from aidevos.contracts.patterns import whole
 from aidevos.contracts.roles import RoleName
 
 TYPE = "user"
@@ -18,7 +19,7 @@ USERNAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,46}[A-Za-z0-9])?"
 # An e-mail address is checked by the object; this only bounds it (RFC 5321).
 EMAIL_LIMIT = 254
 
-Username = Annotated[str, Meta(pattern=f"^{USERNAME_PATTERN}$", description="Unique without regard to case")]
+Username = Annotated[str, Meta(pattern=whole(USERNAME_PATTERN), description="Unique without regard to case")]
 Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_LIMIT, description="Unique without regard to case")]
 FullName = Annotated[str, Meta(max_length=200)]
 # Longer than any password that is accepted, so that the refusal can say what is.
@@ -84,7 +85,7 @@ class FindUsers(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     limit: int = 50
     cursor: str | None = None
-    q: Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f]*$")] = ""
+    q: Annotated[str, Meta(max_length=100, pattern=whole(r"[^\x00-\x1f]*"))] = ""
     role: RoleName | None = None
     status: Status | None = None
     sort: Literal["created_at", "-created_at", "username", "-username"] = "created_at"

@@ -20,7 +20,7 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
 from aidevos.durable.client import NUMBER_BITS, Outside, issued_at
-from aidevos.durable.clock import Clock, rfc3339, timestamp
+from aidevos.durable.clock import Clock, rfc3339_of, timestamp
 from aidevos.durable.request import TELL_PREFIX, digest
 from aidevos.durable.store.port import Store
 
@@ -68,7 +68,7 @@ def event_entry(type: str, id: str, number: int, event: Event, now: float) -> En
         "id": f"{type}:{id}:{number}",
         "source": f"/durable-objects/{type}:{id}",
         "type": f"{type}.{name}",
-        "time": rfc3339(timestamp(now)),
+        "time": rfc3339_of(now),
         "datacontenttype": "application/json",
         "data": event,
     }

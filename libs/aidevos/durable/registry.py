@@ -16,7 +16,7 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import MethodDescription, TypeDescription
+from aidevos.durable.description import describe
 from aidevos.durable.object import BaseDurableObject, Declaration
 from aidevos.durable.schema import Schema, nests_freely
 from aidevos.durable.store import codec
@@ -105,7 +105,7 @@ class ObjectType:
             raise TypeError(f"every field of {cls.state_type.__name__} needs a default") from None
 
         try:
-            self.description = self._describe()
+            self.description = describe(cls, self.methods.values())
         except TypeError as error:
             raise TypeError(f"{cls.__name__} can't be described: {error}") from None
 
@@ -137,26 +137,6 @@ class ObjectType:
             state = self._upcasts[version](state)
         loaded: msgspec.Struct = msgspec.convert(state, self.cls.state_type, str_keys=True)
         return loaded
-
-    def _describe(self) -> TypeDescription:
-        """What the fleet is told of the type."""
-        specs = [spec for spec in self.methods.values() if not spec.name.startswith("_")]
-        types = [self.cls.state_type] + [t for spec in specs for t in (spec.schema.type, spec.result)]
-        schemas, defs = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
-        arguments, results = schemas[1::2], schemas[2::2]
-        return TypeDescription(
-            type=self.name,
-            doc=inspect.cleandoc(self.cls.__doc__ or ""),
-            management=self.cls.management,
-            state=schemas[0],
-            methods=[
-                MethodDescription(
-                    name=spec.name, kind=spec.kind, doc=spec.doc, allow=str(spec.allow), args=args, result=result
-                )
-                for spec, args, result in zip(specs, arguments, results, strict=True)
-            ],
-            defs=defs,
-        )
 
 
 class DurableObjectRegistry:

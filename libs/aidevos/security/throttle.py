@@ -68,12 +68,13 @@ class AddressThrottle(Throttles):
 
     def admit(self, address: str, now: float) -> None:
         """Count an attempt; raises `rate-limited` for one too many, which doesn't count."""
-        throttle = self.of(_network(address))
+        throttle = self.of(network_of(address))
         throttle.check(now)
         throttle.count(now)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """What counts as one with this address."""
     if ":" not in address:
         return address
     return str(ipaddress.ip_network((address.partition("%")[0], IPV6_PREFIX), strict=False))

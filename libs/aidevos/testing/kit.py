@@ -120,12 +120,12 @@ class ObjectKit:
             await asyncio.sleep(FIRST_BACKOFF)
 
     async def settle(self) -> None:
-        """Return when everything is committed and every event and tell was delivered."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + 10.0
-        while not self.router.idle and loop.time() < end:
-            await self.router.settle(1.0)
-            await asyncio.sleep(0.001)
+        """Return when everything is committed and every event and tell was delivered. Raises `TimeoutError`
+        when that takes longer than 10 seconds, as where a tell goes to a type that isn't in the kit."""
+        async with asyncio.timeout(10.0):
+            while not self.router.idle:
+                await self.router.settle(1.0)
+                await asyncio.sleep(0.001)
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
         if subject.startswith("query."):

@@ -8,11 +8,11 @@ from starlette.routing import Route
 
 from aidevos.contracts.errors import Failure
 from aidevos.observability import metrics
-from services.http_gateway import headers
 from services.http_gateway.answers import JSON_HEADER, Answer
+from services.http_gateway.document import Document
 from services.http_gateway.health import Readiness
-from services.http_gateway.openapi import Description
 from services.http_gateway.resource import Guard, Incoming, Resource
+from services.http_gateway.versions import unless_known
 
 _POLICY = (
     b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
@@ -25,11 +25,12 @@ _PAGE_HEADERS = (
 
 
 class OperationRouter:
-    """`/health`, `/metrics`, `/openapi.json` and `/docs`."""
+    """`/health`, `/metrics`, `/openapi.json`, `/asyncapi.json` and `/docs`."""
 
-    def __init__(self, readiness: Readiness, description: Description) -> None:
+    def __init__(self, readiness: Readiness, openapi: Document, asyncapi: Document) -> None:
         self._readiness = readiness
-        self._description = description
+        self._openapi = openapi
+        self._asyncapi = asyncapi
         self._page = files("services.http_gateway").joinpath("docs.html").read_bytes()
 
     def routes(self, fleet: Guard) -> list[Route]:
@@ -37,6 +38,7 @@ class OperationRouter:
             Route("/health/live", Resource(get=self.live)),
             Route("/health/ready", Resource(get=self.ready)),
             Route("/openapi.json", Resource(get=self.openapi)),
+            Route("/asyncapi.json", Resource(get=self.asyncapi)),
             Route("/docs", Resource(get=self.docs)),
             Route("/metrics", Resource(fleet, get=self.metrics)),
         ]
@@ -52,15 +54,19 @@ class OperationRouter:
         return Answer(200, b'{"ok":true}')
 
     async def openapi(self, incoming: Incoming) -> Answer:
-        document, etag = self._description.current()
-        condition = incoming.header(b"if-none-match")
-        tag = (b"etag", etag.encode())
-        if condition is not None and not headers.none_match(headers.entity_tags("If-None-Match", condition), etag):
-            return Answer(304, headers=(tag,))
-        return Answer(200, document, (JSON_HEADER, tag, (b"cache-control", b"no-cache")))
+        return _shown(incoming, self._openapi)
+
+    async def asyncapi(self, incoming: Incoming) -> Answer:
+        return _shown(incoming, self._asyncapi)
 
     async def docs(self, incoming: Incoming) -> Answer:
         return Answer(200, self._page, _PAGE_HEADERS)
 
     async def metrics(self, incoming: Incoming) -> Answer:
         return Answer(200, metrics.exposition(), ((b"content-type", metrics.CONTENT_TYPE.encode()),))
+
+
+def _shown(incoming: Incoming, document: Document) -> Answer:
+    content, etag = document.current()
+    headers = (JSON_HEADER, (b"cache-control", b"no-cache"), (b"etag", etag.encode()))
+    return unless_known(incoming, Answer(200, content, headers))

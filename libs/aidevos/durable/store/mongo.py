@@ -118,45 +118,44 @@ class MongoStore:
         return [Outcome.APPLIED] * len(commits)
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
-        found = await self._find(self._objects(type), {"_id": {"$in": list(ids)}}, len(ids))
+        found = await self._find(f"obj_{type}", {"_id": {"$in": list(ids)}}, len(ids))
         return {document["_id"]: _document(document) for document in found}
 
     async def page(self, type: str, after: str, limit: int) -> list[Document]:
         wanted = {"_id": {"$gt": after}, "deleted": None}
-        shown = {"replies": False, "outbox": False}
-        found = await self._find(self._objects(type), wanted, limit, sort=[("_id", 1)], projection=shown)
+        found = await self._find(f"obj_{type}", wanted, limit, sort={"_id": 1}, projection=_projection(None))
         return [_document(document) for document in found]
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
-        clauses = [_existing(wanted.where)]
+        clauses = [{"deleted": None}, compile_condition(wanted.where)]
         path = field(wanted.order) if wanted.order is not None else None
         if wanted.after is not None:
             clauses += _beyond(path, wanted.after, "lt" if wanted.descending else "gt")
         direction = -1 if wanted.descending else 1
         found = await self._find(
-            self._objects(type),
+            f"obj_{type}",
             {"$and": clauses},
             wanted.limit,
             wanted.within,
             wanted.size,
-            sort=[(name, direction) for name in (path, "_id") if name is not None],
+            sort={name: direction for name in (path, "_id") if name is not None},
             projection=_projection(wanted.only),
         )
         return [_document(document) for document in found]
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
-        counted = _existing(where)
+        counted = {"$and": [{"deleted": None}, compile_condition(where)]}
         bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
         return await self._answer(lambda: self._objects(type).count_documents(counted, **bounds), within)
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}
-        found = await self._find(self._objects(type), waiting, limit, sort=[("_id", 1)], projection=["_id"])
+        found = await self._find(f"obj_{type}", waiting, limit, sort={"_id": 1}, projection={"_id": True})
         return [document["_id"] for document in found]
 
     async def purge(self, type: str, before: datetime) -> int:
         gone = {"deleted": {"$lt": before}, "relay": None}
-        found = await self._find(self._objects(type), gone, 1000, projection=["owner", "commit"])
+        found = await self._find(f"obj_{type}", gone, 1000, projection={"owner": True, "commit": True})
         purged = 0
         for document in found:
             fence = gone | {"_id": document["_id"], "owner": document["owner"], "commit": document.get("commit")}
@@ -173,7 +172,7 @@ class MongoStore:
 
     async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         wanted = {"_id": {"$in": [{"o": id, "k": key} for id, key in keys]}}
-        found = await self._find(self._records(type), wanted, len(keys))
+        found = await self._find(f"replies_{type}", wanted, len(keys))
         return {(document["_id"]["o"], document["_id"]["k"]): document["record"] for document in found}
 
     async def forget(self, type: str, id: str) -> None:
@@ -198,23 +197,41 @@ class MongoStore:
 
     async def _find(
         self,
-        collection: Collection,
+        name: str,
         wanted: dict[str, Any],
         limit: int,
         within: int | None = None,
         size: int | None = None,
-        **options: Any,
+        **options: dict[str, Any],
     ) -> list[dict[str, Any]]:
-        raw: Any = collection.with_options(codec_options=codec.RAW)
-        cursor = raw.find(wanted, limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options)
-        if size is None:
-            found = await self._answer(lambda: cursor.to_list(length=limit), within)
-        else:
-            found = await self._answer(lambda: _up_to(size, cursor.batch_size(CHUNK), limit), within)
+        options["filter"] = wanted
+        found = None
+        if limit <= CHUNK:
+            found = await self._answer(lambda: self._batch(name, limit, within, options), within)
+        if found is None:
+            found = await self._answer(lambda: self._batches(name, limit, within, size, options), within)
         documents = [codec.decode(document.raw) | {"size": len(document.raw)} for document in found]
         # The driver's cursor is part of a cycle, in which it would keep them until that is looked for.
         found.clear()
         return documents
+
+    async def _batch(self, name: str, limit: int, within: int | None, options: dict[str, Any]) -> list[Any] | None:
+        """What is found where it fits into one answer, which spares the driver its cursor; else None."""
+        command = {"find": name, **options, "limit": limit, "maxTimeMS": within or WRITE_TIMEOUT_MS}
+        command["readConcern"] = self._database.read_concern.document
+        cursor = (await self._database.command(command, codec_options=codec.RAW))["cursor"]
+        if not cursor["id"]:
+            return cursor["firstBatch"]  # type: ignore[no-any-return]
+        await self._database.command({"killCursors": name, "cursors": [cursor["id"]]})
+        return None
+
+    async def _batches(
+        self, name: str, limit: int, within: int | None, size: int | None, options: dict[str, Any]
+    ) -> list[Any]:
+        cursor = self._database.get_collection(name, codec_options=codec.RAW).find(
+            limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options
+        )
+        return await (cursor.to_list(limit) if size is None else _up_to(size, cursor.batch_size(CHUNK), limit))
 
     async def _answer(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
         """What the operation gives; `within` is the time limit, in milliseconds, that it asked for."""
@@ -250,10 +267,6 @@ def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
 
 def _index(paths: tuple[str, ...]) -> list[tuple[str, int]]:
     return [*((f"state.{path}", 1) for path in paths), ("_id", 1)]
-
-
-def _existing(where: Condition) -> dict[str, Any]:
-    return {"$and": [{"deleted": None}, compile_condition(where)]}
 
 
 def _beyond(path: str | None, after: tuple[str | float | None, str], side: str) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from aidevos.durable.store.condition import (
     Path,
     StartsWith,
     Text,
+    conjuncts,
 )
 
 Filter: TypeAlias = dict[str, Any]
@@ -47,10 +48,13 @@ def field(path: Path) -> str:
     return ".".join(("state", *path))
 
 
-def _here(path: Path, *tests: Any) -> Filter:
-    """The tests hold for what stands at a path that leads through maps; for a list they do not."""
-    clauses = [{field(path): test} for test in tests]
-    return {"$and": [*clauses, {field(path): NO_LIST}, *_through_maps(path)]}
+def _here(path: Path, test: Filter) -> Filter:
+    """The test holds for what stands at a path that leads through maps; for a list it does not."""
+    return _all([{field(path): test | NO_LIST}, *_through_maps(path)])
+
+
+def _all(clauses: list[Filter]) -> Filter:
+    return clauses[0] if len(clauses) == 1 else {"$and": clauses} if clauses else {}
 
 
 def _through_maps(path: Path) -> list[Filter]:
@@ -118,7 +122,7 @@ def _(condition: Text) -> Filter:
 
 @_compile.register
 def _(condition: And) -> Filter:
-    return {"$and": [_compile(inner) for inner in condition.all]} if condition.all else {}
+    return _all([_compile(inner) for inner in conjuncts(condition)])
 
 
 @_compile.register
