@@ -38,7 +38,7 @@ SPELLED_OUT = re.compile(r"/durable-objects/[a-z0-9_]+:\{id\}/request").fullmatc
 
 class Row(NamedTuple):
     """What the route answers to another user, to one with a custom role, to the user whom the route is
-    about, to a service, and to an administrator: asked in this order."""
+    about, to a service, and to an administrator: asked in this order. `nobody` shows no credential."""
 
     other: int
     clerk: int
@@ -46,6 +46,12 @@ class Row(NamedTuple):
     service: int
     admin: int
     body: Any = None
+    nobody: int = 401
+
+
+def data(user: int, admin: int, body: Any = None, *, nobody: int = 404) -> Row:
+    """Of a collection of the user's: there is none for anyone else."""
+    return Row(404, 404, user, 404, admin, body, nobody)
 
 
 def session(status: int, body: Any = None) -> Row:
@@ -108,7 +114,7 @@ ROWS: dict[str, Row] = {
     "POST /api-keys": Row(201, 201, 201, 403, 201, {"name": "k", "scopes": ["profile:self"]}),
     "GET /api-keys/{key_id}": Row(404, 404, 200, 403, 200),
     "PATCH /api-keys/{key_id}": Row(404, 404, 200, 403, 200, {}),
-    "POST /api-keys/{key_id}/rotate": Row(404, 404, 200, 403, 200),
+    "POST /api-keys/{key_id}/rotate": Row(404, 404, 200, 403, 403),
     "DELETE /api-keys/{key_id}": Row(404, 404, 204, 403, 404),
     "GET /routes": Row(403, 403, 403, 200, 200),
     "POST /routes": Row(403, 403, 403, 403, 409, ROUTE),
@@ -133,6 +139,21 @@ ROWS: dict[str, Row] = {
     "DELETE /tasks/{task_id}": Row(404, 404, 204, 403, 404),
     "POST /tasks/{task_id}/cancel": Row(404, 404, 200, 403, 409),
     "POST /tasks/{task_id}/retry": Row(404, 404, 409, 403, 409),
+    "GET /data/collections": Row(200, 200, 200, 200, 200, nobody=200),
+    "GET /data/collections/{collection}": data(200, 200),
+    "PUT /data/collections/{collection}": data(200, 200, {}),
+    "POST /data/collections/{collection}": data(201, 201, {"data": 1}),
+    "DELETE /data/collections/{collection}": data(204, 404),
+    "GET /data/collections/{collection}/config": data(200, 200),
+    "GET /data/collections/{collection}/export": data(200, 200),
+    # Refused by what is sent, before anyone asks whose it is.
+    "POST /data/collections/{collection}/import": Row(415, 415, 415, 415, 415, {}, 415),
+    "GET /data/collections/{collection}/{item_id}": data(200, 200),
+    "PUT /data/collections/{collection}/{item_id}": data(200, 200, {"data": 2}),
+    "PATCH /data/collections/{collection}/{item_id}": data(200, 200, 3),
+    "DELETE /data/collections/{collection}/{item_id}": data(204, 404),
+    "GET /data/collections/{collection}/{item_id}/history": data(200, 200),
+    "POST /data/collections/{collection}/{item_id}/restore": Row(422, 422, 422, 422, 422, nobody=422),
     "GET /audit": Row(403, 200, 403, 403, 200),
     "GET /metrics": Row(403, 403, 403, 403, 200),
 }
@@ -179,7 +200,13 @@ async def target(http: httpx.AsyncClient, world: World) -> Target:
     project = (await http.post("/projects", headers=bearer(user), json={"name": "p"})).json()["id"]
     task = await http.post(f"/projects/{project}/tasks", headers=bearer(user), json={"kind": "report"})
     assert task.status_code == 201, task.text
+    collection = f"c{secrets.token_hex(8)}"
+    item = {"id": "i", "data": {"n": 1}}
+    made = await http.post(f"/data/collections/{collection}", headers=bearer(user), json=item)
+    assert made.status_code == 201, made.text
     place = {
+        "collection": collection,
+        "item_id": "i",
         "route_id": route_id("GET", "/counted"),
         "key_id": key.json()["id"],
         "project_id": project,
@@ -246,11 +273,13 @@ async def test_a_route_answers_each_kind_of_caller_as_its_row_says(
 ) -> None:
     row = ROWS[route]
     known = row._asdict()
-    body = known.pop("body")
+    body, nobody = known.pop("body"), known.pop("nobody")
 
     answers = {caller: await ask(http, route, target, caller, body) for caller in (*STRANGERS, *known)}
 
-    assert {caller: answer.status_code for caller, answer in answers.items()} == dict.fromkeys(STRANGERS, 401) | known
+    assert {caller: answer.status_code for caller, answer in answers.items()} == (
+        dict.fromkeys(STRANGERS, 401) | {"nobody": nobody} | known
+    )
     for answer in answers.values():
         assert not answer.is_error or answer.headers["content-type"] == "application/problem+json"
 

@@ -91,6 +91,15 @@ async def test_five_a_minute_are_five_at_once_and_then_one_each_twelve_seconds_i
     assert await fleet.passed(6, key) == 1
 
 
+async def test_a_key_s_own_limit_is_beside_the_policies_and_raises_none(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, rate=3, burst=3)
+    wide = Principal("ada", key="k", limits=RateLimit(1000, 1.0))
+
+    assert await fleet.passed(10, wide) == 3
+    kit.clock.advance(1.0)
+    assert await fleet.passed(10, wide) == 3
+
+
 async def test_a_refusal_tells_when_to_come_again(kit: ObjectKit) -> None:
     fleet = Fleet(kit)
     key = Principal("ada", key="k", limits=RateLimit(1, 60.0))

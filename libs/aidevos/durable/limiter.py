@@ -33,6 +33,8 @@ from aidevos.settings import Settings
 log = logging.getLogger(__name__)
 SLICES = 100
 MAX_BUCKETS = 50_000
+# The limit that an API key has of its own, beside the policies: it can only be narrower.
+KEY = "key"
 FETCH_WITHIN = 1.0
 # Seconds between two questions to quotas that don't answer.
 ASK_AGAIN_AFTER = 1.0
@@ -110,15 +112,27 @@ class RateLimiter:
         """Spend one request, if that can be done at once; None when the quota has to be asked. A `group`
         is the first part of a path, or a type. Raises `Limited`."""
         name, policy, who = self._find(caller, address, group)
-        return self._spend(name, policy, self._bucket(name, who), who)
+        bucket = self._bucket(name, who)
+        if caller.limits is None:
+            return self._spend(name, policy, bucket, who)
+        own, limit = self._bucket(KEY, who), _own(caller.limits)
+        if not (bucket.left and own.left):
+            return None
+        self._spend(name, policy, bucket, who)
+        return self._spend(KEY, limit, own, who)
 
     async def spend(self, caller: Principal, address: str, group: str) -> Verdict:
         """Spend one request; raises `Limited`."""
-        return await self._spend_or_ask(*self._find(caller, address, group))
+        name, policy, who = self._find(caller, address, group)
+        if caller.limits is None:
+            return await self._spend_or_ask(name, policy, who)
+        own = await self._spend_or_ask(KEY, _own(caller.limits), who)
+        await self._spend_or_ask(name, policy, who)
+        return own
 
     async def spend_on(self, name: str, limit: RateLimit, caller: Principal) -> Verdict:
         """Spend one request from a limit of this name, which is beside the policies; raises `Limited`."""
-        return await self._spend_or_ask(name, Policy(limit.rate, limit.window), caller.key or caller.subject)
+        return await self._spend_or_ask(name, _own(limit), caller.key or caller.subject)
 
     async def _spend_or_ask(self, name: str, policy: Policy, who: str) -> Verdict:
         bucket = self._bucket(name, who)
@@ -129,8 +143,6 @@ class RateLimiter:
             await asyncio.shield(self._fetch(bucket, name, policy, who))
 
     def _find(self, caller: Principal, address: str, group: str) -> tuple[str, Policy, str]:
-        if caller.limits is not None:
-            return "key", Policy(caller.limits.rate, caller.limits.window), caller.key
         name = self._groups.get(group) if self._groups else None
         name = name or (DEFAULT if caller.subject else ANONYMOUS)
         return name, self._policies[name], caller.key or caller.subject or f"address {address}"
@@ -190,6 +202,10 @@ class RateLimiter:
             self._away = False
         finally:
             bucket.fetching = None
+
+
+def _own(limit: RateLimit) -> Policy:
+    return Policy(limit.rate, limit.window)
 
 
 def _slice(policy: Policy) -> int:
