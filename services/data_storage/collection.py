@@ -55,11 +55,15 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
             self._begin(owner)
 
     @command(allow=anyone(), matches=False)
-    async def configure(self, config: Config, validate: Literal["all", "new"] = "all") -> Collection:
-        """Make the collection, or change its configuration. A schema that existing items break is
-        refused, unless only `new` writes are to be validated."""
+    async def configure(
+        self, config: Config, validate: Literal["all", "new"] = "all", only_new: bool = False
+    ) -> Collection:
+        """Make the collection or, unless it is to be `only_new`, change its configuration. A schema that
+        existing items break is refused, unless only `new` writes are to be validated."""
         if self._lives():
             self._admit()
+            if only_new:
+                raise Failure("exists", "there is a collection of this name")
             check_config(config)
             return await self._change(config, validate)
         if not access.makes(self.caller, collection=self.id):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts import subjects
-from aidevos.contracts.data import ITEM_TYPE, BulkResult, CreateItemBody, item_object
+from aidevos.contracts.data import ITEM_TYPE, BulkResult, CreateItemBody, check_collection, item_object
 from aidevos.contracts.errors import Failure
 from services.http_gateway import bodies
 from services.http_gateway.calls import Calls
@@ -25,6 +25,9 @@ def caller_of(incoming: Incoming) -> str:
 
 async def make_item(calls: Calls, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> bytes:
     """The new item as its object shows it; raises `Failure`."""
+    check_collection(collection)
+    if not subjects.is_id(id):
+        raise Failure("invalid", f"an item's ID matches {subjects.ID_PATTERN}", field="id")
     payload = msgspec.json.encode({"collection": collection, "id": id, "data": data})
     return await calls.arguments(subjects.call(ITEM_TYPE, item_object(collection, id), "create"), payload, options)
 

@@ -60,7 +60,7 @@ def paths() -> Json:
                 "Make a collection, or change it",
                 {"200": COLLECTION, "201": COLLECTION},
                 CHANGE,
-                ("validate", "If-Match", "Deadline"),
+                ("validate", "Idempotency-Key", "If-Match", "If-None-Match", "Deadline"),
                 reference("Config"),
             ),
             post=_create(),

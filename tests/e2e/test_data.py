@@ -173,6 +173,47 @@ async def test_a_put_makes_an_item_only_where_it_is_told_that_there_is_none(
     assert posted.status_code == 409
 
 
+async def test_a_configuration_is_for_a_new_collection_alone_where_it_says_so(
+    http: httpx.AsyncClient, world: World, name: str
+) -> None:
+    ada = of(world, "ada")
+    answers = [
+        await http.put(f"/{name}", headers=headers | {"If-None-Match": "*"}, json={"history": True})
+        for headers in (ada, ada, of(world, "bob"))
+    ]
+    other = await http.put(f"/{name}", headers=ada | {"If-None-Match": '"1"'}, json={})
+    config = await http.get(f"/{name}/config", headers=ada)
+
+    assert [answer.status_code for answer in answers] == [201, 412, 404]
+    assert other.status_code == 400
+    assert config.headers["etag"] == '"1"'
+
+
+@pytest.mark.parametrize("bad", ["no.pe", "a%20b", "caf%C3%A9", "$where", "x" * 65])
+async def test_what_can_not_be_a_name_is_refused_by_its_place(http: httpx.AsyncClient, world: World, bad: str) -> None:
+    ada, item = of(world, "ada"), {"data": 1}
+    answers = [
+        await http.put(f"/{bad}", headers=ada, json={}),
+        await http.post(f"/{bad}", headers=ada, json=item),
+        await http.put(f"/{bad}/x", headers=ada | {"If-None-Match": "*"}, json=item),
+        await http.put(f"/good/{bad * 2}", headers=ada | {"If-None-Match": "*"}, json=item),
+    ]
+
+    assert [answer.status_code for answer in answers] == [422] * 4
+    assert [answer.json()["field"] for answer in answers] == ["collection"] * 3 + ["id"]
+
+
+@pytest.mark.parametrize("filter", ["", "x", "[]", "1", "null", '"a"', "{", "[" * 5000])
+async def test_what_is_no_filter_is_refused_as_one(
+    http: httpx.AsyncClient, world: World, name: str, filter: str
+) -> None:
+    ada = of(world, "ada")
+    await http.put(f"/{name}", headers=ada, json={})
+    refused = await http.get(f"/{name}", headers=ada, params={"filter": filter})
+
+    assert (refused.status_code, refused.json()["field"]) == (422, "filter")
+
+
 async def test_a_repeat_of_a_creation_makes_no_second_item(http: httpx.AsyncClient, world: World, name: str) -> None:
     ada = of(world, "ada") | {"Idempotency-Key": "once"}
     first = await http.post(f"/{name}", headers=ada, json={"data": {"a": 1}})
@@ -197,6 +238,7 @@ async def test_a_unique_value_belongs_to_one_item_however_many_ask_for_it_at_onc
     path = f"/{name}/{first['id']}"
     elsewhere = await made(http, name, ada, {"mail": "other"})
     moved = await http.put(f"/{name}/{elsewhere['id']}", headers=ada, json={"data": {"mail": "a@b.c"}})
+    put = await http.put(f"/{name}/x", headers=ada | {"If-None-Match": "*"}, json={"data": {"mail": "a@b.c"}})
     await http.put(path, headers=ada, json={"data": {"mail": None}})
     taken = await made(http, name, ada, {"mail": "a@b.c"})
     await http.delete(f"/{name}/{taken['id']}", headers=ada)
@@ -204,7 +246,7 @@ async def test_a_unique_value_belongs_to_one_item_however_many_ask_for_it_at_onc
 
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 15
     assert (refused["code"], refused["field"]) == ("exists", "data.mail")
-    assert moved.status_code == 409
+    assert (moved.status_code, put.status_code) == (409, 409)
     assert again.status_code == 200
 
 

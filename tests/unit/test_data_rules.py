@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ async def test_a_creation_that_comes_too_late_leaves_the_values_that_the_item_ha
         for mail in ("b", "a"):
             await kit.call("item", item, "replace", {"data": {"mail": mail}}, caller=ADA)
         value = next(iter(kit.store.documents["item"][item]["state"]["reserved"]))
-        later = next(name for name in map(str, range(100)) if unique_value(kit, {"name": name}) > value)
+        later = next(name for name in map(str, count()) if unique_value(kit, {"name": name}) > value)
         await create(kit, "other", {"name": later})
         await kit.settle()
     for data in ({"mail": "a"}, {"mail": "a", "name": later}):

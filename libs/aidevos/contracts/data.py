@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -28,6 +29,8 @@ MAX_INDEXES = 16
 MAX_UNIQUE = 16
 HISTORY_LIMIT = 500
 
+_is_collection = re.compile(COLLECTION_PATTERN).fullmatch
+
 CollectionName = Annotated[str, Meta(pattern=whole(COLLECTION_PATTERN))]
 ItemId = Annotated[str, Meta(pattern=whole(subjects.ID_PATTERN))]
 Path = Annotated[str, Meta(min_length=1, max_length=512, description="A dotted path, relative to `data`")]
@@ -36,10 +39,16 @@ GRANT_PATTERN = r"owner|authenticated|public|role:[a-z][a-z0-9_-]{0,47}|permissi
 Grants = str | list[str]
 
 
+def check_collection(name: str) -> None:
+    """Raises `invalid` for what can't be the name of a collection."""
+    if not _is_collection(name):
+        raise Failure("invalid", f"a collection's name matches {COLLECTION_PATTERN}", field="collection")
+
+
 def item_object(collection: str, id: str) -> str:
     """The ID of the `item` object that is this item of this collection; raises `not-found` for names
     that no item has."""
-    if not subjects.is_id(id) or not subjects.is_id(collection) or len(collection) > 64:
+    if not subjects.is_id(id) or not _is_collection(collection):
         raise Failure("not-found", "there is no such item")
     return subjects.id_from_name(ITEM_TYPE, f"{collection}/{id}")
 

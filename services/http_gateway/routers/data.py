@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -19,6 +21,7 @@ from aidevos.contracts.data import (
     BulkResults,
     Config,
     ReplaceItemBody,
+    check_collection,
     item_object,
 )
 from aidevos.contracts.errors import Failure
@@ -92,13 +95,17 @@ class DataRouter:
         ]
 
     async def configure(self, incoming: Incoming) -> Answer:
+        check_collection(incoming.path["collection"])
         body = await incoming.body(CONFIG_LIMIT)
         bodies.decode(_config, body, "schema")
         validate = incoming.parameters.get("validate", "all")
         if validate not in ("all", "new"):
             raise Failure("invalid", "it is all or new", field="validate")
-        payload = b'{"validate":"%b","config":%b}' % (validate.encode(), body)
-        reply = await self._ask_collection(incoming, "configure", payload, within="args.config")
+        only_new = _only_new(incoming)
+        payload = b'{"validate":"%b","only_new":%b,"config":%b}'
+        payload %= validate.encode(), b"true" if only_new else b"false", body
+        with _nothing_there():
+            reply = await self._ask_collection(incoming, "configure", payload, within="args.config")
         shown = _configured.decode(reply)
         status = 201 if shown.created_at == shown.updated_at else 200
         return versioned(reply, status)
@@ -142,7 +149,7 @@ class DataRouter:
         args["limit"] = parameters.limit(values, DEFAULT_LIMIT)
         args["count"] = parameters.flag(values, "count")
         if "filter" in values:
-            args["filter"] = bodies.decode(_filter, values["filter"].encode(), "filter")
+            args["filter"] = _filter_of(values["filter"])
         return await self._search(incoming, ITEM_TYPE, FIND, args)
 
     async def visible(self, incoming: Incoming) -> Answer:
@@ -174,19 +181,11 @@ class DataRouter:
     async def replace(self, incoming: Incoming) -> Answer:
         body = await incoming.body(self._max_body)
         data = bodies.decode(_replace, body, "data").data
-        condition = incoming.header(b"if-none-match")
-        if condition is None:
+        if not _only_new(incoming):
             return versioned(await self._ask_item(incoming, "replace", body))
-        if headers.entity_tags("If-None-Match", condition) != "*":
-            raise Failure("bad-request", "a PUT takes If-None-Match: * and no other", field="If-None-Match")
-        try:
-            return await self._make(
-                incoming.path["collection"], incoming.path["item_id"], data, self._calls.options(incoming)
-            )
-        except Failure as failure:
-            if failure.code == "exists":
-                raise Failure("precondition-failed", failure.detail, field="If-None-Match") from None
-            raise
+        collection, id = incoming.path["collection"], incoming.path["item_id"]
+        with _nothing_there():
+            return await self._make(collection, id, data, self._calls.options(incoming))
 
     async def patch(self, incoming: Incoming) -> Answer:
         body = await incoming.body(self._max_body, patches=(bodies.MERGE_PATCH, bodies.JSON_PATCH))
@@ -215,3 +214,31 @@ class DataRouter:
             raise Failure("not-found", "there is no such collection")
         subject = subjects.call(COLLECTION_TYPE, name, method)
         return await self._calls.arguments(subject, payload, self._calls.options(incoming), within)
+
+
+def _filter_of(text: str) -> Any:
+    try:
+        return _filter.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise Failure("invalid", "a filter is a JSON object", field="filter") from None
+
+
+def _only_new(incoming: Incoming) -> bool:
+    """Whether a PUT is to make something, and to change nothing."""
+    condition = incoming.header(b"if-none-match")
+    if condition is None:
+        return False
+    if headers.entity_tags("If-None-Match", condition) != "*":
+        raise Failure("bad-request", "a PUT takes If-None-Match: * and no other", field="If-None-Match")
+    return True
+
+
+@contextmanager
+def _nothing_there() -> Iterator[None]:
+    """What exists is a condition that has failed (RFC 9110 §13.1.2), but for values of unique fields."""
+    try:
+        yield
+    except Failure as failure:
+        if failure.code != "exists" or failure.field not in (None, "id"):
+            raise
+        raise Failure("precondition-failed", failure.detail, field="If-None-Match") from None
