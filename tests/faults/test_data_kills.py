@@ -1,0 +1,123 @@
+"""Items with a unique field, written while the data service or MongoDB is killed, again and again.
+
+Promise under test: no two items have one value, whatever was acknowledged is there, and no value is
+kept by an item that has it not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.test_data import of
+from tests.e2e.world import World, running, wait_ready
+from tests.servers import Servers, drop_database
+
+ROUNDS = 5
+WRITERS = 12
+# Few enough that writers fight for each.
+VALUES = [f"v{number}" for number in range(8)]
+BUSY = 0.8
+
+
+@pytest.fixture
+def world(servers: Servers) -> Iterator[World]:
+    name = f"test_{secrets.token_hex(8)}"
+    with running(servers, name) as world:
+        yield world
+    servers.heal()
+    drop_database(servers.mongo_url, name)
+
+
+class Writer:
+    """Writes one item over and over, and knows what its data may be."""
+
+    def __init__(self, http: httpx.AsyncClient, path: str, headers: dict[str, str]) -> None:
+        self._http = http
+        self._path = path
+        self._headers = headers
+        self._number = self.acknowledged = 0
+        # What was acknowledged last or seen, and what was sent since without an answer.
+        self.possible: list[Any] = [None]
+
+    async def write_until(self, enough: asyncio.Event) -> None:
+        while not enough.is_set():
+            await self._write()
+
+    async def _write(self) -> None:
+        self._number += 1
+        there = self.possible[0] is not None
+        data = {"value": random.choice(VALUES), "number": self._number} if random.random() < 0.8 else None
+        headers = self._headers | ({} if there else {"If-None-Match": "*"})
+        try:
+            if data is None:
+                answer = await self._http.delete(self._path, headers=self._headers)
+            else:
+                answer = await self._http.put(self._path, headers=headers, json={"data": data})
+        except httpx.TransportError:
+            self.possible.append(data)
+            return
+        if answer.is_success:
+            self.possible = [data]
+            self.acknowledged += 1
+        elif answer.status_code >= 500:
+            self.possible.append(data)
+        elif answer.status_code == 404 and data is None and not there:
+            self.possible = [None]
+        elif answer.status_code != 409:
+            # It was made or removed by one of those without an answer.
+            assert len(self.possible) > 1, answer.text
+            await self.look()
+
+    async def look(self) -> None:
+        """Find out what the item is; it must be one of what it may be."""
+        answer = await self._http.get(self._path, headers=self._headers)
+        assert answer.status_code in (200, 404), answer.text
+        data = answer.json()["data"] if answer.status_code == 200 else None
+        assert data in self.possible, (self._path, data, self.possible)
+        self.possible = [data]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("victim", ["data_storage", "mongod"])
+async def test_no_kill_gives_a_value_to_two_items_loses_a_write_or_leaves_a_value_to_nobody(
+    world: World, victim: str
+) -> None:
+    kill: Callable[[], None] = world.servers.mongo.restart if victim == "mongod" else lambda: world.restart(victim)
+    ada = of(world, "ada")
+    async with httpx.AsyncClient(base_url=f"{world.url}/data/collections", timeout=60) as http:
+        assert (await http.put("/c", headers=ada, json={"unique": ["value"]})).status_code == 201
+        writers = [Writer(http, f"/c/w{number}", ada) for number in range(WRITERS)]
+        for _ in range(ROUNDS):
+            enough = asyncio.Event()
+            writing = [asyncio.create_task(writer.write_until(enough)) for writer in writers]
+            await asyncio.sleep(random.uniform(0.1, BUSY))
+            await asyncio.to_thread(kill)
+            await asyncio.sleep(random.uniform(0.1, BUSY))
+            enough.set()
+            await asyncio.gather(*writing)
+            await asyncio.to_thread(wait_ready, world.url, [])
+            for writer in writers:
+                await writer.look()
+            taken = await values(http, ada)
+            assert sorted(taken) == sorted(data["value"] for data in known(writers))
+            assert len(taken) == len(set(taken))
+        assert sum(writer.acknowledged for writer in writers) > ROUNDS * WRITERS
+        for value in VALUES:
+            wanted = await http.post("/c", headers=ada, json={"data": {"value": value}})
+            assert wanted.status_code == (409 if value in taken else 201), wanted.text
+
+
+def known(writers: list[Writer]) -> list[Any]:
+    return [writer.possible[0] for writer in writers if writer.possible[0] is not None]
+
+
+async def values(http: httpx.AsyncClient, headers: dict[str, str]) -> list[str]:
+    page = (await http.get("/c", headers=headers, params={"limit": "500"})).json()
+    return [item["data"]["value"] for item in page["items"]]
