@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,8 @@ import pytest
 
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
+from aidevos.durable.store.memory import MemoryStore
+from aidevos.durable.store.port import Place, StoreError
 from aidevos.testing import ObjectKit
 from tests.kits import chosen, crash, failure, quiet, until
 from tests.objects import Tally
@@ -180,3 +183,75 @@ async def test_a_query_can_send_nothing(kit: ObjectKit) -> None:
     await kit.settle()
     assert kit.bus.events == []
     assert kit.store.documents["tally"] == {}
+
+
+class ClearingStore(MemoryStore):
+    """Holds a `clear` until `go`, before it has done it or after; or can't tell whether it was done."""
+
+    before = False
+    fails = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cleared: list[int] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def clear(self, type: str, places: Sequence[Place]) -> bool:
+        self.cleared.append(len(places))
+        if self.before:
+            await self.go.wait()
+        done = await super().clear(type, places)
+        if not self.before:
+            await self.go.wait()
+        if self.fails:
+            raise StoreError("lost on purpose")
+        return done
+
+
+async def test_outboxes_of_many_objects_are_cleared_at_once_and_without_commits() -> None:
+    store = ClearingStore()
+    async with ObjectKit(Tally, store=store) as kit:
+        await asyncio.gather(*(kit.call("tally", f"a{number}", "add_loudly") for number in range(30)))
+        await until(lambda: store.cleared)
+        commits = {id: document["commit"] for id, document in store.documents["tally"].items()}
+        await until(lambda: kit.router.idle)
+        assert sum(store.cleared) == 30
+        assert len(store.cleared) < 5
+        for id, document in store.documents["tally"].items():
+            assert (document["outbox"], document.get("relay"), document["commit"]) == ({}, None, commits[id])
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["the commit first", "the clearing first"])
+async def test_what_is_to_be_sent_is_found_after_a_crash_whatever_was_cleared_meanwhile(before: bool) -> None:
+    store = ClearingStore()
+    store.before = before
+    async with ObjectKit(Tally, store=store, bus=BrokenBus()) as kit:
+        kit.bus.broken = False
+        store.go.clear()
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: store.cleared)
+        await quiet()
+        kit.bus.broken = True
+        await kit.call("tally", "a", "add_loudly")
+        store.go.set()
+        await quiet()
+        await crash(kit)
+        kit.bus.broken = False
+        assert await store.pending("tally", "", 1) == ["a"]
+        async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
+            await successor.router.scan(["tally"])
+            await until(lambda: len(kit.bus.events) == 2)
+            await successor.settle()
+        assert values(kit.bus) == [1, 2]
+
+
+async def test_an_outbox_of_which_is_not_known_whether_it_was_cleared_is_emptied_by_a_commit() -> None:
+    store = ClearingStore()
+    store.fails = True
+    async with ObjectKit(Tally, store=store) as kit:
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: kit.router.idle)
+        assert store.cleared == [1]
+        assert store.documents["tally"]["a"]["commit"].endswith(".2")
+        assert await store.pending("tally", "", 1) == []
