@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from aidevos.durable.activation import Pending
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.store.memory import MemoryStore
@@ -255,3 +256,49 @@ async def test_an_outbox_of_which_is_not_known_whether_it_was_cleared_is_emptied
         assert store.cleared == [1]
         assert store.documents["tally"]["a"]["commit"].endswith(".2")
         assert await store.pending("tally", "", 1) == []
+
+
+async def test_a_turn_that_comes_while_its_outbox_is_cleared_is_committed_all_the_same() -> None:
+    store = ClearingStore()
+    async with ObjectKit(Tally, store=store) as kit:
+        store.go.clear()
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: store.cleared)
+        held = asyncio.Event()
+        store.faults.append(held)
+        calls = []
+        for _ in range(2):
+            calls.append(asyncio.create_task(kit.call("tally", "a", "add")))
+            await quiet()
+        store.go.set()
+        await quiet()
+        held.set()
+        assert await asyncio.gather(*calls) == [2, 3]
+        await kit.settle()
+        assert store.documents["tally"]["a"]["state"]["value"] == 3
+
+
+async def test_what_is_not_sent_yet_stays_when_something_else_was() -> None:
+    store = ClearingStore()
+    async with ObjectKit(Tally, store=store, bus=BrokenBus()) as kit:
+        await kit.call("tally", "a", "add_loudly")
+        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add"})
+        await until(lambda: len(store.documents["tally"]["a"]["outbox"]) == 1)
+        await crash(kit)
+        kit.bus.broken = False
+        async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
+            await successor.router.scan(["tally"])
+            await until(lambda: kit.bus.events)
+            await successor.settle()
+        assert values(kit.bus) == [1]
+
+
+def test_only_a_commit_that_does_nothing_but_empty_the_outbox_can_be_spared() -> None:
+    pending = Pending()
+    pending.changes.drop("outbox.1")
+    assert pending.only_sent
+    pending.changes.set["archived"] = True
+    assert not pending.only_sent
+    pending.changes.set.clear()
+    pending.changes.drop("replies.chosen.1")
+    assert not pending.only_sent
