@@ -81,7 +81,7 @@ async def test_the_tutorials_type_is_described_and_callable_through_both_doors(
     assert added.json() == {"result": 1}
     assert refused.status_code == 422
     assert msgspec.json.decode(reply.data) == 1
-    assert took < 2.0
+    assert took < 15
 
 
 async def test_the_examples_of_data_do_what_the_readme_says(fleet: LocalFleet) -> None:
