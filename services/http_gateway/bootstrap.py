@@ -15,7 +15,6 @@ from functools import partial
 
 import uvicorn
 from nats.aio.client import Client
-from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
@@ -60,6 +59,7 @@ from services.http_gateway.routers.rate_limits import RateLimitRouter
 from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.routes import RouteRouter
 from services.http_gateway.routers.users import UserRouter
+from services.http_gateway.segments import Segments
 
 SERVICE = "http_gateway"
 # The service of declared routes.
@@ -145,7 +145,7 @@ def build(
     routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
     declared = DeclaredRoutes(declarations, catalogue, calls, guard(), limiter, settings)
-    app = Answering(Router(routes, redirect_slashes=False, default=declared), settings.public_url)
+    app = Answering(Segments(routes, default=declared), settings.public_url)
     origins = cors_origins(settings.cors_origins)
     return Cors(app, origins) if origins else app
 

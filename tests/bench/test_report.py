@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from tests.bench.cases import CASES
+from tests.bench.comparison import Compared
 from tests.bench.load import Sample
 from tests.bench.report import Measure, Row, report, table
 
@@ -14,7 +15,7 @@ from tests.bench.report import Measure, Row, report, table
 def _row(name: str, rates: Mapping[str, list[float]]) -> Row:
     names = {name for case in CASES for name in (case.product, case.echo, case.plain)}
     measures = {name: [Measure(Sample(rate, 1, 2), {}) for rate in rates.get(name, [1.0] * 3)] for name in names}
-    return next(row for row in report(measures).rows if row.name == name)
+    return next(row for row in report(measures, []).rows if row.name == name)
 
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
@@ -31,6 +32,20 @@ def test_a_target_is_missed_below_it_and_met_from_it_on(rate: float, missed: boo
 
 def test_every_case_has_its_row_in_the_table() -> None:
     names = {name for case in CASES for name in (case.product, case.echo, case.plain)}
-    text = table(report({name: [Measure(Sample(1, 1, 2), {"mongod": 0.5})] for name in names}))
+    text = table(report({name: [Measure(Sample(1, 1, 2), {"mongod": 0.5})] for name in names}, []))
 
     assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [case.product for case in CASES]
+
+
+@pytest.mark.parametrize(
+    ("own", "at_least", "at_most", "missed"),
+    [(9.0, 1.0, None, True), (10.0, 1.0, None, False), (11.0, None, 1.0, True), (10.0, 0.9, 1.1, False)],
+)
+def test_a_comparison_is_missed_beyond_either_bound(
+    own: float, at_least: float | None, at_most: float | None, missed: bool
+) -> None:
+    samples = [Sample(own, 1, 2)], [Sample(10.0, 1, 2)]
+    compared = Compared("own", "other", "rate", *samples, at_least, at_most)
+
+    assert compared.missed is missed
+    assert ("MISSED" in table(report({}, [compared]))) is missed

@@ -97,6 +97,34 @@ async def test_scopes_have_places_of_their_own(bus: Any, thing: str) -> None:
     assert await bus.last(f"event.thing.{other}.>") == (second, 1)
 
 
+async def test_events_published_at_once_are_all_stored_each_at_its_own_place(bus: Any, thing: str) -> None:
+    things = [f"{thing}-{number}" for number in range(250)]
+    found = await asyncio.gather(*(publish(bus, each, 1) for each in things))
+    places = dict(zip(things, [sequence for (sequence,) in found], strict=True))
+    assert len({*places.values()}) == len(things)
+    for each in (things[0], things[1], things[150], things[-1]):
+        assert await bus.last(f"event.thing.{each}.>") == (places[each], 1)
+
+
+async def test_of_events_published_at_once_only_those_that_are_misplaced_are_refused(bus: Any, thing: str) -> None:
+    (first,) = await publish(bus, thing, 1)
+    others = [f"{thing}-{number}" for number in range(20)]
+    results = await asyncio.gather(
+        *(publish(bus, each, 1) for each in others[:10]),
+        publish(bus, thing, 1),
+        publish(bus, thing, 2),
+        *(publish(bus, each, 1) for each in others[10:]),
+        publish(bus, thing, 2, after=first),
+        publish(bus, f"{thing}-last", 1),
+        return_exceptions=True,
+    )
+    assert [isinstance(result, Misplaced) for result in results] == [*[False] * 10, True, True, *[False] * 12]
+    assert [await bus.last(f"event.thing.{each}.>") for each in others] == [
+        (result[0], 1) for result in (*results[:10], *results[12:22]) if isinstance(result, list)
+    ]
+    assert (await bus.last(f"event.thing.{thing}.>"))[1] == 2
+
+
 async def test_an_event_whose_handler_raises_comes_again_before_it_is_done(bus: Any, thing: str) -> None:
     await publish(bus, thing, 1)
     reader = Reader(refusals=2)

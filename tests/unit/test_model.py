@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable import commit, outbox, router
+from aidevos.durable import commit, outbox
 from aidevos.testing import ObjectKit
 from services.objects.account import Account
 from services.objects.counter import Counter
@@ -31,7 +31,7 @@ def _impatient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (commit, outbox):
             patch.setattr(module, "FIRST_PAUSE", 0.0)
-        patch.setattr(router, "SETTLE_AFTER", 0.0)
+        patch.setattr(commit, "CLEAR_AFTER", 0.0)
         yield
 
 

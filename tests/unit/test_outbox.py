@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
+from aidevos.durable.activation import Pending
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
+from aidevos.durable.store.memory import MemoryStore
+from aidevos.durable.store.port import Place, StoreError
 from aidevos.testing import ObjectKit
 from tests.kits import chosen, crash, failure, quiet, until
 from tests.objects import Tally
@@ -180,3 +184,121 @@ async def test_a_query_can_send_nothing(kit: ObjectKit) -> None:
     await kit.settle()
     assert kit.bus.events == []
     assert kit.store.documents["tally"] == {}
+
+
+class ClearingStore(MemoryStore):
+    """Holds a `clear` until `go`, before it has done it or after; or can't tell whether it was done."""
+
+    before = False
+    fails = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cleared: list[int] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def clear(self, type: str, places: Sequence[Place]) -> bool:
+        self.cleared.append(len(places))
+        if self.before:
+            await self.go.wait()
+        done = await super().clear(type, places)
+        if not self.before:
+            await self.go.wait()
+        if self.fails:
+            raise StoreError("lost on purpose")
+        return done
+
+
+async def test_outboxes_of_many_objects_are_cleared_at_once_and_without_commits() -> None:
+    store = ClearingStore()
+    async with ObjectKit(Tally, store=store) as kit:
+        await asyncio.gather(*(kit.call("tally", f"a{number}", "add_loudly") for number in range(30)))
+        await until(lambda: store.cleared)
+        commits = {id: document["commit"] for id, document in store.documents["tally"].items()}
+        await until(lambda: kit.router.idle)
+        assert sum(store.cleared) == 30
+        assert len(store.cleared) < 5
+        for id, document in store.documents["tally"].items():
+            assert (document["outbox"], document.get("relay"), document["commit"]) == ({}, None, commits[id])
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["the commit first", "the clearing first"])
+async def test_what_is_to_be_sent_is_found_after_a_crash_whatever_was_cleared_meanwhile(before: bool) -> None:
+    store = ClearingStore()
+    store.before = before
+    async with ObjectKit(Tally, store=store, bus=BrokenBus()) as kit:
+        kit.bus.broken = False
+        store.go.clear()
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: store.cleared)
+        await quiet()
+        kit.bus.broken = True
+        await kit.call("tally", "a", "add_loudly")
+        store.go.set()
+        await quiet()
+        await crash(kit)
+        kit.bus.broken = False
+        assert await store.pending("tally", "", 1) == ["a"]
+        async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
+            await successor.router.scan(["tally"])
+            await until(lambda: len(kit.bus.events) == 2)
+            await successor.settle()
+        assert values(kit.bus) == [1, 2]
+
+
+async def test_an_outbox_of_which_is_not_known_whether_it_was_cleared_is_emptied_by_a_commit() -> None:
+    store = ClearingStore()
+    store.fails = True
+    async with ObjectKit(Tally, store=store) as kit:
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: kit.router.idle)
+        assert store.cleared == [1]
+        assert store.documents["tally"]["a"]["commit"].endswith(".2")
+        assert await store.pending("tally", "", 1) == []
+
+
+async def test_a_turn_that_comes_while_its_outbox_is_cleared_is_committed_all_the_same() -> None:
+    store = ClearingStore()
+    async with ObjectKit(Tally, store=store) as kit:
+        store.go.clear()
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: store.cleared)
+        held = asyncio.Event()
+        store.faults.append(held)
+        calls = []
+        for _ in range(2):
+            calls.append(asyncio.create_task(kit.call("tally", "a", "add")))
+            await quiet()
+        store.go.set()
+        await quiet()
+        held.set()
+        assert await asyncio.gather(*calls) == [2, 3]
+        await kit.settle()
+        assert store.documents["tally"]["a"]["state"]["value"] == 3
+
+
+async def test_what_is_not_sent_yet_stays_when_something_else_was() -> None:
+    store = ClearingStore()
+    async with ObjectKit(Tally, store=store, bus=BrokenBus()) as kit:
+        await kit.call("tally", "a", "add_loudly")
+        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add"})
+        await until(lambda: len(store.documents["tally"]["a"]["outbox"]) == 1)
+        await crash(kit)
+        kit.bus.broken = False
+        async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
+            await successor.router.scan(["tally"])
+            await until(lambda: kit.bus.events)
+            await successor.settle()
+        assert values(kit.bus) == [1]
+
+
+def test_only_a_commit_that_does_nothing_but_empty_the_outbox_can_be_spared() -> None:
+    pending = Pending()
+    pending.changes.drop("outbox.1")
+    assert pending.only_sent
+    pending.changes.set["archived"] = True
+    assert not pending.only_sent
+    pending.changes.set.clear()
+    pending.changes.drop("replies.chosen.1")
+    assert not pending.only_sent

@@ -49,6 +49,11 @@ class Pending:
         self.readers: list[tuple[Request, Answer]] = []
         self.callbacks: list[Callable[[Failure | None], None]] = []
 
+    @property
+    def only_sent(self) -> bool:
+        """Whether it does nothing but remove entries from the outbox."""
+        return not (self.urgent or self.changes.set) and all(path.startswith("outbox.") for path in self.changes.unset)
+
     def release(self) -> tuple[list[Request], list[Callable[[Failure | None], None]]]:
         """The requests and the callbacks that wait for this commit; nobody waits for it any more."""
         requests, callbacks = [request for request, _ in self.waiters + self.readers], self.callbacks
@@ -103,7 +108,8 @@ class Activation:
             self.outbox = {int(number): entry for number, entry in document.outbox.items()}
         self.outbox_last = max(document.outbox_last if document else 0, *self.outbox, 0)
         self.outbox_size = sum(len(entry["payload"]) for entry in self.outbox.values())
-        self.relay_flag = bool(self.outbox)
+        # Whether the document says that its outbox holds something; None while that isn't known.
+        self.relay_flag: bool | None = bool(self.outbox)
         state = self.type.default_state()
         if document and document.exists and document.state is not None:
             state = self._load_state(document.state, document.schema)
@@ -157,6 +163,11 @@ class Activation:
     def settled(self) -> bool:
         """Whether nobody waits and everything is committed; the outbox is the next owner's business."""
         return self.mailbox.idle and not (self.pending or self.in_flight)
+
+    @property
+    def only_sent(self) -> bool:
+        """Whether all that waits for a commit is that everything in the outbox was sent."""
+        return self.pending is not None and not (self.outbox or self.in_flight) and self.pending.only_sent
 
     def open_pending(self) -> Pending:
         """The commit that gathers changes now."""

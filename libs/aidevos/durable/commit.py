@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from aidevos.contracts.errors import Failure
 from aidevos.durable.activation import Activation, Pending
 from aidevos.durable.completion import recorded
-from aidevos.durable.store.port import Claim, Commit, Document, Outcome, StoreError
+from aidevos.durable.store.port import Claim, Commit, Document, Outcome, Place, StoreError
 
 if TYPE_CHECKING:
     from aidevos.durable.router import DurableObjectRouter
@@ -28,6 +28,7 @@ BATCH_BYTES = 32 * 1024 * 1024
 RESOLVE_FOR = 30.0
 FIRST_PAUSE = 0.05
 LAST_PAUSE = 2.0
+CLEAR_AFTER = 0.1
 
 
 class GroupCommit:
@@ -38,6 +39,13 @@ class GroupCommit:
         self._type = type
         self._ready: dict[Activation, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._sent: dict[Activation, None] = {}
+
+    def clear_later(self, activation: Activation) -> None:
+        """Remove from the document what its outbox has sent: soon, and together with others."""
+        if not self._sent:
+            asyncio.get_running_loop().call_later(CLEAR_AFTER, self._clear_sent)
+        self._sent[activation] = None
 
     def add(self, activation: Activation) -> None:
         """Commit what is pending of an activation with the next batch."""
@@ -61,6 +69,33 @@ class GroupCommit:
                             self._router.discard(activation)
         finally:
             self._task = None
+
+    def _clear_sent(self) -> None:
+        """Those of which nothing else has changed need no commit of their own."""
+        sent, self._sent = self._sent, {}
+        clear = [activation for activation in sent if activation.only_sent and not activation.broken]
+        for activation in sent.keys() - clear:
+            self.add(activation)
+        for first in range(0, len(clear), BATCH_COUNT):
+            self._router.spawn(self._clear(clear[first : first + BATCH_COUNT]))
+
+    async def _clear(self, activations: list[Activation]) -> None:
+        """Empty these outboxes. Turns and commits go on meanwhile: one that comes first keeps its document from
+        being cleared, and one that comes later says anew whether there is something to relay."""
+        places = []
+        for activation in activations:
+            activation.relay_flag = None
+            places.append((activation.pending, Place(activation.id, activation.owner, activation.commit or "")))
+        try:
+            cleared = await self._router.store.clear(self._type, [place for _, place in places])
+        except StoreError as error:
+            log.warning("outboxes of %s could not be cleared, trying it one by one: %s", self._type, error)
+            cleared = False
+        for activation, (pending, _) in zip(activations, places, strict=True):
+            if cleared and activation.pending is pending and activation.only_sent:
+                activation.pending, activation.relay_flag = None, False
+            else:
+                self.add(activation)
 
     def _seal(self) -> dict[Activation, tuple[Pending, Commit]]:
         now = self._router.clock.now()

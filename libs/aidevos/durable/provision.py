@@ -14,7 +14,7 @@ from nats.js.errors import APIError, BadRequestError, BucketNotFoundError, KeyNo
 from aidevos.contracts import subjects
 from aidevos.settings import Settings, SettingsError
 
-MINIMUM_VERSION = (2, 11)
+MINIMUM_VERSION = (2, 12)
 DUPLICATE_WINDOW = 120.0
 # How long the server keeps the mark that a key has expired.
 MARKER_TTL = 60.0
@@ -31,7 +31,7 @@ async def provision(connection: Client, settings: Settings) -> None:
     """
     version = connection.connected_server_version
     if (version.major, version.minor) < MINIMUM_VERSION:
-        raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL is version {version}, too old: 2.11 is needed")
+        raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL is version {version}, too old: 2.12 is needed")
     await check_mapping(connection)
     js = connection.jetstream()
     try:
@@ -92,6 +92,7 @@ def events_stream(settings: Settings) -> StreamConfig:
         max_bytes=settings.events_max_bytes,
         duplicate_window=min(DUPLICATE_WINDOW, settings.events_max_age),
         allow_direct=True,
+        allow_atomic=True,
     )
 
 

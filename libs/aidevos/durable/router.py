@@ -39,7 +39,6 @@ from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
 from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
-SETTLE_AFTER = 0.1
 SCAN_PAGE = 1000
 HOOK_WITHIN = 10.0
 OUTBOX_BYTES = 2 * 1024 * 1024
@@ -483,7 +482,7 @@ class DurableObjectRouter:
         fresh = activation.pending is None
         activation.open_pending().changes.drop(f"outbox.{number}")
         if fresh:
-            asyncio.get_running_loop().call_later(SETTLE_AFTER, self.commit, activation)
+            self._commits[activation.type.name].clear_later(activation)
 
     def _claim(self, activation: Activation) -> Claim:
         return Claim(activation.id, self.next_owner(), activation.partition)

@@ -19,7 +19,18 @@ from bson.raw_bson import RawBSONDocument
 
 from aidevos.durable.store import codec
 from aidevos.durable.store.condition import MISSING, Condition, Path, at, matches
-from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, StoreError, too_slow, up_to
+from aidevos.durable.store.port import (
+    TIME_LIMIT,
+    Claim,
+    Commit,
+    Document,
+    Find,
+    Outcome,
+    Place,
+    StoreError,
+    too_slow,
+    up_to,
+)
 
 
 class MemoryStore:
@@ -54,6 +65,19 @@ class MemoryStore:
             return [Outcome.UNKNOWN for _ in commits]
         outcomes = [self._apply(type, commit) for commit in commits]
         return [Outcome.UNKNOWN for _ in commits] if fault == "lose" else outcomes
+
+    async def clear(self, type: str, places: Sequence[Place]) -> bool:
+        self._answer()
+        found = [self.documents[type].get(place.id, {}) for place in places]
+        left = [
+            document
+            for document, place in zip(found, places, strict=True)
+            if (document.get("owner"), document.get("commit")) == (place.owner, place.commit)
+        ]
+        for document in left:
+            document["outbox"] = {}
+            document.pop("relay", None)
+        return len(left) == len(places)
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         self._answer()

@@ -27,7 +27,7 @@ from pymongo.read_concern import ReadConcern
 from aidevos.durable.store import codec
 from aidevos.durable.store.condition import Condition, Path
 from aidevos.durable.store.mongo_filter import compile_condition, field
-from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, StoreError, too_slow
+from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, Place, StoreError, too_slow
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
@@ -116,6 +116,14 @@ class MongoStore:
         except Exception:  # whatever it was, the batch may have been applied in part
             return [Outcome.UNKNOWN] * len(commits)
         return [Outcome.APPLIED] * len(commits)
+
+    async def clear(self, type: str, places: Sequence[Place]) -> bool:
+        # No two documents ever have the same owner or commit, so these belong together.
+        ids, owners, commits = (list(column) for column in zip(*places, strict=True))
+        left = {"_id": {"$in": ids}, "owner": {"$in": owners}, "commit": {"$in": commits}}
+        update = {"$set": {"outbox": {}}, "$unset": {"relay": ""}}
+        result = await self._answer(lambda: self._objects(type).update_many(left, update))
+        return bool(result.matched_count == len(places))
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         found = await self._find(f"obj_{type}", {"_id": {"$in": list(ids)}}, len(ids))

@@ -68,6 +68,14 @@ class Commit(NamedTuple):
     founding: int | None = None
 
 
+class Place(NamedTuple):
+    """A document as its owner has left it: with this commit."""
+
+    id: str
+    owner: str
+    commit: str
+
+
 class Find(NamedTuple):
     """Which objects to find by their states, and in which order: by the values at the path `order`,
     which are all numbers or all text, then by the IDs; without an `order` by the IDs alone. `after` is
@@ -125,6 +133,10 @@ class Store(Protocol):
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
         """Apply each update whose owner and previous commit match; never raises but for cancellation."""
+
+    async def clear(self, type: str, places: Sequence[Place]) -> bool:
+        """Empty the outboxes of those documents that are as they were left, all at once, without a commit.
+        Whether that were all of them; which others there are isn't told."""
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         """The documents of these IDs, without claiming them."""
