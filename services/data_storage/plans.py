@@ -43,9 +43,10 @@ class _Wanted(NamedTuple):
 
 
 class _Offer(NamedTuple):
-    """A plan, and how much of the filter it serves."""
+    """A plan, and how much of the filter it serves, with as few fields beyond as can be: by changes of those
+    an item would move to another page."""
 
-    served: tuple[int, int]
+    served: tuple[int, int, int]
     plan: Plan
 
 
@@ -95,7 +96,7 @@ def _offer(
     keys = key_range(prefix, ranges, then is not None and then.descending)
     done += [condition for condition in ranges if not isinstance(condition, OneOf)]
     left = tuple(condition for condition in conditions if not any(condition is one for one in done))
-    return _Offer((len(prefix), len(ranges)), Plan(slot, keys, backwards, And(left)))
+    return _Offer((len(prefix), len(ranges), -len(fields)), Plan(slot, keys, backwards, And(left)))
 
 
 def _serves(fields: tuple[Field, ...], wanted: _Wanted, order: list[Field]) -> bool | None:

@@ -179,6 +179,7 @@ def test_the_plan_takes_the_index_that_the_filter_narrows_most() -> None:
     assert chosen([a], [], complete("b")) is None
     assert chosen([a], [], complete("b", "a")) == ("1", False, 0)
     assert chosen([a, b], [], complete("a", "b,c", "b,-a")) == ("2", False, 0)
+    assert chosen([a], [by_a], complete("a,b", "a", "a,c")) == ("1", False, 0)
     assert chosen([a, more], [], complete("a", "a,-b")) == ("1", False, 0)
     assert chosen([OneOf(("a",), (1, 3))], [], complete("a")) == ("0", False, 1)
     assert chosen([a, Exists(("c",))], [], complete("a")) == ("0", False, 1)
