@@ -12,6 +12,7 @@ import msgspec
 from tests.bench.cases import Stage, http_order, post
 from tests.bench.comparison import Comparison
 from tests.bench.load import Order
+from tests.e2e.world import wait_ready
 
 IN_FLIGHT = 64
 FEW = 1000
@@ -46,6 +47,9 @@ def prepare(stage: Stage, items: int) -> tuple[Collection, Collection]:
             client.post(f"{collection.path}/import", content=lines, headers=headers).raise_for_status()
     plain: Iterator[dict[str, Any]] = ({"_id": id(number), **document(number)} for number in range(items))
     stage.world.servers.insert(stage.world.database, PLAIN, plain)
+    # What was imported is in memory: it must not be when it is asked for cold.
+    stage.world.restart("data_storage")
+    wait_ready(stage.world.url, [])
     return many, few
 
 
