@@ -87,8 +87,8 @@ def test_no_json_breaks_it(client: httpx.Client, body: Any, path: str) -> None:
 def test_every_answer_is_as_described(client: httpx.Client, world: World) -> None:
     # No schema tells which cursors a list has given, or which objects there are.
     described = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
-    # Nobody serves accounts here; those are tried on the real services.
-    description = described.exclude(tag=["accounts", "users"])
+    # Nobody serves anything else here; that is tried on the real services.
+    description = described.include(tag=["objects", "operation"])
     for operation in description.get_all_operations():
 
         @FEW

@@ -66,6 +66,8 @@ class ReplyArchive:
             return
         records = activation.records
         oldest = records.oldest()
+        if not oldest:
+            return
         activation.moving = True
         try:
             committed = activation.wait_committed()
