@@ -36,7 +36,7 @@ WORDS = st.text(st.characters(codec="utf-8"), max_size=8)
 def world(servers: Servers) -> Iterator[World]:
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(gateway_world(servers, default_deadline=0.5, attempt_timeout=0.2)) as world,
+        portal.wrap_async_context_manager(gateway_world(servers, default_deadline=3.0, attempt_timeout=1.0)) as world,
     ):
         yield world
 
