@@ -36,3 +36,16 @@ async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Do
 @pytest.fixture
 def new_id() -> str:
     return secrets.token_hex(8)
+
+
+@pytest.fixture
+async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
+    connection = await nats.connect(world.servers.nats_url("client"))
+    yield NatsDoor(connection)
+    await connection.close()

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import msgspec
-import nats
 import pytest
 
 from aidevos.contracts.authentication import session_of
@@ -40,13 +39,6 @@ def world(servers: Servers) -> Iterator[World]:
 async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=world.url, timeout=60) as client:
         yield client
-
-
-@pytest.fixture
-async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
-    connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
-    await connection.close()
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import httpx
 import msgspec
-import nats
 import pytest
 
 from aidevos.contracts import envelope, subjects
@@ -30,19 +28,6 @@ class Person(NamedTuple):
 def person() -> Person:
     name = f"Ada{secrets.token_hex(6)}"
     return Person(name, f"{name}@Example.org")
-
-
-@pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
-        yield client
-
-
-@pytest.fixture
-async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
-    connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
-    await connection.close()
 
 
 async def register(http: httpx.AsyncClient, person: Person, **changes: str) -> httpx.Response:

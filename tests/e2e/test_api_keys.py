@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import bson
 import httpx
-import nats
 import pymongo
 import pytest
 
@@ -30,19 +28,6 @@ class Owner(NamedTuple):
         answer = await self.http.post("/api-keys", json=body, headers=self.token)
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
-
-
-@pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
-        yield client
-
-
-@pytest.fixture
-async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
-    connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
-    await connection.close()
 
 
 @pytest.fixture

@@ -14,22 +14,11 @@ import pytest
 
 from aidevos.contracts.authentication import account_id, session_of
 from aidevos.contracts.errors import Failure
-from tests.e2e.test_accounts import (
-    PASSWORD,
-    Person,
-    bearer,
-    dies,
-    http,
-    logged_in,
-    login,
-    over_nats,
-    person,
-    register,
-)
+from tests.e2e.test_accounts import PASSWORD, Person, bearer, dies, logged_in, login, person, register
 from tests.e2e.test_users import MERGE_PATCH, admin
 from tests.e2e.world import NatsDoor, World
 
-__all__ = ["admin", "http", "over_nats", "person"]
+__all__ = ["admin", "person"]
 ADDRESS = "127.0.0.1"
 
 

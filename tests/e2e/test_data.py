@@ -33,13 +33,6 @@ async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
-    connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
-    await connection.close()
-
-
-@pytest.fixture
 def name() -> str:
     return f"c{secrets.token_hex(8)}"
 

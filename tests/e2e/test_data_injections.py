@@ -15,11 +15,11 @@ import pytest
 
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
-from tests.e2e.test_data import http, made, name, of, over_nats
+from tests.e2e.test_data import http, made, name, of
 from tests.e2e.world import NatsDoor, World
 from tests.injections import OBJECTS, TEXTS
 
-__all__ = ["http", "name", "over_nats"]
+__all__ = ["http", "name"]
 AT_ONCE = 32
 SECRET = "what-nobody-else-may-read"
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import msgspec
-import nats
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -26,13 +25,6 @@ NAMES = "Grüße, 世界"
 async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as client:
         yield client
-
-
-@pytest.fixture
-async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
-    connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
-    await connection.close()
 
 
 @pytest.fixture

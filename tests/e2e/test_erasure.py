@@ -14,23 +14,11 @@ import pytest
 
 from aidevos.contracts import subjects
 from aidevos.durable.completion import CHOSEN_IN_DOCUMENT
-from tests.e2e.test_accounts import (
-    PASSWORD,
-    Person,
-    admin_password,
-    bearer,
-    dies,
-    http,
-    logged_in,
-    login,
-    over_nats,
-    person,
-    register,
-)
+from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, dies, logged_in, login, person, register
 from tests.e2e.test_users import MERGE_PATCH, admin
 from tests.e2e.world import NatsDoor, World
 
-__all__ = ["admin", "http", "over_nats", "person"]
+__all__ = ["admin", "person"]
 FULL_NAME, THEME = "Augusta Ada Zzyzx", "quite personal"
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import jwt
-import nats
 import pytest
 
 from aidevos.contracts.errors import Failure
@@ -32,19 +31,6 @@ def world(servers: Servers) -> Iterator[World]:
     with running(servers, name, AIDEVOS_KEY_NOTICE=str(NOTICE)) as world:
         yield world
     drop_database(servers.mongo_url, name)
-
-
-@pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
-        yield client
-
-
-@pytest.fixture
-async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
-    connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
-    await connection.close()
 
 
 async def rotate(world: World, *options: str) -> None:

@@ -19,11 +19,11 @@ import pytest
 
 from aidevos.contracts.confirmation import recovery_id, user_of
 from aidevos.contracts.errors import Failure
-from tests.e2e.test_accounts import PASSWORD, Person, bearer, dies, http, logged_in, login, person
+from tests.e2e.test_accounts import PASSWORD, Person, bearer, dies, logged_in, login, person
 from tests.e2e.world import NatsDoor, World
 from tests.mails import in_folder, token_in
 
-__all__ = ["http", "person"]
+__all__ = ["person"]
 OTHER = "another wheelbarrow"
 WITHIN = 20.0
 

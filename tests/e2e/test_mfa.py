@@ -109,12 +109,6 @@ class Codes:
         return self._totp.at(self._at, counter_offset=steps)
 
 
-@pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
-        yield client
-
-
 @pytest.fixture(params=["http", "nats"])
 async def accounts(request: pytest.FixtureRequest, world: World, http: httpx.AsyncClient) -> AsyncIterator[Accounts]:
     if request.param == "http":

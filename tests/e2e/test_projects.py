@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import httpx
 import msgspec
-import nats
 import pymongo
 import pytest
 
@@ -25,19 +24,6 @@ MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 class Person(NamedTuple):
     id: str
     headers: dict[str, str]
-
-
-@pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
-        yield client
-
-
-@pytest.fixture
-async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
-    connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
-    await connection.close()
 
 
 @pytest.fixture

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import nats
 import pytest
 
 from aidevos.contracts.errors import Failure
 from tests.e2e.world import NatsDoor, World
 from tests.faults.processes import eventually
-
-
-@pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
-        yield client
-
-
-@pytest.fixture
-async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
-    connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
-    await connection.close()
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 
 from aidevos.contracts.errors import Failure
 from tests.e2e.test_account_faults import another_gateway
-from tests.e2e.test_accounts import Person, bearer, http, logged_in, over_nats, person
+from tests.e2e.test_accounts import Person, bearer, logged_in, person
 from tests.e2e.test_users import MERGE_PATCH, admin, allowed, becomes
 from tests.e2e.world import NatsDoor, World
 
-__all__ = ["admin", "http", "over_nats", "person"]
+__all__ = ["admin", "person"]
 YES, NO = {"http": True, "nats": True}, {"http": False, "nats": False}
 
 

@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aidevos.contracts.routes import route_id
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer
-from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, http, logged_in, login
+from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, logged_in, login
 from tests.e2e.world import World
 
-__all__ = ["http"]
 # Of these nobody gets in anywhere that is not open to everyone.
 STRANGERS = ("nobody", "malformed", "forged", "expired", "ended", "deactivated")
 CLERK = "clerk"

@@ -16,17 +16,15 @@ from tests.e2e.test_accounts import (
     admin_password,
     bearer,
     dies,
-    http,
     logged_in,
     login,
-    over_nats,
     person,
     register,
     status_of,
 )
 from tests.e2e.world import NatsDoor, World
 
-__all__ = ["http", "over_nats", "person"]
+__all__ = ["person"]
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
 
