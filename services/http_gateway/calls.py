@@ -17,7 +17,7 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client import DurableObjectClient
 from aidevos.settings import Settings
-from services.http_gateway import headers
+from services.http_gateway import headers, parameters
 from services.http_gateway.new_ids import derived_id, new_id
 from services.http_gateway.resource import Incoming
 
@@ -59,6 +59,10 @@ class Calls:
             if failure.field is not None:
                 failure.field = failure.field.removeprefix(within).removeprefix(".") or "body"
             raise
+
+    async def search(self, incoming: Incoming, subject: str) -> bytes:
+        """One page of a declared search, whose arguments are the request's parameters."""
+        return await self.arguments(subject, parameters.page(incoming.parameters), self.options(incoming))
 
     def new_id(self, incoming: Incoming, type: str, *parts: str) -> str:
         """The ID of what the request makes: of a caller and an `Idempotency-Key` always the same one, so

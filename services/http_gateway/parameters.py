@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
 
 PARAMETERS_LIMIT = 16
 NAME_LIMIT = 100
+DEFAULT_LIMIT = 50
 _digits = re.compile(r"[0-9]{1,9}").fullmatch
 
 
@@ -31,11 +34,16 @@ def parse(query: bytes, known: frozenset[str]) -> dict[str, str]:
     return values
 
 
-def limit(values: dict[str, str], default: int) -> int:
+def page(values: dict[str, str]) -> bytes:
+    """The parameters of a list as a method's arguments, in JSON, with a limit among them."""
+    return msgspec.json.encode({**values, "limit": limit(values)})
+
+
+def limit(values: dict[str, str]) -> int:
     """The parameter `limit`."""
     text = values.get("limit")
     if text is None:
-        return default
+        return DEFAULT_LIMIT
     if not _digits(text) or not 1 <= int(text) <= LIST_LIMIT:
         raise Failure("invalid", f"the limit is an integer from 1 to {LIST_LIMIT}", field="limit")
     return int(text)

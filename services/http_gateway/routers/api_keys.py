@@ -8,14 +8,13 @@ from starlette.routing import Route
 from aidevos.contracts import api_keys, subjects
 from aidevos.contracts.api_keys import ApiKeyBody, RotateBody
 from aidevos.contracts.errors import Failure
-from services.http_gateway import bodies, parameters
+from services.http_gateway import bodies
 from services.http_gateway.answers import NO_STORE, Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.versions import unless_known, versioned
 
 BODY_LIMIT = 64 * 1024
-DEFAULT_LIMIT = 50
 # Beside the content type.
 SECRET = NO_STORE[1:]
 
@@ -50,10 +49,7 @@ class ApiKeyRouter:
         ]
 
     async def search(self, incoming: Incoming) -> Answer:
-        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
-        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
-        subject = subjects.query(api_keys.TYPE, api_keys.SEARCH)
-        return Answer(200, await self._calls.arguments(subject, payload, self._calls.options(incoming)))
+        return Answer(200, await self._calls.search(incoming, subjects.query(api_keys.TYPE, api_keys.SEARCH)))
 
     async def create(self, incoming: Incoming) -> Answer:
         body = await incoming.body(BODY_LIMIT)

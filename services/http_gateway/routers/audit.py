@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
 from starlette.routing import Route
 
 from aidevos.contracts import audit, subjects
-from services.http_gateway import parameters
 from services.http_gateway.answers import Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
 
 PARAMETERS = ("limit", "cursor", "actor", "target", "action", "outcome", "from", "to", "sort")
-DEFAULT_LIMIT = 50
 
 
 class AuditRouter:
@@ -25,7 +22,4 @@ class AuditRouter:
         return [Route("/audit", Resource(readers, parameters=PARAMETERS, get=self.search))]
 
     async def search(self, incoming: Incoming) -> Answer:
-        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
-        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
-        subject = subjects.query(audit.TYPE, audit.SEARCH)
-        return Answer(200, await self._calls.arguments(subject, payload, self._calls.options(incoming)))
+        return Answer(200, await self._calls.search(incoming, subjects.query(audit.TYPE, audit.SEARCH)))

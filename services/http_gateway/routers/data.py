@@ -34,7 +34,6 @@ from services.http_gateway.new_ids import new_id
 from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.versions import unless_known, versioned
 
-DEFAULT_LIMIT = 50
 ITEMS_AT_ONCE = 64
 QUERY = ("filter", "sort", "fields", "limit", "cursor", "count")
 CONFIG_LIMIT = 512 * 1024
@@ -146,14 +145,14 @@ class DataRouter:
     async def find(self, incoming: Incoming) -> Answer:
         values = incoming.parameters
         args: dict[str, Any] = {**values, "collection": incoming.path["collection"]}
-        args["limit"] = parameters.limit(values, DEFAULT_LIMIT)
+        args["limit"] = parameters.limit(values)
         args["count"] = parameters.flag(values, "count")
         if "filter" in values:
             args["filter"] = _filter_of(values["filter"])
         return await self._search(incoming, ITEM_TYPE, FIND, args)
 
     async def visible(self, incoming: Incoming) -> Answer:
-        args = {**incoming.parameters, "limit": parameters.limit(incoming.parameters, DEFAULT_LIMIT)}
+        args = {**incoming.parameters, "limit": parameters.limit(incoming.parameters)}
         return await self._search(incoming, COLLECTION_TYPE, VISIBLE, args)
 
     async def _search(self, incoming: Incoming, type: str, view: str, args: dict[str, Any]) -> Answer:
@@ -168,8 +167,7 @@ class DataRouter:
         return unless_known(incoming, versioned(await self._ask_item(incoming, "read", payload)))
 
     async def history(self, incoming: Incoming) -> Answer:
-        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
-        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
+        payload = parameters.page(incoming.parameters)
         return Answer(200, await self._ask_item(incoming, "history", payload))
 
     async def restore(self, incoming: Incoming) -> Answer:

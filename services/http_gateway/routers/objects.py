@@ -22,7 +22,6 @@ from services.http_gateway.cursors import Position, decode_cursor, encode_cursor
 from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.versions import unless_known, versioned
 
-DEFAULT_LIMIT = 50
 # Seconds that each type may take where all are listed.
 ALL_TYPES_WITHIN = 1.0
 
@@ -110,7 +109,7 @@ class DurableObjectRouter:
         return Answer(204, headers=())
 
     async def list(self, incoming: Incoming) -> Answer:
-        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
+        limit = parameters.limit(incoming.parameters)
         type = incoming.parameters.get("type")
         if type is not None:
             self._catalogue.check(type)

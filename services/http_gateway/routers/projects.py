@@ -18,7 +18,6 @@ from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.versions import unless_known, versioned
 
 ME = "me"
-DEFAULT_LIMIT = 50
 PROJECT_LIMIT = 64 * 1024
 # Beside the payload.
 TASK_LIMIT = tasks.PAYLOAD_LIMIT + 16 * 1024
@@ -57,7 +56,7 @@ class ProjectRouter:
         ]
 
     async def search(self, incoming: Incoming) -> Answer:
-        wanted: dict[str, Any] = {**incoming.parameters, "limit": parameters.limit(incoming.parameters, DEFAULT_LIMIT)}
+        wanted: dict[str, Any] = {**incoming.parameters, "limit": parameters.limit(incoming.parameters)}
         if wanted.get("member") == ME:
             wanted["member"] = incoming.principal.subject
         subject = subjects.query(projects.TYPE, projects.SEARCH)
@@ -100,8 +99,7 @@ class ProjectRouter:
         return Answer(204, headers=())
 
     async def tasks(self, incoming: Incoming) -> Answer:
-        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
-        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
+        payload = parameters.page(incoming.parameters)
         return Answer(200, await self._project(incoming, "tasks", payload))
 
     async def create_task(self, incoming: Incoming) -> Answer:

@@ -10,13 +10,12 @@ from starlette.routing import Route
 from aidevos.contracts import roles, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.roles import CreateRoleBody, ReplaceRoleBody
-from services.http_gateway import bodies, parameters
+from services.http_gateway import bodies
 from services.http_gateway.answers import Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.versions import unless_known, versioned
 
-DEFAULT_LIMIT = 50
 BODY_LIMIT = 64 * 1024
 
 _create = msgspec.json.Decoder(CreateRoleBody)
@@ -37,10 +36,7 @@ class RoleRouter:
         ]
 
     async def search(self, incoming: Incoming) -> Answer:
-        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
-        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
-        options = self._calls.options(incoming)
-        return Answer(200, await self._calls.arguments(roles.LIST_SUBJECT, payload, options))
+        return Answer(200, await self._calls.search(incoming, roles.LIST_SUBJECT))
 
     async def create(self, incoming: Incoming) -> Answer:
         content = await incoming.body(BODY_LIMIT)

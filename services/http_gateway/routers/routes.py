@@ -8,13 +8,12 @@ from starlette.routing import Route
 from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.routes import RouteBody
-from services.http_gateway import bodies, parameters
+from services.http_gateway import bodies
 from services.http_gateway.answers import Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.versions import unless_known, versioned
 
-DEFAULT_LIMIT = 50
 BODY_LIMIT = 16 * 1024
 
 _route = msgspec.json.Decoder(RouteBody)
@@ -33,10 +32,7 @@ class RouteRouter:
         ]
 
     async def search(self, incoming: Incoming) -> Answer:
-        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
-        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
-        options = self._calls.options(incoming)
-        return Answer(200, await self._calls.arguments(routes.LIST_SUBJECT, payload, options))
+        return Answer(200, await self._calls.search(incoming, routes.LIST_SUBJECT))
 
     async def create(self, incoming: Incoming) -> Answer:
         payload = await incoming.body(BODY_LIMIT)

@@ -8,7 +8,7 @@ from starlette.routing import Route
 from aidevos.contracts import subjects, users
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import EraseUserBody, ReplaceUserBody
-from services.http_gateway import bodies, parameters
+from services.http_gateway import bodies
 from services.http_gateway.answers import Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
@@ -16,7 +16,6 @@ from services.http_gateway.versions import unless_known, versioned
 
 ME = "me"
 PARAMETERS = ("limit", "cursor", "q", "role", "status", "sort")
-DEFAULT_LIMIT = 50
 BODY_LIMIT = 64 * 1024
 
 
@@ -45,10 +44,7 @@ class UserRouter:
         ]
 
     async def search(self, incoming: Incoming) -> Answer:
-        limit = parameters.limit(incoming.parameters, DEFAULT_LIMIT)
-        payload = msgspec.json.encode({**incoming.parameters, "limit": limit})
-        subject = subjects.query(users.TYPE, users.SEARCH)
-        return Answer(200, await self._calls.arguments(subject, payload, self._calls.options(incoming)))
+        return Answer(200, await self._calls.search(incoming, subjects.query(users.TYPE, users.SEARCH)))
 
     async def read(self, incoming: Incoming) -> Answer:
         return unless_known(incoming, await self._call(incoming, "read", b"{}"))
