@@ -77,12 +77,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_mailbox: Count = 1024
     max_pending: Count = 20_000
     max_outbox: Count = 1000
+    max_alarms: Annotated[int, Meta(ge=1, le=4000)] = 100
     max_clients: Count = 1000
     max_records: Count = 20_000
     idle_after: Seconds = 300.0
     max_memory: Annotated[int, Meta(ge=1024 * 1024)] = 512 * 1024 * 1024
     drain_timeout: Seconds = 15.0
     service_permissions: str = ""
+    # Alarms: how many late ones begin in a second, in one process, and how long a handler may take.
+    alarm_rate: Annotated[float, Meta(ge=1, le=100_000)] = 500.0
+    alarm_deadline: Seconds = 60.0
     # Request IDs and tells.
     request_id_age: Seconds = 86_400.0
     tell_age: Seconds = 7 * 86_400.0

@@ -86,6 +86,7 @@ class Host:
         name: HostName,
         limits: Limits,
         lease_ttl: float = 3.0,
+        principal: Principal,
         trouble: Callable[[], str] = lambda: "",
         reports_health: bool = True,
     ) -> None:
@@ -109,6 +110,7 @@ class Host:
             outside,
             clock,
             incarnation=self.lease.incarnation,
+            principal=principal,
             lease_valid=self.lease.valid,
             limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
         )
@@ -141,10 +143,13 @@ class Host:
         )
         for work in (self._placement.run(), self.lease.keep(), self._write(), self._housekeeping()):
             self._run(work)
+        self._run(self.router.alarms.run())
+        self._run(self.router.alarms.watch(lambda: tuple(self._owned)))
 
     async def drain(self, within: float) -> None:
         """Take nothing new, finish and commit what was taken, and release the types. What can't be
-        finished `within` seconds is answered with `unavailable`; outboxes go to the next owner."""
+        finished `within` seconds is answered with `unavailable`; outboxes and alarms go to the next owner."""
+        self.router.alarms.stop()
         await self._placement.stop()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
         await self.router.settle(within)
@@ -206,6 +211,7 @@ class Host:
                 )
             await self._subscribe(subjects.owned(type), self._on_call)
             self._owned.add(type)
+            self.router.alarms.scan_soon()
         await self._connection.flush()
 
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:

@@ -56,6 +56,7 @@ class ObjectKit:
             self.bus,
             self,
             self.clock,
+            principal=SERVICE,
             incarnation=f"kit.{secrets.token_hex(4)}",
             lease_valid=lambda: self.lease,
             limits=limits,
@@ -118,6 +119,20 @@ class ObjectKit:
                 if failure.code not in ("unavailable", "moved") or loop.time() > end:
                     raise
             await asyncio.sleep(FIRST_BACKOFF)
+
+    async def advance(self, seconds: float) -> None:
+        """Move the clock, and settle whenever alarms ring on the way: each at its time, late ones at the rate
+        of the limits."""
+        end = self.clock.now() + seconds
+        while True:
+            able = self.router.alarms.ring_due()
+            await self.settle()
+            await self.router.alarms.scan(self.router.registry.types, end - self.clock.now())
+            at = self.router.alarms.next_at()
+            if at > end or not able:
+                break
+            self.clock.advance(max(0.0, at - self.clock.now()))
+        self.clock.advance(end - self.clock.now())
 
     async def settle(self) -> None:
         """Return when everything is committed and every event and tell was delivered. Raises `TimeoutError`
