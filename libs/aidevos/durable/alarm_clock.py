@@ -155,7 +155,7 @@ class AlarmClock:
                 if activation is None:
                     self.expect(type, id, at)
                 else:
-                    self.note(activation)
+                    self.note(activation, ahead)
         ALARMS_WAITING.set(len(self._schedule))
 
     def expect(self, type: str, id: str, at: float) -> None:
@@ -163,12 +163,12 @@ class AlarmClock:
         if self._schedule.put((type, id), at):
             self._earlier.set()
 
-    def note(self, activation: Activation) -> None:
-        """The alarms of an object in memory may have changed."""
+    def note(self, activation: Activation, ahead: float = HORIZON) -> None:
+        """The alarms of an object in memory may have changed, some that are due within `ahead` seconds."""
         if activation.broken or activation.ringing or not activation.loaded:
             return
         found = activation.next_alarm()
-        if found is not None and found[0] <= self._router.clock.now() + HORIZON:
+        if found is not None and found[0] <= self._router.clock.now() + ahead:
             self.expect(activation.type.name, activation.id, found[0])
 
     def begin(self, activation: Activation) -> None:

@@ -428,7 +428,8 @@ def _fail_alarm(turn: Turn, activation: Activation, answer: Answer) -> None:
 def _letter(turn: Turn, activation: Activation, failure: Failure) -> Letter:
     ringing, request = turn.ringing, turn.request
     assert ringing is not None  # noqa: S101
-    args = {"alarm": ringing.shown(request.alarm)} if request.method.name == ALARM else {}
+    again = msgspec.structs.replace(ringing, failed=ringing.failed + 1)
+    args = {"alarm": again.shown(request.alarm)} if request.method.name == ALARM else {}
     return Letter(
         id=letter_id(activation.object_id, ringing.key, str(ringing.due)),
         kind="alarm",
@@ -437,7 +438,7 @@ def _letter(turn: Turn, activation: Activation, failure: Failure) -> Letter:
         payload=msgspec.json.encode(args),
         code=failure.code,
         detail=failure.detail,
-        attempts=ringing.failed + 1,
+        attempts=again.failed,
         at=turn.now,
     )
 

@@ -39,8 +39,6 @@ ALARM_LATENESS = Histogram(
 ALARMS_WAITING = Gauge(
     "aidevos_alarms_waiting", "Objects with alarms that are late or soon", multiprocess_mode="livesum"
 )
-    "aidevos_alarms_waiting", "Objects with alarms that are late or soon", multiprocess_mode="livesum"
-)
 ACTIVE_OBJECTS = Gauge("aidevos_active_objects", "Objects in memory", multiprocess_mode="livesum")
 UNLIMITED_REQUESTS = Counter(
     "aidevos_unlimited_requests_total", "Requests that passed because their rate limit could not be asked"
