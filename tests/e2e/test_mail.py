@@ -166,7 +166,8 @@ async def test_known_and_unknown_addresses_get_the_same_answer_in_the_same_time(
             answers.add((answer.status_code, answer.content, answer.headers.get("content-type")))
 
     assert answers == {(202, b"", None)}
-    known, unknown = (statistics.median(times) for times in took.values())
+    # Noise only adds: the fastest ones tell what is systematic.
+    known, unknown = (statistics.median(sorted(times)[:5]) for times in took.values())
     assert abs(known - unknown) < 0.5 * max(known, unknown)
 
 
