@@ -23,7 +23,16 @@ from aidevos.security.tokens import TokenIssuer
 from tests.servers import Servers, drop_database, free_port
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("objects", "authentication", "user_management", "data_storage", "projects", "api_gateway", "http_gateway")
+SERVICES = (
+    "objects",
+    "authentication",
+    "user_management",
+    "data_storage",
+    "projects",
+    "api_gateway",
+    "events",
+    "http_gateway",
+)
 USERS = {"http_gateway": "gateway"}
 # All tests come from one address.
 UNTHROTTLED = {"AIDEVOS_ADDRESS_LOGINS": "100000", "AIDEVOS_ADDRESS_REGISTRATIONS": "100000"}
