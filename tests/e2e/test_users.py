@@ -20,7 +20,6 @@ from tests.e2e.test_accounts import (
     login,
     person,
     register,
-    status_of,
 )
 from tests.e2e.world import NatsDoor, World
 
