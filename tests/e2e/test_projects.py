@@ -14,7 +14,7 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
-from services.projects.project import STEP
+from aidevos.durable.belongings import STEP
 from tests.e2e.world import NatsDoor, World
 
 PASSWORD = "wheelbarrow at noon"
