@@ -32,6 +32,7 @@ SERVICES = (
     Service("data_storage", user="data_storage", stores=True),
     Service("api_gateway", user="api_gateway", stores=True),
     Service("projects", user="projects", stores=True),
+    Service("events", user="events", stores=True),
     Service("http_gateway", user=GATEWAY_USER, stores=False),
 )
 NATS = "nats"

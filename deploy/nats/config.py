@@ -27,7 +27,7 @@ CLIENT_ACCOUNT = "CLIENTS"
 ADMIN_USER = "fleet"
 GATEWAY_USER = "gateway"
 # Processes that host objects, each under its folder's name in services/.
-HOST_USERS = ("objects", "authentication", "user_management", "data_storage", "projects", "api_gateway")
+HOST_USERS = ("objects", "authentication", "user_management", "data_storage", "projects", "api_gateway", "events")
 USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, *HOST_USERS)
 
 # What headers and the reply subject may add to the largest payload.
@@ -130,6 +130,7 @@ def permissions(user: str) -> dict[str, Any]:
             *_CALLS,
             "query.>",
             subjects.EVENTS,
+            subjects.REPLAYS,
             *_use(subjects.EVENTS_STREAM),
             *_buckets(),
             *_INBOXES,

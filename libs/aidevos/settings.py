@@ -61,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
-    services: str = "objects,authentication,user_management,data_storage,projects,api_gateway"
+    services: str = "objects,authentication,user_management,data_storage,projects,api_gateway,events"
     # Requests.
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0
@@ -124,6 +124,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str = ""
     # The security log: how long an entry is kept.
     audit_age: Seconds = 400 * 86_400.0
+    # How long a dead letter is kept.
+    letter_age: Seconds = 30 * 86_400.0
     # Data: seconds between two looks for items to remove that have expired.
     expiry_interval: Seconds = 30.0
     # Logs.

@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 from aidevos import BaseDurableObject, DurableObjectClient
+from aidevos.contracts import audit
+from aidevos.durable.retention import keep_expiring
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle, Throttles
@@ -21,7 +23,6 @@ from services.authentication.mail.port import Outgoing
 from services.authentication.mail.smtp import SmtpMailer
 from services.authentication.mint import Mint
 from services.authentication.recovery import RecoveryDO
-from services.authentication.retention import expire_entries
 from services.authentication.session import SessionDO
 
 SERVICE = "authentication"
@@ -66,4 +67,4 @@ async def tend(outside: DurableObjectClient, settings: Settings) -> None:
     """What the service does by itself, until cancelled."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(tend_keys(outside, settings))
-        tasks.create_task(expire_entries(outside, settings))
+        tasks.create_task(keep_expiring(outside, audit.TYPE, audit.SEARCH, settings.audit_age))

@@ -310,17 +310,6 @@ async def test_all_archived_records_of_one_object_can_be_forgotten(store: Any) -
     assert sorted(await store.archived("thing", keys)) == [("aa", "k1"), ("b", "k1")]
 
 
-async def test_a_letter_that_is_buried_twice_is_there_once(store: Any, request: pytest.FixtureRequest) -> None:
-    letter = {"_id": "a:1", "code": "conflict"}
-    await store.bury(letter)
-    await store.bury(letter | {"code": "invalid"})
-    if isinstance(store, MemoryStore):
-        letters = list(store.letters.values())
-    else:
-        letters = await store._database["dead_letters"].find().to_list(9)
-    assert letters == [{"_id": "a:1", "code": "invalid"}]
-
-
 async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, request: pytest.FixtureRequest) -> None:
     await claimed(store, "a")
     if isinstance(store, MemoryStore):
@@ -339,7 +328,6 @@ async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, req
         store.archive("thing", "a", [("k", {}, LATER)]),
         store.archived("thing", [("a", "k")]),
         store.forget("thing", "a"),
-        store.bury({"_id": "a:1"}),
         store.ping(),
     ]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)

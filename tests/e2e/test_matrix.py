@@ -22,18 +22,23 @@ from aidevos.security.tokens import TokenIssuer
 from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
 from services.data_storage.bootstrap import TYPES as DATA_TYPES
+from services.events.bootstrap import TYPES as EVENT_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.projects.bootstrap import TYPES as PROJECT_TYPES
 from services.user_management.bootstrap import TYPES as USER_TYPES
 from tests.e2e.world import Door, HttpDoor, World
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES)
+TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)
 MANAGERS = {"manager", "admin"}
 KNOWN = {"stranger", "user", "reader", "writer", "manager", "service", "admin"}
 # Also without a credential; the HTTP door's generic endpoint asks for one all the same.
 ANYONE = KNOWN | {"nobody"}
 SERVICE = {"service"}
 MEMBERS = {"user", "admin"}
+LETTER = (
+    b'{"letter":{"id":"l","kind":"tell","source":"counter:c","subject":"do.counter.c.increment","payload":"",'
+    b'"code":"invalid","detail":"d","attempts":1,"at":0}}'
+)
 MAKING = {"_create", "_replace"}
 ROUTE = (
     b'{"route":{"method":"GET","path":"/shop","object_type":"counter","object_id":"c","object_method":"value",'
@@ -100,6 +105,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
         SERVICE,
     ),
     ("audit", "expire"): (b"{}", SERVICE),
+    ("dead_letter", "bury"): (LETTER, SERVICE),
+    ("dead_letter", "read"): (b"{}", {"admin"}),
+    ("dead_letter", "remove"): (b"{}", {"admin"}),
+    ("dead_letter", "expire"): (b"{}", SERVICE),
     ("key_holder", "erase"): (b"{}", SERVICE),
     ("quota", "take"): (b'{"wanted":1,"rate":1,"window":1,"burst":1}', SERVICE),
     ("rate_limits", "read"): (b"{}", {"service", "admin"}),

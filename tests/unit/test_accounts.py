@@ -144,7 +144,7 @@ async def test_secrets_are_at_rest_nowhere(kit: ObjectKit) -> None:
     await failure(login(kit, password="another secret"))
     await kit.settle()
 
-    stored = repr(kit.store.documents) + repr(kit.store.letters) + repr(vars(kit.bus))
+    stored = repr(kit.store.documents) + repr(kit.letters) + repr(vars(kit.bus))
     assert NAME in stored
     for secret in (PASSWORD, "another secret", pair["refresh_token"], pair["access_token"], second["refresh_token"]):
         assert secret not in stored

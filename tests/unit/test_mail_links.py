@@ -178,7 +178,7 @@ async def test_an_unknown_address_gets_the_same_answer_and_leaves_nothing(kit: O
     assert len(in_folder(settings.home / "outbox")) == sent
     left = {type: set(found) - before[type] for type, found in kit.store.documents.items()}
     assert {type for type, ids in left.items() if ids} <= {"recovery"}
-    assert not kit.store.letters
+    assert not kit.letters
 
 
 async def test_a_link_does_nothing_late_altered_elsewhere_or_for_another_user(
@@ -209,7 +209,7 @@ async def test_a_link_does_nothing_late_altered_elsewhere_or_for_another_user(
 
 
 def at_rest(kit: ObjectKit) -> str:
-    return repr(kit.store.documents) + repr(kit.store.letters) + repr(vars(kit.bus))
+    return repr(kit.store.documents) + repr(kit.letters) + repr(vars(kit.bus))
 
 
 async def test_nothing_at_rest_is_a_token(kit: ObjectKit, settings: Settings) -> None:
@@ -509,7 +509,7 @@ async def test_a_mail_waits_for_the_mail_server_and_is_then_sent_once(kit: Objec
 
     assert len(server.taken) == 1
     assert (await confirm(kit, id, token_in(server.taken[0])))["email_verified"]
-    assert not kit.store.letters
+    assert not kit.letters
 
 
 @pytest.mark.parametrize("reason", ["refused", "late"])
@@ -526,8 +526,8 @@ async def test_a_mail_that_is_never_taken_ends_as_a_dead_letter(
         kit.clock.advance(settings.confirm_age)
     await kit.settle()
 
-    (letter,) = kit.store.letters.values()
-    assert letter["subject"].startswith("do.mail.")
+    (letter,) = kit.letters.values()
+    assert letter.subject.startswith("do.mail.")
     assert not server.taken
 
 

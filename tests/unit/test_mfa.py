@@ -402,7 +402,7 @@ async def test_no_secret_of_it_is_at_rest(ada: Person) -> None:
     await ada.verify(challenge, otp=otp)
     await ada.kit.settle()
 
-    stored = repr(ada.kit.store.documents) + repr(ada.kit.store.letters) + repr(vars(ada.kit.bus))
+    stored = repr(ada.kit.store.documents) + repr(ada.kit.letters) + repr(vars(ada.kit.bus))
     plain = [code.replace("-", "") for code in ada.recovery]
     assert "recovery" in stored
     for secret in (ada.secret, pending["secret"], challenge, f"'{otp}'", *ada.recovery, *plain):

@@ -78,6 +78,7 @@ class Fleet:
                 await asyncio.sleep(0)
             old = self.kit
             self.kit = ObjectKit(self._type, store=old.store, bus=old.bus, clock=old.clock)
+            self.kit.letters = old.letters
             await crash(old)
             await self.kit.router.scan(self.kit.router.registry.types)
         for _ in range(LATE):
@@ -152,7 +153,7 @@ def test_the_sum_of_a_ledger_is_preserved_and_every_transfer_ends(
 
             codes = await asyncio.gather(*(transfer(count, *item) for count, item in enumerate(transfers)))
         store = fleet.kit.store
-        return [store.documents["account"][id] for id in (*ACCOUNTS, "closed")], codes, store.letters
+        return [store.documents["account"][id] for id in (*ACCOUNTS, "closed")], codes, fleet.kit.letters
 
     documents, codes, letters = asyncio.run(run())
     states = [document["state"] for document in documents]

@@ -159,9 +159,10 @@ async def test_a_tell_that_is_refused_becomes_a_dead_letter_and_holds_up_no_othe
         await kit.call("tally", "a", "tell_other", {"id": "b", "method": "put"})
         await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add"})
         await kit.settle()
-    (letter,) = kit.store.letters.values()
-    assert (letter["source"], letter["subject"]) == ("tally:a", "do.tally.b.put")
-    assert (letter["kind"], letter["code"], letter["payload"]) == ("tell", "invalid", b"{}")
+    (letter,) = kit.letters.values()
+    assert (letter.source, letter.subject) == ("tally:a", "do.tally.b.put")
+    assert (letter.kind, letter.code, letter.payload) == ("tell", "invalid", b"{}")
+    assert (letter.attempts, letter.confidential, letter.from_client) == (1, False, False)
     assert "dead letter" in caplog.text
     assert await kit.call("tally", "b", "value") == 1
     assert kit.store.documents["tally"]["a"]["outbox"] == {}
@@ -174,9 +175,9 @@ async def test_a_tell_that_nobody_settles_in_time_becomes_a_dead_letter(kit: Obj
     kit.clock.advance(8 * 86_400)
     async with ObjectKit(Tally, store=kit.store, clock=kit.clock) as successor:
         await successor.router.scan(["tally"])
-        await until(lambda: kit.store.letters)
+        await until(lambda: successor.letters)
         await successor.settle()
-        assert [letter["code"] for letter in kit.store.letters.values()] == ["unavailable"]
+        assert [letter.code for letter in successor.letters.values()] == ["unavailable"]
 
 
 async def test_a_query_can_send_nothing(kit: ObjectKit) -> None:

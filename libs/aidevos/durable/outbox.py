@@ -4,7 +4,7 @@ Promise: what a commit holds in its outbox is sent at least once, under an ID th
 again, in the object's order: also after a crash. An event is published only while the stream's last
 message of the object is the one that this relay knows of, so a paused relay can neither repeat nor
 reorder. A tell is repeated under one request ID until its object has settled it. What can't be
-delivered becomes a dead letter; nothing is dropped.
+delivered becomes a dead letter, and stays in the outbox until that is stored; nothing is dropped.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from aidevos.contracts import subjects
+from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
 from aidevos.durable.client import NUMBER_BITS, Outside, issued_at
-from aidevos.durable.clock import Clock, rfc3339_of, timestamp
+from aidevos.durable.clock import Clock, rfc3339_of
+from aidevos.durable.dead_letters import bury
 from aidevos.durable.request import TELL_PREFIX, digest
-from aidevos.durable.store.port import Store
 
 if TYPE_CHECKING:
     from aidevos.durable.activation import Activation
@@ -86,17 +87,17 @@ class Relay:
         self,
         bus: EventBus,
         outside: Outside,
-        store: Store,
         clock: Clock,
         *,
         tell_age: float,
+        hides: Callable[[str, str], bool],
         settled: Callable[[Activation, int], None],
     ) -> None:
         self._bus = bus
         self._outside = outside
-        self._store = store
         self._clock = clock
         self._tell_age = tell_age
+        self._hides = hides
         self._settled = settled
         self._lanes: dict[tuple[Activation, str], asyncio.Task[None]] = {}
         self._queues: dict[tuple[Activation, str], list[int]] = {}
@@ -132,13 +133,14 @@ class Relay:
             del self._lanes[lane], self._queues[lane]
 
     async def _deliver(self, activation: Activation, entry: Entry) -> None:
-        place, pause = activation.place, FIRST_PAUSE
+        place, pause, attempts = activation.place, FIRST_PAUSE, 0
         while not activation.broken:
+            attempts += 1
             try:
                 if entry.kind == "event":
                     await self._publish(activation, entry)
                 else:
-                    await self._tell(activation, entry)
+                    await self._tell(activation, entry, attempts)
                 return
             except Misplaced:
                 place.known = False
@@ -165,9 +167,10 @@ class Relay:
         )
         place.number = entry.number
 
-    async def _tell(self, activation: Activation, entry: Entry) -> None:
+    async def _tell(self, activation: Activation, entry: Entry, attempts: int) -> None:
         if issued_at(entry.number) < self._clock.now() - self._tell_age:
-            await self._bury(activation, entry, Failure("unavailable", "the tell was not settled in time"))
+            late = Failure("unavailable", "the tell was not settled in time")
+            await self._bury(activation, entry, attempts - 1, late)
             return
         request_id = f"{TELL_PREFIX}{entry.number}.{digest(activation.object_id)}"
         try:
@@ -175,22 +178,23 @@ class Relay:
         except Failure as failure:
             if failure.retryable or failure.code in PASSING:
                 raise
-            await self._bury(activation, entry, failure)
+            await self._bury(activation, entry, attempts, failure)
 
-    async def _bury(self, activation: Activation, entry: Entry, failure: Failure) -> None:
-        log.error("%s: %s became a dead letter: %s", activation.object_id, entry.subject, failure.detail)
-        await self._store.bury(
-            {
-                "_id": f"{activation.object_id}:{entry.number}",
-                "kind": entry.kind,
-                "source": activation.object_id,
-                "subject": entry.subject,
-                "payload": entry.payload,
-                "code": failure.code,
-                "detail": failure.detail,
-                "at": timestamp(self._clock.now()),
-            }
+    async def _bury(self, activation: Activation, entry: Entry, attempts: int, failure: Failure) -> None:
+        _, type, _, method = entry.subject.split(".")
+        letter = Letter(
+            id=letter_id(activation.object_id, str(entry.number)),
+            kind="tell",
+            source=activation.object_id,
+            subject=entry.subject,
+            payload=entry.payload,
+            code=failure.code,
+            detail=failure.detail,
+            attempts=attempts,
+            at=self._clock.now(),
+            confidential=self._hides(type, method),
         )
+        await bury(self._outside, letter)
 
 
 def _entry(activation: Activation, number: int) -> Entry:

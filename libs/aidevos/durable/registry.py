@@ -156,6 +156,12 @@ class DurableObjectRegistry:
         specs = [spec for type in self.types.values() for spec in type.methods.values()]
         return {name for spec in specs if not spec.name.startswith("_") for name in spec.allow.permissions}
 
+    def hides(self, type: str, method: str) -> bool:
+        """Whether what a method is called with must not be shown: it is confidential, or isn't known here."""
+        found = self.types.get(type)
+        spec = found.methods.get(method) if found else None
+        return spec is None or spec.confidential
+
     def method(self, type: str, method: str) -> tuple[ObjectType, MethodSpec]:
         """The type and the method; raises `unknown-type` or `unknown-method`."""
         found = self.types.get(type)

@@ -92,7 +92,14 @@ class DurableObjectRouter:
         self._owners = 0
         self._glanced: dict[tuple[str, str], bool] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.relay = Relay(bus, outside, store, clock, tell_age=self.limits.records.tell_age, settled=self._settled)
+        self.relay = Relay(
+            bus,
+            outside,
+            clock,
+            tell_age=self.limits.records.tell_age,
+            hides=registry.hides,
+            settled=self._settled,
+        )
 
     def dispatch(
         self,

@@ -14,7 +14,8 @@ from typing import Any, Self
 
 import msgspec
 
-from aidevos.contracts import envelope, subjects
+from aidevos.contracts import dead_letters, envelope, subjects
+from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client import FIRST_BACKOFF
@@ -28,13 +29,15 @@ from aidevos.durable.store.memory import MemoryStore
 from aidevos.security.permissions import Principal
 
 ADMIN = Principal("admin", ("admin",), frozenset({"*"}))
+_LETTERS = f"do.{dead_letters.TYPE}."
 SERVICE = Principal("service:test", ("service",), frozenset({"*"}))
 
 
 class ObjectKit:
     """Runs objects of the given classes: `async with ObjectKit(Counter) as kit`.
 
-    `kit.store`, `kit.bus`, `kit.clock` are what the objects run on; `kit.router` is their process.
+    `kit.store`, `kit.bus`, `kit.clock` are what the objects run on; `kit.router` is their process;
+    `kit.letters` are the dead letters, by ID, unless their type is in the kit.
     Two kits on one `store` are two processes, the second of which takes the objects over.
     """
 
@@ -50,6 +53,7 @@ class ObjectKit:
         self.bus = bus or MemoryBus()
         self.clock = clock or ManualClock()
         self.lease = True
+        self.letters: dict[str, Letter] = {}
         self.router = DurableObjectRouter(
             DurableObjectRegistry(classes),
             self.store,
@@ -105,6 +109,9 @@ class ObjectKit:
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """How the objects of this kit call each other: as a service, repeated until answered."""
+        if subject.startswith(_LETTERS) and dead_letters.TYPE not in self.router.registry.types:
+            self._bury(payload)
+            return b"null"
         sent = dict(headers or {})
         if request_id:
             sent[envelope.REQUEST_ID] = request_id
@@ -126,6 +133,10 @@ class ObjectKit:
             while not self.router.idle:
                 await self.router.settle(1.0)
                 await asyncio.sleep(0.001)
+
+    def _bury(self, payload: bytes) -> None:
+        letter = msgspec.msgpack.decode(payload, type=dict[str, Letter])["letter"]
+        self.letters[letter.id] = letter
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
         if subject.startswith("query."):

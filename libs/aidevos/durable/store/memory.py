@@ -36,7 +36,6 @@ from aidevos.durable.store.port import (
 class MemoryStore:
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, dict[str, Any]]] = {}
-        self.letters: dict[str, dict[str, Any]] = {}
         self.faults: deque[str | asyncio.Event] = deque()
         self.commits = 0
         self.down = False
@@ -137,10 +136,6 @@ class MemoryStore:
         self._answer()
         for key in [key for key in self._archive if key[:2] == (type, id)]:
             del self._archive[key]
-
-    async def bury(self, letter: dict[str, Any]) -> None:
-        self._answer()
-        self.letters[letter["_id"]] = letter
 
     async def ping(self) -> None:
         self._answer()

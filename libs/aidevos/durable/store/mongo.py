@@ -187,10 +187,6 @@ class MongoStore:
         of_object = {"$gte": {"o": id, "k": MinKey()}, "$lte": {"o": id, "k": MaxKey()}}
         await self._answer(lambda: self._records(type).delete_many({"_id": of_object}))
 
-    async def bury(self, letter: dict[str, Any]) -> None:
-        letters = self._database["dead_letters"]
-        await self._answer(lambda: letters.replace_one({"_id": letter["_id"]}, letter, upsert=True))
-
     async def ping(self) -> None:
         await self._answer(lambda: self._database.command("ping"))
 

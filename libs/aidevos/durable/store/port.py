@@ -168,8 +168,5 @@ class Store(Protocol):
     async def forget(self, type: str, id: str) -> None:
         """Remove an object's archived records."""
 
-    async def bury(self, letter: dict[str, Any]) -> None:
-        """Keep what couldn't be delivered; `letter["_id"]` makes it idempotent."""
-
     async def ping(self) -> None:
         """Return when the store answers."""
