@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from aidevos import BaseDurableObject, anyone
-from aidevos.contracts.data import FIND, FindItems
+from aidevos.contracts.data import FIND, VISIBLE, FindItems, VisibleCollections
 from aidevos.durable.object import View
+from aidevos.memberships import Memberships
 from aidevos.settings import Settings
 from services.data_storage.collection import CollectionDO
+from services.data_storage.collection_views import Lister
 from services.data_storage.cursors import Cursors
 from services.data_storage.find import Finder
 from services.data_storage.indexes import IndexerDO
@@ -32,6 +34,9 @@ TYPES: tuple[type[BaseDurableObject[Any]], ...] = (
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     ItemDO.terms = terms = TermsCache()
-    find = View(FIND, anyone(), FindItems, Finder(terms, Cursors.of(settings.home)).answer)
+    ItemDO.memberships = CollectionDO.memberships = memberships = Memberships()
+    find = View(FIND, anyone(), FindItems, Finder(terms, memberships, Cursors.of(settings.home)).answer)
     ItemDO.views = (*(view for view in ItemDO.views if view.name != FIND), find)
+    visible = View(VISIBLE, anyone(), VisibleCollections, Lister(memberships).answer)
+    CollectionDO.views = (*(view for view in CollectionDO.views if view.name != VISIBLE), visible)
     return TYPES

@@ -1,25 +1,30 @@
-"""The two doors of one running pair of services."""
+"""The services, and their two doors."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 
 import httpx
 import nats
 import pytest
 
-from tests.e2e.world import Door, HttpDoor, NatsDoor, World, running
-from tests.servers import Servers, drop_database
+from tests.e2e.people import Person, register
+from tests.e2e.world import Door, HttpDoor, NatsDoor, World, Worlds
+from tests.servers import Servers
+
+
+@pytest.fixture(scope="package")
+def worlds(servers: Servers) -> Iterator[Worlds]:
+    worlds = Worlds(servers)
+    yield worlds
+    worlds.end()
 
 
 @pytest.fixture(scope="module")
-def world(servers: Servers) -> Iterator[World]:
-    name = f"test_{secrets.token_hex(8)}"
-    servers.heal()
-    with running(servers, name) as world:
-        yield world
-    drop_database(servers.mongo_url, name)
+def world(worlds: Worlds) -> World:
+    return worlds.shared()
 
 
 @pytest.fixture(params=["nats", "http"])
@@ -31,6 +36,12 @@ async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Do
         connection = await nats.connect(world.servers.nats_url("client"))
         yield NatsDoor(connection)
         await connection.close()
+
+
+@pytest.fixture
+def person(http: httpx.AsyncClient) -> Callable[[], Awaitable[Person]]:
+    """Registers a user, who logs in."""
+    return partial(register, http)
 
 
 @pytest.fixture

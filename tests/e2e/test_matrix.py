@@ -107,6 +107,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("audit", "expire"): (b"{}", SERVICE),
     ("dead_letter", "bury"): (LETTER, SERVICE),
     ("dead_letter", "read"): (b"{}", {"admin"}),
+    ("dead_letter", "replay"): (b"{}", {"admin"}),
+    ("dead_letter", "contents"): (b'{"number":1}', SERVICE),
+    ("dead_letter", "settle"): (b'{"number":1}', SERVICE),
+    ("replay", "send"): (b'{"number":1}', SERVICE),
     ("dead_letter", "remove"): (b"{}", {"admin"}),
     ("dead_letter", "expire"): (b"{}", SERVICE),
     ("key_holder", "erase"): (b"{}", SERVICE),
@@ -120,6 +124,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("api_key", "revoke"): (b"{}", {"admin"}),
     ("api_key", "erase"): (b"{}", SERVICE),
     ("api_key", "resolve"): (b'{"hashed":"h"}', SERVICE),
+    ("api_key", "grant"): (b"{}", SERVICE),
     ("api_key", "used"): (b'{"at":0}', SERVICE),
     ("idempotency_key", "use"): (b'{"request":"r"}', SERVICE),
     ("route", "create"): (ROUTE, {"admin"}),
@@ -158,6 +163,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("collection", "configure"): (b'{"config":{}}', ANYONE),
     ("collection", "config"): (b"{}", ANYONE),
     ("collection", "delete"): (b"{}", ANYONE),
+    ("collection", "vanish"): (b'{"project":"p"}', SERVICE),
     ("collection", "indexed"): (b'{"incarnation":"i","indexes":{}}', SERVICE),
     ("item", "create"): (b'{"collection":"c","id":"i","data":1}', ANYONE),
     ("item", "read"): (b"{}", ANYONE),
@@ -191,8 +197,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("project", "role_of"): (b'{"user_id":"u"}', SERVICE),
     ("project", "verify"): (b'{"user_id":"u"}', SERVICE),
     ("project", "forget"): (b'{"user_id":"u"}', SERVICE),
-    ("project", "confirm"): (b'{"task":"t"}', SERVICE),
-    ("project", "purge"): (b"{}", SERVICE),
+    ("project", "confirm"): (b'{"type":"task","id":"t"}', SERVICE),
+    ("project", "purge"): (b'{"type":"task"}', SERVICE),
     ("task", "create"): (b'{"project":"p","kind":"report"}', MEMBERS),
     ("task", "read"): (b"{}", MEMBERS),
     ("task", "patch"): (b'{"patch":{}}', MEMBERS),
@@ -206,6 +212,9 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     for type in TYPES
     for method, payload in (("_create", b"{}"), ("_read", b"{}"), ("_replace", b'{"state":{}}'), ("_delete", b"{}"))
 }
+# What hosts call; the gateway knows no such methods.
+INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}"}
+ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
 # Users whose tokens are out while their sessions, their status or their roles change.
 LIVE = ("ended", "deactivated", "custom")
 CALLERS = ("nobody", "expired", "forged", "stranger", "user", "reader", "writer", "manager", "service", "admin")
@@ -237,7 +246,9 @@ async def test_only_who_may_call_a_method_gets_past_its_rule(
     door: Door, world: World, live: dict[str, str], new_id: str, type: str
 ) -> None:
     credentials = {caller: credential(world, caller) for caller in CALLERS} | live
-    cases = [(method, caller) for of, method in ROWS if of == type for caller in credentials]
+    over_http = isinstance(door, HttpDoor)
+    methods = [method for of, method in ROWS if of == type and not (over_http and method in INWARD)]
+    cases = [(method, caller) for method in methods for caller in credentials]
     at_once = asyncio.Semaphore(AT_ONCE)
 
     async def outcome(number: int, method: str, caller: str) -> int:
@@ -251,7 +262,6 @@ async def test_only_who_may_call_a_method_gets_past_its_rule(
 
     outcomes = await asyncio.gather(*(outcome(number, *case) for number, case in enumerate(cases)))
 
-    over_http = isinstance(door, HttpDoor)
     assert [
         (*case, status)
         for case, status in zip(cases, outcomes, strict=True)
