@@ -129,11 +129,13 @@ async def test_what_belongs_to_a_project_goes_with_it_though_services_are_killed
     names = await asyncio.gather(*(collection_of(http, project, ada) for _ in range(count)))
     await asyncio.gather(*(made(http, f"/data/collections/{name}", ada, data=1) for name in names))
 
+    key = await made(http, "/api-keys", ada, name="ci", scopes=["*"], project=project)
+
     deleted = await http.delete(f"/projects/{project}", headers=ada.headers)
     for service in ("data_storage", "projects"):
         world.restart(service)
 
-    assert deleted.json()["removes"] == {"tasks": 0, "collections": count}
+    assert deleted.json()["removes"] == {"tasks": 0, "collections": count, "keys": 1}
     client: Any = pymongo.MongoClient(world.servers.mongo_url)
     with client:
         stored = client[world.database]
@@ -145,6 +147,55 @@ async def test_what_belongs_to_a_project_goes_with_it_though_services_are_killed
             return collections, items, stored["obj_project"].find_one(project)["state"]["status"]
 
         await becomes((0, 0, "ended"), gone, within=60)
+
+    async def at_the_key() -> int:
+        return (await http.get(f"/projects/{project}", headers={"X-Api-Key": key["key"]})).status_code
+
+    await becomes(401, at_the_key)
+
+
+async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_owners_role(
+    http: httpx.AsyncClient, over_nats: NatsDoor, person: Persons
+) -> None:
+    ada, bob = await person(), await person()
+    project = await project_of(http, ada, maintainer=bob)
+    name = await collection_of(http, project, ada)
+    await made(http, f"/data/collections/{name}", ada, id="first", data=1)
+    own = f"c{secrets.token_hex(8)}"
+    await made(http, f"/data/collections/{own}", bob, id="first", data=1)
+    task = await made(http, f"/projects/{project}/tasks", bob, kind="report")
+    made_key = await made(http, "/api-keys", bob, name="ci", scopes=["*"], project=project)
+    key = Person(bob.id, {"Authorization": f"ApiKey {made_key['key']}"})
+
+    async def seen(collection: str = name) -> tuple[Any, ...]:
+        return await at_both(http, over_nats, collection, key)
+
+    async def over_http(method: str, path: str, **options: Any) -> int:
+        return (await http.request(method, path, headers=key.headers, **options)).status_code
+
+    assert made_key["project"] == project
+    assert await seen() == (200, 200, 200)
+    assert await seen(own) == (404, 404, 404)
+    assert [await over_http("GET", path) for path in (f"/projects/{project}", f"/tasks/{task['id']}")] == [200, 200]
+    listed = (await http.get("/data/collections", headers=key.headers)).json()["items"]
+    assert [entry["name"] for entry in listed] == [name]
+    for path in ("/projects", "/api-keys", f"/users/{bob.id}"):
+        assert await over_http("GET", path) == 403, path
+    assert await over_http("POST", "/projects", json={"name": "p"}) == 403
+    for type, search in (("project", "search"), ("api_key", "search")):
+        assert await status(over_nats.query(type, search, {}, authorization=key.authorization)) == 403
+    asked = over_nats.call("user", bob.id, "read", authorization=key.authorization)
+    assert await status(asked) == 403
+    moved = await http.patch(
+        f"/api-keys/{made_key['id']}",
+        headers=bob.headers | {"Content-Type": "application/merge-patch+json"},
+        json={"project": "another"},
+    )
+    assert (moved.status_code, moved.json()["field"]) == (422, "project")
+    await give(http, project, ada, bob, "viewer")
+    await becomes((200, 200, 403), seen)
+    assert (await http.delete(f"/projects/{project}/members/{bob.id}", headers=ada.headers)).status_code == 204
+    await becomes((404, 404, 404), seen)
 
 
 async def test_collections_that_are_made_while_their_project_ends_dont_stay(

@@ -160,6 +160,9 @@ class BaseDurableObject(Generic[State]):
     sparse_indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
     # The largest state in bytes; None for what the settings say.
     state_limit: ClassVar[int | None] = None
+    # Whether the type's own methods, searches and views judge themselves what an API key reaches that counts
+    # in one project alone. Where they don't, it reaches nothing.
+    judges_projects: ClassVar[bool] = False
 
     state: State
     id: str
