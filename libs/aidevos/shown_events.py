@@ -90,6 +90,4 @@ def read(subject: str, payload: bytes) -> ShownEvent | None:
     if isinstance(about, ItemChange):
         shown = _ShownChange(about.id, about.collection, about.version)
         event.data = msgspec.Raw(msgspec.json.encode(shown))
-    return ShownEvent(
-        id=event.id, type=type, object=object, name=name, about=about, payload=msgspec.json.encode(event)
-    )
+    return ShownEvent(id=event.id, type=type, object=object, name=name, about=about, payload=msgspec.json.encode(event))

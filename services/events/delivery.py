@@ -26,7 +26,7 @@ from aidevos.contracts.webhooks import (
 from aidevos.durable.bus.port import Delivery
 from aidevos.durable.object import Search
 from aidevos.security.audit import record
-from aidevos.security.sealed import Sealer
+from aidevos.security.sealed import Sealer, SealError
 from aidevos.settings import Settings
 from aidevos.webhooks import WebhookSender, headers
 from services.events.delivery_state import FIND, DeliveryState, Tried, show
@@ -108,34 +108,37 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
                 self._put_off()
 
     async def _attempt(self, admitted: bool) -> None:
-        if not admitted:
-            return self._put_off()
+        if not admitted or self.owners is None:
+            self._put_off()
+            return
         target = msgspec.convert(await self.call(TYPE, self.state.webhook, "target"), Target | None)
         if target is None:
-            return await self.delete()
-        if not target.active:
-            return self._fail("the webhook is not active")
-        if self.owners is None:
-            return self._put_off()
-        body = await self.owners.payload(target.owner, target.key, self._event())
-        if body is None:
-            return self._fail("the webhook's owner may not see the event")
+            await self.delete()
+        elif not target.active:
+            self._fail("the webhook is not active")
+        elif body := await self.owners.payload(target.owner, target.key, self._event()):
+            await self._send(target, body)
+        else:
+            self._fail("the webhook's owner may not see the event")
+
+    async def _send(self, target: Target, body: bytes) -> None:
         began = time.monotonic()
-        status, error = await self._send(target, body)
+        status, error = await self._post(target, body)
         self.state.add(Tried(self.now, status, round(time.monotonic() - began, 3), error[:ERROR_LIMIT]))
         if status is not None and 200 <= status <= 299:
             self._succeed(target)
         else:
             self._retry(target, status, error or f"the receiver has answered {status}")
-        return None
 
-    async def _send(self, target: Target, body: bytes) -> tuple[int | None, str]:
+    async def _post(self, target: Target, body: bytes) -> tuple[int | None, str]:
         """The status of the answer, or why there was none."""
-        secrets = [self.sealer.open(sealed, TYPE, self.state.webhook).decode() for sealed in target.secrets]
         try:
+            secrets = [self.sealer.open(sealed, TYPE, self.state.webhook).decode() for sealed in target.secrets]
             answer = await self.sender.send(target.url, body, headers(self.id, time.time(), body, secrets))
         except Failure as failure:
             return None, failure.detail
+        except SealError as error:
+            return None, f"the webhook's secret can't be read: {error}"
         return answer.status, ""
 
     def _event(self) -> Delivery:

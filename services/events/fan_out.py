@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -36,12 +35,9 @@ OWN = (TYPE, DELIVERY_TYPE)
 
 
 class FanOut:
-    def __init__(
-        self, bus: EventBus, outside: DurableObjectClient, credential: Callable[[], str], owners: Owners
-    ) -> None:
+    def __init__(self, bus: EventBus, outside: DurableObjectClient, owners: Owners) -> None:
         self._bus = bus
         self._outside = outside
-        self._credential = credential
         self._owners = owners
         self._webhooks = Subscriptions()
         self._loaded = asyncio.Event()
@@ -104,7 +100,7 @@ class FanOut:
 
     async def _read(self) -> None:
         subject = subjects.query(TYPE, SEARCH)
-        found = await read_all(self._outside, self._credential(), subject, WebhookPage, MAX_WEBHOOKS)
+        found = await read_all(self._outside, None, subject, WebhookPage, MAX_WEBHOOKS)
         self._webhooks = Subscriptions(found)
         self._loaded.set()
 

@@ -8,6 +8,7 @@ that question alone.
 from __future__ import annotations
 
 import secrets
+import time
 from typing import NamedTuple
 
 from aidevos import DurableObjectClient, Failure
@@ -49,12 +50,12 @@ class Owners:
         owner = await self._owners.get(f"{user} {key}", lambda: self._owner(user, key))
         if owner is None or owner.mandate is None or not owner.caller.has(webhooks.OWN_WEBHOOKS):
             return False
-        return event.type == webhooks.TYPE and event.name == "test" or await self._audience.has(owner, event)
+        return (event.type == webhooks.TYPE and event.name == "test") or await self._audience.has(owner, event)
 
     async def _owner(self, user: str, key: str) -> Owner:
         try:
             mandate = await mandate_of(self._outside.call, user, key)
-            caller = self._verifier.judge(claims_of(mandate))
+            caller = self._verifier.judge(claims_of(mandate, time.time()))
         except Failure as failure:
             if failure.code != "unauthenticated":
                 raise

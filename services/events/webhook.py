@@ -146,7 +146,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         event = {
             "specversion": "1.0",
             "id": self.request_id,
-            "source": f"{TYPE}:{self.id}",
+            "source": f"/durable-objects/{TYPE}:{self.id}",
             "type": TEST,
             "time": rfc3339_of(self.now),
             "datacontenttype": "application/json",

@@ -62,6 +62,7 @@ from services.http_gateway.routers.rate_limits import RateLimitRouter
 from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.routes import RouteRouter
 from services.http_gateway.routers.users import UserRouter
+from services.http_gateway.routers.webhooks import WebhookRouter
 from services.http_gateway.segments import Segments
 
 SERVICE = "http_gateway"
@@ -147,6 +148,7 @@ def build(
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     routes += DataTransferRouter(calls).routes(guard(strangers=True))
     routes += ApiKeyRouter(calls).routes(guard())
+    routes += WebhookRouter(calls).routes(guard())
     routes += RouteRouter(calls).routes(guard())
     routes += ProjectRouter(calls).routes(guard())
     routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))

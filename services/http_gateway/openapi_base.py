@@ -21,6 +21,7 @@ from services.http_gateway import (
     openapi_rate_limits,
     openapi_roles,
     openapi_routes,
+    openapi_webhooks,
 )
 from services.http_gateway.openapi_examples import add_examples
 from services.http_gateway.openapi_parts import (
@@ -47,6 +48,7 @@ PARTS = (
     openapi_rate_limits,
     openapi_confirmation,
     openapi_projects,
+    openapi_webhooks,
 )
 ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
 OPEN = (400, 404, 405, 422, 500, 503)
@@ -70,6 +72,7 @@ def base() -> Json:
         ],
         "security": [{"bearer": []}, {"api_key": []}, {"cookie": []}],
         "paths": _object_paths() | _all("paths") | _operation_paths(),
+        "webhooks": openapi_webhooks.received(),
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
