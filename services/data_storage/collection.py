@@ -15,10 +15,12 @@ from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, 
 from aidevos.contracts.data import (
     COLLECTION_TYPE,
     ERASER_TYPE,
+    VISIBILITY,
     VISIBLE,
     Collection,
     CollectionName,
     Config,
+    VisibilityArgs,
     VisibleCollections,
 )
 from aidevos.durable.clock import rfc3339, timestamp
@@ -28,7 +30,7 @@ from services.data_storage import access, indexes
 from services.data_storage.access import grants_of
 from services.data_storage.changes import find_offenders, refusal
 from services.data_storage.collection_state import CollectionState, Proposal, schema_text
-from services.data_storage.collection_views import TermsArgs, answer_terms, answer_visible
+from services.data_storage.collection_views import TermsArgs, answer_terms, answer_visibility, answer_visible
 from services.data_storage.config import check_config
 from services.data_storage.indexes import assign
 from services.data_storage.terms import LIFE, TERMS, Index
@@ -46,6 +48,7 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
     views = (
         View(TERMS, services(), TermsArgs, answer_terms),
         View(VISIBLE, anyone(), VisibleCollections, answer_visible),
+        View(VISIBILITY, anyone(), VisibilityArgs, answer_visibility),
     )
 
     @command(allow=services())

@@ -12,6 +12,8 @@ from aidevos.contracts.data import (
     CollectionEntry,
     CollectionName,
     CollectionPage,
+    Visibility,
+    VisibilityArgs,
     VisibleCollections,
 )
 from aidevos.contracts.errors import Failure
@@ -22,7 +24,7 @@ from aidevos.durable.store.port import Document, Find
 from services.data_storage import access
 from services.data_storage.collection_state import CollectionState, terms_of
 from services.data_storage.terms import Terms
-from services.data_storage.visibility import known_collections, readable_items
+from services.data_storage.visibility import known_collections, readable_items, visibility
 
 COUNTS_AT_ONCE = 8
 
@@ -35,6 +37,11 @@ async def answer_terms(reader: Reader, args: TermsArgs) -> Terms | None:
     """The terms in force; None where there is no such collection."""
     found = (await reader.read(COLLECTION_TYPE, [args.name])).get(args.name)
     return terms_of(args.name, msgspec.convert(found.state, CollectionState), reader.now) if found else None
+
+
+async def answer_visibility(reader: Reader, args: VisibilityArgs) -> Visibility:
+    """Which items of a collection the caller may read."""
+    return visibility(await answer_terms(reader, TermsArgs(args.collection)), reader.caller)
 
 
 async def answer_visible(reader: Reader, args: VisibleCollections) -> CollectionPage:

@@ -1,0 +1,103 @@
+"""Who may see an event: asked for each event and each reader, by what holds now.
+
+Promise: an item's event is for those who may read the item, a project's and its tasks' for the project's
+members, a user's for that user, and every other for those who may read its type. What isn't known to be
+for the reader isn't for it. What was found out counts for `lookups.LIFE` seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from aidevos.contracts import api_keys, dead_letters, projects, rate_limits, roles, routes, subjects, users
+from aidevos.contracts.authentication import SESSION_TYPE
+from aidevos.contracts.data import COLLECTION_TYPE, VISIBILITY, Visibility, VisibilityArgs
+from aidevos.contracts.errors import Failure
+from aidevos.lookups import Lookups
+from aidevos.security.permissions import Principal
+from services.http_gateway.calls import Calls
+from services.http_gateway.live.events import ItemChange, LiveEvent, OfUser
+
+READ_USERS = "users:read"
+# Types that are read with another permission than `<type>:read`.
+READ = {
+    api_keys.TYPE: api_keys.MANAGE_KEYS,
+    dead_letters.TYPE: dead_letters.MANAGE,
+    rate_limits.TYPE: rate_limits.MANAGE_LIMITS,
+    roles.TYPE: "roles:manage",
+    routes.TYPE: routes.MANAGE_ROUTES,
+}
+_visibility = msgspec.json.Decoder(Visibility)
+_role = msgspec.json.Decoder(str | None)
+
+
+class Reader(NamedTuple):
+    """Who reads, as the gateway knows it at the moment, and what it has shown."""
+
+    caller: Principal
+    authorization: str
+
+
+class Audience:
+    """`credential` is the gateway's own, with which it asks what callers are in projects."""
+
+    def __init__(self, calls: Calls, credential: Callable[[], str]) -> None:
+        self._calls = calls
+        self._credential = credential
+        self._visibilities: Lookups[Visibility] = Lookups()
+        self._roles: Lookups[str] = Lookups()
+
+    async def has(self, reader: Reader, event: LiveEvent) -> bool:
+        """Whether the event is for the reader; raises `Failure` when that can't be found out."""
+        if isinstance(event.about, ItemChange):
+            return await self._reads_item(reader, event.about)
+        caller = reader.caller
+        if event.project:
+            return await self._is_member(caller, event.project)
+        if event.type == users.TYPE:
+            return caller.has(READ_USERS) or caller.acts_for(event.object, "profile:self")
+        if event.type == SESSION_TYPE:
+            own = isinstance(event.about, OfUser) and caller.acts_for(event.about.user, "sessions:self")
+            return own or caller.has(READ_USERS)
+        return caller.has(READ.get(event.type, f"{event.type}:read"), id=event.object)
+
+    async def _reads_item(self, reader: Reader, change: ItemChange) -> bool:
+        """An event of a collection that isn't there any more is for nobody, whoever has made another one of
+        its name."""
+        name = f"{change.collection} {reader.authorization}"
+        found = self._visibilities.kept(name)
+        if found is None:
+            found = await self._visibilities.get(name, lambda: self._ask_visibility(change.collection, reader))
+        if found is None or not change.incarnation or found.incarnation != change.incarnation:
+            return False
+        return found.items == "all" or (found.items == "own" and change.owner == reader.caller.subject)
+
+    async def _ask_visibility(self, collection: str, reader: Reader) -> Visibility:
+        subject = subjects.query(COLLECTION_TYPE, VISIBILITY)
+        payload = msgspec.json.encode(VisibilityArgs(collection))
+        options = {"authorization": reader.authorization}
+        return _visibility.decode(await self._calls.request(subject, payload, options))
+
+    async def _is_member(self, caller: Principal, project: str) -> bool:
+        if caller.has(projects.MANAGE):
+            return True
+        if not caller.has(projects.CREATE) or not subjects.is_id(caller.subject):
+            return False
+        name = f"{project} {caller.subject}"
+        role = self._roles.kept(name)
+        if role is None:
+            role = await self._roles.get(name, lambda: self._ask_role(project, caller.subject))
+        return role is not None
+
+    async def _ask_role(self, project: str, user: str) -> str | None:
+        payload = msgspec.json.encode({"user_id": user})
+        options = {"authorization": self._credential()}
+        try:
+            return _role.decode(await self._calls.request(subjects.call(projects.TYPE, project, "role_of"), payload, options))
+        except Failure as failure:
+            if failure.code == "not-found":
+                return None
+            raise
