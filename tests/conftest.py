@@ -10,6 +10,7 @@ import pytest
 
 from aidevos.settings import SettingsError
 from tests.kits import PATIENT
+from tests.rabbitmq import RabbitMq
 from tests.servers import Servers, drop_database
 
 hypothesis.settings.register_profile("patient", PATIENT)
@@ -22,6 +23,23 @@ def servers() -> Iterator[Servers]:
     running: Servers | None = None
     try:
         running = Servers()
+    except SettingsError as error:
+        missing = str(error)
+    if running is None:
+        pytest.fail(missing, pytrace=False)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMq]:
+    """A real RabbitMQ for the tests that need one; a missing one fails each of them, in one line."""
+    running: RabbitMq | None = None
+    try:
+        running = RabbitMq()
     except SettingsError as error:
         missing = str(error)
     if running is None:
@@ -48,3 +66,5 @@ def _healed(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "servers" in request.fixturenames:
         request.getfixturevalue("servers").heal()
+    if "rabbitmq" in request.fixturenames:
+        request.getfixturevalue("rabbitmq").start()

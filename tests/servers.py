@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -86,17 +86,26 @@ class _Restart:
 class LocalServer(_Restart):
     """A server that is a child of this process, and ends with it."""
 
-    def __init__(self, command: Sequence[str], log: Path, ready: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        ready: Callable[[Callable[[], None]], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._command = command
         self._log = log
         self._ready = ready
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.resume()
         if self._process is None or self._process.poll() is not None:
             with self._log.open("ab") as log:
-                self._process = subprocess.Popen(self._command, stdout=log, stderr=log, preexec_fn=_end_with_parent)
+                self._process = subprocess.Popen(
+                    self._command, stdout=log, stderr=log, env=self._environment, preexec_fn=_end_with_parent
+                )
             self._ready(self._check)
 
     def stop(self) -> None:
@@ -136,7 +145,12 @@ class ContainerServer(_Restart):
     """The same server in a container: on the host's network, with the home at the same path."""
 
     def __init__(
-        self, image: str, command: Sequence[str], home: Path, ready: Callable[[Callable[[], None]], None]
+        self,
+        image: str,
+        command: Sequence[str],
+        home: Path,
+        ready: Callable[[Callable[[], None]], None],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         from testcontainers.core.container import DockerContainer
 
@@ -147,6 +161,7 @@ class ContainerServer(_Restart):
             command=shlex.join(command[1:]),
             user=f"{os.getuid()}:{os.getgid()}",
             network_mode="host",
+            environment=dict(environment or {}),
         ).with_volume_mapping(str(home), str(home), "rw")
         self._running: Any = None
 
@@ -186,7 +201,7 @@ class ExternalServer(_Restart):
         """It goes on."""
 
     def kill(self) -> None:
-        raise RuntimeError("this test breaks its servers: unset AIDEVOS_NATS_URL and AIDEVOS_MONGO_URL")
+        raise RuntimeError("this test breaks its servers: unset their URLs, AIDEVOS_…_URL")
 
     pause = kill
 
@@ -277,7 +292,7 @@ class Servers:
         try:
             program = find()
         except SettingsError:
-            if not _docker_answers():
+            if not docker_answers():
                 raise
             return ContainerServer(image, command(Path(name)), self.home, ready)
         return LocalServer(command(program), self.home / f"{name}.log", ready)
@@ -311,7 +326,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _docker_answers() -> bool:
+def docker_answers() -> bool:
     import docker
 
     try:

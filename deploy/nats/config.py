@@ -130,6 +130,7 @@ def permissions(user: str) -> dict[str, Any]:
             *_CALLS,
             "query.>",
             subjects.EVENTS,
+            subjects.REPLAYS,
             *_use(subjects.EVENTS_STREAM),
             *_buckets(),
             *_INBOXES,

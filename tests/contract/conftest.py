@@ -1,7 +1,8 @@
-"""The adapters under contract: each suite runs on the one in memory and on the one that is real."""
+"""The adapters under contract: each suite runs on the one in memory and on those that are real."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.memory import MemoryBus
+from aidevos.durable.bus.rabbitmq import RabbitMqBus
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.mongo import MongoStore
 
@@ -27,12 +29,32 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
         store.close()
 
 
-@pytest.fixture(params=["memory", "jetstream"])
+@pytest.fixture(params=["memory", "jetstream", "rabbitmq"])
 async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    if request.param == "memory":
-        yield MemoryBus()
-        return
-    servers = request.getfixturevalue("servers")
-    connection = await nats.connect(servers.nats_url("objects"), inbox_prefix=b"_INBOX_objects")
-    yield JetStreamBus(connection)
-    await connection.close()
+    async with opened(request, request.param) as bus:
+        yield bus
+
+
+@pytest.fixture(params=["memory", "jetstream"])
+async def guarding_bus(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """A bus that itself refuses what is repeated or out of order."""
+    async with opened(request, request.param) as bus:
+        yield bus
+
+
+@contextlib.asynccontextmanager
+async def opened(request: pytest.FixtureRequest, kind: str) -> AsyncIterator[Any]:
+    match kind:
+        case "memory":
+            yield MemoryBus()
+        case "jetstream":
+            servers = request.getfixturevalue("servers")
+            connection = await nats.connect(servers.nats_url("objects"), inbox_prefix=b"_INBOX_objects")
+            yield JetStreamBus(connection)
+            await connection.close()
+        case "rabbitmq":
+            url = request.getfixturevalue("rabbitmq").url
+            bus = RabbitMqBus(url, max_age=86_400.0, max_bytes=64 * 1024 * 1024)
+            await bus.open()
+            yield bus
+            await bus.close()

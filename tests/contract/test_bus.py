@@ -1,47 +1,83 @@
-"""What the framework and its users rely on in an event bus, kept in memory and by JetStream alike."""
+"""What the framework and its users rely on in an event bus, kept in memory, by JetStream and by RabbitMQ alike."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import secrets
+import time
 from typing import Any
 
 import pytest
 
+from aidevos.contracts.errors import Failure
+from aidevos.durable.bus import delivering
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.durable.bus.port import Delivery, Misplaced
+from aidevos.durable.bus.port import BusError, Delivery, Misplaced
 
 
 class Reader:
-    """A member of a group that keeps what it is given; the first `refusals` deliveries fail."""
+    """A member of a group that keeps what it is given, and what was buried; the first deliveries fail by `errors`."""
 
-    def __init__(self, refusals: int = 0) -> None:
+    def __init__(self, *errors: Exception) -> None:
         self.seen: list[Delivery] = []
         self.refused: list[Delivery] = []
-        self._refusals = refusals
+        self.buried: list[tuple[Delivery, Failure]] = []
+        self.errors = list(errors)
+        self.burials_to_fail = 0
         self._came = asyncio.Event()
 
     async def __call__(self, delivery: Delivery) -> None:
         await asyncio.sleep(0)
-        if len(self.refused) < self._refusals:
+        if self.errors:
             self.refused.append(delivery)
-            raise RuntimeError("refused on purpose")
+            raise self.errors.pop(0)
         self.seen.append(delivery)
+        self._came.set()
+
+    async def bury(self, delivery: Delivery, failure: Failure) -> None:
+        if self.burials_to_fail:
+            self.burials_to_fail -= 1
+            raise RuntimeError("no graves today")
+        self.buried.append((delivery, failure))
         self._came.set()
 
     async def wait(self, count: int) -> list[str]:
         """The IDs seen, when there are that many."""
-        async with asyncio.timeout(4):
-            while len(self.seen) < count:
+        await self._until(lambda: len(self.seen) >= count)
+        return [delivery.id for delivery in self.seen]
+
+    async def grave(self) -> tuple[Delivery, Failure]:
+        """The first that was buried."""
+        await self._until(lambda: bool(self.buried))
+        return self.buried[0]
+
+    async def _until(self, condition: Any) -> None:
+        async with asyncio.timeout(8):
+            while not condition():
                 self._came.clear()
                 await self._came.wait()
-        return [delivery.id for delivery in self.seen]
+
+
+@contextlib.asynccontextmanager
+async def subscribed(bus: Any, pattern: str, group: str, reader: Reader, **options: Any) -> Any:
+    subscription = await bus.subscribe(pattern, group, reader, reader.bury, **options)
+    try:
+        yield reader
+    finally:
+        await subscription.close()
 
 
 @pytest.fixture
 def thing() -> str:
-    """The ID of an object that no other test publishes for: the real stream is shared."""
+    """The ID of an object that no other test publishes for: the real streams are shared."""
     return secrets.token_hex(6)
+
+
+@pytest.fixture
+def group(thing: str) -> str:
+    return f"g.{thing}"
 
 
 async def publish(bus: Any, thing: str, *numbers: int, name: str = "changed", after: int = 0) -> list[int]:
@@ -61,35 +97,39 @@ async def publish(bus: Any, thing: str, *numbers: int, name: str = "changed", af
     return sequences
 
 
-async def test_events_come_in_order_with_what_was_published(bus: Any, thing: str) -> None:
-    sequences = await publish(bus, thing, 1, 2, 3)
-    reader = Reader()
-    subscription = await bus.subscribe(f"event.thing.{thing}.>", f"g{thing}", reader)
-    assert await reader.wait(3) == [f"{thing}:{number}" for number in (1, 2, 3)]
-    assert [delivery.sequence for delivery in reader.seen] == sequences == sorted(set(sequences))
+async def test_events_come_in_order_with_what_was_published(bus: Any, thing: str, group: str) -> None:
+    async with subscribed(bus, f"event.thing.{thing}.>", group, Reader()) as reader:
+        await publish(bus, thing, 1, 2, 3)
+        assert await reader.wait(3) == [f"{thing}:{number}" for number in (1, 2, 3)]
     assert [delivery.payload for delivery in reader.seen] == [b"1", b"2", b"3"]
     assert {delivery.subject for delivery in reader.seen} == {f"event.thing.{thing}.changed"}
     assert {delivery.attempt for delivery in reader.seen} == {1}
-    await subscription.close()
 
 
-async def test_an_event_behind_another_than_the_last_is_misplaced(bus: Any, thing: str) -> None:
-    first, second = await publish(bus, thing, 1, 2, name="changed")
+async def test_an_event_behind_another_than_the_last_is_misplaced(guarding_bus: Any, thing: str) -> None:
+    first, second = await publish(guarding_bus, thing, 1, 2, name="changed")
     for after in (0, first, second + 1):
         with pytest.raises(Misplaced):
-            await publish(bus, thing, 3, after=after, name="other")
-    assert await bus.last(f"event.thing.{thing}.>") == (second, 2)
+            await publish(guarding_bus, thing, 3, after=after, name="other")
+    assert await guarding_bus.last(f"event.thing.{thing}.>") == (second, 2)
 
 
-async def test_a_repeated_publish_is_misplaced_and_stored_once(bus: Any, thing: str) -> None:
-    (first,) = await publish(bus, thing, 1)
-    with pytest.raises(Misplaced):
-        await publish(bus, thing, 1)
-    assert await bus.last(f"event.thing.{thing}.>") == (first, 1)
+async def test_a_repeated_publish_is_stored_once_or_comes_again_under_its_id(bus: Any, thing: str, group: str) -> None:
+    async with subscribed(bus, f"event.thing.{thing}.>", group, Reader()) as reader:
+        (first,) = await publish(bus, thing, 1)
+        if bus.guards:
+            with pytest.raises(Misplaced):
+                await publish(bus, thing, 1)
+            assert await bus.last(f"event.thing.{thing}.>") == (first, 1)
+        else:
+            await publish(bus, thing, 1)
+        await publish(bus, thing, 2, after=first)
+        expected = [1, 2] if bus.guards else [1, 1, 2]
+        assert await reader.wait(len(expected)) == [f"{thing}:{number}" for number in expected]
 
 
-async def test_scopes_have_places_of_their_own(bus: Any, thing: str) -> None:
-    other = f"{thing}-other"
+async def test_scopes_have_places_of_their_own(guarding_bus: Any, thing: str) -> None:
+    bus, other = guarding_bus, f"{thing}-other"
     assert await bus.last(f"event.thing.{thing}.>") == (0, 0)
     (first,) = await publish(bus, thing, 5)
     (second,) = await publish(bus, other, 1)
@@ -97,8 +137,8 @@ async def test_scopes_have_places_of_their_own(bus: Any, thing: str) -> None:
     assert await bus.last(f"event.thing.{other}.>") == (second, 1)
 
 
-async def test_events_published_at_once_are_all_stored_each_at_its_own_place(bus: Any, thing: str) -> None:
-    things = [f"{thing}-{number}" for number in range(250)]
+async def test_events_published_at_once_are_all_stored_each_at_its_own_place(guarding_bus: Any, thing: str) -> None:
+    bus, things = guarding_bus, [f"{thing}-{number}" for number in range(250)]
     found = await asyncio.gather(*(publish(bus, each, 1) for each in things))
     places = dict(zip(things, [sequence for (sequence,) in found], strict=True))
     assert len({*places.values()}) == len(things)
@@ -106,7 +146,10 @@ async def test_events_published_at_once_are_all_stored_each_at_its_own_place(bus
         assert await bus.last(f"event.thing.{each}.>") == (places[each], 1)
 
 
-async def test_of_events_published_at_once_only_those_that_are_misplaced_are_refused(bus: Any, thing: str) -> None:
+async def test_of_events_published_at_once_only_those_that_are_misplaced_are_refused(
+    guarding_bus: Any, thing: str
+) -> None:
+    bus = guarding_bus
     (first,) = await publish(bus, thing, 1)
     others = [f"{thing}-{number}" for number in range(20)]
     results = await asyncio.gather(
@@ -125,55 +168,157 @@ async def test_of_events_published_at_once_only_those_that_are_misplaced_are_ref
     assert (await bus.last(f"event.thing.{thing}.>"))[1] == 2
 
 
-async def test_an_event_whose_handler_raises_comes_again_before_it_is_done(bus: Any, thing: str) -> None:
-    await publish(bus, thing, 1)
-    reader = Reader(refusals=2)
-    subscription = await bus.subscribe(f"event.thing.{thing}.>", f"g{thing}", reader)
-    await reader.wait(1)
+async def test_many_events_published_at_once_all_come_each_object_s_in_order(bus: Any, thing: str, group: str) -> None:
+    things = [f"{thing}-{number}" for number in range(40)]
+    async with subscribed(bus, "event.thing.*.changed", group, Reader()) as reader:
+        await asyncio.gather(*(publish(bus, each, *range(1, 11), after=0) for each in things))
+        ids = await reader.wait(400)
+    for each in things:
+        assert [id for id in ids if id.startswith(f"{each}:")] == [f"{each}:{number}" for number in range(1, 11)]
+
+
+async def test_an_event_whose_handler_raises_comes_again_before_it_is_done(bus: Any, thing: str, group: str) -> None:
+    errors = RuntimeError("on purpose"), Failure("unavailable", "not now")
+    async with subscribed(bus, f"event.thing.{thing}.>", group, Reader(*errors)) as reader:
+        await publish(bus, thing, 1)
+        await reader.wait(1)
     assert [delivery.attempt for delivery in [*reader.refused, *reader.seen]] == [1, 2, 3]
-    assert {delivery.id for delivery in [*reader.refused, *reader.seen]} == {f"{thing}:1"}
-    await subscription.close()
+    assert {(each.id, each.subject, each.payload) for each in [*reader.refused, *reader.seen]} == {
+        (f"{thing}:1", f"event.thing.{thing}.changed", b"1")
+    }
+    assert reader.buried == []
 
 
-async def test_a_group_keeps_its_place_while_nobody_reads(bus: Any, thing: str) -> None:
-    pattern, group = f"event.thing.{thing}.>", f"g{thing}"
-    sequences = await publish(bus, thing, 1, 2)
-    first, second = Reader(), Reader()
-    subscription = await bus.subscribe(pattern, group, first)
-    await first.wait(2)
-    await subscription.close()
-    await publish(bus, thing, 3, after=sequences[-1])
-    subscription = await bus.subscribe(pattern, group, second)
-    assert await second.wait(1) == [f"{thing}:3"]
-    await subscription.close()
-
-
-async def test_a_new_group_reads_from_the_first_event_kept(bus: Any, thing: str) -> None:
-    await publish(bus, thing, 1, 2)
-    readers = [Reader(), Reader()]
-    for number, reader in enumerate(readers):
-        subscription = await bus.subscribe(f"event.thing.{thing}.>", f"g{number}{thing}", reader)
-        assert await reader.wait(2) == [f"{thing}:1", f"{thing}:2"]
-        await subscription.close()
-
-
-async def test_two_members_of_a_group_share_its_events(bus: Any, thing: str) -> None:
-    both = Reader()
-    subscriptions = [await bus.subscribe(f"event.thing.{thing}.>", f"g{thing}", both) for _ in range(2)]
-    await publish(bus, thing, *range(1, 21))
-    assert sorted(await both.wait(20)) == sorted(f"{thing}:{number}" for number in range(1, 21))
-    for subscription in subscriptions:
-        await subscription.close()
-
-
-async def test_a_subscription_ends_with_its_connection(bus: Any, thing: str) -> None:
+async def test_pauses_between_attempts_grow(bus: Any, thing: str, group: str) -> None:
     if isinstance(bus, MemoryBus):
-        return  # it has none
-    subscription = await bus.subscribe(f"event.thing.{thing}.>", f"g{thing}", Reader())
-    await bus._js._nc.close()
-    async with asyncio.timeout(4):
-        await subscription._task
-        await subscription.close()
+        return  # its tests don't wait
+    times: list[float] = []
+    reader = Reader()
+
+    async def refuse(delivery: Delivery) -> None:
+        times.append(time.monotonic())
+        raise RuntimeError("on purpose")
+
+    subscription = await bus.subscribe(f"event.thing.{thing}.>", group, refuse, reader.bury, attempts=3)
+    await publish(bus, thing, 1)
+    await reader.grave()
+    await subscription.close()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert all(real >= planned * 0.9 for real, planned in zip(pauses, delivering.PAUSES, strict=False)), pauses
+
+
+async def test_after_its_attempts_an_event_is_a_dead_letter(bus: Any, thing: str, group: str) -> None:
+    pattern, errors = f"event.thing.{thing}.>", [RuntimeError(f"{number}") for number in range(5)]
+    async with subscribed(bus, pattern, group, Reader(*errors), attempts=2) as reader:
+        await publish(bus, thing, 1)
+        delivery, failure = await reader.grave()
+        reader.errors.clear()
+        await publish(bus, f"{thing}", 2, after=(await bus.last(f"event.thing.{thing}.>"))[0])
+        await reader.wait(1)
+    assert (delivery.id, delivery.payload, delivery.attempt, len(reader.refused)) == (f"{thing}:1", b"1", 2, 2)
+    assert failure.detail == "RuntimeError: 1"
+    assert [each.id for each in reader.seen] == [f"{thing}:2"]
+
+
+async def test_what_is_refused_for_good_is_a_dead_letter_at_once(bus: Any, thing: str, group: str) -> None:
+    async with subscribed(bus, f"event.thing.{thing}.>", group, Reader(Failure("invalid", "never"))) as reader:
+        await publish(bus, thing, 1)
+        delivery, failure = await reader.grave()
+    assert (delivery.attempt, failure.code, failure.detail, len(reader.refused)) == (1, "invalid", "never", 1)
+
+
+async def test_an_event_that_could_not_be_buried_is_not_lost(
+    bus: Any, thing: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The longest pause is too long for a test.
+    monkeypatch.setattr(delivering, "PAUSES", delivering.PAUSES[:1])
+    reader = Reader(*(Failure("invalid", "never") for _ in range(9)))
+    reader.burials_to_fail = 1
+    async with subscribed(bus, f"event.thing.{thing}.>", group, reader, attempts=5):
+        await publish(bus, thing, 1)
+        delivery, failure = await reader.grave()
+    assert (delivery.id, delivery.attempt, failure.code) == (f"{thing}:1", 2, "invalid")
+
+
+async def test_a_buried_event_can_be_replayed_to_its_group_alone(bus: Any, thing: str, group: str) -> None:
+    pattern, broken = f"event.thing.{thing}.>", Reader(Failure("invalid", "a bug"))
+    async with subscribed(bus, pattern, group, broken), subscribed(bus, pattern, f"{group}2", Reader()) as other:
+        await publish(bus, thing, 1)
+        delivery, _ = await broken.grave()
+        await bus.replay(pattern, group, delivery)
+        await broken.wait(1)
+        await publish(bus, thing, 2, after=(await bus.last(f"event.thing.{thing}.>"))[0])
+        assert await other.wait(2) == [f"{thing}:1", f"{thing}:2"]
+    assert (broken.seen[0].subject, broken.seen[0].payload, broken.seen[0].id, broken.seen[0].attempt) == (
+        *delivery[:3],
+        1,
+    )
+
+
+async def test_a_group_keeps_its_place_while_nobody_reads(bus: Any, thing: str, group: str) -> None:
+    pattern = f"event.thing.{thing}.>"
+    async with subscribed(bus, pattern, group, Reader()) as first:
+        sequences = await publish(bus, thing, 1, 2)
+        await first.wait(2)
+    await publish(bus, thing, 3, after=sequences[-1])
+    async with subscribed(bus, pattern, group, Reader()) as second:
+        assert await second.wait(1) == [f"{thing}:3"]
+
+
+async def test_what_a_member_had_in_hand_goes_to_another_when_it_leaves(bus: Any, thing: str, group: str) -> None:
+    pattern, started = f"event.thing.{thing}.>", asyncio.Event()
+
+    async def hang(delivery: Delivery) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    hanging = await bus.subscribe(pattern, group, hang, Reader().bury)
+    await publish(bus, thing, 1, 2)
+    await asyncio.wait_for(started.wait(), 4)
+    await hanging.close()
+    async with subscribed(bus, pattern, group, Reader()) as heir:
+        assert sorted(await heir.wait(2)) == [f"{thing}:1", f"{thing}:2"]
+
+
+async def test_a_group_begins_when_its_first_member_comes(bus: Any, thing: str, group: str) -> None:
+    (first,) = await publish(bus, thing, 1)
+    async with subscribed(bus, f"event.thing.{thing}.>", group, Reader()) as reader:
+        await publish(bus, thing, 2, after=first)
+        assert await reader.wait(1) == [f"{thing}:2"]
+
+
+async def test_every_group_gets_each_event(bus: Any, thing: str, group: str) -> None:
+    pattern = f"event.thing.{thing}.>"
+    async with subscribed(bus, pattern, group, Reader()) as one, subscribed(bus, pattern, f"{group}2", Reader()) as two:
+        await publish(bus, thing, 1, 2)
+        for reader in (one, two):
+            assert await reader.wait(2) == [f"{thing}:1", f"{thing}:2"]
+
+
+async def test_two_members_of_a_group_share_its_events(bus: Any, thing: str, group: str) -> None:
+    both, pattern = Reader(), f"event.thing.{thing}.>"
+    async with subscribed(bus, pattern, group, both), subscribed(bus, pattern, group, both):
+        await publish(bus, thing, *range(1, 21))
+        assert sorted(await both.wait(20)) == sorted(f"{thing}:{number}" for number in range(1, 21))
+
+
+async def test_objects_don_t_wait_for_each_other(bus: Any, thing: str, group: str) -> None:
+    if isinstance(bus, MemoryBus):
+        return  # one event at a time, which is easier to follow in a test
+    free, seen = asyncio.Event(), asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        if delivery.id.endswith("-slow:1"):
+            await free.wait()
+        else:
+            seen.set()
+
+    subscription = await bus.subscribe("event.thing.*.changed", group, handle, Reader().bury)
+    await publish(bus, f"{thing}-slow", 1)
+    await publish(bus, f"{thing}-fast", 1)
+    await asyncio.wait_for(seen.wait(), 4)
+    free.set()
+    await subscription.close()
 
 
 @pytest.mark.parametrize(
@@ -185,12 +330,107 @@ async def test_a_subscription_ends_with_its_connection(bus: Any, thing: str) -> 
         ("event.*.{}.changed", ["changed"]),
     ],
 )
-async def test_a_pattern_selects_events(bus: Any, thing: str, pattern: str, expected: list[str]) -> None:
+async def test_a_pattern_selects_events(bus: Any, thing: str, group: str, pattern: str, expected: list[str]) -> None:
+    async with subscribed(bus, pattern.format(thing), group, Reader()) as reader:
+        (first,) = await publish(bus, thing, 1, name="changed")
+        await publish(bus, thing, 2, name="ended", after=first)
+        await publish(bus, f"{thing}-other", 1, name="ended")
+        await reader.wait(len(expected))
+    assert [delivery.subject.rpartition(".")[2] for delivery in reader.seen] == expected
+
+
+class Follower:
+    """Reads without a group until it is told to stop; `old` came before it was up to date."""
+
+    def __init__(self, bus: Any, *patterns: str, **start: Any) -> None:
+        self.old: list[Delivery] = []
+        self.new: list[Delivery] = []
+        self._current = asyncio.Event()
+        self._came = asyncio.Event()
+        self._task = asyncio.create_task(self._follow(bus, patterns, start))
+
+    async def _follow(self, bus: Any, patterns: tuple[str, ...], start: dict[str, Any]) -> None:
+        async with contextlib.aclosing(bus.follow(patterns, **start)) as events:
+            async for event in events:
+                if event is None:
+                    self._current.set()
+                else:
+                    (self.new if self._current.is_set() else self.old).append(event)
+                    self._came.set()
+
+    async def current(self) -> list[str]:
+        """The IDs of what was there before."""
+        await self._first(self._current.wait())
+        return [event.id for event in self.old]
+
+    async def wait(self, count: int) -> list[str]:
+        """The IDs of what came since, when there are that many."""
+        while len(self.new) < count:
+            self._came.clear()
+            await self._first(self._came.wait())
+        return [event.id for event in self.new]
+
+    async def ended(self) -> BaseException | None:
+        await asyncio.wait([self._task], timeout=8)
+        return self._task.exception()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _first(self, event: Any) -> None:
+        waiting = asyncio.ensure_future(event)
+        await asyncio.wait([waiting, self._task], timeout=8, return_when=asyncio.FIRST_COMPLETED)
+        assert waiting.done(), "it didn't happen"
+
+
+async def test_a_follower_gets_what_was_since_a_time_and_then_what_comes(bus: Any, thing: str) -> None:
+    (first,) = await publish(bus, thing, 1)
+    follower = Follower(bus, f"event.thing.{thing}.>", since=time.time() - 60)
+    assert await follower.current() == [f"{thing}:1"]
+    await publish(bus, thing, 2, 3, after=first)
+    assert await follower.wait(2) == [f"{thing}:2", f"{thing}:3"]
+    assert (follower.new[0].subject, follower.new[0].payload) == (f"event.thing.{thing}.changed", b"2")
+    await follower.close()
+
+
+async def test_a_follower_without_a_start_gets_only_what_is_new(bus: Any, thing: str) -> None:
+    (first,) = await publish(bus, thing, 1)
+    follower = Follower(bus, f"event.thing.{thing}.>")
+    assert await follower.current() == []
+    await publish(bus, thing, 2, after=first)
+    assert await follower.wait(1) == [f"{thing}:2"]
+    await follower.close()
+
+
+async def test_a_follower_resumes_behind_a_position(bus: Any, thing: str) -> None:
+    pattern, places = f"event.thing.{thing}.>", await publish(bus, thing, 1, 2, 3)
+    first = Follower(bus, pattern, since=time.time() - 60)
+    await first.current()
+    for index in range(3):
+        follower = Follower(bus, pattern, after=first.old[index].position)
+        assert await follower.current() == [f"{thing}:{number}" for number in (1, 2, 3)][index + 1 :]
+        if index == 2:
+            await publish(bus, thing, 4, after=places[-1])
+            assert await follower.wait(1) == [f"{thing}:4"]
+        await follower.close()
+    await first.close()
+
+
+async def test_followers_of_several_patterns_get_each_event_that_matches_one(bus: Any, thing: str) -> None:
+    follower = Follower(bus, f"event.thing.{thing}.ended", f"event.thing.{thing}-b.*")
+    await follower.current()
     (first,) = await publish(bus, thing, 1, name="changed")
     await publish(bus, thing, 2, name="ended", after=first)
-    await publish(bus, f"{thing}-other", 1, name="ended")
-    reader = Reader()
-    subscription = await bus.subscribe(pattern.format(thing), f"g{thing}", reader)
-    await reader.wait(len(expected))
-    assert [delivery.subject.rpartition(".")[2] for delivery in reader.seen] == expected
-    await subscription.close()
+    await publish(bus, f"{thing}-b", 1, name="changed")
+    assert await follower.wait(2) == [f"{thing}:2", f"{thing}-b:1"]
+    await follower.close()
+
+
+async def test_a_follower_is_told_when_the_connection_is_lost(bus: Any, thing: str) -> None:
+    if isinstance(bus, MemoryBus):
+        return  # it has none
+    follower = Follower(bus, f"event.thing.{thing}.>")
+    await follower.current()
+    await (bus._js._nc if bus.guards else bus).close()
+    assert isinstance(await follower.ended(), BusError)

@@ -1,4 +1,4 @@
-"""The two doors of one running pair of services."""
+"""The services, and their two doors."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import httpx
 import nats
 import pytest
 
-from tests.e2e.world import Door, HttpDoor, NatsDoor, World, running
-from tests.servers import Servers, drop_database
+from tests.e2e.world import Door, HttpDoor, NatsDoor, World, Worlds
+from tests.servers import Servers
+
+
+@pytest.fixture(scope="package")
+def worlds(servers: Servers) -> Iterator[Worlds]:
+    worlds = Worlds(servers)
+    yield worlds
+    worlds.end()
 
 
 @pytest.fixture(scope="module")
-def world(servers: Servers) -> Iterator[World]:
-    name = f"test_{secrets.token_hex(8)}"
-    servers.heal()
-    with running(servers, name) as world:
-        yield world
-    drop_database(servers.mongo_url, name)
+def world(worlds: Worlds) -> World:
+    return worlds.shared()
 
 
 @pytest.fixture(params=["nats", "http"])

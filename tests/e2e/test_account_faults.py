@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,19 +11,17 @@ import httpx
 import pytest
 
 from aidevos.contracts.authentication import session_of
-from tests.e2e.world import World, running, start, wait_ready
-from tests.servers import Servers, drop_database, free_port
+from tests.e2e.world import World, Worlds, start, wait_ready
+from tests.servers import free_port
 
 PASSWORD = "wheelbarrow at noon"
 
 
 @pytest.fixture
-def world(servers: Servers) -> Iterator[World]:
+def world(worlds: Worlds) -> Iterator[World]:
     """Services of this test's own, which it may kill."""
-    name = f"test_{secrets.token_hex(8)}"
-    with running(servers, name) as world:
+    with worlds.alone() as world:
         yield world
-    drop_database(servers.mongo_url, name)
 
 
 @contextmanager
@@ -118,14 +115,14 @@ async def test_a_kill_amid_registrations_and_logins_loses_nothing_that_was_ackno
     assert len({session_of(refresh_of(answer)) for answer in logins}) == len(names)
 
 
-async def test_entries_of_the_security_log_go_when_they_are_too_old(servers: Servers) -> None:
-    name, age = f"test_{secrets.token_hex(8)}", 4.0
+async def test_entries_of_the_security_log_go_when_they_are_too_old(worlds: Worlds) -> None:
+    age = 4.0
 
     async def actions(http: httpx.AsyncClient, target: str) -> list[str]:
         items = (await http.get("/audit", params={"target": target}, headers=admin)).json()["items"]
         return [item["action"] for item in items]
 
-    with running(servers, name, AIDEVOS_AUDIT_AGE=str(age)) as world:
+    with worlds.alone(AIDEVOS_AUDIT_AGE=str(age)) as world:
         admin = {"Authorization": world.admin}
         async with httpx.AsyncClient(base_url=world.url, timeout=20) as http:
             await register(http, "ada")
@@ -139,7 +136,6 @@ async def test_entries_of_the_security_log_go_when_they_are_too_old(servers: Ser
             async with asyncio.timeout(age / 2):
                 while await actions(http, id) != ["login"]:
                     pass
-    drop_database(servers.mongo_url, name)
 
 
 def refresh_of(answer: httpx.Response) -> str:

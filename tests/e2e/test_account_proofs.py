@@ -18,8 +18,7 @@ import pytest
 from aidevos.contracts.authentication import session_of
 from aidevos.contracts.errors import Failure
 from tests.e2e.test_account_faults import PASSWORD, another_gateway, bearer, login
-from tests.e2e.world import NatsDoor, World, running
-from tests.servers import Servers, drop_database
+from tests.e2e.world import NatsDoor, World, Worlds
 
 GRACE = 1.0
 ROUNDS = 30
@@ -28,11 +27,9 @@ SYSTEMATIC = 0.1
 
 
 @pytest.fixture(scope="module")
-def world(servers: Servers) -> Iterator[World]:
-    name = f"test_{secrets.token_hex(8)}"
-    with running(servers, name, AIDEVOS_REFRESH_GRACE=str(GRACE), AIDEVOS_LOGIN_FAILURES="100000") as world:
+def world(worlds: Worlds) -> Iterator[World]:
+    with worlds.alone(AIDEVOS_REFRESH_GRACE=str(GRACE), AIDEVOS_LOGIN_FAILURES="100000") as world:
         yield world
-    drop_database(servers.mongo_url, name)
 
 
 @pytest.fixture

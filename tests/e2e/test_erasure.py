@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import bson
@@ -16,10 +17,17 @@ from aidevos.contracts import subjects
 from aidevos.durable.completion import CHOSEN_IN_DOCUMENT
 from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, dies, logged_in, login, person, register
 from tests.e2e.test_users import MERGE_PATCH, admin
-from tests.e2e.world import NatsDoor, World
+from tests.e2e.world import NatsDoor, World, Worlds
 
 __all__ = ["admin", "person"]
 FULL_NAME, THEME = "Augusta Ada Zzyzx", "quite personal"
+
+
+@pytest.fixture(scope="module")
+def world(worlds: Worlds) -> Iterator[World]:
+    """Services of its own, with one administrator."""
+    with worlds.alone() as world:
+        yield world
 
 
 async def erase(http: httpx.AsyncClient, who: dict[str, str], id: str = "me", **body: str) -> httpx.Response:
@@ -86,6 +94,17 @@ async def test_an_erased_id_is_nobodys_again(http: httpx.AsyncClient, person: Pe
     body = {"username": f"y{person.username}", "email": f"y{person.email}", "password": PASSWORD}
     with pytest.raises(Exception, match="there is, or was, a user"):
         await over_nats.call("user", id, "register", json.dumps(body).encode(), authorization=None)
+
+
+async def test_the_last_administrator_keeps_the_role_and_stays_active(
+    http: httpx.AsyncClient, admin: dict[str, str]
+) -> None:
+    demoted = await http.patch("/users/me", headers=admin | MERGE_PATCH, json={"roles": ["user"]})
+    deactivated = await http.post("/users/me/deactivate", headers=admin)
+
+    assert (demoted.status_code, demoted.json()["code"]) == (409, "conflict")
+    assert (deactivated.status_code, deactivated.json()["code"]) == (409, "conflict")
+    assert (await http.get("/users/me", headers=admin)).status_code == 200
 
 
 async def test_the_last_administrator_stays_and_another_may_go(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,19 +17,16 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import load_ring
 from tests.e2e.test_account_faults import another_gateway, bearer, login, register
-from tests.e2e.world import ROOT, NatsDoor, World, running, wait_ready
-from tests.servers import Servers, drop_database
+from tests.e2e.world import ROOT, NatsDoor, World, Worlds, wait_ready
 
 NOTICE = 2.0
 WITHIN = 2.0
 
 
 @pytest.fixture(scope="module")
-def world(servers: Servers) -> Iterator[World]:
-    name = f"test_{secrets.token_hex(8)}"
-    with running(servers, name, AIDEVOS_KEY_NOTICE=str(NOTICE)) as world:
+def world(worlds: Worlds) -> Iterator[World]:
+    with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE)) as world:
         yield world
-    drop_database(servers.mongo_url, name)
 
 
 async def rotate(world: World, *options: str) -> None:
@@ -174,9 +170,8 @@ async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
     return found
 
 
-async def test_a_key_is_replaced_at_its_age(servers: Servers) -> None:
-    name = f"test_{secrets.token_hex(8)}"
-    with running(servers, name, AIDEVOS_KEY_NOTICE=str(NOTICE), AIDEVOS_KEY_AGE="4") as world:
+async def test_a_key_is_replaced_at_its_age(worlds: Worlds) -> None:
+    with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE), AIDEVOS_KEY_AGE="4") as world:
         async with httpx.AsyncClient(base_url=world.url, timeout=20) as http:
             await register(http, "ada")
             old = await logged_in(http, "ada")
@@ -186,9 +181,8 @@ async def test_a_key_is_replaced_at_its_age(servers: Servers) -> None:
                     kids.add(kid((await logged_in(http, "ada"))["access_token"]))
                     await asyncio.sleep(0.1)
             assert (await http.get("/users/me", headers=bearer(old))).status_code == 200
-    drop_database(servers.mongo_url, name)
 
-    assert load_ring(servers.home)[-1].cause == "age"
+    assert load_ring(world.servers.home)[-1].cause == "age"
 
 
 async def outcome(call: Awaitable[Any]) -> int:

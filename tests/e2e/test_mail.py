@@ -19,7 +19,7 @@ import pytest
 
 from aidevos.contracts.confirmation import recovery_id, user_of
 from aidevos.contracts.errors import Failure
-from tests.e2e.test_accounts import PASSWORD, Person, bearer, dies, logged_in, login, person
+from tests.e2e.test_accounts import PASSWORD, Person, bearer, dies, logged_in, login, person, register
 from tests.e2e.world import NatsDoor, World
 from tests.mails import in_folder, token_in
 
@@ -155,18 +155,20 @@ async def test_of_two_users_who_want_one_address_one_gets_it(
 async def test_known_and_unknown_addresses_get_the_same_answer_in_the_same_time(
     http: httpx.AsyncClient, person: Person
 ) -> None:
-    await logged_in(http, person)
     took: dict[str, list[float]] = {"known": [], "unknown": []}
     answers = set()
     for round in range(15):
-        for kind, email in (("known", person.email), ("unknown", f"{round}-{person.email}")):
+        each = Person(f"{person.username}{round}", f"{round}{person.email}")
+        assert (await register(http, each)).status_code == 201
+        for kind, email in (("known", each.email), ("unknown", f"x{each.email}")):
             began = time.perf_counter()
             answer = await http.post("/auth/password/reset", json={"email": email})
             took[kind].append(time.perf_counter() - began)
             answers.add((answer.status_code, answer.content, answer.headers.get("content-type")))
 
     assert answers == {(202, b"", None)}
-    known, unknown = (statistics.median(times) for times in took.values())
+    # Noise only adds: the fastest ones tell what is systematic.
+    known, unknown = (statistics.median(sorted(times)[:5]) for times in took.values())
     assert abs(known - unknown) < 0.5 * max(known, unknown)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -14,9 +13,8 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
 from tests.e2e.test_accounts import Person, bearer, logged_in, login, person
-from tests.e2e.world import World, running
+from tests.e2e.world import World, Worlds
 from tests.mails import SmtpServer, token_in
-from tests.servers import Servers, drop_database
 
 __all__ = ["person"]
 OTHER = "another wheelbarrow"
@@ -31,24 +29,21 @@ async def smtp() -> AsyncIterator[SmtpServer]:
 
 
 @pytest.fixture
-def mailing(servers: Servers, smtp: SmtpServer) -> Iterator[tuple[World, str]]:
-    """Services of this test's own, with a mail server, and the name of their database."""
-    name = f"test_{secrets.token_hex(8)}"
-    with running(servers, name, AIDEVOS_SMTP_URL=smtp.url, AIDEVOS_MAIL_FROM="Fleet <fleet@example.org>") as world:
-        yield world, name
-    drop_database(servers.mongo_url, name)
+def world(worlds: Worlds, smtp: SmtpServer) -> Iterator[World]:
+    """Services of this test's own, with a mail server."""
+    with worlds.alone(AIDEVOS_SMTP_URL=smtp.url, AIDEVOS_MAIL_FROM="Fleet <fleet@example.org>") as world:
+        yield world
 
 
 async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_behind(
-    mailing: tuple[World, str], smtp: SmtpServer, person: Person
+    world: World, smtp: SmtpServer, person: Person
 ) -> None:
-    world, database = mailing
     async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
         mine = await logged_in(http, person)
         assert (await http.post("/auth/password/reset", json={"email": person.email})).status_code == 202
         world.restart("authentication")
         await arrives(http, mine)
-        before = at_rest(world.servers, database)
+        before = at_rest(world)
         await smtp.start()
         async with asyncio.timeout(WITHIN):
             while len(smtp.taken) < 2:  # noqa: ASYNC110
@@ -62,7 +57,7 @@ async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_be
     assert (done.status_code, again.status_code) == (204, 200)
     assert smtp.recipients == [mine["user"]["email"]] * 2
     assert {message["From"] for message in messages} == {"Fleet <fleet@example.org>"}
-    stored = before + at_rest(world.servers, database)
+    stored = before + at_rest(world)
     assert mine["user"]["id"].encode() in stored
     for token in tokens:
         assert token.encode() not in stored
@@ -76,8 +71,8 @@ async def arrives(http: httpx.AsyncClient, pair: Any) -> None:
             await asyncio.sleep(0.1)
 
 
-def at_rest(servers: Servers, database: str) -> bytes:
+def at_rest(world: World) -> bytes:
     """Every document of every collection, as MongoDB keeps it."""
-    with pymongo.MongoClient[Any](servers.mongo_url) as client:
-        found = client.get_database(database, CodecOptions(document_class=RawBSONDocument))
+    with pymongo.MongoClient[Any](world.servers.mongo_url) as client:
+        found = client.get_database(world.database, CodecOptions(document_class=RawBSONDocument))
         return b"".join(document.raw for name in found.list_collection_names() for document in found[name].find())

@@ -20,7 +20,6 @@ from tests.e2e.test_accounts import (
     login,
     person,
     register,
-    status_of,
 )
 from tests.e2e.world import NatsDoor, World
 
@@ -181,15 +180,6 @@ async def test_a_role_that_there_is_not_for_users_is_refused_by_its_place(
     )
 
     assert (refused.status_code, refused.json()["field"]) == (422, "roles[1]")
-
-
-async def test_the_last_administrator_stays(http: httpx.AsyncClient, admin: dict[str, str]) -> None:
-    demoted = await http.patch("/users/me", headers=admin | MERGE_PATCH, json={"roles": ["user"]})
-    deactivated = await http.post("/users/me/deactivate", headers=admin)
-
-    assert (demoted.status_code, demoted.json()["code"]) == (409, "conflict")
-    assert (deactivated.status_code, deactivated.json()["code"]) == (409, "conflict")
-    assert await status_of(http, {"access_token": admin["Authorization"].removeprefix("Bearer ")}) == 200
 
 
 async def test_a_password_in_another_users_name_changes_nothing(http: httpx.AsyncClient, person: Person) -> None:

@@ -1,13 +1,14 @@
-"""The objects service and the gateway as processes on the tests' servers, and their two doors."""
+"""The services as processes on the tests' servers, and their two doors."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +20,7 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client import failure_of
 from aidevos.security.tokens import TokenIssuer
-from tests.servers import Servers, free_port
+from tests.servers import Servers, drop_database, free_port
 
 ROOT = Path(__file__).parents[2]
 SERVICES = (
@@ -101,6 +102,41 @@ def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]
             process.terminate()
         for process in processes.values():
             process.wait(20)
+
+
+class Worlds:
+    """The services on these servers, one set of them at a time."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._shared: World | None = None
+        self._stack = ExitStack()
+
+    def shared(self) -> World:
+        """The one for all tests that ask for nothing else. They leave its services running."""
+        if self._shared is None:
+            self._shared = self._stack.enter_context(self._fresh())
+        return self._shared
+
+    @contextmanager
+    def alone(self, **accounts: str) -> Iterator[World]:
+        """One with settings of its own, which may be broken."""
+        self.end()
+        with self._fresh(**accounts) as world:
+            yield world
+
+    def end(self) -> None:
+        self._shared = None
+        self._stack.close()
+
+    @contextmanager
+    def _fresh(self, **accounts: str) -> Iterator[World]:
+        name = f"test_{secrets.token_hex(8)}"
+        self._servers.heal()
+        with running(self._servers, name, **accounts) as world:
+            yield world
+        self._servers.heal()
+        drop_database(self._servers.mongo_url, name)
 
 
 def wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:

@@ -23,6 +23,8 @@ HOSTS_BUCKET = "hosts"
 PLACEMENT_BUCKET = "placement"
 TYPES_BUCKET = "types"
 EVENTS = "event.>"
+# Events that are delivered again to one group.
+REPLAYS = "replay.>"
 
 TYPE_PATTERN = r"[a-z][a-z0-9_]{0,47}"
 ID_PATTERN = r"[A-Za-z0-9_-]{1,128}"
@@ -79,6 +81,16 @@ def event(type: str, id: str, name: str) -> str:
 def events_of(type: str, id: str) -> str:
     """All events of one object: the scope of its publishing order."""
     return f"event.{type}.{id}.>"
+
+
+def replayed(group: str, event: str) -> str:
+    """An event, or a pattern of events, that is delivered again to one group alone."""
+    return f"replay.{group}.{event}"
+
+
+def event_of(subject: str) -> str:
+    """The event's own subject, of one that may be delivered again."""
+    return subject.split(".", 2)[2] if subject.startswith("replay.") else subject
 
 
 def partition(type: str, id: str) -> int:

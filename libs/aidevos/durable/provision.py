@@ -85,7 +85,7 @@ def events_stream(settings: Settings) -> StreamConfig:
     """The stream of events: full, it refuses new ones and drops none before their age."""
     return StreamConfig(
         name=subjects.EVENTS_STREAM,
-        subjects=[subjects.EVENTS],
+        subjects=[subjects.EVENTS, subjects.REPLAYS],
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
         max_age=settings.events_max_age,

@@ -7,13 +7,15 @@ writes to disk once. A batch is taken whole or not at all; one that is refused i
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
@@ -25,7 +27,8 @@ from nats.nuid import NUID
 
 from aidevos.contracts import subjects
 from aidevos.durable.batch import Batcher
-from aidevos.durable.bus.port import BusError, Delivery, Handler, Misplaced, StreamFull
+from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle
+from aidevos.durable.bus.port import ATTEMPTS, Bury, BusError, Delivery, Handler, Misplaced, StreamFull
 
 log = logging.getLogger(__name__)
 NUMBER = "Aidevos-Number"
@@ -35,10 +38,13 @@ TIMEOUT = 5.0
 # Events in one batch, and the bytes of one that goes alone.
 BATCH_COUNT = 100
 LARGE = 64 * 1024
-MAX_UNSETTLED = 256
-ACK_WAIT = 30.0
-FIRST_RETRY = 0.1
-LAST_RETRY = 30.0
+# What one group has in hand; what one member asks for at a time; when another member gets it after a crash.
+MAX_UNSETTLED = 1024
+PULL = 128
+PULL_EXPIRES = 2.0
+ACK_WAIT = 10.0
+CHECK_EVERY = 1.0
+EVENT_ID = "Aidevos-Event-Id"
 
 
 class _Event(NamedTuple):
@@ -48,7 +54,9 @@ class _Event(NamedTuple):
 
 
 class JetStreamBus:
-    """`connection` may publish `event.>` and read the stream `EVENTS`, which exists."""
+    """`connection` may publish `event.>` and `replay.>`, and read the stream `EVENTS`, which exists."""
+
+    guards = True
 
     def __init__(self, connection: Client) -> None:
         self._connection = connection
@@ -117,62 +125,160 @@ class JetStreamBus:
         except NatsError as error:
             raise BusError(f"JetStream: {error}") from error
 
-    async def subscribe(self, pattern: str, group: str, handler: Handler) -> JetStreamSubscription:
-        durable = f"{group}-{hashlib.sha256(pattern.encode()).hexdigest()[:12]}"
+    async def subscribe(
+        self, pattern: str, group: str, handler: Handler, bury: Bury, *, attempts: int = ATTEMPTS
+    ) -> JetStreamSubscription:
+        name = group_name(pattern, group)
         config = ConsumerConfig(
-            durable_name=durable,
-            filter_subject=pattern,
-            deliver_policy=DeliverPolicy.ALL,
+            durable_name=name,
+            filter_subjects=[pattern, subjects.replayed(name, pattern)],
+            deliver_policy=DeliverPolicy.NEW,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT,
             max_ack_pending=MAX_UNSETTLED,
         )
+        subscription = JetStreamSubscription(self._connection, name, partial(_settle, handler, bury, attempts))
         try:
-            subscription = await self._js.pull_subscribe(pattern, durable, subjects.EVENTS_STREAM, config=config)
+            await self._js.add_consumer(subjects.EVENTS_STREAM, config)
+            await subscription.open()
         except NatsError as error:
             raise BusError(f"JetStream: {error}") from error
-        return JetStreamSubscription(subscription, asyncio.create_task(_deliver(subscription, group, handler)))
+        return subscription
+
+    async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
+        subject = subjects.replayed(group_name(pattern, group), delivery.subject)
+        try:
+            await self._js.publish(subject, delivery.payload, timeout=TIMEOUT, headers={EVENT_ID: delivery.id})
+        except NatsError as error:
+            raise BusError(f"JetStream: {error}") from error
+
+    async def follow(
+        self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
+    ) -> AsyncIterator[Delivery | None]:
+        try:
+            reconnects = self._connection.stats["reconnects"]
+            config = _start(since, after)
+            config.filter_subjects = list(patterns)
+            reader = await self._js.subscribe(
+                subjects.EVENTS, stream=subjects.EVENTS_STREAM, ordered_consumer=True, config=config
+            )
+            try:
+                info, behind = await reader.consumer_info(), True
+                # Some of them may be here already.
+                waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
+                while self._connection.stats["reconnects"] == reconnects:
+                    if behind and waiting <= 0:
+                        behind = False
+                        yield None
+                    try:
+                        message = await reader.next_msg(timeout=CHECK_EVERY)
+                    except NatsTimeout:
+                        waiting = 0
+                        continue
+                    waiting = min(waiting - 1, message.metadata.num_pending)
+                    yield _delivery(message)
+            finally:
+                with suppress(NatsError):
+                    await reader.unsubscribe()
+        except NatsError as error:
+            raise BusError(f"JetStream: {error!r}") from error
+        raise BusError("JetStream: the connection was lost meanwhile")
+
+    async def close(self) -> None:
+        """The connection is whose it was."""
 
 
 class JetStreamSubscription:
-    def __init__(self, subscription: Any, task: asyncio.Task[None]) -> None:
-        self._subscription = subscription
-        self._task = task
+    """Keeps the server asked for events, and has each settled."""
+
+    def __init__(self, connection: Client, name: str, settle: Callable[[Msg], Awaitable[None]]) -> None:
+        self._connection = connection
+        self._inbox = connection.new_inbox()
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.EVENTS_STREAM}.{name}"
+        self._settle = settle
+        self._asked_for = 0
+        self._needs_more = asyncio.Event()
+        self._unsettled: dict[str, Msg] = {}
+        self._lanes = Lanes()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        self._messages = await self._connection.subscribe(self._inbox, cb=self._take)
+        self._tasks = [asyncio.create_task(work) for work in (self._ask(), self._hold())]
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        # Without this the server would give the next event to the request that is still open here.
-        with suppress(ConnectionClosedError):
-            await self._subscription.unsubscribe()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._lanes.close()
+        with suppress(NatsError, TimeoutError):
+            # Without this the server would give the next event to the request that is still open here.
+            await asyncio.wait_for(self._messages.drain(), TIMEOUT)  # type: ignore[no-untyped-call]
+            await self._lanes.close()
+            for message in self._unsettled.values():
+                await message.nak()
 
+    async def _ask(self) -> None:
+        while True:
+            self._needs_more.clear()
+            request = {"batch": PULL - self._asked_for, "expires": int(PULL_EXPIRES * 1e9)}
+            try:
+                await self._connection.publish(self._next, msgspec.json.encode(request), self._inbox)
+                self._asked_for = PULL
+                await asyncio.wait_for(self._needs_more.wait(), PULL_EXPIRES + PAUSES[0])
+            except TimeoutError:
+                self._asked_for = 0
+            except ConnectionClosedError:
+                return  # for good
+            except NatsError as error:
+                log.warning("asking for events failed, trying again: %s", error)
+                await asyncio.sleep(PAUSES[0])
 
-async def _deliver(subscription: Any, group: str, handler: Handler) -> None:
-    while True:
+    async def _take(self, message: Msg) -> None:
+        if "Status" in (message.headers or {}):
+            self._asked_for = 0
+        else:
+            self._asked_for -= 1
+            self._unsettled[message.reply] = message
+            self._lanes.add(_delivery(message).subject, partial(self._work, message))
+        if self._asked_for <= PULL // 2:
+            self._needs_more.set()
+
+    async def _work(self, message: Msg) -> None:
         try:
-            # A larger batch would be waited for until it is full.
-            (message,) = await subscription.fetch(1, timeout=TIMEOUT)
-        except NatsTimeout:
-            continue
-        except ConnectionClosedError:
-            return  # for good, and nats-py says it also where this task was cancelled
+            await self._settle(message)
         except NatsError as error:
-            log.warning("fetching events for %s failed, trying again: %s", group, error)
-            await asyncio.sleep(FIRST_RETRY)
-            continue
-        await _handle(message, group, handler)
+            log.warning("an event was not acknowledged, it comes again: %s", error)
+        self._unsettled.pop(message.reply, None)
+
+    async def _hold(self) -> None:
+        """Tell the server that what was taken is being worked on."""
+        while True:
+            await asyncio.sleep(ACK_WAIT / 3)
+            with suppress(NatsError):
+                for message in tuple(self._unsettled.values()):
+                    await message.in_progress()
 
 
-async def _handle(message: Msg, group: str, handler: Handler) -> None:
-    attempt = message.metadata.num_delivered
-    event_id = (message.headers or {}).get("Nats-Msg-Id", "")
-    pause = min(FIRST_RETRY * 2 ** min(attempt - 1, 16), LAST_RETRY)
-    try:
-        await handler(Delivery(message.subject, message.data, event_id, message.metadata.sequence.stream, attempt))
+async def _settle(handler: Handler, bury: Bury, attempts: int, message: Msg) -> None:
+    pause = await handle(_delivery(message), handler, bury, attempts)
+    if pause is None:
         await message.ack()
-    except NatsError as error:
-        log.warning("an event of %s was not acknowledged, it comes again: %s", group, error)
-    except Exception:
-        log.warning("the handler of %s failed on %s, trying again", group, event_id, exc_info=True)
-        with suppress(NatsError):
-            await message.nak(delay=pause)
+    else:
+        await message.nak(delay=pause)
+
+
+def _delivery(message: Msg) -> Delivery:
+    headers, place = message.headers or {}, message.metadata
+    id = headers.get("Nats-Msg-Id") or headers.get(EVENT_ID, "")
+    subject = subjects.event_of(message.subject)
+    return Delivery(subject, message.data, id, place.num_delivered, str(place.sequence.stream))
+
+
+def _start(since: float | None, after: str) -> ConsumerConfig:
+    if after:
+        return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=int(after) + 1)
+    if since is not None:
+        start = datetime.fromtimestamp(since, UTC)
+        return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=start)
+    return ConsumerConfig(deliver_policy=DeliverPolicy.NEW)

@@ -3,78 +3,106 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Any
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
 
-from aidevos.durable.bus.port import Delivery, Handler, Misplaced
+from aidevos.durable.bus.delivering import handle, matches
+from aidevos.durable.bus.port import ATTEMPTS, Bury, Delivery, Handler, Misplaced
 
-log = logging.getLogger(__name__)
-RETRY_PAUSE = 0.01
+# Retries don't keep a test waiting.
+LONGEST_PAUSE = 0.01
+
+
+class Published(NamedTuple):
+    subject: str
+    payload: bytes
+    id: str
+    number: int
 
 
 class MemoryBus:
+    guards = True
+
     def __init__(self) -> None:
-        self.events: list[tuple[str, bytes, str, int]] = []
-        self._places: dict[tuple[str, str], int] = {}
-        self._stored = asyncio.Condition()
+        self.events: list[Published] = []
+        self._times: list[float] = []
+        self._groups: dict[tuple[str, str], deque[Delivery]] = {}
         self._delivering: dict[tuple[str, str], asyncio.Lock] = {}
+        self._changed = asyncio.Condition()
 
     async def last(self, scope: str) -> tuple[int, int]:
         for index in range(len(self.events) - 1, -1, -1):
-            if matches(scope, self.events[index][0]):
-                return index + 1, self.events[index][3]
+            if matches(scope, self.events[index].subject):
+                return index + 1, self.events[index].number
         return 0, 0
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
         if (await self.last(scope))[0] != after:
             raise Misplaced
-        async with self._stored:
-            self.events.append((subject, payload, id, number))
-            self._stored.notify_all()
-        return len(self.events)
+        self.events.append(Published(subject, payload, id, number))
+        self._times.append(time.time())
+        for (pattern, _), waiting in self._groups.items():
+            if matches(pattern, subject):
+                waiting.append(Delivery(subject, payload, id))
+        sequence = len(self.events)
+        await self._tell()
+        return sequence
 
-    async def subscribe(self, pattern: str, group: str, handler: Handler) -> MemorySubscription:
-        return MemorySubscription(asyncio.create_task(self._deliver(pattern, group, handler)))
+    async def subscribe(
+        self, pattern: str, group: str, handler: Handler, bury: Bury, *, attempts: int = ATTEMPTS
+    ) -> MemorySubscription:
+        waiting = self._groups.setdefault((pattern, group), deque())
+        alone = self._delivering.setdefault((pattern, group), asyncio.Lock())
+        return MemorySubscription(asyncio.create_task(self._deliver(waiting, alone, handler, bury, attempts)))
 
-    async def _deliver(self, pattern: str, group: str, handler: Handler) -> None:
+    async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
+        self._groups.setdefault((pattern, group), deque()).append(delivery._replace(attempt=1))
+        await self._tell()
+
+    async def follow(
+        self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
+    ) -> AsyncIterator[Delivery | None]:
+        end = len(self.events)
+        place = int(after) if after else end
+        if since is not None and not after:
+            place = next((index for index, at in enumerate(self._times) if at >= since), end)
         while True:
-            async with self._delivering.setdefault((pattern, group), asyncio.Lock()):
-                place = self._places.get((pattern, group), 0)
-                async with self._stored:
-                    await self._stored.wait_for(lambda place=place: len(self.events) > place)  # type: ignore[misc]
-                if matches(pattern, self.events[place][0]):
-                    await self._handle(place, group, handler)
-                self._places[pattern, group] = place + 1
+            if place == end:
+                yield None
+            async with self._changed:
+                await self._changed.wait_for(lambda place=place: len(self.events) > place)  # type: ignore[misc]
+            event, place = self.events[place], place + 1
+            if any(matches(pattern, event.subject) for pattern in patterns):
+                yield Delivery(event.subject, event.payload, event.id, position=str(place))
 
-    async def _handle(self, place: int, group: str, handler: Handler) -> None:
-        subject, payload, id, _ = self.events[place]
-        attempt = 1
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _deliver(
+        self, waiting: deque[Delivery], alone: asyncio.Lock, handler: Handler, bury: Bury, attempts: int
+    ) -> None:
         while True:
-            try:
-                await handler(Delivery(subject, payload, id, place + 1, attempt))
-            except Exception:
-                log.warning("the handler of %s failed on %s, trying again", group, id, exc_info=True)
-                attempt += 1
-                await asyncio.sleep(RETRY_PAUSE)
-            else:
-                return
+            async with alone:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: waiting)
+                pause = await handle(waiting[0], handler, bury, attempts)
+                if pause is None:
+                    waiting.popleft()
+                    continue
+                waiting[0] = waiting[0]._replace(attempt=waiting[0].attempt + 1)
+                await asyncio.sleep(min(pause, LONGEST_PAUSE))
 
 
 class MemorySubscription:
-    def __init__(self, task: asyncio.Task[Any]) -> None:
+    def __init__(self, task: asyncio.Task[None]) -> None:
         self._task = task
 
     async def close(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-
-
-def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject matches a NATS pattern (`*` one token, `>` the rest)."""
-    wanted, given = pattern.split("."), subject.split(".")
-    for index, part in enumerate(wanted):
-        if part == ">":
-            return len(given) > index
-        if index >= len(given) or part not in ("*", given[index]):
-            return False
-    return len(wanted) == len(given)

@@ -1,16 +1,24 @@
 """What the framework asks of an event bus.
 
-An event is published under an ID that is never used again, and only if the last event of its scope
-(all events of one object) is the one that the publisher knows of. So events of one object stand in
-their order, each once, whoever publishes and however often.
+Promise: an event that was published is kept for `AIDEVOS_EVENTS_MAX_AGE`, and reaches every group whose
+pattern it matches and every follower, at least once, under an ID that is never used again. Whoever
+drops what has an ID that it knows sees the events of one object in their order, each once.
+
+A bus that guards its order (`guards`) takes an event only behind the one that the publisher knows as the
+last of its scope (all events of one object), so each is stored once, whoever publishes and however often.
+One that doesn't, such as RabbitMQ, may store an event again: each publisher sends the events of an object
+as one run without gaps, so after dropping the repeats they still stand in their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from aidevos.contracts.errors import Failure
+
+# Deliveries of one event to a group, by default, before it is buried.
+ATTEMPTS = 50
 
 
 class BusError(Failure):
@@ -29,16 +37,18 @@ class Misplaced(Exception):
 
 
 class Delivery(NamedTuple):
-    """An event as a subscriber gets it; `attempt` counts from 1."""
+    """An event as a reader gets it. `attempt` counts a group's deliveries from 1; `position` is where a follower
+    has got it, for `follow(after=…)` on the same patterns, and means nothing else."""
 
     subject: str
     payload: bytes
     id: str
-    sequence: int
-    attempt: int
+    attempt: int = 1
+    position: str = ""
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
+Bury = Callable[[Delivery, Failure], Awaitable[None]]
 
 
 class Subscription(Protocol):
@@ -47,19 +57,42 @@ class Subscription(Protocol):
 
 
 class EventBus(Protocol):
+    guards: bool
+
     async def last(self, scope: str) -> tuple[int, int]:
-        """Sequence and number of the last event of a scope; (0, 0) when there is none. Raises `BusError`."""
+        """Sequence and number of the last event of a scope; (0, 0) when there is none, or the bus doesn't guard.
+        Raises `BusError`."""
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
-        """Store an event behind the one with sequence `after`; its own sequence.
+        """Store an event behind the one with sequence `after`; its own sequence, 0 when the bus doesn't guard.
 
         Raises `Misplaced` when another event is the scope's last, `StreamFull`, or `BusError` when it isn't known
         whether the event was stored.
         """
 
-    async def subscribe(self, pattern: str, group: str, handler: Handler) -> Subscription:
-        """Deliver every event that matches, from the first one kept, to one member of the group.
+    async def subscribe(
+        self, pattern: str, group: str, handler: Handler, bury: Bury, *, attempts: int = ATTEMPTS
+    ) -> Subscription:
+        """Deliver each event that matches to one member of the group, from the moment on at which the group's
+        first member came; a group keeps its place while nobody is subscribed. Raises `BusError`.
 
-        An event is done when the handler returns; when it raises, the event is delivered again
-        after a pause. A group keeps its place while nobody is subscribed.
+        An event is acknowledged when the handler returns. When it raises, the event comes again after a pause that
+        grows with the attempts. A failure that isn't retryable, or the last attempt, makes it a dead letter: it is
+        done when `bury` has returned. Events of one object are handled one after another, in their order; only
+        one that is tried again may be overtaken by those behind it.
         """
+
+    async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
+        """Deliver a buried event again, to this group alone, as if for the first time. Raises `BusError`."""
+
+    def follow(
+        self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
+    ) -> AsyncIterator[Delivery | None]:
+        """Events without a group: those after a position, or from `since` on (seconds since the epoch, rounded
+        down at will), or only new ones; then each as it is published. None comes once, when everything that was
+        there at the beginning has been given. The patterns don't overlap. Raises `BusError` when reading can't
+        go on; begin anew then.
+        """
+
+    async def close(self) -> None:
+        """Let go of what the bus holds itself."""

@@ -1,0 +1,354 @@
+"""The event bus on RabbitMQ: a topic exchange, a quorum queue for each group, and streams to follow.
+
+    aidevos.events (topic) ─┬─> aidevos.events (stream: all events)
+                            ├─> aidevos.fleet (stream: the few that every process follows)
+                            └─> aidevos.group.<group> (quorum) ──dead──> aidevos.dead.<group> (quorum)
+    aidevos.retry.<ms> (fanout) ─> aidevos.retry.<ms> (quorum, messages live that long) ─> the group again
+
+An event is published as mandatory and persistent, and is taken when the broker has confirmed it for every
+queue. A group's queue that is full refuses, so one whose members never come back stops the bus in the end:
+delete its queue. The streams drop what has passed its age; the broker's disk alarm bounds them.
+
+A stream can't choose by pattern. Whoever follows anything but the fleet's own events is sent all of them,
+and drops what it doesn't want: some 10,000 events a second are as much as one process follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import aio_pika
+from aio_pika import DeliveryMode, ExchangeType, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage, HeadersType
+from aio_pika.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelInvalidStateError,
+    ChannelPreconditionFailed,
+    DeliveryError,
+    PublishError,
+)
+
+from aidevos.contracts import api_keys, authentication, rate_limits, roles, routes, subjects, users
+from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle, matches
+from aidevos.durable.bus.port import ATTEMPTS, Bury, BusError, Delivery, Handler, StreamFull
+from aidevos.settings import SettingsError
+
+log = logging.getLogger(__name__)
+EVENTS = "aidevos.events"
+FLEET = "aidevos.fleet"
+FLEET_EVENTS = (
+    authentication.SESSION_ENDED,
+    users.ACCESS_CHANGED,
+    api_keys.CHANGED,
+    rate_limits.CHANGED,
+    roles.CHANGED,
+    routes.CHANGED,
+)
+SUBJECT = "aidevos-subject"
+ATTEMPT = "aidevos-attempt"
+TIMEOUT = 5.0
+HEARTBEAT = 10
+RECONNECT_AFTER = 0.2
+# Messages that one member of a group, or one follower, has in hand.
+UNSETTLED = 128
+ACK_EVERY = UNSETTLED // 4
+# Deliveries of one message that ended without a word, as when the process was killed, before it is dead.
+CRASHES = 20
+SEGMENT_BYTES = 64 * 1024 * 1024
+Settle = Callable[[AbstractIncomingMessage], Awaitable[None]]
+TROUBLE = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError)
+
+
+class RabbitMqBus:
+    """`max_age` and `max_bytes` are the settings of the event stream; a queue that is there keeps its own."""
+
+    guards = False
+
+    def __init__(self, url: str, *, max_age: float, max_bytes: int) -> None:
+        self._url = url
+        self._max_age = max_age
+        self._max_bytes = max_bytes
+        self._connection: AbstractConnection | None = None
+        self._connecting = asyncio.Lock()
+        self._publishing: tuple[AbstractChannel, AbstractExchange] | None = None
+
+    async def open(self) -> None:
+        """Connect, and make what isn't there yet. Raises `SettingsError` for what the URL is to blame for."""
+        try:
+            await self._connected()
+        except (AuthenticationError, ValueError) as error:
+            raise SettingsError(f"RabbitMQ refuses AIDEVOS_EVENT_BUS_URL: {error}") from None
+        except TROUBLE as error:
+            raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def last(self, scope: str) -> tuple[int, int]:
+        return 0, 0
+
+    async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
+        try:
+            _, exchange = await self._publisher()
+            message = _message(payload, id, {SUBJECT: subject}, "application/cloudevents+json")
+            await exchange.publish(message, subject, mandatory=True, timeout=TIMEOUT)
+        except PublishError as error:
+            await self._renew()
+            raise BusError("RabbitMQ: the event's queue is gone, it is made anew") from error
+        except DeliveryError as error:
+            raise StreamFull("RabbitMQ: a queue refuses the event") from error
+        except TROUBLE as error:
+            raise BusError(f"RabbitMQ: {error!r}") from error
+        return 0
+
+    async def subscribe(
+        self, pattern: str, group: str, handler: Handler, bury: Bury, *, attempts: int = ATTEMPTS
+    ) -> RabbitMqSubscription:
+        member = _Member(self, pattern, group_name(pattern, group), handler, bury, attempts)
+        try:
+            await member.declare()
+        except TROUBLE as error:
+            raise BusError(f"RabbitMQ: {error!r}") from error
+        return RabbitMqSubscription(asyncio.create_task(member.run()))
+
+    async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
+        queue = f"aidevos.group.{group_name(pattern, group)}"
+        message = _message(delivery.payload, delivery.id, {SUBJECT: delivery.subject})
+        try:
+            channel, _ = await self._publisher()
+            await channel.default_exchange.publish(message, queue, mandatory=True, timeout=TIMEOUT)
+        except TROUBLE as error:
+            raise BusError(f"RabbitMQ: {error!r}") from error
+
+    async def follow(
+        self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
+    ) -> AsyncIterator[Delivery | None]:
+        stream = FLEET if set(patterns) <= set(FLEET_EVENTS) else EVENTS
+        try:
+            async with await self.channel() as channel:
+                # What is before it was there at the beginning.
+                marker = _message(b"", f"marker {id(channel):x} {asyncio.get_running_loop().time()}", {})
+                messages = await _read(channel, stream, _start(since, after))
+                await channel.default_exchange.publish(marker, stream, mandatory=True, timeout=TIMEOUT)
+                async for message in messages:
+                    if message.message_id == marker.message_id:
+                        yield None
+                    delivery = _delivery(message)
+                    if any(matches(pattern, delivery.subject) for pattern in patterns):
+                        yield delivery
+        except TROUBLE as error:
+            raise BusError(f"RabbitMQ: {error!r}") from error
+        raise BusError("RabbitMQ: the connection was lost meanwhile")
+
+    async def channel(self) -> AbstractChannel:
+        """A new channel that confirms; it is closed by whoever asked for it."""
+        return await (await self._connected()).channel(on_return_raises=True)
+
+    async def declare(self, name: str, **arguments: Any) -> None:
+        """Make a durable queue, unless there is one of the name."""
+        async with await self.channel() as channel:
+            await _declare(channel, name, arguments)
+
+    def quorum(self, **arguments: Any) -> dict[str, Any]:
+        """A queue that refuses what it has no room for, and loses nothing on the way to where its dead go."""
+        kept = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-max-length-bytes": self._max_bytes}
+        return kept | {"x-dead-letter-strategy": "at-least-once"} | arguments
+
+    async def _connected(self) -> AbstractConnection:
+        async with self._connecting:
+            if self._connection is None or self._connection.is_closed:
+                connection = await aio_pika.connect(self._url, timeout=TIMEOUT, heartbeat=HEARTBEAT)
+                try:
+                    await self._declare_all(connection)
+                except BaseException:
+                    await connection.close()
+                    raise
+                self._connection = connection
+            return self._connection
+
+    async def _declare_all(self, connection: AbstractConnection) -> None:
+        stream = {
+            "x-queue-type": "stream",
+            "x-max-age": f"{int(self._max_age)}s",
+            "x-stream-max-segment-size-bytes": SEGMENT_BYTES,
+        }
+        async with connection.channel() as channel:
+            await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
+        for name, patterns in ((EVENTS, (subjects.EVENTS,)), (FLEET, FLEET_EVENTS)):
+            async with connection.channel() as channel:
+                await _declare(channel, name, stream)
+            async with connection.channel() as channel:
+                queue = await channel.get_queue(name, ensure=False)
+                for pattern in patterns:
+                    await queue.bind(EVENTS, _binding(pattern))
+        for pause in PAUSES:
+            async with connection.channel() as channel:
+                await self._declare_retry(channel, pause)
+
+    async def _declare_retry(self, channel: AbstractChannel, pause: float) -> None:
+        name = _retry(pause)
+        exchange = await channel.declare_exchange(name, ExchangeType.FANOUT, durable=True)
+        arguments = self.quorum(**{"x-message-ttl": int(pause * 1000), "x-dead-letter-exchange": ""})
+        await _declare(channel, name, arguments)
+        queue = await channel.get_queue(name, ensure=False)
+        await queue.bind(exchange)
+
+    async def _publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
+        if self._publishing is None or self._publishing[0].is_closed:
+            channel = await self.channel()
+            self._publishing = channel, await channel.get_exchange(EVENTS, ensure=False)
+        return self._publishing
+
+    async def _renew(self) -> None:
+        """Have everything declared again before the next event goes out."""
+        with contextlib.suppress(*TROUBLE):
+            if self._connection is not None:
+                await self._connection.close()
+
+
+class RabbitMqSubscription:
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+class _Member:
+    """A member of a group."""
+
+    def __init__(self, bus: RabbitMqBus, pattern: str, name: str, handler: Handler, bury: Bury, attempts: int) -> None:
+        self._bus = bus
+        self._pattern = pattern
+        self._queue = f"aidevos.group.{name}"
+        self._dead = f"aidevos.dead.{name}"
+        self._handler = handler
+        self._bury = bury
+        self._attempts = attempts
+
+    async def declare(self) -> None:
+        dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self._dead, "x-delivery-limit": CRASHES}
+        await self._bus.declare(self._dead, **self._bus.quorum())
+        await self._bus.declare(self._queue, **self._bus.quorum(**dead))
+        async with await self._bus.channel() as channel:
+            await (await channel.get_queue(self._queue, ensure=False)).bind(EVENTS, _binding(self._pattern))
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._consume()
+            except TROUBLE as error:
+                log.warning("reading %s failed, trying again: %r", self._queue, error)
+            await asyncio.sleep(RECONNECT_AFTER)
+
+    async def _consume(self) -> None:
+        lanes = Lanes()
+        async with await self._bus.channel() as channel:
+            try:
+                await self.declare()
+                await channel.set_qos(UNSETTLED)
+                lost = await _watch(channel)
+                for name, attempts in ((self._queue, self._attempts), (self._dead, 0)):
+                    queue = await channel.get_queue(name, ensure=False)
+                    await queue.consume(partial(self._take, lanes, partial(self._settle, channel, name, attempts)))
+                await lost
+            finally:
+                await lanes.close()
+
+    async def _take(self, lanes: Lanes, settle: Settle, message: AbstractIncomingMessage) -> None:
+        lanes.add(_delivery(message).subject, partial(settle, message))
+
+    async def _settle(
+        self, channel: AbstractChannel, queue: str, attempts: int, message: AbstractIncomingMessage
+    ) -> None:
+        delivery = _delivery(message)
+        try:
+            pause = await handle(delivery, self._handler, self._bury, attempts)
+            if pause is not None:
+                headers: HeadersType = {SUBJECT: delivery.subject, ATTEMPT: delivery.attempt + 1}
+                again = _message(delivery.payload, delivery.id, headers)
+                exchange = await channel.get_exchange(_retry(pause), ensure=False)
+                await exchange.publish(again, queue, mandatory=True, timeout=TIMEOUT)
+            await message.ack()
+        except TROUBLE as error:
+            log.warning("%s was not acknowledged, it comes again: %r", delivery.id, error)
+            with contextlib.suppress(*TROUBLE):
+                await message.nack(requeue=True)
+
+
+def _message(payload: bytes, id: str, headers: HeadersType, content_type: str | None = None) -> Message:
+    return Message(
+        payload, message_id=id, headers=headers, content_type=content_type, delivery_mode=DeliveryMode.PERSISTENT
+    )
+
+
+def _delivery(message: AbstractIncomingMessage) -> Delivery:
+    headers = message.headers
+    attempt = int(headers.get(ATTEMPT, 1)) + int(headers.get("x-delivery-count", 0))  # type: ignore[arg-type]
+    subject, offset = str(headers.get(SUBJECT, "")), str(headers.get("x-stream-offset", ""))
+    return Delivery(subject, message.body, message.message_id or "", attempt, offset)
+
+
+def _retry(pause: float) -> str:
+    return f"aidevos.retry.{int(pause * 1000)}"
+
+
+def _binding(pattern: str) -> str:
+    """A NATS pattern as a topic exchange spells it, where `#` may also stand for nothing."""
+    return pattern[:-1] + "*.#" if pattern.endswith(">") else pattern
+
+
+def _start(since: float | None, after: str) -> str | int | datetime:
+    if after:
+        return int(after) + 1
+    return "next" if since is None else datetime.fromtimestamp(int(since), UTC)
+
+
+async def _declare(channel: AbstractChannel, name: str, arguments: dict[str, Any]) -> None:
+    """The last thing that the channel does, where there is such a queue with other bounds."""
+    try:
+        await channel.declare_queue(name, durable=True, arguments=arguments)
+    except ChannelPreconditionFailed as error:
+        log.warning("the queue %s keeps the bounds that it has: %s", name, error)
+
+
+async def _read(
+    channel: AbstractChannel, stream: str, offset: str | int | datetime
+) -> AsyncIterator[AbstractIncomingMessage]:
+    """Consume a stream, from now on; the messages end with the channel."""
+    received: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+    await channel.set_qos(UNSETTLED)
+    lost = await _watch(channel)
+    lost.add_done_callback(lambda _: received.put_nowait(None))
+    queue = await channel.get_queue(stream, ensure=False)
+    await queue.consume(received.put, arguments={"x-stream-offset": offset})
+
+    async def messages() -> AsyncIterator[AbstractIncomingMessage]:
+        count = 0
+        while (message := await received.get()) is not None:
+            count += 1
+            if count % ACK_EVERY == 0:
+                await message.ack(multiple=True)
+            yield message
+
+    return messages()
+
+
+async def _watch(channel: AbstractChannel) -> asyncio.Future[Any]:
+    """Done when the channel has ended, which it does also when the broker ends one of its consumers."""
+    closing: list[asyncio.Task[None]] = []
+
+    def cancelled(frame: Any) -> None:
+        closing.append(asyncio.ensure_future(channel.close()))
+
+    (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(cancelled)
+    return asyncio.ensure_future(channel.closed())
