@@ -60,6 +60,11 @@ class Incoming:
         return f"{self._scope['method']} {self._scope['path']}"
 
     @property
+    def is_head(self) -> bool:
+        """Whether only the headers of the answer are wanted."""
+        return bool(self._scope["method"] == "HEAD")
+
+    @property
     def address(self) -> str:
         """The client's IP address; empty when nothing tells it."""
         return address_of(self._scope)

@@ -35,10 +35,11 @@ _role = msgspec.json.Decoder(str | None)
 
 
 class Reader(NamedTuple):
-    """Who reads, as the gateway knows it at the moment, and what it has shown."""
+    """Who reads, as the gateway knows it at the moment, the credential that was shown, and from where."""
 
     caller: Principal
     authorization: str
+    address: str
 
 
 class Audience:
@@ -96,8 +97,9 @@ class Audience:
         payload = msgspec.json.encode({"user_id": user})
         options = {"authorization": self._credential()}
         try:
-            return _role.decode(await self._calls.request(subjects.call(projects.TYPE, project, "role_of"), payload, options))
+            reply = await self._calls.request(subjects.call(projects.TYPE, project, "role_of"), payload, options)
         except Failure as failure:
             if failure.code == "not-found":
                 return None
             raise
+        return _role.decode(reply)

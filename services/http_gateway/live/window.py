@@ -10,6 +10,7 @@ from collections import OrderedDict
 from operator import attrgetter
 
 from services.http_gateway.live.events import LiveEvent
+from services.http_gateway.live.wanted import Wanted
 
 MAX_EVENTS = 10_000
 MAX_BYTES = 32 * 1024 * 1024
@@ -35,24 +36,34 @@ class Repeats:
 class Window:
     """Positions behind `start`, up to `end`."""
 
-    def __init__(self, start: int, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, start: int) -> None:
         self.start = start
         self.end = start
-        self._max_events = max_events
-        self._max_bytes = max_bytes
         self._events: list[LiveEvent] = []
         self._bytes = 0
 
-    def add(self, event: LiveEvent) -> None:
-        self.end = event.position
+    def add(self, position: int, event: LiveEvent | None) -> None:
+        """The next position, and what is shown there, if anything."""
+        self.end = position
+        if event is None:
+            return
         self._events.append(event)
         self._bytes += len(event.frame)
-        if len(self._events) > self._max_events or self._bytes > self._max_bytes:
+        if len(self._events) > MAX_EVENTS or self._bytes > MAX_BYTES:
             self._forget()
 
-    def after(self, position: int) -> list[LiveEvent]:
-        """The events behind a position, which is not before `start`."""
-        return self._events[bisect_right(self._events, position, key=attrgetter("position")) :]
+    def after(self, position: int, wanted: Wanted, count: int, size: int) -> tuple[list[LiveEvent], int | None]:
+        """What is wanted behind a position that is not before `start`: about so many events or bytes, and the
+        position up to which that is all; None when it is all that there is."""
+        found: list[LiveEvent] = []
+        for index in range(bisect_right(self._events, position, key=attrgetter("position")), len(self._events)):
+            event = self._events[index]
+            if wanted.matches(event):
+                found.append(event)
+                size -= len(event.frame)
+                if len(found) >= count or size <= 0:
+                    return found, event.position
+        return found, None
 
     def _forget(self) -> None:
         """Forget a quarter at once, since forgetting moves what is left."""
