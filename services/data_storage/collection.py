@@ -1,7 +1,8 @@
 """A collection: its configuration, and the terms that its items live by.
 
 Promise: what a change or a deletion was answered for is in force everywhere, because the answer
-waits until no process goes by the terms from before.
+waits until no process goes by the terms from before. A collection that comes to belong to a project
+tells it so, and goes with it.
 """
 
 from __future__ import annotations
@@ -12,28 +13,29 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, services
+from aidevos.contracts import projects
 from aidevos.contracts.data import (
     COLLECTION_TYPE,
     ERASER_TYPE,
-    VISIBILITY,
-    VISIBLE,
     Collection,
     CollectionName,
     Config,
-    VisibilityArgs,
-    VisibleCollections,
 )
+from aidevos.durable.belongings import belongings
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import View
 from aidevos.durable.schema import Schema
+from aidevos.lookups import LIFE
+from aidevos.memberships import Memberships, check_role
 from services.data_storage import access, indexes
 from services.data_storage.access import grants_of
 from services.data_storage.changes import find_offenders, refusal
-from services.data_storage.collection_state import CollectionState, Proposal, schema_text
-from services.data_storage.collection_views import TermsArgs, answer_terms, answer_visibility, answer_visible
+from services.data_storage.collection_state import PROJECT, CollectionState, Proposal, schema_text, terms_of
+from services.data_storage.collection_views import TermsArgs, answer_terms
 from services.data_storage.config import check_config
 from services.data_storage.indexes import assign
-from services.data_storage.terms import LIFE, TERMS, Index
+from services.data_storage.membership import terms_for
+from services.data_storage.terms import TERMS, Index, Terms
 
 _name: Schema[CollectionName] = Schema(CollectionName, "id")
 # Seconds past the life of terms, for clocks that are read one after another.
@@ -45,11 +47,12 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
 
     # Seconds that a change may take: longer than any request.
     change_within: ClassVar[float] = 330.0
-    views = (
+    memberships: ClassVar[Memberships]
+    views: ClassVar[tuple[View, ...]] = (
         View(TERMS, services(), TermsArgs, answer_terms),
-        View(VISIBLE, anyone(), VisibleCollections, answer_visible),
-        View(VISIBILITY, anyone(), VisibilityArgs, answer_visibility),
+        *belongings(COLLECTION_TYPE, PROJECT),
     )
+    indexes = ((".".join(PROJECT),),)
 
     @command(allow=services())
     async def begin(self, owner: str) -> None:
@@ -64,15 +67,17 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
         """Make the collection or, unless it is to be `only_new`, change its configuration. A schema that
         existing items break is refused, unless only `new` writes are to be validated."""
         if self._lives():
-            self._admit()
+            await self._admit()
             if only_new:
                 raise Failure("exists", "there is a collection of this name")
             check_config(config)
+            await self._check_project(config.project)
             return await self._change(config, validate)
         if not access.makes(self.caller, collection=self.id):
             raise access.no_collection()
         self.check_if_match()
         check_config(config)
+        await self._check_project(config.project)
         self._begin(self.caller.subject)
         self._take(config, assign({}, config.indexes, complete=True))
         return self._shown(self.version + 1)
@@ -80,17 +85,24 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
     @query(allow=anyone())
     async def config(self) -> Collection:
         """The configuration, for those who may know of the collection."""
-        self._check_known()
+        await self._known()
         return self._shown(self.version)
 
     @command(allow=anyone(), matches=False, name="delete")
     async def delete_collection(self) -> None:
         """End the collection. Its items are invisible at once, and are removed one after another."""
-        self._admit()
+        await self._admit()
         self.state.ending = True
         self._erase_items()
         await self._be_in_force()
         await self.delete()
+
+    @command(allow=services())
+    async def vanish(self, project: str) -> None:
+        """Go with the project."""
+        if self.state.config.project == project:
+            self._erase_items()
+            await self.delete()
 
     @command(allow=services(), keeps_version=True)
     async def indexed(self, incarnation: str, indexes: dict[str, Index]) -> None:
@@ -149,22 +161,38 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
     def _lives(self) -> bool:
         return bool(self.state.incarnation) and not self.state.ending
 
-    def _check_known(self) -> None:
-        state = self.state
-        if not self._lives() or not access.knows(state.config.rules, self.caller, state.owner, collection=self.id):
+    async def _known(self) -> Terms:
+        """The terms as they count for the caller, who may know of the collection."""
+        terms = terms_of(self.id, self.state, self.now)
+        terms = terms and await terms_for(self.caller, terms, self.memberships, self)
+        if terms is None or not access.knows(terms.rules, self.caller, terms.owner, collection=self.id):
             raise access.no_collection()
+        return terms
 
-    def _admit(self) -> None:
-        self._check_known()
-        if not access.administers(self.caller, self.state.owner, collection=self.id):
-            raise Failure("forbidden", "this is for the collection's owner, or needs collections:manage")
+    async def _admit(self) -> None:
+        terms = await self._known()
+        if not access.administers(self.caller, terms.owner, collection=self.id):
+            whose = "owner" if terms.project is None else "maintainers and owners of the collection's project"
+            raise Failure("forbidden", f"this is for the {whose}, or needs collections:manage")
         self.check_if_match()
 
+    async def _check_project(self, project: str | None) -> None:
+        """Whether the caller may have the collection belong to this project."""
+        if project in (None, self.state.config.project):
+            return
+        role = await self.memberships.role(self, project, self.caller)
+        if role is None:
+            raise Failure("invalid", "there is no such project", field="args.config.project")
+        check_role(role, "maintainer")
+
     def _take(self, config: Config, slots: dict[str, Index]) -> None:
+        if config.project not in (None, self.state.config.project):
+            self.tell(projects.TYPE, config.project, "confirm", type=COLLECTION_TYPE, id=self.id)
         self.state.schema = schema_text(config)
         self.state.config = msgspec.structs.replace(config, schema=None)
         self.state.indexes = slots
-        self.state.grants = sorted({*grants_of(config.rules, "read"), *grants_of(config.rules, "create")})
+        grants = {*grants_of(config.rules, "read"), *grants_of(config.rules, "create")}
+        self.state.grants = sorted(grants) if config.project is None else []
 
     def _shown(self, version: int) -> Collection:
         state = self.state

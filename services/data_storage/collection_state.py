@@ -7,6 +7,9 @@ import msgspec
 from aidevos.contracts.data import Config
 from services.data_storage.terms import Index, Terms
 
+# Where a collection's state names its project.
+PROJECT = ("config", "project")
+
 
 class Proposal(msgspec.Struct):
     """A change that existing items may break, while they are looked at; it lapses by itself. `until` is in
@@ -19,7 +22,8 @@ class Proposal(msgspec.Struct):
 
 class CollectionState(msgspec.Struct):
     """`config` lacks the schema, which is JSON text: its names could be no names in the store, and their
-    order counts. `grants` are all that let somebody know of the collection. `incarnation` is never used
+    order counts. `grants` are all that let somebody know of a collection
+    that belongs to no project. `incarnation` is never used
     again, and one that is `ending` is as good as gone. Times are in seconds since the epoch."""
 
     owner: str = ""
@@ -51,6 +55,7 @@ def terms_of(name: str, state: CollectionState, now: float) -> Terms | None:
         name=name,
         owner=state.owner,
         incarnation=state.incarnation,
+        project=config.project,
         rules=config.rules,
         schemas=schemas,
         unique=unique,

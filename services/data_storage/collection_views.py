@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from aidevos.contracts import subjects
 from aidevos.contracts.data import (
     COLLECTION_TYPE,
     ITEM_TYPE,
@@ -18,11 +19,16 @@ from aidevos.contracts.data import (
 )
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
+from aidevos.contracts.projects import OF_USER
+from aidevos.contracts.projects import TYPE as PROJECT_TYPE
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.reader import Reader
+from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Document, Find
+from aidevos.memberships import Memberships
 from services.data_storage import access
-from services.data_storage.collection_state import CollectionState, terms_of
+from services.data_storage.collection_state import PROJECT, CollectionState, terms_of
+from services.data_storage.membership import terms_for
 from services.data_storage.terms import Terms
 from services.data_storage.visibility import known_collections, readable_items, visibility
 
@@ -39,38 +45,66 @@ async def answer_terms(reader: Reader, args: TermsArgs) -> Terms | None:
     return terms_of(args.name, msgspec.convert(found.state, CollectionState), reader.now) if found else None
 
 
-async def answer_visibility(reader: Reader, args: VisibilityArgs) -> Visibility:
-    """Which items of a collection the caller may read."""
-    return visibility(await answer_terms(reader, TermsArgs(args.collection)), reader.caller)
+class Lister:
+    """Answers what callers may know of collections; `memberships` are those of this process."""
+
+    def __init__(self, memberships: Memberships) -> None:
+        self._memberships = memberships
+
+    async def answer(self, reader: Reader, args: VisibleCollections) -> CollectionPage:
+        """One page of the collections that the caller may know of, by their names."""
+        if not 1 <= args.limit <= LIST_LIMIT:
+            raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
+        after = None if args.cursor is None else (None, args.cursor)
+        found = await reader.find(COLLECTION_TYPE, Find(await _asked(reader, args), args.limit + 1, after=after))
+        at_once = asyncio.Semaphore(COUNTS_AT_ONCE)
+        entries = await asyncio.gather(*(self._entry(reader, document, at_once) for document in found[: args.limit]))
+        more = len(found) > args.limit
+        return CollectionPage(
+            items=[entry for entry in entries if entry is not None],
+            next_cursor=found[args.limit - 1].id if more else None,
+        )
+
+    async def visibility(self, reader: Reader, args: VisibilityArgs) -> Visibility:
+        """Which items of a collection the caller may read."""
+        terms = await answer_terms(reader, TermsArgs(args.collection))
+        return visibility(terms and await terms_for(reader.caller, terms, self._memberships, reader), reader.caller)
+
+    async def _entry(self, reader: Reader, document: Document, at_once: asyncio.Semaphore) -> CollectionEntry | None:
+        state = msgspec.convert(document.state, CollectionState)
+        terms = terms_of(document.id, state, reader.now)
+        async with at_once:
+            terms = terms and await terms_for(reader.caller, terms, self._memberships, reader)
+            if terms is None or not access.knows(terms.rules, reader.caller, terms.owner, collection=document.id):
+                return None
+            where = readable_items(terms.rules, document.id, state.incarnation, reader.caller, reader.now)
+            return _shown(document, state, await reader.count(ITEM_TYPE, where))
 
 
-async def answer_visible(reader: Reader, args: VisibleCollections) -> CollectionPage:
-    """The collections that the caller may know of, by their names."""
-    if not 1 <= args.limit <= LIST_LIMIT:
-        raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
-    where = known_collections(reader.caller)
-    after = None if args.cursor is None else (None, args.cursor)
-    found = await reader.find(COLLECTION_TYPE, Find(where, args.limit + 1, after=after))
-    counting = asyncio.Semaphore(COUNTS_AT_ONCE)
-    entries = await asyncio.gather(*(_entry(reader, document, counting) for document in found[: args.limit]))
-    more = len(found) > args.limit
-    return CollectionPage(
-        items=[entry for entry in entries if entry is not None],
-        next_cursor=found[args.limit - 1].id if more else None,
-    )
+async def _asked(reader: Reader, args: VisibleCollections) -> Condition:
+    if args.project is not None:
+        return And((known_collections(reader.caller, [args.project]), Compare(PROJECT, "eq", args.project)))
+    if not subjects.is_id(reader.caller.subject) or reader.caller.has(access.MANAGE_COLLECTIONS):
+        return known_collections(reader.caller, [])
+    return known_collections(reader.caller, await _projects_of(reader, reader.caller.subject))
 
 
-async def _entry(reader: Reader, document: Document, counting: asyncio.Semaphore) -> CollectionEntry | None:
-    state = msgspec.convert(document.state, CollectionState)
-    rules = state.config.rules
-    if not access.knows(rules, reader.caller, state.owner, collection=document.id):
-        return None
-    async with counting:
-        where = readable_items(rules, document.id, state.incarnation, reader.caller, reader.now)
-        count = await reader.count(ITEM_TYPE, where)
+async def _projects_of(reader: Reader, user: str) -> list[str]:
+    """All projects of which the user is a member."""
+    projects: list[str] = []
+    while True:
+        after = projects[-1] if projects else ""
+        page: list[str] = await reader.ask(PROJECT_TYPE, OF_USER, user=user, after=after)
+        if not page:
+            return projects
+        projects += page
+
+
+def _shown(document: Document, state: CollectionState, count: int) -> CollectionEntry:
     return CollectionEntry(
         name=document.id,
         owner=state.owner,
+        project=state.config.project,
         count=count,
         version=document.version,
         created_at=rfc3339(timestamp(state.created_at)),

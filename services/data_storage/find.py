@@ -18,12 +18,14 @@ from aidevos.contracts.objects import LIST_LIMIT
 from aidevos.durable.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition, Path, at, matches
 from aidevos.durable.store.port import Document, Find
+from aidevos.memberships import Memberships
 from services.data_storage import access, values
 from services.data_storage.collection_views import TermsArgs, answer_terms
 from services.data_storage.cursors import Cursors, Position
 from services.data_storage.filters import in_store, parse_fields, parse_filter, parse_sort, project
 from services.data_storage.item_state import ItemState, show
 from services.data_storage.keys import encode_key
+from services.data_storage.membership import terms_for
 from services.data_storage.paths import Field
 from services.data_storage.plans import Plan, plan
 from services.data_storage.terms import Index, Terms, TermsCache
@@ -57,10 +59,11 @@ class FoundItems(msgspec.Struct, kw_only=True):
 
 
 class Finder:
-    """Answers queries; `terms` are those of this process."""
+    """Answers queries; `terms` and `memberships` are those of this process."""
 
-    def __init__(self, terms: TermsCache, cursors: Cursors) -> None:
+    def __init__(self, terms: TermsCache, memberships: Memberships, cursors: Cursors) -> None:
         self._terms = terms
+        self._memberships = memberships
         self._cursors = cursors
 
     async def answer(self, reader: Reader, args: FindItems) -> FoundItems:
@@ -96,6 +99,7 @@ class Finder:
             return await answer_terms(reader, TermsArgs(collection))
 
         terms = await self._terms.get(collection, fetch)
+        terms = terms and await terms_for(reader.caller, terms, self._memberships, reader)
         if terms is None or not access.knows(terms.rules, reader.caller, terms.owner, collection=collection):
             raise access.no_collection()
         return terms

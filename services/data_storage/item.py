@@ -28,6 +28,7 @@ from aidevos.contracts.data import (
     item_object,
 )
 from aidevos.durable.object import View
+from aidevos.memberships import Memberships
 from services.data_storage import access, reservations, values
 from services.data_storage.access import Operation
 from services.data_storage.filters import parse_fields, project
@@ -48,6 +49,7 @@ from services.data_storage.item_views import (
 )
 from services.data_storage.keys import index_keys
 from services.data_storage.leaving import IDS, IdsArgs, answer_ids
+from services.data_storage.membership import terms_for
 from services.data_storage.patches import apply
 from services.data_storage.terms import TERMS, Terms, TermsCache
 from services.data_storage.unique import unique_ids
@@ -58,6 +60,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
     """An item of a collection. Its ID is that of the name `<collection>/<item>`."""
 
     terms: ClassVar[TermsCache]
+    memberships: ClassVar[Memberships]
     state_limit = 2 * 1024 * 1024
     views: ClassVar[tuple[View, ...]] = (
         View(IDS, services(), IdsArgs, answer_ids(ITEM_TYPE)),
@@ -209,6 +212,9 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         terms = await self._terms(state.collection) if state.incarnation else None
         if terms is None or not is_live(state, terms.incarnation, self.now, removed=removed):
             raise access.no_item()
+        terms = await self._as_caller(terms)
+        if terms is None:
+            raise access.no_item()
         if not access.admits(terms.rules, operation, self.caller, state.owner, collection=terms.name):
             if operation != "read" and access.admits(
                 terms.rules, "read", self.caller, state.owner, collection=terms.name
@@ -227,11 +233,15 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
         return self.terms.kept(collection) or await self.terms.get(collection, fetch)
 
+    async def _as_caller(self, terms: Terms) -> Terms | None:
+        return await terms_for(self.caller, terms, self.memberships, self)
+
     async def _terms_for_new(self, collection: str) -> Terms:
         terms = await self._terms(collection)
         if terms is None and access.makes(self.caller, collection=collection):
             await self.call(COLLECTION_TYPE, collection, "begin", owner=self.caller.subject)
             terms = await self._terms(collection)
+        terms = terms and await self._as_caller(terms)
         if terms is None:
             raise access.no_collection()
         if not access.admits(terms.rules, "create", self.caller, terms.owner, collection=collection):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aidevos.contracts.data import Rules, Visibility
-from aidevos.durable.store.condition import And, Compare, Condition, Contains, Not, Or
+from aidevos.durable.store.condition import And, Compare, Condition, Contains, Not, OneOf, Or
 from aidevos.security.permissions import Principal
 from services.data_storage import access
+from services.data_storage.collection_state import PROJECT
 from services.data_storage.terms import Terms
 
 NOTHING = Or(())
@@ -37,8 +40,9 @@ def readable_items(rules: Rules, collection: str, incarnation: str, caller: Prin
     return NOTHING
 
 
-def known_collections(caller: Principal) -> Condition:
-    """The collections that the caller may know of, and a few more: `access.knows` is exact."""
+def known_collections(caller: Principal, projects: Sequence[str]) -> Condition:
+    """The collections that the caller, a member of these projects, may know of, and a few more:
+    `access.knows` is exact."""
     there = Not(Compare(("ending",), "eq", True))
     if caller.has(access.MANAGE_COLLECTIONS):
         return there
@@ -48,6 +52,7 @@ def known_collections(caller: Principal) -> Condition:
         names = {*caller.permissions, *(name for name, _, _ in caller.narrowed)}
         grants += [f"permission:{name}" for name in sorted(names)]
     known: list[Condition] = [Contains(("grants",), grant) for grant in grants]
+    known.append(OneOf(PROJECT, tuple(projects)))
     if caller.subject:
         known.append(Compare(("owner",), "eq", caller.subject))
     return And((there, Or(tuple(known))))

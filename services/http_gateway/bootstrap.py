@@ -111,7 +111,9 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
             ) from None
         calls = Calls(client, credential.authorization, settings)
         audience = Audience(calls, credential.authorization)
-        hub = Hub(JetStreamBus(connection), audience, admission, Limits(settings.max_streams, settings.max_caller_streams))
+        hub = Hub(
+            JetStreamBus(connection), audience, admission, Limits(settings.max_streams, settings.max_caller_streams)
+        )
         stack.push_async_callback(_end, asyncio.create_task(hub.follow()))
         yield build(settings, connection, calls, catalogue, admission, limiter, declarations, hub)
 

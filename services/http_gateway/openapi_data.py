@@ -45,6 +45,7 @@ def parameters() -> Json:
         "fields": parameter("fields", "query", None, "Paths in `data`, of which alone something is shown"),
         "count": parameter("count", "query", "^(true|false)$", "Whether to count all that fits"),
         "validate": parameter("validate", "query", "^(all|new)$", "Whether a schema is for existing items too"),
+        "of_project": parameter("project", "query", f"^{subjects.ID_PATTERN}$", "Only what belongs to this project"),
         "version": parameter("version", "query", "^[0-9]{1,9}$", "An earlier version, from the history"),
     }
 
@@ -141,7 +142,9 @@ def _described(
 
 def _collections() -> Json:
     page = {"200": content("One page", reference("CollectionPage"))}
-    return _described("list_collections", "Collections to know of", page, COMMON, ("limit", "cursor", "Deadline"))
+    return _described(
+        "list_collections", "Collections to know of", page, COMMON, ("limit", "cursor", "of_project", "Deadline")
+    )
 
 
 def _find() -> Json:

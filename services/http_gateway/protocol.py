@@ -49,7 +49,7 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
+        cast(dict[str, object], self.scope)[CONNECTION] = self
 
     def data_received(self, data: bytes) -> None:
         if self._head_bytes >= 0:

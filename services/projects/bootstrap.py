@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from aidevos import BaseDurableObject
+from aidevos.contracts import data, tasks
 from aidevos.settings import Settings
 from services.projects.departure import DepartureDO
 from services.projects.project import ProjectDO
 from services.projects.task import TaskDO
 
 SERVICE = "projects"
-# What has to go with a project, beside its tasks.
-KEEPERS: tuple[tuple[str, str], ...] = ()
+# What goes with a project, each beside its type.
+BELONGINGS = {"tasks": tasks.TYPE, "collections": data.COLLECTION_TYPE}
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (ProjectDO, TaskDO, DepartureDO)
 
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
-    ProjectDO.keepers = KEEPERS
+    ProjectDO.belongings = BELONGINGS
     return TYPES

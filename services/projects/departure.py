@@ -10,8 +10,7 @@ import msgspec
 
 from aidevos import BaseDurableObject, command, services
 from aidevos.contracts import projects
-from aidevos.contracts.projects import DEPARTURE_TYPE
-from services.projects.project import OF_USER
+from aidevos.contracts.projects import DEPARTURE_TYPE, OF_USER
 
 
 class DepartureState(msgspec.Struct):

@@ -3,22 +3,29 @@
 Promises: who is no member gets the same answer as where there is no project. There is always an
 owner. A project that was deleted is gone for everyone with that commit, its ID is never used again,
 and what it had goes in the background, in bounded steps, each of which tells the next one in its own
-commit. What comes too late for that goes when it is told of: a task tells its project of itself, and
-whoever has become a member is looked at once more, should the user have been erased meanwhile.
+commit. What comes too late for that goes when it is told of: whatever comes to belong to a project tells
+it so, and whoever has become a member is looked at once more, should the user have been erased meanwhile.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, NamedTuple
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import msgspec
 
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
 from aidevos.contracts import subjects, tasks, users
 from aidevos.contracts.projects import (
+    COUNT_OF_PROJECT,
     CREATE,
     MANAGE,
     MAX_MEMBERS,
+    OF_PROJECT,
+    OF_USER,
+    ROLE,
     SEARCH,
     TYPE,
     ChangedMember,
@@ -40,14 +47,16 @@ from aidevos.durable.reader import Reader
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition, Includes, Text
 from aidevos.durable.store.port import Find
+from aidevos.memberships import check_role
 from aidevos.merge_patch import merge_patch
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal
-from services.projects.rules import change_members, check_role, is_only_owner, role_of
-from services.projects.task import COUNT_OF_PROJECT, OF_PROJECT
+from services.projects.rules import change_members, is_only_owner, role_of
 
-OF_USER = "of_user"
+log = logging.getLogger(__name__)
 STEP = 100
+# Seconds: what can't be counted in them is removed uncounted.
+COUNT_WITHIN = 2.0
 KNOWN = permission(CREATE) | permission(MANAGE)
 # By each order, alone and of one user; and the projects of one user by their IDs.
 INDEXES = (("created_at",), ("name",), ("users", "created_at"), ("users", "name"), ("users",))
@@ -56,8 +65,8 @@ _body: Schema[ProjectBody] = Schema(ProjectBody, "args.patch")
 
 class ProjectState(msgspec.Struct):
     """`users` are the IDs of `members`, by which the store finds the project. Times are in seconds since
-    the epoch. Of a project that is `deleting` or has `ended` nothing is left but that; one that is `erased`
-    goes with a user's erasure."""
+    the epoch. Of a project that is `deleting` or has `ended` nothing is left but that, and the types of which
+    something is still to go; one that is `erased` goes with a user's erasure."""
 
     status: Literal["none", "active", "deleting", "ended"] = "none"
     name: str = ""
@@ -68,6 +77,7 @@ class ProjectState(msgspec.Struct):
     created_at: float = 0.0
     updated_at: float = 0.0
     erased: bool = False
+    leaving: list[str] = []
 
 
 class Created(Event):
@@ -100,6 +110,19 @@ async def answer_of_user(reader: Reader, args: OfUserArgs) -> list[str]:
     after = (None, args.after) if args.after else None
     found = await reader.find(TYPE, Find(Includes(("users",), args.user), STEP, after=after))
     return [document.id for document in found]
+
+
+class RoleArgs(msgspec.Struct, forbid_unknown_fields=True):
+    project: str
+    user: str
+
+
+async def answer_role(reader: Reader, args: RoleArgs) -> Role | None:
+    """What a user is in a project; None for no member, and where there is no project."""
+    found = (await reader.read(TYPE, [args.project])).get(args.project)
+    if found is None:
+        return None
+    return msgspec.convert(found.state, ProjectState).members.get(args.user)
 
 
 class Asked(NamedTuple):
@@ -149,11 +172,13 @@ def no_project() -> Failure:
 class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_only"):
     """A project, its members and their roles."""
 
-    # What has to go with a project: types that keep something in an object under the project's ID, and
-    # the method, for services and without arguments, that erases it.
-    keepers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    # The types whose objects may belong to a project, by what a deletion calls them.
+    belongings: ClassVar[Mapping[str, str]] = {"tasks": tasks.TYPE}
     searches = (Search(SEARCH, KNOWN, FindProjects, find, show, INDEXES, restrict),)
-    views = (View(OF_USER, services(), OfUserArgs, answer_of_user),)
+    views = (
+        View(OF_USER, services(), OfUserArgs, answer_of_user),
+        View(ROLE, services(), RoleArgs, answer_role),
+    )
 
     @command(allow=permission(CREATE), founds=True)
     async def create(
@@ -233,9 +258,9 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     async def delete_project(self) -> Deletion:
         """End the project, and remove everything that it has."""
         self._admit_change("owner")
-        count = await self.ask(tasks.TYPE, COUNT_OF_PROJECT, project=self.id)
+        counts = await asyncio.gather(*map(self._count, self.belongings.values()))
         self._begin_end(erased=False)
-        return Deletion(id=self.id, removes={"tasks": count})
+        return Deletion(id=self.id, removes=dict(zip(self.belongings, counts, strict=True)))
 
     @query(allow=KNOWN)
     async def tasks(
@@ -280,21 +305,25 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
             self._forget(user_id)
 
     @command(allow=services())
-    async def confirm(self, task: str) -> None:
-        """Keep a new task, unless the project has ended before it came."""
+    async def confirm(self, type: str, id: str) -> None:
+        """Keep an object that belongs to the project now, unless that has ended before."""
         if self.state.status != "active":
-            self.tell(tasks.TYPE, task, "vanish", project=self.id)
+            self.tell(type, id, "vanish", project=self.id)
 
     @command(allow=services())
-    async def purge(self, after: str = "") -> None:
-        """Remove the tasks behind one, a step of them, and see to the next step; after the last one, the rest."""
-        if self.state.status != "deleting":
+    async def purge(self, type: str, after: str = "") -> None:
+        """Remove the objects of a type behind one, a step of them, and see to the next step; after the last
+        one of the last type, the rest."""
+        if type not in self.state.leaving:
             return
-        found = await self.ask(tasks.TYPE, OF_PROJECT, project=self.id, after=after)
-        for task in found:
-            self.tell(tasks.TYPE, task, "vanish", project=self.id)
+        found = await self.ask(type, OF_PROJECT, project=self.id, after=after)
+        for id in found:
+            self.tell(type, id, "vanish", project=self.id)
         if found:
-            self.tell(TYPE, self.id, "purge", after=found[-1])
+            self.tell(TYPE, self.id, "purge", type=type, after=found[-1])
+            return
+        self.state.leaving.remove(type)
+        if self.state.leaving:
             return
         if self.state.erased:
             await self.forget_outcomes()
@@ -309,6 +338,15 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     def _admit_change(self, needed: Role) -> None:
         self._admit(needed)
         self.check_if_match()
+
+    async def _count(self, type: str) -> int | None:
+        """How many objects of a type belong to the project; None when that can't be told in time."""
+        try:
+            async with asyncio.timeout(COUNT_WITHIN):
+                return cast(int | None, await self.ask(type, COUNT_OF_PROJECT, project=self.id))
+        except (TimeoutError, Failure) as error:
+            log.info("what a project has of %s was not counted: %s", type, error)
+            return None
 
     async def _check_user(self, user_id: str) -> None:
         try:
@@ -341,10 +379,9 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
             self._change_member(user_id, None)
 
     def _begin_end(self, *, erased: bool) -> None:
-        self.state = ProjectState(status="deleting", erased=erased)
-        self.tell(TYPE, self.id, "purge")
-        for type, method in self.keepers:
-            self.tell(type, self.id, method)
+        self.state = ProjectState(status="deleting", erased=erased, leaving=list(self.belongings.values()))
+        for type in self.state.leaving:
+            self.tell(TYPE, self.id, "purge", type=type)
         self.emit(Deleted())
         record(self, "project.deleted", target=self.id)
 

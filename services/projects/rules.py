@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,8 +11,6 @@ from aidevos.contracts.projects import MANAGE, Role
 from aidevos.contracts.tasks import KINDS, PAYLOAD_LIMIT, RESERVED, Status
 from aidevos.durable.schema import Schema
 from aidevos.security.permissions import Principal
-
-RANKS: dict[Role, int] = {role: rank for rank, role in enumerate(get_args(Role))}
 
 Action = Literal["start", "succeed", "fail", "postpone", "cancel", "retry"]
 # What may happen to a task in each status, and the status that follows. `postpone` is the end of an attempt
@@ -37,12 +35,6 @@ def follow(status: Status, action: Action) -> Status:
 def role_of(caller: Principal, members: dict[str, Role]) -> Role | None:
     """What the caller is in a project; whoever manages projects is an owner of each."""
     return "owner" if caller.has(MANAGE) else members.get(caller.subject)
-
-
-def check_role(role: Role, needed: Role) -> None:
-    """Raises `forbidden` for a role that may do less than the one that is needed."""
-    if RANKS[role] < RANKS[needed]:
-        raise Failure("forbidden", f"this needs the role {needed} in the project, and the caller's is {role}")
 
 
 def change_members(members: dict[str, Role], user: str, role: Role | None) -> dict[str, Role]:

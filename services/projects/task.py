@@ -27,18 +27,16 @@ from aidevos.contracts.tasks import (
     Task,
     TaskError,
 )
+from aidevos.durable.belongings import belongings
 from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.object import Search, View
-from aidevos.durable.reader import Reader
+from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find
+from aidevos.memberships import check_role
 from aidevos.merge_patch import merge_patch
-from services.projects.rules import Action, check_role, encode_payload, follow, role_of
+from services.projects.rules import Action, encode_payload, follow, role_of
 
-OF_PROJECT = "of_project"
-COUNT_OF_PROJECT = "count_of_project"
-STEP = 100
 KNOWN = permission(CREATE) | permission(MANAGE)
 INDEXES = (
     ("project",),
@@ -92,35 +90,9 @@ class Deleted(Event):
     project: str
 
 
-class OfProjectArgs(msgspec.Struct, forbid_unknown_fields=True):
-    project: str
-    after: str = ""
-
-
-async def answer_of_project(reader: Reader, args: OfProjectArgs) -> list[str]:
-    """The next IDs of a project's tasks."""
-    after = (None, args.after) if args.after else None
-    found = await reader.find(TYPE, Find(_of(args.project), STEP, after=after))
-    return [document.id for document in found]
-
-
-async def answer_count(reader: Reader, args: OfProjectArgs) -> int | None:
-    """How many tasks a project has; None when they are too many to be counted in time."""
-    try:
-        return await reader.count(TYPE, _of(args.project))
-    except Failure as failure:
-        if failure.code == "too-slow":
-            return None
-        raise
-
-
-def _of(project: str) -> Condition:
-    return Compare(("project",), "eq", project)
-
-
 def find(args: FindTasks) -> Find:
     """What the store is asked for a search."""
-    where = [_of(args.project)]
+    where: list[Condition] = [Compare(("project",), "eq", args.project)]
     if args.status is not None:
         where.append(Compare(("status",), "eq", args.status))
     if args.kind is not None:
@@ -167,10 +139,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     """A task of a project."""
 
     searches = (Search(SEARCH, services(), FindTasks, find, show, INDEXES),)
-    views = (
-        View(OF_PROJECT, services(), OfProjectArgs, answer_of_project),
-        View(COUNT_OF_PROJECT, services(), OfProjectArgs, answer_count),
-    )
+    views = belongings(TYPE, ("project",))
 
     @command(allow=KNOWN, founds=True)
     async def create(
@@ -193,7 +162,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self.state = TaskState(project=project, kind=kind, created_by=self.caller.subject, created_at=self.now)
         plan = Plan(payload=payload or {}, priority=priority, run_at=run_at, timeout=timeout, retry=retry or Retry())
         self._take(plan, "args.payload")
-        self.tell(projects.TYPE, project, "confirm", task=self.id)
+        self.tell(projects.TYPE, project, "confirm", type=TYPE, id=self.id)
         self.emit(Created(project, kind, "queued", version=self.version + 1))
         return self._shown()
 

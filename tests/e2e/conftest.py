@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 
 import httpx
 import nats
 import pytest
 
+from tests.e2e.people import Person, register
 from tests.e2e.world import Door, HttpDoor, NatsDoor, World, Worlds
 from tests.servers import Servers
 
@@ -34,6 +36,12 @@ async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Do
         connection = await nats.connect(world.servers.nats_url("client"))
         yield NatsDoor(connection)
         await connection.close()
+
+
+@pytest.fixture
+def person(http: httpx.AsyncClient) -> Callable[[], Awaitable[Person]]:
+    """Registers a user, who logs in."""
+    return partial(register, http)
 
 
 @pytest.fixture

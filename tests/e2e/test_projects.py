@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import msgspec
@@ -14,41 +13,16 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
-from services.projects.project import STEP
+from aidevos.durable.belongings import STEP
+from tests.e2e.people import PASSWORD, made
 from tests.e2e.world import NatsDoor, World
 
-PASSWORD = "wheelbarrow at noon"
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
-
-
-class Person(NamedTuple):
-    id: str
-    headers: dict[str, str]
-
-
-@pytest.fixture
-def person(http: httpx.AsyncClient) -> Callable[[], Any]:
-    """Registers a user, who logs in."""
-
-    async def made() -> Person:
-        name = f"u{secrets.token_hex(8)}"
-        body = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
-        assert (await http.post("/auth/register", json=body)).status_code == 201
-        pair = (await http.post("/auth/login", json={"username": name, "password": PASSWORD})).json()
-        return Person(pair["user"]["id"], {"Authorization": f"Bearer {pair['access_token']}"})
-
-    return made
 
 
 @pytest.fixture
 def admin(world: World) -> dict[str, str]:
     return {"Authorization": world.admin}
-
-
-async def made(http: httpx.AsyncClient, path: str, who: Person, **body: Any) -> Any:
-    answer = await http.post(path, headers=who.headers, json=body)
-    assert answer.status_code == 201, answer.text
-    return answer.json()
 
 
 async def test_a_project_is_made_read_replaced_patched_and_deleted_at_the_http_door(
@@ -89,7 +63,7 @@ async def test_a_project_is_made_read_replaced_patched_and_deleted_at_the_http_d
     assert (patched.json()["description"], patched.json()["settings"], patched.headers["etag"]) == ("", {"a": 1}, '"3"')
     assert unpatched.status_code == 415
     assert unpatched.headers["accept-patch"] == "application/merge-patch+json"
-    assert (deleted.status_code, deleted.json()["removes"]) == (202, {"tasks": 0})
+    assert (deleted.status_code, deleted.json()["removes"]) == (202, {"tasks": 0, "collections": 0})
     assert gone.status_code == 404
 
 
@@ -121,7 +95,7 @@ async def test_projects_and_tasks_are_the_same_objects_at_the_nats_door(
     assert (task["priority"], patched["priority"], patched["version"]) == (0, 7, 2)
     assert stale.value.code == "precondition-failed"
     deletion = await call("project", id, "delete")
-    assert deletion == {"id": id, "status": "deleting", "removes": {"tasks": 1}}
+    assert deletion == {"id": id, "status": "deleting", "removes": {"tasks": 1, "collections": 0}}
     assert (await http.get(f"/tasks/{work}", headers=ada.headers)).status_code == 404
 
 
@@ -352,7 +326,7 @@ async def test_a_deletion_goes_on_after_the_service_was_killed_in_the_middle(
     deleted = await http.delete(path, headers=ada.headers)
     world.restart("projects")
 
-    assert deleted.json()["removes"] == {"tasks": count}
+    assert deleted.json()["removes"]["tasks"] == count
     client: Any = pymongo.MongoClient(world.servers.mongo_url)
     with client:
         stored = client[world.database]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pymongo
@@ -14,6 +14,7 @@ from aidevos.contracts.data import ITEM_TYPE, FindItems, ItemPage, Rules
 from aidevos.contracts.errors import Failure
 from aidevos.durable.reader import Reader
 from aidevos.durable.store.mongo import MongoStore
+from aidevos.memberships import Memberships
 from aidevos.security.permissions import Principal
 from services.data_storage import values
 from services.data_storage.cursors import Cursors
@@ -44,8 +45,8 @@ class Queries:
     """Asks pages, and keeps what MongoDB was asked for them."""
 
     def __init__(self, store: MongoStore, commands: Commands, database: Any) -> None:
-        self._finder = Finder(KnownTerms(), Cursors(b"s" * 32))  # type: ignore[arg-type]
-        self._reader = Reader(store, Principal("ada"), 0.0)
+        self._finder = Finder(KnownTerms(), Memberships(), Cursors(b"s" * 32))  # type: ignore[arg-type]
+        self._reader = Reader(store, cast(Any, None), Principal("ada"), 0.0)
         self._commands = commands
         self._database = database
 

@@ -12,13 +12,15 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
+from aidevos.durable import belongings
 from aidevos.durable.router import Limits
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
-from services.projects import project, task
+from services.projects import project
+from services.projects.bootstrap import BELONGINGS
 from services.projects.bootstrap import build as build_projects
 from tests import account_kits
 from tests.kits import chosen, crash, failure, until
@@ -40,11 +42,14 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(project, "STEP", 2)
-    monkeypatch.setattr(task, "STEP", 2)
+    monkeypatch.setattr(belongings, "STEP", 2)
 
 
-def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return account_kits.kit_of(settings, *build_projects(settings), **options)
+def kit_of(settings: Settings, *others: Any, **options: Any) -> ObjectKit:
+    kit = account_kits.kit_of(settings, *build_projects(settings), *others, **options)
+    hosted = kit.router.registry.types
+    project.ProjectDO.belongings = {kind: type for kind, type in BELONGINGS.items() if type in hosted}
+    return kit
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from msgspec import Meta
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.patterns import whole
+from aidevos.contracts.projects import Id as ProjectId
 
 COLLECTION_TYPE = "collection"
 ITEM_TYPE = "item"
@@ -56,7 +57,10 @@ def item_object(collection: str, id: str) -> str:
 
 class Rules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Who may do what: each rule is one grant or a list of them, any of which suffices. `owner` is who
-    made the item, and for `create` who made the collection. Who has `collections:manage` may do all."""
+    made the item, and for `create` who made the collection. Who has `collections:manage` may do all.
+
+    In a project's collection only members count: all may read, `owner` are its maintainers and owners,
+    `authenticated` and `public` all members."""
 
     read: Grants = "owner"
     create: Grants = "owner"
@@ -68,9 +72,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Body of `PUT /data/collections/{collection}`, and an argument of `configure`.
 
     `schema` is JSON Schema 2020-12. `indexes` are lists of paths, with a minus for descending ones.
-    `expires_after` is in seconds from an item's last change.
+    `expires_after` is in seconds from an item's last change. `project` is the one that the collection
+    belongs to.
     """
 
+    project: ProjectId | None = None
     schema: dict[str, Any] | bool | None = None
     rules: Rules = msgspec.field(default_factory=Rules)
     indexes: Annotated[list[Annotated[list[Path], Meta(min_length=1, max_length=8)]], Meta(max_length=MAX_INDEXES)] = []
@@ -123,6 +129,7 @@ class VisibleCollections(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
 
     limit: int = 50
     cursor: str | None = None
+    project: ProjectId | None = None
 
 
 class CollectionEntry(msgspec.Struct, kw_only=True):
@@ -130,6 +137,7 @@ class CollectionEntry(msgspec.Struct, kw_only=True):
 
     name: str
     owner: str
+    project: str | None
     count: int
     version: int
     created_at: str

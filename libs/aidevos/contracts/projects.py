@@ -13,6 +13,12 @@ from aidevos.contracts.patterns import whole
 TYPE = "project"
 # A search over the projects that the caller may read: `query.project.search`.
 SEARCH = "search"
+# For services: what a user is in a project, `query.project.role`, in which projects it is something,
+# `query.project.of_user`, which objects of a type belong to a project, `query.<type>.of_project`, and how many.
+ROLE = "role"
+OF_USER = "of_user"
+OF_PROJECT = "of_project"
+COUNT_OF_PROJECT = "count_of_project"
 # What a user's departure from its projects is called: `do.departure.<user>.begin`.
 DEPARTURE_TYPE = "departure"
 CREATE = "projects:create"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
+
+from aidevos.contracts import subjects
+from aidevos.durable.client import Outside
 from aidevos.durable.store.condition import Condition
 from aidevos.durable.store.port import Document, Find, Store
 from aidevos.security.permissions import Principal
@@ -12,8 +17,9 @@ from aidevos.security.permissions import Principal
 class Reader:
     """`caller` has asked; `now` is in seconds since the epoch. Methods raise `StoreError`."""
 
-    def __init__(self, store: Store, caller: Principal, now: float) -> None:
+    def __init__(self, store: Store, outside: Outside, caller: Principal, now: float) -> None:
         self._store = store
+        self._outside = outside
         self.caller = caller
         self.now = now
 
@@ -29,3 +35,8 @@ class Reader:
     async def count(self, type: str, where: Condition, *, limit: int | None = None) -> int:
         """How many existing objects there are of which the condition is true, up to the limit."""
         return await self._store.count(type, where, limit=limit)
+
+    async def ask(self, type: str, view: str, /, **args: Any) -> Any:
+        """What another view or a search answers now, on behalf of this service. Raises `Failure`."""
+        reply = await self._outside.request(subjects.query(type, view), msgspec.json.encode(args))
+        return msgspec.json.decode(reply)

@@ -213,7 +213,7 @@ class DurableObjectRouter:
     async def answer_view(self, view: View, args: Any, caller: Principal) -> bytes:
         """A view's answer, encoded. Raises `Failure`."""
         try:
-            answer = await view.answer(Reader(self.store, caller, self.clock.now()), args)
+            answer = await view.answer(Reader(self.store, self.outside, caller, self.clock.now()), args)
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
         return msgspec.json.encode(answer)

@@ -8,15 +8,15 @@ for the reader isn't for it. What was found out counts for `lookups.LIFE` second
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from aidevos.contracts import api_keys, dead_letters, projects, rate_limits, roles, routes, subjects, users
 from aidevos.contracts.authentication import SESSION_TYPE
 from aidevos.contracts.data import COLLECTION_TYPE, VISIBILITY, Visibility, VisibilityArgs
-from aidevos.contracts.errors import Failure
 from aidevos.lookups import Lookups
+from aidevos.memberships import Memberships
 from aidevos.security.permissions import Principal
 from services.http_gateway.calls import Calls
 from services.http_gateway.live.events import ItemChange, LiveEvent, OfUser
@@ -31,7 +31,6 @@ READ = {
     routes.TYPE: routes.MANAGE_ROUTES,
 }
 _visibility = msgspec.json.Decoder(Visibility)
-_role = msgspec.json.Decoder(str | None)
 
 
 class Reader(NamedTuple):
@@ -49,7 +48,7 @@ class Audience:
         self._calls = calls
         self._credential = credential
         self._visibilities: Lookups[Visibility] = Lookups()
-        self._roles: Lookups[str] = Lookups()
+        self._memberships = Memberships()
 
     async def has(self, reader: Reader, event: LiveEvent) -> bool:
         """Whether the event is for the reader; raises `Failure` when that can't be found out."""
@@ -83,23 +82,12 @@ class Audience:
         return _visibility.decode(await self._calls.request(subject, payload, options))
 
     async def _is_member(self, caller: Principal, project: str) -> bool:
-        if caller.has(projects.MANAGE):
-            return True
-        if not caller.has(projects.CREATE) or not subjects.is_id(caller.subject):
+        if not (caller.has(projects.CREATE) or caller.has(projects.MANAGE)):
             return False
-        name = f"{project} {caller.subject}"
-        role = self._roles.kept(name)
-        if role is None:
-            role = await self._roles.get(name, lambda: self._ask_role(project, caller.subject))
-        return role is not None
+        return await self._memberships.role(self, project, caller) is not None
 
-    async def _ask_role(self, project: str, user: str) -> str | None:
-        payload = msgspec.json.encode({"user_id": user})
+    async def ask(self, type: str, view: str, /, **args: Any) -> Any:
+        """What a view answers the gateway itself."""
         options = {"authorization": self._credential()}
-        try:
-            reply = await self._calls.request(subjects.call(projects.TYPE, project, "role_of"), payload, options)
-        except Failure as failure:
-            if failure.code == "not-found":
-                return None
-            raise
-        return _role.decode(reply)
+        reply = await self._calls.request(subjects.query(type, view), msgspec.json.encode(args), options)
+        return msgspec.json.decode(reply)

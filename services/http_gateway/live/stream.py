@@ -160,10 +160,10 @@ class Stream:
                     self._after = max(self._after, start)
                     return
                 event = events.read(delivery)
-                if event is not None and repeats.is_new(event.id) and self.wanted.matches(event):
-                    if await self._hub.audience.has(self.reader, event):
-                        yield event.frame
-                        quiet_since = time.monotonic()
+                wanted = event is not None and repeats.is_new(event.id) and self.wanted.matches(event)
+                if event is not None and wanted and await self._hub.audience.has(self.reader, event):
+                    yield event.frame
+                    quiet_since = time.monotonic()
                 self._after = int(delivery.position)
                 if time.monotonic() - quiet_since > HEARTBEAT:
                     yield events.place(self._after)

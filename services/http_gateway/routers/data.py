@@ -90,7 +90,7 @@ class DataRouter:
                     post=self.create,
                 ),
             ),
-            Route("/data/collections", Resource(anyone, parameters=("limit", "cursor"), get=self.visible)),
+            Route("/data/collections", Resource(anyone, parameters=("limit", "cursor", "project"), get=self.visible)),
         ]
 
     async def configure(self, incoming: Incoming) -> Answer:
