@@ -16,6 +16,7 @@ from services.http_gateway import (
     openapi_audit,
     openapi_confirmation,
     openapi_data,
+    openapi_events,
     openapi_projects,
     openapi_rate_limits,
     openapi_roles,
@@ -45,6 +46,7 @@ PARTS = (
     openapi_rate_limits,
     openapi_confirmation,
     openapi_projects,
+    openapi_events,
 )
 ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
 OPEN = (400, 404, 405, 422, 500, 503)

@@ -110,6 +110,8 @@ class Stream:
                 async with aclosing(part) as chunks:
                     async for chunk in chunks:
                         yield chunk
+        except TimeoutError:
+            self.end("unavailable")
         except Failure as failure:
             self.end("unauthenticated" if failure.code == "unauthenticated" else "unavailable")
         if self._ended in ENDS:
@@ -117,9 +119,11 @@ class Stream:
 
     async def _catch_up(self) -> AsyncGenerator[bytes, None]:
         """What was missed; at its end this stream is offered everything that comes behind it."""
-        joined = False
+        joined = known = False
         while not joined and not self._ended:
-            if self._after < self._hub.window.start:
+            # A place behind the window may be one that only other gateways have seen so far, or none at all.
+            if self._after < self._hub.window.start or (self._after > self._hub.window.end and not known):
+                known = True
                 async with aclosing(self._read()) as chunks:
                     async for chunk in chunks:
                         yield chunk
@@ -134,7 +138,7 @@ class Stream:
             self._after = max(self._after, end or 0)
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
-        """What is behind the window, from the bus, as far as to the window."""
+        """What is not in the window, from the bus, as far as to the window."""
         while not await self._hub.may_read(HEARTBEAT):
             if self._ended:
                 return
@@ -152,7 +156,7 @@ class Stream:
     async def _from_bus(self) -> AsyncGenerator[bytes, None]:
         start, repeats, quiet_since = self._hub.window.start, Repeats(), time.monotonic()
         async with aclosing(self._hub.read(self._after)) as deliveries:
-            while self._after < self._hub.window.start and not self._ended:
+            while not self._ended:
                 async with asyncio.timeout(READ_WITHIN):
                     delivery = await anext(deliveries)
                 if delivery is None:
@@ -165,6 +169,8 @@ class Stream:
                     yield event.frame
                     quiet_since = time.monotonic()
                 self._after = int(delivery.position)
+                if self._hub.window.start <= self._after <= self._hub.window.end:
+                    return
                 if time.monotonic() - quiet_since > HEARTBEAT:
                     yield events.place(self._after)
                     quiet_since = time.monotonic()
