@@ -2,6 +2,7 @@
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import id_from_name, new_id
+from aidevos.durable.alarms import Alarm, AlarmRetry
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.object import BaseDurableObject, Event, command, query, upcast
 from aidevos.durable.registry import DurableObjectRegistry
@@ -9,6 +10,8 @@ from aidevos.durable.router import DurableObjectRouter
 from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
 
 __all__ = [
+    "Alarm",
+    "AlarmRetry",
     "BaseDurableObject",
     "DurableObjectClient",
     "DurableObjectRegistry",

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from email.utils import parseaddr
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ SECRET_KEY_BYTES = 32
 # As browsers write it in the header Origin (RFC 6454 §6.1).
 _is_origin = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?").fullmatch
 
+Network = IPv4Network | IPv6Network
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -80,18 +81,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_mailbox: Count = 1024
     max_pending: Count = 20_000
     max_outbox: Count = 1000
+    max_alarms: Annotated[int, Meta(ge=1, le=4000)] = 100
     max_clients: Count = 1000
     max_records: Count = 20_000
     idle_after: Seconds = 300.0
     max_memory: Annotated[int, Meta(ge=1024 * 1024)] = 512 * 1024 * 1024
     drain_timeout: Seconds = 15.0
     service_permissions: str = ""
+    # Alarms: how many late ones begin in a second, in one process, and how long a handler may take.
+    alarm_rate: Annotated[float, Meta(ge=1, le=100_000)] = 500.0
+    alarm_deadline: Seconds = 60.0
     # Request IDs and tells.
     request_id_age: Seconds = 86_400.0
     tell_age: Seconds = 7 * 86_400.0
     # Placement.
     lease: Annotated[float, Meta(ge=1, le=60)] = 3.0
-    # The event stream.
+    # Events: over RabbitMQ (amqp://…), or by default over JetStream; attempts of a handler at one of them before
+    # it becomes a dead letter; bounds of the stream.
+    event_bus_url: str = ""
+    event_attempts: Annotated[int, Meta(ge=1, le=10_000)] = 50
     events_max_age: Seconds = 86_400.0
     events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 4 * 1024 * 1024 * 1024
     # Accounts. Password parameters are argon2id's; memory is in KiB, and 0 threads are one for each core.
@@ -131,6 +139,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     letter_age: Seconds = 30 * 86_400.0
     # Data: seconds between two looks for items to remove that have expired.
     expiry_interval: Seconds = 30.0
+    # Webhooks: networks that they may reach though they aren't public, with commas between.
+    webhook_networks: str = ""
     # Logs.
     log_level: str = "INFO"
 
@@ -154,6 +164,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
             "a process that starts learns from the events of that time which tokens are dead"
         )
     _check_networks(settings)
+    _check_event_bus(settings.event_bus_url)
     cors_origins(settings.cors_origins)
     _check_mail(settings)
     secret_keys(settings.secret_key)
@@ -175,12 +186,29 @@ def _public_url(settings: Settings) -> str:
     return url
 
 
+def _check_event_bus(url: str) -> None:
+    """The URL may hold a password, and is not repeated."""
+    try:
+        server = urlsplit(url)
+        usable = not url or (server.scheme in ("amqp", "amqps") and server.hostname and server.port != 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(f"{PREFIX}EVENT_BUS_URL must be like amqp://user:password@rabbitmq.example.org:5672/")
+
+
 def _check_networks(settings: Settings) -> None:
-    for network in filter(None, map(str.strip, settings.trusted_proxies.split(","))):
+    for name in ("trusted_proxies", "webhook_networks"):
+        text = getattr(settings, name)
         try:
-            ip_network(network)
+            networks(text)
         except ValueError as error:
-            raise SettingsError(f"{PREFIX}TRUSTED_PROXIES={settings.trusted_proxies!r}: {error}") from None
+            raise SettingsError(f"{PREFIX}{name.upper()}={text!r}: {error}") from None
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """The networks in a setting, with commas between; raises `ValueError`."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def cors_origins(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -403,3 +404,33 @@ async def test_a_search_past_its_time_limit_says_what_to_do(store: Any, request:
 def set_fail_point(request: pytest.FixtureRequest, command: dict[str, Any]) -> None:
     with pymongo.MongoClient[dict[str, Any]](request.getfixturevalue("servers").mongo_url) as client:
         client.admin.command(command)
+
+
+async def test_objects_are_found_by_their_earliest_alarm(store: Any) -> None:
+    await claimed(store, *"abcdef")
+    times = {"a": 300.5, "b": 100.25, "c": 200.0, "d": 400.0}
+    alarm = codec.raw(codec.encode_document({"at": 1.0, "payload": b"null"}))
+    await store.commit("thing", [change(id, alarm_at=at, **{"alarms.x": alarm}) for id, at in times.items()])
+    await store.commit("thing", [change("e"), tombstone("f")])
+
+    everything = [("b", 100.25), ("c", 200.0), ("a", 300.5), ("d", 400.0)]
+    assert await store.due("thing", -math.inf, math.inf, 10) == everything
+    assert await store.due("thing", 100.25, 300.5, 10) == everything[1:3]
+    assert await store.due("thing", -math.inf, math.inf, 2) == everything[:2]
+
+
+async def test_alarms_change_with_a_commit_and_are_shown_to_an_activation_alone(store: Any) -> None:
+    await claimed(store, "a")
+    alarm = codec.raw(codec.encode_document({"at": 1.5, "payload": b"\0\xff"}))
+    await store.commit("thing", [change("a", alarm_at=1.5, **{"alarms.x": alarm, "alarms.0": alarm})])
+    shown = [*await store.page("thing", "", 9), *await store.find("thing", Find(EVERYTHING, 9))]
+    assert [document.alarms for document in shown] == [{}, {}]
+
+    gone = Commit("a", "one", "one.1", "one.2", {"version": 2}, ["alarms.x", "alarm_at"], 200)
+    assert await store.commit("thing", [gone]) == [Outcome.APPLIED]
+
+    document = await stored(store, "a")
+    assert document is not None
+    assert document.alarms == {"0": {"at": 1.5, "payload": b"\0\xff"}}
+    assert document.alarm_at is None
+    assert await store.due("thing", -math.inf, math.inf, 10) == []

@@ -109,6 +109,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("audit", "expire"): (b"{}", SERVICE),
     ("dead_letter", "bury"): (LETTER, SERVICE),
     ("dead_letter", "read"): (b"{}", {"admin"}),
+    ("dead_letter", "replay"): (b"{}", {"admin"}),
+    ("dead_letter", "contents"): (b'{"number":1}', SERVICE),
+    ("dead_letter", "settle"): (b'{"number":1}', SERVICE),
+    ("replay", "send"): (b'{"number":1}', SERVICE),
     ("dead_letter", "remove"): (b"{}", {"admin"}),
     ("dead_letter", "expire"): (b"{}", SERVICE),
     ("key_holder", "erase"): (b"{}", SERVICE),
@@ -116,12 +120,14 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("rate_limits", "read"): (b"{}", {"service", "admin"}),
     ("rate_limits", "replace"): (b'{"policies":{}}', {"admin"}),
     ("api_key", "create"): (b'{"name":"n","scopes":["*"]}', {"admin"}),
+    ("api_key", "vanish"): (b'{"project":"p"}', SERVICE),
     ("api_key", "read"): (b"{}", {"admin"}),
     ("api_key", "patch"): (b'{"patch":{}}', {"admin"}),
     ("api_key", "rotate"): (b"{}", {"admin"}),
     ("api_key", "revoke"): (b"{}", {"admin"}),
     ("api_key", "erase"): (b"{}", SERVICE),
     ("api_key", "resolve"): (b'{"hashed":"h"}', SERVICE),
+    ("api_key", "grant"): (b"{}", SERVICE),
     ("api_key", "used"): (b'{"at":0}', SERVICE),
     ("idempotency_key", "use"): (b'{"request":"r"}', SERVICE),
     ("route", "create"): (ROUTE, {"admin"}),
@@ -209,6 +215,9 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     for type in TYPES
     for method, payload in (("_create", b"{}"), ("_read", b"{}"), ("_replace", b'{"state":{}}'), ("_delete", b"{}"))
 }
+# What hosts call; the gateway knows no such methods.
+INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}"}
+ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
 # Users whose tokens are out while their sessions, their status or their roles change.
 LIVE = ("ended", "deactivated", "custom")
 CALLERS = ("nobody", "expired", "forged", "stranger", "user", "reader", "writer", "manager", "service", "admin")
@@ -240,7 +249,9 @@ async def test_only_who_may_call_a_method_gets_past_its_rule(
     door: Door, world: World, live: dict[str, str], new_id: str, type: str
 ) -> None:
     credentials = {caller: credential(world, caller) for caller in CALLERS} | live
-    cases = [(method, caller) for of, method in ROWS if of == type for caller in credentials]
+    over_http = isinstance(door, HttpDoor)
+    methods = [method for of, method in ROWS if of == type and not (over_http and method in INWARD)]
+    cases = [(method, caller) for method in methods for caller in credentials]
     at_once = asyncio.Semaphore(AT_ONCE)
 
     async def outcome(number: int, method: str, caller: str) -> int:
@@ -254,7 +265,6 @@ async def test_only_who_may_call_a_method_gets_past_its_rule(
 
     outcomes = await asyncio.gather(*(outcome(number, *case) for number, case in enumerate(cases)))
 
-    over_http = isinstance(door, HttpDoor)
     assert [
         (*case, status)
         for case, status in zip(cases, outcomes, strict=True)

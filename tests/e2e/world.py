@@ -72,15 +72,16 @@ def start(servers: Servers, module: str, user: str, database: str, **settings: s
 
 
 @contextmanager
-def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]:
+def running(servers: Servers, database: str, event_bus_url: str = "", **accounts: str) -> Iterator[World]:
     """The services, ready; `accounts` are settings of those that keep accounts."""
     port = free_port()
+    everywhere = {"AIDEVOS_EVENT_BUS_URL": event_bus_url}
 
     def begin(service: str) -> subprocess.Popen[bytes]:
         user, settings = USERS.get(service, service), accounts
         if service == "http_gateway":
             settings = {"AIDEVOS_PORT": str(port)}
-        return start(servers, f"services.{service}", user, database, **settings)
+        return start(servers, f"services.{service}", user, database, **everywhere, **settings)
 
     accounts = {**UNTHROTTLED, **accounts}
     processes = {service: begin(service) for service in SERVICES}
@@ -171,7 +172,7 @@ class NatsDoor:
     name = "nats"
 
     def __init__(self, connection: Client) -> None:
-        self._connection = connection
+        self.connection = connection
 
     async def call(
         self,
@@ -194,7 +195,7 @@ class NatsDoor:
         return await self._request(subjects.query(type, name), msgspec.json.encode(args), sent)
 
     async def _request(self, subject: str, payload: bytes, sent: dict[str, str]) -> Any:
-        reply = await self._connection.request(subject, payload, timeout=10, headers=sent)
+        reply = await self.connection.request(subject, payload, timeout=10, headers=sent)
         failure = failure_of(reply)
         if failure is not None:
             assert (reply.headers or {})[envelope.ERROR_CODE] == str(failure.status)

@@ -19,6 +19,7 @@ from aidevos.durable.outbox import Relay
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.settings import load
 from services.objects.account import Account
+from tests.alarms import Bell
 from tests.faults.objects import Tally
 
 BEFORE_COMMIT = "before-commit"
@@ -94,7 +95,7 @@ def main() -> None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if point is not None:
                 _die_at(point)
-            hosting.run([Tally, Account], load())
+            hosting.run([Tally, Account, Bell], load())
             return
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

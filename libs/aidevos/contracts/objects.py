@@ -11,6 +11,9 @@ CREATE = "_create"
 READ = "_read"
 REPLACE = "_replace"
 DELETE = "_delete"
+# What the framework calls when an alarm rings, and when an object has come to its end.
+ALARM = "_alarm"
+EXPIRE = "_expire"
 # The list is a query over committed state: `query.<type>.list`.
 LIST = "list"
 

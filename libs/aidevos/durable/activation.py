@@ -20,6 +20,7 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
+from aidevos.durable.alarms import Scheduled
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.completion import Bounds, Changes, CompletionRecords, Record
 from aidevos.durable.mailbox import Mailbox
@@ -44,6 +45,7 @@ class Pending:
         self.state_changed = False
         self.urgent = False
         self.entries: list[int] = []
+        self.alarms: set[str] = set()
         # Those whose outcome is in this commit, and those who have only seen what it will hold.
         self.waiters: list[tuple[Request, Answer]] = []
         self.readers: list[tuple[Request, Answer]] = []
@@ -84,6 +86,9 @@ class Activation:
         # Whether it only assumes that the object isn't there: its first commit will tell.
         self.founding = False
         self.moving = False
+        # Whether it comes into memory for an alarm, and whether one rings.
+        self.woken = False
+        self.ringing = False
         self.last_used = 0.0
         self.place = Place()
         self.pending: Pending | None = None
@@ -110,6 +115,8 @@ class Activation:
         self.outbox_size = sum(len(entry["payload"]) for entry in self.outbox.values())
         # Whether the document says that its outbox holds something; None while that isn't known.
         self.relay_flag: bool | None = bool(self.outbox)
+        stored = document.alarms if document else {}
+        self.alarms = {name: Scheduled.from_document(alarm) for name, alarm in stored.items()}
         state = self.type.default_state()
         if document and document.exists and document.state is not None:
             state = self._load_state(document.state, document.schema)
@@ -152,7 +159,10 @@ class Activation:
     @property
     def size(self) -> int:
         """Bytes of memory, roughly."""
-        return BASE_SIZE + (2 * len(self.snapshot) + self.records.size + self.outbox_size if self.loaded else 0)
+        if not self.loaded:
+            return BASE_SIZE
+        alarms = sum(alarm.size for alarm in self.alarms.values())
+        return BASE_SIZE + 2 * len(self.snapshot) + self.records.size + self.outbox_size + alarms
 
     @property
     def idle(self) -> bool:
@@ -182,6 +192,14 @@ class Activation:
                 return pending
         return None
 
+    def next_alarm(self) -> tuple[float, str] | None:
+        """When which alarm rings next, of those that are committed as they are."""
+        changed = [pending.alarms for pending in (self.pending, self.in_flight) if pending is not None]
+        return min(
+            ((alarm.at, name) for name, alarm in self.alarms.items() if not any(name in names for names in changed)),
+            default=None,
+        )
+
     def seal(self, pending: Pending, now: float) -> Commit:
         """The commit of everything done since the last one; it is in flight from here on."""
         self.pending, self.in_flight = None, pending
@@ -204,6 +222,10 @@ class Activation:
                 changes.drop("relay")
         if pending.entries:
             values["outbox_last"] = self.outbox_last
+        if self.alarms and pending.alarms:
+            values["alarm_at"] = min(alarm.at for alarm in self.alarms.values())
+        elif pending.alarms:
+            changes.drop("alarm_at")
         previous, self.commit = self.commit, f"{self.owner}.{self.commits}"
         founding = self.partition if self.founding else None
         return Commit(self.id, self.owner, previous, self.commit, values, list(changes.unset), size, founding)

@@ -136,7 +136,7 @@ class GroupCommit:
             if pending.state_changed:
                 activation.committed = commit.set["state"].raw if "state" in commit.set else b""
             self._finish(activation, pending, None)
-            self._router.committed(activation, pending.entries)
+            self._router.committed(activation, pending)
             if activation.pending is not None:
                 self.add(activation)
 
@@ -164,6 +164,8 @@ class GroupCommit:
         self._router.discard(activation)
         if document is not None and document.outbox:
             self._router.wake(self._type, activation.id)
+        if document is not None and document.alarm_at is not None:
+            self._router.alarms.expect(self._type, activation.id, document.alarm_at)
 
     async def _claim_again(self, activation: Activation) -> Document | None:
         loop = asyncio.get_running_loop()

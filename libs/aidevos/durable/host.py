@@ -38,12 +38,13 @@ from aidevos.durable.object import MANAGE, Search, View
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer, remaining
-from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turn import unexpected
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
+from aidevos.security.delegations import Errand, is_delegation
 from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class Host:
         name: HostName,
         limits: Limits,
         lease_ttl: float = 3.0,
+        principal: Principal,
         trouble: Callable[[], str] = lambda: "",
         reports_health: bool = True,
     ) -> None:
@@ -109,6 +111,7 @@ class Host:
             outside,
             clock,
             incarnation=self.lease.incarnation,
+            principal=principal,
             lease_valid=self.lease.valid,
             limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
         )
@@ -141,10 +144,13 @@ class Host:
         )
         for work in (self._placement.run(), self.lease.keep(), self._write(), self._housekeeping()):
             self._run(work)
+        self._run(self.router.alarms.run())
+        self._run(self.router.alarms.watch(lambda: tuple(self._owned)))
 
     async def drain(self, within: float) -> None:
         """Take nothing new, finish and commit what was taken, and release the types. What can't be
-        finished `within` seconds is answered with `unavailable`; outboxes go to the next owner."""
+        finished `within` seconds is answered with `unavailable`; outboxes and alarms go to the next owner."""
+        self.router.alarms.stop()
         await self._placement.stop()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
         await self.router.settle(within)
@@ -206,6 +212,7 @@ class Host:
                 )
             await self._subscribe(subjects.owned(type), self._on_call)
             self._owned.add(type)
+            self.router.alarms.scan_soon()
         await self._connection.flush()
 
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
@@ -243,10 +250,7 @@ class Host:
         try:
             if self._taken > self.router.limits.pending or self._taken_bytes > PENDING_BYTES:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
-            authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
-            principal: Principal | None = ANONYMOUS
-            if authorization or not self.router.is_open(subject):
-                principal = self._admission.known(authorization, address)
+            principal = self._caller(message, headers)
             if principal is None or not self._spends_now(message, principal):
                 self.router.spawn(self._admit(message, headers, respond))
             else:
@@ -259,9 +263,9 @@ class Host:
     async def _admit(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Answer | None], None]) -> None:
         """Take a call whose credential has to be looked up first, or whose rate limit."""
         try:
-            authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
-            principal = ANONYMOUS
-            if authorization or not self.router.is_open(message.subject):
+            principal = self._caller(message, headers)
+            if principal is None:
+                authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
                 principal = await self._admission.admit(authorization, address)
             await self._spend(message, principal)
             self.router.dispatch(message.subject, message.data, headers, principal, respond)
@@ -269,6 +273,18 @@ class Host:
             respond(Answer.of(failure))
         except Exception as error:
             respond(Answer.of(unexpected(error, message.subject)))
+
+    def _caller(self, message: Msg, headers: Mapping[str, str]) -> Principal | None:
+        """Who calls, if that can be said at once; None for an API key that has to be looked up. Raises
+        `unauthenticated`."""
+        authorization = headers.get(envelope.AUTHORIZATION)
+        if authorization is not None and is_delegation(authorization):
+            subject = "do." + message.subject.split(".", 2)[2]
+            errand = Errand(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
+            return self._admission.delegated(authorization, errand)
+        if not authorization and self.router.is_open(message.subject):
+            return ANONYMOUS
+        return self._admission.known(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
 
     def _spends_now(self, message: Msg, caller: Principal) -> bool:
         """Whether a request is spent from its caller's rate limit, or is none that has one: the gateway has
@@ -323,8 +339,8 @@ class Host:
             if authorization or not allow.check(ANONYMOUS):
                 principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
             await self._spend(message, principal)
-            if not allow.check(principal):
-                raise Failure("forbidden", f"this needs {allow}")
+            _, type, name = message.subject.split(".")
+            check_allowed(principal, self._registry.types[type], name, allow)
             args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
             answer = Answer(await answer_to(args, principal))
         except Failure as failure:
@@ -339,7 +355,7 @@ class Host:
             headers = _believed(message)
             address = headers.get(envelope.CLIENT_ADDRESS, "")
             principal = await self._admission.admit(headers.get(envelope.AUTHORIZATION), address)
-            if not principal.has(METRICS_PERMISSION):
+            if principal.project or not principal.has(METRICS_PERMISSION):
                 raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
             answer = Answer(metrics.exposition())
         except Failure as failure:

@@ -13,14 +13,15 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import msgspec
 
-from aidevos.contracts import objects, subjects
+from aidevos.contracts import envelope, objects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
+from aidevos.durable.alarms import Alarm, Alarms
 from aidevos.durable.reader import Reader
 from aidevos.durable.request import check_if_match
 from aidevos.durable.running import RunningTurn, running
 from aidevos.durable.store.port import Find
-from aidevos.security.permissions import Principal, Rule, permission
+from aidevos.security.permissions import Principal, Rule, permission, services
 
 State = TypeVar("State", bound=msgspec.Struct)
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -66,7 +67,7 @@ def command(
     keeps_version: bool = False,
     founds: bool = False,
 ) -> Callable[[Method], Method]:
-    """A method that may change the state, emit events, and call or tell other objects.
+    """A method that may change the state, emit events, set alarms, and call or tell other objects.
 
     `allow` says whose calls are accepted; `name` is the name on the wire, by default the method's.
     The outcome of a `confidential` one, whose arguments or result hold secrets, is never stored: a
@@ -160,6 +161,12 @@ class BaseDurableObject(Generic[State]):
     sparse_indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
     # The largest state in bytes; None for what the settings say.
     state_limit: ClassVar[int | None] = None
+    # Whether the type's own methods, searches and views judge themselves what an API key reaches that counts
+    # in one project alone. Where they don't, it reaches nothing.
+    judges_projects: ClassVar[bool] = False
+    # Seconds after the last turn that changed the state at which the object deletes itself; None for never.
+    # One that was last changed when this was None has no end until it is changed again.
+    expires_after: ClassVar[float | None] = None
 
     state: State
     id: str
@@ -189,6 +196,19 @@ class BaseDurableObject(Generic[State]):
 
     async def on_delete(self) -> None:
         """Called in the turn that deletes the object; it may emit and tell."""
+
+    async def on_alarm(self, alarm: Alarm) -> None:
+        """Called when an alarm rings, as a command by the object's own service: it may do what a command may.
+
+        It is called at least once: after a crash it runs again, on a state that shows nothing of the first time.
+        What it raises undoes the turn, and another one follows as `retry` of the alarm says.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no on_alarm")
+
+    @property
+    def alarms(self) -> Alarms:
+        """The object's alarms, in a command."""
+        return Alarms(self._running())
 
     @property
     def caller(self) -> Principal:
@@ -242,6 +262,24 @@ class BaseDurableObject(Generic[State]):
         commits and tells. Raises `Failure`: the callee's, `deadlock` or `unavailable`.
         """
         return await self._running().call(type, id, method, args)
+
+    async def forward(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        request_id: str,
+        content_type: str = envelope.JSON,
+        authorization: str | None = None,
+    ) -> bytes:
+        """Send a request as it stands to `do.<type>.<id>.<method>`, now, and return the payload of its answer.
+
+        `request_id` is what makes a repeat of this turn repeat no effect; an `authorization` lets somebody
+        else than the service be its caller. Raises `Failure`, as `call` does.
+        """
+        return await self._running().forward(
+            subject, payload, request_id=request_id, content_type=content_type, authorization=authorization
+        )
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
         """What a view or a search answers now, from committed states: this turn's changes are not among them."""
@@ -302,6 +340,11 @@ class BaseDurableObject(Generic[State]):
         if not turn.exists:
             raise Failure("not-found", f"there is no object {self.object_type}:{self.id}")
         self._allow_management("raw", "lifecycle")
+        await self.delete()
+
+    @command(allow=services(), name=objects.EXPIRE)
+    async def expire_object(self) -> None:
+        """End an object whose time is over."""
         await self.delete()
 
     def _replace_state(self, state: dict[str, Any]) -> None:

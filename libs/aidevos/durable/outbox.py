@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from aidevos.contracts import subjects
+from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
 from aidevos.durable.client import NUMBER_BITS, Outside, issued_at
 from aidevos.durable.clock import Clock, rfc3339_of
-from aidevos.durable.dead_letters import bury
+from aidevos.durable.dead_letters import BURY, bury
 from aidevos.durable.request import TELL_PREFIX, digest
 
 if TYPE_CHECKING:
@@ -78,6 +78,12 @@ def event_entry(type: str, id: str, number: int, event: Event, now: float) -> En
 
 def tell_entry(number: int, type: str, id: str, method: str, args: Mapping[str, Any], now: float) -> Entry:
     return Entry(number, "tell", subjects.call(type, id, method), msgspec.json.encode(args), now)
+
+
+def letter_entry(number: int, letter: Letter) -> Entry:
+    """A dead letter on its way to where it is kept."""
+    subject = subjects.call(dead_letters.TYPE, letter.id, BURY)
+    return Entry(number, "letter", subject, msgspec.msgpack.encode(letter), letter.at)
 
 
 class Relay:
@@ -139,6 +145,8 @@ class Relay:
             try:
                 if entry.kind == "event":
                     await self._publish(activation, entry)
+                elif entry.kind == "letter":
+                    await bury(self._outside, msgspec.msgpack.decode(entry.payload, type=Letter))
                 else:
                     await self._tell(activation, entry, attempts)
                 return

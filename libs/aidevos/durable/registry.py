@@ -16,11 +16,13 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import ALARM
+from aidevos.durable.alarms import Alarm
 from aidevos.durable.description import describe
 from aidevos.durable.object import BaseDurableObject, Declaration
 from aidevos.durable.schema import Schema, nests_freely
 from aidevos.durable.store import codec
-from aidevos.security.permissions import Rule
+from aidevos.security.permissions import Rule, services
 
 SUSPENDING = {"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_WITH", "YIELD_VALUE"}
 
@@ -96,6 +98,7 @@ class ObjectType:
                 self.methods[spec.name] = spec
             if hasattr(member, "__upcast_from__"):
                 self._upcasts[member.__upcast_from__] = getattr(cls, name)
+        self.methods[ALARM] = _alarm_method(cls)
         missing = [version for version in range(1, cls.schema_version) if version not in self._upcasts]
         if missing:
             raise TypeError(f"{cls.__name__} lacks @upcast(from_={missing[0]})")
@@ -172,6 +175,12 @@ class DurableObjectRegistry:
             known = ", ".join(sorted(name for name in found.methods if not name.startswith("_")))
             raise Failure("unknown-method", f"{type} has no method {method[:64]!r}; it has {known}", field="method")
         return found, spec
+
+
+def _alarm_method(cls: type[BaseDurableObject[Any]]) -> MethodSpec:
+    if typing.get_type_hints(cls.on_alarm).get("alarm") is not Alarm:
+        raise TypeError(f"{cls.__name__} must have async def on_alarm(self, alarm: Alarm)")
+    return MethodSpec(cls.on_alarm, Declaration("command", services(), ALARM))
 
 
 def _signature(function: Callable[..., Any]) -> tuple[type[msgspec.Struct], Any]:

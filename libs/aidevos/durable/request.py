@@ -57,6 +57,7 @@ class Request:
     __slots__ = (
         "address",
         "again",
+        "alarm",
         "archived",
         "args",
         "chain",
@@ -91,6 +92,7 @@ class Request:
         respond: Callable[[Answer | None], None],
         fleeting: str = "",
         address: str = "",
+        alarm: str = "",
     ) -> None:
         self.type = type
         self.id = id
@@ -108,6 +110,8 @@ class Request:
         self.fleeting = fleeting
         # The IP address of who called the gateway; empty when that isn't known.
         self.address = address
+        # The name of the alarm that rings; empty for a call.
+        self.alarm = alarm
         # The archive's record of an earlier copy, and at which generation of the archive it was asked.
         self.archived: Record | None = None
         self.looked_up = -1

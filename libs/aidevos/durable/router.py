@@ -17,8 +17,19 @@ import msgspec
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import LIST_LIMIT, READ, DurableObject, ObjectPage, SearchPage
-from aidevos.durable.activation import Activation, show
+from aidevos.contracts.objects import (
+    CREATE,
+    DELETE,
+    LIST,
+    LIST_LIMIT,
+    READ,
+    REPLACE,
+    DurableObject,
+    ObjectPage,
+    SearchPage,
+)
+from aidevos.durable.activation import Activation, Pending, show
+from aidevos.durable.alarm_clock import AlarmClock
 from aidevos.durable.archive import ReplyArchive
 from aidevos.durable.batch import Batcher
 from aidevos.durable.bus.port import EventBus
@@ -36,9 +47,10 @@ from aidevos.durable.search import decode_place, encode_place
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
 from aidevos.durable.turn import start_turn, unexpected
 from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
-from aidevos.security.permissions import ANONYMOUS, Principal
+from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
 log = logging.getLogger(__name__)
+OWN = frozenset({CREATE, READ, REPLACE, DELETE, LIST})
 SCAN_PAGE = 1000
 HOOK_WITHIN = 10.0
 OUTBOX_BYTES = 2 * 1024 * 1024
@@ -55,6 +67,9 @@ class Limits(NamedTuple):
     pending: int = 20_000
     answer: int = 4 * 1024 * 1024
     outbox: int = 1000
+    alarms: int = 100
+    alarm_rate: float = 500.0
+    alarm_deadline: float = 60.0
     idle_after: float = 300.0
     memory: int = 512 * 1024 * 1024
     default_deadline: float = 10.0
@@ -63,7 +78,7 @@ class Limits(NamedTuple):
 
 class DurableObjectRouter:
     """Owns the activations of one process. `incarnation` is never used again; `lease_valid` says
-    whether this process may answer from memory."""
+    whether this process may answer from memory, `principal` who it is where nobody calls."""
 
     def __init__(
         self,
@@ -74,6 +89,7 @@ class DurableObjectRouter:
         clock: Clock,
         *,
         incarnation: str,
+        principal: Principal,
         lease_valid: Callable[[], bool],
         limits: Limits | None = None,
     ) -> None:
@@ -82,6 +98,7 @@ class DurableObjectRouter:
         self.clock = clock
         self.outside = outside
         self.incarnation = incarnation
+        self.principal = principal
         self.lease_valid = lease_valid
         self.limits = limits or Limits()
         self._activations: dict[tuple[str, str], Activation] = {}
@@ -89,6 +106,7 @@ class DurableObjectRouter:
         self._claims = {name: Batcher(self._claim_all(name)) for name in registry.types}
         self._reads = {name: Batcher(self._read_all(name)) for name in registry.types}
         self._archive = ReplyArchive(self)
+        self.alarms = AlarmClock(self)
         self._owners = 0
         self._glanced: dict[tuple[str, str], bool] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -117,8 +135,7 @@ class DurableObjectRouter:
             raise Failure("invalid", f"an ID matches {subjects.ID_PATTERN}", field="id")
         if principal.narrowed:
             principal = principal.at(id)
-        if not method.allow.check(principal):
-            raise Failure("forbidden", f"{type_name}.{method_name} needs {method.allow}")
+        check_allowed(principal, type, method_name, method.allow)
         left = remaining(headers, self.limits.default_deadline, self.limits.max_deadline)
         chain = call_chain(headers)
         content_type = headers.get(envelope.CONTENT_TYPE)
@@ -218,18 +235,27 @@ class DurableObjectRouter:
             raise Failure("unavailable", str(error)) from error
         return msgspec.json.encode(answer)
 
-    def wake(self, type_name: str, id: str) -> None:
-        """Activate an object because something is due, though nobody has called it."""
-        if (type_name, id) not in self._activations and self.lease_valid():
-            self._activate(self.registry.types[type_name], id, claim=True)
+    def wake(self, type_name: str, id: str, *, alarm: bool = False) -> None:
+        """Activate an object because something is due, though nobody has called it: an alarm may ring."""
+        activation = self.activation(type_name, id)
+        if activation is None and self.lease_valid():
+            activation = self._activate(self.registry.types[type_name], id, claim=True)
+        if activation is not None and alarm:
+            activation.woken = True
+
+    def activation(self, type_name: str, id: str) -> Activation | None:
+        """The object in memory, if it is there or on its way."""
+        return self._activations.get((type_name, id))
 
     def commit(self, activation: Activation) -> None:
         self._commits[activation.type.name].add(activation)
 
-    def committed(self, activation: Activation, entries: list[int]) -> None:
-        """Called when a commit is durable: its outbox entries may leave now."""
-        if entries and not activation.broken:
-            self.relay.offer(activation, entries)
+    def committed(self, activation: Activation, pending: Pending) -> None:
+        """Called when a commit is durable: its outbox entries may leave now, and its alarms ring."""
+        if pending.entries and not activation.broken:
+            self.relay.offer(activation, pending.entries)
+        if pending.alarms:
+            self.alarms.note(activation)
         if activation.records.crowded() and not activation.broken:
             self.spawn(self._archive.take(activation))
 
@@ -420,7 +446,7 @@ class DurableObjectRouter:
         if activation.broken:
             return
         activation.last_used = asyncio.get_running_loop().time()
-        if not activation.claimed and _wants_claim(activation):
+        if not activation.claimed and (activation.woken or _wants_claim(activation)):
             self.spawn(self._load(activation, claim=True))
             return
         if not activation.claimed:
@@ -429,6 +455,8 @@ class DurableObjectRouter:
         elif activation.outbox:
             self.relay.offer(activation, sorted(activation.outbox))
         activation.mailbox.release()
+        if activation.alarms and activation.claimed:
+            self.alarms.begin(activation)
 
     def _abandon(self, activation: Activation, failure: Failure) -> None:
         if activation.broken:
@@ -512,6 +540,15 @@ class DurableObjectRouter:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a background task failed", exc_info=task.exception())
+
+
+def check_allowed(caller: Principal, type: ObjectType, name: str, allow: Rule) -> None:
+    """Raises `forbidden` for who may not call a method of the type, or ask a search or view of it. What the
+    framework itself has of an object is for no key that counts in one project alone."""
+    if not allow.check(caller):
+        raise Failure("forbidden", f"{type.name}.{name} needs {allow}")
+    if caller.project and (name in OWN or not type.cls.judges_projects):
+        raise Failure("forbidden", "this API key counts in its project alone")
 
 
 async def _call_on_activate(activation: Activation) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aidevos.contracts.objects import DurableObject
 
 if TYPE_CHECKING:
+    from aidevos.durable.alarms import Scheduled
     from aidevos.durable.object import Event
     from aidevos.durable.request import Request
 
@@ -37,7 +38,19 @@ class RunningTurn(Protocol):
 
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any: ...
 
+    async def forward(
+        self, subject: str, payload: bytes, *, request_id: str, content_type: str, authorization: str | None
+    ) -> bytes: ...
+
     async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any: ...
+
+    def set_alarm(self, name: str, alarm: Scheduled) -> None: ...
+
+    def cancel_alarm(self, name: str) -> bool: ...
+
+    def alarm(self, name: str) -> Scheduled | None: ...
+
+    def alarm_names(self) -> Iterable[str]: ...
 
     async def checkpoint(self, *, keeps_version: bool) -> None: ...
 

@@ -11,23 +11,27 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from aidevos.contracts import envelope, subjects
+from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import DurableObject
+from aidevos.contracts.objects import ALARM, EXPIRE, DurableObject
 from aidevos.durable.activation import Activation, Pending
+from aidevos.durable.alarms import EXPIRY, Scheduled, check_room, expiry
 from aidevos.durable.clock import timestamp
 from aidevos.durable.completion import Record, check_same
-from aidevos.durable.outbox import Entry, event_entry, tell_entry
+from aidevos.durable.object import BaseDurableObject
+from aidevos.durable.outbox import Entry, event_entry, letter_entry, tell_entry
 from aidevos.durable.request import Answer, Request, check_if_match, digest
 from aidevos.durable.running import running
 from aidevos.durable.store import codec
 from aidevos.durable.store.port import StoreError
+from aidevos.observability.metrics import ALARM_LATENESS, ALARMS
 
 if TYPE_CHECKING:
     from aidevos.durable.object import Event
@@ -43,6 +47,10 @@ class Turn:
         self.request = request
         self.now = router.clock.now()
         self.entries: list[Entry] = []
+        self.alarms: dict[str, Scheduled | None] = {}
+        # The alarm that this turn is about, until it has an outcome.
+        self.ringing: Scheduled | None = None
+        self.alarm_key = ""
         self.deleted = False
         self.shows_object = False
         self.open = True
@@ -56,7 +64,7 @@ class Turn:
     def id(self) -> str:
         if not self._id:
             key = self.request.key
-            seed = key.key if key else self.request.fleeting or secrets.token_hex(16)
+            seed = key.key if key else self.request.fleeting or self.alarm_key or secrets.token_hex(16)
             self._id = digest(self._activation.object_id, seed)
         return self._id
 
@@ -87,6 +95,34 @@ class Turn:
         subjects.split_object_id(f"{type}:{id}")
         self.entries.append(tell_entry(self._number(), type, id, method, args, self.now))
 
+    def set_alarm(self, name: str, alarm: Scheduled) -> None:
+        """Set an alarm with this turn's commit; raises `too-large` past the bounds of an object."""
+        self._only_in_command("set alarms")
+        cls = self._activation.type.cls
+        if cls.on_alarm is BaseDurableObject.on_alarm:
+            raise RuntimeError(f"{cls.__name__} has no on_alarm")
+        others = (self.alarm(other) for other in self.alarm_names() if other not in (name, EXPIRY))
+        check_room([alarm, *filter(None, others)], self._router.limits.alarms)
+        self.alarms[name] = alarm
+
+    def cancel_alarm(self, name: str) -> bool:
+        there = self.alarm(name) is not None
+        if there:
+            self.alarms[name] = None
+        return there
+
+    def alarm(self, name: str) -> Scheduled | None:
+        """An alarm as this turn will leave it."""
+        self._only_in_command("look at alarms")
+        if name in self.alarms:
+            return self.alarms[name]
+        if self.ringing is not None and name == self.request.alarm:
+            return self.ringing.next()
+        return self._activation.alarms.get(name)
+
+    def alarm_names(self) -> Iterable[str]:
+        return [name for name in {**self._activation.alarms, **self.alarms} if self.alarm(name) is not None]
+
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
         """A request now: after the commits of all earlier turns, with an ID that a repeat of this turn would
         use again for the same arguments. A repeat may find another state, and so ask for something else."""
@@ -94,24 +130,36 @@ class Turn:
         self._calls += 1
         payload = msgspec.json.encode(args)
         request_id = digest(self.id, str(self._calls), hashlib.sha256(payload).hexdigest())
-        chain = ",".join((*self.request.chain, self._activation.object_id))
         subject = subjects.call(type, id, method)
-        headers = {envelope.CALL_CHAIN: chain, envelope.CLIENT_ADDRESS: self.request.address}
+        headers = self._headers() | {envelope.CLIENT_ADDRESS: self.request.address}
         return await self._ask(subject, payload, request_id=request_id, headers=headers)
+
+    async def forward(
+        self, subject: str, payload: bytes, *, request_id: str, content_type: str, authorization: str | None
+    ) -> bytes:
+        """A request as it stands: after the commits of all earlier turns."""
+        headers = self._headers() | {envelope.CONTENT_TYPE: content_type}
+        return await self._send(subject, payload, request_id=request_id, headers=headers, authorization=authorization)
 
     async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any:
         """A question about committed states, those of all earlier turns among them."""
         return await self._ask(subjects.query(type, view), msgspec.json.encode(args))
 
+    def _headers(self) -> dict[str, str]:
+        return {envelope.CALL_CHAIN: ",".join((*self.request.chain, self._activation.object_id))}
+
     async def _ask(self, subject: str, payload: bytes, **options: Any) -> Any:
+        reply = await self._send(subject, payload, **options)
+        return msgspec.json.decode(reply) if reply else None
+
+    async def _send(self, subject: str, payload: bytes, **options: Any) -> bytes:
         earlier = self._activation.wait_committed()
         if earlier is not None:
             await earlier
         if self._activation.broken or not self._router.lease_valid():
             raise moved_on()
         left = self.request.deadline - asyncio.get_running_loop().time()
-        reply = await self._router.outside.request(subject, payload, deadline=max(left, 0.001), **options)
-        return msgspec.json.decode(reply) if reply else None
+        return await self._router.outside.request(subject, payload, deadline=max(left, 0.001), **options)
 
     def delete(self) -> None:
         """Mark the object as deleted by this turn."""
@@ -128,7 +176,7 @@ class Turn:
         changed = encoded != activation.snapshot or not activation.exists
         if changed:
             _advance(self, activation, encoded, keeps_version)
-        if changed or self.entries:
+        if changed or self.entries or self.alarms:
             _gather(self, activation, changed).urgent = True
             self._router.commit(activation)
         committed = activation.wait_committed()
@@ -174,9 +222,13 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
         answer_when_committed(router, activation, request, Answer.of(refused))
         return None
     turn = Turn(router, activation, request)
+    if request.alarm and not _begin_alarm(turn, activation, request):
+        return None
     try:
         if request.method.matches:
             check_if_match(request.if_match, activation.exists, activation.version)
+        if request.method.name in (ALARM, EXPIRE) and not activation.exists:
+            raise Failure("not-found", f"there is no object {activation.object_id}")
     except Failure as failure:
         _end(turn, activation, None, failure)
         return None
@@ -184,6 +236,27 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
         _run_inline(turn, activation, request)
         return None
     return loop.create_task(_run(turn, activation, request))
+
+
+def _begin_alarm(turn: Turn, activation: Activation, request: Request) -> bool:
+    """Whether an alarm that was due is so still, and is to ring by its policy."""
+    found = activation.next_alarm()
+    scheduled = activation.alarms.get(request.alarm)
+    if scheduled is None or found is None or found > (turn.now, request.alarm):
+        request.drop()
+        return False
+    planned = scheduled.planned(turn.now)
+    if planned is None:
+        ALARMS.labels("skipped").inc()
+        turn.alarms[request.alarm] = scheduled.skipped(turn.now)
+        _commit_alarm(turn, activation, Answer(b"null"))
+        return False
+    ALARM_LATENESS.observe(max(0.0, turn.now - scheduled.at))
+    turn.ringing = planned
+    turn.alarm_key = f"{scheduled.key}.{scheduled.due}.{scheduled.failed}"
+    request.args = {"alarm": planned.shown(request.alarm)} if request.method.name == ALARM else {}
+    request.deadline = asyncio.get_running_loop().time() + turn._router.limits.alarm_deadline
+    return True
 
 
 def _answered(router: DurableObjectRouter, activation: Activation, request: Request) -> bool:
@@ -282,7 +355,9 @@ def _end(turn: Turn, activation: Activation, result: Any, error: BaseException |
     if request.fleeting and not (error and _passing(error)):
         record = Record(request.fingerprint, answer.payload, answer.failed, turn.now, tell=False)
         activation.remember(request.fleeting, record)
-    if error is not None and request.method.is_command:
+    if error is not None and request.alarm:
+        _fail_alarm(turn, activation, answer)
+    elif error is not None and request.method.is_command:
         _record(turn, activation, answer, durable=not _passing(error))
     elif not request.method.is_command:
         answer_when_committed(router, activation, request, answer)
@@ -337,11 +412,54 @@ def _advance(turn: Turn, activation: Activation, encoded: bytes, keeps_version: 
 
 def _commit(turn: Turn, activation: Activation, answer: Answer, changed: bool) -> None:
     router, request = turn._router, turn.request
-    if not (changed or turn.entries or request.key):
+    if turn.ringing is not None:
+        ALARMS.labels("fired").inc()
+        turn.alarms.setdefault(request.alarm, turn.ringing.next())
+    if not (changed or turn.entries or turn.alarms or request.key):
         answer_when_committed(router, activation, request, answer)
         return
     _gather(turn, activation, changed)
     _record(turn, activation, answer, durable=True)
+
+
+def _fail_alarm(turn: Turn, activation: Activation, answer: Answer) -> None:
+    """Count an attempt that has failed; after the last one the alarm is a dead letter."""
+    turn.entries, turn.alarms = [], {}
+    failure, name = Failure.decode(answer.payload), turn.request.alarm
+    if turn.ringing is not None:
+        ALARMS.labels("failed").inc()
+        again = turn.ringing.after_failure(turn.now)
+        log.warning("%s: the alarm %s failed: %s", activation.object_id, name, failure.detail)
+        if again is None:
+            again = turn.ringing.next()
+            turn.entries.append(letter_entry(turn._number(), _letter(turn, activation, failure)))
+        turn.alarms[name] = again
+    _commit_alarm(turn, activation, answer)
+
+
+def _letter(turn: Turn, activation: Activation, failure: Failure) -> Letter:
+    ringing, request = turn.ringing, turn.request
+    assert ringing is not None  # noqa: S101
+    again = msgspec.structs.replace(ringing, failed=ringing.failed + 1)
+    args = {"alarm": again.shown(request.alarm)} if request.method.name == ALARM else {}
+    return Letter(
+        id=letter_id(activation.object_id, ringing.key, str(ringing.due)),
+        kind="alarm",
+        source=activation.object_id,
+        subject=subjects.call(activation.type.name, activation.id, request.method.name),
+        payload=msgspec.json.encode(args),
+        code=failure.code,
+        detail=failure.detail,
+        attempts=again.failed,
+        at=turn.now,
+    )
+
+
+def _commit_alarm(turn: Turn, activation: Activation, answer: Answer) -> None:
+    """Commit what has become of an alarm that had no turn, or one that was undone."""
+    _gather(turn, activation, changed=False).urgent = True
+    activation.open_pending().waiters.append((turn.request, answer))
+    turn._router.commit(activation)
 
 
 def _gather(turn: Turn, activation: Activation, changed: bool) -> Pending:
@@ -356,7 +474,27 @@ def _gather(turn: Turn, activation: Activation, changed: bool) -> Pending:
         pending.changes.put(f"outbox.{entry.number}", document)
         pending.entries.append(entry.number)
     turn.entries = []
+    _gather_alarms(turn, activation, pending, changed)
     return pending
+
+
+def _gather_alarms(turn: Turn, activation: Activation, pending: Pending, changed: bool) -> None:
+    after = activation.type.cls.expires_after
+    if turn.deleted:
+        turn.alarms = dict.fromkeys(activation.alarms)
+    elif changed and after is not None:
+        turn.alarms[EXPIRY] = expiry(turn.now, after)
+    if turn.request.alarm in turn.alarms:
+        turn.ringing = None
+    for name, alarm in turn.alarms.items():
+        pending.alarms.add(name)
+        if alarm is None:
+            activation.alarms.pop(name, None)
+            pending.changes.drop(f"alarms.{name}")
+        else:
+            activation.alarms[name] = alarm
+            pending.changes.put(f"alarms.{name}", alarm.to_document())
+    turn.alarms = {}
 
 
 def _record(turn: Turn, activation: Activation, answer: Answer, *, durable: bool) -> None:

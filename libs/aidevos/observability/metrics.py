@@ -30,6 +30,15 @@ HTTP_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 OUTBOX_ENTRIES = Gauge("aidevos_outbox_entries", "Events and tells that wait to be sent", multiprocess_mode="livesum")
+ALARMS = Counter("aidevos_alarms_total", "Alarms that rang, failed, or were skipped as too late", ["outcome"])
+ALARM_LATENESS = Histogram(
+    "aidevos_alarm_lateness_seconds",
+    "Time from when an alarm was to ring to its turn",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600, 86400),
+)
+ALARMS_WAITING = Gauge(
+    "aidevos_alarms_waiting", "Objects with alarms that are late or soon", multiprocess_mode="livesum"
+)
 ACTIVE_OBJECTS = Gauge("aidevos_active_objects", "Objects in memory", multiprocess_mode="livesum")
 UNLIMITED_REQUESTS = Counter(
     "aidevos_unlimited_requests_total", "Requests that passed because their rate limit could not be asked"

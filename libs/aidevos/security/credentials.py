@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from aidevos.security.keys import SigningKeys
+from aidevos.security.permissions import Principal
 from aidevos.security.tokens import LIFETIME, TokenIssuer
 from aidevos.settings import Settings
 
@@ -26,6 +27,11 @@ class ServiceCredential:
         self._header = ""
         self._key = ""
         self._renew_at = 0.0
+
+    @property
+    def principal(self) -> Principal:
+        """Whom hosts take the bearer for."""
+        return Principal(self._subject, ("service",), frozenset(self._permissions))
 
     def authorization(self) -> str:
         """The value of the `Authorization` header."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +23,7 @@ from aidevos.durable.clock import ManualClock
 from aidevos.durable.object import BaseDurableObject, Search, View
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
-from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.security.permissions import Principal
@@ -54,12 +54,15 @@ class ObjectKit:
         self.clock = clock or ManualClock()
         self.lease = True
         self.letters: dict[str, Letter] = {}
+        # Who calls with this authorization: of (authorization, subject, payload, request ID).
+        self.judge: Callable[[str, str, bytes, str], Principal] = _judge
         self.router = DurableObjectRouter(
             DurableObjectRegistry(classes),
             self.store,
             self.bus,
             self,
             self.clock,
+            principal=SERVICE,
             incarnation=f"kit.{secrets.token_hex(4)}",
             lease_valid=lambda: self.lease,
             limits=limits,
@@ -104,11 +107,13 @@ class ObjectKit:
         subject: str,
         payload: bytes,
         *,
+        authorization: str | None = None,
         request_id: str | None = None,
         deadline: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """How the objects of this kit call each other: as a service, repeated until answered."""
+        """How the objects of this kit call each other: as a service, or as `judge` says, repeated until answered."""
+        caller = SERVICE if authorization is None else self.judge(authorization, subject, payload, request_id or "")
         if subject.startswith(_LETTERS) and dead_letters.TYPE not in self.router.registry.types:
             self._bury(payload)
             return b"null"
@@ -120,11 +125,25 @@ class ObjectKit:
         while True:
             sent[envelope.DEADLINE] = str(max(1, int((end - loop.time()) * 1000)))
             try:
-                return await self._dispatch(subject, payload, SERVICE, sent)
+                return await self._dispatch(subject, payload, caller, sent)
             except Failure as failure:
                 if failure.code not in ("unavailable", "moved") or loop.time() > end:
                     raise
             await asyncio.sleep(FIRST_BACKOFF)
+
+    async def advance(self, seconds: float) -> None:
+        """Move the clock, and settle whenever alarms ring on the way: each at its time, late ones at the rate
+        of the limits."""
+        end = self.clock.now() + seconds
+        while True:
+            able = self.router.alarms.ring_due()
+            await self.settle()
+            await self.router.alarms.scan(self.router.registry.types, end - self.clock.now())
+            at = self.router.alarms.next_at()
+            if at > end or not able:
+                break
+            self.clock.advance(max(0.0, at - self.clock.now()))
+        self.clock.advance(end - self.clock.now())
 
     async def settle(self) -> None:
         """Return when everything is committed and every event and tell was delivered. Raises `TimeoutError`
@@ -154,15 +173,19 @@ class ObjectKit:
 
     async def _answer_view(self, subject: str, payload: bytes, caller: Principal) -> bytes:
         _, type, name = subject.split(".")
-        cls = self.router.registry.types[type].cls
+        served = self.router.registry.types[type]
+        cls = served.cls
         declared: tuple[View | Search, ...] = (*cls.views, *cls.searches)
         asked = next(each for each in declared if each.name == name)
-        if not asked.allow.check(caller):
-            raise Failure("forbidden", f"this needs {asked.allow}")
+        check_allowed(caller, served, name, asked.allow)
         args: Any = Schema(asked.args, "args").decode(payload, None)
         if isinstance(asked, Search):
             return msgspec.json.encode(await self.router.search(type, asked, args, caller))
         return await self.router.answer_view(asked, args, caller)
+
+
+def _judge(authorization: str, subject: str, payload: bytes, request_id: str) -> Principal:
+    raise Failure("unauthenticated", "this kit knows no credential")
 
 
 def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:

@@ -57,6 +57,9 @@ class Audience:
         caller = reader.caller
         if event.project:
             return await self._is_member(caller, event.project)
+        if caller.project:
+            # The key counts in its project alone.
+            return False
         if event.type == users.TYPE:
             return caller.has(READ_USERS) or caller.acts_for(event.object, "profile:self")
         if event.type == SESSION_TYPE:

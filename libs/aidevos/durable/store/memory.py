@@ -32,6 +32,9 @@ from aidevos.durable.store.port import (
     up_to,
 )
 
+# What searches and pages don't show.
+HIDDEN: dict[str, Any] = {"replies": {}, "outbox": {}, "alarms": {}}
+
 
 class MemoryStore:
     def __init__(self) -> None:
@@ -87,7 +90,7 @@ class MemoryStore:
         self._answer()
         found = self.documents[type]
         ids = sorted(id for id, document in found.items() if id > after and document.get("deleted") is None)
-        return [_document(id, found[id] | {"replies": {}, "outbox": {}}) for id in ids[:limit]]
+        return [_document(id, found[id] | HIDDEN) for id in ids[:limit]]
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
         everything = self._found(type, wanted.where, wanted.within)
@@ -96,7 +99,7 @@ class MemoryStore:
         if wanted.after is not None:
             after = wanted.after
             found = [item for item in found if (item[0] < after if wanted.descending else item[0] > after)]
-        shown = [_document(id, document | {"replies": {}, "outbox": {}}) for (_, id), document in found[: wanted.limit]]
+        shown = [_document(id, document | HIDDEN) for (_, id), document in found[: wanted.limit]]
         for document in shown:
             document.size = len(codec.encode(document.state or {}))
             if wanted.only is not None:
@@ -110,6 +113,12 @@ class MemoryStore:
         self._answer()
         found = self.documents[type]
         return sorted(id for id, document in found.items() if id > after and document.get("relay"))[:limit]
+
+    async def due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+        self._answer()
+        times = ((document.get("alarm_at"), id) for id, document in self.documents[type].items())
+        found = sorted((at, id) for at, id in times if at is not None and after < at <= until)
+        return [(id, at) for at, id in found[:limit]]
 
     async def purge(self, type: str, before: datetime) -> int:
         self._answer()

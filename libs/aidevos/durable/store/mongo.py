@@ -79,6 +79,7 @@ class MongoStore:
             collection = self._objects(type)
             await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
             await collection.create_index("deleted", sparse=True)
+            await collection.create_index("alarm_at", sparse=True)
             for paths in indexes:
                 await collection.create_index(_index(paths))
             for paths in sparse:
@@ -160,6 +161,11 @@ class MongoStore:
         waiting = {"relay": True, "_id": {"$gt": after}}
         found = await self._find(f"obj_{type}", waiting, limit, sort={"_id": 1}, projection={"_id": True})
         return [document["_id"] for document in found]
+
+    async def due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+        waiting = {"alarm_at": {"$gt": after, "$lte": until}}
+        found = await self._find(f"obj_{type}", waiting, limit, sort={"alarm_at": 1}, projection={"alarm_at": True})
+        return [(document["_id"], document["alarm_at"]) for document in found]
 
     async def purge(self, type: str, before: datetime) -> int:
         gone = {"deleted": {"$lt": before}, "relay": None}
@@ -264,7 +270,7 @@ async def _up_to(size: int, cursor: Any, limit: int) -> list[Any]:
 
 def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
     if only is None:
-        return {"replies": False, "outbox": False}
+        return {"replies": False, "outbox": False, "alarms": False}
     outer = [path for path in only if not any(path[: len(other)] == other for other in only if len(other) < len(path))]
     return {"version": True, "schema": True} | {field(path): True for path in outer}
 

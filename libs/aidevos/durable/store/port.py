@@ -37,6 +37,8 @@ class Document(msgspec.Struct, kw_only=True):
     archived: bool = False
     outbox: dict[str, Any] = msgspec.field(default_factory=dict)
     outbox_last: int = 0
+    alarms: dict[str, Any] = msgspec.field(default_factory=dict)
+    alarm_at: float | None = None
     deleted: datetime | None = None
     made_at: datetime | None = None
     updated_at: datetime | None = None
@@ -143,7 +145,7 @@ class Store(Protocol):
 
     async def page(self, type: str, after: str, limit: int) -> list[Document]:
         """Existing objects in the order of their IDs, those greater than `after`; without what only
-        an activation needs (replies and outbox)."""
+        an activation needs (replies, outbox and alarms)."""
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
         """Existing objects by their states, in the order asked for; as `page` shows them. Raises `Failure`
@@ -155,6 +157,9 @@ class Store(Protocol):
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         """IDs greater than `after`, in their order, of objects whose outbox is not empty."""
+
+    async def due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+        """IDs and times of the objects whose earliest alarm is in (`after`, `until`], in the order of the times."""
 
     async def purge(self, type: str, before: datetime) -> int:
         """Remove tombstones last committed before the moment, if nothing waits in their outboxes."""

@@ -1,0 +1,183 @@
+"""Webhooks as they leave: signed by Standard Webhooks, and only to where they may go.
+
+Promises: a name is looked up once, and what is connected to is one of the very addresses that were judged, so
+that no second answer of the name's server leads elsewhere. Only public addresses are reached, and the networks
+that `AIDEVOS_WEBHOOK_NETWORKS` lists. No redirect is followed and no proxy of the environment used. Time, and
+what is read of the answer, are bounded.
+
+Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+
+import httpx
+from standardwebhooks import Webhook
+
+from aidevos.contracts.errors import Failure
+from aidevos.settings import Network
+
+SECRET_PREFIX = "whsec_"  # noqa: S105
+SECRET_BYTES = 32
+# Seconds for one delivery in all, and bytes that are read of its answer.
+TIMEOUT = 15.0
+ANSWER_LIMIT = 16 * 1024
+# Addresses of one name that are tried.
+ADDRESSES = 4
+# Of what Python takes for public: special uses (RFC 6890), among them Oracle's metadata, and Azure's WireServer.
+_INNER = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "fec0::/10")))
+# Of IPv6, what leads to the IPv4 address in its last 32 bits (RFC 6052).
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class Answer(NamedTuple):
+    """What the receiver has said: the status, and the first `ANSWER_LIMIT` bytes of the body."""
+
+    status: int
+    body: bytes
+
+    @property
+    def accepted(self) -> bool:
+        return 200 <= self.status <= 299
+
+
+def new_secret() -> str:
+    """A secret as receivers are given it."""
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def headers(id: str, at: float, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
+    """The headers of a message that was sent at this time: signed with each of the secrets, so that receivers
+    may take their time to change from one to the next. `id` is the same for every attempt."""
+    moment = datetime.fromtimestamp(int(at), UTC)
+    signatures = [Webhook(secret).sign(id, moment, body.decode()) for secret in secrets]
+    return {"webhook-id": id, "webhook-timestamp": str(int(at)), "webhook-signature": " ".join(signatures)}
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the public Internet; one that carries another is what that is."""
+    if isinstance(address, IPv6Address):
+        carried = IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
+        if carried is not None:
+            return is_public(carried)
+        if address.sixtofour is not None or address.teredo is not None:
+            return False
+    special = address.is_multicast or address.is_reserved or any(address in network for network in _INNER)
+    return address.is_global and not special
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """The addresses of a name, the best first; raises `OSError`."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(place[0]) for *_, place in found]
+
+
+class WebhookSender:
+    """Sends webhooks; `allowed` are networks that it may reach though they aren't public."""
+
+    def __init__(
+        self, allowed: Sequence[Network] = (), *, timeout: float = TIMEOUT, resolve: Resolve = resolve
+    ) -> None:
+        self._allowed = allowed
+        self._timeout = timeout
+        self._resolve = resolve
+
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """POST a JSON body. Raises `invalid` for a URL that can't be used, `forbidden` for one that leads to no
+        address that may be reached, and `unavailable` where nobody answers in time."""
+        target = _parse(url)
+        try:
+            async with asyncio.timeout(self._timeout):
+                addresses = await self._addresses(target)
+                return await self._post(target, addresses, body, headers)
+        except (TimeoutError, httpx.TimeoutException):
+            raise Failure("unavailable", f"{target.host} has not answered within {self._timeout:g} seconds") from None
+        except (httpx.HTTPError, OSError, UnicodeError) as error:
+            raise Failure("unavailable", f"{target.host} can't be reached: {_said(error)}") from None
+
+    async def _addresses(self, target: httpx.URL) -> list[Address]:
+        found = await self._resolve(target.raw_host.decode(), _port(target))
+        # A link-local address of IPv6 may name its interface.
+        addresses = [ip_address(text.partition("%")[0]) for text in dict.fromkeys(found)]
+        usable = [address for address in addresses if self._may_reach(address)]
+        if not usable:
+            raise Failure(
+                "forbidden",
+                f"{target.host} leads to no public address; AIDEVOS_WEBHOOK_NETWORKS lists others that are allowed",
+            )
+        return usable[:ADDRESSES]
+
+    def _may_reach(self, address: Address) -> bool:
+        inside = (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+        return is_public(address) or any(inside in network for network in self._allowed)
+
+    async def _post(
+        self, target: httpx.URL, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str]
+    ) -> Answer:
+        sent = {"content-type": "application/json", "user-agent": "aidevos-webhooks", **headers}
+        sent["host"] = target.netloc.decode()
+        # httpx: the name that the certificate must have, of a connection that goes to an address.
+        extensions = {"sni_hostname": target.raw_host.decode()}
+        async with httpx.AsyncClient(
+            verify=_trusted(), trust_env=False, follow_redirects=False, timeout=self._timeout
+        ) as client:
+            for address in addresses[:-1]:
+                try:
+                    return await self._exchange(client, target.copy_with(host=str(address)), body, sent, extensions)
+                except httpx.ConnectError:
+                    continue
+            last = target.copy_with(host=str(addresses[-1]))
+            return await self._exchange(client, last, body, sent, extensions)
+
+    async def _exchange(
+        self,
+        client: httpx.AsyncClient,
+        url: httpx.URL,
+        body: bytes,
+        headers: Mapping[str, str],
+        extensions: dict[str, str],
+    ) -> Answer:
+        async with client.stream("POST", url, content=body, headers=headers, extensions=extensions) as response:
+            received = bytearray()
+            # What is packed could grow beyond every bound.
+            async for chunk in response.aiter_raw():
+                received += chunk
+                if len(received) >= ANSWER_LIMIT:
+                    break
+            return Answer(response.status_code, bytes(received[:ANSWER_LIMIT]))
+
+
+def _parse(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError, TypeError) as error:
+        raise Failure("invalid", f"the URL can't be used: {error}", field="url") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+        raise Failure("invalid", "a webhook goes to http:// or https:// and a host, without a password", field="url")
+    return parsed
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__

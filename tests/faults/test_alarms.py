@@ -1,0 +1,160 @@
+"""Alarms when hosts die, lose their lease or are down for long: none is lost, and each counts once."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from aidevos import DurableObjectClient
+from aidevos.contracts import subjects
+from aidevos.durable.connection import connect
+from tests.faults import host_process
+from tests.faults.processes import HostProcess, client, eventually
+from tests.servers import Servers
+
+CRASHES = 20
+
+
+async def ring(caller: DurableObjectClient, id: str, name: str, **args: Any) -> None:
+    await caller.call("bell", id, "set", {"name": name, "args": args}, request_id=f"{id}-{name}")
+
+
+async def rung(caller: DurableObjectClient, id: str) -> list[str]:
+    return [alarm["name"] for alarm, _ in await caller.call("bell", id, "rung")]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("point", [host_process.BEFORE_COMMIT, host_process.AFTER_COMMIT])
+async def test_no_alarm_is_lost_or_counted_twice_when_its_host_dies(
+    servers: Servers, database: str, tmp_path: Path, point: str
+) -> None:
+    ids = [secrets.token_hex(6) for _ in range(20)]
+    wanted: dict[str, list[str]] = {id: [] for id in ids}
+    host = HostProcess(servers, database, tmp_path)
+    try:
+        async with client(servers) as (caller, _):
+            host_process.arm(host.crash_file, point, CRASHES)
+            host.signal(signal.SIGKILL)
+
+            def few_wait(id: str) -> Callable[[], Awaitable[bool]]:
+                async def few() -> bool:
+                    return len(wanted[id]) <= len(await rung(caller, id)) + 50
+
+                return few
+
+            async def load(id: str) -> None:
+                number = 0
+                while host_process.lives_left(host.crash_file) or number < 5:
+                    number += 1
+                    wanted[id].append(f"n{number}")
+                    await ring(caller, id, f"n{number}", in_=number % 3 / 10)
+                    await eventually(few_wait(id))
+
+            await asyncio.gather(*map(load, ids))
+
+            async def all_rung() -> bool:
+                return all([len(await rung(caller, id)) >= len(wanted[id]) for id in ids])
+
+            await eventually(all_rung, within=30)
+            found = {id: sorted(await rung(caller, id)) for id in ids}
+            published = {id: await _published(servers, id, len(wanted[id])) for id in ids}
+    finally:
+        host.close()
+
+    assert found == {id: sorted(names) for id, names in wanted.items()}
+    assert published == found
+
+
+async def _published(servers: Servers, id: str, count: int) -> list[str]:
+    """The names in the events of one object, as soon as there are `count`, sorted."""
+    connection = await connect(servers.nats_url("fleet"), "reader")
+    subscription = await connection.jetstream().subscribe(
+        subjects.events_of("bell", id), stream=subjects.EVENTS_STREAM, ordered_consumer=True
+    )
+    names: list[str] = []
+    while len(names) < count:
+        message = await subscription.next_msg(timeout=15)
+        names.append(msgspec.json.decode(message.data)["data"]["name"])
+    await connection.close()
+    return sorted(names)
+
+
+@pytest.mark.timeout(60)
+async def test_another_host_rings_the_alarms_of_one_that_is_paused_and_the_paused_one_none_later(
+    servers: Servers, database: str, tmp_path: Path
+) -> None:
+    id = secrets.token_hex(6)
+    hosts = [HostProcess(servers, database, tmp_path)]
+    try:
+        async with client(servers) as (caller, _):
+            await ring(caller, id, "first", in_=0)
+            hosts.append(HostProcess(servers, database, tmp_path, replica=1))
+            await ring(caller, id, "second", in_=4)
+            hosts[0].signal(signal.SIGSTOP)
+
+            async def second_has_rung() -> bool:
+                return "second" in await rung(caller, id)
+
+            await eventually(second_has_rung, within=20)
+            hosts[0].signal(signal.SIGCONT)
+            await ring(caller, id, "third", in_=1)
+
+            async def third_has_rung() -> bool:
+                return "third" in await rung(caller, id)
+
+            await eventually(third_has_rung)
+            names = await rung(caller, id)
+            published = await _published(servers, id, 3)
+    finally:
+        for host in hosts:
+            host.close()
+
+    assert names == ["first", "second", "third"]
+    assert published == sorted(names)
+
+
+@pytest.mark.timeout(120)
+async def test_what_was_due_while_every_host_was_down_rings_at_the_rate(
+    servers: Servers, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, rate = 400, 100
+    ids = [secrets.token_hex(6) for _ in range(count)]
+    host = HostProcess(servers, database, tmp_path)
+    try:
+        async with client(servers) as (caller, _):
+            due = time.time() + 8
+            await asyncio.gather(*(ring(caller, id, "late", at=due) for id in ids))
+            assert time.time() < due
+    finally:
+        host.close()
+    await asyncio.sleep(due + 3 - time.time())
+
+    monkeypatch.setenv("AIDEVOS_ALARM_RATE", str(rate))
+    host = HostProcess(servers, database, tmp_path, replica=2)
+    try:
+        async with client(servers) as (caller, _):
+
+            async def told() -> list[float]:
+                answers = await asyncio.gather(*(caller.call("bell", id, "rung") for id in ids))
+                return sorted(at for answer in answers for _, at in answer)
+
+            async def all_rung() -> bool:
+                return len(await told()) == count
+
+            await eventually(all_rung, within=30)
+            times = await told()
+    finally:
+        host.close()
+
+    assert times[0] > due + 2
+    busiest = max(sum(start <= at < start + 1 for at in times) for start in times)
+    assert busiest <= rate * 1.25
+    assert times[-1] - times[0] >= 0.8 * count / rate
