@@ -8,15 +8,15 @@ for the reader isn't for it. What was found out counts for `lookups.LIFE` second
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from aidevos.contracts import api_keys, dead_letters, projects, rate_limits, roles, routes, subjects, users, webhooks
 from aidevos.contracts.authentication import SESSION_TYPE
 from aidevos.contracts.data import COLLECTION_TYPE, VISIBILITY, Visibility, VisibilityArgs
-from aidevos.contracts.errors import Failure
 from aidevos.lookups import Lookups
+from aidevos.memberships import Memberships
 from aidevos.security.permissions import Principal
 from aidevos.shown_events import ItemChange, OfUser, ShownEvent
 
@@ -31,11 +31,10 @@ READ = {
     webhooks.TYPE: webhooks.MANAGE_WEBHOOKS,
 }
 _visibility = msgspec.json.Decoder(Visibility)
-_role = msgspec.json.Decoder(str | None)
 
 
 class Reading(Protocol):
-    """Who reads. `authorization` names the credential that it reads with."""
+    """Who reads: as the process knows it at the moment, and a name for the rights with which it reads."""
 
     @property
     def caller(self) -> Principal: ...
@@ -45,15 +44,15 @@ class Reading(Protocol):
 
 
 Reader = TypeVar("Reader", bound=Reading)
-# Sends a request on behalf of a reader, or, for None, of the process itself: subject and payload.
-Ask = Callable[[Reader | None, str, bytes], Awaitable[bytes]]
+# The answer to a request, of a subject and a payload, on behalf of a reader, or of the process itself for None.
+Request = Callable[[Reader | None, str, bytes], Awaitable[bytes]]
 
 
 class Audience(Generic[Reader]):
-    def __init__(self, ask: Ask[Reader]) -> None:
-        self._ask = ask
+    def __init__(self, request: Request[Reader]) -> None:
+        self._request = request
         self._visibilities: Lookups[Visibility] = Lookups()
-        self._roles: Lookups[str] = Lookups()
+        self._memberships = Memberships()
 
     async def has(self, reader: Reader, event: ShownEvent) -> bool:
         """Whether the event is for the reader; raises `Failure` when that can't be found out."""
@@ -62,6 +61,9 @@ class Audience(Generic[Reader]):
         caller = reader.caller
         if event.project:
             return await self._is_member(caller, event.project)
+        if caller.project:
+            # The key counts in its project alone.
+            return False
         if event.type == users.TYPE:
             return caller.has(READ_USERS) or caller.acts_for(event.object, "profile:self")
         if event.type == SESSION_TYPE:
@@ -83,25 +85,13 @@ class Audience(Generic[Reader]):
     async def _ask_visibility(self, collection: str, reader: Reader) -> Visibility:
         subject = subjects.query(COLLECTION_TYPE, VISIBILITY)
         payload = msgspec.json.encode(VisibilityArgs(collection))
-        return _visibility.decode(await self._ask(reader, subject, payload))
+        return _visibility.decode(await self._request(reader, subject, payload))
 
     async def _is_member(self, caller: Principal, project: str) -> bool:
-        if caller.has(projects.MANAGE):
-            return True
-        if not caller.has(projects.CREATE) or not subjects.is_id(caller.subject):
+        if not (caller.has(projects.CREATE) or caller.has(projects.MANAGE)):
             return False
-        name = f"{project} {caller.subject}"
-        role = self._roles.kept(name)
-        if role is None:
-            role = await self._roles.get(name, lambda: self._ask_role(project, caller.subject))
-        return role is not None
+        return await self._memberships.role(self, project, caller) is not None
 
-    async def _ask_role(self, project: str, user: str) -> str | None:
-        payload = msgspec.json.encode({"user_id": user})
-        try:
-            reply = await self._ask(None, subjects.call(projects.TYPE, project, "role_of"), payload)
-        except Failure as failure:
-            if failure.code == "not-found":
-                return None
-            raise
-        return _role.decode(reply)
+    async def ask(self, type: str, view: str, /, **args: Any) -> Any:
+        """What a view answers the process itself."""
+        return msgspec.json.decode(await self._request(None, subjects.query(type, view), msgspec.json.encode(args)))

@@ -232,9 +232,7 @@ def webhook_pauses(text: str) -> tuple[float, ...]:
     except ValueError:
         pauses = (0.0,)
     if not all(0 < pause <= LONGEST_PAUSE for pause in pauses) or len(pauses) > MAX_PAUSES:
-        raise SettingsError(
-            f"{PREFIX}WEBHOOK_PAUSES={text!r} must be up to {MAX_PAUSES} numbers, like 5,300"
-        )
+        raise SettingsError(f"{PREFIX}WEBHOOK_PAUSES={text!r} must be up to {MAX_PAUSES} numbers, like 5,300")
     return pauses
 
 

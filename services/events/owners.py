@@ -37,7 +37,7 @@ class Owners:
         self._outside = outside
         self._verifier = verifier
         self._delegations = delegations
-        self._audience = Audience(self._ask)
+        self._audience: Audience[Owner] = Audience(self._ask)
         self._owners: Lookups[Owner] = Lookups()
 
     async def payload(self, user: str, key: str, delivery: Delivery) -> bytes | None:

@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from aidevos.audience import Audience
 from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
@@ -43,8 +44,8 @@ from services.http_gateway.cookies import Cookies
 from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
 from services.http_gateway.document import Document
 from services.http_gateway.health import Readiness
-from services.http_gateway.live.audience import Audience
 from services.http_gateway.live.hub import READ_EVENTS, Hub, Limits
+from services.http_gateway.live.reader import reading
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.middleware.cors import Cors
 from services.http_gateway.protocol import ProblemProtocol
@@ -116,7 +117,7 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
         calls = Calls(client, credential.authorization, settings)
-        audience = Audience(calls, credential.authorization)
+        audience = Audience(reading(calls, credential.authorization))
         hub = Hub(bus, audience, admission, Limits(settings.max_streams, settings.max_caller_streams))
         stack.push_async_callback(_end, asyncio.create_task(hub.follow()))
         yield build(settings, connection, calls, catalogue, admission, limiter, declarations, hub)
