@@ -45,7 +45,7 @@ from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRou
 from services.http_gateway.document import Document
 from services.http_gateway.health import Readiness
 from services.http_gateway.live.hub import READ_EVENTS, Hub, Limits
-from services.http_gateway.live.reader import reading
+from services.http_gateway.live.reader import Reader, reading
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.middleware.cors import Cors
 from services.http_gateway.protocol import ProblemProtocol
@@ -117,7 +117,7 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
         calls = Calls(client, credential.authorization, settings)
-        audience = Audience(reading(calls, credential.authorization))
+        audience: Audience[Reader] = Audience(reading(calls, credential.authorization))
         hub = Hub(bus, audience, admission, Limits(settings.max_streams, settings.max_caller_streams))
         stack.push_async_callback(_end, asyncio.create_task(hub.follow()))
         yield build(settings, connection, calls, catalogue, admission, limiter, declarations, hub)

@@ -35,6 +35,11 @@ SERVICES = (
 )
 USERS = {"http_gateway": "gateway"}
 # All tests come from one address.
+WEBHOOKS = {
+    # Where tests receive webhooks, and how long a delivery rests between its attempts.
+    "AIDEVOS_WEBHOOK_NETWORKS": "127.0.0.1",
+    "AIDEVOS_WEBHOOK_PAUSES": "0.2,0.3,0.5,1,1,1,1,1,1,1",
+}
 UNTHROTTLED = {"AIDEVOS_ADDRESS_LOGINS": "100000", "AIDEVOS_ADDRESS_REGISTRATIONS": "100000"}
 
 
@@ -83,7 +88,7 @@ def running(servers: Servers, database: str, event_bus_url: str = "", **accounts
             settings = {"AIDEVOS_PORT": str(port)}
         return start(servers, f"services.{service}", user, database, **everywhere, **settings)
 
-    accounts = {**UNTHROTTLED, **accounts}
+    accounts = {**UNTHROTTLED, **WEBHOOKS, **accounts}
     processes = {service: begin(service) for service in SERVICES}
 
     def restart(service: str) -> None:
