@@ -77,6 +77,11 @@ class MemoryBus:
             if any(matches(pattern, event.subject) for pattern in patterns):
                 yield Delivery(event.subject, event.payload, event.id, position=str(place))
 
+    @property
+    def idle(self) -> bool:
+        """Whether every group has handled everything."""
+        return not any(self._groups.values())
+
     async def close(self) -> None:
         """There is nothing to let go of."""
 
