@@ -38,6 +38,7 @@ class Receiver:
         self.answers: dict[str, int] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.waiting: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -65,21 +66,30 @@ class Receiver:
 
     async def until(self, count: int, path: str = "", within: float = 30.0) -> list[Received]:
         """What this path has got, once there are so many different messages."""
-        async with asyncio.timeout(within):
-            while len({each.id for each in self.at(path)}) < count:
-                await asyncio.sleep(0.02)
+        async with self._changed, asyncio.timeout(within):
+            await self._changed.wait_for(lambda: len({each.id for each in self.at(path)}) >= count)
         return self.at(path)
+
+    async def until_asked(self, path: str, within: float = 30.0) -> None:
+        """Return when a request waits for this path's gate."""
+        async with self._changed, asyncio.timeout(within):
+            await self._changed.wait_for(lambda: self.waiting[f"/{path}"] > 0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
         body = await reader.readexactly(int(headers["content-length"]))
         path = head[0].split(" ")[1]
-        self.waiting[path] += 1
+        await self._note(path, 1)
         if path in self.gates:
             await self.gates[path].wait()
-        self.waiting[path] -= 1
         self.received.append((path, Received(headers, body)))
+        await self._note(path, -1)
         writer.write(b"HTTP/1.1 %d Said\r\ncontent-length: 0\r\n\r\n" % self.answers.get(path, 204))
         await writer.drain()
         writer.close()
+
+    async def _note(self, path: str, change: int) -> None:
+        self.waiting[path] += change
+        async with self._changed:
+            self._changed.notify_all()

@@ -20,6 +20,8 @@ from aidevos.memberships import Memberships
 from aidevos.security.permissions import Principal
 from aidevos.shown_events import ItemChange, OfUser, ShownEvent
 
+# Whose lack means that there is nothing to see.
+READ_EVENTS = "events:read"
 READ_USERS = "users:read"
 # Types that are read with another permission than `<type>:read`.
 READ = {

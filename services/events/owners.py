@@ -12,7 +12,7 @@ import time
 from typing import NamedTuple
 
 from aidevos import DurableObjectClient, Failure
-from aidevos.audience import Audience
+from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts import webhooks
 from aidevos.durable.bus.port import Delivery
 from aidevos.durable.mandates import mandate_of
@@ -21,6 +21,8 @@ from aidevos.security.delegations import Delegations, Errand, Mandate, claims_of
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.security.tokens import TokenVerifier
 from aidevos.shown_events import ShownEvent, read
+
+NEEDED = (webhooks.OWN_WEBHOOKS, READ_EVENTS)
 
 
 class Owner(NamedTuple):
@@ -48,7 +50,7 @@ class Owners:
     async def may_see(self, user: str, key: str, event: ShownEvent) -> bool:
         """Whether the event is for this user, who has asked for it by this API key, or none."""
         owner = await self._owners.get(f"{user} {key}", lambda: self._owner(user, key))
-        if owner is None or owner.mandate is None or not owner.caller.has(webhooks.OWN_WEBHOOKS):
+        if owner is None or owner.mandate is None or not all(map(owner.caller.has, NEEDED)):
             return False
         return (event.type == webhooks.TYPE and event.name == "test") or await self._audience.has(owner, event)
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos.audience import READ_EVENTS
 from aidevos.contracts import users
 from aidevos.contracts.users import User
 from aidevos.contracts.webhooks import (
@@ -81,6 +82,8 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
             raise Failure("exists", "there is a webhook with this ID")
         if not api_keys.is_id(self.id):
             raise Failure("invalid", "a new webhook's ID is a UUID, 32 hexadecimal digits", field="id")
+        if not self.caller.has(READ_EVENTS):
+            raise Failure("forbidden", f"this needs {READ_EVENTS}")
         await self._check_user()
         await self._check_url(url, "args.url")
         await self.call(HOLDER_TYPE, self.caller.subject, "reserve", webhook=self.id)

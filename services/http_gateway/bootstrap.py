@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
-from aidevos.audience import Audience
+from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
@@ -44,7 +44,7 @@ from services.http_gateway.cookies import Cookies
 from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
 from services.http_gateway.document import Document
 from services.http_gateway.health import Readiness
-from services.http_gateway.live.hub import READ_EVENTS, Hub, Limits
+from services.http_gateway.live.hub import Hub, Limits
 from services.http_gateway.live.reader import Reader, reading
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.middleware.cors import Cors

@@ -17,6 +17,7 @@ from aidevos import new_id
 from aidevos.contracts.errors import Failure
 from tests.e2e.people import Person, made
 from tests.e2e.world import NatsDoor, World
+from tests.faults.processes import eventually
 from tests.receiver import Receiver
 
 MakePerson = Callable[[], Awaitable[Person]]
@@ -140,9 +141,11 @@ async def test_what_could_not_be_delivered_is_delivered_later(
 
     arrived = await delivery(http, ada, mine["id"], "delivered")
     assert [each.id for each in receiver.at()] == [arrived["id"]]
-    async with asyncio.timeout(20):
-        while (await http.get(f"/webhooks/{mine['id']}", headers=ada.headers)).json()["failing_since"]:
-            await asyncio.sleep(0.05)
+
+    async def has_recovered() -> bool:
+        return (await http.get(f"/webhooks/{mine['id']}", headers=ada.headers)).json()["failing_since"] is None
+
+    await eventually(has_recovered)
 
 
 async def test_no_event_is_lost_when_the_service_is_killed_in_the_middle(
@@ -152,9 +155,7 @@ async def test_no_event_is_lost_when_the_service_is_killed_in_the_middle(
     mine = await hook(http, ada, receiver.url("ada"), ITEMS, collections=[collection])
     receiver.gates["/ada"] = gate
     ids = {await item(http, ada, collection) for _ in range(20)}
-    async with asyncio.timeout(20):
-        while not receiver.waiting["/ada"]:
-            await asyncio.sleep(0.01)
+    await receiver.until_asked("ada")
 
     world.restart("events")
     gate.set()
@@ -192,17 +193,15 @@ async def test_a_receiver_that_is_gone_disables_its_webhook(
 
     assert failed["reason"] == "the receiver has answered 410"
     path = f"/webhooks/{mine['id']}"
-    async with asyncio.timeout(20):
-        while (shown := (await http.get(path, headers=ada.headers)).json())["active"]:
-            await asyncio.sleep(0.05)
-    assert shown["disabled_reason"] == "the receiver has answered 410"
     parameters = {"target": mine["id"], "action": "webhook.disabled"}
-    async with asyncio.timeout(20):
-        while not (
-            entries := (await http.get("/audit", headers={"Authorization": world.admin}, params=parameters)).json()
-        )["items"]:
-            await asyncio.sleep(0.05)
-    assert entries["items"][0]["reason"] == "the receiver has answered 410"
+
+    async def is_disabled() -> bool:
+        shown = (await http.get(path, headers=ada.headers)).json()
+        log = (await http.get("/audit", headers={"Authorization": world.admin}, params=parameters)).json()["items"]
+        told = [shown["disabled_reason"], *(entry["reason"] for entry in log)]
+        return not shown["active"] and told == ["the receiver has answered 410"] * 2
+
+    await eventually(is_disabled)
     again = await http.patch(path, headers=ada.headers | MERGE, json={"active": True})
     assert (again.json()["active"], again.json()["disabled_reason"]) == (True, "")
 
@@ -355,7 +354,7 @@ async def test_an_api_keys_webhook_gets_what_the_key_allows(
     http: httpx.AsyncClient, ada: Person, receiver: Receiver
 ) -> None:
     mine, other = (f"c{secrets.token_hex(8)}" for _ in range(2))
-    scopes = ["webhooks:self", f"data:read:collection={mine}"]
+    scopes = ["webhooks:self", "events:read", f"data:read:collection={mine}"]
     key = (await made(http, "/api-keys", ada, name="ci", scopes=scopes))["key"]
     program = Person(ada.id, ada.name, {"X-Api-Key": key})
     wide = await made(http, "/webhooks", ada, url=receiver.url("ada"), events=ITEMS)
@@ -384,9 +383,11 @@ async def test_webhooks_go_with_their_user(
     assert (await http.delete(f"/users/{ada.id}", headers=admin)).status_code == 204
 
     paths = (f"/webhooks/{mine['id']}", f"/webhooks/{mine['id']}/deliveries/{id}")
-    async with asyncio.timeout(30):
-        while [(await http.get(path, headers=admin)).status_code for path in paths] != [404, 404]:
-            await asyncio.sleep(0.05)
+
+    async def are_gone() -> bool:
+        return [(await http.get(path, headers=admin)).status_code for path in paths] == [404, 404]
+
+    await eventually(are_gone)
 
 
 async def test_a_paused_service_delivers_what_happened_meanwhile(

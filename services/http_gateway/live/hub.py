@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from aidevos.audience import Audience
+from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
@@ -30,7 +30,6 @@ from services.http_gateway.live.stream import Stream
 from services.http_gateway.live.wanted import Wanted
 from services.http_gateway.live.window import Repeats, Window
 
-READ_EVENTS = "events:read"
 ALL = (subjects.EVENTS,)
 # Seconds of the past that a reading begins with: most who come back after a restart find there what they missed.
 WINDOW_AGE = 10.0
