@@ -209,7 +209,7 @@ async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_o
     await made(http, f"/data/collections/{own}", bob, id="first", data=1)
     task = await made(http, f"/projects/{project}/tasks", bob, kind="report")
     made_key = await made(http, "/api-keys", bob, name="ci", scopes=["*"], project=project)
-    key = Person(bob.id, {"Authorization": f"ApiKey {made_key['key']}"})
+    key = bob._replace(headers={"Authorization": f"ApiKey {made_key['key']}"})
 
     async def seen(collection: str = name) -> list[list[int]]:
         return await at_both(http, over_nats, collection, key)
