@@ -23,11 +23,13 @@ from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.admission import Admission
+from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
+from aidevos.durable.event_stream import EventStream
 from aidevos.durable.limiter import RateLimiter
 from aidevos.durable.mirror import Mirror, read_all
-from aidevos.durable.revocations import Revocations
+from aidevos.durable.revocations import SINCE, Revocations
 from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
 from aidevos.security.credentials import ServiceCredential
@@ -93,14 +95,17 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 admission = Admission(verifier, client, credential.authorization)
                 stack.push_async_callback(_end, asyncio.create_task(admission.report()))
                 limiter = RateLimiter(settings, client, credential.authorization)
+                bus = await open_bus(settings, connection)
+                stack.push_async_callback(bus.close)
+                events = EventStream(bus, since=SINCE)
                 revocations = Revocations(
-                    connection, verifier, client, credential.authorization, admission.change, limiter.set_policies
+                    events, verifier, client, credential.authorization, admission.change, limiter.set_policies
                 )
-                stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
-                await revocations.loaded()
                 declarations = Declarations(awaited=ROUTES_FROM in _services(settings))
-                mirror = Mirror(connection, "routes", CHANGED, partial(_read_routes, client, credential, declarations))
-                stack.push_async_callback(_end, asyncio.create_task(mirror.follow()))
+                mirror = Mirror(events, "routes", CHANGED, partial(_read_routes, client, credential, declarations))
+                for follower in (events, revocations, mirror):
+                    stack.push_async_callback(_end, asyncio.create_task(follower.follow()))
+                await revocations.loaded()
         except TimeoutError:
             raise SettingsError(
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "

@@ -32,8 +32,11 @@ def follow(status: Status, action: Action) -> Status:
     return after
 
 
-def role_of(caller: Principal, members: dict[str, Role]) -> Role | None:
-    """What the caller is in a project; whoever manages projects is an owner of each."""
+def role_of(caller: Principal, project: str, members: dict[str, Role]) -> Role | None:
+    """What the caller is in a project; whoever manages projects is an owner of each, and an API key that counts
+    in another one nobody."""
+    if caller.project not in ("", project):
+        return None
     return "owner" if caller.has(MANAGE) else members.get(caller.subject)
 
 

@@ -138,6 +138,7 @@ def no_task() -> Failure:
 class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     """A task of a project."""
 
+    judges_projects = True
     searches = (Search(SEARCH, services(), FindTasks, find, show, INDEXES),)
     views = belongings(TYPE, ("project",))
 
@@ -234,7 +235,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
             if failure.code == "not-found":
                 return None
             raise
-        return role_of(self.caller, {self.caller.subject: role} if role else {})
+        return role_of(self.caller, project, {self.caller.subject: role} if role else {})
 
     def _follow(self, action: Action) -> None:
         self.state.status = follow(self.state.status, action)

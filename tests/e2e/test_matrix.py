@@ -119,6 +119,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("rate_limits", "read"): (b"{}", {"service", "admin"}),
     ("rate_limits", "replace"): (b'{"policies":{}}', {"admin"}),
     ("api_key", "create"): (b'{"name":"n","scopes":["*"]}', {"admin"}),
+    ("api_key", "vanish"): (b'{"project":"p"}', SERVICE),
     ("api_key", "read"): (b"{}", {"admin"}),
     ("api_key", "patch"): (b'{"patch":{}}', {"admin"}),
     ("api_key", "rotate"): (b"{}", {"admin"}),

@@ -17,13 +17,14 @@ import msgspec
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
+from aidevos.durable.alarm_clock import HORIZON
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client import FIRST_BACKOFF
 from aidevos.durable.clock import ManualClock
 from aidevos.durable.object import BaseDurableObject, Search, View
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
-from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.security.permissions import Principal
@@ -138,7 +139,7 @@ class ObjectKit:
         while True:
             able = self.router.alarms.ring_due()
             await self.settle()
-            await self.router.alarms.scan(self.router.registry.types, end - self.clock.now())
+            await self.router.alarms.scan(self.router.registry.types, max(end - self.clock.now(), HORIZON))
             at = self.router.alarms.next_at()
             if at > end or not able:
                 break
@@ -173,11 +174,11 @@ class ObjectKit:
 
     async def _answer_view(self, subject: str, payload: bytes, caller: Principal) -> bytes:
         _, type, name = subject.split(".")
-        cls = self.router.registry.types[type].cls
+        served = self.router.registry.types[type]
+        cls = served.cls
         declared: tuple[View | Search, ...] = (*cls.views, *cls.searches)
         asked = next(each for each in declared if each.name == name)
-        if not asked.allow.check(caller):
-            raise Failure("forbidden", f"this needs {asked.allow}")
+        check_allowed(caller, served, name, asked.allow)
         args: Any = Schema(asked.args, "args").decode(payload, None)
         if isinstance(asked, Search):
             return msgspec.json.encode(await self.router.search(type, asked, args, caller))
