@@ -21,7 +21,7 @@ from nats.js.errors import APIError
 from aidevos.contracts.errors import Failure
 from aidevos.security.tokens import TokenIssuer
 from tests.e2e.letters import read_until
-from tests.e2e.test_accounts import bearer, logged_in
+from tests.e2e.test_accounts import admin_password, bearer, logged_in, login
 from tests.e2e.test_routes import a_person
 from tests.e2e.world import NatsDoor, World
 
@@ -108,23 +108,27 @@ async def test_the_same_id_of_another_caller_is_another_tell(
 
 
 async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_stored(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, new_id: str
+    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, new_id: str
 ) -> None:
-    """Also those that the owner had taken when it was killed, before those that it had not."""
+    """Also those that the owner had taken when it was killed, before those that it had not; and those whose
+    sender has yet to be looked up, before those whose sender is known."""
+    chief = bearer((await login(http, "admin", admin_password(world))).json())
+    key = (await http.post("/api-keys", headers=chief, json={"name": "k", "scopes": ["*"]})).json()["key"]
     ids = [f"{new_id}{number}" for number in range(8)]
     for id in ids:
         await over_nats.call("counter", id, "increment", authorization=world.admin)
     world.signal("objects", signal.SIGSTOP)
     for value in range(1, 51):
         for id in ids:
-            await tell(js, f"counter.{id}._replace", b'{"state":{"value":%d}}' % value, world.admin)
+            sender = f"ApiKey {key}" if value % 2 else world.admin
+            await tell(js, f"counter.{id}._replace", b'{"state":{"value":%d}}' % value, sender)
     world.restart("objects")
 
     for id in ids:
         await counts(over_nats, world, id, 50)
-    # A last one that comes when nothing else can be under way.
+    # A last one, after which nothing else can be under way.
     for id in ids:
-        await tell(js, f"counter.{id}.increment", authorization=world.admin)
+        await tell(js, f"counter.{id}.increment", authorization=f"ApiKey {key}")
     for id in ids:
         await counts(over_nats, world, id, 52)
 
