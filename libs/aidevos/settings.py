@@ -69,6 +69,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     attempt_timeout: Seconds = 2.0
     # Requests to one type of objects that are under way in one gateway process.
     max_type_pending: Count = 1000
+    # Live streams of events in one gateway process, and those of one caller among them.
+    max_streams: Count = 5000
+    max_caller_streams: Count = 100
     # Requests of one caller: so many in a second, and so many at once.
     rate_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000

@@ -54,7 +54,7 @@ class EventStream:
 
     async def _read(self) -> None:
         reading = self._bus.follow(list(self._readers), since=time.time() - self._since)
-        async with contextlib.aclosing(reading) as events:  # type: ignore[type-var]
+        async with contextlib.aclosing(reading) as events:
             async for event in events:
                 if event is None:
                     # From here on nothing is missed.

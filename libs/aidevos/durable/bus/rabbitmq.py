@@ -6,8 +6,8 @@
     aidevos.retry.<ms> (fanout) ─> aidevos.retry.<ms> (quorum, messages live that long) ─> the group again
 
 An event is published as mandatory and persistent, and is taken when the broker has confirmed it for every
-queue. A group's queue that is full refuses, so one whose members never come back stops the bus in the end:
-delete its queue. The streams drop what has passed its age; the broker's disk alarm bounds them.
+queue. A group's queue that is full refuses, and the bus with it; one that has had no member for as long as
+events are kept is gone. The streams drop what has passed its age; the broker's disk alarm bounds them.
 
 A stream can't choose by pattern. Whoever follows anything but the fleet's own events is sent all of them,
 and drops what it doesn't want: some 10,000 events a second are as much as one process follows.
@@ -18,10 +18,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import aio_pika
 from aio_pika import DeliveryMode, ExchangeType, Message
@@ -36,7 +37,7 @@ from aio_pika.exceptions import (
 
 from aidevos.contracts import api_keys, authentication, rate_limits, roles, routes, subjects, users
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle, matches
-from aidevos.durable.bus.port import ATTEMPTS, Bury, BusError, Delivery, Handler, StreamFull
+from aidevos.durable.bus.port import ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
 from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
@@ -125,20 +126,40 @@ class RabbitMqBus:
 
     async def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
-    ) -> AsyncIterator[Delivery | None]:
-        stream = FLEET if set(patterns) <= set(FLEET_EVENTS) else EVENTS
+    ) -> AsyncGenerator[Delivery | None, None]:
+        stream = _stream(patterns)
+        if after and int(after) > int(await self.end(patterns)):
+            raise PositionLost
         with _as_bus_errors():
             async with await self.channel() as channel:
-                # What is before it was there at the beginning.
-                marker = _message(b"", f"marker {id(channel):x} {asyncio.get_running_loop().time()}", {})
                 messages = await _read(channel, stream, _start(since, after))
-                await channel.default_exchange.publish(marker, stream, mandatory=True, timeout=TIMEOUT)
+                marker = await _mark(channel, stream)
+                expected = int(after) + 1 if after else None
                 async for message in messages:
-                    if message.message_id == marker.message_id:
-                        yield None
                     delivery = _delivery(message)
+                    if expected is not None and int(delivery.position) > expected:
+                        raise PositionLost
+                    expected = None
+                    if delivery.id == marker:
+                        yield None
                     if any(matches(pattern, delivery.subject) for pattern in patterns):
                         yield delivery
+        raise BusError("RabbitMQ: the connection was lost meanwhile")
+
+    @property
+    def abandoned_after(self) -> int:
+        """Milliseconds after which a group without a member has lost its place."""
+        return min(int(self._max_age * 1000), 2**32 - 1)
+
+    async def end(self, patterns: Sequence[str]) -> str:
+        stream = _stream(patterns)
+        with _as_bus_errors():
+            async with await self.channel() as channel:
+                messages = await _read(channel, stream, "next")
+                marker = await _mark(channel, stream)
+                async for message in messages:
+                    if message.message_id == marker:
+                        return _delivery(message).position
         raise BusError("RabbitMQ: the connection was lost meanwhile")
 
     async def channel(self) -> AbstractChannel:
@@ -219,7 +240,12 @@ class _Member:
         self._attempts = attempts
 
     async def declare(self) -> None:
-        dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self._dead, "x-delivery-limit": CRASHES}
+        dead = {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self._dead,
+            "x-delivery-limit": CRASHES,
+            "x-expires": self._bus.abandoned_after,
+        }
         await self._bus.declare(self._dead)
         await self._bus.declare(self._queue, (EVENTS, _binding(self._pattern)), **dead)
 
@@ -292,6 +318,18 @@ def _delivery(message: AbstractIncomingMessage) -> Delivery:
     attempt = int(headers.get(ATTEMPT, 1)) + int(headers.get("x-delivery-count", 0))  # type: ignore[arg-type]
     subject, offset = str(headers.get(SUBJECT, "")), str(headers.get("x-stream-offset", ""))
     return Delivery(subject, message.body, message.message_id or "", attempt, offset)
+
+
+def _stream(patterns: Sequence[str]) -> str:
+    """The stream that has all events of these patterns."""
+    return FLEET if set(patterns) <= set(FLEET_EVENTS) else EVENTS
+
+
+async def _mark(channel: AbstractChannel, stream: str) -> str:
+    """Put a message that is no event into a stream, behind everything that is there; its ID."""
+    marker = _message(b"", f"marker {uuid4().hex}", {})
+    await channel.default_exchange.publish(marker, stream, mandatory=True, timeout=TIMEOUT)
+    return str(marker.message_id)
 
 
 def _retry(pause: float) -> str:
