@@ -100,6 +100,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("session", "confirm_totp"): (b'{"otp":"000000"}', KNOWN),
     ("session", "disable_totp"): (b'{"password":"x"}', KNOWN),
     ("session", "renew_recovery_codes"): (b'{"password":"x"}', KNOWN),
+    ("session", "is_open"): (b"{}", SERVICE),
     ("session", "sessions"): (b"{}", KNOWN),
     ("session", "me"): (b"{}", KNOWN),
     ("audit", "record"): (

@@ -26,7 +26,7 @@ from nats.errors import MaxPayloadError
 from nats.micro import add_service
 from nats.micro.service import Service
 
-from aidevos.contracts import envelope, subjects
+from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST
 from aidevos.durable.admission import Admission
@@ -41,6 +41,8 @@ from aidevos.durable.request import Answer, remaining
 from aidevos.durable.router import DurableObjectRouter, Limits, ListArgs, check_asked
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Store, StoreError
+from aidevos.durable.stray_tells import bury_strays
+from aidevos.durable.tells import Tells
 from aidevos.durable.turn import unexpected
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
@@ -110,6 +112,7 @@ class Host:
             lease_valid=self.lease.valid,
             limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
         )
+        self._tells = Tells(connection, self.router, admission, limiter, clock)
         holders = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, self.lease, list(registry.types), self._own)
         self._list_args: Schema[ListArgs] = Schema(ListArgs, "args")
@@ -147,6 +150,7 @@ class Host:
         finished `within` seconds is answered with `unavailable`; outboxes and alarms go to the next owner."""
         self.router.alarms.stop()
         await self._placement.stop()
+        await self._tells.close()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
         await self.router.settle(within)
         await self.router.give_up()
@@ -186,6 +190,7 @@ class Host:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tells.close()
         await self.router.close()
         if self._micro is not None:
             with suppress(NatsError):
@@ -208,6 +213,9 @@ class Host:
             await self._subscribe(subjects.owned(type), self._on_call)
             self._owned.add(type)
             self.router.alarms.scan_soon()
+            self._run(self._tells.follow(type))
+            if type == dead_letters.TYPE:
+                self._run(bury_strays(self._connection, self.router.outside))
         await self._connection.flush()
 
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:

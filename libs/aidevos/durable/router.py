@@ -138,9 +138,12 @@ class DurableObjectRouter:
         headers: Mapping[str, str],
         principal: Principal,
         respond: Callable[[Answer | None], None],
+        *,
+        stored: bool = False,
     ) -> None:
         """Take a call that came to `dop.<partition>.<type>.<id>.<method>`; `respond` gets its answer
-        once, now or later, or None if the lease is lost. The headers are believed. Raises `Failure`."""
+        once, now or later, or None if the lease is lost. The headers are believed. The outcome of one that
+        a stream has `stored` is kept for as long as it may come again. Raises `Failure`."""
         partition, type_name, id, method_name = subjects.parse_owned(subject)
         type, method = self.registry.method(type_name, method_name)
         if not subjects.is_id(id):
@@ -152,6 +155,8 @@ class DurableObjectRouter:
         chain = call_chain(headers)
         content_type = headers.get(envelope.CONTENT_TYPE)
         key = request_key(principal, headers) if method.is_command else None
+        if key is not None and stored:
+            key = key._replace(tell=True)
         fleeting = ""
         if key is not None and method.confidential:
             fleeting, key = key.key, None
