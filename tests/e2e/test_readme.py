@@ -42,20 +42,22 @@ def fleet() -> Iterator[LocalFleet]:
 
 @pytest.fixture
 def serving(fleet: LocalFleet, tmp_path: Path) -> Iterator[float]:
-    """The tutorial's object, served as the README says; when that began."""
-    found = re.search(r"<!-- tutorial -->\n```python\n(.*?)```", README, re.DOTALL)
-    assert found
-    assert len(found[1].splitlines()) < 30
-    (tmp_path / "shop.py").write_text(found[1])
-    command = re.search(r"^aidevos (serve \S+)$", README, re.MULTILINE)
-    assert command
+    """The tutorial's objects, served as the README says; when that began."""
+    commands = re.findall(r"(?:^|once `)aidevos (serve \S+?)(?:$|`)", README, re.MULTILINE)
+    assert len(commands) == 2
+    for name, mark in (("shop.py", "tutorial"), ("shelf.py", "reactions")):
+        found = re.search(rf"<!-- {mark} -->\n```python\n(.*?)```", README, re.DOTALL)
+        assert found
+        assert len(found[1].splitlines()) < 30
+        (tmp_path / name).write_text(found[1])
     environment = {**os.environ, "AIDEVOS_HOME": str(fleet.home), "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}"}
     began = time.monotonic()
-    line = [sys.executable, "-m", "aidevos.cli.main", *command[1].split()]
-    process = subprocess.Popen(line, cwd=tmp_path, env=environment)
+    lines = [[sys.executable, "-m", "aidevos.cli.main", *command.split()] for command in commands]
+    processes = [subprocess.Popen(line, cwd=tmp_path, env=environment) for line in lines]
     yield began
-    process.terminate()
-    assert process.wait(20) == 0
+    for process in processes:
+        process.terminate()
+    assert [process.wait(20) for process in processes] == [0, 0]
 
 
 async def test_the_tutorials_type_is_described_and_callable_through_both_doors(
@@ -66,7 +68,8 @@ async def test_the_tutorials_type_is_described_and_callable_through_both_doors(
     async with httpx.AsyncClient(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
 
         async def described() -> bool:
-            return "cart" in (await client.get("/openapi.json")).text
+            known = (await client.get("/openapi.json")).text
+            return "cart" in known and "shelf" in known
 
         await eventually(described, within=20)
         added = await client.post(
@@ -76,6 +79,12 @@ async def test_the_tutorials_type_is_described_and_callable_through_both_doors(
         refused = await client.post(
             "/durable-objects/cart:ada/request", json={"method": "add", "args": {"sku": "tea", "count": 0}}
         )
+
+        async def taken() -> bool:
+            answer = await client.post("/durable-objects/shelf:tea/request", json={"method": "taken"}, timeout=5)
+            return bool(answer.json() == {"result": 1})
+
+        await eventually(taken, within=10)
     connection = await nats.connect(told["nats_url"], user=told["nats_username"], password=told["nats_password"])
     reply = await connection.request("do.cart.ada.total", b"", timeout=5, headers={envelope.AUTHORIZATION: token})
     await connection.close()

@@ -76,6 +76,14 @@ class EventDescription(msgspec.Struct, kw_only=True):
     data: dict[str, Any]
 
 
+class ReactionDescription(msgspec.Struct, kw_only=True):
+    """Events that objects of a type receive: those of a NATS pattern, by one of the type's methods."""
+
+    pattern: str
+    method: str
+    doc: str
+
+
 class TypeDescription(msgspec.Struct, kw_only=True):
     """What a host announces of a type; the gateway's OpenAPI document is made of these.
 
@@ -91,3 +99,4 @@ class TypeDescription(msgspec.Struct, kw_only=True):
     defs: dict[str, Any]
     queries: list[QueryDescription] = []
     events: list[EventDescription] = []
+    reactions: list[ReactionDescription] = []

@@ -7,6 +7,7 @@ between commands and may not change it.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
@@ -15,6 +16,7 @@ import msgspec
 
 from aidevos.contracts import envelope, objects, subjects
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.events import CloudEvent, is_pattern
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.alarms import Alarm, Alarms
 from aidevos.durable.reader import Reader
@@ -37,6 +39,22 @@ class Event(msgspec.Struct):
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
 
+class Reaction(msgspec.Struct, frozen=True):
+    """Which events a method is called for, and what names the object that it is called on."""
+
+    pattern: str
+    key: Callable[[CloudEvent[Any]], str]
+
+    def target(self, type: str, event: CloudEvent[Any]) -> str:
+        """The ID of the object of this type that reacts; raises `invalid`."""
+        try:
+            return subjects.id_from_name(type, self.key(event))
+        except Failure:
+            raise
+        except Exception as error:
+            raise Failure("invalid", f"the event's key can't be told: {error!r}", field="args.event") from error
+
+
 class Declaration(msgspec.Struct, frozen=True):
     """How a method was declared; `declare_methods` makes it callable from outside."""
 
@@ -48,6 +66,7 @@ class Declaration(msgspec.Struct, frozen=True):
     matches: bool = True
     keeps_version: bool = False
     founds: bool = False
+    reaction: Reaction | None = None
 
 
 def _declare(declaration: Declaration) -> Callable[[Method], Method]:
@@ -87,6 +106,38 @@ def command(
         founds=founds,
     )
     return _declare(declared)
+
+
+def _emitter(event: CloudEvent[Any]) -> str:
+    return subjects.split_object_id(event.object_id)[1]
+
+
+def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter) -> Callable[[Method], Method]:
+    """A command that is called for each event of a pattern (`event.<type>.<id>.<name>`, with `*` for any), on the
+    object that `key` names: `async def added(self, event: CloudEvent[Added]) -> None`.
+
+    `key` gets the event and returns an ID or any other name; by default it is the ID of the object that has
+    emitted the event. Each event takes effect once. Events of one object come in their order; only one that
+    failed and is tried again may be overtaken. What raises a `Failure` that isn't retryable becomes a dead letter,
+    and so does what has failed `AIDEVOS_EVENT_ATTEMPTS` times.
+    """
+    if not is_pattern(pattern):
+        raise TypeError(f"{pattern!r} is no pattern of events: event.<type>.<id>.<name>, with * for any part")
+
+    def mark(method: Method) -> Method:
+        reaction = Reaction(pattern, key)
+
+        @functools.wraps(method)
+        async def react(self: BaseDurableObject[Any], event: CloudEvent[Any]) -> None:
+            target = reaction.target(self.object_type, event)
+            if target == self.id:
+                await method(self, event)
+            else:
+                self.tell(self.object_type, target, method.__name__, event=event)
+
+        return _declare(Declaration("command", services(), reaction=reaction))(cast(Method, react))
+
+    return mark
 
 
 def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> Callable[[Method], Method]:

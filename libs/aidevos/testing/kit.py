@@ -22,6 +22,7 @@ from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client import FIRST_BACKOFF
 from aidevos.durable.clock import ManualClock
 from aidevos.durable.object import BaseDurableObject, Search, View
+from aidevos.durable.reactions import Reactions
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
 from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
@@ -57,8 +58,10 @@ class ObjectKit:
         self.letters: dict[str, Letter] = {}
         # Who calls with this authorization: of (authorization, subject, payload, request ID).
         self.judge: Callable[[str, str, bytes, str], Principal] = _judge
+        registry = DurableObjectRegistry(classes)
+        self._reactions = Reactions(registry, self.bus, self, self.clock)
         self.router = DurableObjectRouter(
-            DurableObjectRegistry(classes),
+            registry,
             self.store,
             self.bus,
             self,
@@ -72,11 +75,13 @@ class ObjectKit:
     async def __aenter__(self) -> Self:
         for name in self.router.registry.types:
             await self.store.open(name)
+        await self._reactions.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._reactions.close()
         await self.router.close()
 
     async def call(
@@ -147,10 +152,11 @@ class ObjectKit:
         self.clock.advance(end - self.clock.now())
 
     async def settle(self) -> None:
-        """Return when everything is committed and every event and tell was delivered. Raises `TimeoutError`
-        when that takes longer than 10 seconds, as where a tell goes to a type that isn't in the kit."""
+        """Return when everything is committed, every event and tell was delivered, and every reaction has ended.
+        Raises `TimeoutError` when that takes longer than 10 seconds, as where a tell goes to a type that isn't in
+        the kit."""
         async with asyncio.timeout(10.0):
-            while not self.router.idle:
+            while not (self.router.idle and self.bus.idle):
                 await self.router.settle(1.0)
                 await asyncio.sleep(0.001)
 

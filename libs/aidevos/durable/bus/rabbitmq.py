@@ -6,8 +6,8 @@
     aidevos.retry.<ms> (fanout) ─> aidevos.retry.<ms> (quorum, messages live that long) ─> the group again
 
 An event is published as mandatory and persistent, and is taken when the broker has confirmed it for every
-queue. A group's queue that is full refuses, so one whose members never come back stops the bus in the end:
-delete its queue. The streams drop what has passed its age; the broker's disk alarm bounds them.
+queue. A group's queue that is full refuses, and the bus with it; one that has had no member for as long as
+events are kept is gone. The streams drop what has passed its age; the broker's disk alarm bounds them.
 
 A stream can't choose by pattern. Whoever follows anything but the fleet's own events is sent all of them,
 and drops what it doesn't want: some 10,000 events a second are as much as one process follows.
@@ -146,6 +146,11 @@ class RabbitMqBus:
                         yield delivery
         raise BusError("RabbitMQ: the connection was lost meanwhile")
 
+    @property
+    def abandoned_after(self) -> int:
+        """Milliseconds after which a group without a member has lost its place."""
+        return min(int(self._max_age * 1000), 2**32 - 1)
+
     async def end(self, patterns: Sequence[str]) -> str:
         stream = _stream(patterns)
         with _as_bus_errors():
@@ -235,7 +240,12 @@ class _Member:
         self._attempts = attempts
 
     async def declare(self) -> None:
-        dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self._dead, "x-delivery-limit": CRASHES}
+        dead = {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self._dead,
+            "x-delivery-limit": CRASHES,
+            "x-expires": self._bus.abandoned_after,
+        }
         await self._bus.declare(self._dead)
         await self._bus.declare(self._queue, (EVENTS, _binding(self._pattern)), **dead)
 
