@@ -20,7 +20,9 @@ from services.http_gateway.openapi_parts import Json, reference
 ABOUT = """\
 Durable objects over NATS. A request to `do.<type>.<id>.<method>` calls a method, one to `query.<type>.<name>`
 asks all objects of a type, and `event.<type>.<id>.<name>` tells what happened, also from the JetStream stream
-`EVENTS`. Payloads are JSON, or MessagePack where `Content-Type` says so."""
+`EVENTS`. What is published to `tell.<type>.<id>.<method>`, with a call's payload and headers, is stored by JetStream,
+acknowledged, and applied exactly once, without a reply. Payloads are JSON, or MessagePack where `Content-Type`
+says so."""
 MANAGEMENT = {
     objects.CREATE: "Make the object; needs `objects:manage`.",
     objects.READ: "Show the object; needs `objects:manage`.",
