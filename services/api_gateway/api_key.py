@@ -220,6 +220,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         """End the key because its project is gone."""
         if self.state.project == project:
             self.emit(Changed())
+        if self.state.project == project or not self.state.owner:
             await self.delete()
 
     @query(allow=services())

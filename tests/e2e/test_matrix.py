@@ -217,7 +217,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     for method, payload in (("_create", b"{}"), ("_read", b"{}"), ("_replace", b'{"state":{}}'), ("_delete", b"{}"))
 }
 # What hosts call; the gateway knows no such methods.
-INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}"}
+INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}", "_vanish": b'{"project":"p"}'}
 ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
 # Users whose tokens are out while their sessions, their status or their roles change.
 LIVE = ("ended", "deactivated", "custom")

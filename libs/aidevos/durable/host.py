@@ -34,11 +34,11 @@ from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
 from aidevos.durable.limiter import RateLimiter
-from aidevos.durable.object import MANAGE, Search, View
+from aidevos.durable.object import LISTS, Search, View
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer, remaining
-from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
+from aidevos.durable.router import DurableObjectRouter, Limits, ListArgs, check_asked
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.stray_tells import bury_strays
@@ -64,11 +64,6 @@ FLUSH_WITHIN = 2
 HEADERS = 16 * 1024
 PENDING_BYTES = 256 * 1024 * 1024
 VERSION = version("aidevos")
-
-
-class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
-    limit: int = 50
-    cursor: str | None = None
 
 
 class Host:
@@ -314,9 +309,9 @@ class Host:
     async def _list(self, message: Msg) -> None:
         async def page(args: ListArgs, caller: Principal) -> bytes:
             type = message.subject.split(".")[1]
-            return msgspec.json.encode(await self.router.list_objects(type, args.cursor or "", args.limit))
+            return msgspec.json.encode(await self.router.list_objects(type, args, caller))
 
-        await self._answer_query(message, MANAGE, self._list_args, page)
+        await self._answer_query(message, LISTS, self._list_args, page)
 
     async def _on_search(self, type: str, search: Search, schema: Schema[Any], message: Msg) -> None:
         async def page(args: Any, caller: Principal) -> bytes:
@@ -348,7 +343,7 @@ class Host:
                 principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
             await self._spend(message, principal)
             _, type, name = message.subject.split(".")
-            check_allowed(principal, self._registry.types[type], name, allow)
+            check_asked(principal, self._registry.types[type], name, allow)
             args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
             answer = Answer(await answer_to(args, principal))
         except Failure as failure:

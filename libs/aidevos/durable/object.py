@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import msgspec
 
-from aidevos.contracts import envelope, objects, subjects
+from aidevos.contracts import envelope, objects, projects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.events import CloudEvent, is_pattern
 from aidevos.contracts.objects import DurableObject
@@ -23,12 +23,15 @@ from aidevos.durable.reader import Reader
 from aidevos.durable.request import check_if_match
 from aidevos.durable.running import RunningTurn, running
 from aidevos.durable.store.port import Find
+from aidevos.memberships import Memberships, check_role
 from aidevos.security.permissions import Principal, Rule, permission, services
 
 State = TypeVar("State", bound=msgspec.Struct)
 Method = TypeVar("Method", bound=Callable[..., Any])
 Management = Literal["raw", "lifecycle", "read_only"]
 MANAGE = permission("objects:manage")
+# A project finds its objects by the lists of their types.
+LISTS = MANAGE | services()
 
 
 class Event(msgspec.Struct):
@@ -356,14 +359,21 @@ class BaseDurableObject(Generic[State]):
         await self._running().forget_outcomes()
 
     @command(allow=MANAGE, name=objects.CREATE)
-    async def create_object(self, state: dict[str, Any] | None = None) -> DurableObject:
-        """Make the object, with this state or the default one; `exists` if it is there already."""
+    async def create_object(
+        self, state: dict[str, Any] | None = None, project: projects.Id | None = None
+    ) -> DurableObject:
+        """Make the object, with this state or the default one; `exists` if it is there already. With a `project`,
+        whose maintainer or owner the caller is, it belongs to that, and ends with it."""
         turn = self._running()
         if turn.exists:
             raise Failure("exists", f"{self.object_type}:{self.id} exists already")
         self._allow_management("raw", "lifecycle")
         if state is not None:
             self._replace_state(state)
+        if project is not None:
+            await self._join(project)
+        elif self.caller.project:
+            raise Failure("forbidden", "this API key counts in its project alone", field="args.project")
         return turn.view()
 
     @query(allow=MANAGE, name=objects.READ)
@@ -397,6 +407,22 @@ class BaseDurableObject(Generic[State]):
     async def expire_object(self) -> None:
         """End an object whose time is over."""
         await self.delete()
+
+    @command(allow=services(), name=objects.VANISH)
+    async def vanish_object(self, project: str) -> None:
+        """Go with the project, if the object still belongs to it."""
+        turn = self._running()
+        if not turn.exists or turn.project == project:
+            await self.delete()
+
+    async def _join(self, project: str) -> None:
+        if not self.caller.is_service:
+            role = await Memberships().role(self, project, self.caller)
+            if role is None:
+                raise Failure("invalid", "there is no such project", field="args.project")
+            check_role(role, "maintainer")
+        self._running().join(project)
+        self.tell(projects.TYPE, project, "confirm", type=self.object_type, id=self.id)
 
     def _replace_state(self, state: dict[str, Any]) -> None:
         self._allow_management("raw")

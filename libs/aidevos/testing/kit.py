@@ -17,15 +17,16 @@ import msgspec
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import LIST
 from aidevos.durable.alarm_clock import HORIZON
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client import FIRST_BACKOFF
 from aidevos.durable.clock import ManualClock
-from aidevos.durable.object import BaseDurableObject, Search, View
+from aidevos.durable.object import LISTS, BaseDurableObject, Search, View
 from aidevos.durable.reactions import Reactions
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
-from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
+from aidevos.durable.router import DurableObjectRouter, Limits, ListArgs, check_asked
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.security.permissions import Principal
@@ -182,9 +183,13 @@ class ObjectKit:
         _, type, name = subject.split(".")
         served = self.router.registry.types[type]
         cls = served.cls
+        if name == LIST:
+            check_asked(caller, served, name, LISTS)
+            listed: ListArgs = Schema(ListArgs, "args").decode(payload, None)
+            return msgspec.json.encode(await self.router.list_objects(type, listed, caller))
         declared: tuple[View | Search, ...] = (*cls.views, *cls.searches)
         asked = next(each for each in declared if each.name == name)
-        check_allowed(caller, served, name, asked.allow)
+        check_asked(caller, served, name, asked.allow)
         args: Any = Schema(asked.args, "args").decode(payload, None)
         if isinstance(asked, Search):
             return msgspec.json.encode(await self.router.search(type, asked, args, caller))
