@@ -55,6 +55,7 @@ SUBJECT = "aidevos-subject"
 ATTEMPT = "aidevos-attempt"
 TIMEOUT = 5.0
 HEARTBEAT = 10
+START_WITHIN = 20.0
 RECONNECT_AFTER = 0.2
 # Messages that one member of a group, or one follower, has in hand.
 UNSETTLED = 128
@@ -83,12 +84,19 @@ class RabbitMqBus:
 
     async def open(self) -> None:
         """Connect, and make what isn't there yet. Raises `SettingsError` for what the URL is to blame for."""
-        try:
-            await self._connected()
-        except (AuthenticationError, ValueError) as error:
-            raise SettingsError(f"RabbitMQ refuses AIDEVOS_EVENT_BUS_URL: {error}") from None
-        except TROUBLE as error:
-            raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
+        end = asyncio.get_running_loop().time() + START_WITHIN
+        while True:
+            try:
+                await self._connected()
+            except (AuthenticationError, ValueError) as error:
+                raise SettingsError(f"RabbitMQ refuses AIDEVOS_EVENT_BUS_URL: {error}") from None
+            except TROUBLE as error:
+                # A broker that has just started knows its queues a moment later.
+                if isinstance(error, OSError) or asyncio.get_running_loop().time() > end:
+                    raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
+                await asyncio.sleep(RECONNECT_AFTER)
+            else:
+                return
 
     async def close(self) -> None:
         await self._drop()
