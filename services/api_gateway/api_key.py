@@ -207,10 +207,25 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
     async def resolve(self, hashed: str) -> KeyGrant:
         """What the key with this SHA-256 stands for; raises `not-found`."""
         state = self.state
-        ends = [state.expires_at or math.inf]
-        if not hmac.compare_digest(state.hashed, hashed):
-            ends.append(state.former_until if hmac.compare_digest(state.former, hashed) else 0.0)
-        if not state.owner or min(ends) <= self.now:
+        if hmac.compare_digest(state.hashed, hashed):
+            return await self._grant(math.inf)
+        return await self._grant(state.former_until if hmac.compare_digest(state.former, hashed) else 0.0)
+
+    @query(allow=services())
+    async def grant(self) -> KeyGrant:
+        """What the key stands for today, for a service that acts for its owner; raises `not-found`."""
+        return await self._grant(math.inf)
+
+    @command(allow=services(), confidential=True, keeps_version=True)
+    async def used(self, at: float) -> None:
+        """Note that the key was used, if that is news."""
+        if self.state.owner and at >= (self.state.last_used_at or 0.0) + USE_EVERY:
+            self.state.last_used_at = at
+
+    async def _grant(self, until: float) -> KeyGrant:
+        state = self.state
+        ends = min(state.expires_at or math.inf, until)
+        if not state.owner or ends <= self.now:
             raise _dead()
         user = await self._user(state.owner)
         if user.status != "active":
@@ -222,15 +237,9 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
             version=user.version,
             scopes=state.scopes,
             limits=state.limits,
-            expires_at=None if min(ends) == math.inf else min(ends),
+            expires_at=None if ends == math.inf else ends,
             allowed_addresses=state.allowed_addresses,
         )
-
-    @command(allow=services(), confidential=True, keeps_version=True)
-    async def used(self, at: float) -> None:
-        """Note that the key was used, if that is news."""
-        if self.state.owner and at >= (self.state.last_used_at or 0.0) + USE_EVERY:
-            self.state.last_used_at = at
 
     def _renew(self) -> None:
         self.state.nonce = secrets.token_hex(32)

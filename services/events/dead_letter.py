@@ -1,33 +1,66 @@
 """A dead letter: something that couldn't be delivered, until it is replayed or deleted, or too old.
 
 Promises: a letter that was buried again is the same letter. What it would be sent with is encrypted at
-rest, and shown in no list; where the method's arguments are confidential it is shown to nobody.
+rest, and shown in no list; where the method's arguments are confidential it is shown to nobody. One
+replay is under way at a time, and none follows one that has succeeded; one that fails leaves the letter
+with the new failure.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, permission, query, services
-from aidevos.contracts.dead_letters import MANAGE, SEARCH, TYPE, DeadLetter, FindLetters, Kind, Letter
-from aidevos.contracts.envelope import MSGPACK
+from aidevos.contracts.dead_letters import MANAGE, SEARCH, TYPE, DeadLetter, FindLetters, Kind, Letter, Status
+from aidevos.contracts.envelope import JSON, MSGPACK
 from aidevos.durable.clock import rfc3339_of
 from aidevos.durable.object import Search
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find
 from aidevos.security.audit import record
-from aidevos.security.sealed import Sealer
+from aidevos.security.permissions import Principal
+from aidevos.security.sealed import Sealer, SealError
 from aidevos.settings import Settings
 
 AT = ("at",)
+REPLAY = "replay"
+# Seconds for which the rights count of whoever replays by a token that no login has made.
+RIGHTS_FOR = 60.0
 # By time, alone and after each of the filters.
 INDEXES = (("at",), ("kind", "at"), ("status", "at"), ("source", "at"))
 
 
+class Replayer(msgspec.Struct):
+    """Whoever replays. What a user, who may have called by an API key, is allowed is asked for when it is
+    needed; `roles` and `permissions` are those of anybody else, `until` a moment."""
+
+    id: str
+    key: str
+    is_user: bool
+    roles: list[str]
+    permissions: list[str]
+    until: float
+
+
+class Contents(msgspec.Struct):
+    """What a replay sends; `sends` counts those whose outcome is known. It is sent for the `replayer`, or,
+    where that is None, as the service `sender` with the permissions that it had."""
+
+    subject: str
+    payload: bytes
+    content_type: str
+    sends: int
+    sender: str
+    permissions: list[str]
+    replayer: Replayer | None
+
+
 class DeadLetterState(msgspec.Struct):
-    """`sealed` is the payload, encrypted. Times are in seconds since the epoch."""
+    """`sealed` is the payload, encrypted; `sender` is the service that has buried the letter, with its
+    `permissions`; `sends` counts the replays whose outcome is known. Times are in
+    seconds since the epoch."""
 
     status: Literal["none", "dead", "replaying", "replayed"] = "none"
     kind: Kind = "tell"
@@ -41,7 +74,11 @@ class DeadLetterState(msgspec.Struct):
     detail: str = ""
     attempts: int = 0
     at: float = 0.0
+    sender: str = ""
+    permissions: list[str] = []
     replays: int = 0
+    sends: int = 0
+    replayer: Replayer | None = None
     replayed_by: str = ""
     replayed_at: float = 0.0
 
@@ -60,11 +97,10 @@ def find(args: FindLetters) -> Find:
 
 def show(id: str, state: DeadLetterState, version: int) -> DeadLetter:
     """The letter as a list shows it."""
-    assert state.status != "none"  # noqa: S101
     return DeadLetter(
         id=id,
         kind=state.kind,
-        status=state.status,
+        status=cast(Status, state.status),
         source=state.source,
         subject=state.subject,
         code=state.code,
@@ -107,6 +143,8 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
             detail=letter.detail,
             attempts=letter.attempts,
             at=letter.at,
+            sender=self.caller.subject,
+            permissions=sorted(self.caller.permissions),
         )
 
     @query(allow=permission(MANAGE))
@@ -115,8 +153,62 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
         self._check()
         shown = show(self.id, self.state, self.version)
         if not self.state.confidential:
-            shown.args = _decoded(self._payload(), self.state.content_type)
+            shown.args = self._args()
         return shown
+
+    @command(allow=permission(MANAGE))
+    async def replay(self) -> DeadLetter:
+        """Send what the letter says once more; what comes of it shows in the letter."""
+        self._check()
+        state = self.state
+        if state.status != "dead":
+            known = "is being replayed" if state.status == "replaying" else "was replayed"
+            raise Failure("conflict", f"the letter {known} already, by {state.replayed_by}")
+        if state.from_client and self.caller.is_service:
+            raise Failure("forbidden", "what a client has sent is replayed by a user, with the user's rights")
+        state.status, state.replays = "replaying", state.replays + 1
+        state.replayed_by, state.replayed_at = self.caller.subject, self.now
+        state.replayer = _replayer(self.caller, self.now) if state.from_client else None
+        record(self, "dead_letter.replayed", target=self.id, reason=state.subject)
+        self.tell(REPLAY, self.id, "send", number=state.replays)
+        return show(self.id, state, self.version + 1)
+
+    @query(allow=services())
+    async def contents(self, number: int) -> Contents:
+        """What the replay of this number sends; raises `conflict` where it isn't under way."""
+        state = self.state
+        if state.status != "replaying" or state.replays != number:
+            raise Failure("conflict", "this replay is not under way")
+        try:
+            payload = self._payload()
+        except SealError as error:
+            raise Failure("conflict", f"what the letter says can't be read: {error}") from None
+        return Contents(
+            subject=state.subject,
+            payload=payload,
+            content_type=state.content_type or JSON,
+            sends=state.sends,
+            sender=state.sender,
+            permissions=state.permissions,
+            replayer=state.replayer,
+        )
+
+    @command(allow=services())
+    async def settle(self, number: int, code: str = "", detail: str = "", known: bool = True) -> None:
+        """Note what came of a replay: it has succeeded where there is no `code`. It is `known` if a repeat
+        of the same request could have no other outcome."""
+        state = self.state
+        if state.status == "none":
+            await self.delete()
+        if state.status != "replaying" or state.replays != number:
+            return
+        state.replayer = None
+        if code:
+            state.status, state.code, state.detail = "dead", code, detail
+            state.attempts += 1
+            state.sends += known
+        else:
+            state.status, state.sealed = "replayed", ""
 
     @command(allow=permission(MANAGE))
     async def remove(self) -> None:
@@ -138,10 +230,20 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
     def _payload(self) -> bytes:
         return self.sealer.open(self.state.sealed, TYPE, self.id)
 
+    def _args(self) -> Any:
+        decode = msgspec.msgpack.decode if self.state.content_type == MSGPACK else msgspec.json.decode
+        try:
+            return decode(self._payload())
+        except (ValueError, RecursionError):
+            return None
 
-def _decoded(payload: bytes, content_type: str) -> Any:
-    decode = msgspec.msgpack.decode if content_type == MSGPACK else msgspec.json.decode
-    try:
-        return decode(payload)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+
+def _replayer(caller: Principal, now: float) -> Replayer:
+    return Replayer(
+        id=caller.subject,
+        key=caller.key,
+        is_user=bool(caller.session or caller.key),
+        roles=list(caller.roles),
+        permissions=sorted(caller.permissions),
+        until=now + RIGHTS_FOR,
+    )

@@ -51,6 +51,7 @@ from services.http_gateway.routers.auth import AuthRouter
 from services.http_gateway.routers.confirmation import ConfirmationRouter
 from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.data_transfer import DataTransferRouter
+from services.http_gateway.routers.dead_letters import DeadLetterRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
@@ -137,6 +138,7 @@ def build(
     routes += MfaRouter(calls).routes(guard())
     routes += UserRouter(calls).routes(guard())
     routes += RoleRouter(calls).routes(guard())
+    routes += DeadLetterRouter(calls).routes(guard())
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     routes += DataTransferRouter(calls).routes(guard(strangers=True))
     routes += ApiKeyRouter(calls).routes(guard())

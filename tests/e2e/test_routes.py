@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aidevos.contracts.routes import route_id
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer
+from tests.e2e.letters import buried
 from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, logged_in, login
-from tests.e2e.world import World
+from tests.e2e.world import NatsDoor, World
 
 # Of these nobody gets in anywhere that is not open to everyone.
 STRANGERS = ("nobody", "malformed", "forged", "expired", "ended", "deactivated")
@@ -153,6 +154,10 @@ ROWS: dict[str, Row] = {
     "DELETE /data/collections/{collection}/{item_id}": data(204, 404),
     "GET /data/collections/{collection}/{item_id}/history": data(200, 200),
     "POST /data/collections/{collection}/{item_id}/restore": Row(422, 422, 422, 422, 422, nobody=422),
+    "GET /dead-letters": Row(403, 403, 403, 200, 200),
+    "GET /dead-letters/{letter_id}": Row(403, 403, 403, 403, 200),
+    "POST /dead-letters/{letter_id}/replay": Row(403, 403, 403, 403, 202),
+    "DELETE /dead-letters/{letter_id}": Row(403, 403, 403, 403, 204),
     "GET /audit": Row(403, 200, 403, 403, 200),
     "GET /metrics": Row(403, 403, 403, 403, 200),
 }
@@ -166,7 +171,7 @@ class Target(NamedTuple):
 
 
 @pytest.fixture
-async def target(http: httpx.AsyncClient, world: World) -> Target:
+async def target(http: httpx.AsyncClient, world: World, over_nats: NatsDoor) -> Target:
     user, other, clerk, ended, deactivated, chief = [await logged_in(http, a_person()) for _ in range(6)]
     admin = bearer((await login(http, "admin", admin_password(world))).json())
     made = await http.post("/roles", headers=admin, json={"name": CLERK, "permissions": CLERK_MAY})
@@ -203,12 +208,15 @@ async def target(http: httpx.AsyncClient, world: World) -> Target:
     item = {"id": "i", "data": {"n": 1}}
     made = await http.post(f"/data/collections/{collection}", headers=bearer(user), json=item)
     assert made.status_code == 201, made.text
+    letter = secrets.token_hex(8)
+    await buried(world, over_nats.connection, letter, f"do.counter.{letter}.increment")
     place = {
         "collection": collection,
         "item_id": "i",
         "route_id": route_id("GET", "/counted"),
         "key_id": key.json()["id"],
         "project_id": project,
+        "letter_id": letter,
         "task_id": task.json()["id"],
         "object_id": f"counter:{secrets.token_hex(8)}",
         "user_id": user["user"]["id"],

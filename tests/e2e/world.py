@@ -171,7 +171,7 @@ class NatsDoor:
     name = "nats"
 
     def __init__(self, connection: Client) -> None:
-        self._connection = connection
+        self.connection = connection
 
     async def call(
         self,
@@ -194,7 +194,7 @@ class NatsDoor:
         return await self._request(subjects.query(type, name), msgspec.json.encode(args), sent)
 
     async def _request(self, subject: str, payload: bytes, sent: dict[str, str]) -> Any:
-        reply = await self._connection.request(subject, payload, timeout=10, headers=sent)
+        reply = await self.connection.request(subject, payload, timeout=10, headers=sent)
         failure = failure_of(reply)
         if failure is not None:
             assert (reply.headers or {})[envelope.ERROR_CODE] == str(failure.status)

@@ -25,6 +25,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.client import DurableObjectClient
 from aidevos.security import api_keys
 from aidevos.security.access import Claims, Key
+from aidevos.security.delegations import DelegationVerifier, Errand
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.security.tokens import TokenVerifier
 
@@ -47,6 +48,7 @@ class Admission:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._verifier = verifier
+        self._delegations = DelegationVerifier(verifier, now)
         self._client = client
         self._credential = credential
         self._now = now
@@ -82,6 +84,10 @@ class Admission:
         principal = self._verifier.verify(authorization)
         _check_address(principal.addresses, address)
         return principal
+
+    def delegated(self, authorization: str, errand: Errand) -> Principal:
+        """For whom a service makes this call; raises `unauthenticated`."""
+        return self._delegations.verify(authorization, errand)
 
     def change(self, key: str) -> None:
         """Look a key up anew at its next use."""

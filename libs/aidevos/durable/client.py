@@ -47,11 +47,12 @@ class Outside(Protocol):
         subject: str,
         payload: bytes,
         *,
+        authorization: str | None = None,
         request_id: str | None = None,
         deadline: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """The payload of the reply; raises `Failure`."""
+        """The payload of the reply; raises `Failure`. Without an `authorization` the caller is the service."""
         ...
 
 

@@ -44,6 +44,7 @@ from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turn import unexpected
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
+from aidevos.security.delegations import Errand, is_delegation
 from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
 log = logging.getLogger(__name__)
@@ -249,10 +250,7 @@ class Host:
         try:
             if self._taken > self.router.limits.pending or self._taken_bytes > PENDING_BYTES:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
-            authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
-            principal: Principal | None = ANONYMOUS
-            if authorization or not self.router.is_open(subject):
-                principal = self._admission.known(authorization, address)
+            principal = self._caller(message, headers)
             if principal is None or not self._spends_now(message, principal):
                 self.router.spawn(self._admit(message, headers, respond))
             else:
@@ -265,9 +263,9 @@ class Host:
     async def _admit(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Answer | None], None]) -> None:
         """Take a call whose credential has to be looked up first, or whose rate limit."""
         try:
-            authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
-            principal = ANONYMOUS
-            if authorization or not self.router.is_open(message.subject):
+            principal = self._caller(message, headers)
+            if principal is None:
+                authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
                 principal = await self._admission.admit(authorization, address)
             await self._spend(message, principal)
             self.router.dispatch(message.subject, message.data, headers, principal, respond)
@@ -275,6 +273,18 @@ class Host:
             respond(Answer.of(failure))
         except Exception as error:
             respond(Answer.of(unexpected(error, message.subject)))
+
+    def _caller(self, message: Msg, headers: Mapping[str, str]) -> Principal | None:
+        """Who calls, if that can be said at once; None for an API key that has to be looked up. Raises
+        `unauthenticated`."""
+        authorization = headers.get(envelope.AUTHORIZATION)
+        if authorization is not None and is_delegation(authorization):
+            subject = "do." + message.subject.split(".", 2)[2]
+            errand = Errand(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
+            return self._admission.delegated(authorization, errand)
+        if not authorization and self.router.is_open(message.subject):
+            return ANONYMOUS
+        return self._admission.known(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
 
     def _spends_now(self, message: Msg, caller: Principal) -> bool:
         """Whether a request is spent from its caller's rate limit, or is none that has one: the gateway has

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import msgspec
 
-from aidevos.contracts import objects, subjects
+from aidevos.contracts import envelope, objects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.alarms import Alarm, Alarms
@@ -259,6 +259,24 @@ class BaseDurableObject(Generic[State]):
         commits and tells. Raises `Failure`: the callee's, `deadlock` or `unavailable`.
         """
         return await self._running().call(type, id, method, args)
+
+    async def forward(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        request_id: str,
+        content_type: str = envelope.JSON,
+        authorization: str | None = None,
+    ) -> bytes:
+        """Send a request as it stands to `do.<type>.<id>.<method>`, now, and return the payload of its answer.
+
+        `request_id` is what makes a repeat of this turn repeat no effect; an `authorization` lets somebody
+        else than the service be its caller. Raises `Failure`, as `call` does.
+        """
+        return await self._running().forward(
+            subject, payload, request_id=request_id, content_type=content_type, authorization=authorization
+        )
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
         """What a view or a search answers now, from committed states: this turn's changes are not among them."""

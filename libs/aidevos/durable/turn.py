@@ -130,24 +130,36 @@ class Turn:
         self._calls += 1
         payload = msgspec.json.encode(args)
         request_id = digest(self.id, str(self._calls), hashlib.sha256(payload).hexdigest())
-        chain = ",".join((*self.request.chain, self._activation.object_id))
         subject = subjects.call(type, id, method)
-        headers = {envelope.CALL_CHAIN: chain, envelope.CLIENT_ADDRESS: self.request.address}
+        headers = self._headers() | {envelope.CLIENT_ADDRESS: self.request.address}
         return await self._ask(subject, payload, request_id=request_id, headers=headers)
+
+    async def forward(
+        self, subject: str, payload: bytes, *, request_id: str, content_type: str, authorization: str | None
+    ) -> bytes:
+        """A request as it stands: after the commits of all earlier turns."""
+        headers = self._headers() | {envelope.CONTENT_TYPE: content_type}
+        return await self._send(subject, payload, request_id=request_id, headers=headers, authorization=authorization)
 
     async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any:
         """A question about committed states, those of all earlier turns among them."""
         return await self._ask(subjects.query(type, view), msgspec.json.encode(args))
 
+    def _headers(self) -> dict[str, str]:
+        return {envelope.CALL_CHAIN: ",".join((*self.request.chain, self._activation.object_id))}
+
     async def _ask(self, subject: str, payload: bytes, **options: Any) -> Any:
+        reply = await self._send(subject, payload, **options)
+        return msgspec.json.decode(reply) if reply else None
+
+    async def _send(self, subject: str, payload: bytes, **options: Any) -> bytes:
         earlier = self._activation.wait_committed()
         if earlier is not None:
             await earlier
         if self._activation.broken or not self._router.lease_valid():
             raise moved_on()
         left = self.request.deadline - asyncio.get_running_loop().time()
-        reply = await self._router.outside.request(subject, payload, deadline=max(left, 0.001), **options)
-        return msgspec.json.decode(reply) if reply else None
+        return await self._router.outside.request(subject, payload, deadline=max(left, 0.001), **options)
 
     def delete(self) -> None:
         """Mark the object as deleted by this turn."""

@@ -117,7 +117,7 @@ class TokenVerifier:
     ) -> None:
         self._load_keys = load_keys
         self._keys = load_keys()
-        self._issuer = issuer
+        self.issuer = issuer
         self._now = now
         self._reload_at = now() + RELOAD_EVERY
         self._search_at = 0.0
@@ -155,8 +155,7 @@ class TokenVerifier:
     def verify(self, authorization: str | None) -> Principal:
         """The caller; raises `unauthenticated`, and `unavailable` while custom roles aren't known."""
         now = self._now()
-        if now >= self._reload_at:
-            self._reload()
+        self._follow_keys()
         principal = self._cache.get(authorization or "")
         if principal is None:
             principal = self._judge(authorization or "")
@@ -166,6 +165,29 @@ class TokenVerifier:
         if principal.session and principal.session in self._ended:
             raise _refused("the session has ended")
         return principal
+
+    def open(self, token: str, type: str) -> bytes:
+        """What a token of this type says, which one of the keys has signed; raises `unauthenticated`."""
+        self._follow_keys()
+        if len(token) > TOKEN_LIMIT:
+            raise _refused("the token is not valid")
+        try:
+            header = jwt.get_unverified_header(token)
+            kid = header.get("kid")
+            if header != {"alg": "EdDSA", "typ": type, "kid": kid}:
+                raise ValueError("header")
+            payload: bytes = jwt.PyJWS().decode(token, self._key(kid), algorithms=["EdDSA"])
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            raise _refused("the token is not valid") from None
+        return payload
+
+    def judge(self, claims: Claims) -> Principal:
+        """Who the claims' subject is now, by what is known of changes since then."""
+        return self._access.judge(claims)
+
+    def _follow_keys(self) -> None:
+        if self._now() >= self._reload_at:
+            self._reload()
 
     def _judge(self, authorization: str) -> Principal:
         claims = self._verified.get(authorization)
@@ -188,16 +210,11 @@ class TokenVerifier:
         if scheme.lower() != "bearer" or not token or len(token) > TOKEN_LIMIT:
             raise _refused("the Authorization header must be: Bearer <token>")
         try:
-            header = jwt.get_unverified_header(token)
-            kid = header.get("kid")
-            if header != {"alg": "EdDSA", "typ": TYPE, "kid": kid}:
-                raise ValueError("header")
-            payload = jwt.PyJWS().decode(token, self._key(kid), algorithms=["EdDSA"])
-            said = _payload.decode(payload)
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            said = _payload.decode(self.open(token, TYPE))
+        except (ValueError, RecursionError):
             raise _refused("the token is not valid") from None
         latest = self._now() + CLOCK_MARGIN
-        if said.iss != self._issuer or said.aud != AUDIENCE or max(said.iat, said.nbf) > latest:
+        if said.iss != self.issuer or said.aud != AUDIENCE or max(said.iat, said.nbf) > latest:
             raise _refused("the token is not valid")
         return Claims(said.sub, said.roles, said.permissions, said.exp, said.iat, said.sid, said.ver)
 

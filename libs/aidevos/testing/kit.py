@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -54,6 +54,8 @@ class ObjectKit:
         self.clock = clock or ManualClock()
         self.lease = True
         self.letters: dict[str, Letter] = {}
+        # Who calls with this authorization: of (authorization, subject, payload, request ID).
+        self.judge: Callable[[str, str, bytes, str], Principal] = _judge
         self.router = DurableObjectRouter(
             DurableObjectRegistry(classes),
             self.store,
@@ -105,11 +107,13 @@ class ObjectKit:
         subject: str,
         payload: bytes,
         *,
+        authorization: str | None = None,
         request_id: str | None = None,
         deadline: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """How the objects of this kit call each other: as a service, repeated until answered."""
+        """How the objects of this kit call each other: as a service, or as `judge` says, repeated until answered."""
+        caller = SERVICE if authorization is None else self.judge(authorization, subject, payload, request_id or "")
         if subject.startswith(_LETTERS) and dead_letters.TYPE not in self.router.registry.types:
             self._bury(payload)
             return b"null"
@@ -121,7 +125,7 @@ class ObjectKit:
         while True:
             sent[envelope.DEADLINE] = str(max(1, int((end - loop.time()) * 1000)))
             try:
-                return await self._dispatch(subject, payload, SERVICE, sent)
+                return await self._dispatch(subject, payload, caller, sent)
             except Failure as failure:
                 if failure.code not in ("unavailable", "moved") or loop.time() > end:
                     raise
@@ -178,6 +182,10 @@ class ObjectKit:
         if isinstance(asked, Search):
             return msgspec.json.encode(await self.router.search(type, asked, args, caller))
         return await self.router.answer_view(asked, args, caller)
+
+
+def _judge(authorization: str, subject: str, payload: bytes, request_id: str) -> Principal:
+    raise Failure("unauthenticated", "this kit knows no credential")
 
 
 def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:
