@@ -133,6 +133,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     letter_age: Seconds = 30 * 86_400.0
     # Data: seconds between two looks for items to remove that have expired.
     expiry_interval: Seconds = 30.0
+    # Tasks: how many a worker's process has in hand at a time; seconds after which an attempt is given up when
+    # nothing was heard of its worker; and how often a worker looks for tasks that nothing has woken it for.
+    task_slots: Annotated[int, Meta(ge=1, le=1000)] = 10
+    task_lease: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    task_poll: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
     # Webhooks: networks that they may reach though they aren't public, with commas between.
     webhook_networks: str = ""
     # Logs.
