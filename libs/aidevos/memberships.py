@@ -30,7 +30,10 @@ class Memberships:
         self._roles: Lookups[Role] = Lookups()
 
     async def role(self, asker: Asker, project: str, caller: Principal) -> Role | None:
-        """What the caller is in a project; who manages projects is an owner of each."""
+        """What the caller is in a project; who manages projects is an owner of each, and a key that counts
+        in another one nobody."""
+        if caller.project not in ("", project):
+            return None
         if caller.has(projects.MANAGE):
             return "owner"
         user = caller.subject

@@ -2,7 +2,8 @@
 
 Promises: of a key only a hash is kept, and what it is made again from for a repeat of the same request,
 which without the service's secret makes none. Every change is an event, and whoever has looked the key
-up listens. A key allows no more than its scopes do of what its owner may when it is used.
+up listens. A key allows no more than its scopes do of what its owner may when it is used; one that was made
+for a project counts there alone, and ends with it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
-from aidevos.contracts import users
+from aidevos.contracts import projects, users
 from aidevos.contracts.api_keys import (
     MANAGE_KEYS,
     OWN_KEYS,
@@ -36,12 +37,15 @@ from aidevos.contracts.api_keys import (
     RateLimit,
     Scopes,
 )
+from aidevos.contracts.projects import Id as ProjectId
 from aidevos.contracts.users import User
+from aidevos.durable.belongings import belongings
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find
+from aidevos.memberships import Memberships, check_role
 from aidevos.merge_patch import merge_patch
 from aidevos.security import api_keys, scopes
 from aidevos.security.audit import record
@@ -58,6 +62,7 @@ class ApiKeyState(msgspec.Struct):
 
     name: str = ""
     owner: str = ""
+    project: str | None = None
     scopes: list[str] = []
     limits: RateLimit | None = None
     expires_at: float | None = None
@@ -97,6 +102,9 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
     """An API key. Its ID is a UUID, 32 hexadecimal digits."""
 
     secret: ClassVar[bytes]
+    memberships: ClassVar[Memberships]
+    views = belongings(TYPE, ("project",))
+    indexes = (("project",),)
     searches = (
         Search(
             SEARCH,
@@ -117,6 +125,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         limits: RateLimit | None = None,
         expires_at: Moment | None = None,
         allowed_addresses: Addresses = [],  # noqa: B006
+        project: ProjectId | None = None,
     ) -> NewApiKey:
         """Make the key; its text is shown this once, and to a repeat of the same request."""
         if self.state.made_by == self.request_id:
@@ -127,9 +136,12 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
             raise Failure("invalid", "a new key's ID is a UUID, 32 hexadecimal digits", field="id")
         self._check_scopes(scopes, "args.scopes")
         await self._user(self.caller.subject)
+        if project is not None:
+            await self._enter(project)
         self.state = ApiKeyState(
             name=name,
             owner=self.caller.subject,
+            project=project,
             scopes=scopes,
             limits=limits,
             expires_at=_later(expires_at, self.now, "args.expires_at"),
@@ -203,6 +215,13 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
             self.emit(Changed())
         await self.delete()
 
+    @command(allow=services())
+    async def vanish(self, project: str) -> None:
+        """End the key because its project is gone."""
+        if self.state.project == project:
+            self.emit(Changed())
+            await self.delete()
+
     @query(allow=services())
     async def resolve(self, hashed: str) -> KeyGrant:
         """What the key with this SHA-256 stands for; raises `not-found`."""
@@ -239,6 +258,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
             limits=state.limits,
             expires_at=None if ends == math.inf else ends,
             allowed_addresses=state.allowed_addresses,
+            project=state.project,
         )
 
     def _renew(self) -> None:
@@ -266,6 +286,13 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
                     continue
                 raise Failure("forbidden", f"you lack {scope} yourself", field=f"{field}[{number}]")
 
+    async def _enter(self, project: str) -> None:
+        role = await self.memberships.role(self, project, self.caller)
+        if role is None:
+            raise Failure("invalid", "there is no such project", field="args.project")
+        check_role(role, "maintainer")
+        self.tell(projects.TYPE, project, "confirm", type=TYPE, id=self.id)
+
     def _check_visible(self) -> None:
         if not self.state.owner or not (self.caller.subject == self.state.owner or self.caller.has(MANAGE_KEYS)):
             raise Failure("not-found", "there is no such API key")
@@ -285,6 +312,7 @@ def _shown(id: str, state: ApiKeyState, version: int) -> dict[str, Any]:
         "name": state.name,
         "hint": state.hint,
         "owner": state.owner,
+        "project": state.project,
         "scopes": state.scopes,
         "limits": state.limits,
         "expires_at": _moment(state.expires_at),

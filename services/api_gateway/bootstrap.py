@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aidevos import BaseDurableObject
+from aidevos.memberships import Memberships
 from aidevos.security.keys import ensure_secret
 from aidevos.settings import Settings
 from services.api_gateway.api_key import ApiKeyDO
@@ -27,5 +28,6 @@ KEY_FILE = "api_keys.key"
 
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
+    ApiKeyDO.memberships = Memberships()
     ApiKeyDO.secret = ensure_secret(settings.home, KEY_FILE)
     return TYPES

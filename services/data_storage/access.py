@@ -61,8 +61,10 @@ def administers(caller: Principal, owner: str, *, collection: str) -> bool:
     return owns or caller.has(MANAGE_COLLECTIONS, collection=collection)
 
 
-def makes(caller: Principal, *, collection: str) -> bool:
-    """Whether the caller may make a collection of this name."""
+def makes(caller: Principal, *, collection: str, project: str | None = None) -> bool:
+    """Whether the caller may make a collection of this name, for a project in which that counts."""
+    if caller.project and caller.project != project:
+        return False
     return caller.has(CREATE_COLLECTIONS, collection=collection) and caller.has(WRITE, collection=collection)
 
 

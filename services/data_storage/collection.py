@@ -47,6 +47,7 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
 
     # Seconds that a change may take: longer than any request.
     change_within: ClassVar[float] = 330.0
+    judges_projects = True
     memberships: ClassVar[Memberships]
     views: ClassVar[tuple[View, ...]] = (
         View(TERMS, services(), TermsArgs, answer_terms),
@@ -73,7 +74,7 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
             check_config(config)
             await self._check_project(config.project)
             return await self._change(config, validate)
-        if not access.makes(self.caller, collection=self.id):
+        if not access.makes(self.caller, collection=self.id, project=config.project):
             raise access.no_collection()
         self.check_if_match()
         check_config(config)
@@ -178,6 +179,8 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
 
     async def _check_project(self, project: str | None) -> None:
         """Whether the caller may have the collection belong to this project."""
+        if project is None and self.caller.project:
+            raise Failure("forbidden", "this API key counts in its project alone", field="args.config.project")
         if project in (None, self.state.config.project):
             return
         role = await self.memberships.role(self, project, self.caller)

@@ -75,8 +75,9 @@ class Lister:
 
 
 async def _asked(reader: Reader, args: VisibleCollections) -> Condition:
-    if args.project is not None:
-        return And((known_collections(reader.caller, [args.project]), Compare(PROJECT, "eq", args.project)))
+    project = args.project or reader.caller.project
+    if project:
+        return And((known_collections(reader.caller, [project]), Compare(PROJECT, "eq", project)))
     if not subjects.is_id(reader.caller.subject) or reader.caller.has(access.MANAGE_COLLECTIONS):
         return known_collections(reader.caller, [])
     return known_collections(reader.caller, await _projects_of(reader, reader.caller.subject))

@@ -59,6 +59,7 @@ from services.data_storage.versions import OF, VersionState, entry, version_id
 class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only"):
     """An item of a collection. Its ID is that of the name `<collection>/<item>`."""
 
+    judges_projects = True
     terms: ClassVar[TermsCache]
     memberships: ClassVar[Memberships]
     state_limit = 2 * 1024 * 1024

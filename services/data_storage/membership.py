@@ -17,7 +17,10 @@ from services.data_storage.terms import Terms
 
 
 async def terms_for(caller: Principal, terms: Terms, memberships: Memberships, asker: Asker) -> Terms | None:
-    """The terms as they count for the caller; None for who may not know of the collection's project."""
+    """The terms as they count for the caller; None for who is no member of the collection's project, and for an
+    API key that counts in another one alone."""
+    if caller.project and caller.project != terms.project:
+        return None
     if terms.project is None or caller.has(MANAGE_COLLECTIONS, collection=terms.name):
         return terms
     role = await memberships.role(asker, terms.project, caller)

@@ -18,7 +18,13 @@ OWN = "Needs `keys:self`, and for others' keys `keys:manage`."
 
 
 def schemas() -> Json:
-    types = (api_keys.ApiKeyBody, api_keys.RotateBody, api_keys.ApiKeyPage, api_keys.NewApiKey)
+    types = (
+        api_keys.ApiKeyBody,
+        api_keys.CreateApiKeyBody,
+        api_keys.RotateBody,
+        api_keys.ApiKeyPage,
+        api_keys.NewApiKey,
+    )
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     return found
 
@@ -49,8 +55,9 @@ def paths() -> Json:
                 {"201": content("The key, shown this once", reference("NewApiKey"), MADE_HEADERS)},
                 CHANGE,
                 parameters=("Idempotency-Key", "Deadline"),
-                body=reference("ApiKeyBody"),
-                description="Needs `keys:self`; no scope may allow more than the caller may.",
+                body=reference("CreateApiKeyBody"),
+                description="Needs `keys:self`; no scope may allow more than the caller may, who with a"
+                " `project` is one of its maintainers or owners.",
             ),
         },
         "/api-keys/{key_id}": KEY_PATH

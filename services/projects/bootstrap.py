@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aidevos import BaseDurableObject
-from aidevos.contracts import data, tasks
+from aidevos.contracts import api_keys, data, tasks
 from aidevos.security.delegations import Delegations
 from aidevos.security.keys import SigningKeys
 from aidevos.security.sealed import Sealer
@@ -16,7 +16,7 @@ from services.projects.task import TaskDO
 
 SERVICE = "projects"
 # What goes with a project, each beside its type.
-BELONGINGS = {"tasks": tasks.TYPE, "collections": data.COLLECTION_TYPE}
+BELONGINGS = {"tasks": tasks.TYPE, "collections": data.COLLECTION_TYPE, "keys": api_keys.TYPE}
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (ProjectDO, TaskDO, DepartureDO)
 
 

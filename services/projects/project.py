@@ -142,6 +142,8 @@ class Asked(NamedTuple):
 
 
 def restrict(caller: Principal, args: FindProjects) -> Asked:
+    if caller.project:
+        raise Failure("forbidden", "this API key counts in its project alone, which is read by its ID")
     return Asked(args, None if caller.has(MANAGE) else caller.subject)
 
 
@@ -181,6 +183,7 @@ def no_project() -> Failure:
 class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_only"):
     """A project, its members and their roles."""
 
+    judges_projects = True
     # The types whose objects may belong to a project, by what a deletion calls them.
     belongings: ClassVar[Mapping[str, str]] = {"tasks": tasks.TYPE}
     sealer: ClassVar[Sealer]
@@ -197,8 +200,8 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         """Make the project. The caller is its owner."""
         if self.state.status != "none":
             raise Failure("exists", "there is, or was, a project with this ID")
-        if not subjects.is_id(self.caller.subject):
-            raise Failure("forbidden", "a project is made by a user")
+        if not subjects.is_id(self.caller.subject) or self.caller.project:
+            raise Failure("forbidden", "a project is made by a user, and by no API key that counts in one alone")
         self.state = ProjectState(
             status="active",
             name=name,
@@ -361,7 +364,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         self.state = ProjectState(status="ended")
 
     def _admit(self, needed: Role) -> None:
-        role = role_of(self.caller, self.state.members)
+        role = role_of(self.caller, self.id, self.state.members)
         if self.state.status != "active" or role is None:
             raise no_project()
         check_role(role, needed)

@@ -37,8 +37,11 @@ def pause_after(retry: Retry, failed: int) -> float:
     return min(retry.backoff * 2.0 ** min(failed - 1, 100), retry.max_backoff)
 
 
-def role_of(caller: Principal, members: dict[str, Role]) -> Role | None:
-    """What the caller is in a project; whoever manages projects is an owner of each."""
+def role_of(caller: Principal, project: str, members: dict[str, Role]) -> Role | None:
+    """What the caller is in a project; whoever manages projects is an owner of each, and an API key that counts
+    in another one nobody."""
+    if caller.project not in ("", project):
+        return None
     return "owner" if caller.has(MANAGE) else members.get(caller.subject)
 
 

@@ -116,6 +116,7 @@ def no_task() -> Failure:
 class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     """A task of a project."""
 
+    judges_projects = True
     state_limit = STATE_LIMIT
     settings: ClassVar[Settings]
     delegations: ClassVar[Delegations]
@@ -236,7 +237,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state = self.state
         if not state.project:
             raise no_task()
-        if state.run != run:
+        if not run or state.run != run:
             return False
         self._renew_lease()
         if progress is not None and progress != state.progress:
@@ -309,7 +310,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         """Let the task run, or its attempt end of which nothing was heard."""
         if alarm.name == DUE_ALARM:
             if self.state.status == "queued":
-                self._queue(self.now)
+                self._queue(self.state.run_at)
         elif self.state.run and alarm.payload == self.state.run:
             if alarm.name == TIMEOUT_ALARM:
                 detail = f"the attempt took longer than {self.state.timeout:g} seconds"
@@ -339,7 +340,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
             if failure.code == "not-found":
                 return None
             raise
-        return role_of(self.caller, {self.caller.subject: role} if role else {})
+        return role_of(self.caller, project, {self.caller.subject: role} if role else {})
 
     def _follow(self, action: Action) -> None:
         self.state.status = follow(self.state.status, action)
@@ -370,7 +371,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     def _check_run(self, run: str) -> None:
         if not self.state.project:
             raise no_task()
-        if self.state.run != run:
+        if not run or self.state.run != run:
             raise Failure("conflict", "this attempt is not under way any more")
 
     def _refused(self) -> Failure:

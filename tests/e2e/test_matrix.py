@@ -45,8 +45,6 @@ ROUTE = (
     b'"permission":"counter:read"}}'
 )
 # Type and method → a payload that passes, and the callers who may.
-# What hosts call on each other; the gateway knows no such methods.
-INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}"}
 ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("counter", "increment"): (b'{"by":1}', {"writer", "admin"}),
     ("counter", "value"): (b"{}", {"reader", "admin"}),
@@ -120,6 +118,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("rate_limits", "read"): (b"{}", {"service", "admin"}),
     ("rate_limits", "replace"): (b'{"policies":{}}', {"admin"}),
     ("api_key", "create"): (b'{"name":"n","scopes":["*"]}', {"admin"}),
+    ("api_key", "vanish"): (b'{"project":"p"}', SERVICE),
     ("api_key", "read"): (b"{}", {"admin"}),
     ("api_key", "patch"): (b'{"patch":{}}', {"admin"}),
     ("api_key", "rotate"): (b"{}", {"admin"}),
@@ -213,11 +212,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     (type.object_type, method): (payload, set() if type.management == "read_only" and method in MAKING else MANAGERS)
     for type in TYPES
     for method, payload in (("_create", b"{}"), ("_read", b"{}"), ("_replace", b'{"state":{}}'), ("_delete", b"{}"))
-} | {
-    (type.object_type, method): (payload, SERVICE)
-    for type in TYPES
-    for method, payload in INWARD.items()
 }
+# What hosts call; the gateway knows no such methods.
+INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}"}
+ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
 # Users whose tokens are out while their sessions, their status or their roles change.
 LIVE = ("ended", "deactivated", "custom")
 CALLERS = ("nobody", "expired", "forged", "stranger", "user", "reader", "writer", "manager", "service", "admin")

@@ -8,6 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from aidevos.contracts.projects import Id as ProjectId
+
 TYPE = "api_key"
 # Under a user's ID: what is told when the user is erased.
 HOLDER_TYPE = "key_holder"
@@ -35,15 +37,21 @@ class RateLimit(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ApiKeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /api-keys`, the arguments of `create`, and what a merge patch changes. A scope is a
-    permission, or one narrowed to
-    a resource: `data:read:collection=orders`; `*` is whatever the owner may do."""
+    """What a merge patch changes of a key. A scope is a permission, or one narrowed to a resource:
+    `data:read:collection=orders`; `*` is whatever the owner may do."""
 
     name: KeyName
     scopes: Scopes
     limits: RateLimit | None = None
     expires_at: Moment | None = None
     allowed_addresses: Addresses = []
+
+
+class CreateApiKeyBody(ApiKeyBody, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /api-keys`, and the arguments of `create`. A key with a `project` counts there alone, and
+    for good."""
+
+    project: ProjectId | None = None
 
 
 class RotateBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,6 +68,7 @@ class ApiKeyInfo(msgspec.Struct, kw_only=True):
     name: str
     hint: str
     owner: str
+    project: str | None
     scopes: list[str]
     limits: RateLimit | None
     expires_at: str | None
@@ -102,3 +111,4 @@ class KeyGrant(msgspec.Struct, kw_only=True):
     limits: RateLimit | None
     expires_at: float | None
     allowed_addresses: list[str]
+    project: str | None = None

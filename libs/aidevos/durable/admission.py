@@ -138,7 +138,7 @@ def is_key(authorization: str) -> bool:
 
 
 def _claims(grant: contract.KeyGrant, now: float) -> Claims:
-    key = Key(grant.id, tuple(grant.scopes), tuple(grant.allowed_addresses), grant.limits)
+    key = Key(grant.id, tuple(grant.scopes), tuple(grant.allowed_addresses), grant.limits, grant.project or "")
     fresh_until = min(now + FRESH_FOR, grant.expires_at or math.inf)
     return Claims(grant.owner, tuple(grant.roles), frozenset(), fresh_until, now, version=grant.version, key=key)
 

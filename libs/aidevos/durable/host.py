@@ -38,7 +38,7 @@ from aidevos.durable.object import MANAGE, Search, View
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer, remaining
-from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turn import unexpected
@@ -336,11 +336,14 @@ class Host:
             remaining(headers, self.router.limits.default_deadline, self.router.limits.max_deadline)
             authorization = headers.get(envelope.AUTHORIZATION)
             principal = ANONYMOUS
-            if authorization or not allow.check(ANONYMOUS):
+            if authorization is not None and is_delegation(authorization):
+                errand = Errand(message.subject, message.data, headers.get(envelope.REQUEST_ID, ""))
+                principal = self._admission.delegated(authorization, errand)
+            elif authorization or not allow.check(ANONYMOUS):
                 principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
             await self._spend(message, principal)
-            if not allow.check(principal):
-                raise Failure("forbidden", f"this needs {allow}")
+            _, type, name = message.subject.split(".")
+            check_allowed(principal, self._registry.types[type], name, allow)
             args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
             answer = Answer(await answer_to(args, principal))
         except Failure as failure:
@@ -355,7 +358,7 @@ class Host:
             headers = _believed(message)
             address = headers.get(envelope.CLIENT_ADDRESS, "")
             principal = await self._admission.admit(headers.get(envelope.AUTHORIZATION), address)
-            if not principal.has(METRICS_PERMISSION):
+            if principal.project or not principal.has(METRICS_PERMISSION):
                 raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
             answer = Answer(metrics.exposition())
         except Failure as failure:

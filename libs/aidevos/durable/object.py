@@ -161,6 +161,9 @@ class BaseDurableObject(Generic[State]):
     sparse_indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
     # The largest state in bytes; None for what the settings say.
     state_limit: ClassVar[int | None] = None
+    # Whether the type's own methods, searches and views judge themselves what an API key reaches that counts
+    # in one project alone. Where they don't, it reaches nothing.
+    judges_projects: ClassVar[bool] = False
     # Seconds after the last turn that changed the state at which the object deletes itself; None for never.
     # One that was last changed when this was None has no end until it is changed again.
     expires_after: ClassVar[float | None] = None

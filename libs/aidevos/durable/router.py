@@ -17,7 +17,17 @@ import msgspec
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import LIST_LIMIT, READ, DurableObject, ObjectPage, SearchPage
+from aidevos.contracts.objects import (
+    CREATE,
+    DELETE,
+    LIST,
+    LIST_LIMIT,
+    READ,
+    REPLACE,
+    DurableObject,
+    ObjectPage,
+    SearchPage,
+)
 from aidevos.durable.activation import Activation, Pending, show
 from aidevos.durable.alarm_clock import AlarmClock
 from aidevos.durable.archive import ReplyArchive
@@ -37,9 +47,10 @@ from aidevos.durable.search import decode_place, encode_place
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
 from aidevos.durable.turn import start_turn, unexpected
 from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
-from aidevos.security.permissions import ANONYMOUS, Principal
+from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
 log = logging.getLogger(__name__)
+OWN = frozenset({CREATE, READ, REPLACE, DELETE, LIST})
 SCAN_PAGE = 1000
 HOOK_WITHIN = 10.0
 OUTBOX_BYTES = 2 * 1024 * 1024
@@ -124,8 +135,7 @@ class DurableObjectRouter:
             raise Failure("invalid", f"an ID matches {subjects.ID_PATTERN}", field="id")
         if principal.narrowed:
             principal = principal.at(id)
-        if not method.allow.check(principal):
-            raise Failure("forbidden", f"{type_name}.{method_name} needs {method.allow}")
+        check_allowed(principal, type, method_name, method.allow)
         left = remaining(headers, self.limits.default_deadline, self.limits.max_deadline)
         chain = call_chain(headers)
         content_type = headers.get(envelope.CONTENT_TYPE)
@@ -530,6 +540,15 @@ class DurableObjectRouter:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a background task failed", exc_info=task.exception())
+
+
+def check_allowed(caller: Principal, type: ObjectType, name: str, allow: Rule) -> None:
+    """Raises `forbidden` for who may not call a method of the type, or ask a search or view of it. What the
+    framework itself has of an object is for no key that counts in one project alone."""
+    if not allow.check(caller):
+        raise Failure("forbidden", f"{type.name}.{name} needs {allow}")
+    if caller.project and (name in OWN or not type.cls.judges_projects):
+        raise Failure("forbidden", "this API key counts in its project alone")
 
 
 async def _call_on_activate(activation: Activation) -> None:

@@ -26,12 +26,14 @@ MAX_DECISIONS = 200_000
 
 
 class Key(NamedTuple):
-    """An API key's own bounds: it allows no more than its scopes do of what its owner may."""
+    """An API key's own bounds: it allows no more than its scopes do of what its owner may, and where it has
+    a project, nothing outside of that."""
 
     id: str
     scopes: tuple[str, ...]
     addresses: tuple[str, ...]
     limits: RateLimit | None = None
+    project: str = ""
 
 
 class Claims(NamedTuple):
@@ -129,6 +131,7 @@ class Access:
             narrowed=narrowed,
             addresses=key.addresses,
             limits=key.limits,
+            project=key.project,
         )
 
     def _roles_of(self, claims: Claims) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ class Principal(msgspec.Struct, frozen=True):
     """A caller whose credential was verified. `subject` is a user's ID or `service:<name>`; `session` is
     empty for credentials that don't come from a login, `key` the ID of an API key, and `narrowed` holds
     (permission, attribute, value) of scopes that count for one resource; `addresses` are the networks
-    from which the key may be used, none for any; `limits` is the key's own rate limit."""
+    from which the key may be used, none for any; `limits` is the key's own rate limit; `project` is the
+    only one in which the key counts, empty for all."""
 
     subject: str
     roles: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Principal(msgspec.Struct, frozen=True):
     narrowed: frozenset[tuple[str, str, str]] = frozenset()
     addresses: tuple[str, ...] = ()
     limits: RateLimit | None = None
+    project: str = ""
 
     @property
     def is_service(self) -> bool:

@@ -23,7 +23,7 @@ from aidevos.durable.clock import ManualClock
 from aidevos.durable.object import BaseDurableObject, Search, View
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
-from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.security.permissions import Principal
@@ -173,11 +173,11 @@ class ObjectKit:
 
     async def _answer_view(self, subject: str, payload: bytes, caller: Principal) -> bytes:
         _, type, name = subject.split(".")
-        cls = self.router.registry.types[type].cls
+        served = self.router.registry.types[type]
+        cls = served.cls
         declared: tuple[View | Search, ...] = (*cls.views, *cls.searches)
         asked = next(each for each in declared if each.name == name)
-        if not asked.allow.check(caller):
-            raise Failure("forbidden", f"this needs {asked.allow}")
+        check_allowed(caller, served, name, asked.allow)
         args: Any = Schema(asked.args, "args").decode(payload, None)
         if isinstance(asked, Search):
             return msgspec.json.encode(await self.router.search(type, asked, args, caller))

@@ -6,7 +6,7 @@ import msgspec
 from starlette.routing import Route
 
 from aidevos.contracts import api_keys, subjects
-from aidevos.contracts.api_keys import ApiKeyBody, RotateBody
+from aidevos.contracts.api_keys import CreateApiKeyBody, RotateBody
 from aidevos.contracts.errors import Failure
 from services.http_gateway import bodies
 from services.http_gateway.answers import NO_STORE, Answer
@@ -18,7 +18,7 @@ BODY_LIMIT = 64 * 1024
 # Beside the content type.
 SECRET = NO_STORE[1:]
 
-_create = msgspec.json.Decoder(ApiKeyBody)
+_create = msgspec.json.Decoder(CreateApiKeyBody)
 _rotate = msgspec.json.Decoder(RotateBody)
 _patch = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

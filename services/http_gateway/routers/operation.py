@@ -63,6 +63,8 @@ class OperationRouter:
         return Answer(200, self._page, _PAGE_HEADERS)
 
     async def metrics(self, incoming: Incoming) -> Answer:
+        if incoming.principal.project:
+            raise Failure("forbidden", "this API key counts in its project alone")
         return Answer(200, metrics.exposition(), ((b"content-type", metrics.CONTENT_TYPE.encode()),))
 
 
