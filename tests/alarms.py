@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from aidevos import Alarm, AlarmRetry, BaseDurableObject, Event, Failure, authenticated, command, query
+from aidevos import (
+    Alarm,
+    AlarmRetry,
+    BaseDurableObject,
+    DurableObjectClient,
+    Event,
+    Failure,
+    authenticated,
+    command,
+    query,
+)
 
 
 class Rang(Event):
@@ -22,9 +36,10 @@ class BellState(msgspec.Struct):
 
 
 class Bell(BaseDurableObject[BellState], type="bell", management="raw"):
-    """Notes each alarm in its state, emits and tells; the first `fails` of a payload `{"fails": …}` raise.
-    `attempts` tells over all tests' objects what has run, also what was undone."""
+    """Notes each alarm in its state, and emits; a payload says what else it does: the first `fails` attempts raise.
+    `attempts` tells over all tests' objects what has run, also what was undone; `gate` lets go on what hangs."""
 
+    gate: asyncio.Event
     attempts: list[tuple[str, int, str]] = []  # noqa: RUF012
 
     async def on_alarm(self, alarm: Alarm) -> None:
@@ -34,6 +49,10 @@ class Bell(BaseDurableObject[BellState], type="bell", management="raw"):
         if isinstance(alarm.payload, dict):
             if self.state.follow:
                 self.alarms.set("follow", **self.state.follow)
+            if alarm.payload.get("checkpoint"):
+                await self.checkpoint()
+            if alarm.payload.get("hangs"):
+                await Bell.gate.wait()
             if alarm.attempt <= alarm.payload.get("fails", 0):
                 raise Failure("conflict", "it fails on purpose")
             if alarm.payload.get("again"):
@@ -54,6 +73,14 @@ class Bell(BaseDurableObject[BellState], type="bell", management="raw"):
     @command(allow=authenticated(), founds=True)
     async def found(self, name: str, args: dict[str, Any]) -> None:
         self.alarms.set(name, **args)
+
+    @command(allow=authenticated())
+    async def set_at(self, name: str, day: int, zoned: bool) -> None:
+        self.alarms.set(name, at=datetime(2027, 3, day, tzinfo=UTC if zoned else None))
+
+    @command(allow=authenticated())
+    async def wait(self) -> None:
+        await Bell.gate.wait()
 
     @command(allow=authenticated())
     async def cancel(self, name: str) -> bool:
@@ -98,3 +125,31 @@ class Guest(BaseDurableObject[BellState], type="guest", management="raw"):
     @command(allow=authenticated())
     async def set(self) -> None:
         self.alarms.set("none", in_=1)
+
+
+async def set_evenly(caller: DurableObjectClient, count: int, start: float, seconds: float) -> list[str]:
+    """Set an alarm of each of so many new objects, evenly from `start` (seconds since the epoch) on; their IDs."""
+    ids = [secrets.token_hex(8) for _ in range(count)]
+    at_once = asyncio.Semaphore(256)
+
+    async def set(number: int, id: str) -> None:
+        async with at_once:
+            args = {"name": "due", "args": {"at": start + number * seconds / count}}
+            await caller.call("bell", id, "set", args, deadline=30.0)
+
+    await asyncio.gather(*(set(*item) for item in enumerate(ids)))
+    assert time.time() < start, "it took too long to set them"
+    return ids
+
+
+async def lateness(caller: DurableObjectClient, ids: list[str], until: float) -> list[float]:
+    """How many seconds late the alarms of these objects rang, in order; all of them by `until`."""
+    await asyncio.sleep(max(0.0, until - time.time()))
+    at_once = asyncio.Semaphore(256)
+
+    async def of(id: str) -> float:
+        async with at_once:
+            [(alarm, at)] = await caller.call("bell", id, "rung", deadline=30.0)
+        return float(at - alarm["due"])
+
+    return sorted(await asyncio.gather(*map(of, ids)))

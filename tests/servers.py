@@ -104,7 +104,12 @@ class LocalServer(_Restart):
         if self._process is None or self._process.poll() is not None:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    self._command, stdout=log, stderr=log, env=self._environment, preexec_fn=_end_with_parent
+                    self._command,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._log.parent,
+                    env=self._environment,
+                    preexec_fn=_end_with_parent,
                 )
             self._ready(self._check)
 

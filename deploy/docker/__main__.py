@@ -14,7 +14,6 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import nats
@@ -24,7 +23,8 @@ from pymongo.errors import PyMongoError
 
 from aidevos.contracts import subjects
 from aidevos.durable import provision as nats_provision
-from aidevos.fleet import CLIENT_USER, FLEET_FILE, load_secrets, with_credentials
+from aidevos.durable.bus.chosen import prepare_rabbitmq
+from aidevos.fleet import CLIENT_USER, FLEET_FILE, SECRETS_FILE, Secrets, load_secrets, with_credentials
 from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError, load
 from deploy.local import mongo_server, nats_server
@@ -71,18 +71,21 @@ def setup(settings: Settings) -> None:
     ensure_secret(settings.home, CSRF)
     nats_server.configure(settings, fleet_secrets)
     mongo_server.configure(settings, fleet_secrets)
-    configure_rabbitmq(settings.home / "rabbitmq")
+    configure_rabbitmq(settings, fleet_secrets)
 
 
-def configure_rabbitmq(folder: Path) -> None:
+def configure_rabbitmq(settings: Settings, fleet_secrets: Secrets) -> None:
     """Name the user that the server makes when it first starts; it then has no `guest`."""
-    path = folder / "rabbitmq.conf"
+    path = settings.home / "rabbitmq" / "rabbitmq.conf"
     if not path.exists():
         write_secret(path, f"default_user = {RABBITMQ_USER}\ndefault_pass = {secrets.token_urlsafe(24)}\n".encode())
+    password = path.read_text().split("default_pass = ")[1].strip()
+    with_password = msgspec.structs.replace(fleet_secrets, rabbitmq=password)
+    write_secret(settings.home / SECRETS_FILE, msgspec.json.encode(with_password))
 
 
 def provision(settings: Settings) -> None:
-    """Make the replica set, its users, the streams and the buckets, then tell in `fleet.json` where all is.
+    """Make the replica set, its users, the streams, the queues and the buckets, then tell in `fleet.json` where all is.
 
     This must run on the network of MongoDB's container: until there are users, the server lets only
     its own machine make them.
@@ -90,11 +93,13 @@ def provision(settings: Settings) -> None:
     fleet_secrets = load_secrets(settings.home)
     mongo_server.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets)
     asyncio.run(_provision_nats(settings))
+    asyncio.run(prepare_rabbitmq(msgspec.structs.replace(settings, event_bus_url=_event_bus_url(settings))))
     reachable = msgspec.structs.replace(
         settings,
         host=GATEWAY_HOST,
         nats_url=_nats_url(settings, CLIENT_USER),
         mongo_url=_mongo_url(settings),
+        event_bus_url=_event_bus_url(settings),
     )
     fleet = describe(reachable, fleet_secrets, [])
     write_secret(settings.home / FLEET_FILE, msgspec.json.format(msgspec.json.encode(fleet)) + b"\n")
@@ -104,6 +109,7 @@ def serve(settings: Settings, service: Service) -> None:
     """Become the process of this service, with the credentials that are its own."""
     os.environ["AIDEVOS_NATS_URL"] = _nats_url(settings, service.user)
     os.environ["AIDEVOS_MONGO_URL"] = _mongo_url(settings) if service.stores else ""
+    os.environ["AIDEVOS_EVENT_BUS_URL"] = _event_bus_url(settings)
     os.execv(sys.executable, [sys.executable, "-P", "-m", f"services.{service.name}"])  # noqa: S606
 
 
@@ -138,6 +144,13 @@ def _nats_url(settings: Settings, user: str) -> str:
 def _mongo_url(settings: Settings) -> str:
     user = mongo_server.DATA_USER
     return with_credentials(settings.mongo_url, user, load_secrets(settings.home).mongo[user])
+
+
+def _event_bus_url(settings: Settings) -> str:
+    """Empty where the fleet's events go over NATS."""
+    if not settings.event_bus_url:
+        return ""
+    return with_credentials(settings.event_bus_url, RABBITMQ_USER, load_secrets(settings.home).rabbitmq)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ def describe(settings: Settings, secrets: Secrets, processes: list[FleetProcess]
         nats_password=unquote(credentials.password or ""),
         mongo_url=mongo_server.url(settings, secrets, mongo_server.DATA_USER),
         mongo_database=settings.mongo_database,
+        event_bus_url=settings.event_bus_url,
         admin_username=settings.admin_username,
         admin_password=settings.admin_password or secrets.admin_password,
         processes=processes,

@@ -19,6 +19,7 @@ from pathlib import Path
 import nats
 from nats.errors import Error as NatsError
 
+from aidevos.durable.bus.chosen import prepare_rabbitmq
 from aidevos.durable.provision import provision
 from aidevos.fleet import FLEET_FILE, Secrets, load_fleet
 from aidevos.security.keys import ensure_signing_key, write_secret
@@ -99,6 +100,7 @@ def _start(settings: Settings, supervisor: Supervisor) -> None:
     servers = {}
     if settings.mongo_url:
         mongo_server.check_external(settings.mongo_url)
+    asyncio.run(prepare_rabbitmq(settings))
     if not settings.nats_url:
         servers[programs.NATS] = nats_server.command(binaries.nats_server(), settings)
     if not settings.mongo_url:

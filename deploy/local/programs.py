@@ -136,6 +136,7 @@ def _environment(service: Service, settings: Settings, secrets: Secrets) -> dict
     return {
         "AIDEVOS_NATS_URL": nats_server.url(settings, secrets, service.user),
         "AIDEVOS_MONGO_URL": mongo_server.url(settings, secrets, mongo_server.DATA_USER) if service.stores else "",
+        "AIDEVOS_EVENT_BUS_URL": settings.event_bus_url,
         "AIDEVOS_REPLICA": "0",
         "AIDEVOS_SERVICES": ",".join(other.name for other in SERVICES if other.user != GATEWAY_USER),
         "PYTHONUNBUFFERED": "1",

@@ -30,7 +30,7 @@ class FleetProcess(msgspec.Struct, frozen=True):
 
 class Fleet(msgspec.Struct, kw_only=True, frozen=True):
     """What `fleet.json` tells. `public_url` is the issuer of the fleet's tokens; `nats_url` carries no
-    credentials, `mongo_url` does."""
+    credentials, `mongo_url` does, and so does `event_bus_url`, which is empty where events go over NATS."""
 
     gateway_url: str
     public_url: str
@@ -42,15 +42,18 @@ class Fleet(msgspec.Struct, kw_only=True, frozen=True):
     admin_username: str
     admin_password: str
     processes: list[FleetProcess]
+    event_bus_url: str = ""
 
 
 class Secrets(msgspec.Struct, kw_only=True, frozen=True):
-    """Everything generated at first start. `nats` and `mongo` map users to passwords."""
+    """Everything generated at first start. `nats` and `mongo` map users to passwords; `rabbitmq` is that of the
+    only user there, in containers."""
 
     nats: dict[str, str]
     mongo: dict[str, str]
     mongo_key: str
     admin_password: str
+    rabbitmq: str = ""
 
 
 def load_fleet(home: Path) -> Fleet:
@@ -95,6 +98,7 @@ def fleet_settings(home: Path, service: str) -> Settings:
         nats_url=with_credentials(fleet.nats_url, user, password),
         mongo_url=fleet.mongo_url,
         mongo_database=fleet.mongo_database,
+        event_bus_url=fleet.event_bus_url,
         public_url=fleet.public_url,
     )
 

@@ -14,18 +14,19 @@ from nats.errors import Error as NatsError
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
-from aidevos.durable.bus.jetstream import JetStreamBus
+from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.clock import SystemClock
 from aidevos.durable.completion import Bounds
 from aidevos.durable.connection import connect
+from aidevos.durable.event_stream import EventStream
 from aidevos.durable.host import Host
 from aidevos.durable.limiter import RateLimiter
 from aidevos.durable.object import BaseDurableObject
 from aidevos.durable.placement import HostName
 from aidevos.durable.provision import check_mapping
 from aidevos.durable.registry import DurableObjectRegistry
-from aidevos.durable.revocations import Revocations
+from aidevos.durable.revocations import SINCE, Revocations
 from aidevos.durable.router import Limits
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError
@@ -120,13 +121,15 @@ async def serve(
     await outside.start()
     admission = Admission(verifier, outside, credential.authorization)
     limiter = RateLimiter(settings, outside, credential.authorization)
+    bus = await open_bus(settings, connection)
+    events = EventStream(bus, since=SINCE)
     revocations = Revocations(
-        connection, verifier, outside, credential.authorization, admission.change, limiter.set_policies
+        events, verifier, outside, credential.authorization, admission.change, limiter.set_policies
     )
-    following = asyncio.create_task(revocations.follow())
+    beside = [asyncio.create_task(work) for work in (events.follow(), revocations.follow(), admission.report())]
     await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
-    beside = [preparing, following, asyncio.create_task(admission.report())]
+    beside.append(preparing)
     if chore is not None:
         beside.append(asyncio.create_task(_keep_doing(chore, outside, settings)))
     stop = asyncio.Event()
@@ -136,7 +139,7 @@ async def serve(
         host = Host(
             registry,
             store,
-            JetStreamBus(connection),
+            bus,
             outside,
             connection,
             admission,
@@ -155,6 +158,7 @@ async def serve(
     for task in beside:
         task.cancel()
     await asyncio.gather(*beside, return_exceptions=True)
+    await bus.close()
     await connection.close()
     store.close()
     name.close()
@@ -188,7 +192,8 @@ async def _read_revocations(revocations: Revocations) -> None:
             await revocations.loaded()
     except TimeoutError:
         raise SettingsError(
-            f"within {STORE_WITHIN:.0f} s the stream of events could not be read at AIDEVOS_NATS_URL"
+            f"within {STORE_WITHIN:.0f} s the stream of events could not be read at AIDEVOS_EVENT_BUS_URL, "
+            "or at AIDEVOS_NATS_URL where that is not set"
         ) from None
 
 

@@ -69,6 +69,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     attempt_timeout: Seconds = 2.0
     # Requests to one type of objects that are under way in one gateway process.
     max_type_pending: Count = 1000
+    # Live streams of events in one gateway process, and those of one caller among them.
+    max_streams: Count = 5000
+    max_caller_streams: Count = 100
     # Requests of one caller: so many in a second, and so many at once.
     rate_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
@@ -93,7 +96,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tell_age: Seconds = 7 * 86_400.0
     # Placement.
     lease: Annotated[float, Meta(ge=1, le=60)] = 3.0
-    # The event stream.
+    # Events: over RabbitMQ (amqp://…), or by default over JetStream; attempts of a handler at one of them before
+    # it becomes a dead letter; bounds of the stream.
+    event_bus_url: str = ""
+    event_attempts: Annotated[int, Meta(ge=1, le=10_000)] = 50
     events_max_age: Seconds = 86_400.0
     events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 4 * 1024 * 1024 * 1024
     # Accounts. Password parameters are argon2id's; memory is in KiB, and 0 threads are one for each core.
@@ -163,6 +169,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
             "a process that starts learns from the events of that time which tokens are dead"
         )
     _check_networks(settings)
+    _check_event_bus(settings.event_bus_url)
     cors_origins(settings.cors_origins)
     _check_mail(settings)
     secret_keys(settings.secret_key)
@@ -182,6 +189,17 @@ def _public_url(settings: Settings) -> str:
     if not usable or parts.username or parts.query or parts.fragment or not url.isascii() or " " in url:
         raise SettingsError(f"{PREFIX}PUBLIC_URL={url!r} must be a URL like https://api.example.org")
     return url
+
+
+def _check_event_bus(url: str) -> None:
+    """The URL may hold a password, and is not repeated."""
+    try:
+        server = urlsplit(url)
+        usable = not url or (server.scheme in ("amqp", "amqps") and server.hostname and server.port != 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(f"{PREFIX}EVENT_BUS_URL must be like amqp://user:password@rabbitmq.example.org:5672/")
 
 
 def _check_networks(settings: Settings) -> None:

@@ -47,6 +47,8 @@ class SessionState(msgspec.Struct):
 class SessionEnded(Event):
     """The tokens of this session are dead."""
 
+    user: str
+
 
 class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="read_only"):
     """A login that goes on. It ends by logout, by disuse, or when a spent refresh token turns up."""
@@ -91,7 +93,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         if not self.caller.is_service:
             action = "logout" if self.caller.session == self.id else "session.ended"
             record(self, action, target=self.state.user, session=self.id)
-        self.emit(SessionEnded())
+        self.emit(SessionEnded(user=self.state.user))
         await self.delete()
 
     @command(allow=authenticated())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aidevos import BaseDurableObject, anyone
-from aidevos.contracts.data import FIND, VISIBLE, FindItems, VisibleCollections
+from aidevos.contracts.data import FIND, VISIBILITY, VISIBLE, FindItems, VisibilityArgs, VisibleCollections
 from aidevos.durable.object import View
 from aidevos.memberships import Memberships
 from aidevos.settings import Settings
@@ -37,6 +37,10 @@ def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     ItemDO.memberships = CollectionDO.memberships = memberships = Memberships()
     find = View(FIND, anyone(), FindItems, Finder(terms, memberships, Cursors.of(settings.home)).answer)
     ItemDO.views = (*(view for view in ItemDO.views if view.name != FIND), find)
-    visible = View(VISIBLE, anyone(), VisibleCollections, Lister(memberships).answer)
-    CollectionDO.views = (*(view for view in CollectionDO.views if view.name != VISIBLE), visible)
+    lister = Lister(memberships)
+    listed = (
+        View(VISIBLE, anyone(), VisibleCollections, lister.answer),
+        View(VISIBILITY, anyone(), VisibilityArgs, lister.visibility),
+    )
+    CollectionDO.views = (*(view for view in CollectionDO.views if view.name not in (VISIBLE, VISIBILITY)), *listed)
     return TYPES

@@ -13,6 +13,8 @@ from aidevos.contracts.data import (
     CollectionEntry,
     CollectionName,
     CollectionPage,
+    Visibility,
+    VisibilityArgs,
     VisibleCollections,
 )
 from aidevos.contracts.errors import Failure
@@ -28,7 +30,7 @@ from services.data_storage import access
 from services.data_storage.collection_state import PROJECT, CollectionState, terms_of
 from services.data_storage.membership import terms_for
 from services.data_storage.terms import Terms
-from services.data_storage.visibility import known_collections, readable_items
+from services.data_storage.visibility import known_collections, readable_items, visibility
 
 COUNTS_AT_ONCE = 8
 
@@ -44,13 +46,13 @@ async def answer_terms(reader: Reader, args: TermsArgs) -> Terms | None:
 
 
 class Lister:
-    """Answers what collections a caller may know of; `memberships` are those of this process."""
+    """Answers what callers may know of collections; `memberships` are those of this process."""
 
     def __init__(self, memberships: Memberships) -> None:
         self._memberships = memberships
 
     async def answer(self, reader: Reader, args: VisibleCollections) -> CollectionPage:
-        """One page of them, by their names."""
+        """One page of the collections that the caller may know of, by their names."""
         if not 1 <= args.limit <= LIST_LIMIT:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
         after = None if args.cursor is None else (None, args.cursor)
@@ -62,6 +64,11 @@ class Lister:
             items=[entry for entry in entries if entry is not None],
             next_cursor=found[args.limit - 1].id if more else None,
         )
+
+    async def visibility(self, reader: Reader, args: VisibilityArgs) -> Visibility:
+        """Which items of a collection the caller may read."""
+        terms = await answer_terms(reader, TermsArgs(args.collection))
+        return visibility(terms and await terms_for(reader.caller, terms, self._memberships, reader), reader.caller)
 
     async def _entry(self, reader: Reader, document: Document, at_once: asyncio.Semaphore) -> CollectionEntry | None:
         state = msgspec.convert(document.state, CollectionState)

@@ -32,7 +32,7 @@ from aidevos.memberships import Memberships
 from services.data_storage import access, reservations, values
 from services.data_storage.access import Operation
 from services.data_storage.filters import parse_fields, project
-from services.data_storage.item_state import Created, Deleted, ItemState, Updated, holds, is_live, show
+from services.data_storage.item_state import Change, Created, Deleted, ItemState, Updated, holds, is_live, show
 from services.data_storage.item_views import (
     EXPIRED,
     HELD,
@@ -95,7 +95,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             reserved=self.state.reserved,
         )
         await self._write(terms, data, "args.data")
-        self.emit(Created(collection=collection, id=id, version=self.version + 1))
+        self.emit(self._told(Created))
         return show(self.state, self.version + 1)
 
     @query(allow=anyone())
@@ -145,7 +145,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         """End the item; with history it can be restored."""
         terms = await self._admit("delete")
         state = self.state
-        self.emit(Deleted(collection=state.collection, id=state.item, version=self.version + 1))
+        self.emit(self._told(Deleted))
         if not terms.history:
             await self._end()
             return
@@ -203,7 +203,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         if not (expired if by == "expiry" else getattr(state, by) == value):
             raise access.no_item()
         if not state.removed:
-            self.emit(Deleted(collection=state.collection, id=state.item, version=self.version + 1))
+            self.emit(self._told(Deleted))
         await self._end()
 
     async def _admit(self, operation: Operation, *, removed: bool = False) -> Terms:
@@ -256,7 +256,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             await self._keep()
         await self._write(terms, data, field)
         state = self.state
-        self.emit(Updated(collection=state.collection, id=state.item, version=self.version + 1))
+        self.emit(self._told(Updated))
         return show(state, self.version + 1)
 
     async def _write(self, terms: Terms, data: Any, field: str) -> None:
@@ -272,6 +272,16 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         state.removed = False
         state.author, state.updated_at = self.caller.subject, self.now
         state.expires_at = None if terms.expires_after is None else self.now + terms.expires_after
+
+    def _told(self, kind: type[Change]) -> Change:
+        state = self.state
+        return kind(
+            collection=state.collection,
+            id=state.item,
+            version=self.version + 1,
+            owner=state.owner,
+            incarnation=state.incarnation,
+        )
 
     async def _end(self) -> None:
         reservations.release(self, self.state.reserved, self.version + 1)

@@ -35,22 +35,26 @@ class ItemState(msgspec.Struct, omit_defaults=True):
     kept: bool = False
 
 
-class Created(Event):
+class Change(Event):
+    """A version of an item. `owner` and `incarnation` tell for whom the event is: live streams don't show them."""
+
     collection: str
     id: str
     version: int
+    owner: str
+    incarnation: str
 
 
-class Updated(Event):
-    collection: str
-    id: str
-    version: int
+class Created(Change):
+    """The item is there."""
 
 
-class Deleted(Event):
-    collection: str
-    id: str
-    version: int
+class Updated(Change):
+    """The item has other data."""
+
+
+class Deleted(Change):
+    """The item is gone."""
 
 
 def is_live(state: ItemState, incarnation: str, now: float, *, removed: bool = False) -> bool:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aidevos.contracts.data import Rules
+from aidevos.contracts.data import Rules, Visibility
 from aidevos.durable.store.condition import And, Compare, Condition, Contains, Not, OneOf, Or
 from aidevos.security.permissions import Principal
 from services.data_storage import access
 from services.data_storage.collection_state import PROJECT
+from services.data_storage.terms import Terms
 
 NOTHING = Or(())
+NONE = Visibility("none")
+
+
+def visibility(terms: Terms | None, caller: Principal) -> Visibility:
+    """Which items of a collection with these terms the caller may read."""
+    if terms is None:
+        return NONE
+    if access.admits_all(terms.rules, "read", caller, collection=terms.name):
+        return Visibility("all", terms.incarnation)
+    if access.admits(terms.rules, "read", caller, caller.subject, collection=terms.name):
+        return Visibility("own", terms.incarnation)
+    return NONE
 
 
 def readable_items(rules: Rules, collection: str, incarnation: str, caller: Principal, now: float) -> Condition:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from contextlib import aclosing
+from typing import NamedTuple, Protocol
 
 from starlette.types import Send
 
@@ -30,6 +31,14 @@ _PROBLEM_HEADER: Header = (b"content-type", MEDIA_TYPE.encode())
 _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 
 
+class Chunks(Protocol):
+    """A body in pieces; it is closed at the end, also when the client has gone before."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
 class Answer(NamedTuple):
     """An HTTP response; its Content-Length follows from the body. With `chunks` the body is what they
     give, and the client learns that it is incomplete if they raise."""
@@ -37,7 +46,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes = b""
     headers: tuple[Header, ...] = (JSON_HEADER,)
-    chunks: AsyncIterator[bytes] | None = None
+    chunks: Chunks | None = None
 
 
 class MethodNotAllowed(Failure):
@@ -65,9 +74,10 @@ def answer_of(failure: Failure) -> Answer:
 async def send_answer(answer: Answer, send: Send) -> None:
     headers = list(answer.headers)
     if answer.chunks is not None:
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        async for chunk in answer.chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with aclosing(answer.chunks):
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            async for chunk in answer.chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body"})
         return
     if answer.status not in (204, 304):

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 
 import uvicorn
@@ -23,11 +23,13 @@ from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.admission import Admission
+from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
+from aidevos.durable.event_stream import EventStream
 from aidevos.durable.limiter import RateLimiter
 from aidevos.durable.mirror import Mirror, read_all
-from aidevos.durable.revocations import Revocations
+from aidevos.durable.revocations import SINCE, Revocations
 from aidevos.garbage import collect_rarely
 from aidevos.observability import logs, metrics
 from aidevos.security.credentials import ServiceCredential
@@ -41,6 +43,8 @@ from services.http_gateway.cookies import Cookies
 from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
 from services.http_gateway.document import Document
 from services.http_gateway.health import Readiness
+from services.http_gateway.live.audience import Audience
+from services.http_gateway.live.hub import READ_EVENTS, Hub, Limits
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.middleware.cors import Cors
 from services.http_gateway.protocol import ProblemProtocol
@@ -52,6 +56,7 @@ from services.http_gateway.routers.confirmation import ConfirmationRouter
 from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.data_transfer import DataTransferRouter
 from services.http_gateway.routers.dead_letters import DeadLetterRouter
+from services.http_gateway.routers.events import EventRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
@@ -93,33 +98,39 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 admission = Admission(verifier, client, credential.authorization)
                 stack.push_async_callback(_end, asyncio.create_task(admission.report()))
                 limiter = RateLimiter(settings, client, credential.authorization)
+                bus = await open_bus(settings, connection)
+                stack.push_async_callback(bus.close)
+                events = EventStream(bus, since=SINCE)
                 revocations = Revocations(
-                    connection, verifier, client, credential.authorization, admission.change, limiter.set_policies
+                    events, verifier, client, credential.authorization, admission.change, limiter.set_policies
                 )
-                stack.push_async_callback(_end, asyncio.create_task(revocations.follow()))
-                await revocations.loaded()
                 declarations = Declarations(awaited=ROUTES_FROM in _services(settings))
-                mirror = Mirror(connection, "routes", CHANGED, partial(_read_routes, client, credential, declarations))
-                stack.push_async_callback(_end, asyncio.create_task(mirror.follow()))
+                mirror = Mirror(events, "routes", CHANGED, partial(_read_routes, client, credential, declarations))
+                for follower in (events, revocations, mirror):
+                    stack.push_async_callback(_end, asyncio.create_task(follower.follow()))
+                await revocations.loaded()
         except TimeoutError:
             raise SettingsError(
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        yield build(settings, connection, client, credential.authorization, catalogue, admission, limiter, declarations)
+        calls = Calls(client, credential.authorization, settings)
+        audience = Audience(calls, credential.authorization)
+        hub = Hub(bus, audience, admission, Limits(settings.max_streams, settings.max_caller_streams))
+        stack.push_async_callback(_end, asyncio.create_task(hub.follow()))
+        yield build(settings, connection, calls, catalogue, admission, limiter, declarations, hub)
 
 
 def build(
     settings: Settings,
     connection: Client,
-    client: DurableObjectClient,
-    credential: Callable[[], str],
+    calls: Calls,
     catalogue: Catalogue,
     admission: Admission,
     limiter: RateLimiter,
     declarations: Declarations,
+    hub: Hub,
 ) -> ASGIApp:
-    calls = Calls(client, credential, settings)
     objects = DurableObjectRouter(calls, catalogue, settings)
     operation = OperationRouter(
         Readiness(connection, _services(settings), declarations),
@@ -144,6 +155,7 @@ def build(
     routes += ApiKeyRouter(calls).routes(guard())
     routes += RouteRouter(calls).routes(guard())
     routes += ProjectRouter(calls).routes(guard())
+    routes += EventRouter(hub).routes(guard(READ_EVENTS))
     routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))
     declared = DeclaredRoutes(declarations, catalogue, calls, guard(), limiter, settings)

@@ -17,6 +17,7 @@ from services.http_gateway import (
     openapi_confirmation,
     openapi_data,
     openapi_dead_letters,
+    openapi_events,
     openapi_projects,
     openapi_rate_limits,
     openapi_roles,
@@ -47,6 +48,7 @@ PARTS = (
     openapi_rate_limits,
     openapi_confirmation,
     openapi_projects,
+    openapi_events,
 )
 ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
 OPEN = (400, 404, 405, 422, 500, 503)

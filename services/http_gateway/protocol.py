@@ -8,6 +8,7 @@ seconds; whoever sends more, or drips it, is answered and cut off before it cost
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
@@ -16,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
 from aidevos.observability import metrics, request_ids
 from services.http_gateway.answers import POLICY, PRIVATE, SECURITY
+from services.http_gateway.connection import CONNECTION, End
 from services.http_gateway.joined_writes import JoinedWrites
 
 HEAD_LIMIT = 64 * 1024
@@ -26,9 +28,28 @@ _SECURITY = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in 
 class ProblemProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _ended: Callable[[End], None] | None = None
+    _draining = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, JoinedWrites(transport)))
+
+    def watch(self, ended: Callable[[End], None] | None) -> None:
+        self._ended = ended
+        if self._draining or self.transport.is_closing():
+            self._tell_end("draining" if self._draining else "gone")
+
+    def cut(self) -> None:
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        self._draining = True
+        super().shutdown()
+        self._tell_end("draining")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast(dict[str, object], self.scope)[CONNECTION] = self
 
     def data_received(self, data: bytes) -> None:
         if self._head_bytes >= 0:
@@ -52,9 +73,14 @@ class ProblemProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         super().connection_lost(exc)
+        self._tell_end("gone")
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "this is no valid HTTP/1.1 request")
+
+    def _tell_end(self, end: End) -> None:
+        if self._ended is not None:
+            self._ended(end)
 
     def _end_head(self) -> None:
         self._head_bytes = -1

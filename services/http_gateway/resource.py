@@ -19,6 +19,7 @@ from aidevos.durable.limiter import Limited, RateLimiter, Verdict
 from aidevos.security.permissions import ANONYMOUS, Principal
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import RATE_LIMIT, Answer, MethodNotAllowed, send_answer
+from services.http_gateway.connection import CONNECTION, Connection
 from services.http_gateway.cookies import SAFE_METHODS, Cookies
 
 # Headers that may be sent once; a second one would leave open which of them counts.
@@ -59,9 +60,19 @@ class Incoming:
         return f"{self._scope['method']} {self._scope['path']}"
 
     @property
+    def is_head(self) -> bool:
+        """Whether only the headers of the answer are wanted."""
+        return bool(self._scope["method"] == "HEAD")
+
+    @property
     def address(self) -> str:
         """The client's IP address; empty when nothing tells it."""
         return address_of(self._scope)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection on which the answer goes."""
+        return self._scope[CONNECTION]  # type: ignore[no-any-return]
 
     async def spend(self, spending: Awaitable[Verdict]) -> None:
         """Spend from one more rate limit, of which the answer tells instead; raises `Limited`."""

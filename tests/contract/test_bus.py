@@ -14,7 +14,7 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus import delivering
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.durable.bus.port import BusError, Delivery, Misplaced
+from aidevos.durable.bus.port import BusError, Delivery, Misplaced, PositionLost
 
 
 class Reader:
@@ -415,6 +415,24 @@ async def test_a_follower_resumes_behind_a_position(bus: Any, thing: str) -> Non
             assert await follower.wait(1) == [f"{thing}:4"]
         await follower.close()
     await first.close()
+
+
+async def test_the_end_is_a_position_from_which_one_misses_nothing(bus: Any, thing: str) -> None:
+    (first,) = await publish(bus, thing, 1)
+    end = await bus.end(["event.>"])
+    (second,) = await publish(bus, thing, 2, after=first)
+    follower = Follower(bus, "event.>", after=end)
+    found = [id for id in await follower.current() if id.startswith(thing)]
+    await publish(bus, thing, 3, after=second)
+    assert (found, await follower.wait(1)) == ([f"{thing}:2"], [f"{thing}:3"])
+    assert int(end) < int(follower.old[0].position) < int(follower.new[0].position)
+    await follower.close()
+
+
+async def test_a_position_behind_the_end_is_lost(bus: Any, thing: str) -> None:
+    await publish(bus, thing, 1)
+    follower = Follower(bus, "event.>", after=str(int(await bus.end(["event.>"])) + 1_000_000))
+    assert isinstance(await follower.ended(), PositionLost)
 
 
 async def test_followers_of_several_patterns_get_each_event_that_matches_one(bus: Any, thing: str) -> None:

@@ -12,6 +12,7 @@ PASSWORD = "wheelbarrow at noon"
 
 class Person(NamedTuple):
     id: str
+    name: str
     headers: dict[str, str]
 
     @property
@@ -25,7 +26,7 @@ async def register(http: httpx.AsyncClient) -> Person:
     body = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
     assert (await http.post("/auth/register", json=body)).status_code == 201
     pair = (await http.post("/auth/login", json={"username": name, "password": PASSWORD})).json()
-    return Person(pair["user"]["id"], {"Authorization": f"Bearer {pair['access_token']}"})
+    return Person(pair["user"]["id"], name, {"Authorization": f"Bearer {pair['access_token']}"})
 
 
 async def made(http: httpx.AsyncClient, path: str, who: Person, **body: Any) -> Any:

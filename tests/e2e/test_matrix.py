@@ -56,6 +56,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("account", "settle"): (b'{"transfer":"t"}', {"service"}),
     ("account", "refuse"): (b'{"transfer":"t","reason":"r"}', {"service"}),
     ("account", "forget"): (b'{"transfer":"t"}', {"service"}),
+    ("chat_room", "post"): (b'{"text":"hello"}', {"writer", "admin"}),
+    ("chat_room", "recent"): (b"{}", {"reader", "admin"}),
     ("auth", "login"): (b'{"username":"somebody else","password":"x"}', ANYONE),
     ("auth", "sign_in"): (b'{"password":"","device":""}', SERVICE),
     ("auth", "verify"): (b'{"challenge":"x"}', ANYONE),
@@ -285,7 +287,10 @@ def live(world: World) -> dict[str, str]:
     with httpx.Client(base_url=world.url, timeout=20) as http:
         pairs = {kind: _logged_in(http, kind) for kind in LIVE}
         admin = {"Authorization": world.admin}
-        role = {"name": "custom", "permissions": ["objects:request", "counter:write", "account:write"]}
+        role = {
+            "name": "custom",
+            "permissions": ["objects:request", "counter:write", "account:write", "chat_room:write"],
+        }
         path = {kind: f"/users/{pair['user']['id']}" for kind, pair in pairs.items()}
         tokens = {kind: f"Bearer {pair['access_token']}" for kind, pair in pairs.items()}
         for answer in (
@@ -327,8 +332,8 @@ def credential(world: World, caller: str) -> str | None:
         return "Bearer " + TokenIssuer(forged, world.servers.public_url).issue("tester", roles=("admin",))
     roles = {"service": ("service",), "admin": ("admin",)}.get(caller, ())
     permissions = {
-        "reader": ("objects:request", "counter:read", "account:read"),
-        "writer": ("objects:request", "counter:write", "account:write"),
+        "reader": ("objects:request", "counter:read", "account:read", "chat_room:read"),
+        "writer": ("objects:request", "counter:write", "account:write", "chat_room:write"),
         "manager": ("objects:request", "objects:manage"),
         "service": ("objects:request",),
         "stranger": ("objects:request",),

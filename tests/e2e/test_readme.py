@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -20,6 +21,7 @@ from aidevos import DurableObjectClient, id_from_name
 from aidevos.contracts import envelope
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
+from aidevos.testing import ObjectKit
 from tests.e2e.test_fleet import LocalFleet
 from tests.faults.processes import eventually
 
@@ -105,6 +107,21 @@ async def test_the_examples_of_data_do_what_the_readme_says(fleet: LocalFleet) -
     assert changed["rules"]["read"] == "public"
     assert patched["data"] == {"title": "SICP", "price": 35}
     assert again["items"] == [patched]
+
+
+async def test_the_example_of_alarms_rings() -> None:
+    found = re.search(r"<!-- alarms -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert found
+    names: dict[str, Any] = {}
+    exec(found[1], names)
+    async with ObjectKit(names["Reminder"]) as kit:
+        await kit.call("reminder", "ada", "remind", {"text": "tea", "after": 90})
+        await kit.call("reminder", "ada", "nag", {"text": "stretch", "every": 60})
+        await kit.advance(130)
+        assert await kit.call("reminder", "ada", "be_quiet") is True
+        await kit.advance(600)
+
+        assert await kit.call("reminder", "ada", "said") == ["stretch", "tea", "stretch"]
 
 
 def test_the_names_in_the_readme_have_the_ids_that_it_gives() -> None:

@@ -72,15 +72,16 @@ def start(servers: Servers, module: str, user: str, database: str, **settings: s
 
 
 @contextmanager
-def running(servers: Servers, database: str, **accounts: str) -> Iterator[World]:
+def running(servers: Servers, database: str, event_bus_url: str = "", **accounts: str) -> Iterator[World]:
     """The services, ready; `accounts` are settings of those that keep accounts."""
     port = free_port()
+    everywhere = {"AIDEVOS_EVENT_BUS_URL": event_bus_url}
 
     def begin(service: str) -> subprocess.Popen[bytes]:
         user, settings = USERS.get(service, service), accounts
         if service == "http_gateway":
             settings = {"AIDEVOS_PORT": str(port)}
-        return start(servers, f"services.{service}", user, database, **settings)
+        return start(servers, f"services.{service}", user, database, **everywhere, **settings)
 
     accounts = {**UNTHROTTLED, **accounts}
     processes = {service: begin(service) for service in SERVICES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,26 @@ async def test_a_search_of_users_scans_no_collection_and_sorts_nothing(
     assert "IXSCAN" in stages
     assert not stages & {"COLLSCAN", "SORT"}
     assert commands.find["maxTimeMS"] == TIME_LIMIT
+
+
+async def test_due_alarms_are_found_by_their_index_alone(
+    servers: Servers, database: str, client: pymongo.MongoClient[Any]
+) -> None:
+    commands = Commands()
+    store = MongoStore(servers.mongo_url, database, listeners=[commands])
+    await store.open("user")
+    objects = client[database]["obj_user"]
+    objects.insert_many({"_id": str(number), "created_at": 0, "partition": 1} for number in range(100))
+    objects.update_one({"_id": "7"}, {"$set": {"alarm_at": 5.0}})
+
+    assert await store.due("user", -math.inf, 9.0, 10) == [("7", 5.0)]
+    explained = client[database].command("explain", commands.find, verbosity="executionStats")
+    store.close()
+
+    stages = {stage["stage"] for stage in every_stage(explained["queryPlanner"]["winningPlan"])}
+    assert "IXSCAN" in stages
+    assert not stages & {"COLLSCAN", "SORT"}
+    assert explained["executionStats"]["totalDocsExamined"] == 1
 
 
 def every_stage(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ HOUR = 3600.0
 @pytest.fixture
 async def kit() -> AsyncIterator[ObjectKit]:
     Bell.attempts, Guest.ended = [], []
+    Bell.gate = asyncio.Event()
     async with ObjectKit(Bell, Guest) as kit:
         yield kit
 
@@ -88,6 +90,12 @@ async def test_a_time_that_is_past_means_now(kit: ObjectKit) -> None:
     await ring(kit, "past", at=START - HOUR, catch_up="skip")
     await kit.advance(0)
     assert await rung(kit) == [("past", 0)]
+
+
+async def test_a_datetime_has_a_zone(kit: ObjectKit) -> None:
+    await kit.call("bell", "a", "set_at", {"name": "spring", "day": 20, "zoned": True})
+    assert stored(kit)["alarm_at"] == datetime(2027, 3, 20, tzinfo=UTC).timestamp()
+    assert (await failure(kit.call("bell", "a", "set_at", {"name": "spring", "day": 20, "zoned": False}))).field
 
 
 async def test_a_turn_that_raises_has_set_and_cancelled_nothing(kit: ObjectKit) -> None:
@@ -212,6 +220,40 @@ async def test_a_letter_is_stored_in_the_commit_that_ends_its_alarm(kit: ObjectK
         assert [letter.kind for letter in successor.letters.values()] == ["alarm"]
 
 
+async def test_a_handler_that_takes_too_long_has_failed() -> None:
+    Bell.attempts, Bell.gate = [], asyncio.Event()
+    async with ObjectKit(Bell, limits=Limits(alarm_deadline=0.01)) as kit:
+        await ring(kit, "slow", in_=1, payload={"hangs": True})
+        await kit.advance(1)
+        assert list(kit.store.documents["bell"]["a"]["alarms"]) == ["slow"]
+        Bell.gate.set()
+        await kit.advance(1)
+        assert await rung(kit) == [("slow", 2)]
+
+
+async def test_what_an_attempt_has_committed_on_its_way_stays_and_the_alarm_with_it(kit: ObjectKit) -> None:
+    await ring(kit, "steps", in_=10, payload={"checkpoint": True, "fails": 1})
+    await kit.advance(60)
+    assert await rung(kit) == [("steps", 10), ("steps", 11)]
+    assert stored(kit)["alarms"] == {}
+
+
+async def test_an_alarm_that_finds_no_room_in_the_mailbox_rings_when_there_is() -> None:
+    Bell.attempts, Bell.gate = [], asyncio.Event()
+    async with ObjectKit(Bell, limits=Limits(mailbox=1)) as kit:
+        await ring(kit, "tea", in_=1)
+        calls = [await begun(kit.call("bell", "a", "wait")) for _ in range(2)]
+        kit.clock.advance(1)
+        kit.router.alarms.ring_due()
+        Bell.gate.set()
+        await asyncio.gather(*calls)
+        assert Bell.attempts == []
+        kit.clock.advance(1)
+        kit.router.alarms.ring_due()
+        await kit.settle()
+        assert await rung(kit) == [("tea", 2)]
+
+
 async def test_a_repeating_alarm_keeps_its_regular_times(kit: ObjectKit) -> None:
     await ring(kit, "tick", in_=10, every=60)
     await kit.advance(200)
@@ -316,6 +358,36 @@ async def test_hibernation_keeps_alarms(kit: ObjectKit) -> None:
     assert kit.router.activation("bell", "a") is None
     await kit.advance(5 * HOUR)
     assert await rung(kit) == [("tea", 5 * HOUR)]
+
+
+async def test_an_alarm_that_was_moved_while_it_waited_for_its_turn_does_not_ring(kit: ObjectKit) -> None:
+    await ring(kit, "moved", in_=1)
+    first = await begun(kit.call("bell", "a", "wait"))
+    setting = await begun(ring(kit, "due", in_=0))
+    second = await begun(kit.call("bell", "a", "wait"))
+    moving = await begun(ring(kit, "moved", in_=100))
+    kit.clock.advance(1)
+    kit.router.alarms.ring_due()
+    gate, Bell.gate = Bell.gate, asyncio.Event()
+    gate.set()
+    await asyncio.gather(first, setting)
+    Bell.gate.set()
+    await asyncio.gather(second, moving)
+    await kit.advance(0)
+    assert [name for name, _, _ in Bell.attempts] == ["due"]
+
+
+async def test_an_object_is_in_memory_when_its_alarm_is_due(kit: ObjectKit) -> None:
+    await ring(kit, "tea", in_=10)
+    await crash(kit)
+    async with ObjectKit(Bell, store=kit.store, clock=kit.clock) as successor:
+        await successor.advance(9.5)
+        activation = successor.router.activation("bell", "a")
+        assert activation is not None
+        assert activation.loaded
+        assert Bell.attempts == []
+        await successor.advance(0.5)
+        assert await rung(successor) == [("tea", 10)]
 
 
 async def test_an_alarm_does_not_ring_before_the_commit_that_sets_it(kit: ObjectKit) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,8 +18,9 @@ ITEM_TYPE = "item"
 VERSION_TYPE = "item_version"
 # Who tells `do.eraser.<user>.erase` has everything erased that is this user's.
 ERASER_TYPE = "eraser"
-# Views: `query.collection.visible`, `query.item.find`.
+# Views: `query.collection.visible`, `query.collection.visibility`, `query.item.find`.
 VISIBLE = "visible"
+VISIBILITY = "visibility"
 FIND = "find"
 
 COLLECTION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
@@ -146,6 +147,20 @@ class CollectionEntry(msgspec.Struct, kw_only=True):
 class CollectionPage(msgspec.Struct, kw_only=True):
     items: list[CollectionEntry]
     next_cursor: str | None = None
+
+
+class VisibilityArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of `query.collection.visibility`."""
+
+    collection: CollectionName
+
+
+class Visibility(msgspec.Struct, frozen=True):
+    """Which items of a collection the caller may read now: all, its own, or none, as of a collection that
+    there isn't. `incarnation` tells the collection from another one of its name before it."""
+
+    items: Literal["all", "own", "none"]
+    incarnation: str = ""
 
 
 class FindItems(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

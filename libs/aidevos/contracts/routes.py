@@ -48,6 +48,7 @@ RESERVED = frozenset(
         "docs",
         "durable-objects",
         "events",
+        "examples",
         "fleet",
         "health",
         "metrics",

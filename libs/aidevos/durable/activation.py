@@ -194,11 +194,17 @@ class Activation:
 
     def next_alarm(self) -> tuple[float, str] | None:
         """When which alarm rings next, of those that are committed as they are."""
-        changed = [pending.alarms for pending in (self.pending, self.in_flight) if pending is not None]
         return min(
-            ((alarm.at, name) for name, alarm in self.alarms.items() if not any(name in names for names in changed)),
-            default=None,
+            ((alarm.at, name) for name, alarm in self.alarms.items() if not self._changes_alarm(name)), default=None
         )
+
+    def due_alarm(self, name: str, now: float) -> Scheduled | None:
+        """The alarm of this name, if it is committed as it is, and due."""
+        alarm = self.alarms.get(name)
+        return None if alarm is None or alarm.at > now or self._changes_alarm(name) else alarm
+
+    def _changes_alarm(self, name: str) -> bool:
+        return any(pending is not None and name in pending.alarms for pending in (self.pending, self.in_flight))
 
     def seal(self, pending: Pending, now: float) -> Commit:
         """The commit of everything done since the last one; it is in flight from here on."""

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 SCAN_EVERY = 5.0
 # How far a scan looks ahead: several scans may fail before anything is late.
 HORIZON = 20.0
+# How long before its alarm an object comes into memory.
+WARM_UP = 1.0
 # Seconds after its time from which an alarm is a late one.
 LATE_AFTER = 2.0
 CAPACITY = 100_000
@@ -153,7 +155,7 @@ class AlarmClock:
             for id, at in (*late, *soon):
                 activation = self._router.activation(type, id)
                 if activation is None:
-                    self.expect(type, id, at)
+                    self.expect(type, id, min(at, max(at - WARM_UP, now)))
                 else:
                     self.note(activation, ahead)
         ALARMS_WAITING.set(len(self._schedule))

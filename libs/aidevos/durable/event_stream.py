@@ -1,88 +1,75 @@
-"""Following one kind of events in the stream of all, for a process that keeps something in step."""
+"""Following events, for a process that keeps something in step with them.
+
+One reading serves all that a process keeps: a bus that can't choose by pattern sends each process
+everything, and should do it once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Any
 
 import msgspec
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeout
-from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from aidevos.contracts import subjects
+from aidevos.durable.bus.delivering import matches
+from aidevos.durable.bus.port import BusError, Delivery, EventBus
 
 RETRY_AFTER = 0.2
-CHECK_EVERY = 1.0
 
 log = logging.getLogger(__name__)
-Read = TypeVar("Read")
+Apply = Callable[[str, Any], None]
 
 
-class EventStream(Generic[Read]):
-    """One kind of events, each object's in their order, from `since` seconds ago on. `apply` gets the
-    object's ID and the event; `begun` is called whenever reading begins anew, as after a reconnect."""
+class EventStream:
+    """Events of several kinds, each object's in their order, from `since` seconds before now on. Whoever wants
+    some says so before `follow` begins."""
 
-    def __init__(
-        self,
-        connection: Client,
-        subject: str,
-        type: type[Read],
-        apply: Callable[[str, Read], None],
-        *,
-        since: float,
-        begun: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, bus: EventBus, *, since: float) -> None:
         self.loaded = asyncio.Event()
-        self._connection = connection
-        self._subject = subject
-        self._decoder = msgspec.json.Decoder(type)
-        self._apply = apply
+        self._bus = bus
         self._since = since
-        self._begun = begun
+        self._readers: dict[str, tuple[msgspec.json.Decoder[Any], Apply]] = {}
+        self._begun: list[Callable[[], None]] = []
+
+    def on(self, pattern: str, type: type[Any], apply: Apply) -> None:
+        """Have `apply` called with the object's ID and the event; each pattern can be asked for once."""
+        self._readers[pattern] = msgspec.json.Decoder(type), apply
+
+    def on_begin(self, call: Callable[[], None]) -> None:
+        """Have this called whenever reading has begun anew, as after a reconnect: events before may be missing."""
+        self._begun.append(call)
 
     async def follow(self) -> None:
         """Keep up until cancelled; `loaded` is set once what was there at the start has been read."""
         while True:
             try:
                 await self._read()
-            except NatsError as error:
-                log.warning("%s can't be read, trying again: %r", self._subject, error)
+            except BusError as error:
+                log.warning("events can't be read, trying again: %s", error)
                 await asyncio.sleep(RETRY_AFTER)
 
     async def _read(self) -> None:
-        reconnects = self._connection.stats["reconnects"]
-        js = self._connection.jetstream()
-        since = datetime.now(UTC) - timedelta(seconds=self._since)
-        config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=since)
-        stream = subjects.EVENTS_STREAM
-        reader = await js.subscribe(self._subject, stream=stream, ordered_consumer=True, config=config)
-        try:
-            self._begun()
-            waiting = (await reader.consumer_info()).num_pending
-            while self._connection.stats["reconnects"] == reconnects:
-                if not waiting:
+        reading = self._bus.follow(list(self._readers), since=time.time() - self._since)
+        async with contextlib.aclosing(reading) as events:
+            async for event in events:
+                if event is None:
+                    # From here on nothing is missed.
+                    for call in self._begun:
+                        call()
                     self.loaded.set()
-                try:
-                    message = await reader.next_msg(timeout=CHECK_EVERY)
-                except NatsTimeout:
-                    waiting = 0
-                    continue
-                waiting = message.metadata.num_pending
-                self._take(message.subject, message.data)
-        finally:
-            with contextlib.suppress(NatsError):
-                await reader.unsubscribe()
+                else:
+                    self._take(event)
 
-    def _take(self, subject: str, payload: bytes) -> None:
-        try:
-            event = self._decoder.decode(payload)
-        except msgspec.DecodeError:
-            log.warning("an event on %s can't be read", subject)
-            return
-        self._apply(subject.split(".")[2], event)
+    def _take(self, delivery: Delivery) -> None:
+        for pattern, (decoder, apply) in self._readers.items():
+            if matches(pattern, delivery.subject):
+                try:
+                    event = decoder.decode(delivery.payload)
+                except msgspec.DecodeError:
+                    log.warning("an event on %s can't be read", delivery.subject)
+                    continue
+                apply(delivery.subject.split(".")[2], event)

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import msgspec
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from aidevos.contracts.errors import Failure
@@ -36,22 +35,18 @@ class Mirror:
     """Calls `read`, which takes the whole over, whenever there may be something new; `changed` is the
     subject of the events that say so, and `what` a name for the log."""
 
-    def __init__(self, connection: Client, what: str, changed: str, read: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, stream: EventStream, what: str, changed: str, read: Callable[[], Awaitable[None]]) -> None:
         self._what = what
         self._read = read
         self._due = asyncio.Event()
-        self._stream = EventStream(connection, changed, Anything, self._note, since=0.0, begun=self._due.set)
-
-    async def follow(self) -> None:
-        """Keep up until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._stream.follow())
-            tasks.create_task(self._read_when_due())
+        stream.on(changed, Anything, self._note)
+        stream.on_begin(self._due.set)
 
     def _note(self, id: str, event: Anything) -> None:
         self._due.set()
 
-    async def _read_when_due(self) -> None:
+    async def follow(self) -> None:
+        """Keep up with the stream until cancelled."""
         while True:
             self._due.clear()
             try:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
-from nats.aio.client import Client
 
 from aidevos.contracts import api_keys, rate_limits, roles, subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_ENDED, TOKEN_LIFETIME
@@ -48,12 +47,12 @@ class _AccessChanged(msgspec.Struct):
 
 
 class Revocations:
-    """Keeps one verifier informed. `client` calls as a service, to read the roles; `change_key` is told the
-    IDs of API keys that were changed, `set_policies` the rate limits."""
+    """Keeps one verifier informed, by a stream that goes back to `SINCE`. `client` calls as a service, to read
+    the roles; `change_key` is told the IDs of API keys that were changed, `set_policies` the rate limits."""
 
     def __init__(
         self,
-        connection: Client,
+        stream: EventStream,
         verifier: TokenVerifier,
         client: DurableObjectClient,
         credential: Callable[[], str],
@@ -65,26 +64,24 @@ class Revocations:
         self._credential = credential
         self._change_key = change_key
         self._set_policies = set_policies
-        self._streams: tuple[EventStream[_Event] | EventStream[_AccessChanged], ...] = (
-            EventStream(connection, SESSION_ENDED, _Event, self._end, since=SINCE),
-            EventStream(connection, ACCESS_CHANGED, _AccessChanged, self._change, since=SINCE),
-            EventStream(connection, api_keys.CHANGED, _Event, self._key_changed, since=SINCE),
-        )
+        self._stream = stream
+        stream.on(SESSION_ENDED, _Event, self._end)
+        stream.on(ACCESS_CHANGED, _AccessChanged, self._change)
+        stream.on(api_keys.CHANGED, _Event, self._key_changed)
         self._mirrors = (
-            Mirror(connection, "rate limits", rate_limits.CHANGED, self._read_limits),
-            Mirror(connection, "roles", roles.CHANGED, self._read_roles),
+            Mirror(stream, "rate limits", rate_limits.CHANGED, self._read_limits),
+            Mirror(stream, "roles", roles.CHANGED, self._read_roles),
         )
 
     async def loaded(self) -> None:
         """Return once every end and change that was known at the start has been read. Roles may follow."""
-        for stream in self._streams:
-            await stream.loaded.wait()
+        await self._stream.loaded.wait()
 
     async def follow(self) -> None:
-        """Keep up until cancelled."""
+        """Keep up with the stream until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for source in (*self._streams, *self._mirrors):
-                tasks.create_task(source.follow())
+            for mirror in self._mirrors:
+                tasks.create_task(mirror.follow())
 
     def _end(self, session: str, event: _Event) -> None:
         self._verifier.revoke(session, event.time.timestamp())

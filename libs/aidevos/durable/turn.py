@@ -240,9 +240,8 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
 
 def _begin_alarm(turn: Turn, activation: Activation, request: Request) -> bool:
     """Whether an alarm that was due is so still, and is to ring by its policy."""
-    found = activation.next_alarm()
-    scheduled = activation.alarms.get(request.alarm)
-    if scheduled is None or found is None or found > (turn.now, request.alarm):
+    scheduled = activation.due_alarm(request.alarm, turn.now)
+    if scheduled is None:
         request.drop()
         return False
     planned = scheduled.planned(turn.now)

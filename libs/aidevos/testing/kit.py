@@ -17,6 +17,7 @@ import msgspec
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
+from aidevos.durable.alarm_clock import HORIZON
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client import FIRST_BACKOFF
 from aidevos.durable.clock import ManualClock
@@ -138,7 +139,7 @@ class ObjectKit:
         while True:
             able = self.router.alarms.ring_due()
             await self.settle()
-            await self.router.alarms.scan(self.router.registry.types, end - self.clock.now())
+            await self.router.alarms.scan(self.router.registry.types, max(end - self.clock.now(), HORIZON))
             at = self.router.alarms.next_at()
             if at > end or not able:
                 break

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.micro import add_service
 
 from aidevos.contracts import subjects
-from aidevos.durable.bus.jetstream import JetStreamBus
+from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.connection import connect
@@ -56,7 +56,7 @@ async def serve(handlers: Handlers, settings: Settings, *, group: str, reports_h
         default_deadline=settings.default_deadline,
     )
     await objects.start()
-    bus = JetStreamBus(connection)
+    bus = await open_bus(settings, connection)
     worker = Worker(
         handlers,
         objects,

@@ -23,6 +23,7 @@ SENT = (
     "Idempotency-Key",
     "If-Match",
     "If-None-Match",
+    "Last-Event-ID",
     "Otp",
     "traceparent",
     "X-Api-Key",

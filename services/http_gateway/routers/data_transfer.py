@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import IO, Any
 
 import msgspec
@@ -78,7 +78,7 @@ class DataTransferRouter:
         args = msgspec.json.encode({"collection": collection, "limit": PAGE, "cursor": cursor})
         return _page.decode(await self._calls.arguments(subjects.query(ITEM_TYPE, FIND), args, options))
 
-    async def _lines(self, incoming: Incoming, page: _Page, options: dict[str, Any]) -> AsyncIterator[bytes]:
+    async def _lines(self, incoming: Incoming, page: _Page, options: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         gone = asyncio.ensure_future(incoming.gone())
         try:
             while True:
@@ -117,7 +117,7 @@ def _encode(result: BulkResult, number: int) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(result, line=number)) + b"\n"
 
 
-async def _read_back(results: IO[bytes]) -> AsyncIterator[bytes]:
+async def _read_back(results: IO[bytes]) -> AsyncGenerator[bytes, None]:
     with results:
         results.seek(0)
         while chunk := results.read(CHUNK):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +28,17 @@ from nats.nuid import NUID
 from aidevos.contracts import subjects
 from aidevos.durable.batch import Batcher
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle
-from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, Misplaced, StreamFull
+from aidevos.durable.bus.port import (
+    AT_ONCE,
+    ATTEMPTS,
+    Bury,
+    BusError,
+    Delivery,
+    Handler,
+    Misplaced,
+    PositionLost,
+    StreamFull,
+)
 
 log = logging.getLogger(__name__)
 NUMBER = "Aidevos-Number"
@@ -162,7 +172,7 @@ class JetStreamBus:
 
     async def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
-    ) -> AsyncIterator[Delivery | None]:
+    ) -> AsyncGenerator[Delivery | None, None]:
         try:
             reconnects = self._connection.stats["reconnects"]
             config = _start(since, after)
@@ -171,6 +181,8 @@ class JetStreamBus:
                 subjects.EVENTS, stream=subjects.EVENTS_STREAM, ordered_consumer=True, config=config
             )
             try:
+                if after and not await self._keeps(int(after)):
+                    raise PositionLost
                 info, behind = await reader.consumer_info(), True
                 # Some of them may be here already.
                 waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
@@ -192,8 +204,19 @@ class JetStreamBus:
             raise BusError(f"JetStream: {error!r}") from error
         raise BusError("JetStream: the connection was lost meanwhile")
 
+    async def end(self, patterns: Sequence[str]) -> str:
+        try:
+            return str((await self._js.stream_info(subjects.EVENTS_STREAM)).state.last_seq)
+        except NatsError as error:
+            raise BusError(f"JetStream: {error!r}") from error
+
     async def close(self) -> None:
         """The connection is whose it was."""
+
+    async def _keeps(self, sequence: int) -> bool:
+        """Whether all that followed is there; what goes by its age goes from the beginning."""
+        state = (await self._js.stream_info(subjects.EVENTS_STREAM)).state
+        return state.first_seq - 1 <= sequence <= state.last_seq
 
 
 class JetStreamSubscription:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 from aidevos.durable.bus.delivering import handle, matches
-from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, Delivery, Handler, Misplaced
+from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, Delivery, Handler, Misplaced, PositionLost
 
 # Retries don't keep a test waiting.
 LONGEST_PAUSE = 0.01
@@ -74,9 +74,11 @@ class MemoryBus:
 
     async def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
-    ) -> AsyncIterator[Delivery | None]:
+    ) -> AsyncGenerator[Delivery | None, None]:
         end = len(self.events)
         place = int(after) if after else end
+        if place > end:
+            raise PositionLost
         if since is not None and not after:
             place = next((index for index, at in enumerate(self._times) if at >= since), end)
         while True:
@@ -87,6 +89,9 @@ class MemoryBus:
             event, place = self.events[place], place + 1
             if any(matches(pattern, event.subject) for pattern in patterns):
                 yield Delivery(event.subject, event.payload, event.id, position=str(place))
+
+    async def end(self, patterns: Sequence[str]) -> str:
+        return str(len(self.events))
 
     async def close(self) -> None:
         """There is nothing to let go of."""

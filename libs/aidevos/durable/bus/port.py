@@ -12,7 +12,7 @@ as one run without gaps, so after dropping the repeats they still stand in their
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from aidevos.contracts.errors import Failure
@@ -38,9 +38,14 @@ class Misplaced(Exception):
     """The scope's last event is another one than the publisher said."""
 
 
+class PositionLost(Exception):
+    """Of what followed the position, some isn't kept any more; or it is no position of this stream."""
+
+
 class Delivery(NamedTuple):
     """An event as a reader gets it. `attempt` counts a group's deliveries from 1; `position` is where a follower
-    has got it, for `follow(after=…)` on the same patterns, and means nothing else."""
+    has got it, for `follow(after=…)` on the same patterns: a number in decimal digits, which grows along the
+    stream, not always by one."""
 
     subject: str
     payload: bytes
@@ -102,12 +107,15 @@ class EventBus(Protocol):
 
     def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
-    ) -> AsyncIterator[Delivery | None]:
+    ) -> AsyncGenerator[Delivery | None, None]:
         """Events without a group: those after a position, or from `since` on (seconds since the epoch, rounded
         down at will), or only new ones; then each as it is published. None comes once, when everything that was
         there at the beginning has been given. The patterns don't overlap. Raises `BusError` when reading can't
-        go on; begin anew then.
+        go on; begin anew then. Raises `PositionLost` where not all is kept that followed a position.
         """
+
+    async def end(self, patterns: Sequence[str]) -> str:
+        """A position behind all that has been published, for following these patterns. Raises `BusError`."""
 
     async def close(self) -> None:
         """Let go of what the bus holds itself."""

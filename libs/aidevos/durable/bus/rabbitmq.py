@@ -18,10 +18,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import aio_pika
 from aio_pika import DeliveryMode, ExchangeType, Message
@@ -37,7 +38,6 @@ from aio_pika.abc import (
 from aio_pika.exceptions import (
     AMQPError,
     AuthenticationError,
-    ChannelInvalidStateError,
     ChannelPreconditionFailed,
     DeliveryError,
     PublishError,
@@ -45,7 +45,7 @@ from aio_pika.exceptions import (
 
 from aidevos.contracts import api_keys, authentication, rate_limits, roles, routes, subjects, users
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle, matches
-from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, StreamFull
+from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
 from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,9 @@ ACK_EVERY = UNSETTLED // 4
 CRASHES = 20
 SEGMENT_BYTES = 64 * 1024 * 1024
 Settle = Callable[[AbstractIncomingMessage], Awaitable[None]]
-TROUBLE = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError)
+Binding = tuple[str, str]
+# What was closed is told as a RuntimeError.
+TROUBLE = (AMQPError, RuntimeError, OSError, TimeoutError)
 
 
 class RabbitMqBus:
@@ -97,24 +99,22 @@ class RabbitMqBus:
             raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        await self._drop()
 
     async def last(self, scope: str) -> tuple[int, int]:
         return 0, 0
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
-        try:
+        with _as_bus_errors():
             _, exchange = await self._publisher()
             message = _message(payload, id, {SUBJECT: subject}, "application/cloudevents+json")
-            await exchange.publish(message, subject, mandatory=True, timeout=TIMEOUT)
-        except PublishError as error:
-            await self._renew()
-            raise BusError("RabbitMQ: the event's queue is gone, it is made anew") from error
-        except DeliveryError as error:
-            raise StreamFull("RabbitMQ: a queue refuses the event") from error
-        except TROUBLE as error:
-            raise BusError(f"RabbitMQ: {error!r}") from error
+            try:
+                await exchange.publish(message, subject, mandatory=True, timeout=TIMEOUT)
+            except PublishError as error:
+                await self._drop()
+                raise BusError("RabbitMQ: the event's queue is gone, it is made anew") from error
+            except DeliveryError as error:
+                raise StreamFull("RabbitMQ: a queue refuses the event") from error
         return 0
 
     async def subscribe(
@@ -128,49 +128,57 @@ class RabbitMqBus:
         at_once: int = AT_ONCE,
     ) -> RabbitMqSubscription:
         member = _Member(self, pattern, group_name(pattern, group), handler, bury, attempts, at_once)
-        try:
+        with _as_bus_errors():
             await member.declare()
-        except TROUBLE as error:
-            raise BusError(f"RabbitMQ: {error!r}") from error
         return RabbitMqSubscription(member, asyncio.create_task(member.run()))
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
         queue = f"aidevos.group.{group_name(pattern, group)}"
         message = _message(delivery.payload, delivery.id, {SUBJECT: delivery.subject})
-        try:
+        with _as_bus_errors():
             channel, _ = await self._publisher()
             await channel.default_exchange.publish(message, queue, mandatory=True, timeout=TIMEOUT)
-        except TROUBLE as error:
-            raise BusError(f"RabbitMQ: {error!r}") from error
 
     async def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
-    ) -> AsyncIterator[Delivery | None]:
-        stream = FLEET if set(patterns) <= set(FLEET_EVENTS) else EVENTS
-        try:
+    ) -> AsyncGenerator[Delivery | None, None]:
+        stream = _stream(patterns)
+        if after and int(after) > int(await self.end(patterns)):
+            raise PositionLost
+        with _as_bus_errors():
             async with await self.channel() as channel:
-                # What is before it was there at the beginning.
-                marker = _message(b"", f"marker {id(channel):x} {asyncio.get_running_loop().time()}", {})
                 messages = await _read(channel, stream, _start(since, after))
-                await channel.default_exchange.publish(marker, stream, mandatory=True, timeout=TIMEOUT)
+                marker = await _mark(channel, stream)
+                expected = int(after) + 1 if after else None
                 async for message in messages:
-                    if message.message_id == marker.message_id:
-                        yield None
                     delivery = _delivery(message)
+                    if expected is not None and int(delivery.position) > expected:
+                        raise PositionLost
+                    expected = None
+                    if delivery.id == marker:
+                        yield None
                     if any(matches(pattern, delivery.subject) for pattern in patterns):
                         yield delivery
-        except TROUBLE as error:
-            raise BusError(f"RabbitMQ: {error!r}") from error
+        raise BusError("RabbitMQ: the connection was lost meanwhile")
+
+    async def end(self, patterns: Sequence[str]) -> str:
+        stream = _stream(patterns)
+        with _as_bus_errors():
+            async with await self.channel() as channel:
+                messages = await _read(channel, stream, "next")
+                marker = await _mark(channel, stream)
+                async for message in messages:
+                    if message.message_id == marker:
+                        return _delivery(message).position
         raise BusError("RabbitMQ: the connection was lost meanwhile")
 
     async def channel(self) -> AbstractChannel:
         """A new channel that confirms; it is closed by whoever asked for it."""
         return await (await self._connected()).channel(on_return_raises=True)
 
-    async def declare(self, name: str, **arguments: Any) -> None:
-        """Make a durable queue, unless there is one of the name."""
-        async with await self.channel() as channel:
-            await _declare(channel, name, arguments)
+    async def declare(self, name: str, *bindings: Binding, **arguments: Any) -> None:
+        """Make a durable queue, unless there is one of the name, and bind it to exchanges by keys."""
+        await _declare(await self._connected(), name, self.quorum(**arguments), bindings)
 
     def quorum(self, **arguments: Any) -> dict[str, Any]:
         """A queue that refuses what it has no room for, and loses nothing on the way to where its dead go."""
@@ -179,7 +187,8 @@ class RabbitMqBus:
 
     async def _connected(self) -> AbstractConnection:
         async with self._connecting:
-            if self._connection is None or self._connection.is_closed:
+            if self._connection is None or not self._connection.connected.is_set():
+                await self._drop()
                 connection = await aio_pika.connect(self._url, timeout=TIMEOUT, heartbeat=HEARTBEAT)
                 try:
                     await self._declare_all(connection)
@@ -197,24 +206,13 @@ class RabbitMqBus:
         }
         async with connection.channel() as channel:
             await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
-        for name, patterns in ((EVENTS, (subjects.EVENTS,)), (FLEET, FLEET_EVENTS)):
-            async with connection.channel() as channel:
-                await _declare(channel, name, stream)
-            async with connection.channel() as channel:
-                queue = await channel.get_queue(name, ensure=False)
-                for pattern in patterns:
-                    await queue.bind(EVENTS, _binding(pattern))
+            for pause in PAUSES:
+                await channel.declare_exchange(_retry(pause), ExchangeType.FANOUT, durable=True)
+        await _declare(connection, EVENTS, stream, [(EVENTS, _binding(subjects.EVENTS))])
+        await _declare(connection, FLEET, stream, [(EVENTS, _binding(pattern)) for pattern in FLEET_EVENTS])
         for pause in PAUSES:
-            async with connection.channel() as channel:
-                await self._declare_retry(channel, pause)
-
-    async def _declare_retry(self, channel: AbstractChannel, pause: float) -> None:
-        name = _retry(pause)
-        exchange = await channel.declare_exchange(name, ExchangeType.FANOUT, durable=True)
-        arguments = self.quorum(**{"x-message-ttl": int(pause * 1000), "x-dead-letter-exchange": ""})
-        await _declare(channel, name, arguments)
-        queue = await channel.get_queue(name, ensure=False)
-        await queue.bind(exchange)
+            arguments = self.quorum(**{"x-message-ttl": int(pause * 1000), "x-dead-letter-exchange": ""})
+            await _declare(connection, _retry(pause), arguments, [(_retry(pause), "")])
 
     async def _publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
         if self._publishing is None or self._publishing[0].is_closed:
@@ -222,11 +220,12 @@ class RabbitMqBus:
             self._publishing = channel, await channel.get_exchange(EVENTS, ensure=False)
         return self._publishing
 
-    async def _renew(self) -> None:
+    async def _drop(self) -> None:
         """Have everything declared again before the next event goes out."""
-        with contextlib.suppress(*TROUBLE):
-            if self._connection is not None:
-                await self._connection.close()
+        connection, self._connection, self._publishing = self._connection, None, None
+        if connection is not None:
+            with contextlib.suppress(*TROUBLE):
+                await connection.close()
 
 
 class RabbitMqSubscription:
@@ -283,17 +282,16 @@ class _Member:
 
     async def declare(self) -> None:
         dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self._dead, "x-delivery-limit": CRASHES}
-        await self._bus.declare(self._dead, **self._bus.quorum())
-        await self._bus.declare(self._queue, **self._bus.quorum(**dead))
-        async with await self._bus.channel() as channel:
-            await (await channel.get_queue(self._queue, ensure=False)).bind(EVENTS, _binding(self._pattern))
+        await self._bus.declare(self._dead)
+        await self._bus.declare(self._queue, (EVENTS, _binding(self._pattern)), **dead)
 
     async def run(self) -> None:
         while True:
             try:
-                await self._consume()
-            except TROUBLE as error:
-                log.warning("reading %s failed, trying again: %r", self._queue, error)
+                with _as_bus_errors():
+                    await self._consume()
+            except BusError as error:
+                log.warning("reading %s failed, trying again: %s", self._queue, error)
             await asyncio.sleep(RECONNECT_AFTER)
 
     async def _consume(self) -> None:
@@ -321,8 +319,8 @@ class _Member:
         self, channel: AbstractChannel, queue: str, attempts: int, message: AbstractIncomingMessage
     ) -> None:
         delivery = _delivery(message)
+        pause = await handle(delivery, self._handler, self._bury, attempts)
         try:
-            pause = await handle(delivery, self._handler, self._bury, attempts)
             if pause is not None:
                 headers: HeadersType = {SUBJECT: delivery.subject, ATTEMPT: delivery.attempt + 1}
                 again = _message(delivery.payload, delivery.id, headers)
@@ -353,6 +351,20 @@ class _Consumer:
             await self._queue.cancel(tag)
 
 
+@contextlib.contextmanager
+def _as_bus_errors() -> Iterator[None]:
+    """A connection that is lost also cancels who waits for it."""
+    try:
+        yield
+    except TROUBLE as error:
+        raise BusError(f"RabbitMQ: {error!r}") from error
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise BusError("RabbitMQ: the connection was lost meanwhile") from None
+
+
 def _message(payload: bytes, id: str, headers: HeadersType, content_type: str | None = None) -> Message:
     return Message(
         payload, message_id=id, headers=headers, content_type=content_type, delivery_mode=DeliveryMode.PERSISTENT
@@ -364,6 +376,18 @@ def _delivery(message: AbstractIncomingMessage) -> Delivery:
     attempt = int(headers.get(ATTEMPT, 1)) + int(headers.get("x-delivery-count", 0))  # type: ignore[arg-type]
     subject, offset = str(headers.get(SUBJECT, "")), str(headers.get("x-stream-offset", ""))
     return Delivery(subject, message.body, message.message_id or "", attempt, offset)
+
+
+def _stream(patterns: Sequence[str]) -> str:
+    """The stream that has all events of these patterns."""
+    return FLEET if set(patterns) <= set(FLEET_EVENTS) else EVENTS
+
+
+async def _mark(channel: AbstractChannel, stream: str) -> str:
+    """Put a message that is no event into a stream, behind everything that is there; its ID."""
+    marker = _message(b"", f"marker {uuid4().hex}", {})
+    await channel.default_exchange.publish(marker, stream, mandatory=True, timeout=TIMEOUT)
+    return str(marker.message_id)
 
 
 def _retry(pause: float) -> str:
@@ -381,12 +405,19 @@ def _start(since: float | None, after: str) -> str | int | datetime:
     return "next" if since is None else datetime.fromtimestamp(int(since), UTC)
 
 
-async def _declare(channel: AbstractChannel, name: str, arguments: dict[str, Any]) -> None:
-    """The last thing that the channel does, where there is such a queue with other bounds."""
+async def _declare(
+    connection: AbstractConnection, name: str, arguments: dict[str, Any], bindings: Sequence[Binding]
+) -> None:
+    """A refusal ends the channel, so the bindings have their own."""
     try:
-        await channel.declare_queue(name, durable=True, arguments=arguments)
+        async with connection.channel() as channel:
+            await channel.declare_queue(name, durable=True, arguments=arguments)
     except ChannelPreconditionFailed as error:
         log.warning("the queue %s keeps the bounds that it has: %s", name, error)
+    async with connection.channel() as channel:
+        queue = await channel.get_queue(name, ensure=False)
+        for exchange, key in bindings:
+            await queue.bind(exchange, key)
 
 
 async def _read(

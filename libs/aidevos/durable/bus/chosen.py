@@ -1,0 +1,31 @@
+"""The event bus that a process's settings choose."""
+
+from __future__ import annotations
+
+from nats.aio.client import Client
+
+from aidevos.durable.bus.jetstream import JetStreamBus
+from aidevos.durable.bus.port import EventBus
+from aidevos.durable.bus.rabbitmq import RabbitMqBus
+from aidevos.settings import Settings
+
+
+async def open_bus(settings: Settings, connection: Client) -> EventBus:
+    """RabbitMQ where `AIDEVOS_EVENT_BUS_URL` says so, else JetStream; raises `SettingsError`."""
+    if not settings.event_bus_url:
+        return JetStreamBus(connection)
+    bus = _rabbitmq(settings)
+    await bus.open()
+    return bus
+
+
+async def prepare_rabbitmq(settings: Settings) -> None:
+    """Make there what events need, if the settings choose RabbitMQ; raises `SettingsError`."""
+    if settings.event_bus_url:
+        bus = _rabbitmq(settings)
+        await bus.open()
+        await bus.close()
+
+
+def _rabbitmq(settings: Settings) -> RabbitMqBus:
+    return RabbitMqBus(settings.event_bus_url, max_age=settings.events_max_age, max_bytes=settings.events_max_bytes)

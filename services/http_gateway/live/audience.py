@@ -1,0 +1,96 @@
+"""Who may see an event: asked for each event and each reader, by what holds now.
+
+Promise: an item's event is for those who may read the item, a project's and its tasks' for the project's
+members, a user's for that user, and every other for those who may read its type. What isn't known to be
+for the reader isn't for it. What was found out counts for `lookups.LIFE` seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aidevos.contracts import api_keys, dead_letters, projects, rate_limits, roles, routes, subjects, users
+from aidevos.contracts.authentication import SESSION_TYPE
+from aidevos.contracts.data import COLLECTION_TYPE, VISIBILITY, Visibility, VisibilityArgs
+from aidevos.lookups import Lookups
+from aidevos.memberships import Memberships
+from aidevos.security.permissions import Principal
+from services.http_gateway.calls import Calls
+from services.http_gateway.live.events import ItemChange, LiveEvent, OfUser
+
+READ_USERS = "users:read"
+# Types that are read with another permission than `<type>:read`.
+READ = {
+    api_keys.TYPE: api_keys.MANAGE_KEYS,
+    dead_letters.TYPE: dead_letters.MANAGE,
+    rate_limits.TYPE: rate_limits.MANAGE_LIMITS,
+    roles.TYPE: "roles:manage",
+    routes.TYPE: routes.MANAGE_ROUTES,
+}
+_visibility = msgspec.json.Decoder(Visibility)
+
+
+class Reader(NamedTuple):
+    """Who reads, as the gateway knows it at the moment, the credential that was shown, and from where."""
+
+    caller: Principal
+    authorization: str
+    address: str
+
+
+class Audience:
+    """`credential` is the gateway's own, with which it asks what callers are in projects."""
+
+    def __init__(self, calls: Calls, credential: Callable[[], str]) -> None:
+        self._calls = calls
+        self._credential = credential
+        self._visibilities: Lookups[Visibility] = Lookups()
+        self._memberships = Memberships()
+
+    async def has(self, reader: Reader, event: LiveEvent) -> bool:
+        """Whether the event is for the reader; raises `Failure` when that can't be found out."""
+        if isinstance(event.about, ItemChange):
+            return await self._reads_item(reader, event.about)
+        caller = reader.caller
+        if event.project:
+            return await self._is_member(caller, event.project)
+        if caller.project:
+            # The key counts in its project alone.
+            return False
+        if event.type == users.TYPE:
+            return caller.has(READ_USERS) or caller.acts_for(event.object, "profile:self")
+        if event.type == SESSION_TYPE:
+            own = isinstance(event.about, OfUser) and caller.acts_for(event.about.user, "sessions:self")
+            return own or caller.has(READ_USERS)
+        return caller.has(READ.get(event.type, f"{event.type}:read"), id=event.object)
+
+    async def _reads_item(self, reader: Reader, change: ItemChange) -> bool:
+        """An event of a collection that isn't there any more is for nobody, whoever has made another one of
+        its name."""
+        name = f"{change.collection} {reader.authorization}"
+        found = self._visibilities.kept(name)
+        if found is None:
+            found = await self._visibilities.get(name, lambda: self._ask_visibility(change.collection, reader))
+        if found is None or not change.incarnation or found.incarnation != change.incarnation:
+            return False
+        return found.items == "all" or (found.items == "own" and change.owner == reader.caller.subject)
+
+    async def _ask_visibility(self, collection: str, reader: Reader) -> Visibility:
+        subject = subjects.query(COLLECTION_TYPE, VISIBILITY)
+        payload = msgspec.json.encode(VisibilityArgs(collection))
+        options = {"authorization": reader.authorization}
+        return _visibility.decode(await self._calls.request(subject, payload, options))
+
+    async def _is_member(self, caller: Principal, project: str) -> bool:
+        if not (caller.has(projects.CREATE) or caller.has(projects.MANAGE)):
+            return False
+        return await self._memberships.role(self, project, caller) is not None
+
+    async def ask(self, type: str, view: str, /, **args: Any) -> Any:
+        """What a view answers the gateway itself."""
+        options = {"authorization": self._credential()}
+        reply = await self._calls.request(subjects.query(type, view), msgspec.json.encode(args), options)
+        return msgspec.json.decode(reply)

@@ -1,0 +1,236 @@
+"""The one reading of the bus in this process, and the streams that it serves.
+
+Promises: the bus is followed once, and only while somebody reads. A reader whose credential doesn't hold any
+more, or has lost the permission, is let go within a second. Of one caller and altogether there are no more
+streams than the settings say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import Any, NamedTuple
+
+from aidevos.contracts import subjects
+from aidevos.contracts.errors import Failure
+from aidevos.durable.admission import Admission
+from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
+from aidevos.security.permissions import Principal
+from services.http_gateway.connection import Connection
+from services.http_gateway.live import events
+from services.http_gateway.live.audience import Audience, Reader
+from services.http_gateway.live.events import ItemChange, LiveEvent
+from services.http_gateway.live.stream import Stream
+from services.http_gateway.live.wanted import Wanted
+from services.http_gateway.live.window import Repeats, Window
+
+READ_EVENTS = "events:read"
+ALL = (subjects.EVENTS,)
+# Seconds of the past that a reading begins with: most who come back after a restart find there what they missed.
+WINDOW_AGE = 10.0
+# Seconds that the bus is followed after the last reader has gone.
+LINGER = 30.0
+CHECK_EVERY = 0.25
+CHECK_WITHIN = 0.5
+RETRY_AFTER = 0.2
+LOADED_WITHIN = 5.0
+# Readers at a time whose past is read from the bus.
+READ_AT_ONCE = 16
+# Seconds after which a caller with too many streams may try again.
+FULL_FOR = 5.0
+
+log = logging.getLogger(__name__)
+Topic = tuple[str, str]
+EVERYTHING: Topic = ("", "")
+
+
+class Limits(NamedTuple):
+    """Streams altogether and of one caller, and the seconds in which a chunk has to be taken."""
+
+    streams: int
+    of_caller: int
+    write_within: float = 30.0
+
+
+class Hub:
+    def __init__(self, bus: EventBus, audience: Audience, admission: Admission, limits: Limits) -> None:
+        self.audience = audience
+        self.limits = limits
+        self.window = Window(0)
+        self._bus = bus
+        self._admission = admission
+        self._streams: set[Stream] = set()
+        self._of_caller: Counter[str] = Counter()
+        self._joined: defaultdict[Topic, set[Stream]] = defaultdict(set)
+        self._needed = asyncio.Event()
+        self._loaded = asyncio.Event()
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
+        self._repeats = Repeats()
+        self._used_at = 0.0
+
+    async def open(self, wanted: Wanted, reader: Reader, connection: Connection, after: int | None) -> Stream:
+        """A stream for a reader; raises `rate-limited`, `overloaded`, or `unavailable` while the bus can't be read."""
+        self._needed.set()
+        self._used_at = time.monotonic()
+        try:
+            async with asyncio.timeout(LOADED_WITHIN):
+                await self._loaded.wait()
+        except TimeoutError:
+            raise Failure("unavailable", "the stream of events can't be read at the moment") from None
+        self._check_room(reader.caller.subject)
+        stream = Stream(self, wanted, reader, connection, after)
+        self._streams.add(stream)
+        self._of_caller[reader.caller.subject] += 1
+        return stream
+
+    def join(self, stream: Stream) -> None:
+        """Offer the stream what comes from now on."""
+        for topic in _topics_of(stream.wanted):
+            self._joined[topic].add(stream)
+
+    def leave(self, stream: Stream) -> None:
+        if stream not in self._streams:
+            return
+        self._streams.remove(stream)
+        self._used_at = time.monotonic()
+        self._of_caller[stream.reader.caller.subject] -= 1
+        self._of_caller += Counter()
+        for topic in _topics_of(stream.wanted):
+            self._joined[topic].discard(stream)
+            if not self._joined[topic]:
+                del self._joined[topic]
+
+    async def may_read(self, within: float) -> bool:
+        """Whether it is the caller's turn to read the past; it has to say when it `has_read`."""
+        try:
+            async with asyncio.timeout(within):
+                await self._reading.acquire()
+        except TimeoutError:
+            return False
+        return True
+
+    def has_read(self) -> None:
+        self._reading.release()
+
+    def read(self, after: int) -> AsyncGenerator[Delivery | None, None]:
+        """The events behind a position, from the bus."""
+        return self._bus.follow(ALL, after=str(after))
+
+    async def follow(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            await self._needed.wait()
+            reading = asyncio.create_task(self._keep_reading())
+            try:
+                while self._streams or time.monotonic() - self._used_at < LINGER:
+                    await asyncio.sleep(CHECK_EVERY)
+                    await self._check()
+            finally:
+                self._needed.clear()
+                self._loaded.clear()
+                reading.cancel()
+                await asyncio.wait([reading])
+
+    async def _keep_reading(self) -> None:
+        while True:
+            try:
+                await self._read()
+            except BusError as error:
+                log.warning("the events for live streams can't be read, trying again: %s", error)
+            except PositionLost:
+                log.warning("the stream of events began anew, and so do live streams")
+                self._loaded.clear()
+                for stream in tuple(self._streams):
+                    stream.end("restarted")
+            await asyncio.sleep(RETRY_AFTER)
+
+    async def _read(self) -> None:
+        if self._loaded.is_set():
+            reading = self._bus.follow(ALL, after=str(self.window.end))
+        else:
+            self.window, self._repeats = Window(int(await self._bus.end(ALL))), Repeats()
+            reading = self._bus.follow(ALL, since=time.time() - WINDOW_AGE)
+        first = not self._loaded.is_set()
+        async with aclosing(reading) as deliveries:
+            async for delivery in deliveries:
+                if delivery is None:
+                    self._loaded.set()
+                    continue
+                position = int(delivery.position)
+                if first:
+                    self.window, first = Window(position - 1), self._loaded.is_set()
+                self._take(position, delivery)
+
+    def _take(self, position: int, delivery: Delivery) -> None:
+        event = events.read(delivery) if self._repeats.is_new(delivery.id) else None
+        self.window.add(position, event)
+        if event is None:
+            return
+        for topic in _topics(event):
+            for stream in tuple(self._joined.get(topic, ())):
+                if stream.wanted.matches(event):
+                    stream.offer(event)
+
+    def _check_room(self, caller: str) -> None:
+        if self._of_caller[caller] >= self.limits.of_caller:
+            raise Failure("rate-limited", "the caller has too many streams open", retry_after=FULL_FOR)
+        if len(self._streams) >= self.limits.streams:
+            raise Failure("overloaded", "too many streams are open in this gateway", retry_after=FULL_FOR)
+
+    async def _check(self) -> None:
+        """Look at every reader: whether it takes what it is sent, and who it is by now."""
+        now = time.monotonic()
+        readers: defaultdict[tuple[str, str], list[Stream]] = defaultdict(list)
+        for stream in self._streams:
+            stream.check_progress(now)
+            readers[stream.reader.authorization, stream.reader.address].append(stream)
+        unknown: list[Coroutine[Any, Any, None]] = []
+        for (authorization, address), streams in readers.items():
+            try:
+                caller = self._admission.known(authorization, address)
+            except Failure as failure:
+                _end(streams, failure)
+                continue
+            if caller is None:
+                unknown.append(self._look_up(authorization, address, streams))
+            else:
+                _admit(streams, caller)
+        await asyncio.gather(*unknown)
+
+    async def _look_up(self, authorization: str, address: str, streams: list[Stream]) -> None:
+        try:
+            async with asyncio.timeout(CHECK_WITHIN):
+                _admit(streams, await self._admission.admit(authorization, address))
+        except TimeoutError:
+            _end(streams, Failure("unavailable", "the API key can't be looked up"))
+        except Failure as failure:
+            _end(streams, failure)
+
+
+def _admit(streams: list[Stream], caller: Principal) -> None:
+    allowed = caller.has(READ_EVENTS)
+    for stream in streams:
+        stream.reader = stream.reader._replace(caller=caller)
+        if not allowed:
+            stream.end("forbidden")
+
+
+def _end(streams: list[Stream], failure: Failure) -> None:
+    for stream in streams:
+        stream.end("unauthenticated" if failure.code == "unauthenticated" else "unavailable")
+
+
+def _topics_of(wanted: Wanted) -> list[Topic]:
+    if wanted.collections:
+        return [(type, name) for type in wanted.types for name in wanted.collections]
+    return [(type, "") for type in wanted.types] or [EVERYTHING]
+
+
+def _topics(event: LiveEvent) -> list[Topic]:
+    """Every topic of the event; a stream has joined one of them at most."""
+    found = [EVERYTHING, (event.type, "")]
+    return [*found, (event.type, event.about.collection)] if isinstance(event.about, ItemChange) else found

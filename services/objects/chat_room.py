@@ -1,0 +1,52 @@
+"""A chat room: what its page shows lives from the events of `/events`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from aidevos import BaseDurableObject, Event, command, permission, query
+from aidevos.durable.clock import rfc3339_of
+
+RECENT = 50
+
+Text = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class Message(msgspec.Struct):
+    """`number` counts the room's messages from 1, `author` is a user's ID, and `at` is RFC 3339 in UTC."""
+
+    number: int
+    author: str
+    text: str
+    at: str
+
+
+class ChatRoomState(msgspec.Struct):
+    count: int = 0
+    recent: list[Message] = []
+
+
+class Posted(Event):
+    message: Message
+
+
+class ChatRoom(BaseDurableObject[ChatRoomState], type="chat_room", management="raw"):
+    """A room for short messages, of which it keeps the last ones."""
+
+    @command(allow=permission("chat_room:write"))
+    async def post(self, text: Text) -> Message:
+        """Say something to everybody in the room."""
+        state = self.state
+        state.count += 1
+        message = Message(state.count, self.caller.subject, text, rfc3339_of(self.now))
+        state.recent = [*state.recent, message][-RECENT:]
+        self.emit(Posted(message))
+        return message
+
+    @query(allow=permission("chat_room:read"))
+    async def recent(self) -> list[Message]:
+        """The last messages, the oldest first."""
+        return self.state.recent

@@ -1,0 +1,10 @@
+"""A host of objects with alarms, as a process."""
+
+from __future__ import annotations
+
+from aidevos import hosting
+from aidevos.settings import load
+from tests.alarms import Bell
+
+if __name__ == "__main__":
+    hosting.run([Bell], load())
