@@ -8,6 +8,7 @@ from aidevos.durable.object import BaseDurableObject, Event, command, query, upc
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.router import DurableObjectRouter
 from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
+from aidevos.work.handlers import TaskContext, task
 
 __all__ = [
     "Alarm",
@@ -19,6 +20,7 @@ __all__ = [
     "Event",
     "Failure",
     "Principal",
+    "TaskContext",
     "anyone",
     "authenticated",
     "command",
@@ -27,5 +29,6 @@ __all__ = [
     "permission",
     "query",
     "services",
+    "task",
     "upcast",
 ]

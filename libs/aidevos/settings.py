@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
-    services: str = "objects,authentication,user_management,data_storage,projects,api_gateway,events"
+    services: str = "objects,authentication,user_management,data_storage,projects,api_gateway,events,task_worker"
     # Requests.
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0

@@ -57,6 +57,7 @@ from aidevos.contracts.tasks import (
     TaskError,
     Webhook,
 )
+from aidevos.durable.alarms import LONGEST
 from aidevos.durable.belongings import belongings
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.mandates import mandate_of
@@ -411,7 +412,10 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state.payload = encode_payload(state.kind, plan.payload, field).decode()
         state.priority, state.timeout, state.retry = plan.priority, plan.timeout, plan.retry
         state.updated_at = self.now
-        self._queue(self.now if plan.run_at is None else plan.run_at.timestamp())
+        at = self.now if plan.run_at is None else plan.run_at.timestamp()
+        if at > self.now + LONGEST:
+            raise Failure("invalid", "a task runs within 100 years", field=field.replace("payload", "run_at"))
+        self._queue(at)
 
     def _changed(self) -> Task:
         state = self.state

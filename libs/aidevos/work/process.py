@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Iterable
 
 import msgspec
 import uvloop
@@ -76,6 +77,11 @@ async def serve(handlers: Handlers, settings: Settings, *, group: str, reports_h
     await bus.close()
     await connection.close()
     name.close()
+
+
+def group_of(modules: Iterable[str]) -> str:
+    """The group of workers with the handlers of these modules."""
+    return "workers-" + "-".join(sorted(set(modules)))
 
 
 async def _keep_working(worker: Worker) -> None:
