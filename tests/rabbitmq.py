@@ -70,6 +70,8 @@ class RabbitMq:
             "RABBITMQ_LOG_BASE": str(self.home / "logs"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.home / "plugins"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            # Otherwise a shell stays between the node and whoever ends it.
+            "RUNNING_UNDER_SYSTEMD": "true",
         }
 
     def _ready(self, port: int) -> Callable[[Callable[[], None]], None]:

@@ -23,7 +23,7 @@ def configure(settings: Settings, secrets: Secrets) -> Path:
         store=folder,
         passwords=secrets.nats,
         max_body=settings.max_body,
-        events_max_bytes=settings.events_max_bytes,
+        streams_max_bytes=settings.events_max_bytes + settings.tells_max_bytes,
     )
     path = folder / "nats.conf"
     write_secret(path, config.encode())

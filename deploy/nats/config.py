@@ -48,6 +48,8 @@ _EXPORTED = [
     {"service": f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}.>"},
     {"stream": subjects.EVENTS},
 ]
+# Who hosts the dead letters removes tells that nobody takes.
+_STRAYS = {"events": (f"$JS.API.STREAM.MSG.DELETE.{subjects.TELLS_STREAM}",)}
 _CALLS = ["do.>", "dop.>", "tell.>"]
 _BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET)
 # The server remembers each request that was not answered yet, for as long as the longest deadline.
@@ -64,7 +66,7 @@ def render(
     store: Path,
     passwords: Mapping[str, str],
     max_body: int,
-    events_max_bytes: int,
+    streams_max_bytes: int,
 ) -> str:
     """The configuration file, in JSON, which the server reads as its own format. It holds the passwords."""
     max_payload = max_body + PAYLOAD_MARGIN
@@ -79,7 +81,7 @@ def render(
             "sync_interval": "always",
             "max_memory_store": 64 * MIB,
             # While a stream is updated, the server counts it twice.
-            "max_file_store": 2 * events_max_bytes + 1024 * MIB,
+            "max_file_store": 2 * streams_max_bytes + 1024 * MIB,
         },
         "accounts": {
             FLEET_ACCOUNT: {
@@ -139,6 +141,8 @@ def permissions(user: str) -> dict[str, Any]:
             subjects.EVENTS,
             subjects.REPLAYS,
             *_use(subjects.EVENTS_STREAM),
+            *_use(subjects.TELLS_STREAM),
+            *_STRAYS.get(user, ()),
             *_buckets(),
             *_INBOXES,
         ],

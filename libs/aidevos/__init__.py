@@ -1,10 +1,11 @@
 """Durable objects for Python teams: what a user writes an object with."""
 
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.events import CloudEvent
 from aidevos.contracts.subjects import id_from_name, new_id
 from aidevos.durable.alarms import Alarm, AlarmRetry
 from aidevos.durable.client import DurableObjectClient
-from aidevos.durable.object import BaseDurableObject, Event, command, query, upcast
+from aidevos.durable.object import BaseDurableObject, Event, command, on, query, upcast
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.router import DurableObjectRouter
 from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
@@ -14,6 +15,7 @@ __all__ = [
     "Alarm",
     "AlarmRetry",
     "BaseDurableObject",
+    "CloudEvent",
     "DurableObjectClient",
     "DurableObjectRegistry",
     "DurableObjectRouter",
@@ -26,6 +28,7 @@ __all__ = [
     "command",
     "id_from_name",
     "new_id",
+    "on",
     "permission",
     "query",
     "services",

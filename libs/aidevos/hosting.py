@@ -25,6 +25,7 @@ from aidevos.durable.limiter import RateLimiter
 from aidevos.durable.object import BaseDurableObject
 from aidevos.durable.placement import HostName
 from aidevos.durable.provision import check_mapping
+from aidevos.durable.reactions import Reactions
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.revocations import SINCE, Revocations
 from aidevos.durable.router import Limits
@@ -130,6 +131,8 @@ async def serve(
     await _read_revocations(revocations)
     preparing = asyncio.create_task(_prepare(prepare, outside, settings))
     beside.append(preparing)
+    reactions = Reactions(registry, bus, outside, SystemClock(), attempts=settings.event_attempts)
+    await reactions.start()
     if chore is not None:
         beside.append(asyncio.create_task(_keep_doing(chore, outside, settings)))
     stop = asyncio.Event()
@@ -155,6 +158,7 @@ async def serve(
         )
         hosts[:] = [host]
         await _serve_incarnation(host, stop, settings.drain_timeout)
+    await reactions.close()
     for task in beside:
         task.cancel()
     await asyncio.gather(*beside, return_exceptions=True)

@@ -32,10 +32,9 @@ class Memberships:
     async def role(self, asker: Asker, project: str, caller: Principal) -> Role | None:
         """What the caller is in a project; who manages projects is an owner of each, and a key that counts
         in another one nobody."""
-        if caller.project not in ("", project):
-            return None
-        if caller.has(projects.MANAGE):
-            return "owner"
+        known = self.known(project, caller)
+        if known is not None or caller.project not in ("", project):
+            return known
         user = caller.subject
         if not subjects.is_id(user):
             return None
@@ -43,8 +42,13 @@ class Memberships:
         async def fetch() -> Role | None:
             return cast(Role | None, await asker.ask(projects.TYPE, projects.ROLE, project=project, user=user))
 
-        name = f"{project}.{user}"
-        return self._roles.kept(name) or await self._roles.get(name, fetch)
+        return await self._roles.get(f"{project}.{user}", fetch)
+
+    def known(self, project: str, caller: Principal) -> Role | None:
+        """What the caller is in a project, if that can be said at once."""
+        if caller.project not in ("", project):
+            return None
+        return "owner" if caller.has(projects.MANAGE) else self._roles.kept(f"{project}.{caller.subject}")
 
 
 def leads(role: Role | None) -> bool:

@@ -102,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     event_attempts: Annotated[int, Meta(ge=1, le=10_000)] = 50
     events_max_age: Seconds = 86_400.0
     events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 4 * 1024 * 1024 * 1024
+    # The stream of tells that clients send. A tell is kept until it is done.
+    tells_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
     # Accounts. Password parameters are argon2id's; memory is in KiB, and 0 threads are one for each core.
     registration: bool = True
     password_min_length: Annotated[int, Meta(ge=8, le=128)] = 12

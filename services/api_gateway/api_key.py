@@ -220,15 +220,17 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         """End the key because its project is gone."""
         if self.state.project == project:
             self.emit(Changed())
+        if self.state.project == project or not self.state.owner:
             await self.delete()
 
     @query(allow=services())
-    async def resolve(self, hashed: str) -> KeyGrant:
-        """What the key with this SHA-256 stands for; raises `not-found`."""
+    async def resolve(self, hashed: str, at: float | None = None) -> KeyGrant:
+        """What the key with this SHA-256 stands for, now or `at` a moment in the past when it was used; raises
+        `not-found`. A key that is gone, and one whose owner has no access now, stands for nothing."""
         state = self.state
         if hmac.compare_digest(state.hashed, hashed):
-            return await self._grant(math.inf)
-        return await self._grant(state.former_until if hmac.compare_digest(state.former, hashed) else 0.0)
+            return await self._grant(math.inf, at)
+        return await self._grant(state.former_until if hmac.compare_digest(state.former, hashed) else 0.0, at)
 
     @query(allow=services())
     async def grant(self) -> KeyGrant:
@@ -241,10 +243,10 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         if self.state.owner and at >= (self.state.last_used_at or 0.0) + USE_EVERY:
             self.state.last_used_at = at
 
-    async def _grant(self, until: float) -> KeyGrant:
+    async def _grant(self, until: float, at: float | None = None) -> KeyGrant:
         state = self.state
         ends = min(state.expires_at or math.inf, until)
-        if not state.owner or ends <= self.now:
+        if not state.owner or ends <= (self.now if at is None else at):
             raise _dead()
         user = await self._user(state.owner)
         if user.status != "active":

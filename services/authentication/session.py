@@ -146,6 +146,11 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         self._check_owner()
         return msgspec.convert(await self._own("renew_recovery_codes", password=password), RecoveryCodes)
 
+    @query(allow=services())
+    async def is_open(self) -> bool:
+        """Whether the session goes on."""
+        return bool(self.state.user)
+
     @query(allow=authenticated())
     async def sessions(self) -> SessionPage:
         """All sessions of this session's user, the last used first."""

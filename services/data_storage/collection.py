@@ -101,8 +101,10 @@ class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, man
     @command(allow=services())
     async def vanish(self, project: str) -> None:
         """Go with the project."""
-        if self.state.config.project == project:
+        belongs = self.state.config.project == project
+        if belongs:
             self._erase_items()
+        if belongs or not self.state.incarnation:
             await self.delete()
 
     @command(allow=services(), keeps_version=True)

@@ -13,14 +13,16 @@ import msgspec
 
 from aidevos.contracts import envelope, objects, subjects
 from aidevos.contracts.errors import Problem
-from aidevos.contracts.objects import EventDescription, TypeDescription
+from aidevos.contracts.objects import EventDescription, ReactionDescription, TypeDescription
 from services.http_gateway.openapi_components import COMPONENTS, component_names, mover
 from services.http_gateway.openapi_parts import Json, reference
 
 ABOUT = """\
 Durable objects over NATS. A request to `do.<type>.<id>.<method>` calls a method, one to `query.<type>.<name>`
 asks all objects of a type, and `event.<type>.<id>.<name>` tells what happened, also from the JetStream stream
-`EVENTS`. Payloads are JSON, or MessagePack where `Content-Type` says so."""
+`EVENTS`. What is published to `tell.<type>.<id>.<method>`, with a call's payload and headers, is stored by JetStream,
+acknowledged, and applied exactly once, without a reply. Payloads are JSON, or MessagePack where `Content-Type`
+says so."""
 MANAGEMENT = {
     objects.CREATE: "Make the object; needs `objects:manage`.",
     objects.READ: "Show the object; needs `objects:manage`.",
@@ -56,6 +58,9 @@ def describe(types: list[TypeDescription]) -> Json:
     )
     for described in types:
         _add_type(document, described)
+    for described in types:
+        for reaction in described.reactions:
+            _add_reaction(document, described.type, reaction)
     return document
 
 
@@ -137,6 +142,41 @@ def _add_event(document: Json, type: str, event: EventDescription, data: Json) -
     }
 
 
+def _add_reaction(document: Json, type: str, reaction: ReactionDescription) -> None:
+    """The events may be those of a channel that is there already."""
+    key, channels = f"on.{type}.{reaction.method}", document["channels"]
+    address = _address(reaction.pattern)
+    channel = next((name for name, found in channels.items() if found["address"] == address), key)
+    if channel == key:
+        channels[key] = {
+            "address": address,
+            "description": f"Events of `{reaction.pattern}`",
+            "parameters": _parameters(address),
+            "messages": {
+                "event": {
+                    "name": key,
+                    "contentType": "application/cloudevents+json",
+                    "payload": reference("CloudEvent"),
+                }
+            },
+        }
+    document["operations"][key] = {
+        "action": "receive",
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "summary": reaction.doc.partition("\n")[0] or f"What `{type}` reacts to",
+        "messages": [{"$ref": f"#/channels/{channel}/messages/event"}],
+    }
+
+
+def _address(pattern: str) -> str:
+    """A pattern of events as the address of a channel."""
+    parts = pattern.split(".")
+    if parts[-1] == ">":
+        parts[-1:] = ["*"] * (5 - len(parts))
+    names = ("event", "{type}", "{id}", "{name}")
+    return ".".join(name if part == "*" else part for name, part in zip(names, parts, strict=True))
+
+
 def _server() -> Json:
     return {
         "host": "{address}",
@@ -151,6 +191,7 @@ def _parameters(subject: str) -> Json:
     found = {
         "type": {"description": f"A type of objects: {subjects.TYPE_PATTERN}"},
         "id": {"description": f"The object's ID: {subjects.ID_PATTERN}"},
+        "name": {"description": "The event's name"},
     }
     return {name: about for name, about in found.items() if f"{{{name}}}" in subject}
 

@@ -57,6 +57,7 @@ from services.http_gateway.routers.data import DataRouter
 from services.http_gateway.routers.data_transfer import DataTransferRouter
 from services.http_gateway.routers.dead_letters import DeadLetterRouter
 from services.http_gateway.routers.events import EventRouter
+from services.http_gateway.routers.examples import ExampleRouter
 from services.http_gateway.routers.mfa import MfaRouter
 from services.http_gateway.routers.objects import DurableObjectRouter
 from services.http_gateway.routers.operation import OperationRouter
@@ -155,6 +156,7 @@ def build(
     routes += ApiKeyRouter(calls).routes(guard())
     routes += RouteRouter(calls).routes(guard())
     routes += ProjectRouter(calls).routes(guard())
+    routes += ExampleRouter().routes()
     routes += EventRouter(hub).routes(guard(READ_EVENTS))
     routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
     routes += DataRouter(calls, settings).routes(guard(strangers=True))

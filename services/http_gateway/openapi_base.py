@@ -128,7 +128,7 @@ def _object_paths() -> Json:
                 "List objects by type and ID",
                 {"200": content("One page", reference("ObjectPage"))},
                 COMMON,
-                parameters=("type", "limit", "cursor", "Deadline"),
+                parameters=("type", "of_project", "limit", "cursor", "Deadline"),
                 description="Needs `objects:manage`. Without `type`, all types that are served now, one after another.",
             ),
             "post": operation(
@@ -249,8 +249,9 @@ def _schemas() -> Json:
     type = {"type": "string", "pattern": f"^{subjects.TYPE_PATTERN}$"}
     name = {"type": "string", "minLength": 1, "description": f"1 to {subjects.NAME_LIMIT} bytes"}
     state = {"type": "object", "description": "By the type's own schema"}
+    project = {"type": "string", "pattern": f"^{subjects.ID_PATTERN}$", "description": "A project to belong to"}
     return schemas | {
-        "CreateBody": body({"type": type, "name": name, "state": state}, "type"),
+        "CreateBody": body({"type": type, "name": name, "state": state, "project": project}, "type"),
         "ReplaceBody": body({"state": state}, "state"),
         "RequestBody": body(
             {

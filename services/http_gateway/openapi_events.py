@@ -24,6 +24,7 @@ def parameters() -> Json:
         ),
         "event_id": _several("id", subjects.ID_PATTERN, "Only events of the objects, or items, with these IDs"),
         "event_name": _several("name", subjects.METHOD_PATTERN, "Only events of these names, as `created`"),
+        "room": parameter("room", "query", f"^{subjects.ID_PATTERN}$", "The ID of a `chat_room`, by default `lobby`"),
         "last_event_id": parameter(
             "last_event_id", "query", "^[0-9]{1,18}$", "As `Last-Event-ID`, which counts before it"
         ),
@@ -34,6 +35,7 @@ def parameters() -> Json:
 
 
 def paths() -> Json:
+    page: Json = {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}
     stream: Json = {
         "description": "The stream",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -44,7 +46,13 @@ def paths() -> Json:
             "get": operation(
                 "read_events", "events", "Follow events", {"200": stream}, COMMON, parameters=wanted, description=ABOUT
             )
-        }
+        },
+        "/examples/chat": {
+            "get": operation(
+                "chat", "events", "A page that lives from events", {"200": page}, (400, 404, 405, 422, 500), ("room",)
+            )
+            | {"security": []}
+        },
     }
 
 

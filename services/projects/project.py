@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, cast
 import msgspec
 
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
-from aidevos.contracts import subjects, tasks, users
+from aidevos.contracts import objects, subjects, tasks, users
 from aidevos.contracts.projects import (
     COUNT_OF_PROJECT,
     CREATE,
@@ -71,8 +71,9 @@ _body: Schema[ProjectBody] = Schema(ProjectBody, "args.patch")
 class ProjectState(msgspec.Struct):
     """`users` are the IDs of `members`, by which the store finds the project. Times are in seconds since
     the epoch. Of a project that is `deleting` or has `ended` nothing is left but that, and the types of which
-    something is still to go; one that is `erased` goes with a user's erasure. `secret` is what webhooks are
-    signed with, encrypted, and so is the former one, which counts beside it for a while."""
+    something is still to go; one that is `erased` goes with a user's erasure. `types` are those of users' own
+    objects that have come to belong to it. `secret` is what webhooks are signed with, encrypted, and so is the
+    former one, which counts beside it for a while."""
 
     status: Literal["none", "active", "deleting", "ended"] = "none"
     name: str = ""
@@ -84,6 +85,7 @@ class ProjectState(msgspec.Struct):
     updated_at: float = 0.0
     erased: bool = False
     leaving: list[str] = []
+    types: list[str] = []
     secret: str = ""
     former_secret: str = ""
     former_until: float = 0.0
@@ -271,9 +273,12 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     async def delete_project(self) -> Deletion:
         """End the project, and remove everything that it has."""
         self._admit_change("owner")
-        counts = await asyncio.gather(*map(self._count, self.belongings.values()))
+        counts = await asyncio.gather(*map(self._count, self._types()))
+        known = dict(zip(self.belongings, counts, strict=False))
+        objects = counts[len(known) :]
+        total = None if None in objects else sum(count or 0 for count in objects)
         self._begin_end(erased=False)
-        return Deletion(id=self.id, removes=dict(zip(self.belongings, counts, strict=True)))
+        return Deletion(id=self.id, removes={**known, "objects": total})
 
     @query(allow=KNOWN)
     async def tasks(
@@ -338,11 +343,13 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         if user_id in self.state.members:
             self._forget(user_id)
 
-    @command(allow=services())
+    @command(allow=services(), keeps_version=True)
     async def confirm(self, type: str, id: str) -> None:
         """Keep an object that belongs to the project now, unless that has ended before."""
         if self.state.status != "active":
-            self.tell(type, id, "vanish", project=self.id)
+            self._let_go(type, id)
+        elif type not in self._types():
+            self.state.types.append(type)
 
     @command(allow=services())
     async def purge(self, type: str, after: str = "") -> None:
@@ -350,9 +357,9 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         one of the last type, the rest."""
         if type not in self.state.leaving:
             return
-        found = await self.ask(type, OF_PROJECT, project=self.id, after=after)
+        found = await self._find(type, after)
         for id in found:
-            self.tell(type, id, "vanish", project=self.id)
+            self._let_go(type, id)
         if found:
             self.tell(TYPE, self.id, "purge", type=type, after=found[-1])
             return
@@ -382,11 +389,29 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     def _open(self, sealed: str) -> str:
         return self.sealer.open(sealed, TYPE, self.id).decode()
 
+    def _types(self) -> list[str]:
+        """Of what something may belong to the project."""
+        return [*self.belongings.values(), *self.state.types]
+
+    def _let_go(self, type: str, id: str) -> None:
+        method = "vanish" if type in self.belongings.values() else objects.VANISH
+        self.tell(type, id, method, project=self.id)
+
+    async def _find(self, type: str, after: str) -> list[str]:
+        """The next IDs of a type's objects that belong to the project."""
+        if type in self.belongings.values():
+            return cast(list[str], await self.ask(type, OF_PROJECT, project=self.id, after=after))
+        page = await self.ask(type, objects.LIST, project=self.id, cursor=after, limit=STEP)
+        return [item["id"] for item in page["items"]]
+
     async def _count(self, type: str) -> int | None:
         """How many objects of a type belong to the project; None when that can't be told in time."""
         try:
             async with asyncio.timeout(COUNT_WITHIN):
-                return cast(int | None, await self.ask(type, COUNT_OF_PROJECT, project=self.id))
+                if type in self.belongings.values():
+                    return cast(int | None, await self.ask(type, COUNT_OF_PROJECT, project=self.id))
+                page = await self.ask(type, objects.LIST, project=self.id, limit=1, count=True)
+                return cast(int | None, page["count"])
         except (TimeoutError, Failure) as error:
             log.info("what a project has of %s was not counted: %s", type, error)
             return None
@@ -422,7 +447,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
             self._change_member(user_id, None)
 
     def _begin_end(self, *, erased: bool) -> None:
-        self.state = ProjectState(status="deleting", erased=erased, leaving=list(self.belongings.values()))
+        self.state = ProjectState(status="deleting", erased=erased, leaving=self._types())
         for type in self.state.leaving:
             self.tell(TYPE, self.id, "purge", type=type)
         self.emit(Deleted())

@@ -204,6 +204,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         if self.state.project == project:
             await self.forget_outcomes()
             self.emit(Deleted(project))
+        if self.state.project in ("", project):
             await self.delete()
 
     @command(allow=services())

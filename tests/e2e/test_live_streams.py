@@ -267,6 +267,7 @@ async def test_a_reader_resumes_behind_the_last_event_that_it_has(
     resumed = await open_stream(ada, first.seen[2].id, collection=collection)
     by_url = await open_stream(ada, collection=collection, last_event_id=first.seen[2].id)
     by_both = await open_stream(ada, first.seen[3].id, collection=collection, last_event_id=first.seen[0].id)
+    await resumed.wait(5)
     new = await open_stream(ada, collection=collection)
     await put(http, ada, collection, "i8")
 

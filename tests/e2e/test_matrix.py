@@ -100,6 +100,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("session", "confirm_totp"): (b'{"otp":"000000"}', KNOWN),
     ("session", "disable_totp"): (b'{"password":"x"}', KNOWN),
     ("session", "renew_recovery_codes"): (b'{"password":"x"}', KNOWN),
+    ("session", "is_open"): (b"{}", SERVICE),
     ("session", "sessions"): (b"{}", KNOWN),
     ("session", "me"): (b"{}", KNOWN),
     ("audit", "record"): (
@@ -224,7 +225,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     for method, payload in (("_create", b"{}"), ("_read", b"{}"), ("_replace", b'{"state":{}}'), ("_delete", b"{}"))
 }
 # What hosts call; the gateway knows no such methods.
-INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}"}
+INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}", "_vanish": b'{"project":"p"}'}
 ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
 # Users whose tokens are out while their sessions, their status or their roles change.
 LIVE = ("ended", "deactivated", "custom")

@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import pymongo
 
+from aidevos import new_id
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.durable.belongings import STEP
 from tests.e2e.people import Person, made
-from tests.e2e.world import NatsDoor, World
+from tests.e2e.world import Door, NatsDoor, World
 
 Persons = Callable[[], Awaitable[Person]]
 # Within which everybody goes by a change, and as much again for a busy machine.
@@ -132,27 +133,69 @@ async def test_what_belongs_to_a_project_goes_with_it_though_services_are_killed
 
     key = await made(http, "/api-keys", ada, name="ci", scopes=["*"], project=project)
 
+    admin = {"Authorization": world.admin}
+    counters = [
+        (await http.post("/durable-objects", headers=admin, json={"type": "counter", "project": project})).json()["id"]
+        for _ in range(2)
+    ]
+
     deleted = await http.delete(f"/projects/{project}", headers=ada.headers)
-    for service in ("data_storage", "projects"):
+    for service in ("data_storage", "projects", "objects"):
         world.restart(service)
 
-    assert deleted.json()["removes"] == {"tasks": 0, "collections": count, "keys": 1}
+    assert deleted.json()["removes"] == {"tasks": 0, "collections": count, "keys": 1, "objects": 2}
     client: Any = pymongo.MongoClient(world.servers.mongo_url)
     with client:
         stored = client[world.database]
         left = {"deleted": None}
 
-        async def gone() -> tuple[int, int, str]:
+        async def gone() -> tuple[int, int, int, str]:
+            objects = stored["obj_counter"].count_documents({"_id": {"$in": counters}} | left)
             collections = stored["obj_collection"].count_documents({"state.config.project": project} | left)
             items = stored["obj_item"].count_documents({"state.collection": {"$in": names}} | left)
-            return collections, items, stored["obj_project"].find_one(project)["state"]["status"]
+            return collections, items, objects, stored["obj_project"].find_one(project)["state"]["status"]
 
-        await becomes((0, 0, "ended"), gone, within=60)
+        await becomes((0, 0, 0, "ended"), gone, within=60)
 
     async def at_the_key() -> int:
         return (await http.get(f"/projects/{project}", headers={"X-Api-Key": key["key"]})).status_code
 
     await becomes(401, at_the_key)
+
+
+async def test_objects_of_a_project_are_its_members_at_both_doors(
+    http: httpx.AsyncClient, over_nats: NatsDoor, door: Door, person: Persons, world: World
+) -> None:
+    ada, bob = await person(), await person()
+    project = await project_of(http, ada, viewer=bob)
+    rights = ("counter:read", "counter:write", "objects:manage", "objects:request")
+    owner, viewer, stranger = (world.token(*rights, subject=who) for who in (ada.id, bob.id, new_id()))
+    id = new_id()
+
+    async def seen(who: str) -> list[int]:
+        calls = [("value", b"{}"), ("increment", b'{"by":1}'), ("_read", b"{}")]
+        return [await status(door.call("counter", id, method, args, authorization=who)) for method, args in calls]
+
+    belonging = b'{"project":"%b"}' % project.encode()
+    refused = await status(door.call("counter", id, "_create", belonging, authorization=stranger))
+    made = await door.call("counter", id, "_create", belonging, authorization=owner)
+
+    assert (refused, made["project"]) == (422, project)
+    assert (await seen(owner), await seen(viewer), await seen(stranger)) == (
+        [200, 200, 200],
+        [200, 403, 200],
+        [404, 404, 404],
+    )
+    asked = {"type": "counter", "project": project}
+    listed = (await http.get("/durable-objects", params=asked, headers={"Authorization": viewer})).json()["items"]
+    told = await over_nats.query("counter", "list", {"project": project}, authorization=viewer)
+    hidden = await http.get("/durable-objects", params=asked, headers={"Authorization": stranger})
+    assert [item["id"] for item in listed] == [item["id"] for item in told["items"]] == [id]
+    assert hidden.status_code == 404
+    assert (await http.delete(f"/projects/{project}/members/{bob.id}", headers=ada.headers)).status_code == 204
+    await becomes([404, 404, 404], lambda: seen(viewer))
+    assert (await http.delete(f"/projects/{project}", headers=ada.headers)).json()["removes"]["objects"] == 1
+    await becomes(404, lambda: status(door.call("counter", id, "_read", authorization=world.admin)), within=20)
 
 
 async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_owners_role(
@@ -166,7 +209,7 @@ async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_o
     await made(http, f"/data/collections/{own}", bob, id="first", data=1)
     task = await made(http, f"/projects/{project}/tasks", bob, kind="report")
     made_key = await made(http, "/api-keys", bob, name="ci", scopes=["*"], project=project)
-    key = Person(bob.id, {"Authorization": f"ApiKey {made_key['key']}"})
+    key = bob._replace(headers={"Authorization": f"ApiKey {made_key['key']}"})
 
     async def seen(collection: str = name) -> list[list[int]]:
         return await at_both(http, over_nats, collection, key)

@@ -63,7 +63,10 @@ async def test_a_project_is_made_read_replaced_patched_and_deleted_at_the_http_d
     assert (patched.json()["description"], patched.json()["settings"], patched.headers["etag"]) == ("", {"a": 1}, '"3"')
     assert unpatched.status_code == 415
     assert unpatched.headers["accept-patch"] == "application/merge-patch+json"
-    assert (deleted.status_code, deleted.json()["removes"]) == (202, {"tasks": 0, "collections": 0, "keys": 0})
+    assert (deleted.status_code, deleted.json()["removes"]) == (
+        202,
+        {"tasks": 0, "collections": 0, "keys": 0, "objects": 0},
+    )
     assert gone.status_code == 404
 
 
@@ -95,7 +98,11 @@ async def test_projects_and_tasks_are_the_same_objects_at_the_nats_door(
     assert (task["priority"], patched["priority"], patched["version"]) == (0, 7, 2)
     assert stale.value.code == "precondition-failed"
     deletion = await call("project", id, "delete")
-    assert deletion == {"id": id, "status": "deleting", "removes": {"tasks": 1, "collections": 0, "keys": 0}}
+    assert deletion == {
+        "id": id,
+        "status": "deleting",
+        "removes": {"tasks": 1, "collections": 0, "keys": 0, "objects": 0},
+    }
     assert (await http.get(f"/tasks/{work}", headers=ada.headers)).status_code == 404
 
 

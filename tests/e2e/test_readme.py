@@ -42,20 +42,22 @@ def fleet() -> Iterator[LocalFleet]:
 
 @pytest.fixture
 def serving(fleet: LocalFleet, tmp_path: Path) -> Iterator[float]:
-    """The tutorial's object, served as the README says; when that began."""
-    found = re.search(r"<!-- tutorial -->\n```python\n(.*?)```", README, re.DOTALL)
-    assert found
-    assert len(found[1].splitlines()) < 30
-    (tmp_path / "shop.py").write_text(found[1])
-    command = re.search(r"^aidevos (serve \S+)$", README, re.MULTILINE)
-    assert command
+    """The tutorial's objects, served as the README says; when that began."""
+    commands = re.findall(r"(?:^|once `)aidevos (serve \S+?)(?:$|`)", README, re.MULTILINE)
+    assert len(commands) == 2
+    for name, mark in (("shop.py", "tutorial"), ("shelf.py", "reactions")):
+        found = re.search(rf"<!-- {mark} -->\n```python\n(.*?)```", README, re.DOTALL)
+        assert found
+        assert len(found[1].splitlines()) < 30
+        (tmp_path / name).write_text(found[1])
     environment = {**os.environ, "AIDEVOS_HOME": str(fleet.home), "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}"}
     began = time.monotonic()
-    line = [sys.executable, "-m", "aidevos.cli.main", *command[1].split()]
-    process = subprocess.Popen(line, cwd=tmp_path, env=environment)
+    lines = [[sys.executable, "-m", "aidevos.cli.main", *command.split()] for command in commands]
+    processes = [subprocess.Popen(line, cwd=tmp_path, env=environment) for line in lines]
     yield began
-    process.terminate()
-    assert process.wait(20) == 0
+    for process in processes:
+        process.terminate()
+    assert [process.wait(20) for process in processes] == [0, 0]
 
 
 async def test_the_tutorials_type_is_described_and_callable_through_both_doors(
@@ -66,7 +68,8 @@ async def test_the_tutorials_type_is_described_and_callable_through_both_doors(
     async with httpx.AsyncClient(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
 
         async def described() -> bool:
-            return "cart" in (await client.get("/openapi.json")).text
+            known = (await client.get("/openapi.json")).text
+            return "cart" in known and "shelf" in known
 
         await eventually(described, within=20)
         added = await client.post(
@@ -76,6 +79,12 @@ async def test_the_tutorials_type_is_described_and_callable_through_both_doors(
         refused = await client.post(
             "/durable-objects/cart:ada/request", json={"method": "add", "args": {"sku": "tea", "count": 0}}
         )
+
+        async def taken() -> bool:
+            answer = await client.post("/durable-objects/shelf:tea/request", json={"method": "taken"}, timeout=5)
+            return bool(answer.json() == {"result": 1})
+
+        await eventually(taken, within=10)
     connection = await nats.connect(told["nats_url"], user=told["nats_username"], password=told["nats_password"])
     reply = await connection.request("do.cart.ada.total", b"", timeout=5, headers={envelope.AUTHORIZATION: token})
     await connection.close()
@@ -140,3 +149,34 @@ def test_every_target_and_variable_that_the_readme_names_is_there() -> None:
         assert re.search(rf"^(\w+ )*{target}( \w+)*:", makefile, re.MULTILINE), target
     for variable in set(re.findall(r"AIDEVOS_([A-Z_]+)", README)):
         assert f"    {variable.lower()}:" in settings, variable
+
+
+async def test_the_example_of_tasks_is_done_by_the_command_that_the_readme_names(
+    fleet: LocalFleet, tmp_path: Path
+) -> None:
+    found = re.search(r"<!-- tasks -->\n```python\n(.*?)```", README, re.DOTALL)
+    command = re.search(r"`aidevos (work \S+)`", README)
+    assert found
+    assert command
+    (tmp_path / "reports.py").write_text(found[1])
+    told = fleet.read()
+    environment = {**os.environ, "AIDEVOS_HOME": str(fleet.home), "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}"}
+    line = [sys.executable, "-m", "aidevos.cli.main", *command[1].split()]
+    working = subprocess.Popen(line, cwd=tmp_path, env=environment)
+    token = "Bearer " + TokenIssuer(load_signing_key(fleet.home), told["public_url"]).issue("ada", roles=("admin",))
+    async with httpx.AsyncClient(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
+        project = (await client.post("/projects", json={"name": "Engine"})).json()["id"]
+        good = {"kind": "report", "payload": {"title": "May", "pages": 3}}
+        bad = {"kind": "report", "payload": {"title": 5}}
+        ids = [(await client.post(f"/projects/{project}/tasks", json=body)).json()["id"] for body in (good, bad)]
+        shown: list[Any] = []
+
+        async def ended() -> bool:
+            shown[:] = [(await client.get(f"/tasks/{id}")).json() for id in ids]
+            return all(task["status"] in ("succeeded", "failed") for task in shown)
+
+        await eventually(ended, within=30)
+    working.terminate()
+    assert working.wait(20) == 0
+    assert shown[0]["result"] == {"text": "May, attempt 1 of 3"}
+    assert (shown[1]["status"], shown[1]["error"]["code"], shown[1]["attempts"]) == ("failed", "invalid", 1)

@@ -76,6 +76,7 @@ OPEN: dict[str, tuple[int, Any]] = {
     "GET /openapi.json": (200, None),
     "GET /asyncapi.json": (200, None),
     "GET /docs": (200, None),
+    "GET /examples/chat": (200, None),
 }
 ROWS: dict[str, Row] = {
     "GET /durable-objects": Row(403, 403, 403, 403, 200),

@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[2]
 class HostProcess:
     """A host that its parent process starts again whenever it dies."""
 
-    def __init__(self, servers: Servers, database: str, folder: Path, *, replica: int = 0) -> None:
+    def __init__(
+        self, servers: Servers, database: str, folder: Path, *, replica: int = 0, event_bus_url: str = ""
+    ) -> None:
         self.crash_file = folder / f"crash-{replica}"
         host_process.arm(self.crash_file, "none", 0)
         environment = {
@@ -35,6 +37,7 @@ class HostProcess:
             "AIDEVOS_NATS_URL": servers.nats_url("objects"),
             "AIDEVOS_MONGO_URL": servers.mongo_url,
             "AIDEVOS_MONGO_DATABASE": database,
+            "AIDEVOS_EVENT_BUS_URL": event_bus_url,
             "AIDEVOS_REPLICA": str(replica),
         }
         self.log = folder / f"host-{replica}.log"

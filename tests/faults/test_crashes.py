@@ -7,11 +7,8 @@ import secrets
 from collections import Counter
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from aidevos.contracts import subjects
-from aidevos.durable.connection import connect
 from tests.faults import host_process
 from tests.faults.processes import HostProcess, client
 from tests.servers import Servers
@@ -77,43 +74,3 @@ async def test_numbered_requests_survive_crashes_without_a_record_too_many(
         host.close()
 
     assert sorted(answers) == list(range(1, value + 1))
-
-
-@pytest.mark.timeout(240)
-async def test_no_event_is_lost_repeated_or_out_of_order_when_the_relay_dies(
-    servers: Servers, database: str, tmp_path: Path
-) -> None:
-    ids = [secrets.token_hex(6) for _ in range(5)]
-    host = HostProcess(servers, database, tmp_path)
-    try:
-        async with client(servers) as (caller, _):
-            host_process.arm(host.crash_file, host_process.BEFORE_RELAY, CRASHES)
-            host.signal(host_process.signal.SIGKILL)
-
-            async def load(worker: int) -> None:
-                number = 0
-                while host_process.lives_left(host.crash_file) or number < 10:
-                    number += 1
-                    await caller.call("tally", ids[worker % len(ids)], "announce", request_id=f"{worker}-{number}")
-
-            await asyncio.gather(*(load(worker) for worker in range(10)))
-            values = {id: await caller.call("tally", id, "value") for id in ids}
-            published = {id: await _published(servers, id, values[id]) for id in ids}
-    finally:
-        host.close()
-
-    assert published == {id: list(range(1, values[id] + 1)) for id in ids}
-
-
-async def _published(servers: Servers, id: str, count: int) -> list[int]:
-    """The values in the events of one object, in the stream's order, as soon as there are `count`."""
-    connection = await connect(servers.nats_url("fleet"), "reader")
-    subscription = await connection.jetstream().subscribe(
-        subjects.events_of("tally", id), stream=subjects.EVENTS_STREAM, ordered_consumer=True
-    )
-    values: list[int] = []
-    while len(values) < count:
-        message = await subscription.next_msg(timeout=15)
-        values.append(msgspec.json.decode(message.data)["data"]["value"])
-    await connection.close()
-    return values

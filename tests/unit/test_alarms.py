@@ -16,7 +16,7 @@ from aidevos.durable.router import Limits
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.testing import ObjectKit
 from tests.alarms import Bell, BellState, Guest
-from tests.kits import START, begun, crash, failure, quiet
+from tests.kits import START, begun, crash, failure, quiet, until
 
 HOUR = 3600.0
 
@@ -107,6 +107,7 @@ async def test_a_turn_that_raises_has_set_and_cancelled_nothing(kit: ObjectKit) 
 
 
 async def test_a_query_can_t_set_an_alarm(kit: ObjectKit) -> None:
+    assert (await failure(kit.call("bell", "none", "cheat"))).code == "internal"
     await ring(kit, "there", in_=10)
     assert (await failure(kit.call("bell", "a", "cheat"))).code == "internal"
     assert list(stored(kit)["alarms"]) == ["there"]
@@ -417,6 +418,33 @@ async def test_an_alarm_whose_commit_is_unknown_takes_effect_once(kit: ObjectKit
     assert len(Bell.attempts) == (2 if fault == "fail" else 1)
     assert len({request_id for _, _, request_id in Bell.attempts}) == 1
     assert len(kit.bus.events) == 1
+
+
+async def test_an_alarm_whose_commit_was_lost_rings_again_at_once_and_not_with_the_next_scan(kit: ObjectKit) -> None:
+    await ring(kit, "tea", in_=1)
+    kit.clock.advance(1)
+    kit.store.faults.append("fail")
+    kit.router.alarms.ring_due()
+    await until(lambda: not kit.store.faults and kit.router.activation("bell", "a") is None)
+    kit.router.alarms.ring_due()
+    await until(lambda: len(Bell.attempts) == 2)
+    await kit.settle()
+    assert await rung(kit) == [("tea", 1)]
+
+
+async def test_a_process_that_drains_finishes_what_rings_and_begins_nothing(kit: ObjectKit) -> None:
+    await ring(kit, "first", in_=1, payload={"hangs": True})
+    await ring(kit, "second", in_=1)
+    kit.clock.advance(1)
+    kit.router.alarms.ring_due()
+    await until(lambda: Bell.attempts)
+    kit.router.alarms.stop()
+    Bell.gate.set()
+    await kit.settle()
+    kit.router.alarms.ring_due()
+    await quiet()
+    assert [name for name, _, _ in Bell.attempts] == ["first"]
+    assert list(stored(kit)["alarms"]) == ["second"]
 
 
 async def test_each_attempt_has_a_request_id_of_its_own(kit: ObjectKit) -> None:

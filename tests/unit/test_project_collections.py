@@ -247,7 +247,7 @@ async def test_a_projects_collections_and_their_items_go_with_it_and_others_stay
     deletion = await kit.call("project", project, "delete", caller=owner)
     await kit.settle()
 
-    assert deletion["removes"] == {"tasks": 0, "collections": 2 * STEP + 1}
+    assert deletion["removes"] == {"tasks": 0, "collections": 2 * STEP + 1, "objects": 0}
     assert there(kit, "collection") == [own]
     assert len(there(kit, "item")) == 1
     assert kit.store.documents["project"][project]["state"]["status"] == "ended"
@@ -314,6 +314,6 @@ async def test_a_project_ends_though_a_service_is_away_and_waits_for_it(
     away = False
     await kit.settle()
 
-    assert deletion["removes"] == {"tasks": 0, "collections": None}
+    assert deletion["removes"] == {"tasks": 0, "collections": None, "objects": 0}
     assert refused == "not-found"
     assert there(kit, "collection") == []

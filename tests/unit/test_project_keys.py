@@ -150,7 +150,7 @@ async def test_keys_end_with_their_project_and_others_stay(kit: ObjectKit, ada: 
     deletion = await kit.call("project", project, "delete", caller=ada)
     await kit.settle()
 
-    assert deletion["removes"] == {"tasks": 0, "collections": 0, "keys": 2 * STEP + 1}
+    assert deletion["removes"] == {"tasks": 0, "collections": 0, "keys": 2 * STEP + 1, "objects": 0}
     for each in made:
         assert (await failure(resolve(kit, each))).code == "not-found"
         assert any(f"api_key.{each['id']}.changed" in subject for subject, *_ in kit.bus.events)

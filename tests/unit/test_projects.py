@@ -359,7 +359,7 @@ async def test_a_deleted_project_is_gone_at_once_with_all_it_had_and_for_good(
     pages = [await kit.query("project", "search", {}, caller=who) for who in (owner, ADMIN)]
     await kit.settle()
 
-    assert answer == {"id": shared, "status": "deleting", "removes": {"tasks": 5}}
+    assert answer == {"id": shared, "status": "deleting", "removes": {"tasks": 5, "objects": 0}}
     assert set(seen) == {"not-found"}
     assert [[item["id"] for item in page["items"]] for page in pages] == [[other], [other]]
     assert left(kit, "task") == [kept]
@@ -400,7 +400,7 @@ async def test_a_deletion_that_dies_at_any_commit_is_finished_by_the_next_proces
                 await successor.router.scan((type,))
             await successor.settle()
 
-            assert answer == {"id": id, "status": "deleting", "removes": {"tasks": 5}}
+            assert answer == {"id": id, "status": "deleting", "removes": {"tasks": 5, "objects": 0}}
             assert left(successor, "task") == []
             assert successor.store.documents["project"][id]["state"]["status"] == "ended"
 

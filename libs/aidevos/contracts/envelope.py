@@ -39,11 +39,12 @@ class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
 
 class CreateBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Body of `POST /durable-objects`. Without `name` a new ID is made; an empty `state` stands for
-    one that was not given."""
+    one that was not given. `project` is the one that the object is to belong to."""
 
     type: str
     name: str | None = None
     state: msgspec.Raw = msgspec.Raw()
+    project: str | None = None
 
 
 class ReplaceBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -11,6 +11,8 @@ CREATE = "_create"
 READ = "_read"
 REPLACE = "_replace"
 DELETE = "_delete"
+# An object goes with its project; for services.
+VANISH = "_vanish"
 # What the framework calls when an alarm rings, and when an object has come to its end.
 ALARM = "_alarm"
 EXPIRE = "_expire"
@@ -22,7 +24,7 @@ LIST_LIMIT = 500
 
 class DurableObject(msgspec.Struct, kw_only=True):
     """An object as the management endpoints show it. `version` is its ETag; `state` is null where
-    the type keeps it to itself; times are RFC 3339 in UTC."""
+    the type keeps it to itself; `project` is the one that the object belongs to; times are RFC 3339 in UTC."""
 
     object_id: str
     type: str
@@ -32,13 +34,16 @@ class DurableObject(msgspec.Struct, kw_only=True):
     status: Literal["active", "hibernated"]
     created_at: str
     updated_at: str
+    project: str | None = None
 
 
 class ObjectPage(msgspec.Struct, kw_only=True):
-    """One page of a list; `next_cursor` is opaque, and null on the last page."""
+    """One page of a list; `next_cursor` is opaque, and null on the last page. `count`, where it was asked for, is
+    that of all objects of the project; null is more than could be counted in time."""
 
     items: list[DurableObject]
     next_cursor: str | None = None
+    count: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class SearchPage(msgspec.Struct, kw_only=True):
@@ -76,6 +81,14 @@ class EventDescription(msgspec.Struct, kw_only=True):
     data: dict[str, Any]
 
 
+class ReactionDescription(msgspec.Struct, kw_only=True):
+    """Events that objects of a type receive: those of a NATS pattern, by one of the type's methods."""
+
+    pattern: str
+    method: str
+    doc: str
+
+
 class TypeDescription(msgspec.Struct, kw_only=True):
     """What a host announces of a type; the gateway's OpenAPI document is made of these.
 
@@ -91,3 +104,4 @@ class TypeDescription(msgspec.Struct, kw_only=True):
     defs: dict[str, Any]
     queries: list[QueryDescription] = []
     events: list[EventDescription] = []
+    reactions: list[ReactionDescription] = []

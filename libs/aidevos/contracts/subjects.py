@@ -23,6 +23,8 @@ HOSTS_BUCKET = "hosts"
 PLACEMENT_BUCKET = "placement"
 TYPES_BUCKET = "types"
 EVENTS = "event.>"
+TELLS_STREAM = "TELLS"
+TELLS = "tell.>"
 # Events that are delivered again to one group.
 REPLAYS = "replay.>"
 

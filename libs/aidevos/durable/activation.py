@@ -103,6 +103,7 @@ class Activation:
         self.commits = 0
         self.version = document.version if document else 0
         self.exists = bool(document and document.exists)
+        self.project = self.stored_project = document.project if document else None
         self.made_at = (document and document.made_at) or NEVER
         self.updated_at = (document and document.updated_at) or NEVER
         self.records = CompletionRecords(
@@ -246,6 +247,12 @@ class Activation:
             changes.drop("deleted")
         else:
             changes.drop("state")
+        if self.project != self.stored_project:
+            self.stored_project = self.project
+            if self.project is None:
+                changes.drop("project")
+            else:
+                values["project"] = self.project
 
     def wait_committed(self) -> asyncio.Future[None] | None:
         """A future that is done when all that was done so far is durable; it fails if that fails."""
@@ -268,7 +275,8 @@ class Activation:
     def view(self) -> DurableObject:
         """The object as management shows it, as of now; it exists."""
         state = msgspec.to_builtins(self.object.state, str_keys=True)
-        return _shown(self.type, self.id, self.version, state, self.made_at, self.updated_at, active=self.claimed)
+        shown = _shown(self.type, self.id, self.version, state, self.made_at, self.updated_at, active=self.claimed)
+        return msgspec.structs.replace(shown, project=self.project)
 
 
 def show(type: ObjectType, document: Document, *, active: bool) -> DurableObject:
@@ -279,7 +287,8 @@ def show(type: ObjectType, document: Document, *, active: bool) -> DurableObject
     except Exception:
         log.warning("the stored state of %s:%s can't be read", type.name, document.id, exc_info=True)
     made, updated = document.made_at or NEVER, document.updated_at or NEVER
-    return _shown(type, document.id, document.version, state, made, updated, active=active)
+    shown = _shown(type, document.id, document.version, state, made, updated, active=active)
+    return msgspec.structs.replace(shown, project=document.project)
 
 
 def _shown(

@@ -16,13 +16,16 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any
 
 import msgspec
 
 from aidevos.contracts import api_keys as contract
 from aidevos.contracts import subjects
+from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_TYPE, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.mandates import mandate_of
 from aidevos.security import api_keys
 from aidevos.security.access import Claims, Key
 from aidevos.security.delegations import DelegationVerifier, Errand
@@ -85,6 +88,58 @@ class Admission:
         _check_address(principal.addresses, address)
         return principal
 
+    async def admit_stored(self, authorization: str | None, at: float) -> Principal:
+        """The caller of what was stored at this moment, in seconds since the epoch: the credential must have
+        been valid then, and nobody may have ended the session, revoked the key or deactivated the user since
+        then. Roles are today's. Raises `unauthenticated`, and `unavailable` when that can't be found out."""
+        if authorization is not None and is_key(authorization):
+            return await self._admit_stored_key(authorization, at)
+        principal = self._verifier.verify(authorization, at)
+        if principal.session and self._now() - at > TOKEN_LIFETIME - CLOCK_MARGIN:
+            # It may be longer ago than decisions are remembered here.
+            return await self._judge_today(principal)
+        return principal
+
+    async def _judge_today(self, known: Principal) -> Principal:
+        if not await self._ask(SESSION_TYPE, known.session, "is_open"):
+            raise Failure("unauthenticated", "the session has ended")
+        mandate = await mandate_of(self._ask, known.subject)
+        now = self._now()
+        claims = Claims(
+            mandate.user, mandate.roles, frozenset(), known.expires_at, now, known.session, version=mandate.version
+        )
+        return self._verifier.judge(claims)
+
+    async def _admit_stored_key(self, authorization: str, at: float) -> Principal:
+        try:
+            return await self.admit(authorization, "")
+        except Failure as failure:
+            if failure.code != "unauthenticated":
+                raise
+        key = api_keys.parse(authorization[len(SCHEME) :].strip())
+        grant = await self._resolve(key, at)
+        principal = self._verifier.judge(_claims(grant, self._now()))
+        _check_address(principal.addresses, "")
+        return principal
+
+    async def _ask(self, type: str, id: str, method: str) -> Any:
+        return await self._client.call(type, id, method, authorization=self._credential())
+
+    async def _resolve(self, key: api_keys.ApiKey, at: float | None = None) -> contract.KeyGrant:
+        payload = msgspec.json.encode({"hashed": key.hashed, "at": at})
+        try:
+            reply = await self._client.request(
+                subjects.call(contract.TYPE, key.id, "resolve"),
+                payload,
+                authorization=self._credential(),
+                deadline=LOOK_UP_WITHIN,
+            )
+        except Failure as failure:
+            if failure.code == "not-found":
+                raise Failure("unauthenticated", "the API key is not valid") from None
+            raise
+        return _grants.decode(reply)
+
     def delegated(self, authorization: str, errand: Errand) -> Principal:
         """For whom a service makes this call; raises `unauthenticated`."""
         return self._delegations.verify(authorization, errand)
@@ -111,21 +166,11 @@ class Admission:
 
     async def _look_up(self, authorization: str) -> None:
         key = api_keys.parse(authorization[len(SCHEME) :].strip())
-        payload = msgspec.json.encode({"hashed": key.hashed})
-        subject = subjects.call(contract.TYPE, key.id, "resolve")
         while True:
             before, now = self._changes, self._now()
-            try:
-                reply = await self._client.request(
-                    subject, payload, authorization=self._credential(), deadline=LOOK_UP_WITHIN
-                )
-            except Failure as failure:
-                if failure.code == "not-found":
-                    raise Failure("unauthenticated", "the API key is not valid") from None
-                raise
+            grant = await self._resolve(key)
             if self._changes == before:
                 break
-        grant = _grants.decode(reply)
         self._verifier.accept(authorization, _claims(grant, now))
         self._shown[authorization] = key.id
         if len(self._shown) > api_keys.KNOWN_LIMIT:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aidevos.contracts.objects import EventDescription, MethodDescription, QueryDescription, TypeDescription
+from aidevos.contracts.objects import (
+    EventDescription,
+    MethodDescription,
+    QueryDescription,
+    ReactionDescription,
+    TypeDescription,
+)
 from aidevos.durable.object import BaseDurableObject, Event, Search, View
 
 if TYPE_CHECKING:
@@ -55,6 +61,11 @@ def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> 
             EventDescription(name=event.event_name(), doc=inspect.cleandoc(event.__doc__ or ""), data=next(found))
             for event in events
         ],
+        reactions=[
+            ReactionDescription(pattern=spec.reaction.pattern, method=spec.name, doc=spec.doc)
+            for spec in shown
+            if spec.reaction is not None
+        ],
         defs=defs,
     )
 
@@ -68,8 +79,9 @@ def _events(cls: type[BaseDurableObject[Any]]) -> Iterator[type[Event]]:
         for member in vars(base).values():
             if not inspect.isfunction(member):
                 continue
-            for name in _names(member.__code__):
-                named = member.__globals__.get(name)
+            function = inspect.unwrap(member)
+            for name in _names(function.__code__):
+                named = function.__globals__.get(name)
                 if isinstance(named, type) and issubclass(named, Event) and named not in seen:
                     seen.add(named)
                     yield named

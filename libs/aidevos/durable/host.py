@@ -26,7 +26,7 @@ from nats.errors import MaxPayloadError
 from nats.micro import add_service
 from nats.micro.service import Service
 
-from aidevos.contracts import envelope, subjects
+from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST
 from aidevos.durable.admission import Admission
@@ -34,13 +34,15 @@ from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
 from aidevos.durable.limiter import RateLimiter
-from aidevos.durable.object import MANAGE, Search, View
+from aidevos.durable.object import LISTS, Search, View
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer, remaining
-from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
+from aidevos.durable.router import DurableObjectRouter, Limits, ListArgs, check_asked
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.port import Store, StoreError
+from aidevos.durable.stray_tells import bury_strays
+from aidevos.durable.tells import Tells
 from aidevos.durable.turn import unexpected
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
@@ -62,11 +64,6 @@ FLUSH_WITHIN = 2
 HEADERS = 16 * 1024
 PENDING_BYTES = 256 * 1024 * 1024
 VERSION = version("aidevos")
-
-
-class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
-    limit: int = 50
-    cursor: str | None = None
 
 
 class Host:
@@ -115,6 +112,7 @@ class Host:
             lease_valid=self.lease.valid,
             limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
         )
+        self._tells = Tells(connection, self.router, admission, limiter, clock, self.lease.valid)
         holders = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, self.lease, list(registry.types), self._own)
         self._list_args: Schema[ListArgs] = Schema(ListArgs, "args")
@@ -152,6 +150,7 @@ class Host:
         finished `within` seconds is answered with `unavailable`; outboxes and alarms go to the next owner."""
         self.router.alarms.stop()
         await self._placement.stop()
+        await self._tells.close()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
         await self.router.settle(within)
         await self.router.give_up()
@@ -191,6 +190,7 @@ class Host:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tells.close()
         await self.router.close()
         if self._micro is not None:
             with suppress(NatsError):
@@ -213,6 +213,9 @@ class Host:
             await self._subscribe(subjects.owned(type), self._on_call)
             self._owned.add(type)
             self.router.alarms.scan_soon()
+            self._run(self._tells.follow(type))
+            if type == dead_letters.TYPE:
+                self._run(bury_strays(self._connection, self.router.outside))
         await self._connection.flush()
 
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
@@ -306,9 +309,9 @@ class Host:
     async def _list(self, message: Msg) -> None:
         async def page(args: ListArgs, caller: Principal) -> bytes:
             type = message.subject.split(".")[1]
-            return msgspec.json.encode(await self.router.list_objects(type, args.cursor or "", args.limit))
+            return msgspec.json.encode(await self.router.list_objects(type, args, caller))
 
-        await self._answer_query(message, MANAGE, self._list_args, page)
+        await self._answer_query(message, LISTS, self._list_args, page)
 
     async def _on_search(self, type: str, search: Search, schema: Schema[Any], message: Msg) -> None:
         async def page(args: Any, caller: Principal) -> bytes:
@@ -343,7 +346,7 @@ class Host:
                 principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
             await self._spend(message, principal)
             _, type, name = message.subject.split(".")
-            check_allowed(principal, self._registry.types[type], name, allow)
+            check_asked(principal, self._registry.types[type], name, allow)
             args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
             answer = Answer(await answer_to(args, principal))
         except Failure as failure:

@@ -7,26 +7,31 @@ between commands and may not change it.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import msgspec
 
-from aidevos.contracts import envelope, objects, subjects
+from aidevos.contracts import envelope, objects, projects, subjects
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.events import CloudEvent, is_pattern
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.alarms import Alarm, Alarms
 from aidevos.durable.reader import Reader
 from aidevos.durable.request import check_if_match
 from aidevos.durable.running import RunningTurn, running
 from aidevos.durable.store.port import Find
+from aidevos.memberships import Memberships, check_role
 from aidevos.security.permissions import Principal, Rule, permission, services
 
 State = TypeVar("State", bound=msgspec.Struct)
 Method = TypeVar("Method", bound=Callable[..., Any])
 Management = Literal["raw", "lifecycle", "read_only"]
 MANAGE = permission("objects:manage")
+# A project finds its objects by the lists of their types.
+LISTS = MANAGE | services()
 
 
 class Event(msgspec.Struct):
@@ -35,6 +40,22 @@ class Event(msgspec.Struct):
     @classmethod
     def event_name(cls) -> str:
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+class Reaction(msgspec.Struct, frozen=True):
+    """Which events a method is called for, and what names the object that it is called on."""
+
+    pattern: str
+    key: Callable[[CloudEvent[Any]], str]
+
+    def target(self, type: str, event: CloudEvent[Any]) -> str:
+        """The ID of the object of this type that reacts; raises `invalid`."""
+        try:
+            return subjects.id_from_name(type, self.key(event))
+        except Failure:
+            raise
+        except Exception as error:
+            raise Failure("invalid", f"the event's key can't be told: {error!r}", field="args.event") from error
 
 
 class Declaration(msgspec.Struct, frozen=True):
@@ -48,6 +69,7 @@ class Declaration(msgspec.Struct, frozen=True):
     matches: bool = True
     keeps_version: bool = False
     founds: bool = False
+    reaction: Reaction | None = None
 
 
 def _declare(declaration: Declaration) -> Callable[[Method], Method]:
@@ -87,6 +109,38 @@ def command(
         founds=founds,
     )
     return _declare(declared)
+
+
+def _emitter(event: CloudEvent[Any]) -> str:
+    return subjects.split_object_id(event.object_id)[1]
+
+
+def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter) -> Callable[[Method], Method]:
+    """A command that is called for each event of a pattern (`event.<type>.<id>.<name>`, with `*` for any), on the
+    object that `key` names: `async def added(self, event: CloudEvent[Added]) -> None`.
+
+    `key` gets the event and returns an ID or any other name; by default it is the ID of the object that has
+    emitted the event. Each event takes effect once. Events of one object come in their order; only one that
+    failed and is tried again may be overtaken. What raises a `Failure` that isn't retryable becomes a dead letter,
+    and so does what has failed `AIDEVOS_EVENT_ATTEMPTS` times.
+    """
+    if not is_pattern(pattern):
+        raise TypeError(f"{pattern!r} is no pattern of events: event.<type>.<id>.<name>, with * for any part")
+
+    def mark(method: Method) -> Method:
+        reaction = Reaction(pattern, key)
+
+        @functools.wraps(method)
+        async def react(self: BaseDurableObject[Any], event: CloudEvent[Any]) -> None:
+            target = reaction.target(self.object_type, event)
+            if target == self.id:
+                await method(self, event)
+            else:
+                self.tell(self.object_type, target, method.__name__, event=event)
+
+        return _declare(Declaration("command", services(), reaction=reaction))(cast(Method, react))
+
+    return mark
 
 
 def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> Callable[[Method], Method]:
@@ -305,14 +359,21 @@ class BaseDurableObject(Generic[State]):
         await self._running().forget_outcomes()
 
     @command(allow=MANAGE, name=objects.CREATE)
-    async def create_object(self, state: dict[str, Any] | None = None) -> DurableObject:
-        """Make the object, with this state or the default one; `exists` if it is there already."""
+    async def create_object(
+        self, state: dict[str, Any] | None = None, project: projects.Id | None = None
+    ) -> DurableObject:
+        """Make the object, with this state or the default one; `exists` if it is there already. With a `project`,
+        whose maintainer or owner the caller is, it belongs to that, and ends with it."""
         turn = self._running()
         if turn.exists:
             raise Failure("exists", f"{self.object_type}:{self.id} exists already")
         self._allow_management("raw", "lifecycle")
         if state is not None:
             self._replace_state(state)
+        if project is not None:
+            await self._join(project)
+        elif self.caller.project:
+            raise Failure("forbidden", "this API key counts in its project alone", field="args.project")
         return turn.view()
 
     @query(allow=MANAGE, name=objects.READ)
@@ -346,6 +407,22 @@ class BaseDurableObject(Generic[State]):
     async def expire_object(self) -> None:
         """End an object whose time is over."""
         await self.delete()
+
+    @command(allow=services(), name=objects.VANISH)
+    async def vanish_object(self, project: str) -> None:
+        """Go with the project, if the object still belongs to it."""
+        turn = self._running()
+        if not turn.exists or turn.project == project:
+            await self.delete()
+
+    async def _join(self, project: str) -> None:
+        if not self.caller.is_service:
+            role = await Memberships().role(self, project, self.caller)
+            if role is None:
+                raise Failure("invalid", "there is no such project", field="args.project")
+            check_role(role, "maintainer")
+        self._running().join(project)
+        self.tell(projects.TYPE, project, "confirm", type=self.object_type, id=self.id)
 
     def _replace_state(self, state: dict[str, Any]) -> None:
         self._allow_management("raw")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, BadRequestError, BucketNotFoundError, KeyNotFoundError, ServiceUnavailableError
 
 from aidevos.contracts import subjects
@@ -16,6 +16,8 @@ from aidevos.settings import Settings, SettingsError
 
 MINIMUM_VERSION = (2, 12)
 DUPLICATE_WINDOW = 120.0
+# Bytes of one tell from outside, with its headers.
+TELL_LIMIT = 1024 * 1024
 # How long the server keeps the mark that a key has expired.
 MARKER_TTL = 60.0
 STREAM_EXISTS = 10058
@@ -36,6 +38,7 @@ async def provision(connection: Client, settings: Settings) -> None:
     js = connection.jetstream()
     try:
         await _ensure_stream(js, events_stream(settings))
+        await _ensure_stream(js, tells_stream(settings))
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
             await _ensure_bucket(js, bucket)
         await _check_partitions(js)
@@ -93,6 +96,21 @@ def events_stream(settings: Settings) -> StreamConfig:
         duplicate_window=min(DUPLICATE_WINDOW, settings.events_max_age),
         allow_direct=True,
         allow_atomic=True,
+    )
+
+
+def tells_stream(settings: Settings) -> StreamConfig:
+    """The stream of tells from outside: each stays until it is done, however long that takes, since
+    JetStream drops what is too old without a word; full, the stream refuses new ones."""
+    return StreamConfig(
+        name=subjects.TELLS_STREAM,
+        subjects=[subjects.TELLS],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.WORK_QUEUE,
+        discard=DiscardPolicy.NEW,
+        max_bytes=settings.tells_max_bytes,
+        max_msg_size=TELL_LIMIT,
+        duplicate_window=DUPLICATE_WINDOW,
     )
 
 

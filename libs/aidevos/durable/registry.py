@@ -42,6 +42,7 @@ class MethodSpec:
         "keeps_version",
         "matches",
         "name",
+        "reaction",
         "reentrant",
         "result",
         "schema",
@@ -60,10 +61,13 @@ class MethodSpec:
         self.matches = self.is_command and declaration.matches
         self.keeps_version = declaration.keeps_version
         self.founds = declaration.founds
+        self.reaction = declaration.reaction
         self.allow: Rule = declaration.allow
         self.doc = inspect.getdoc(function) or ""
         self.inline = _never_suspends(function)
         arguments, self.result = _signature(function)
+        if self.reaction is not None and arguments.__struct_fields__ != ("event",):
+            raise TypeError(f"{function.__qualname__}: a method that reacts to events has one parameter, event")
         self.schema: Schema[Any] = Schema(arguments, "args")
         self.empty: dict[str, Any] | None = _defaults(arguments)
 

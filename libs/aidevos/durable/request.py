@@ -13,9 +13,10 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 
 if TYPE_CHECKING:
+    from aidevos.contracts.projects import Role
     from aidevos.durable.completion import Record
     from aidevos.durable.registry import MethodSpec, ObjectType
-    from aidevos.security.permissions import Principal
+from aidevos.security.permissions import Principal
 
 TELL_PREFIX = "tell."
 _numbered = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,18})").fullmatch
@@ -72,6 +73,7 @@ class Request:
         "method",
         "principal",
         "respond",
+        "role",
         "type",
     )
 
@@ -117,6 +119,8 @@ class Request:
         self.looked_up = -1
         # Whether it has run on an object that was thought not to be there, and was.
         self.again = False
+        # A project, and what the caller is there, where that had to be looked up.
+        self.role: tuple[str, Role | None] = ("", None)
 
     def drop(self) -> None:
         """Say nothing: the lease is lost, and somebody else answers."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from aidevos.contracts import envelope, subjects
+from aidevos.contracts import envelope, projects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import (
     CREATE,
@@ -40,12 +40,13 @@ from aidevos.durable.completion import Bounds
 from aidevos.durable.mailbox import Mailbox
 from aidevos.durable.object import BaseDurableObject, Search, View
 from aidevos.durable.outbox import Entry, Relay, next_number
+from aidevos.durable.project_gate import ProjectGate
 from aidevos.durable.reader import Reader
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
 from aidevos.durable.search import decode_place, encode_place
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
-from aidevos.durable.turn import start_turn, unexpected
+from aidevos.durable.turn import answer_when_committed, start_turn, unexpected
 from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
 from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
@@ -56,6 +57,16 @@ HOOK_WITHIN = 10.0
 OUTBOX_BYTES = 2 * 1024 * 1024
 # Objects that are remembered to have been read once.
 GLANCES = 10_000
+
+
+class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of `query.<type>.list`. With a `project` only its objects are shown; `count` asks how many
+    they are."""
+
+    limit: int = 50
+    cursor: str | None = None
+    project: projects.Id | None = None
+    count: bool = False
 
 
 class Limits(NamedTuple):
@@ -106,6 +117,7 @@ class DurableObjectRouter:
         self._claims = {name: Batcher(self._claim_all(name)) for name in registry.types}
         self._reads = {name: Batcher(self._read_all(name)) for name in registry.types}
         self._archive = ReplyArchive(self)
+        self.gate = ProjectGate(self)
         self.alarms = AlarmClock(self)
         self._owners = 0
         self._glanced: dict[tuple[str, str], bool] = {}
@@ -126,9 +138,12 @@ class DurableObjectRouter:
         headers: Mapping[str, str],
         principal: Principal,
         respond: Callable[[Answer | None], None],
+        *,
+        stored: bool = False,
     ) -> None:
         """Take a call that came to `dop.<partition>.<type>.<id>.<method>`; `respond` gets its answer
-        once, now or later, or None if the lease is lost. The headers are believed. Raises `Failure`."""
+        once, now or later, or None if the lease is lost. The headers are believed. The outcome of one that
+        a stream has `stored` is kept for as long as it may come again. Raises `Failure`."""
         partition, type_name, id, method_name = subjects.parse_owned(subject)
         type, method = self.registry.method(type_name, method_name)
         if not subjects.is_id(id):
@@ -140,6 +155,8 @@ class DurableObjectRouter:
         chain = call_chain(headers)
         content_type = headers.get(envelope.CONTENT_TYPE)
         key = request_key(principal, headers) if method.is_command else None
+        if key is not None and stored:
+            key = key._replace(tell=True)
         fleeting = ""
         if key is not None and method.confidential:
             fleeting, key = key.key, None
@@ -183,14 +200,15 @@ class DurableObjectRouter:
             raise Failure("invalid", f"{request.id} is not in partition {partition}", field="subject")
         activation.mailbox.put(request)
 
-    async def list_objects(self, type_name: str, cursor: str, limit: int) -> ObjectPage:
+    async def list_objects(self, type_name: str, args: ListArgs, caller: Principal) -> ObjectPage:
         """One page of the existing objects of a type, in the order of their IDs; the cursor is the
         last ID seen. Raises `Failure`."""
-        type = self.registry.types[type_name]
+        type, limit = self.registry.types[type_name], args.limit
+        project = await self.gate.place_of(caller, args.project)
         if not 1 <= limit <= LIST_LIMIT:
             raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="limit")
         try:
-            documents = await self.store.page(type_name, cursor, limit + 1)
+            documents = await self.store.page(type_name, args.cursor or "", limit + 1, project)
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
         items: list[DurableObject] = []
@@ -201,7 +219,21 @@ class DurableObjectRouter:
             if items and size > self.limits.answer:
                 break
             items.append(item)
-        return ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
+        page = ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
+        if args.count and project:
+            page.count = await self._count_of(type_name, project)
+        return page
+
+    async def _count_of(self, type_name: str, project: str) -> int | None:
+        """How many objects of a type belong to a project; None where that can't be counted in time."""
+        try:
+            return await self.store.count_of(type_name, project)
+        except StoreError as error:
+            raise Failure("unavailable", str(error)) from error
+        except Failure as failure:
+            if failure.code == "too-slow":
+                return None
+            raise
 
     async def search(self, type_name: str, search: Search, args: Any, caller: Principal) -> SearchPage:
         """One page of a declared search, shorter than asked for where it would get too large for an
@@ -267,7 +299,7 @@ class DurableObjectRouter:
         if activation.pending is not None:
             fail_all(activation.pending, moved())
         for request in activation.mailbox.close():
-            self._route_again(request)
+            self.route_again(request)
 
     def start_over(self, activation: Activation) -> None:
         """The object was there when it was thought not to be: nothing that this activation has done
@@ -282,9 +314,9 @@ class DurableObjectRouter:
                     callback(moved())
         for request in (*requests, *activation.mailbox.close()):
             request.again = True
-            self._route_again(request)
+            self.route_again(request)
 
-    def _route_again(self, request: Request) -> None:
+    def route_again(self, request: Request) -> None:
         request.archived, request.looked_up = None, -1
         try:
             self.route(request)
@@ -475,6 +507,9 @@ class DurableObjectRouter:
         if not self.lease_valid():
             request.drop()
             return None
+        belongs = activation.project is not None or request.principal.project
+        if belongs and not self._admits(activation, request):
+            return None
         if self._archive.must_be_asked(activation, request):
             activation.mailbox.put_back(request)
             activation.mailbox.hold()
@@ -486,10 +521,19 @@ class DurableObjectRouter:
             request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
             return None
 
+    def _admits(self, activation: Activation, request: Request) -> bool:
+        try:
+            return self.gate.admits(activation, request)
+        except Failure as refused:
+            answer_when_committed(self, activation, request, Answer.of(refused))
+            return False
+
     def _reenter(self, request: Request) -> None:
         """A call of an object that waits for it: only a query on the last committed state can answer."""
         activation = self._activations.get((request.type.name, request.id))
         if not request.method.reentrant or activation is None or not activation.loaded:
+            raise Failure("deadlock", f"{request.type.name}:{request.id} waits for this call")
+        if activation.project is not None and not request.principal.is_service:
             raise Failure("deadlock", f"{request.type.name}:{request.id} waits for this call")
         committed = Activation(request.type, request.id, _closed_mailbox())
         committed.load(None, self.limits.records, claimed=False)
@@ -543,11 +587,18 @@ class DurableObjectRouter:
 
 
 def check_allowed(caller: Principal, type: ObjectType, name: str, allow: Rule) -> None:
-    """Raises `forbidden` for who may not call a method of the type, or ask a search or view of it. What the
-    framework itself has of an object is for no key that counts in one project alone."""
+    """Raises `forbidden` for who may not call a method of the type. What the framework itself has of an object of
+    a type that judges projects is for no key that counts in one alone."""
     if not allow.check(caller):
         raise Failure("forbidden", f"{type.name}.{name} needs {allow}")
-    if caller.project and (name in OWN or not type.cls.judges_projects):
+    if caller.project and type.cls.judges_projects and name in OWN:
+        raise Failure("forbidden", "this API key counts in its project alone")
+
+
+def check_asked(caller: Principal, type: ObjectType, name: str, allow: Rule) -> None:
+    """As `check_allowed`, for a search or a view of the type, or the list of its objects."""
+    check_allowed(caller, type, name, allow)
+    if caller.project and name != LIST and not type.cls.judges_projects:
         raise Failure("forbidden", "this API key counts in its project alone")
 
 
@@ -565,7 +616,10 @@ def _wants_claim(activation: Activation) -> bool:
 
 def _founds(activation: Activation) -> bool:
     first = next(activation.mailbox.waiting(), None)
-    return first is not None and first.method.founds and not first.again
+    if first is None or not first.method.founds or first.again:
+        return False
+    # Whether that is the right project is said by the document alone.
+    return not first.principal.project or first.type.cls.judges_projects
 
 
 def _only_shown(activation: Activation) -> bool:

@@ -53,6 +53,7 @@ class Turn:
         self.alarm_key = ""
         self.deleted = False
         self.shows_object = False
+        self.joins: str | None = None
         self.open = True
         self._router = router
         self._activation = activation
@@ -75,6 +76,14 @@ class Turn:
     @property
     def exists(self) -> bool:
         return self._activation.exists
+
+    @property
+    def project(self) -> str | None:
+        return self._activation.project
+
+    def join(self, project: str) -> None:
+        """Have the object that this turn makes belong to a project."""
+        self.joins = project
 
     def view(self) -> DurableObject:
         """Answer with the object as it is after this turn; return what this returns."""
@@ -375,12 +384,14 @@ def _succeed(turn: Turn, activation: Activation, result: Any) -> Answer:
     router.check_bounds(activation, encoded, turn.entries)
     changed = encoded != activation.snapshot or not activation.exists or turn.deleted
     before = (activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at)
+    project = activation.project
     if changed:
         _advance(turn, activation, encoded, request.method.keeps_version)
     try:
         answer = _answer(turn, activation, result)
     except BaseException:
         activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at = before
+        activation.project = project
         raise
     _commit(turn, activation, answer, changed)
     return answer
@@ -399,12 +410,12 @@ def _advance(turn: Turn, activation: Activation, encoded: bytes, keeps_version: 
         activation.version += 1
         activation.updated_at = moment
     if turn.deleted:
-        activation.exists = False
+        activation.exists, activation.project = False, None
         activation.object.state = activation.type.default_state()
         activation.snapshot = codec.encode(activation.object.state)
         return
     if not activation.exists:
-        activation.exists = True
+        activation.exists, activation.project = True, turn.joins
         activation.made_at = moment
     activation.snapshot = encoded
 

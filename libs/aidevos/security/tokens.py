@@ -152,9 +152,10 @@ class TokenVerifier:
         self._verified.pop(authorization, None)
         self._cache.pop(authorization, None)
 
-    def verify(self, authorization: str | None) -> Principal:
-        """The caller; raises `unauthenticated`, and `unavailable` while custom roles aren't known."""
-        now = self._now()
+    def verify(self, authorization: str | None, at: float | None = None) -> Principal:
+        """The caller; raises `unauthenticated`, and `unavailable` while custom roles aren't known. A token must
+        be valid now, or have been so `at` a moment in the past; what was decided since then counts."""
+        now = self._now() if at is None else at
         self._follow_keys()
         principal = self._cache.get(authorization or "")
         if principal is None:

@@ -17,14 +17,16 @@ import msgspec
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import LIST
 from aidevos.durable.alarm_clock import HORIZON
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client import FIRST_BACKOFF
 from aidevos.durable.clock import ManualClock
-from aidevos.durable.object import BaseDurableObject, Search, View
+from aidevos.durable.object import LISTS, BaseDurableObject, Search, View
+from aidevos.durable.reactions import Reactions
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
-from aidevos.durable.router import DurableObjectRouter, Limits, check_allowed
+from aidevos.durable.router import DurableObjectRouter, Limits, ListArgs, check_asked
 from aidevos.durable.schema import Schema
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.security.permissions import Principal
@@ -57,8 +59,10 @@ class ObjectKit:
         self.letters: dict[str, Letter] = {}
         # Who calls with this authorization: of (authorization, subject, payload, request ID).
         self.judge: Callable[[str, str, bytes, str], Principal] = _judge
+        registry = DurableObjectRegistry(classes)
+        self._reactions = Reactions(registry, self.bus, self, self.clock)
         self.router = DurableObjectRouter(
-            DurableObjectRegistry(classes),
+            registry,
             self.store,
             self.bus,
             self,
@@ -72,11 +76,13 @@ class ObjectKit:
     async def __aenter__(self) -> Self:
         for name in self.router.registry.types:
             await self.store.open(name)
+        await self._reactions.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._reactions.close()
         await self.router.close()
 
     async def call(
@@ -147,10 +153,11 @@ class ObjectKit:
         self.clock.advance(end - self.clock.now())
 
     async def settle(self) -> None:
-        """Return when everything is committed and every event and tell was delivered. Raises `TimeoutError`
-        when that takes longer than 10 seconds, as where a tell goes to a type that isn't in the kit."""
+        """Return when everything is committed, every event and tell was delivered, and every reaction has ended.
+        Raises `TimeoutError` when that takes longer than 10 seconds, as where a tell goes to a type that isn't in
+        the kit."""
         async with asyncio.timeout(10.0):
-            while not self.router.idle:
+            while not (self.router.idle and self.bus.idle):
                 await self.router.settle(1.0)
                 await asyncio.sleep(0.001)
 
@@ -176,9 +183,13 @@ class ObjectKit:
         _, type, name = subject.split(".")
         served = self.router.registry.types[type]
         cls = served.cls
+        if name == LIST:
+            check_asked(caller, served, name, LISTS)
+            listed: ListArgs = Schema(ListArgs, "args").decode(payload, None)
+            return msgspec.json.encode(await self.router.list_objects(type, listed, caller))
         declared: tuple[View | Search, ...] = (*cls.views, *cls.searches)
         asked = next(each for each in declared if each.name == name)
-        check_allowed(caller, served, name, asked.allow)
+        check_asked(caller, served, name, asked.allow)
         args: Any = Schema(asked.args, "args").decode(payload, None)
         if isinstance(asked, Search):
             return msgspec.json.encode(await self.router.search(type, asked, args, caller))

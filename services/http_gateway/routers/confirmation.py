@@ -7,11 +7,6 @@ log and no Referer.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
-from importlib.resources import files
-
 import msgspec
 from starlette.routing import Route
 
@@ -32,6 +27,7 @@ from aidevos.contracts.errors import Failure
 from services.http_gateway import bodies
 from services.http_gateway.answers import JSON_HEADER, Answer
 from services.http_gateway.calls import Calls
+from services.http_gateway.pages import page
 from services.http_gateway.resource import Guard, Incoming, OpenDoor, Resource
 
 BODY_LIMIT = 16 * 1024
@@ -48,16 +44,7 @@ class ConfirmationRouter:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        page = files("services.http_gateway").joinpath("link.html").read_bytes()
-        self._page = Answer(
-            200,
-            page,
-            (
-                (b"content-type", b"text/html; charset=utf-8"),
-                (b"content-security-policy", _policy(page.decode())),
-                (b"cache-control", b"no-store"),
-            ),
-        )
+        self._page = page("link.html")
 
     def routes(self, known: Guard, open: OpenDoor) -> list[Route]:
         return [
@@ -119,16 +106,3 @@ def _user(token: str) -> str:
     except Failure as failure:
         failure.field = "token"
         raise
-
-
-def _policy(page: str) -> bytes:
-    """The page may run its own script and style, and talk to its own origin; nothing else."""
-    script, style = (
-        base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
-        for tag in ("script", "style")
-        if (found := re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL))
-    )
-    return (
-        f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ).encode()

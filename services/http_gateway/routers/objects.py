@@ -61,7 +61,7 @@ class DurableObjectRouter:
             ),
             Route(
                 "/durable-objects",
-                Resource(manage, parameters=("type", "limit", "cursor"), get=self.list, post=self.create),
+                Resource(manage, parameters=("type", "project", "limit", "cursor"), get=self.list, post=self.create),
             ),
         ]
 
@@ -84,9 +84,11 @@ class DurableObjectRouter:
             id = subjects.id_from_name(body.type, body.name)
         else:
             id = self._calls.new_id(incoming, body.type)
-        state = bytes(body.state)
-        payload = b'{"state":%b}' % state if state else b"{}"
-        reply = await self._calls.request(subjects.call(body.type, id, objects.CREATE), payload, options)
+        arguments: dict[str, Any] = {"project": body.project} if body.project is not None else {}
+        if bytes(body.state):
+            arguments["state"] = body.state
+        payload = msgspec.json.encode(arguments)
+        reply = await self._calls.arguments(subjects.call(body.type, id, objects.CREATE), payload, options)
         shown = _shown.decode(reply)
         location = f"/durable-objects/{shown.object_id}".encode()
         return versioned(reply, 201, (b"location", location))
@@ -130,7 +132,8 @@ class DurableObjectRouter:
                 break
             inner = position.cursor if name == position.type else None
             try:
-                page = await self._page(name, limit - len(items), inner, options)
+                project = incoming.parameters.get("project")
+                page = await self._page(name, limit - len(items), inner, project, options)
             except Failure as failure:
                 if type is None and failure.code == "unavailable":
                     continue
@@ -141,9 +144,11 @@ class DurableObjectRouter:
                 break
         return Answer(200, msgspec.json.encode(_Page(items, encode_cursor(following) if following else None)))
 
-    async def _page(self, type: str, limit: int, cursor: str | None, options: dict[str, Any]) -> _Page:
-        arguments = msgspec.json.encode({"limit": limit, "cursor": cursor})
-        return _page.decode(await self._calls.request(subjects.query(type, objects.LIST), arguments, options))
+    async def _page(
+        self, type: str, limit: int, cursor: str | None, project: str | None, options: dict[str, Any]
+    ) -> _Page:
+        arguments = msgspec.json.encode({"limit": limit, "cursor": cursor, "project": project})
+        return _page.decode(await self._calls.arguments(subjects.query(type, objects.LIST), arguments, options))
 
     def _address(self, incoming: Incoming) -> tuple[str, str]:
         type, id = subjects.split_object_id(incoming.path["object_id"])

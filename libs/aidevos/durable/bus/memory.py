@@ -90,6 +90,11 @@ class MemoryBus:
             if any(matches(pattern, event.subject) for pattern in patterns):
                 yield Delivery(event.subject, event.payload, event.id, position=str(place))
 
+    @property
+    def idle(self) -> bool:
+        """Whether every group has handled everything."""
+        return not any(self._groups.values())
+
     async def end(self, patterns: Sequence[str]) -> str:
         return str(len(self.events))
 

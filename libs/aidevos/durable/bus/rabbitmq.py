@@ -6,8 +6,8 @@
     aidevos.retry.<ms> (fanout) ─> aidevos.retry.<ms> (quorum, messages live that long) ─> the group again
 
 An event is published as mandatory and persistent, and is taken when the broker has confirmed it for every
-queue. A group's queue that is full refuses, so one whose members never come back stops the bus in the end:
-delete its queue. The streams drop what has passed its age; the broker's disk alarm bounds them.
+queue. A group's queue that is full refuses, and the bus with it; one that has had no member for as long as
+events are kept is gone. The streams drop what has passed its age; the broker's disk alarm bounds them.
 
 A stream can't choose by pattern. Whoever follows anything but the fleet's own events is sent all of them,
 and drops what it doesn't want: some 10,000 events a second are as much as one process follows.
@@ -63,6 +63,7 @@ SUBJECT = "aidevos-subject"
 ATTEMPT = "aidevos-attempt"
 TIMEOUT = 5.0
 HEARTBEAT = 10
+START_WITHIN = 20.0
 RECONNECT_AFTER = 0.2
 # Messages that one follower has in hand.
 UNSETTLED = 128
@@ -91,12 +92,19 @@ class RabbitMqBus:
 
     async def open(self) -> None:
         """Connect, and make what isn't there yet. Raises `SettingsError` for what the URL is to blame for."""
-        try:
-            await self._connected()
-        except (AuthenticationError, ValueError) as error:
-            raise SettingsError(f"RabbitMQ refuses AIDEVOS_EVENT_BUS_URL: {error}") from None
-        except TROUBLE as error:
-            raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
+        end = asyncio.get_running_loop().time() + START_WITHIN
+        while True:
+            try:
+                await self._connected()
+            except (AuthenticationError, ValueError) as error:
+                raise SettingsError(f"RabbitMQ refuses AIDEVOS_EVENT_BUS_URL: {error}") from None
+            except TROUBLE as error:
+                # A broker that has just started knows its queues a moment later.
+                if isinstance(error, OSError) or asyncio.get_running_loop().time() > end:
+                    raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
+                await asyncio.sleep(RECONNECT_AFTER)
+            else:
+                return
 
     async def close(self) -> None:
         await self._drop()
@@ -160,6 +168,11 @@ class RabbitMqBus:
                     if any(matches(pattern, delivery.subject) for pattern in patterns):
                         yield delivery
         raise BusError("RabbitMQ: the connection was lost meanwhile")
+
+    @property
+    def abandoned_after(self) -> int:
+        """Milliseconds after which a group without a member has lost its place."""
+        return min(int(self._max_age * 1000), 2**32 - 1)
 
     async def end(self, patterns: Sequence[str]) -> str:
         stream = _stream(patterns)
@@ -281,7 +294,12 @@ class _Member:
                 await consumer.start()
 
     async def declare(self) -> None:
-        dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self._dead, "x-delivery-limit": CRASHES}
+        dead = {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self._dead,
+            "x-delivery-limit": CRASHES,
+            "x-expires": self._bus.abandoned_after,
+        }
         await self._bus.declare(self._dead)
         await self._bus.declare(self._queue, (EVENTS, _binding(self._pattern)), **dead)
 

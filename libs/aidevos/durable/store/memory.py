@@ -18,7 +18,7 @@ import msgspec
 from bson.raw_bson import RawBSONDocument
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.condition import MISSING, Condition, Path, at, matches
+from aidevos.durable.store.condition import EVERYTHING, MISSING, Condition, Path, at, matches
 from aidevos.durable.store.port import (
     TIME_LIMIT,
     Claim,
@@ -86,11 +86,14 @@ class MemoryStore:
         found = self.documents[type]
         return {id: _document(id, found[id]) for id in ids if id in found}
 
-    async def page(self, type: str, after: str, limit: int) -> list[Document]:
+    async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
         self._answer()
-        found = self.documents[type]
-        ids = sorted(id for id, document in found.items() if id > after and document.get("deleted") is None)
+        found = {id: document for id, document in self.documents[type].items() if document.get("deleted") is None}
+        ids = sorted(id for id, document in found.items() if id > after and _is_of(document, project))
         return [_document(id, found[id] | HIDDEN) for id in ids[:limit]]
+
+    async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
+        return len([document for _, document in self._found(type, EVERYTHING, within) if _is_of(document, project)])
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
         everything = self._found(type, wanted.where, wanted.within)
@@ -179,6 +182,10 @@ class MemoryStore:
             parent.pop(name, None)
         document["commit"] = commit.commit
         return Outcome.APPLIED
+
+
+def _is_of(document: dict[str, Any], project: str | None) -> bool:
+    return project is None or document.get("project") == (project or None)
 
 
 def _fresh(partition: int) -> dict[str, Any]:

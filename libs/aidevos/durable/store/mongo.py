@@ -80,6 +80,8 @@ class MongoStore:
             await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
             await collection.create_index("deleted", sparse=True)
             await collection.create_index("alarm_at", sparse=True)
+            belonging = {"project": {"$exists": True}}
+            await collection.create_index([("project", 1), ("_id", 1)], partialFilterExpression=belonging)
             for paths in indexes:
                 await collection.create_index(_index(paths))
             for paths in sparse:
@@ -130,8 +132,10 @@ class MongoStore:
         found = await self._find(f"obj_{type}", {"_id": {"$in": list(ids)}}, len(ids))
         return {document["_id"]: _document(document) for document in found}
 
-    async def page(self, type: str, after: str, limit: int) -> list[Document]:
-        wanted = {"_id": {"$gt": after}, "deleted": None}
+    async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+        wanted: dict[str, Any] = {"_id": {"$gt": after}, "deleted": None}
+        if project is not None:
+            wanted["project"] = project or None
         found = await self._find(f"obj_{type}", wanted, limit, sort={"_id": 1}, projection=_projection(None))
         return [_document(document) for document in found]
 
@@ -156,6 +160,10 @@ class MongoStore:
         counted = {"$and": [{"deleted": None}, compile_condition(where)]}
         bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
         return await self._answer(lambda: self._objects(type).count_documents(counted, **bounds), within)
+
+    async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
+        wanted = {"project": project, "deleted": None}
+        return await self._answer(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}

@@ -41,6 +41,7 @@ class Document(msgspec.Struct, kw_only=True):
     alarm_at: float | None = None
     deleted: datetime | None = None
     made_at: datetime | None = None
+    project: str | None = None
     updated_at: datetime | None = None
     # Bytes as found by a search.
     size: int = 0
@@ -143,9 +144,13 @@ class Store(Protocol):
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         """The documents of these IDs, without claiming them."""
 
-    async def page(self, type: str, after: str, limit: int) -> list[Document]:
+    async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
         """Existing objects in the order of their IDs, those greater than `after`; without what only
-        an activation needs (replies, outbox and alarms)."""
+        an activation needs (replies, outbox and alarms). With a `project` those that belong to it, with an empty
+        one those that belong to none."""
+
+    async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
+        """How many existing objects belong to a project; raises `Failure` past the time limit."""
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
         """Existing objects by their states, in the order asked for; as `page` shows them. Raises `Failure`

@@ -1,0 +1,70 @@
+"""Tells that no type takes: the subject is none, or there is no such type. They become dead letters.
+
+One process of the fleet sees to them: the one that owns the dead letters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.errors import KeyNotFoundError, NotFoundError
+
+from aidevos.contracts import subjects
+from aidevos.contracts.errors import Failure
+from aidevos.durable.client import Outside
+from aidevos.durable.dead_letters import bury
+from aidevos.durable.tells import Tell, letter_of
+from aidevos.security.permissions import ANONYMOUS
+
+log = logging.getLogger(__name__)
+LOOK_EVERY = 5.0
+# Seconds that a tell to an unknown type waits, should the type be served for the first time just now.
+GRACE = 10.0
+
+
+async def bury_strays(connection: Client, outside: Outside) -> None:
+    """Bury the tells that nobody takes, until cancelled."""
+    js = connection.jetstream()
+    while True:
+        try:
+            state = (await js.stream_info(subjects.TELLS_STREAM, subjects_filter=">")).state
+            for subject in state.subjects or {}:
+                refusal = await _refusal(js, subject)
+                if refusal is not None:
+                    await _bury_all(js, outside, subject, refusal)
+        except (NatsError, Failure) as error:
+            log.warning("tells that nobody takes can't be seen to, trying again: %r", error)
+        await asyncio.sleep(LOOK_EVERY)
+
+
+async def _refusal(js: JetStreamContext, subject: str) -> Failure | None:
+    """Why nobody takes what has this subject; None where somebody does."""
+    parts = subject.split(".")
+    if len(parts) < 4:
+        return Failure("bad-request", "the subject is not tell.<type>.<id>.<method>", field="subject")
+    try:
+        if subjects.is_type(parts[1]):
+            await (await js.key_value(subjects.TYPES_BUCKET)).get(parts[1])
+            return None
+    except KeyNotFoundError:
+        pass
+    return Failure("unknown-type", f"there is no type {parts[1][:64]!r}", field="type")
+
+
+async def _bury_all(js: JetStreamContext, outside: Outside, subject: str, failure: Failure) -> None:
+    while True:
+        try:
+            found = await js.get_msg(subjects.TELLS_STREAM, subject=subject, next=True, seq=1)
+        except NotFoundError:
+            return
+        at = found.time.timestamp() if found.time else 0.0
+        if at + GRACE > time.time():
+            return
+        tell = Tell(subject, found.data or b"", dict(found.headers or {}), found.seq or 0, at)
+        await bury(outside, letter_of(tell, failure, now=time.time(), attempts=0, caller=ANONYMOUS, hidden=True))
+        await js.delete_msg(subjects.TELLS_STREAM, tell.sequence)

@@ -1,0 +1,67 @@
+"""A delegation at the fleet's doors: a host takes it for the one call, and nobody for anything else."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from aidevos.contracts.errors import Failure
+from aidevos.security.delegations import Delegations, Errand, Mandate
+from tests.e2e.world import NatsDoor, World
+
+PAYLOAD = b'{"by":2}'
+
+
+@pytest.fixture
+def delegation(world: World, new_id: str) -> str:
+    """To count by two, once, for somebody who may."""
+    issuer = Delegations(world.issuer.keys, world.servers.public_url, "events")
+    errand = Errand(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
+    return issuer.authorization(Mandate(f"ada{new_id}", ("admin",)), errand)
+
+
+async def refused(over_nats: NatsDoor, id: str, method: str, payload: bytes, authorization: str, request: str) -> bool:
+    with pytest.raises(Failure) as caught:
+        await over_nats.call(
+            "counter", id, method, payload, authorization=authorization, headers={"Request-Id": request}
+        )
+    return caught.value.code == "unauthenticated"
+
+
+async def test_a_host_takes_it_for_its_call_and_a_repeat_changes_nothing(
+    over_nats: NatsDoor, delegation: str, new_id: str
+) -> None:
+    headers = {"Request-Id": f"r{new_id}"}
+    results = [
+        await over_nats.call("counter", new_id, "increment", PAYLOAD, authorization=delegation, headers=headers)
+        for _ in range(3)
+    ]
+    assert results == [2, 2, 2]
+
+
+async def test_hosts_refuse_it_for_any_other_call(
+    over_nats: NatsDoor, world: World, delegation: str, new_id: str
+) -> None:
+    request = f"r{new_id}"
+    assert await refused(over_nats, f"{new_id}b", "increment", PAYLOAD, delegation, request)
+    assert await refused(over_nats, new_id, "value", PAYLOAD, delegation, request)
+    assert await refused(over_nats, new_id, "increment", b'{"by":3}', delegation, request)
+    assert await refused(over_nats, new_id, "increment", PAYLOAD, delegation, "another")
+    for type, query in (("counter", "list"), ("audit", "search")):
+        with pytest.raises(Failure) as caught:
+            await over_nats.query(type, query, {}, authorization=delegation)
+        assert caught.value.code == "unauthenticated"
+    assert await over_nats.call("counter", new_id, "value", authorization=world.admin) == 0
+
+
+async def test_the_gateway_refuses_it_even_for_its_call(
+    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, delegation: str, new_id: str
+) -> None:
+    headers = {"Authorization": delegation, "Idempotency-Key": f"r{new_id}"}
+    body = {"method": "increment", "args": {"by": 2}}
+    answers = [
+        await http.post(f"/durable-objects/counter:{new_id}/request", headers=headers, json=body),
+        await http.get("/users/me", headers=headers),
+    ]
+    assert [answer.status_code for answer in answers] == [401, 401]
+    assert await over_nats.call("counter", new_id, "value", authorization=world.admin) == 0

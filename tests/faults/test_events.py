@@ -1,0 +1,168 @@
+"""Events under load while the relay's process or the broker dies: none is lost, and after dropping repeats by ID
+none comes twice or out of its object's order. `FULL=1` lets the relay die 200 times instead of 20."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pytest
+
+from aidevos import DurableObjectClient, Failure
+from aidevos.durable.bus.jetstream import JetStreamBus
+from aidevos.durable.bus.port import BusError, Delivery, EventBus
+from aidevos.durable.bus.rabbitmq import RabbitMqBus
+from aidevos.durable.connection import connect
+from tests.faults import host_process
+from tests.faults.processes import HostProcess, client, eventually
+from tests.rabbitmq import RabbitMq
+from tests.servers import Server, Servers
+
+CRASHES = 200 if os.environ.get("FULL") else 20
+LONGEST = 1800 if os.environ.get("FULL") else 240
+RESTARTS = 2
+OBJECTS = 5
+# Each round of restarts has at least so much load before and after it.
+ROUND = 100
+Kind = Literal["jetstream", "rabbitmq"]
+
+
+class Stage:
+    """A host under load whose events go over a bus, and who watches them."""
+
+    def __init__(self, bus: EventBus, host: HostProcess, broker: Server) -> None:
+        self.ids = [f"{secrets.token_hex(6)}" for _ in range(OBJECTS)]
+        self.host = host
+        self.broker = broker
+        self.followed: dict[str, dict[str, int]] = {id: {} for id in self.ids}
+        self.handled: dict[str, set[int]] = {id: set() for id in self.ids}
+        self.calls = 0
+        self._bus = bus
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Once everything that comes from now on is seen, by a follower and by a group."""
+        current = asyncio.Event()
+        following = asyncio.create_task(self._follow(current))
+        group = f"g{secrets.token_hex(6)}"
+        subscription = await self._bus.subscribe("event.tally.*.added", group, self._handle, _refuse)
+        await current.wait()
+        try:
+            yield
+        finally:
+            await subscription.close()
+            following.cancel()
+
+    async def load(self, caller: DurableObjectClient, going_on: Callable[[], bool]) -> None:
+        """Count on all objects for as long as this goes on, and a little longer."""
+
+        async def work(worker: int) -> None:
+            number = 0
+            while going_on() or number < 10:
+                number += 1
+                id = self.ids[worker % OBJECTS]
+                try:
+                    await caller.call("tally", id, "announce", request_id=f"{worker}-{number}")
+                except Failure as failure:
+                    # An outbox that is full is no reason to lose something.
+                    assert failure.code == "overloaded", failure  # noqa: PT017
+                    await asyncio.sleep(0.1)
+                self.calls += 1
+
+        await asyncio.gather(*(work(worker) for worker in range(2 * OBJECTS)))
+
+    async def check(self, caller: DurableObjectClient) -> None:
+        """All that was counted was told, in order to whoever follows, and to a group."""
+        expected = {id: list(range(1, await caller.call("tally", id, "value") + 1)) for id in self.ids}
+
+        async def complete() -> bool:
+            told = [*self.followed.values(), *self.handled.values()]
+            return all(len(told[index]) >= len(expected[id]) for index, id in enumerate([*self.ids, *self.ids]))
+
+        with contextlib.suppress(AssertionError):
+            await eventually(complete, within=60)
+        assert {id: list(events.values()) for id, events in self.followed.items()} == expected
+        assert {id: sorted(values) for id, values in self.handled.items()} == expected
+
+    async def _follow(self, current: asyncio.Event) -> None:
+        started, place = time.time(), ""
+        while True:
+            with contextlib.suppress(BusError):
+                async for event in self._bus.follow(["event.tally.*.added"], since=started, after=place):
+                    if event is None:
+                        current.set()
+                    else:
+                        place = event.position
+                        id, value = _read(event)
+                        self.followed.get(id, {}).setdefault(event.id, value)
+            await asyncio.sleep(0.1)
+
+    async def _handle(self, event: Delivery) -> None:
+        id, value = _read(event)
+        self.handled.get(id, set()).add(value)
+
+
+def _read(event: Delivery) -> tuple[str, int]:
+    return event.subject.split(".")[2], msgspec.json.decode(event.payload)["data"]["value"]
+
+
+async def _refuse(event: Delivery, failure: Any) -> None:
+    raise AssertionError(f"{event.id} is a dead letter: {failure}")
+
+
+@pytest.fixture(params=["jetstream", "rabbitmq"])
+async def stage(
+    request: pytest.FixtureRequest, servers: Servers, database: str, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    connection = await connect(servers.nats_url("objects"), "watcher")
+    bus: JetStreamBus | RabbitMqBus = JetStreamBus(connection)
+    broker, url = servers.nats, ""
+    if request.param == "rabbitmq":
+        rabbitmq: RabbitMq = request.getfixturevalue("rabbitmq")
+        broker, url = rabbitmq.server, rabbitmq.url
+        bus = RabbitMqBus(url, max_age=86_400.0, max_bytes=4 * 1024 * 1024 * 1024)
+        await bus.open()
+    host = HostProcess(servers, database, tmp_path, event_bus_url=url)
+    yield Stage(bus, host, broker)
+    host.close()
+    await bus.close()
+    await connection.close()
+
+
+@pytest.mark.timeout(LONGEST)
+async def test_when_the_relay_is_killed_between_commit_and_publishing(stage: Stage, servers: Servers) -> None:
+    crashes = stage.host.crash_file
+    async with client(servers) as (caller, _), stage.watched():
+        host_process.arm(crashes, host_process.BEFORE_RELAY, CRASHES)
+        stage.host.signal(host_process.signal.SIGKILL)
+        await stage.load(caller, lambda: host_process.lives_left(crashes) > 0)
+        await stage.check(caller)
+
+
+@pytest.mark.timeout(LONGEST)
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_when_the_broker_is_restarted_under_load(stage: Stage, servers: Servers, end: str) -> None:
+    async with client(servers) as (caller, _), stage.watched():
+        restarting = asyncio.create_task(_restart(stage, end))
+        await stage.load(caller, lambda: not restarting.done())
+        await restarting
+        await stage.check(caller)
+
+
+async def _restart(stage: Stage, end: str) -> None:
+    for _ in range(RESTARTS):
+        before = stage.calls
+
+        async def loaded(before: int = before) -> bool:
+            return stage.calls >= before + ROUND
+
+        await eventually(loaded, within=60)
+        await asyncio.to_thread(getattr(stage.broker, end))
+        await asyncio.to_thread(stage.broker.start)

@@ -1,0 +1,26 @@
+"""The RabbitMQ of the tests leaves nothing behind."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+from tests.rabbitmq import RabbitMq
+from tests.servers import ExternalServer
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_no_process_of_a_node_outlives_it(end: str) -> None:
+    node = RabbitMq()
+    if isinstance(node.server, ExternalServer):
+        return  # somebody else's
+    before = {*psutil.Process().children(recursive=True)}
+    node.start()
+    started = {*psutil.Process().children(recursive=True)} - before
+    getattr(node.server, end)()
+    node.close()
+
+    # What serves a node ends by itself, when it sees that the node has.
+    _, left = psutil.wait_procs(started, timeout=10)
+    assert left == []
+    assert not node.home.exists()
