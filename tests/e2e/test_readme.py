@@ -162,7 +162,7 @@ async def test_the_example_of_tasks_is_done_by_the_command_that_the_readme_names
     told = fleet.read()
     environment = {**os.environ, "AIDEVOS_HOME": str(fleet.home), "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}"}
     line = [sys.executable, "-m", "aidevos.cli.main", *command[1].split()]
-    working = subprocess.Popen(line, cwd=tmp_path, env=environment)
+    working = await asyncio.create_subprocess_exec(*line, cwd=tmp_path, env=environment)
     token = "Bearer " + TokenIssuer(load_signing_key(fleet.home), told["public_url"]).issue("ada", roles=("admin",))
     async with httpx.AsyncClient(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
         project = (await client.post("/projects", json={"name": "Engine"})).json()["id"]
@@ -177,6 +177,6 @@ async def test_the_example_of_tasks_is_done_by_the_command_that_the_readme_names
 
         await eventually(ended, within=30)
     working.terminate()
-    assert working.wait(20) == 0
+    assert await asyncio.wait_for(working.wait(), 20) == 0
     assert shown[0]["result"] == {"text": "May, attempt 1 of 3"}
     assert (shown[1]["status"], shown[1]["error"]["code"], shown[1]["attempts"]) == ("failed", "invalid", 1)
