@@ -11,6 +11,9 @@ from standardwebhooks import Webhook
 
 from tests.servers import free_port
 
+# On loopback, and not the address that everything else is at.
+ADDRESS = "127.0.0.77"
+
 
 class Received(NamedTuple):
     headers: dict[str, str]
@@ -51,7 +54,7 @@ class Receiver:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, ADDRESS, self.port)
 
     async def stop(self) -> None:
         if self._server is not None:
@@ -59,7 +62,7 @@ class Receiver:
             self._server = None
 
     def url(self, path: str = "") -> str:
-        return f"http://127.0.0.1:{self.port}/{path}"
+        return f"http://{ADDRESS}:{self.port}/{path}"
 
     def at(self, path: str = "") -> list[Received]:
         return [each for to, each in self.received if to == f"/{path}"]

@@ -117,7 +117,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("dead_letter", "remove"): (b"{}", {"admin"}),
     ("dead_letter", "expire"): (b"{}", SERVICE),
     ("key_holder", "erase"): (b"{}", SERVICE),
-    ("webhook", "create"): (b'{"url":"http://127.0.0.1/","events":["*"]}', {"admin"}),
+    ("webhook", "create"): (b'{"url":"http://127.0.0.77/","events":["*"]}', {"admin"}),
     ("webhook", "read"): (b"{}", {"admin"}),
     ("webhook", "patch"): (b'{"patch":{}}', {"admin"}),
     ("webhook", "rotate_secret"): (b"{}", {"admin"}),

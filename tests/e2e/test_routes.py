@@ -159,7 +159,7 @@ ROWS: dict[str, Row] = {
     "POST /data/collections/{collection}/{item_id}/restore": Row(422, 422, 422, 422, 422, nobody=422),
     "GET /events": Row(200, 200, 200, 403, 200),
     "GET /webhooks": Row(200, 200, 200, 200, 200),
-    "POST /webhooks": Row(201, 201, 201, 403, 201, {"url": "http://127.0.0.1:9/", "events": ["item.*"]}),
+    "POST /webhooks": Row(201, 201, 201, 403, 201, {"url": "http://127.0.0.77:9/", "events": ["item.*"]}),
     "GET /webhooks/{webhook_id}": Row(404, 404, 200, 403, 200),
     "PATCH /webhooks/{webhook_id}": Row(404, 404, 200, 403, 200, {}),
     "DELETE /webhooks/{webhook_id}": Row(404, 404, 204, 403, 404),
@@ -246,7 +246,7 @@ async def target(http: httpx.AsyncClient, world: World, over_nats: NatsDoor) -> 
 
 async def sent_webhook(http: httpx.AsyncClient, user: dict[str, str]) -> tuple[str, str]:
     """A webhook of the user's, and a delivery by it."""
-    body = {"url": "http://127.0.0.1:9/", "events": ["item.*"]}
+    body = {"url": "http://127.0.0.77:9/", "events": ["item.*"]}
     made = await http.post("/webhooks", headers=user, json=body)
     assert made.status_code == 201, made.text
     path = f"/webhooks/{made.json()['id']}"
