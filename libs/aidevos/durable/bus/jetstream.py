@@ -235,9 +235,9 @@ class JetStreamSubscription:
         while True:
             self._needs_more.clear()
             request = {"batch": PULL - self._asked_for, "expires": int(PULL_EXPIRES * 1e9)}
+            self._asked_for = PULL
             try:
                 await self._connection.publish(self._next, msgspec.json.encode(request), self._inbox)
-                self._asked_for = PULL
                 await asyncio.wait_for(self._needs_more.wait(), PULL_EXPIRES + PAUSES[0])
             except TimeoutError:
                 self._asked_for = 0
@@ -245,6 +245,7 @@ class JetStreamSubscription:
                 return  # for good
             except NatsError as error:
                 log.warning("asking for events failed, trying again: %s", error)
+                self._asked_for = 0
                 await asyncio.sleep(PAUSES[0])
 
     async def _take(self, message: Msg) -> None:
