@@ -118,19 +118,19 @@ async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_st
     for id in ids:
         await over_nats.call("counter", id, "increment", authorization=world.admin)
     world.signal("objects", signal.SIGSTOP)
-    for value in range(1, 51):
+    for value in range(1, 21):
         for id in ids:
             sender = f"ApiKey {key}" if value % 2 else world.admin
             await tell(js, f"counter.{id}._replace", b'{"state":{"value":%d}}' % value, sender)
     world.restart("objects")
 
     for id in ids:
-        await counts(over_nats, world, id, 50)
+        await counts(over_nats, world, id, 20)
     # A last one, after which nothing else can be under way.
     for id in ids:
         await tell(js, f"counter.{id}.increment", authorization=f"ApiKey {key}")
     for id in ids:
-        await counts(over_nats, world, id, 52)
+        await counts(over_nats, world, id, 22)
 
 
 async def test_a_token_counts_as_it_was_when_the_tell_was_stored(

@@ -112,7 +112,7 @@ class Host:
             lease_valid=self.lease.valid,
             limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
         )
-        self._tells = Tells(connection, self.router, admission, limiter, clock)
+        self._tells = Tells(connection, self.router, admission, limiter, clock, self.lease.valid)
         holders = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, self.lease, list(registry.types), self._own)
         self._list_args: Schema[ListArgs] = Schema(ListArgs, "args")

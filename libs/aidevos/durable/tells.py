@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -108,12 +109,14 @@ class Tells:
         admission: Admission,
         limiter: RateLimiter | None,
         clock: Clock,
+        lease_valid: Callable[[], bool],
     ) -> None:
         self._connection = connection
         self._router = router
         self._admission = admission
         self._limiter = limiter
         self._clock = clock
+        self._lease_valid = lease_valid
         self._lanes = Lanes()
         self._under_way: set[int] = set()
         self._closed = False
@@ -128,15 +131,12 @@ class Tells:
             ack_wait=ACK_WAIT,
             max_ack_pending=AT_ONCE,
         )
-        begun = False
         while True:
             try:
-                if not begun:
-                    # A new consumer begins at the first tell that is left, at once and in their order.
-                    with suppress(NotFoundError):
-                        await js.delete_consumer(subjects.TELLS_STREAM, type)
+                # A new consumer begins at the first tell that is left, at once and in their order.
+                with suppress(NotFoundError):
+                    await js.delete_consumer(subjects.TELLS_STREAM, type)
                 await js.add_consumer(subjects.TELLS_STREAM, config)
-                begun = True
                 await self._pull(type)
             except (NatsError, TimeoutError) as error:
                 log.warning("the tells to %s can't be read, trying again: %r", type, error)
@@ -148,7 +148,8 @@ class Tells:
         await self._lanes.close()
 
     async def _pull(self, type: str) -> None:
-        """Ask for tells again and again, until the server doesn't know the consumer."""
+        """Ask for tells again and again, until the server doesn't know the consumer, or may have given tells to a
+        connection that was lost. Who isn't the owner any more asks for none: they would be the new owner's."""
         served, gone = asyncio.Event(), asyncio.Event()
         left = 0
 
@@ -166,7 +167,11 @@ class Tells:
         subscription = await self._connection.subscribe(inbox, cb=on_message, pending_msgs_limit=-1)
         asked = msgspec.json.encode({"batch": AT_ONCE, "expires": int(PULL_FOR * 1e9)})
         try:
-            while not gone.is_set():
+            reconnects = self._connection.stats["reconnects"]
+            while not gone.is_set() and self._connection.stats["reconnects"] == reconnects:
+                if not self._lease_valid():
+                    await asyncio.sleep(RETRY_AFTER)
+                    continue
                 served.clear()
                 left = AT_ONCE
                 await self._connection.publish(_NEXT + type, asked, reply=inbox)
