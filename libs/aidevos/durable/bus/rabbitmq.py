@@ -41,6 +41,8 @@ from aidevos.durable.bus.port import ATTEMPTS, Bury, BusError, Delivery, Handler
 from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
+# Each of its errors is raised too, and told by whoever catches it.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 EVENTS = "aidevos.events"
 FLEET = "aidevos.fleet"
 FLEET_EVENTS = (
