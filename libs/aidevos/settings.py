@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: str = ""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 8 * 1024 * 1024
-    services: str = "objects,authentication,user_management,data_storage,projects,api_gateway,events"
+    services: str = "objects,authentication,user_management,data_storage,projects,api_gateway,events,task_worker"
     # Requests.
     default_deadline: Seconds = 10.0
     max_deadline: Seconds = 300.0
@@ -141,6 +141,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     letter_age: Seconds = 30 * 86_400.0
     # Data: seconds between two looks for items to remove that have expired.
     expiry_interval: Seconds = 30.0
+    # Tasks: how many a worker's process has in hand at a time; seconds after which an attempt is given up when
+    # nothing was heard of its worker; and how often a worker looks for tasks that nothing has woken it for.
+    task_slots: Annotated[int, Meta(ge=1, le=1000)] = 10
+    task_lease: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    task_poll: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
     # Webhooks: networks that they may reach though they aren't public, with commas between.
     webhook_networks: str = ""
     # Logs.

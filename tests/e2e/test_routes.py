@@ -133,6 +133,7 @@ ROWS: dict[str, Row] = {
     "GET /projects/{project_id}/members": Row(404, 404, 200, 403, 200),
     "PUT /projects/{project_id}/members/{user_id}": Row(404, 404, 409, 403, 409, {"role": "viewer"}),
     "DELETE /projects/{project_id}/members/{user_id}": Row(404, 404, 409, 403, 409),
+    "POST /projects/{project_id}/webhook-secret": Row(404, 404, 200, 403, 200, {}),
     "GET /projects/{project_id}/tasks": Row(404, 404, 200, 403, 200),
     "POST /projects/{project_id}/tasks": Row(404, 404, 201, 403, 201, {"kind": "report"}),
     "GET /tasks/{task_id}": Row(404, 404, 200, 403, 200),

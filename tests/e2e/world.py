@@ -31,6 +31,7 @@ SERVICES = (
     "projects",
     "api_gateway",
     "events",
+    "task_worker",
     "http_gateway",
 )
 USERS = {"http_gateway": "gateway"}

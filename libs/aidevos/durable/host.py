@@ -339,7 +339,10 @@ class Host:
             remaining(headers, self.router.limits.default_deadline, self.router.limits.max_deadline)
             authorization = headers.get(envelope.AUTHORIZATION)
             principal = ANONYMOUS
-            if authorization or not allow.check(ANONYMOUS):
+            if authorization is not None and is_delegation(authorization):
+                errand = Errand(message.subject, message.data, headers.get(envelope.REQUEST_ID, ""))
+                principal = self._admission.delegated(authorization, errand)
+            elif authorization or not allow.check(ANONYMOUS):
                 principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
             await self._spend(message, principal)
             _, type, name = message.subject.split(".")

@@ -43,10 +43,11 @@ class Mandate(NamedTuple):
     permissions: tuple[str, ...] = ()
     key: str = ""
     scopes: tuple[str, ...] = ()
+    project: str = ""
 
 
 class Errand(NamedTuple):
-    """The one call that a delegation is good for; `subject` is `do.<type>.<id>.<method>`."""
+    """The one call that a delegation is good for; `subject` is `do.<type>.<id>.<method>`, or `query.<type>.<name>`."""
 
     subject: str
     payload: bytes
@@ -71,6 +72,7 @@ class _Payload(msgspec.Struct, kw_only=True):
     ver: int | None
     key: str
     scopes: tuple[str, ...]
+    project: str
 
 
 _payload = msgspec.json.Decoder(_Payload)
@@ -102,6 +104,7 @@ class Delegations:
             "ver": mandate.version,
             "key": mandate.key,
             "scopes": mandate.scopes,
+            "project": mandate.project,
         }
         key = self._keys.at(now)
         return SCHEME + jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.id, "typ": TYPE})
@@ -127,7 +130,7 @@ class DelegationVerifier:
             raise _refused()
         if said.exp <= now or said.errand != errand.digest or not said.sub:
             raise _refused()
-        key = Key(said.key, said.scopes, ()) if said.key else None
+        key = Key(said.key, said.scopes, (), project=said.project) if said.key else None
         claims = Claims(said.sub, said.roles, said.permissions, said.exp, said.iat, version=said.ver, key=key)
         principal = self._verifier.judge(claims)
         if _SERVICE in principal.roles:
