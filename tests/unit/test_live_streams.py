@@ -297,6 +297,30 @@ async def test_a_place_beyond_the_stream_is_a_gap_and_then_comes_what_is_new(wor
     assert (client.told, client.numbers, client.place) == ([("gap", "lost")], [6], "6")
 
 
+async def test_what_another_gateway_has_shown_already_does_not_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader comes from a gateway that is ahead of this one."""
+    gate, original = asyncio.Event(), MemoryBus.follow
+
+    async def follow(self: MemoryBus, patterns: Any, **options: Any) -> Any:
+        async for delivery in original(self, patterns, **options):
+            if delivery is not None and not options.get("after"):
+                await gate.wait()
+            yield delivery
+
+    monkeypatch.setattr(MemoryBus, "follow", follow)
+    async with running() as world:
+        await (await world.open()).stream.aclose()
+        await world.publish(3)
+        client = await world.open("2")
+        await client.read(lambda: client.numbers == [3])
+        reading = asyncio.create_task(client.read(lambda: 4 in client.numbers))
+        await until(lambda: bool(world.hub._joined))
+        gate.set()
+        await world.publish(1)
+        await reading
+        assert client.numbers == [3, 4]
+
+
 async def test_a_quiet_stream_tells_its_place(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "HEARTBEAT", 0.05)
     client = await world.open(wanted=Wanted(types=frozenset({"other"})))
