@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aidevos.fleet import Secrets
 from aidevos.settings import Settings, SettingsError
 from deploy.local import mongo_server, nats_server
-from deploy.nats.config import GATEWAY_USER
+from deploy.nats.config import GATEWAY_USER, WORKER_USER
 
 
 class Service(NamedTuple):
@@ -33,6 +33,7 @@ SERVICES = (
     Service("api_gateway", user="api_gateway", stores=True),
     Service("projects", user="projects", stores=True),
     Service("events", user="events", stores=True),
+    Service("task_worker", user=WORKER_USER, stores=False),
     Service("http_gateway", user=GATEWAY_USER, stores=False),
 )
 NATS = "nats"

@@ -28,7 +28,9 @@ ADMIN_USER = "fleet"
 GATEWAY_USER = "gateway"
 # Processes that host objects, each under its folder's name in services/.
 HOST_USERS = ("objects", "authentication", "user_management", "data_storage", "projects", "api_gateway", "events")
-USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, *HOST_USERS)
+# Processes that do tasks: they call and hear of events, and host nothing.
+WORKER_USER = "task_worker"
+USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, WORKER_USER, *HOST_USERS)
 
 # What headers and the reply subject may add to the largest payload.
 PAYLOAD_MARGIN = 64 * 1024
@@ -54,7 +56,7 @@ _BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUC
 _ANSWERS = {"max": 1, "expires": "6m"}
 # A host answers callers in their inboxes. The response permission would do, but with it the server
 # keeps every request in a table and looks through all of them again and again.
-_INBOXES = ["_INBOX.>", "_R_.>", *(f"_INBOX_{user}.>" for user in (GATEWAY_USER, *HOST_USERS))]
+_INBOXES = ["_INBOX.>", "_R_.>", *(f"_INBOX_{user}.>" for user in (GATEWAY_USER, WORKER_USER, *HOST_USERS))]
 
 
 def render(
@@ -126,6 +128,11 @@ def permissions(user: str) -> dict[str, Any]:
         return {
             "publish": [export["service"] for export in _EXPORTED if "service" in export],
             "subscribe": [subjects.EVENTS, "_INBOX.>"],
+        }
+    if user == WORKER_USER:
+        return {
+            "publish": ["do.>", "dop.>", "query.>", *_use(subjects.EVENTS_STREAM), *_INBOXES],
+            "subscribe": [subjects.health(user), *_registered(user)],
         }
     return {
         "publish": [

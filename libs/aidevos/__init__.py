@@ -9,6 +9,7 @@ from aidevos.durable.object import BaseDurableObject, Event, command, on, query,
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.router import DurableObjectRouter
 from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
+from aidevos.work.handlers import TaskContext, task
 
 __all__ = [
     "Alarm",
@@ -21,6 +22,7 @@ __all__ = [
     "Event",
     "Failure",
     "Principal",
+    "TaskContext",
     "anyone",
     "authenticated",
     "command",
@@ -30,5 +32,6 @@ __all__ = [
     "permission",
     "query",
     "services",
+    "task",
     "upcast",
 ]

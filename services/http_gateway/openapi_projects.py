@@ -31,6 +31,8 @@ def schemas() -> Json:
         projects.Project,
         projects.ProjectBody,
         projects.ProjectPage,
+        projects.RenewBody,
+        projects.WebhookSecret,
         tasks.CreateTaskBody,
         tasks.Task,
         tasks.TaskPage,
@@ -63,7 +65,7 @@ def parameters() -> Json:
 
 
 def paths() -> Json:
-    return _project_paths() | _member_paths() | _task_paths()
+    return _project_paths() | _member_paths() | _webhook_paths() | _task_paths()
 
 
 def _project_paths() -> Json:
@@ -125,6 +127,21 @@ def _member_paths() -> Json:
                 "Take a member out of a project",
                 {"204": {"description": "No member any more"}},
                 "For owners, and for the member. The last owner stays." + NEEDED,
+            ),
+        },
+    }
+
+
+def _webhook_paths() -> Json:
+    return {
+        "/projects/{project_id}/webhook-secret": {
+            "parameters": _in_path("project_id"),
+            "post": _changing(
+                "webhook_secret",
+                "Show the secret that webhooks are signed with, or renew it",
+                {"200": content("The secret", reference("WebhookSecret"))},
+                _about("owner") + " After a renewal messages are signed with the former secret too, for a day.",
+                reference("RenewBody"),
             ),
         },
     }

@@ -6,6 +6,9 @@ from typing import Any
 
 from aidevos import BaseDurableObject
 from aidevos.contracts import api_keys, data, tasks
+from aidevos.security.delegations import Delegations
+from aidevos.security.keys import SigningKeys
+from aidevos.security.sealed import Sealer
 from aidevos.settings import Settings
 from services.projects.departure import DepartureDO
 from services.projects.project import ProjectDO
@@ -20,4 +23,7 @@ TYPES: tuple[type[BaseDurableObject[Any]], ...] = (ProjectDO, TaskDO, DepartureD
 def build(settings: Settings) -> tuple[type[BaseDurableObject[Any]], ...]:
     """The types, with what they work with."""
     ProjectDO.belongings = BELONGINGS
+    ProjectDO.sealer = Sealer(settings)
+    TaskDO.settings = settings
+    TaskDO.delegations = Delegations(SigningKeys(settings.home), settings.public_url, SERVICE)
     return TYPES

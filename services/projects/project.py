@@ -39,6 +39,7 @@ from aidevos.contracts.projects import (
     Project,
     ProjectBody,
     Role,
+    WebhookSecret,
 )
 from aidevos.contracts.tasks import Kind, Status, TaskPage
 from aidevos.durable.clock import rfc3339, timestamp
@@ -51,12 +52,16 @@ from aidevos.memberships import check_role
 from aidevos.merge_patch import merge_patch
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal
+from aidevos.security.sealed import Sealer
+from aidevos.webhooks import new_secret
 from services.projects.rules import change_members, is_only_owner, role_of
 
 log = logging.getLogger(__name__)
 STEP = 100
 # Seconds: what can't be counted in them is removed uncounted.
 COUNT_WITHIN = 2.0
+# Seconds for which a secret counts after another has taken its place.
+SECRET_OVERLAP = 86_400.0
 KNOWN = permission(CREATE) | permission(MANAGE)
 # By each order, alone and of one user; and the projects of one user by their IDs.
 INDEXES = (("created_at",), ("name",), ("users", "created_at"), ("users", "name"), ("users",))
@@ -67,7 +72,8 @@ class ProjectState(msgspec.Struct):
     """`users` are the IDs of `members`, by which the store finds the project. Times are in seconds since
     the epoch. Of a project that is `deleting` or has `ended` nothing is left but that, and the types of which
     something is still to go; one that is `erased` goes with a user's erasure. `types` are those of users' own
-    objects that have come to belong to it."""
+    objects that have come to belong to it. `secret` is what webhooks are signed with, encrypted, and so is the
+    former one, which counts beside it for a while."""
 
     status: Literal["none", "active", "deleting", "ended"] = "none"
     name: str = ""
@@ -80,6 +86,9 @@ class ProjectState(msgspec.Struct):
     erased: bool = False
     leaving: list[str] = []
     types: list[str] = []
+    secret: str = ""
+    former_secret: str = ""
+    former_until: float = 0.0
 
 
 class Created(Event):
@@ -179,6 +188,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     judges_projects = True
     # The types whose objects may belong to a project, by what a deletion calls them.
     belongings: ClassVar[Mapping[str, str]] = {"tasks": tasks.TYPE}
+    sealer: ClassVar[Sealer]
     searches = (Search(SEARCH, KNOWN, FindProjects, find, show, INDEXES, restrict),)
     views = (
         View(OF_USER, services(), OfUserArgs, answer_of_user),
@@ -293,6 +303,27 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         )
         return msgspec.convert(page, TaskPage)
 
+    @command(allow=KNOWN, confidential=True, keeps_version=True)
+    async def webhook_secret(self, renew: bool = False) -> WebhookSecret:
+        """The secret that the project's webhooks are signed with, for its owners. With `renew` there is a new
+        one, and for a day messages are signed with the former one too."""
+        self._admit_change("owner")
+        if renew and self.state.secret:
+            self.state.former_secret, self.state.former_until = self.state.secret, self.now + SECRET_OVERLAP
+            self.state.secret = ""
+            record(self, "project.webhook_secret_renewed", target=self.id)
+        return WebhookSecret(secret=self._secret())
+
+    @command(allow=services(), confidential=True, keeps_version=True)
+    async def signing_secrets(self) -> list[str]:
+        """What a webhook of the project is signed with now."""
+        if self.state.status != "active":
+            raise no_project()
+        secrets = [self._secret()]
+        if self.state.former_until > self.now:
+            secrets.append(self._open(self.state.former_secret))
+        return secrets
+
     @query(allow=services())
     async def role_of(self, user_id: str) -> Role | None:
         """What a user is in the project; None for no member. Raises `not-found` where there is no project."""
@@ -348,6 +379,15 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     def _admit_change(self, needed: Role) -> None:
         self._admit(needed)
         self.check_if_match()
+
+    def _secret(self) -> str:
+        """The secret, which is made when it is first asked for."""
+        if not self.state.secret:
+            self.state.secret = self.sealer.seal(new_secret().encode(), TYPE, self.id)
+        return self._open(self.state.secret)
+
+    def _open(self, sealed: str) -> str:
+        return self.sealer.open(sealed, TYPE, self.id).decode()
 
     def _types(self) -> list[str]:
         """Of what something may belong to the project."""

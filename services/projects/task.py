@@ -1,73 +1,84 @@
 """A task: work that waits for a worker, in one project.
 
-Promise: who may see or change a task is what the project says at the time of the call. No task stays
+Promises: who may see or change a task is what the project says at the time of the call. No task stays
 without its project: each tells its project of itself, and one that came after the end is removed.
+
+One attempt is under way at a time, and has a name that is never used again; what comes of it late, when it
+was given up, or with the task cancelled or deleted, is refused. So one result is recorded however often
+workers die. That a worker is alive, that an attempt ends in time, that a task runs when it is to, and again
+after a failure, are alarms of the task, which need no worker.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos import (
+    Alarm,
+    BaseDurableObject,
+    Event,
+    Failure,
+    Principal,
+    command,
+    new_id,
+    permission,
+    query,
+    services,
+    webhooks,
+)
 from aidevos.contracts import projects
 from aidevos.contracts.projects import CREATE, MANAGE, Id
 from aidevos.contracts.tasks import (
+    DETAIL_LIMIT,
+    DUE,
+    LOST,
+    PAYLOAD_LIMIT,
+    RESULT_LIMIT,
     SEARCH,
+    TIMEOUT,
     TYPE,
+    Assignment,
+    AttemptError,
+    FindDue,
     FindTasks,
     Kind,
+    Message,
     Moment,
+    Order,
     Plan,
     Priority,
+    Progress,
     Retry,
     Seconds,
     Status,
     Task,
     TaskError,
+    Webhook,
 )
+from aidevos.durable.alarms import LONGEST
 from aidevos.durable.belongings import belongings
 from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.object import Search
+from aidevos.durable.mandates import mandate_of
+from aidevos.durable.object import Search, View
 from aidevos.durable.schema import Schema
-from aidevos.durable.store.condition import And, Compare, Condition
-from aidevos.durable.store.port import Find
 from aidevos.memberships import check_role
 from aidevos.merge_patch import merge_patch
-from services.projects.rules import Action, encode_payload, follow, role_of
+from aidevos.security.delegations import Delegations
+from aidevos.settings import Settings
+from services.projects.orders import errands
+from services.projects.rules import Action, encode_payload, follow, pause_after, role_of
+from services.projects.task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
 
 KNOWN = permission(CREATE) | permission(MANAGE)
-INDEXES = (
-    ("project",),
-    ("project", "created_at"),
-    ("project", "status", "created_at"),
-    ("project", "kind", "created_at"),
-)
+# Of a payload and a result, and all else.
+STATE_LIMIT = PAYLOAD_LIMIT + RESULT_LIMIT + 64 * 1024
+# The alarms of a task: it may run; its worker was to be heard of; its attempt was to end.
+DUE_ALARM, LEASE_ALARM, TIMEOUT_ALARM = "due", "lease", "timeout"
+# Seconds by which the alarm of a lease is late when nobody could be heard of, as after an outage.
+UNHEARD = 5.0
 _plan: Schema[Plan] = Schema(Plan, "args.patch")
-
-
-class TaskState(msgspec.Struct):
-    """`payload` and `result` are JSON text: their names could be no names in the store, and their order
-    counts. Times are in seconds since the epoch."""
-
-    project: str = ""
-    kind: str = ""
-    payload: str = "{}"
-    status: Status = "queued"
-    priority: int = 0
-    run_at: float = 0.0
-    timeout: float = 0.0
-    retry: Retry = msgspec.field(default_factory=Retry)
-    attempts: int = 0
-    progress: float = 0.0
-    result: str = "null"
-    error: TaskError | None = None
-    created_by: str = ""
-    created_at: float = 0.0
-    updated_at: float = 0.0
-    started_at: float | None = None
-    finished_at: float | None = None
 
 
 class Created(Event):
@@ -86,48 +97,16 @@ class Updated(Event):
     version: int
 
 
+class Queued(Event):
+    """The task may run now: a worker is to look for it."""
+
+    project: str
+    kind: str
+    priority: int
+
+
 class Deleted(Event):
     project: str
-
-
-def find(args: FindTasks) -> Find:
-    """What the store is asked for a search."""
-    where: list[Condition] = [Compare(("project",), "eq", args.project)]
-    if args.status is not None:
-        where.append(Compare(("status",), "eq", args.status))
-    if args.kind is not None:
-        where.append(Compare(("kind",), "eq", args.kind))
-    order = (args.sort.removeprefix("-"),)
-    return Find(And(tuple(where)), args.limit, order, descending=args.sort.startswith("-"))
-
-
-def show(id: str, state: TaskState, version: int) -> Task:
-    """The task as it is shown."""
-    return Task(
-        id=id,
-        project=state.project,
-        kind=state.kind,
-        payload=msgspec.json.decode(state.payload),
-        status=state.status,
-        priority=state.priority,
-        run_at=rfc3339(timestamp(state.run_at)),
-        timeout=state.timeout,
-        retry=state.retry,
-        attempts=state.attempts,
-        progress=state.progress,
-        result=msgspec.json.decode(state.result),
-        error=state.error,
-        created_by=state.created_by,
-        version=version,
-        created_at=rfc3339(timestamp(state.created_at)),
-        updated_at=rfc3339(timestamp(state.updated_at)),
-        started_at=_moment(state.started_at),
-        finished_at=_moment(state.finished_at),
-    )
-
-
-def _moment(at: float | None) -> str | None:
-    return None if at is None else rfc3339(timestamp(at))
 
 
 def no_task() -> Failure:
@@ -139,8 +118,12 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     """A task of a project."""
 
     judges_projects = True
+    state_limit = STATE_LIMIT
+    settings: ClassVar[Settings]
+    delegations: ClassVar[Delegations]
     searches = (Search(SEARCH, services(), FindTasks, find, show, INDEXES),)
-    views = belongings(TYPE, ("project",))
+    views = (*belongings(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
+    indexes = (DUE_INDEX,)
 
     @command(allow=KNOWN, founds=True)
     async def create(
@@ -163,6 +146,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self.state = TaskState(project=project, kind=kind, created_by=self.caller.subject, created_at=self.now)
         plan = Plan(payload=payload or {}, priority=priority, run_at=run_at, timeout=timeout, retry=retry or Retry())
         self._take(plan, "args.payload")
+        self._act_for(self.caller)
         self.tell(projects.TYPE, project, "confirm", type=TYPE, id=self.id)
         self.emit(Created(project, kind, "queued", version=self.version + 1))
         return self._shown()
@@ -180,7 +164,11 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         if self.state.status != "queued":
             raise Failure("conflict", f"the task is {self.state.status}: only one that is queued can be changed")
         plan = _plan.convert(merge_patch(self._plan(), patch))
+        before = self.state.payload
         self._take(plan, "args.patch.payload")
+        if self.state.payload != before:
+            # Nobody has another's rights used for what they have written themselves.
+            self._act_for(self.caller)
         return self._changed()
 
     @command(allow=KNOWN, matches=False)
@@ -188,6 +176,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         """Have the task not done, or not finished."""
         await self._admit_change()
         self._follow("cancel")
+        self._leave_line()
         self.state.finished_at = self.now
         return self._changed()
 
@@ -197,8 +186,9 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         await self._admit_change()
         self._follow("retry")
         state = self.state
-        state.run_at, state.attempts, state.progress = self.now, 0, 0.0
+        state.attempts, state.progress, state.sends = 0, 0.0, state.sends + 1
         state.result, state.error, state.started_at, state.finished_at = "null", None, None, None
+        self._queue(self.now)
         return self._changed()
 
     @command(allow=KNOWN, matches=False, name="delete")
@@ -216,6 +206,122 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
             self.emit(Deleted(project))
         if self.state.project in ("", project):
             await self.delete()
+
+    @command(allow=services())
+    async def start(self, worker: str) -> Assignment:
+        """Begin an attempt. Raises `conflict` where the task may not run now, be it that another was faster."""
+        state = self.state
+        if state.due is None:
+            raise self._refused()
+        self._follow("start")
+        self._leave_line()
+        state.run, state.worker, state.attempts = new_id(), worker, state.attempts + 1
+        state.progress, state.started_at = 0.0, self.now
+        self.alarms.set(TIMEOUT_ALARM, in_=state.timeout, payload=state.run)
+        self._renew_lease()
+        self._changed()
+        return Assignment(
+            id=self.id,
+            project=state.project,
+            kind=state.kind,
+            payload=msgspec.json.decode(state.payload),
+            run=state.run,
+            attempt=state.attempts,
+            max_attempts=state.retry.max_attempts,
+            timeout=state.timeout,
+            lease=self.settings.task_lease,
+            created_by=state.created_by,
+        )
+
+    @command(allow=services())
+    async def beat(self, run: str, progress: Progress | None = None) -> bool:
+        """Hear of a worker; whether it is to go on with its attempt."""
+        state = self.state
+        if not state.project:
+            raise no_task()
+        if not run or state.run != run:
+            return False
+        self._renew_lease()
+        if progress is not None and progress != state.progress:
+            state.progress = progress
+            self._changed()
+        return True
+
+    @command(allow=services())
+    async def finish(self, run: str, result: Any = None, error: AttemptError | None = None) -> None:
+        """Record how an attempt has ended. Raises `conflict` for one that isn't under way any more."""
+        self._check_run(run)
+        if error is not None:
+            self._fail(error)
+            return
+        encoded = msgspec.json.encode(result)
+        if len(encoded) > RESULT_LIMIT:
+            detail = f"the result has more than {RESULT_LIMIT} bytes"
+            self._fail(AttemptError(code="too-large", detail=detail, retryable=False))
+            return
+        self._follow("succeed")
+        self._leave_line()
+        state = self.state
+        state.result, state.error, state.progress, state.finished_at = encoded.decode(), None, 1.0, self.now
+        self._changed()
+
+    @command(allow=services())
+    async def give_back(self, run: str) -> None:
+        """Queue the task again, as if the attempt had not begun: its worker ends."""
+        self._check_run(run)
+        self._follow("postpone")
+        self.state.attempts -= 1
+        self._queue(self.now)
+        self._changed()
+
+    @query(allow=services())
+    async def orders(self, run: str, after: str = "") -> list[Order]:
+        """The next requests of an attempt in the name of the task's maker, behind a place in all of them; with
+        the rights that the maker has now. Raises `forbidden` where these are none."""
+        self._check_run(run)
+        state = self.state
+        found = errands(self.id, state.kind, state.payload, state.sends, after)
+        try:
+            mandate = await mandate_of(self.call, state.maker, state.maker_key)
+        except Failure as failure:
+            if failure.code == "unauthenticated":
+                raise Failure("forbidden", "the task's maker has no access any more") from None
+            raise
+        return [
+            Order(
+                subject=errand.subject,
+                payload=errand.payload.decode(),
+                request_id=errand.request_id,
+                authorization=self.delegations.authorization(mandate, errand),
+            )
+            for errand in found
+        ]
+
+    @query(allow=services())
+    async def message(self, run: str) -> Message:
+        """The webhook of an attempt, signed with the project's secrets; its ID is that of the task."""
+        self._check_run(run)
+        state = self.state
+        webhook = msgspec.json.decode(state.payload, type=Webhook)
+        secrets = await self.call(projects.TYPE, state.project, "signing_secrets")
+        made = rfc3339(timestamp(state.created_at))
+        body = msgspec.json.encode({"type": webhook.type, "timestamp": made, "data": webhook.data})
+        return Message(url=webhook.url, body=body.decode(), headers=webhooks.headers(self.id, self.now, body, secrets))
+
+    async def on_alarm(self, alarm: Alarm) -> None:
+        """Let the task run, or its attempt end of which nothing was heard."""
+        if alarm.name == DUE_ALARM:
+            if self.state.status == "queued":
+                self._queue(self.state.run_at)
+        elif self.state.run and alarm.payload == self.state.run:
+            if alarm.name == TIMEOUT_ALARM:
+                detail = f"the attempt took longer than {self.state.timeout:g} seconds"
+                self._fail(AttemptError(code=TIMEOUT, detail=detail, known=False))
+            elif self.now - alarm.due > UNHEARD:
+                self._renew_lease()
+            else:
+                detail = f"nothing was heard of the worker {self.state.worker} any more"
+                self._fail(AttemptError(code=LOST, detail=detail, known=False))
 
     async def _admit(self, needed: projects.Role) -> None:
         project = self.state.project
@@ -241,6 +347,56 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     def _follow(self, action: Action) -> None:
         self.state.status = follow(self.state.status, action)
 
+    def _act_for(self, caller: Principal) -> None:
+        self.state.maker, self.state.maker_key = caller.subject, caller.key
+
+    def _queue(self, at: float) -> None:
+        """Let the task run from a time on."""
+        state = self.state
+        self._leave_line()
+        state.run_at = at
+        if at > self.now:
+            self.alarms.set(DUE_ALARM, at=at)
+        else:
+            state.due = place_in_line(state.priority, at)
+            self.emit(Queued(state.project, state.kind, state.priority))
+
+    def _leave_line(self) -> None:
+        """Wait for nothing: neither for a worker, nor to be heard of by one."""
+        self.state.due, self.state.run, self.state.worker = None, "", ""
+        for name in (DUE_ALARM, LEASE_ALARM, TIMEOUT_ALARM):
+            self.alarms.cancel(name)
+
+    def _renew_lease(self) -> None:
+        self.alarms.set(LEASE_ALARM, in_=self.settings.task_lease, payload=self.state.run)
+
+    def _check_run(self, run: str) -> None:
+        if not self.state.project:
+            raise no_task()
+        if not run or self.state.run != run:
+            raise Failure("conflict", "this attempt is not under way any more")
+
+    def _refused(self) -> Failure:
+        if not self.state.project:
+            return no_task()
+        if self.state.status != "queued":
+            return Failure("conflict", f"the task is {self.state.status}")
+        return Failure("conflict", "the task may not run yet")
+
+    def _fail(self, error: AttemptError) -> None:
+        """End the attempt: another one follows after a pause, or the task has failed."""
+        state = self.state
+        state.error = TaskError(code=error.code, detail=error.detail[:DETAIL_LIMIT])
+        state.sends += error.known
+        if error.retryable and state.attempts < state.retry.max_attempts:
+            self._follow("postpone")
+            self._queue(self.now + pause_after(state.retry, state.attempts))
+        else:
+            self._follow("fail")
+            self._leave_line()
+            state.finished_at = self.now
+        self._changed()
+
     def _plan(self) -> dict[str, Any]:
         """What the task is to do, as a patch finds it."""
         state = self.state
@@ -256,8 +412,11 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state = self.state
         state.payload = encode_payload(state.kind, plan.payload, field).decode()
         state.priority, state.timeout, state.retry = plan.priority, plan.timeout, plan.retry
-        state.run_at = self.now if plan.run_at is None else plan.run_at.timestamp()
         state.updated_at = self.now
+        at = self.now if plan.run_at is None else plan.run_at.timestamp()
+        if at > self.now + LONGEST:
+            raise Failure("invalid", "a task runs within 100 years", field=field.replace("payload", "run_at"))
+        self._queue(at)
 
     def _changed(self) -> Task:
         state = self.state

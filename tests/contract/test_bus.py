@@ -452,3 +452,50 @@ async def test_a_follower_is_told_when_the_connection_is_lost(bus: Any, thing: s
     await follower.current()
     await (bus._js._nc if bus.guards else bus).close()
     assert isinstance(await follower.ended(), BusError)
+
+
+async def test_a_member_that_pauses_leaves_what_comes_to_others_and_goes_on(bus: Any, thing: str, group: str) -> None:
+    pattern, busy, idle = f"event.thing.{thing}.>", Reader(), Reader()
+    pausing = await bus.subscribe(pattern, group, busy, busy.bury, at_once=1)
+    await publish(bus, thing, 1)
+    await busy.wait(1)
+    await pausing.pause()
+    async with subscribed(bus, pattern, group, idle, at_once=1):
+        await publish(bus, thing, 2, 3, after=await place(bus, thing))
+        # What had been asked for before the pause may still come.
+        async with asyncio.timeout(8):
+            while len(idle.seen) + len(busy.seen) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert len(idle.seen) >= 1
+    await pausing.resume()
+    before = len(busy.seen)
+    await publish(bus, thing, 4, after=await place(bus, thing))
+    await busy.wait(before + 1)
+    await pausing.close()
+
+
+async def test_one_that_pauses_while_it_handles_an_event_gets_no_other(bus: Any, thing: str, group: str) -> None:
+    pattern = f"event.thing.{thing}.>"
+    seen: list[str] = []
+    members: list[Any] = []
+
+    async def handler(delivery: Delivery) -> None:
+        seen.append(delivery.id)
+        await members[0].pause()
+
+    members.append(await bus.subscribe(pattern, group, handler, Reader().bury, at_once=1))
+    await publish(bus, thing, 1, 2)
+    async with subscribed(bus, pattern, group, Reader(), at_once=1) as idle:
+        assert await idle.wait(1) == [f"{thing}:2"]
+    assert seen == [f"{thing}:1"]
+    await members[0].resume()
+    await publish(bus, thing, 3, after=await place(bus, thing))
+    async with asyncio.timeout(8):
+        while len(seen) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await members[0].close()
+
+
+async def place(bus: Any, thing: str) -> int:
+    """The sequence of the object's last event."""
+    return int((await bus.last(f"event.thing.{thing}.>"))[0])

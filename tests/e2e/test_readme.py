@@ -149,3 +149,34 @@ def test_every_target_and_variable_that_the_readme_names_is_there() -> None:
         assert re.search(rf"^(\w+ )*{target}( \w+)*:", makefile, re.MULTILINE), target
     for variable in set(re.findall(r"AIDEVOS_([A-Z_]+)", README)):
         assert f"    {variable.lower()}:" in settings, variable
+
+
+async def test_the_example_of_tasks_is_done_by_the_command_that_the_readme_names(
+    fleet: LocalFleet, tmp_path: Path
+) -> None:
+    found = re.search(r"<!-- tasks -->\n```python\n(.*?)```", README, re.DOTALL)
+    command = re.search(r"`aidevos (work \S+)`", README)
+    assert found
+    assert command
+    (tmp_path / "reports.py").write_text(found[1])
+    told = fleet.read()
+    environment = {**os.environ, "AIDEVOS_HOME": str(fleet.home), "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}"}
+    line = [sys.executable, "-m", "aidevos.cli.main", *command[1].split()]
+    working = await asyncio.create_subprocess_exec(*line, cwd=tmp_path, env=environment)
+    token = "Bearer " + TokenIssuer(load_signing_key(fleet.home), told["public_url"]).issue("ada", roles=("admin",))
+    async with httpx.AsyncClient(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
+        project = (await client.post("/projects", json={"name": "Engine"})).json()["id"]
+        good = {"kind": "report", "payload": {"title": "May", "pages": 3}}
+        bad = {"kind": "report", "payload": {"title": 5}}
+        ids = [(await client.post(f"/projects/{project}/tasks", json=body)).json()["id"] for body in (good, bad)]
+        shown: list[Any] = []
+
+        async def ended() -> bool:
+            shown[:] = [(await client.get(f"/tasks/{id}")).json() for id in ids]
+            return all(task["status"] in ("succeeded", "failed") for task in shown)
+
+        await eventually(ended, within=30)
+    working.terminate()
+    assert await asyncio.wait_for(working.wait(), 20) == 0
+    assert shown[0]["result"] == {"text": "May, attempt 1 of 3"}
+    assert (shown[1]["status"], shown[1]["error"]["code"], shown[1]["attempts"]) == ("failed", "invalid", 1)

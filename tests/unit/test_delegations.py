@@ -123,6 +123,11 @@ def test_an_api_keys_scopes_bound_it(world: World) -> None:
     assert not principal.has("data:read", collection="others")
 
 
+def test_an_api_key_of_a_project_counts_there_alone(world: World) -> None:
+    principal = world.verifier.verify(world.issue(Mandate("ada", ("admin",), 4, key="k1", project="p1")), ERRAND)
+    assert principal.project == "p1"
+
+
 def test_nobody_acts_for_a_service(world: World) -> None:
     assert world.refused(world.issue(Mandate("service:x", ("service",)))) == "unauthenticated"
     world.tokens.change_access("ada", Change(NOW, 5, ("service",), active=True))

@@ -324,7 +324,12 @@ async def test_what_happens_is_told_and_written_down_without_names(
         "member_changed",
         "deleted",
     }
-    assert {subject.split(".", 3)[3] for subject, _ in told if work in subject} == {"created", "updated", "deleted"}
+    assert {subject.split(".", 3)[3] for subject, _ in told if work in subject} == {
+        "created",
+        "queued",
+        "updated",
+        "deleted",
+    }
     assert SECRET not in repr(told)
     assert sorted(audited) == [
         ("project.deleted", owner.subject, ""),

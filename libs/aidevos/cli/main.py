@@ -11,6 +11,7 @@ import importlib
 import sys
 import time
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from aidevos.cli import keys
@@ -48,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="host your own types of objects in the running fleet")
     serve.add_argument("types", nargs="+", metavar="module:Class", help="for example my_package.objects:Counter")
     serve.set_defaults(run=_serve)
+
+    work = commands.add_parser("work", help="do your own kinds of tasks in the running fleet")
+    work.add_argument("modules", nargs="+", metavar="module", help="with handlers, for example my_package.tasks")
+    work.set_defaults(run=_work)
     return parser
 
 
@@ -108,6 +113,23 @@ def _serve(options: argparse.Namespace) -> None:
     run(types, fleet_settings(load().home, "objects"))
 
 
+def _work(options: argparse.Namespace) -> None:
+    sys.path.insert(0, "")
+    modules = [_import(name, name) for name in dict.fromkeys(options.modules)]
+
+    from aidevos.fleet import fleet_settings
+    from aidevos.work.handlers import handlers_in
+    from aidevos.work.process import SERVICE, group_of, run
+
+    try:
+        handlers = handlers_in(modules)
+    except TypeError as error:
+        raise CommandError(str(error)) from None
+    if not handlers:
+        raise CommandError(f"no function in {', '.join(options.modules)} is a @task")
+    run(handlers, fleet_settings(load().home, SERVICE), group=group_of(options.modules))
+
+
 def load_type(path: str) -> type[Any]:
     """The durable object class at `package.module:Class`; raises `CommandError`."""
     from aidevos.durable.object import BaseDurableObject
@@ -115,18 +137,23 @@ def load_type(path: str) -> type[Any]:
     module_name, colon, class_name = path.partition(":")
     if not (colon and class_name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
         raise CommandError(f"{path!r} is not of the form package.module:Class")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise CommandError(f"{path}: there is no module {error.name}") from None
-    except Exception as error:  # whatever a user's module raises while it is imported
-        raise CommandError(f"{path}: the module can't be imported: {error!r}") from error
+    module = _import(module_name, path)
     found = getattr(module, class_name, None)
     if found is None:
         raise CommandError(f"{path}: the module has no {class_name}")
     if not (isinstance(found, type) and issubclass(found, BaseDurableObject) and found is not BaseDurableObject):
         raise CommandError(f"{path} is no durable object class")
     return found
+
+
+def _import(name: str, path: str) -> ModuleType:
+    """A user's module, named by `path` in errors; raises `CommandError`."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{path}: there is no module {error.name}") from None
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise CommandError(f"{path}: the module can't be imported: {error!r}") from error
 
 
 def _lifetime(text: str) -> float:

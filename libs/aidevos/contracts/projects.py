@@ -104,3 +104,15 @@ class FindProjects(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class ProjectPage(msgspec.Struct, kw_only=True):
     items: list[Project]
     next_cursor: str | None = None
+
+
+class RenewBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /projects/{project_id}/webhook-secret`."""
+
+    renew: bool = False
+
+
+class WebhookSecret(msgspec.Struct, kw_only=True):
+    """What a project's webhooks are signed with, as Standard Webhooks spells it: `whsec_…`."""
+
+    secret: str

@@ -16,17 +16,26 @@ from aidevos.contracts.projects import Id
 TYPE = "task"
 # A search over all tasks, for services: `query.task.search`.
 SEARCH = "search"
+# The best of what may run now, for workers: `query.task.due`; and what wakes them.
+DUE = "due"
+QUEUED = "event.task.*.queued"
 
 KIND_PATTERN = r"[a-z][a-z0-9_]{0,47}(?:\.[a-z][a-z0-9_]{0,47}){0,3}"
 # Of a payload in bytes, as JSON.
 PAYLOAD_LIMIT = 256 * 1024
+# Of a result in bytes, as JSON, and of the detail of an error in characters.
+RESULT_LIMIT = 512 * 1024
+DETAIL_LIMIT = 2000
 DAY = 86_400.0
+# Codes of attempts that nobody has reported the end of.
+LOST, TIMEOUT = "lost", "timeout"
 
 Kind = Annotated[str, Meta(pattern=whole(KIND_PATTERN))]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Priority = Annotated[int, Meta(ge=-100, le=100, description="Higher ones run first")]
 Seconds = Annotated[float, Meta(gt=0, le=7 * DAY)]
 Pause = Annotated[float, Meta(ge=0, le=DAY)]
+Progress = Annotated[float, Meta(ge=0, le=1)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -104,10 +113,61 @@ class CreateTaskBody(Plan, forbid_unknown_fields=True, kw_only=True):
 
 
 class TaskError(msgspec.Struct, kw_only=True):
-    """Why the last attempt failed."""
+    """Why the last attempt failed: the code of a `Failure`, `error` for any other exception, `lost` where
+    nothing was heard of the worker any more, or `timeout`."""
 
     code: str
     detail: str
+
+
+class AttemptError(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Why an attempt failed, as its worker says it. No other attempt follows one that isn't `retryable`; where
+    it isn't `known` what the attempt has done, the next one does the same and no other."""
+
+    code: Annotated[str, Meta(pattern=whole(r"[a-z][a-z0-9-]{0,63}"))]
+    detail: str = ""
+    retryable: bool = True
+    known: bool = True
+
+
+class FindDue(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The arguments of `query.task.due`: the kinds that the worker has handlers for."""
+
+    kinds: Annotated[list[Kind], Meta(min_length=1, max_length=500)]
+    limit: Annotated[int, Meta(ge=1, le=100)] = 10
+
+
+class Assignment(msgspec.Struct, kw_only=True):
+    """What `start` gives a worker. `run` names the attempt in all that follows, and is never used again;
+    `attempt` counts from 1; `lease` are the seconds within which a worker must be heard of."""
+
+    id: str
+    project: str
+    kind: str
+    payload: dict[str, Any]
+    run: str
+    attempt: int
+    max_attempts: int
+    timeout: float
+    lease: float
+    created_by: str
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """A request that a worker sends for a task's maker: it is good as it stands, for some seconds."""
+
+    subject: str
+    payload: str
+    request_id: str
+    authorization: str
+
+
+class Message(msgspec.Struct, kw_only=True):
+    """A webhook as it is to be sent."""
+
+    url: str
+    body: str
+    headers: dict[str, str]
 
 
 class Task(msgspec.Struct, kw_only=True):

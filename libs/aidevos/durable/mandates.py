@@ -24,7 +24,8 @@ async def mandate_of(call: Call, user: str, key: str = "") -> Mandate:
         if key:
             grant = msgspec.convert(await call(api_keys.TYPE, key, "grant"), KeyGrant)
             if grant.owner == user:
-                return Mandate(user, tuple(grant.roles), grant.version, key=key, scopes=tuple(grant.scopes))
+                scopes, project = tuple(grant.scopes), grant.project or ""
+                return Mandate(user, tuple(grant.roles), grant.version, key=key, scopes=scopes, project=project)
         else:
             shown = msgspec.convert(await call(users.TYPE, user, "show"), User)
             if shown.status == "active":

@@ -12,6 +12,7 @@ more than the key's scopes do. Nobody acts for a service by one. It lives for `L
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -43,10 +44,19 @@ class Mandate(NamedTuple):
     permissions: tuple[str, ...] = ()
     key: str = ""
     scopes: tuple[str, ...] = ()
+    project: str = ""
+
+
+def claims_of(mandate: Mandate, now: float) -> Claims:
+    """What a mandate says, for whoever judges it."""
+    key = Key(mandate.key, mandate.scopes, (), project=mandate.project) if mandate.key else None
+    return Claims(
+        mandate.user, mandate.roles, frozenset(mandate.permissions), math.inf, now, version=mandate.version, key=key
+    )
 
 
 class Errand(NamedTuple):
-    """The one call that a delegation is good for; `subject` is `do.<type>.<id>.<method>`."""
+    """The one call that a delegation is good for; `subject` is `do.<type>.<id>.<method>` or `query.<type>.<name>`."""
 
     subject: str
     payload: bytes
@@ -71,6 +81,7 @@ class _Payload(msgspec.Struct, kw_only=True):
     ver: int | None
     key: str
     scopes: tuple[str, ...]
+    project: str
 
 
 _payload = msgspec.json.Decoder(_Payload)
@@ -102,6 +113,7 @@ class Delegations:
             "ver": mandate.version,
             "key": mandate.key,
             "scopes": mandate.scopes,
+            "project": mandate.project,
         }
         key = self._keys.at(now)
         return SCHEME + jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.id, "typ": TYPE})
@@ -127,7 +139,7 @@ class DelegationVerifier:
             raise _refused()
         if said.exp <= now or said.errand != errand.digest or not said.sub:
             raise _refused()
-        key = Key(said.key, said.scopes, ()) if said.key else None
+        key = Key(said.key, said.scopes, (), project=said.project) if said.key else None
         claims = Claims(said.sub, said.roles, said.permissions, said.exp, said.iat, version=said.ver, key=key)
         principal = self._verifier.judge(claims)
         if _SERVICE in principal.roles:

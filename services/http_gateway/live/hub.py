@@ -15,20 +15,21 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
+from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
 from aidevos.security.permissions import Principal
+from aidevos.shown_events import ItemChange
 from services.http_gateway.connection import Connection
 from services.http_gateway.live import events
-from services.http_gateway.live.audience import Audience, Reader
-from services.http_gateway.live.events import ItemChange, LiveEvent
+from services.http_gateway.live.events import LiveEvent
+from services.http_gateway.live.reader import Reader
 from services.http_gateway.live.stream import Stream
 from services.http_gateway.live.wanted import Wanted
 from services.http_gateway.live.window import Repeats, Window
 
-READ_EVENTS = "events:read"
 ALL = (subjects.EVENTS,)
 # Seconds of the past that a reading begins with: most who come back after a restart find there what they missed.
 WINDOW_AGE = 10.0
@@ -49,17 +50,16 @@ EVERYTHING: Topic = ("", "")
 
 
 class Limits(NamedTuple):
-    """Streams altogether and of one caller, and the seconds in which a chunk has to be taken."""
+    """Streams altogether and of one caller."""
 
     streams: int
     of_caller: int
-    write_within: float = 30.0
 
 
 class Hub:
-    def __init__(self, bus: EventBus, audience: Audience, admission: Admission, limits: Limits) -> None:
+    def __init__(self, bus: EventBus, audience: Audience[Reader], admission: Admission, limits: Limits) -> None:
         self.audience = audience
-        self.limits = limits
+        self._limits = limits
         self.window = Window(0)
         self._bus = bus
         self._admission = admission
@@ -159,10 +159,11 @@ class Hub:
             async for delivery in deliveries:
                 if delivery is None:
                     self._loaded.set()
+                    first = False
                     continue
                 position = int(delivery.position)
                 if first:
-                    self.window, first = Window(position - 1), self._loaded.is_set()
+                    self.window, first = Window(position - 1), False
                 self._take(position, delivery)
 
     def _take(self, position: int, delivery: Delivery) -> None:
@@ -176,9 +177,9 @@ class Hub:
                     stream.offer(event)
 
     def _check_room(self, caller: str) -> None:
-        if self._of_caller[caller] >= self.limits.of_caller:
+        if self._of_caller[caller] >= self._limits.of_caller:
             raise Failure("rate-limited", "the caller has too many streams open", retry_after=FULL_FOR)
-        if len(self._streams) >= self.limits.streams:
+        if len(self._streams) >= self._limits.streams:
             raise Failure("overloaded", "too many streams are open in this gateway", retry_after=FULL_FOR)
 
     async def _check(self) -> None:

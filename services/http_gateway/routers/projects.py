@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from aidevos.contracts import projects, subjects, tasks
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.projects import MemberBody, ProjectBody
+from aidevos.contracts.projects import MemberBody, ProjectBody, RenewBody
 from aidevos.contracts.tasks import CreateTaskBody
 from services.http_gateway import bodies, parameters
 from services.http_gateway.answers import Answer
@@ -24,6 +24,7 @@ TASK_LIMIT = tasks.PAYLOAD_LIMIT + 16 * 1024
 
 _project = msgspec.json.Decoder(ProjectBody)
 _member = msgspec.json.Decoder(MemberBody)
+_renewal = msgspec.json.Decoder(RenewBody)
 _task = msgspec.json.Decoder(CreateTaskBody)
 _patch = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -46,6 +47,7 @@ class ProjectRouter:
             ),
             Route(f"{project}/members", Resource(known, get=self.members)),
             Route(f"{project}/members/{{user_id}}", Resource(known, put=self.set_member, delete=self.remove_member)),
+            Route(f"{project}/webhook-secret", Resource(known, post=self.webhook_secret)),
             Route(f"{project}/tasks", Resource(known, parameters=listing, get=self.tasks, post=self.create_task)),
             Route(
                 "/tasks/{task_id}",
@@ -97,6 +99,11 @@ class ProjectRouter:
     async def remove_member(self, incoming: Incoming) -> Answer:
         await self._project(incoming, "remove_member", msgspec.json.encode({"user_id": _user(incoming)}))
         return Answer(204, headers=())
+
+    async def webhook_secret(self, incoming: Incoming) -> Answer:
+        renew = bodies.decode(_renewal, await incoming.body(PROJECT_LIMIT), "body").renew
+        payload = msgspec.json.encode({"renew": renew})
+        return Answer(200, await self._project(incoming, "webhook_secret", payload))
 
     async def tasks(self, incoming: Incoming) -> Answer:
         payload = parameters.page(incoming.parameters)

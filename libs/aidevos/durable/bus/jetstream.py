@@ -28,7 +28,17 @@ from nats.nuid import NUID
 from aidevos.contracts import subjects
 from aidevos.durable.batch import Batcher
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle
-from aidevos.durable.bus.port import ATTEMPTS, Bury, BusError, Delivery, Handler, Misplaced, PositionLost, StreamFull
+from aidevos.durable.bus.port import (
+    AT_ONCE,
+    ATTEMPTS,
+    Bury,
+    BusError,
+    Delivery,
+    Handler,
+    Misplaced,
+    PositionLost,
+    StreamFull,
+)
 
 log = logging.getLogger(__name__)
 NUMBER = "Aidevos-Number"
@@ -38,9 +48,9 @@ TIMEOUT = 5.0
 # Events in one batch, and the bytes of one that goes alone.
 BATCH_COUNT = 100
 LARGE = 64 * 1024
-# What one group has in hand; what one member asks for at a time; when another member gets it after a crash.
+# What one group has in hand; how long the server keeps what a member asks for; when another member gets an event
+# after a crash.
 MAX_UNSETTLED = 1024
-PULL = 128
 PULL_EXPIRES = 2.0
 ACK_WAIT = 10.0
 CHECK_EVERY = 1.0
@@ -126,7 +136,14 @@ class JetStreamBus:
             raise BusError(f"JetStream: {error}") from error
 
     async def subscribe(
-        self, pattern: str, group: str, handler: Handler, bury: Bury, *, attempts: int = ATTEMPTS
+        self,
+        pattern: str,
+        group: str,
+        handler: Handler,
+        bury: Bury,
+        *,
+        attempts: int = ATTEMPTS,
+        at_once: int = AT_ONCE,
     ) -> JetStreamSubscription:
         name = group_name(pattern, group)
         config = ConsumerConfig(
@@ -137,7 +154,8 @@ class JetStreamBus:
             ack_wait=ACK_WAIT,
             max_ack_pending=MAX_UNSETTLED,
         )
-        subscription = JetStreamSubscription(self._connection, name, partial(_settle, handler, bury, attempts))
+        settle = partial(_settle, handler, bury, attempts)
+        subscription = JetStreamSubscription(self._connection, name, settle, at_once)
         try:
             await self._js.add_consumer(subjects.EVENTS_STREAM, config)
             await subscription.open()
@@ -204,11 +222,13 @@ class JetStreamBus:
 class JetStreamSubscription:
     """Keeps the server asked for events, and has each settled."""
 
-    def __init__(self, connection: Client, name: str, settle: Callable[[Msg], Awaitable[None]]) -> None:
+    def __init__(self, connection: Client, name: str, settle: Callable[[Msg], Awaitable[None]], at_once: int) -> None:
         self._connection = connection
         self._inbox = connection.new_inbox()
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.EVENTS_STREAM}.{name}"
         self._settle = settle
+        self._at_once = at_once
+        self._paused = False
         self._asked_for = 0
         self._needs_more = asyncio.Event()
         self._unsettled: dict[str, Msg] = {}
@@ -218,6 +238,13 @@ class JetStreamSubscription:
     async def open(self) -> None:
         self._messages = await self._connection.subscribe(self._inbox, cb=self._take)
         self._tasks = [asyncio.create_task(work) for work in (self._ask(), self._hold())]
+
+    async def pause(self) -> None:
+        self._paused = True
+
+    async def resume(self) -> None:
+        self._paused = False
+        self._needs_more.set()
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -234,17 +261,22 @@ class JetStreamSubscription:
     async def _ask(self) -> None:
         while True:
             self._needs_more.clear()
-            request = {"batch": PULL - self._asked_for, "expires": int(PULL_EXPIRES * 1e9)}
+            wanted = 0 if self._paused else self._at_once - len(self._unsettled) - self._asked_for
             try:
-                await self._connection.publish(self._next, msgspec.json.encode(request), self._inbox)
-                self._asked_for = PULL
-                await asyncio.wait_for(self._needs_more.wait(), PULL_EXPIRES + PAUSES[0])
+                if wanted > 0:
+                    request = {"batch": wanted, "expires": int(PULL_EXPIRES * 1e9)}
+                    await self._connection.publish(self._next, msgspec.json.encode(request), self._inbox)
+                    self._asked_for += wanted
+                # Unlike `wait_for` of Python 3.11 it never swallows a cancellation that comes with the event.
+                async with asyncio.timeout(PULL_EXPIRES + PAUSES[0]):
+                    await self._needs_more.wait()
             except TimeoutError:
                 self._asked_for = 0
             except ConnectionClosedError:
                 return  # for good
             except NatsError as error:
                 log.warning("asking for events failed, trying again: %s", error)
+                self._asked_for = 0
                 await asyncio.sleep(PAUSES[0])
 
     async def _take(self, message: Msg) -> None:
@@ -254,8 +286,7 @@ class JetStreamSubscription:
             self._asked_for -= 1
             self._unsettled[message.reply] = message
             self._lanes.add(_delivery(message).subject, partial(self._work, message))
-        if self._asked_for <= PULL // 2:
-            self._needs_more.set()
+        self._ask_for_more()
 
     async def _work(self, message: Msg) -> None:
         try:
@@ -263,6 +294,11 @@ class JetStreamSubscription:
         except NatsError as error:
             log.warning("an event was not acknowledged, it comes again: %s", error)
         self._unsettled.pop(message.reply, None)
+        self._ask_for_more()
+
+    def _ask_for_more(self) -> None:
+        if self._asked_for + len(self._unsettled) <= self._at_once // 2:
+            self._needs_more.set()
 
     async def _hold(self) -> None:
         """Tell the server that what was taken is being worked on."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 from aidevos.durable.bus.delivering import handle, matches
-from aidevos.durable.bus.port import ATTEMPTS, Bury, Delivery, Handler, Misplaced, PositionLost
+from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, Delivery, Handler, Misplaced, PositionLost
 
 # Retries don't keep a test waiting.
 LONGEST_PAUSE = 0.01
@@ -51,11 +51,22 @@ class MemoryBus:
         return sequence
 
     async def subscribe(
-        self, pattern: str, group: str, handler: Handler, bury: Bury, *, attempts: int = ATTEMPTS
+        self,
+        pattern: str,
+        group: str,
+        handler: Handler,
+        bury: Bury,
+        *,
+        attempts: int = ATTEMPTS,
+        at_once: int = AT_ONCE,
     ) -> MemorySubscription:
         waiting = self._groups.setdefault((pattern, group), deque())
         alone = self._delivering.setdefault((pattern, group), asyncio.Lock())
-        return MemorySubscription(asyncio.create_task(self._deliver(waiting, alone, handler, bury, attempts)))
+        taking = asyncio.Event()
+        taking.set()
+        return MemorySubscription(
+            asyncio.create_task(self._deliver(waiting, alone, taking, handler, bury, attempts)), taking
+        )
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
         self._groups.setdefault((pattern, group), deque()).append(delivery._replace(attempt=1))
@@ -95,12 +106,21 @@ class MemoryBus:
             self._changed.notify_all()
 
     async def _deliver(
-        self, waiting: deque[Delivery], alone: asyncio.Lock, handler: Handler, bury: Bury, attempts: int
+        self,
+        waiting: deque[Delivery],
+        alone: asyncio.Lock,
+        taking: asyncio.Event,
+        handler: Handler,
+        bury: Bury,
+        attempts: int,
     ) -> None:
         while True:
+            await taking.wait()
             async with alone:
                 async with self._changed:
                     await self._changed.wait_for(lambda: waiting)
+                if not taking.is_set():
+                    continue
                 pause = await handle(waiting[0], handler, bury, attempts)
                 if pause is None:
                     waiting.popleft()
@@ -110,8 +130,15 @@ class MemoryBus:
 
 
 class MemorySubscription:
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, task: asyncio.Task[None], taking: asyncio.Event) -> None:
         self._task = task
+        self._taking = taking
+
+    async def pause(self) -> None:
+        self._taking.clear()
+
+    async def resume(self) -> None:
+        self._taking.set()
 
     async def close(self) -> None:
         self._task.cancel()

@@ -19,6 +19,8 @@ from aidevos.contracts.errors import Failure
 
 # Deliveries of one event to a group, by default, before it is buried.
 ATTEMPTS = 50
+# Events that one member of a group has in hand, by default.
+AT_ONCE = 128
 
 
 class BusError(Failure):
@@ -57,6 +59,12 @@ Bury = Callable[[Delivery, Failure], Awaitable[None]]
 
 
 class Subscription(Protocol):
+    async def pause(self) -> None:
+        """Take no more events, so that other members of the group get them; what is in hand is handled."""
+
+    async def resume(self) -> None:
+        """Take events again."""
+
     async def close(self) -> None:
         """Stop delivering; the group keeps its place."""
 
@@ -76,7 +84,14 @@ class EventBus(Protocol):
         """
 
     async def subscribe(
-        self, pattern: str, group: str, handler: Handler, bury: Bury, *, attempts: int = ATTEMPTS
+        self,
+        pattern: str,
+        group: str,
+        handler: Handler,
+        bury: Bury,
+        *,
+        attempts: int = ATTEMPTS,
+        at_once: int = AT_ONCE,
     ) -> Subscription:
         """Deliver each event that matches to one member of the group, from the moment on at which the group's
         first member came; a group keeps its place while nobody is subscribed. Raises `BusError`.

@@ -26,7 +26,15 @@ from uuid import uuid4
 
 import aio_pika
 from aio_pika import DeliveryMode, ExchangeType, Message
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage, HeadersType
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractExchange,
+    AbstractIncomingMessage,
+    AbstractQueue,
+    ConsumerTag,
+    HeadersType,
+)
 from aio_pika.exceptions import (
     AMQPError,
     AuthenticationError,
@@ -37,10 +45,12 @@ from aio_pika.exceptions import (
 
 from aidevos.contracts import api_keys, authentication, rate_limits, roles, routes, subjects, users
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle, matches
-from aidevos.durable.bus.port import ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
+from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
 from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
+# Each of its errors is raised too, and told by whoever catches it.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 EVENTS = "aidevos.events"
 FLEET = "aidevos.fleet"
 FLEET_EVENTS = (
@@ -57,7 +67,7 @@ TIMEOUT = 5.0
 HEARTBEAT = 10
 START_WITHIN = 20.0
 RECONNECT_AFTER = 0.2
-# Messages that one member of a group, or one follower, has in hand.
+# Messages that one follower has in hand.
 UNSETTLED = 128
 ACK_EVERY = UNSETTLED // 4
 # Deliveries of one message that ended without a word, as when the process was killed, before it is dead.
@@ -118,12 +128,19 @@ class RabbitMqBus:
         return 0
 
     async def subscribe(
-        self, pattern: str, group: str, handler: Handler, bury: Bury, *, attempts: int = ATTEMPTS
+        self,
+        pattern: str,
+        group: str,
+        handler: Handler,
+        bury: Bury,
+        *,
+        attempts: int = ATTEMPTS,
+        at_once: int = AT_ONCE,
     ) -> RabbitMqSubscription:
-        member = _Member(self, pattern, group_name(pattern, group), handler, bury, attempts)
+        member = _Member(self, pattern, group_name(pattern, group), handler, bury, attempts, at_once)
         with _as_bus_errors():
             await member.declare()
-        return RabbitMqSubscription(asyncio.create_task(member.run()))
+        return RabbitMqSubscription(member, asyncio.create_task(member.run()))
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
         queue = f"aidevos.group.{group_name(pattern, group)}"
@@ -227,8 +244,15 @@ class RabbitMqBus:
 
 
 class RabbitMqSubscription:
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, member: _Member, task: asyncio.Task[None]) -> None:
+        self._member = member
         self._task = task
+
+    async def pause(self) -> None:
+        await self._member.pause()
+
+    async def resume(self) -> None:
+        await self._member.resume()
 
     async def close(self) -> None:
         self._task.cancel()
@@ -238,7 +262,16 @@ class RabbitMqSubscription:
 class _Member:
     """A member of a group."""
 
-    def __init__(self, bus: RabbitMqBus, pattern: str, name: str, handler: Handler, bury: Bury, attempts: int) -> None:
+    def __init__(
+        self,
+        bus: RabbitMqBus,
+        pattern: str,
+        name: str,
+        handler: Handler,
+        bury: Bury,
+        attempts: int,
+        at_once: int,
+    ) -> None:
         self._bus = bus
         self._pattern = pattern
         self._queue = f"aidevos.group.{name}"
@@ -246,6 +279,21 @@ class _Member:
         self._handler = handler
         self._bury = bury
         self._attempts = attempts
+        self._at_once = at_once
+        self._paused = False
+        self._consumers: list[_Consumer] = []
+
+    async def pause(self) -> None:
+        self._paused = True
+        with contextlib.suppress(*TROUBLE):
+            for consumer in self._consumers:
+                await consumer.stop()
+
+    async def resume(self) -> None:
+        self._paused = False
+        with contextlib.suppress(*TROUBLE):
+            for consumer in self._consumers:
+                await consumer.start()
 
     async def declare(self) -> None:
         dead = {
@@ -271,13 +319,17 @@ class _Member:
         async with await self._bus.channel() as channel:
             try:
                 await self.declare()
-                await channel.set_qos(UNSETTLED)
+                await channel.set_qos(self._at_once)
                 lost = await _watch(channel)
                 for name, attempts in ((self._queue, self._attempts), (self._dead, 0)):
                     queue = await channel.get_queue(name, ensure=False)
-                    await queue.consume(partial(self._take, lanes, partial(self._settle, channel, name, attempts)))
+                    take = partial(self._take, lanes, partial(self._settle, channel, name, attempts))
+                    self._consumers.append(_Consumer(queue, take))
+                if not self._paused:
+                    await self.resume()
                 await lost
             finally:
+                self._consumers = []
                 await lanes.close()
 
     async def _take(self, lanes: Lanes, settle: Settle, message: AbstractIncomingMessage) -> None:
@@ -299,6 +351,24 @@ class _Member:
             log.warning("%s was not acknowledged, it comes again: %r", delivery.id, error)
             with contextlib.suppress(*TROUBLE):
                 await message.nack(requeue=True)
+
+
+class _Consumer:
+    """Takes messages from a queue, or doesn't."""
+
+    def __init__(self, queue: AbstractQueue, take: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
+        self._queue = queue
+        self._take = take
+        self._tag: ConsumerTag | None = None
+
+    async def start(self) -> None:
+        if self._tag is None:
+            self._tag = await self._queue.consume(self._take)
+
+    async def stop(self) -> None:
+        tag, self._tag = self._tag, None
+        if tag is not None:
+            await self._queue.cancel(tag)
 
 
 @contextlib.contextmanager

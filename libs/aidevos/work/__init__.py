@@ -1,0 +1,1 @@
+"""Doing tasks: handlers by kind, and the workers that run them."""

@@ -1,0 +1,108 @@
+"""What is kept of a task, how it is shown, and how tasks are found."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aidevos.contracts.tasks import TYPE, FindDue, FindTasks, Retry, Status, Task, TaskError
+from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.durable.reader import Reader
+from aidevos.durable.store.condition import And, Compare, Condition, OneOf
+from aidevos.durable.store.port import Find
+
+DUE = ("due",)
+INDEXES = (
+    ("project",),
+    ("project", "created_at"),
+    ("project", "status", "created_at"),
+    ("project", "kind", "created_at"),
+)
+# By which workers look for what is due.
+DUE_INDEX = ("kind", "due")
+# More seconds than there are between two times at which tasks may run.
+SPAN = 1e11
+
+
+class TaskState(msgspec.Struct):
+    """`payload` and `result` are JSON text: their names could be no names in the store, and their order
+    counts. Times are in seconds since the epoch.
+
+    `due` orders what may run now, the lowest first, and is None for all that may not. `run` names the attempt
+    under way; `sends` counts what was done for the maker and is known to be over. The maker is the user with
+    whose rights the task acts, by the API key `maker_key` if there is one.
+    """
+
+    project: str = ""
+    kind: str = ""
+    payload: str = "{}"
+    status: Status = "queued"
+    priority: int = 0
+    run_at: float = 0.0
+    timeout: float = 0.0
+    retry: Retry = msgspec.field(default_factory=Retry)
+    attempts: int = 0
+    progress: float = 0.0
+    result: str = "null"
+    error: TaskError | None = None
+    created_by: str = ""
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
+    due: float | None = None
+    run: str = ""
+    worker: str = ""
+    sends: int = 0
+    maker: str = ""
+    maker_key: str = ""
+
+
+def place_in_line(priority: int, run_at: float) -> float:
+    """What tasks that are due are sorted by: a higher priority first, then the one that may run for longer."""
+    return run_at - priority * SPAN
+
+
+def find(args: FindTasks) -> Find:
+    """What the store is asked for a search."""
+    where: list[Condition] = [Compare(("project",), "eq", args.project)]
+    if args.status is not None:
+        where.append(Compare(("status",), "eq", args.status))
+    if args.kind is not None:
+        where.append(Compare(("kind",), "eq", args.kind))
+    order = (args.sort.removeprefix("-"),)
+    return Find(And(tuple(where)), args.limit, order, descending=args.sort.startswith("-"))
+
+
+async def answer_due(reader: Reader, args: FindDue) -> list[str]:
+    """The IDs of tasks that may run now, the first in line first."""
+    where = And((OneOf(("kind",), tuple(args.kinds)), Compare(DUE, "lt", SPAN * SPAN)))
+    return [document.id for document in await reader.find(TYPE, Find(where, args.limit, DUE, only=(DUE,)))]
+
+
+def show(id: str, state: TaskState, version: int) -> Task:
+    """The task as it is shown."""
+    return Task(
+        id=id,
+        project=state.project,
+        kind=state.kind,
+        payload=msgspec.json.decode(state.payload),
+        status=state.status,
+        priority=state.priority,
+        run_at=rfc3339(timestamp(state.run_at)),
+        timeout=state.timeout,
+        retry=state.retry,
+        attempts=state.attempts,
+        progress=state.progress,
+        result=msgspec.json.decode(state.result),
+        error=state.error,
+        created_by=state.created_by,
+        version=version,
+        created_at=rfc3339(timestamp(state.created_at)),
+        updated_at=rfc3339(timestamp(state.updated_at)),
+        started_at=_moment(state.started_at),
+        finished_at=_moment(state.finished_at),
+    )
+
+
+def _moment(at: float | None) -> str | None:
+    return None if at is None else rfc3339(timestamp(at))
