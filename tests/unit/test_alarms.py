@@ -239,6 +239,7 @@ async def test_a_handler_that_ends_its_process_does_so_a_limited_number_of_times
         [letter] = process.letters.values()
     # The first one, to which nothing could point yet, is not counted.
     assert [attempt for _, attempt, _ in Bell.attempts] == [1, 1, 2, 3]
+    assert len({request_id for _, _, request_id in Bell.attempts}) == 1
     assert (letter.code, letter.attempts) == ("internal", 3)
     assert stored(kit) == {"alarms": {}, "alarm_at": None}
 

@@ -67,8 +67,8 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
-    """An alarm as the document of its object holds it. `at` is when it rings next, after `failed` attempts;
-    `key` tells it from every other that was ever set; `payload` is JSON."""
+    """An alarm as the document of its object holds it. `at` is when it rings next, after `failed` attempts,
+    of which `unknown` have left no outcome; `key` tells it from every other that was ever set; `payload` is JSON."""
 
     at: float
     due: float
@@ -79,6 +79,7 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
     catch_up: CatchUp = "latest"
     retry: AlarmRetry = RETRY
     failed: int = 0
+    unknown: int = 0
     missed: int = 0
 
     @classmethod
@@ -115,6 +116,15 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         """Whether there was an attempt as often as there may be one."""
         return self.failed >= self.retry.max_attempts
 
+    @property
+    def attempt_key(self) -> str:
+        """What names an attempt, and its repeat after a crash."""
+        return f"{self.key}.{self.due}.{self.failed - self.unknown}"
+
+    def begun(self, now: float) -> Scheduled:
+        """What an attempt leaves behind that has no outcome."""
+        return msgspec.structs.replace(self.after_failure(now), unknown=self.unknown + 1)
+
     def after_failure(self, now: float) -> Scheduled:
         """What an attempt that fails leaves behind."""
         return self.later(now, self.failed + 1)
@@ -138,7 +148,7 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         if self.every is None:
             return None
         due = self._after(times)
-        return msgspec.structs.replace(self, at=due, due=due, failed=0, missed=0)
+        return msgspec.structs.replace(self, at=due, due=due, failed=0, unknown=0, missed=0)
 
 
 class Alarms:

@@ -268,7 +268,7 @@ def _begin_alarm(turn: Turn, activation: Activation, request: Request) -> bool:
     ALARM_LATENESS.observe(max(0.0, turn.now - scheduled.at))
     turn.ringing = planned
     turn.counts_first = scheduled.failed > 0 or scheduled.at < activation.begun_at
-    turn.alarm_key = f"{scheduled.key}.{scheduled.due}.{scheduled.failed}"
+    turn.alarm_key = scheduled.attempt_key
     request.args = {"alarm": planned.shown(request.alarm)} if request.method.name == ALARM else {}
     request.deadline = asyncio.get_running_loop().time() + turn._router.limits.alarm_deadline
     return True
@@ -445,7 +445,7 @@ async def _count_attempt(turn: Turn, activation: Activation) -> None:
     """Commit that an attempt has failed, before it begins; what comes of it takes the place of that."""
     ringing, turn.counts_first = turn.ringing, False
     assert ringing is not None  # noqa: S101
-    turn.alarms[turn.request.alarm] = ringing.after_failure(turn.now)
+    turn.alarms[turn.request.alarm] = ringing.begun(turn.now)
     _gather(turn, activation, changed=False).urgent = True
     turn.ringing = ringing
     turn._router.commit(activation)
