@@ -268,7 +268,7 @@ def _begin_alarm(turn: Turn, activation: Activation, request: Request) -> bool:
     ALARM_LATENESS.observe(max(0.0, turn.now - scheduled.at))
     turn.ringing = planned
     turn.counts_first = scheduled.failed > 0 or scheduled.at < activation.begun_at
-    turn.alarm_key = scheduled.attempt_key
+    turn.alarm_key = planned.attempt_key
     request.args = {"alarm": planned.shown(request.alarm)} if request.method.name == ALARM else {}
     request.deadline = asyncio.get_running_loop().time() + turn._router.limits.alarm_deadline
     return True
