@@ -34,11 +34,17 @@ class Source:
         self._came = asyncio.Event()
         sent = headers | ({"Last-Event-ID": after} if after else {})
         self._task = asyncio.create_task(self._read(http, sent, parameters))
+        self._task.add_done_callback(lambda _: self._came.set())
 
     @property
     def shown(self) -> list[Any]:
         """The data of the CloudEvents."""
         return [seen.about for seen in self.seen if seen.event not in ("end", "gap")]
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer has ended, or the connection."""
+        return self._task.done()
 
     async def opened(self) -> Source:
         """Return when the server has begun to send."""

@@ -21,7 +21,7 @@ import psutil
 
 from aidevos.settings import SettingsError, load
 from deploy.local import mongo_server
-from tests.bench import accounts, alarms, data, gateway, tells
+from tests.bench import accounts, alarms, data, events, gateway, streams, tells
 from tests.bench.cases import Stage, orders
 from tests.bench.comparison import compare
 from tests.bench.load import Load, Order
@@ -32,7 +32,7 @@ from tests.servers import Servers, free_port
 DATABASE = "bench"
 START_WITHIN = 20.0
 LIFETIME = 86_400.0
-PARTS = ("objects", "accounts", "gateway", "data", "tells", "alarms")
+PARTS = ("objects", "accounts", "gateway", "data", "tells", "alarms", "events", "streams")
 ITEMS = 20_000
 MANY_ITEMS = 1_000_000
 
@@ -122,6 +122,12 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
         if "alarms" in parts:
             _say("alarms")
             compared += alarms.measure(ready)
+        if "events" in parts:
+            _say("events")
+            compared += events.measure(ready, seconds, rounds)
+        if "streams" in parts:
+            _say("streams")
+            compared += streams.measure(ready)
     _say("")
     return report(measures, compared)
 

@@ -39,6 +39,7 @@ class Compared(msgspec.Struct):
     other: list[Sample]
     at_least: float | None
     at_most: float | None
+    unit: str = "ms p99"
 
     @property
     def ratio(self) -> float:
@@ -57,7 +58,7 @@ class Compared(msgspec.Struct):
         bounds = (f"≥ {self.at_least}" if self.at_least else "", f"≤ {self.at_most}" if self.at_most else "")
         target = " ".join(filter(None, bounds))
         verdict = "" if not target else " MISSED" if self.missed else " met"
-        unit = "req/s" if self.of == "rate" else "ms p99"
+        unit = "req/s" if self.of == "rate" else self.unit
         return (
             self.name,
             f"{own:,.1f} {unit}",

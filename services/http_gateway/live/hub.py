@@ -49,17 +49,16 @@ EVERYTHING: Topic = ("", "")
 
 
 class Limits(NamedTuple):
-    """Streams altogether and of one caller, and the seconds in which a chunk has to be taken."""
+    """Streams altogether and of one caller."""
 
     streams: int
     of_caller: int
-    write_within: float = 30.0
 
 
 class Hub:
     def __init__(self, bus: EventBus, audience: Audience, admission: Admission, limits: Limits) -> None:
         self.audience = audience
-        self.limits = limits
+        self._limits = limits
         self.window = Window(0)
         self._bus = bus
         self._admission = admission
@@ -159,10 +158,11 @@ class Hub:
             async for delivery in deliveries:
                 if delivery is None:
                     self._loaded.set()
+                    first = False
                     continue
                 position = int(delivery.position)
                 if first:
-                    self.window, first = Window(position - 1), self._loaded.is_set()
+                    self.window, first = Window(position - 1), False
                 self._take(position, delivery)
 
     def _take(self, position: int, delivery: Delivery) -> None:
@@ -176,9 +176,9 @@ class Hub:
                     stream.offer(event)
 
     def _check_room(self, caller: str) -> None:
-        if self._of_caller[caller] >= self.limits.of_caller:
+        if self._of_caller[caller] >= self._limits.of_caller:
             raise Failure("rate-limited", "the caller has too many streams open", retry_after=FULL_FOR)
-        if len(self._streams) >= self.limits.streams:
+        if len(self._streams) >= self._limits.streams:
             raise Failure("overloaded", "too many streams are open in this gateway", retry_after=FULL_FOR)
 
     async def _check(self) -> None:

@@ -27,9 +27,10 @@ from services.http_gateway.live.window import Repeats
 if TYPE_CHECKING:
     from services.http_gateway.live.hub import Hub
 
-# Seconds between two signs of life, and for the next event of those that are there.
+# Seconds between two signs of life, for the next event of those that are there, and for a reader to take a chunk.
 HEARTBEAT = 15.0
 READ_WITHIN = 10.0
+WRITE_WITHIN = 30.0
 # What may wait for one reader, and what is sent at a time, in bytes.
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 4 * 1024 * 1024
@@ -85,7 +86,7 @@ class Stream:
 
     def check_progress(self, now: float) -> None:
         """Let go of a reader that hasn't taken anything for too long."""
-        if self._handed_at is not None and now - self._handed_at > self._hub.limits.write_within:
+        if self._handed_at is not None and now - self._handed_at > WRITE_WITHIN:
             self.end("slow")
             self._connection.cut()
 

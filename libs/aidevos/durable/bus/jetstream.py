@@ -276,6 +276,7 @@ class JetStreamSubscription:
                 return  # for good
             except NatsError as error:
                 log.warning("asking for events failed, trying again: %s", error)
+                self._asked_for = 0
                 await asyncio.sleep(PAUSES[0])
 
     async def _take(self, message: Msg) -> None:

@@ -49,6 +49,8 @@ from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery
 from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
+# Each of its errors is raised too, and told by whoever catches it.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 EVENTS = "aidevos.events"
 FLEET = "aidevos.fleet"
 FLEET_EVENTS = (

@@ -1,0 +1,10 @@
+"""A host of objects that emit an event with each command, as a process."""
+
+from __future__ import annotations
+
+from aidevos import hosting
+from aidevos.settings import load
+from tests.faults.objects import Tally
+
+if __name__ == "__main__":
+    hosting.run([Tally], load())

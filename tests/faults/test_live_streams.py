@@ -1,0 +1,100 @@
+"""Live streams while gateways are killed and readers come and go: nobody misses anything, on either bus."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import nats
+import pytest
+
+from tests.e2e.world import NatsDoor, World, running, wait_ready
+from tests.servers import Servers, drop_database
+from tests.sse import Source
+
+READERS = 60
+MESSAGES = 300
+KILLS = 3
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(params=["jetstream", "rabbitmq"])
+def world(request: pytest.FixtureRequest, servers: Servers) -> Iterator[World]:
+    url = ""
+    if request.param == "rabbitmq":
+        rabbitmq = request.getfixturevalue("rabbitmq")
+        rabbitmq.start()
+        url = rabbitmq.url
+    name = f"test_{secrets.token_hex(8)}"
+    servers.heal()
+    with running(servers, name, event_bus_url=url) as world:
+        yield world
+    drop_database(servers.mongo_url, name)
+
+
+@pytest.fixture
+async def door(world: World) -> AsyncIterator[NatsDoor]:
+    connection = await nats.connect(world.servers.nats_url("client"))
+    yield NatsDoor(connection)
+    await connection.close()
+
+
+class Wanderer:
+    """A reader that leaves now and then, and resumes behind the last event that it has."""
+
+    def __init__(self, http: httpx.AsyncClient, headers: dict[str, str], room: str, random: random.Random) -> None:
+        self.numbers: list[int] = []
+        self.resumed = 0
+        self.opened = asyncio.Event()
+        self._http = http
+        self._headers = headers
+        self._room = room
+        self._random = random
+
+    async def read(self, count: int) -> None:
+        """Return when this many messages have come."""
+        place = ""
+        while len(self.numbers) < count:
+            leave_after = self._random.randint(1, 60)
+            source = Source(self._http, self._headers, place, type="chat_room", id=self._room)
+            try:
+                missing = min(leave_after, count - len(self.numbers))
+                await source.until(lambda source=source: self._is_enough(source, missing), within=60)  # noqa: B023
+            finally:
+                await source.close()
+            self.numbers += [shown["message"]["number"] for shown in source.shown]
+            place = source.last_event_id
+            self.resumed += 1
+            await asyncio.sleep(self._random.random() / 10)
+
+    def _is_enough(self, source: Source, missing: int) -> bool:
+        if source.last_event_id:
+            self.opened.set()
+        return source.done or len(source.shown) >= missing
+
+
+async def test_readers_miss_nothing_while_they_reconnect_and_the_gateway_is_killed(
+    world: World, door: NatsDoor
+) -> None:
+    room, write = secrets.token_hex(6), world.token("chat_room:write")
+    headers = {"Authorization": world.token("events:read", "chat_room:read")}
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=world.url, limits=limits) as http:
+        readers = [Wanderer(http, headers, room, random.Random(seed)) for seed in range(READERS)]
+        reading = [asyncio.create_task(reader.read(MESSAGES)) for reader in readers]
+        await asyncio.gather(*(reader.opened.wait() for reader in readers))
+        for number in range(1, MESSAGES + 1):
+            payload = b'{"text":"%d"}' % number
+            await door.call("chat_room", room, "post", payload, authorization=write)
+            if number % (MESSAGES // (KILLS + 1)) == 0 and number < MESSAGES:
+                await asyncio.to_thread(world.restart, "http_gateway")
+        await asyncio.to_thread(wait_ready, world.url, [])
+        async with asyncio.timeout(90):
+            await asyncio.gather(*reading)
+
+    assert [reader.numbers for reader in readers] == [list(range(1, MESSAGES + 1))] * READERS
+    assert sum(reader.resumed for reader in readers) > READERS * KILLS
