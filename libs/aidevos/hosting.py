@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 from nats.errors import Error as NatsError
@@ -15,6 +15,7 @@ from nats.errors import Error as NatsError
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
 from aidevos.durable.bus.chosen import open_bus
+from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.clock import SystemClock
 from aidevos.durable.completion import Bounds
@@ -46,8 +47,19 @@ CHORE_PAUSE = 1.0
 Types = Sequence[type[BaseDurableObject[Any]]]
 # Something to be done once, with the service's own credential, before it is healthy.
 Preparation = Callable[[DurableObjectClient, Settings], Awaitable[None]]
+
+
+class Process(NamedTuple):
+    """What a service's own work has: `outside` calls as the service, and `verifier` knows who may do what now."""
+
+    settings: Settings
+    outside: DurableObjectClient
+    bus: EventBus
+    verifier: TokenVerifier
+
+
 # Something that goes on for as long as the service runs.
-Chore = Callable[[DurableObjectClient, Settings], Coroutine[Any, Any, None]]
+Chore = Callable[[Process], Coroutine[Any, Any, None]]
 
 
 def main(
@@ -134,7 +146,7 @@ async def serve(
     reactions = Reactions(registry, bus, outside, SystemClock(), attempts=settings.event_attempts)
     await reactions.start()
     if chore is not None:
-        beside.append(asyncio.create_task(_keep_doing(chore, outside, settings)))
+        beside.append(asyncio.create_task(_keep_doing(chore, Process(settings, outside, bus, verifier))))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -212,10 +224,10 @@ async def _prepare(prepare: Preparation | None, outside: DurableObjectClient, se
             return
 
 
-async def _keep_doing(chore: Chore, outside: DurableObjectClient, settings: Settings) -> None:
+async def _keep_doing(chore: Chore, process: Process) -> None:
     while True:
         try:
-            await chore(outside, settings)
+            await chore(process)
         except Exception:
             log.exception("a chore of the service failed, it begins anew")
         await asyncio.sleep(CHORE_PAUSE)

@@ -26,6 +26,9 @@ from aidevos.contracts.users import USERNAME_PATTERN
 PREFIX = "AIDEVOS_"
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 SECRET_KEY_BYTES = 32
+# Of attempts to deliver a webhook: their number but one, and seconds between two.
+MAX_PAUSES = 50
+LONGEST_PAUSE = 7 * 86_400.0
 # As browsers write it in the header Origin (RFC 6454 §6.1).
 _is_origin = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?").fullmatch
 
@@ -148,6 +151,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     task_poll: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
     # Webhooks: networks that they may reach though they aren't public, with commas between.
     webhook_networks: str = ""
+    # Those of one user, and how many deliveries are under way at once: to one webhook, and in one process.
+    max_webhooks: Annotated[int, Meta(ge=1, le=500)] = 20
+    max_webhook_sends: Annotated[int, Meta(ge=1, le=1000)] = 20
+    max_sends: Annotated[int, Meta(ge=1, le=10_000)] = 200
+    # Seconds before the second attempt of a delivery, before the third, and so on, with commas between; for
+    # how long everything may fail before a webhook is disabled; how long the log keeps a delivery.
+    webhook_pauses: str = "5,300,1800,7200,18000,28800,28800"
+    webhook_patience: Seconds = 3 * 86_400.0
+    delivery_age: Seconds = 7 * 86_400.0
     # Logs.
     log_level: str = "INFO"
 
@@ -175,6 +187,8 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     cors_origins(settings.cors_origins)
     _check_mail(settings)
     secret_keys(settings.secret_key)
+    if sum(webhook_pauses(settings.webhook_pauses)) >= settings.delivery_age:
+        raise SettingsError(f"{PREFIX}DELIVERY_AGE must be longer than all of {PREFIX}WEBHOOK_PAUSES together")
     return msgspec.structs.replace(
         settings, home=settings.home.expanduser().absolute(), public_url=_public_url(settings)
     )
@@ -216,6 +230,17 @@ def _check_networks(settings: Settings) -> None:
 def networks(text: str) -> tuple[Network, ...]:
     """The networks in a setting, with commas between; raises `ValueError`."""
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def webhook_pauses(text: str) -> tuple[float, ...]:
+    """The pauses in the setting `webhook_pauses`; raises `SettingsError`."""
+    try:
+        pauses = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        pauses = (0.0,)
+    if not all(0 < pause <= LONGEST_PAUSE for pause in pauses) or len(pauses) > MAX_PAUSES:
+        raise SettingsError(f"{PREFIX}WEBHOOK_PAUSES={text!r} must be up to {MAX_PAUSES} numbers, like 5,300")
+    return pauses
 
 
 def cors_origins(text: str) -> list[str]:

@@ -32,6 +32,7 @@ SECRET_BYTES = 32
 # Seconds for one delivery in all, and bytes that are read of its answer.
 TIMEOUT = 15.0
 ANSWER_LIMIT = 16 * 1024
+LOOK_UP_WITHIN = 3.0
 # Addresses of one name that are tried.
 ADDRESSES = 4
 # Of what Python takes for public: special uses (RFC 6890), among them Oracle's metadata, and Azure's WireServer.
@@ -94,6 +95,18 @@ class WebhookSender:
         self._allowed = allowed
         self._timeout = timeout
         self._resolve = resolve
+
+    async def check(self, url: str) -> None:
+        """Raises `invalid` for a URL that can't be used, and for one that leads to no address that may be reached
+        now; one whose name nobody knows yet is judged when something is sent there."""
+        target = _parse(url)
+        try:
+            async with asyncio.timeout(LOOK_UP_WITHIN):
+                await self._addresses(target)
+        except (OSError, UnicodeError):
+            return
+        except Failure as failure:
+            raise Failure("invalid", failure.detail, field="url") from None
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """POST a JSON body. Raises `invalid` for a URL that can't be used, `forbidden` for one that leads to no

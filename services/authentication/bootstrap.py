@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aidevos import BaseDurableObject, DurableObjectClient
+from aidevos import BaseDurableObject
 from aidevos.contracts import audit
 from aidevos.durable.retention import keep_expiring
+from aidevos.hosting import Process
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle, Throttles
@@ -63,8 +64,9 @@ def _build_mail(settings: Settings) -> None:
     ConfirmationDO.attempts = AddressThrottle(limit, window, "attempts with links")
 
 
-async def tend(outside: DurableObjectClient, settings: Settings) -> None:
+async def tend(process: Process) -> None:
     """What the service does by itself, until cancelled."""
+    settings, outside = process.settings, process.outside
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(tend_keys(outside, settings))
         tasks.create_task(keep_expiring(outside, audit.TYPE, audit.SEARCH, settings.audit_age))

@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
@@ -43,8 +44,8 @@ from services.http_gateway.cookies import Cookies
 from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
 from services.http_gateway.document import Document
 from services.http_gateway.health import Readiness
-from services.http_gateway.live.audience import Audience
-from services.http_gateway.live.hub import READ_EVENTS, Hub, Limits
+from services.http_gateway.live.hub import Hub, Limits
+from services.http_gateway.live.reader import Reader, reading
 from services.http_gateway.middleware.answering import Answering
 from services.http_gateway.middleware.cors import Cors
 from services.http_gateway.protocol import ProblemProtocol
@@ -66,6 +67,7 @@ from services.http_gateway.routers.rate_limits import RateLimitRouter
 from services.http_gateway.routers.roles import RoleRouter
 from services.http_gateway.routers.routes import RouteRouter
 from services.http_gateway.routers.users import UserRouter
+from services.http_gateway.routers.webhooks import WebhookRouter
 from services.http_gateway.segments import Segments
 
 SERVICE = "http_gateway"
@@ -116,7 +118,7 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
         calls = Calls(client, credential.authorization, settings)
-        audience = Audience(calls, credential.authorization)
+        audience: Audience[Reader] = Audience(reading(calls, credential.authorization))
         hub = Hub(bus, audience, admission, Limits(settings.max_streams, settings.max_caller_streams))
         stack.push_async_callback(_end, asyncio.create_task(hub.follow()))
         yield build(settings, connection, calls, catalogue, admission, limiter, declarations, hub)
@@ -154,6 +156,7 @@ def build(
     routes += AuditRouter(calls).routes(guard(READ_AUDIT))
     routes += DataTransferRouter(calls).routes(guard(strangers=True))
     routes += ApiKeyRouter(calls).routes(guard())
+    routes += WebhookRouter(calls).routes(guard())
     routes += RouteRouter(calls).routes(guard())
     routes += ProjectRouter(calls).routes(guard())
     routes += ExampleRouter().routes()

@@ -22,6 +22,7 @@ from services.http_gateway import (
     openapi_rate_limits,
     openapi_roles,
     openapi_routes,
+    openapi_webhooks,
 )
 from services.http_gateway.openapi_examples import add_examples
 from services.http_gateway.openapi_parts import (
@@ -48,6 +49,7 @@ PARTS = (
     openapi_rate_limits,
     openapi_confirmation,
     openapi_projects,
+    openapi_webhooks,
     openapi_events,
 )
 ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
@@ -72,6 +74,7 @@ def base() -> Json:
         ],
         "security": [{"bearer": []}, {"api_key": []}, {"cookie": []}],
         "paths": _object_paths() | _all("paths") | _operation_paths(),
+        "webhooks": openapi_webhooks.received(),
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},

@@ -24,6 +24,9 @@ FIELDS: Json = {
     "RouteInfo.method": "POST",
     "RouteInfo.object_id": "{name}",
     "Task.status": "queued",
+    "NewWebhook.key": "",
+    "NewWebhook.secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "WebhookInfo.key": "",
     "access_token": "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9.…",
     "action": "login",
     "actor": ID,
@@ -44,6 +47,10 @@ FIELDS: Json = {
     "detail": "there is nothing here",
     "device": "Firefox on Linux",
     "email": "ada@example.org",
+    "delivery_id": ID,
+    "event_id": f"item:{ID}:7",
+    "event_type": "item.created",
+    "events": ["item.*"],
     "expires_in": 600,
     "full_name": "Ada Lovelace",
     "hint": "x7Qp",
@@ -95,6 +102,7 @@ FIELDS: Json = {
     "user_id": ID,
     "username": "ada",
     "version": 1,
+    "webhook_id": ID,
 }
 
 

@@ -12,6 +12,7 @@ from aidevos.contracts.api_keys import HOLDER_TYPE
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.data import ERASER_TYPE
 from aidevos.contracts.projects import DEPARTURE_TYPE
+from aidevos.contracts.webhooks import HOLDER_TYPE as WEBHOOKS_TYPE
 from aidevos.fleet import load_secrets
 from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
@@ -27,6 +28,7 @@ SERVICE = "user_management"
 KEEPERS: tuple[tuple[str, str], ...] = (
     (CONFIRMATION_TYPE, "forget"),
     (HOLDER_TYPE, "erase"),
+    (WEBHOOKS_TYPE, "erase"),
     (ERASER_TYPE, "erase"),
     (DEPARTURE_TYPE, "begin"),
 )

@@ -15,9 +15,11 @@ from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import Delivery
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
+from tests.e2e.people import made, register
 from tests.e2e.test_accounts import Person, bearer, dies, logged_in
 from tests.e2e.world import World, running
 from tests.rabbitmq import RabbitMq
+from tests.receiver import Receiver
 from tests.servers import Servers, drop_database
 
 
@@ -109,3 +111,16 @@ async def test_an_event_that_the_broker_missed_while_it_was_away_follows(
     async with asyncio.timeout(30):
         while (await http.get("/auth/me", headers=bearer(pair))).status_code != 401:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+async def test_webhooks_lose_no_event_when_their_service_is_killed(http: httpx.AsyncClient, world: World) -> None:
+    ada, name = await register(http), f"c{secrets.token_hex(6)}"
+    async with Receiver() as receiver:
+        hook = await made(http, "/webhooks", ada, url=receiver.url(), events=["item.created"])
+        await asyncio.sleep(1)  # the promise is: within a second
+        path = f"/data/collections/{name}"
+        ids = {(await made(http, path, ada, data={"n": 1}))["id"] for _ in range(10)}
+        world.restart("events")
+        ids |= {(await made(http, path, ada, data={"n": 2}))["id"] for _ in range(10)}
+        got = await receiver.until(20, within=60)
+    assert {each.verified(hook["secret"])["data"]["id"] for each in got} == ids

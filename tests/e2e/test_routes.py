@@ -19,6 +19,7 @@ from aidevos.security.tokens import TokenIssuer
 from tests.e2e.letters import buried
 from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, logged_in, login
 from tests.e2e.world import NatsDoor, World
+from tests.faults.processes import eventually
 
 # Of these nobody gets in anywhere that is not open to everyone.
 STRANGERS = ("nobody", "malformed", "forged", "expired", "ended", "deactivated")
@@ -157,6 +158,16 @@ ROWS: dict[str, Row] = {
     "GET /data/collections/{collection}/{item_id}/history": data(200, 200),
     "POST /data/collections/{collection}/{item_id}/restore": Row(422, 422, 422, 422, 422, nobody=422),
     "GET /events": Row(200, 200, 200, 403, 200),
+    "GET /webhooks": Row(200, 200, 200, 200, 200),
+    "POST /webhooks": Row(201, 201, 201, 403, 201, {"url": "http://127.0.0.77:9/", "events": ["item.*"]}),
+    "GET /webhooks/{webhook_id}": Row(404, 404, 200, 403, 200),
+    "PATCH /webhooks/{webhook_id}": Row(404, 404, 200, 403, 200, {}),
+    "DELETE /webhooks/{webhook_id}": Row(404, 404, 204, 403, 404),
+    "POST /webhooks/{webhook_id}/rotate-secret": Row(404, 404, 200, 403, 403),
+    "POST /webhooks/{webhook_id}/test": Row(404, 404, 202, 403, 202),
+    "GET /webhooks/{webhook_id}/deliveries": Row(404, 404, 200, 403, 200),
+    "GET /webhooks/{webhook_id}/deliveries/{delivery_id}": Row(404, 404, 200, 403, 200),
+    "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/replay": Row(404, 404, 202, 403, 202),
     "GET /dead-letters": Row(403, 403, 403, 200, 200),
     "GET /dead-letters/{letter_id}": Row(403, 403, 403, 403, 200),
     "POST /dead-letters/{letter_id}/replay": Row(403, 403, 403, 403, 202),
@@ -213,6 +224,7 @@ async def target(http: httpx.AsyncClient, world: World, over_nats: NatsDoor) -> 
     assert made.status_code == 201, made.text
     letter = secrets.token_hex(8)
     await buried(world, over_nats.connection, letter, f"do.counter.{letter}.increment")
+    webhook, delivery = await sent_webhook(http, bearer(user))
     place = {
         "collection": collection,
         "item_id": "i",
@@ -220,6 +232,8 @@ async def target(http: httpx.AsyncClient, world: World, over_nats: NatsDoor) -> 
         "key_id": key.json()["id"],
         "project_id": project,
         "letter_id": letter,
+        "webhook_id": webhook,
+        "delivery_id": delivery,
         "task_id": task.json()["id"],
         "object_id": f"counter:{secrets.token_hex(8)}",
         "user_id": user["user"]["id"],
@@ -228,6 +242,21 @@ async def target(http: httpx.AsyncClient, world: World, over_nats: NatsDoor) -> 
     }
     await becomes_known(http, callers)
     return Target(place, callers)
+
+
+async def sent_webhook(http: httpx.AsyncClient, user: dict[str, str]) -> tuple[str, str]:
+    """A webhook of the user's, and a delivery by it."""
+    body = {"url": "http://127.0.0.77:9/", "events": ["item.*"]}
+    made = await http.post("/webhooks", headers=user, json=body)
+    assert made.status_code == 201, made.text
+    path = f"/webhooks/{made.json()['id']}"
+    delivery: str = (await http.post(f"{path}/test", headers=user)).json()["delivery_id"]
+
+    async def is_there() -> bool:
+        return (await http.get(f"{path}/deliveries/{delivery}", headers=user)).status_code == 200
+
+    await eventually(is_there)
+    return made.json()["id"], delivery
 
 
 async def becomes_known(http: httpx.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:

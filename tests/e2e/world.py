@@ -20,6 +20,7 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client import failure_of
 from aidevos.security.tokens import TokenIssuer
+from tests.receiver import ADDRESS
 from tests.servers import Servers, drop_database, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,11 @@ SERVICES = (
 )
 USERS = {"http_gateway": "gateway"}
 # All tests come from one address.
+WEBHOOKS = {
+    # Where tests receive webhooks, and how long a delivery rests between its attempts.
+    "AIDEVOS_WEBHOOK_NETWORKS": ADDRESS,
+    "AIDEVOS_WEBHOOK_PAUSES": "0.2,0.3,0.5,1,1,1,1,1,1,1",
+}
 UNTHROTTLED = {"AIDEVOS_ADDRESS_LOGINS": "100000", "AIDEVOS_ADDRESS_REGISTRATIONS": "100000"}
 
 
@@ -84,7 +90,7 @@ def running(servers: Servers, database: str, event_bus_url: str = "", **accounts
             settings = {"AIDEVOS_PORT": str(port)}
         return start(servers, f"services.{service}", user, database, **everywhere, **settings)
 
-    accounts = {**UNTHROTTLED, **accounts}
+    accounts = {**UNTHROTTLED, **WEBHOOKS, **accounts}
     processes = {service: begin(service) for service in SERVICES}
 
     def restart(service: str) -> None:

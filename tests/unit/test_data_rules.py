@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -286,8 +287,8 @@ async def test_what_has_expired_is_removed_in_the_background(kit: ObjectKit, set
     kit.clock.advance(5)
     await create(kit, "long", 2)
     kit.clock.advance(6)
-    outside: Any = Outside(kit)
-    removing = asyncio.create_task(remove_expired(outside, settings))
+    process: Any = SimpleNamespace(settings=settings, outside=Outside(kit))
+    removing = asyncio.create_task(remove_expired(process))
     await until(lambda: len(left(kit)) == 1)
     removing.cancel()
 

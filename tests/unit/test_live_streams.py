@@ -19,9 +19,9 @@ from aidevos.security.permissions import Principal
 from services.http_gateway.live import hub as hubs
 from services.http_gateway.live import stream as streams
 from services.http_gateway.live import window
-from services.http_gateway.live.audience import Reader
 from services.http_gateway.live.events import LiveEvent
 from services.http_gateway.live.hub import Hub, Limits
+from services.http_gateway.live.reader import Reader
 from services.http_gateway.live.stream import Stream
 from services.http_gateway.live.wanted import Wanted
 

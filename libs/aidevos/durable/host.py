@@ -282,12 +282,25 @@ class Host:
         `unauthenticated`."""
         authorization = headers.get(envelope.AUTHORIZATION)
         if authorization is not None and is_delegation(authorization):
-            subject = "do." + message.subject.split(".", 2)[2]
-            errand = Errand(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
-            return self._admission.delegated(authorization, errand)
+            return self._delegated("do." + message.subject.split(".", 2)[2], message, headers)
         if not authorization and self.router.is_open(message.subject):
             return ANONYMOUS
         return self._admission.known(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
+
+    async def _asker(self, message: Msg, headers: Mapping[str, str], allow: Rule) -> Principal:
+        """Who asks a query, which was spent from the caller's rate limit; what a service asks for a user is not."""
+        authorization = headers.get(envelope.AUTHORIZATION)
+        if authorization is not None and is_delegation(authorization):
+            return self._delegated(message.subject, message, headers)
+        principal = ANONYMOUS
+        if authorization or not allow.check(ANONYMOUS):
+            principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
+        await self._spend(message, principal)
+        return principal
+
+    def _delegated(self, subject: str, message: Msg, headers: Mapping[str, str]) -> Principal:
+        errand = Errand(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
+        return self._admission.delegated(headers[envelope.AUTHORIZATION], errand)
 
     def _spends_now(self, message: Msg, caller: Principal) -> bool:
         """Whether a request is spent from its caller's rate limit, or is none that has one: the gateway has
@@ -337,14 +350,7 @@ class Host:
             if self._taken > self.router.limits.pending:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
             remaining(headers, self.router.limits.default_deadline, self.router.limits.max_deadline)
-            authorization = headers.get(envelope.AUTHORIZATION)
-            principal = ANONYMOUS
-            if authorization is not None and is_delegation(authorization):
-                errand = Errand(message.subject, message.data, headers.get(envelope.REQUEST_ID, ""))
-                principal = self._admission.delegated(authorization, errand)
-            elif authorization or not allow.check(ANONYMOUS):
-                principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
-            await self._spend(message, principal)
+            principal = await self._asker(message, headers, allow)
             _, type, name = message.subject.split(".")
             check_asked(principal, self._registry.types[type], name, allow)
             args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))

@@ -71,9 +71,9 @@ class Page(Protocol[Item]):
 
 
 async def read_all(
-    client: DurableObjectClient, authorization: str, subject: str, page: type[Page[Item]], limit: int
+    client: DurableObjectClient, authorization: str | None, subject: str, page: type[Page[Item]], limit: int
 ) -> list[Item]:
-    """What a search finds, page by page, or the first `limit` of it."""
+    """What a search finds, page by page, or the first `limit` of it; without `authorization` the client's own."""
     found: list[Item] = []
     cursor: str | None = None
     while len(found) < limit:

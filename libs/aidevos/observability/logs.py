@@ -18,6 +18,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _SECRET = re.compile(
     r"(?i:\b(?:bearer|apikey|basic)\s+)[^\s\"'\\,]+"
     r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"
+    r"|\bwhsec_[\w+/=-]+"
     r"|(?<=://)[^\s/@\"'\\]+(?=@)"
 )
 
@@ -53,3 +54,5 @@ def configure(level: str, service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # It logs each URL that is asked, and that of a webhook may hold what its receiver knows it by.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -12,6 +12,7 @@ more than the key's scopes do. Nobody acts for a service by one. It lives for `L
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -46,8 +47,16 @@ class Mandate(NamedTuple):
     project: str = ""
 
 
+def claims_of(mandate: Mandate, now: float) -> Claims:
+    """What a mandate says, for whoever judges it."""
+    key = Key(mandate.key, mandate.scopes, (), project=mandate.project) if mandate.key else None
+    return Claims(
+        mandate.user, mandate.roles, frozenset(mandate.permissions), math.inf, now, version=mandate.version, key=key
+    )
+
+
 class Errand(NamedTuple):
-    """The one call that a delegation is good for; `subject` is `do.<type>.<id>.<method>`, or `query.<type>.<name>`."""
+    """The one call that a delegation is good for; `subject` is `do.<type>.<id>.<method>` or `query.<type>.<name>`."""
 
     subject: str
     payload: bytes

@@ -15,20 +15,21 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
+from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
 from aidevos.security.permissions import Principal
+from aidevos.shown_events import ItemChange
 from services.http_gateway.connection import Connection
 from services.http_gateway.live import events
-from services.http_gateway.live.audience import Audience, Reader
-from services.http_gateway.live.events import ItemChange, LiveEvent
+from services.http_gateway.live.events import LiveEvent
+from services.http_gateway.live.reader import Reader
 from services.http_gateway.live.stream import Stream
 from services.http_gateway.live.wanted import Wanted
 from services.http_gateway.live.window import Repeats, Window
 
-READ_EVENTS = "events:read"
 ALL = (subjects.EVENTS,)
 # Seconds of the past that a reading begins with: most who come back after a restart find there what they missed.
 WINDOW_AGE = 10.0
@@ -56,7 +57,7 @@ class Limits(NamedTuple):
 
 
 class Hub:
-    def __init__(self, bus: EventBus, audience: Audience, admission: Admission, limits: Limits) -> None:
+    def __init__(self, bus: EventBus, audience: Audience[Reader], admission: Admission, limits: Limits) -> None:
         self.audience = audience
         self._limits = limits
         self.window = Window(0)

@@ -19,8 +19,8 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import PositionLost
 from services.http_gateway.connection import Connection
 from services.http_gateway.live import events
-from services.http_gateway.live.audience import Reader
 from services.http_gateway.live.events import LiveEvent
+from services.http_gateway.live.reader import Reader
 from services.http_gateway.live.wanted import Wanted
 from services.http_gateway.live.window import Repeats
 

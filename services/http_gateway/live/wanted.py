@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aidevos.contracts import subjects
 from aidevos.contracts.data import ITEM_TYPE, check_collection
 from aidevos.contracts.errors import Failure
-from services.http_gateway.live.events import ItemChange, LiveEvent
+from aidevos.shown_events import ItemChange, ShownEvent
 
 PARAMETERS = ("type", "collection", "id", "name")
 MAX_VALUES = 50
@@ -24,7 +24,7 @@ class Wanted(NamedTuple):
     ids: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
 
-    def matches(self, event: LiveEvent) -> bool:
+    def matches(self, event: ShownEvent) -> bool:
         return (
             (not self.types or event.type in self.types)
             and (not self.ids or event.shown_id in self.ids)
@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
             and (not self.collections or self._is_in(event))
         )
 
-    def _is_in(self, event: LiveEvent) -> bool:
+    def _is_in(self, event: ShownEvent) -> bool:
         return isinstance(event.about, ItemChange) and event.about.collection in self.collections
 
 

@@ -9,8 +9,8 @@ from starlette.routing import Route
 from aidevos.contracts.errors import Failure
 from services.http_gateway.answers import Answer
 from services.http_gateway.live import wanted
-from services.http_gateway.live.audience import Reader
 from services.http_gateway.live.hub import Hub
+from services.http_gateway.live.reader import Reader
 from services.http_gateway.resource import Guard, Incoming, Resource
 
 LAST_EVENT_ID = "last_event_id"

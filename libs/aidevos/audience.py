@@ -7,20 +7,21 @@ for the reader isn't for it. What was found out counts for `lookups.LIFE` second
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from aidevos.contracts import api_keys, dead_letters, projects, rate_limits, roles, routes, subjects, users
+from aidevos.contracts import api_keys, dead_letters, projects, rate_limits, roles, routes, subjects, users, webhooks
 from aidevos.contracts.authentication import SESSION_TYPE
 from aidevos.contracts.data import COLLECTION_TYPE, VISIBILITY, Visibility, VisibilityArgs
 from aidevos.lookups import Lookups
 from aidevos.memberships import Memberships
 from aidevos.security.permissions import Principal
-from services.http_gateway.calls import Calls
-from services.http_gateway.live.events import ItemChange, LiveEvent, OfUser
+from aidevos.shown_events import ItemChange, OfUser, ShownEvent
 
+# Whose lack means that there is nothing to see.
+READ_EVENTS = "events:read"
 READ_USERS = "users:read"
 # Types that are read with another permission than `<type>:read`.
 READ = {
@@ -29,28 +30,33 @@ READ = {
     rate_limits.TYPE: rate_limits.MANAGE_LIMITS,
     roles.TYPE: "roles:manage",
     routes.TYPE: routes.MANAGE_ROUTES,
+    webhooks.TYPE: webhooks.MANAGE_WEBHOOKS,
 }
 _visibility = msgspec.json.Decoder(Visibility)
 
 
-class Reader(NamedTuple):
-    """Who reads, as the gateway knows it at the moment, the credential that was shown, and from where."""
+class Reading(Protocol):
+    """Who reads: as the process knows it at the moment, and a name for the rights with which it reads."""
 
-    caller: Principal
-    authorization: str
-    address: str
+    @property
+    def caller(self) -> Principal: ...
+
+    @property
+    def authorization(self) -> str: ...
 
 
-class Audience:
-    """`credential` is the gateway's own, with which it asks what callers are in projects."""
+Reader = TypeVar("Reader", bound=Reading)
+# The answer to a request, of a subject and a payload, on behalf of a reader, or of the process itself for None.
+Request = Callable[[Reader | None, str, bytes], Awaitable[bytes]]
 
-    def __init__(self, calls: Calls, credential: Callable[[], str]) -> None:
-        self._calls = calls
-        self._credential = credential
+
+class Audience(Generic[Reader]):
+    def __init__(self, request: Request[Reader]) -> None:
+        self._request = request
         self._visibilities: Lookups[Visibility] = Lookups()
         self._memberships = Memberships()
 
-    async def has(self, reader: Reader, event: LiveEvent) -> bool:
+    async def has(self, reader: Reader, event: ShownEvent) -> bool:
         """Whether the event is for the reader; raises `Failure` when that can't be found out."""
         if isinstance(event.about, ItemChange):
             return await self._reads_item(reader, event.about)
@@ -81,8 +87,7 @@ class Audience:
     async def _ask_visibility(self, collection: str, reader: Reader) -> Visibility:
         subject = subjects.query(COLLECTION_TYPE, VISIBILITY)
         payload = msgspec.json.encode(VisibilityArgs(collection))
-        options = {"authorization": reader.authorization}
-        return _visibility.decode(await self._calls.request(subject, payload, options))
+        return _visibility.decode(await self._request(reader, subject, payload))
 
     async def _is_member(self, caller: Principal, project: str) -> bool:
         if not (caller.has(projects.CREATE) or caller.has(projects.MANAGE)):
@@ -90,7 +95,5 @@ class Audience:
         return await self._memberships.role(self, project, caller) is not None
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
-        """What a view answers the gateway itself."""
-        options = {"authorization": self._credential()}
-        reply = await self._calls.request(subjects.query(type, view), msgspec.json.encode(args), options)
-        return msgspec.json.decode(reply)
+        """What a view answers the process itself."""
+        return msgspec.json.decode(await self._request(None, subjects.query(type, view), msgspec.json.encode(args)))

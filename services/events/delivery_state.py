@@ -1,0 +1,88 @@
+"""What is kept of a delivery, how it is found, and how it is shown."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import msgspec
+
+from aidevos.contracts import subjects
+from aidevos.contracts.webhooks import Attempt, DeliveryInfo, FindDeliveries, Status
+from aidevos.durable.clock import rfc3339_of
+from aidevos.durable.store.condition import And, Compare, Condition
+from aidevos.durable.store.port import Find
+
+AT = ("at",)
+# Attempts that are shown.
+KEPT = 20
+
+
+class Tried(msgspec.Struct):
+    """`at` is in seconds since the epoch."""
+
+    at: float
+    status: int | None
+    seconds: float
+    error: str
+
+
+class DeliveryState(msgspec.Struct):
+    """`event` is the CloudEvent as it was published on `subject`. Times are in seconds since the epoch."""
+
+    status: Literal["none", "pending", "delivered", "failed"] = "none"
+    webhook: str = ""
+    owner: str = ""
+    subject: str = ""
+    event_id: str = ""
+    event: str = ""
+    tries: int = 0
+    attempts: list[Tried] = []
+    reason: str = ""
+    next_at: float = 0.0
+    replays: int = 0
+    at: float = 0.0
+    ended_at: float = 0.0
+
+    def add(self, attempt: Tried) -> None:
+        self.tries += 1
+        self.attempts = [*self.attempts, attempt][-KEPT:]
+
+
+def find(args: FindDeliveries) -> Find:
+    """What the store is asked for a search."""
+    where: list[Condition] = [
+        Compare((name,), "eq", value)
+        for name, value in {"webhook": args.webhook, "status": args.status}.items()
+        if value is not None
+    ]
+    if args.until is not None:
+        where.append(Compare(AT, "lt", args.until.timestamp()))
+    return Find(And(tuple(where)), args.limit, AT, descending=args.sort == "-at")
+
+
+def show(id: str, state: DeliveryState, version: int) -> DeliveryInfo:
+    """The delivery as it is shown."""
+    _, type, object, name = state.subject.split(".")
+    return DeliveryInfo(
+        id=id,
+        webhook_id=state.webhook,
+        event_id=state.event_id,
+        event_type=f"{type}.{name}",
+        object_id=subjects.join_object_id(type, object),
+        status=cast(Status, state.status),
+        tries=state.tries,
+        attempts=[
+            Attempt(at=rfc3339_of(one.at), status=one.status, seconds=one.seconds, error=one.error)
+            for one in state.attempts
+        ],
+        reason=state.reason,
+        next_attempt_at=rfc3339_of(state.next_at) if state.status == "pending" else None,
+        replays=state.replays,
+        created_at=rfc3339_of(state.at),
+        ended_at=None if state.status == "pending" else rfc3339_of(state.ended_at),
+        version=version,
+    )
+
+
+# How deliveries are searched for.
+FIND = (FindDeliveries, find, show, (AT, ("webhook", *AT), ("status", *AT), ("webhook", "status", *AT)))
