@@ -176,9 +176,12 @@ class WebhookSender:
 def _parse(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
+        host, port = parsed.host, parsed.port
     except (httpx.InvalidURL, ValueError, TypeError) as error:
         raise Failure("invalid", f"the URL can't be used: {error}", field="url") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+    if port is not None and not 0 < port <= 65535:
+        raise Failure("invalid", "a port is a number from 1 to 65535", field="url")
+    if parsed.scheme not in ("http", "https") or not host or parsed.userinfo:
         raise Failure("invalid", "a webhook goes to http:// or https:// and a host, without a password", field="url")
     return parsed
 

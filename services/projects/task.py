@@ -144,11 +144,11 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         if self.state.project:
             raise Failure("exists", "there is a task with this ID")
         self.state = TaskState(project=project, kind=kind, created_by=self.caller.subject, created_at=self.now)
+        self.emit(Created(project, kind, "queued", version=self.version + 1))
         plan = Plan(payload=payload or {}, priority=priority, run_at=run_at, timeout=timeout, retry=retry or Retry())
         self._take(plan, "args.payload")
         self._act_for(self.caller)
         self.tell(projects.TYPE, project, "confirm", type=TYPE, id=self.id)
-        self.emit(Created(project, kind, "queued", version=self.version + 1))
         return self._shown()
 
     @query(allow=KNOWN)
@@ -412,8 +412,8 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state.priority, state.timeout, state.retry = plan.priority, plan.timeout, plan.retry
         state.updated_at = self.now
         at = self.now if plan.run_at is None else plan.run_at.timestamp()
-        if at > self.now + LONGEST:
-            raise Failure("invalid", "a task runs within 100 years", field=field.replace("payload", "run_at"))
+        if abs(at - self.now) > LONGEST:
+            raise Failure("invalid", "a task runs within 100 years of now", field=field.replace("payload", "run_at"))
         self._queue(at)
 
     def _changed(self) -> Task:

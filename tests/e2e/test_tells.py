@@ -51,6 +51,20 @@ async def tell(
     return await js.publish(f"tell.{subject}", payload, headers=headers or None)
 
 
+async def publish(world: World, *subjects: bytes) -> None:
+    """Publish nothing to subjects that no client library would take."""
+    url = urlsplit(world.servers.nats_url("client"))
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    await reader.readline()
+    who = json.dumps({"verbose": False, "user": url.username, "pass": url.password})
+    writer.write(f"CONNECT {who}\r\n".encode())
+    for subject in subjects:
+        writer.write(b"PUB %s 0\r\n\r\n" % subject)
+    writer.write(b"PING\r\n")
+    assert await reader.readline() == b"PONG\r\n"
+    writer.close()
+
+
 async def counts(over_nats: NatsDoor, world: World, id: str, wanted: int) -> None:
     """Return when the counter has this value."""
     value = None
@@ -250,21 +264,30 @@ async def test_an_api_key_tells_within_its_scopes(
 async def test_a_subject_that_is_no_text_makes_nobody_deaf(
     world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, admin: dict[str, str], new_id: str
 ) -> None:
-    url = urlsplit(world.servers.nats_url("client"))
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    await reader.readline()
-    who = json.dumps({"verbose": False, "user": url.username, "pass": url.password})
-    writer.write(f"CONNECT {who}\r\n".encode())
-    for door in (b"do", b"tell"):
-        writer.write(b"PUB %s.counter.%s\xff.increment 0\r\n\r\n" % (door, new_id.encode()))
-    writer.write(b"PING\r\n")
-    assert await reader.readline() == b"PONG\r\n"
-    writer.close()
+    await publish(world, *(b"%s.counter.%s\xff.increment" % (door, new_id.encode()) for door in (b"do", b"tell")))
 
     await tell(js, f"counter.{new_id}.increment", authorization=world.admin)
 
     await counts(over_nats, world, new_id, 2)
     assert (await buried(http, admin, f"counter.{new_id}\ufffd.increment"))["code"] == "unauthenticated"
+
+
+async def test_a_subject_that_is_none_becomes_a_dead_letter_and_takes_no_other_tell_with_it(
+    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, admin: dict[str, str], new_id: str
+) -> None:
+    """Neither wildcards, which the server takes for text in what is published, nor bytes that are no text."""
+    await over_nats.call("counter", new_id, "increment", authorization=world.admin)
+    world.signal("objects", signal.SIGSTOP)
+    await tell(js, f"counter.{new_id}.increment", authorization=world.admin)
+    await tell(js, f"*.{new_id}.*")
+    await publish(world, b"tell.none\xff.%s.x" % new_id.encode())
+
+    try:
+        for subject in (f"*.{new_id}.*", f"none\ufffd.{new_id}.x"):
+            assert (await buried(http, admin, subject))["code"] == "unknown-type"
+    finally:
+        world.restart("objects")
+    await counts(over_nats, world, new_id, 3)
 
 
 async def test_a_tell_that_is_too_large_is_refused_at_once(world: World, js: JetStreamContext, new_id: str) -> None:

@@ -67,6 +67,19 @@ async def test_a_task_is_started_heard_of_and_finished_once(kit: ObjectKit) -> N
     assert await read(kit, id) == ended
 
 
+async def test_a_task_is_made_before_it_is_queued(kit: ObjectKit) -> None:
+    id = await queue(kit)
+    await kit.settle()
+    names = [subject.rpartition(".")[2] for subject, *_ in kit.bus.events if f".{id}." in subject]
+    assert names == ["created", "queued"]
+
+
+@pytest.mark.parametrize("run_at", ["0001-01-01T00:00:00+23:00", "1900-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"])
+async def test_a_time_that_nobody_means_is_refused(kit: ObjectKit, run_at: str) -> None:
+    refused = await failure(queue(kit, run_at=run_at))
+    assert (refused.code, refused.field) == ("invalid", "args.run_at")
+
+
 async def test_of_two_workers_one_starts_a_task(kit: ObjectKit) -> None:
     id = await queue(kit)
     outcomes = await asyncio.gather(start(kit, id), start(kit, id), return_exceptions=True)

@@ -219,10 +219,15 @@ async def test_a_name_that_nobody_has_and_a_port_where_nobody_listens_may_be_tri
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://example.org/", "http:///x", "https://ada:secret@example.org/", "x", "http://[::1"]
+    "url",
+    [
+        *("ftp://example.org/", "http:///x", "https://ada:secret@example.org/", "x", "http://[::1"),
+        *("http://xn--/", "http://8.8.8.8:65536/", "http://8.8.8.8:0/", "http://8.8.8.8:-1/"),
+    ],
 )
 async def test_only_plain_http_urls_are_taken(url: str) -> None:
-    assert (await failure(WebhookSender().send(url, BODY, {}))).code == "invalid"
+    for refused in (WebhookSender().check(url), WebhookSender().send(url, BODY, {})):
+        assert (await failure(refused)).code == "invalid"
 
 
 async def test_over_tls_the_certificate_must_be_that_of_the_name(

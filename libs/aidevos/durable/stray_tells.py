@@ -57,14 +57,20 @@ async def _refusal(js: JetStreamContext, subject: str) -> Failure | None:
 
 
 async def _bury_all(js: JetStreamContext, outside: Outside, subject: str, failure: Failure) -> None:
+    # A wildcard would find the tells of others, and what is no text nothing.
+    asked = subjects.TELLS if any(mark in subject for mark in "*>\ufffd") else subject
+    sequence = 0
     while True:
         try:
-            found = await js.get_msg(subjects.TELLS_STREAM, subject=subject, next=True, seq=1)
+            found = await js.get_msg(subjects.TELLS_STREAM, subject=asked, next=True, seq=sequence + 1)
         except NotFoundError:
             return
+        sequence = found.seq or 0
+        if found.subject != subject:
+            continue
         at = found.time.timestamp() if found.time else 0.0
         if at + GRACE > time.time():
             return
-        tell = Tell(subject, found.data or b"", dict(found.headers or {}), found.seq or 0, at)
+        tell = Tell(subject, found.data or b"", dict(found.headers or {}), sequence, at)
         await bury(outside, letter_of(tell, failure, now=time.time(), attempts=0, caller=ANONYMOUS, hidden=True))
         await js.delete_msg(subjects.TELLS_STREAM, tell.sequence)
