@@ -217,7 +217,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self._leave_line()
         state.run, state.worker, state.attempts = new_id(), worker, state.attempts + 1
         state.progress, state.started_at = 0.0, self.now
-        self.alarms.set(TIMEOUT_ALARM, in_=state.timeout, payload=state.run)
+        self.alarms.set(TIMEOUT_ALARM, in_=state.timeout)
         self._renew_lease()
         self._changed()
         return Assignment(
@@ -311,17 +311,15 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     async def on_alarm(self, alarm: Alarm) -> None:
         """Let the task run, or its attempt end of which nothing was heard."""
         if alarm.name == DUE_ALARM:
-            if self.state.status == "queued":
-                self._queue(self.state.run_at)
-        elif self.state.run and alarm.payload == self.state.run:
-            if alarm.name == TIMEOUT_ALARM:
-                detail = f"the attempt took longer than {self.state.timeout:g} seconds"
-                self._fail(AttemptError(code=TIMEOUT, detail=detail, known=False))
-            elif self.now - alarm.due > UNHEARD:
-                self._renew_lease()
-            else:
-                detail = f"nothing was heard of the worker {self.state.worker} any more"
-                self._fail(AttemptError(code=LOST, detail=detail, known=False))
+            self._queue(self.state.run_at)
+        elif alarm.name == TIMEOUT_ALARM:
+            detail = f"the attempt took longer than {self.state.timeout:g} seconds"
+            self._fail(AttemptError(code=TIMEOUT, detail=detail, known=False))
+        elif self.now - alarm.due > UNHEARD:
+            self._renew_lease()
+        else:
+            detail = f"nothing was heard of the worker {self.state.worker} any more"
+            self._fail(AttemptError(code=LOST, detail=detail, known=False))
 
     async def _admit(self, needed: projects.Role) -> None:
         project = self.state.project
@@ -368,7 +366,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
             self.alarms.cancel(name)
 
     def _renew_lease(self) -> None:
-        self.alarms.set(LEASE_ALARM, in_=self.settings.task_lease, payload=self.state.run)
+        self.alarms.set(LEASE_ALARM, in_=self.settings.task_lease)
 
     def _check_run(self, run: str) -> None:
         if not self.state.project:

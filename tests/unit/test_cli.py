@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
 
+from aidevos import TaskContext, task
 from aidevos.cli.main import main
 from aidevos.fleet import Fleet
 from aidevos.security.keys import ensure_signing_key, load_public_keys, load_ring
@@ -217,6 +219,36 @@ class TestServe:
         assert main(["serve", "mine:Thing"]) == 0
         assert [type.__name__ for type in hosted[0]] == ["Thing"]
         assert hosted[1] == (home, "objects")
+
+    @pytest.mark.parametrize(
+        ("modules", "words"),
+        [
+            (["mine"], ["mine", "@task"]),
+            (["nowhere.at"], ["no module", "nowhere"]),
+            (["broken"], ["ZeroDivisionError"]),
+            ([".mine"], ["imported"]),
+        ],
+    )
+    def test_modules_without_handlers_are_refused_in_a_line(
+        self, home: Path, capsys: Output, modules: list[str], words: list[str]
+    ) -> None:
+        assert_refused(main(["work", *modules]), capsys, *words)
+
+    def test_it_works_with_the_handlers_of_the_modules(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        module = ModuleType("worked")
+
+        @task("report")
+        async def report(context: TaskContext, payload: dict[str, Any]) -> None: ...
+
+        module.report = report  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "worked", module)
+        ran: list[Any] = []
+        monkeypatch.setattr("aidevos.work.process.run", lambda *args, **named: ran.extend([*args, named]))
+        monkeypatch.setattr("aidevos.fleet.fleet_settings", lambda home, service: (home, service))
+
+        assert main(["work", "worked", "worked"]) == 0
+        assert list(ran[0]) == ["report"]
+        assert ran[1:] == [(home, "task_worker"), {"group": "workers-worked"}]
 
 
 def test_without_a_command_it_shows_the_usage(capsys: Output) -> None:

@@ -1,0 +1,50 @@
+"""A worker's process with handlers that take their time, and write down what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import msgspec
+
+from aidevos import TaskContext, task
+from aidevos.settings import load
+from aidevos.work.handlers import handlers_in
+from aidevos.work.process import run
+
+
+class Slow(msgspec.Struct):
+    """How long it takes; `log` is a file that gets a line when it begins, and one when it is stopped."""
+
+    log: str
+    seconds: float = 0.0
+    name: str = ""
+
+
+def note(payload: Slow, line: str) -> None:
+    with open(payload.log, "a") as log:
+        log.write(f"{payload.name} {line}\n")
+
+
+@task("slow")
+async def slow(context: TaskContext, payload: Slow) -> dict[str, Any]:
+    note(payload, "begun")
+    try:
+        await context.progress(0.5)
+        await asyncio.sleep(payload.seconds)
+    except asyncio.CancelledError:
+        note(payload, f"stopped {context.cancelled}")
+        raise
+    return {"attempt": context.attempt}
+
+
+@task("fails")
+async def fails(context: TaskContext, payload: Slow) -> str:
+    if context.attempt < 3:
+        raise RuntimeError(f"attempt {context.attempt} fails on purpose")
+    return "at last"
+
+
+if __name__ == "__main__":
+    run(handlers_in([sys.modules["__main__"]]), load(), group="workers-slow")
