@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import nats
@@ -243,6 +245,26 @@ async def test_an_api_key_tells_within_its_scopes(
     await tell(js, f"counter.{new_id}b.increment", authorization=f"ApiKey {key}")
     await counts(over_nats, world, new_id, 2)
     assert (await buried(http, admin, f"counter.{new_id}b.increment", ada["user"]["id"]))["code"] == "forbidden"
+
+
+async def test_a_subject_that_is_no_text_makes_nobody_deaf(
+    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, admin: dict[str, str], new_id: str
+) -> None:
+    url = urlsplit(world.servers.nats_url("client"))
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    await reader.readline()
+    who = json.dumps({"verbose": False, "user": url.username, "pass": url.password})
+    writer.write(f"CONNECT {who}\r\n".encode())
+    for door in (b"do", b"tell"):
+        writer.write(b"PUB %s.counter.%s\xff.increment 0\r\n\r\n" % (door, new_id.encode()))
+    writer.write(b"PING\r\n")
+    assert await reader.readline() == b"PONG\r\n"
+    writer.close()
+
+    await tell(js, f"counter.{new_id}.increment", authorization=world.admin)
+
+    await counts(over_nats, world, new_id, 2)
+    assert (await buried(http, admin, f"counter.{new_id}\ufffd.increment"))["code"] == "unauthenticated"
 
 
 async def test_a_tell_that_is_too_large_is_refused_at_once(world: World, js: JetStreamContext, new_id: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aidevos import Alarm, BaseDurableObject
+from aidevos import Alarm, BaseDurableObject, Failure
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.router import Limits
 from aidevos.durable.store.memory import MemoryStore
@@ -219,6 +219,49 @@ async def test_a_letter_is_stored_in_the_commit_that_ends_its_alarm(kit: ObjectK
         await successor.router.scan(["bell"])
         await successor.settle()
         assert [letter.kind for letter in successor.letters.values()] == ["alarm"]
+
+
+async def test_a_handler_that_ends_its_process_does_so_a_limited_number_of_times(kit: ObjectKit) -> None:
+    args = {"in_": 10, "payload": {"hangs": True}}
+    await kit.call("bell", "a", "set", {"name": "deadly", "args": args, "retry": {"max_attempts": 3}})
+    process = kit
+    for _ in range(6):
+        kit.clock.advance(60)
+        await process.router.alarms.scan(["bell"], 1)
+        process.router.alarms.ring_due()
+        await quiet()
+        await crash(process)
+        process = ObjectKit(Bell, store=kit.store, clock=kit.clock)
+
+    async with process:
+        await process.router.scan(["bell"])
+        await process.settle()
+        [letter] = process.letters.values()
+    # The first one, to which nothing could point yet, is not counted.
+    assert [attempt for _, attempt, _ in Bell.attempts] == [1, 1, 2, 3]
+    assert len({request_id for _, _, request_id in Bell.attempts}) == 1
+    assert (letter.code, letter.attempts) == ("internal", 3)
+    assert stored(kit) == {"alarms": {}, "alarm_at": None}
+
+
+async def test_an_alarm_waits_while_its_letter_finds_no_room(kit: ObjectKit) -> None:
+    away = Failure("unavailable", "nobody is there")
+
+    async def refuse(*args: Any, **options: Any) -> bytes:
+        raise away
+
+    async with ObjectKit(Bell, store=kit.store, clock=kit.clock, limits=Limits(outbox=2)) as small:
+        request, small.request = small.request, refuse  # type: ignore[method-assign]
+        args = {"in_": 1, "every": 1, "catch_up": "all", "payload": {"fails": 1}}
+        await small.call("bell", "a", "set", {"name": "doomed", "args": args, "retry": {"max_attempts": 1}})
+        for _ in range(10):
+            small.clock.advance(1)
+            small.router.alarms.ring_due()
+            await quiet()
+        assert len(kit.store.documents["bell"]["a"]["outbox"]) == 2
+        small.request = request  # type: ignore[method-assign]
+        await small.advance(60)
+        assert len(small.letters) >= 10
 
 
 async def test_a_handler_that_takes_too_long_has_failed() -> None:

@@ -90,6 +90,8 @@ class Activation:
         self.woken = False
         self.ringing = False
         self.last_used = 0.0
+        # When it had come into memory, in seconds since the epoch.
+        self.begun_at = 0.0
         self.place = Place()
         self.pending: Pending | None = None
         self.in_flight: Pending | None = None

@@ -4,7 +4,9 @@ Promises: an alarm is set, moved or cancelled by the commit of the turn that did
 after its time, in a turn of its own, and what came of it (it is gone, moved to its next time, or has one failed
 attempt more) is in the same commit as what the handler did: so the handler's effect on the object, its events
 and its tells happen once, while what it did outside may be done again after a crash. A raise undoes the turn;
-after the last attempt the alarm becomes a dead letter. Nothing here depends on who owns the object.
+after the last attempt the alarm becomes a dead letter. An attempt that follows one without an outcome, or may do
+so, is counted before it begins: so a handler that ends its process does that a limited number of times. Nothing
+here depends on who owns the object.
 """
 
 from __future__ import annotations
@@ -65,8 +67,8 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
-    """An alarm as the document of its object holds it. `at` is when it rings next, after `failed` attempts;
-    `key` tells it from every other that was ever set; `payload` is JSON."""
+    """An alarm as the document of its object holds it. `at` is when it rings next, after `failed` attempts,
+    of which `unknown` have left no outcome; `key` tells it from every other that was ever set; `payload` is JSON."""
 
     at: float
     due: float
@@ -77,6 +79,7 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
     catch_up: CatchUp = "latest"
     retry: AlarmRetry = RETRY
     failed: int = 0
+    unknown: int = 0
     missed: int = 0
 
     @classmethod
@@ -108,11 +111,26 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         """What is left when all occurrences up to now are left out."""
         return self._moved(self._passed(now) + 1)
 
-    def after_failure(self, now: float) -> Scheduled | None:
-        """The next attempt; None after the last one."""
-        failed = self.failed + 1
-        if failed >= self.retry.max_attempts:
-            return None
+    @property
+    def spent(self) -> bool:
+        """Whether there was an attempt as often as there may be one."""
+        return self.failed >= self.retry.max_attempts
+
+    @property
+    def attempt_key(self) -> str:
+        """What names an attempt, and its repeat after a crash."""
+        return f"{self.key}.{self.due}.{self.failed - self.unknown}"
+
+    def begun(self, now: float) -> Scheduled:
+        """What an attempt leaves behind that has no outcome."""
+        return msgspec.structs.replace(self.after_failure(now), unknown=self.unknown + 1)
+
+    def after_failure(self, now: float) -> Scheduled:
+        """What an attempt that fails leaves behind."""
+        return self.later(now, self.failed + 1)
+
+    def later(self, now: float, failed: int) -> Scheduled:
+        """The same after a pause, with so many attempts that failed."""
         return msgspec.structs.replace(self, at=now + self.retry.pause(failed), failed=failed)
 
     def shown(self, name: str) -> Alarm:
@@ -130,7 +148,7 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         if self.every is None:
             return None
         due = self._after(times)
-        return msgspec.structs.replace(self, at=due, due=due, failed=0, missed=0)
+        return msgspec.structs.replace(self, at=due, due=due, failed=0, unknown=0, missed=0)
 
 
 class Alarms:

@@ -2,18 +2,25 @@
 
 They write and read a message's headers in bulk. nats-py goes through each by the character, which
 with the four headers of a call takes a gateway and a host a tenth of their time.
+
+Promise: nothing that somebody publishes ends the reading of what others do, nor gets to another subscription. The
+server lets any bytes but blanks through in a subject: nats-py would be deaf after one that isn't UTF-8, and takes
+a vertical tab or a form feed for the end of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import AuthorizationError
+from nats.protocol import parser
 from nats.protocol.command import hpub_cmd
 
 from aidevos.contracts import envelope
@@ -24,6 +31,8 @@ START_WITHIN = 30.0
 RECONNECT_WAIT = 0.1
 PENDING_BYTES = 64 * 1024 * 1024
 SPACE = " \t\n\r\v\f"
+parser.MSG_RE = re.compile(rb"\AMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+)\r\n")
+parser.HMSG_RE = re.compile(rb"\AHMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+) (\d+)\r\n")
 
 
 class Connection(Client):
@@ -41,6 +50,24 @@ class Connection(Client):
         await self._send_command(hpub_cmd(subject, reply, block, payload))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (ValueError, IndexError):
+            return None
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        return Msg(
+            _client=self,
+            subject=subject.decode(errors="replace"),
+            reply=reply.decode(errors="replace"),
+            data=data,
+            headers=headers,
+            _sid=sid,
+        )
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

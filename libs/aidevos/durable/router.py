@@ -478,6 +478,7 @@ class DurableObjectRouter:
         if activation.broken:
             return
         activation.last_used = asyncio.get_running_loop().time()
+        activation.begun_at = self.clock.now()
         if not activation.claimed and (activation.woken or _wants_claim(activation)):
             self.spawn(self._load(activation, claim=True))
             return

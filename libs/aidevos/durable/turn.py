@@ -51,6 +51,8 @@ class Turn:
         # The alarm that this turn is about, until it has an outcome.
         self.ringing: Scheduled | None = None
         self.alarm_key = ""
+        # Whether an earlier attempt may have ended its process.
+        self.counts_first = False
         self.deleted = False
         self.shows_object = False
         self.joins: str | None = None
@@ -241,7 +243,7 @@ def start_turn(router: DurableObjectRouter, activation: Activation, request: Req
     except Failure as failure:
         _end(turn, activation, None, failure)
         return None
-    if request.method.inline:
+    if request.method.inline and not turn.counts_first:
         _run_inline(turn, activation, request)
         return None
     return loop.create_task(_run(turn, activation, request))
@@ -253,6 +255,10 @@ def _begin_alarm(turn: Turn, activation: Activation, request: Request) -> bool:
     if scheduled is None:
         request.drop()
         return False
+    if scheduled.spent:
+        turn.alarms[request.alarm] = _bury_alarm(turn, activation, scheduled, _no_outcome())
+        _commit_alarm(turn, activation, Answer(b"null"))
+        return False
     planned = scheduled.planned(turn.now)
     if planned is None:
         ALARMS.labels("skipped").inc()
@@ -261,7 +267,8 @@ def _begin_alarm(turn: Turn, activation: Activation, request: Request) -> bool:
         return False
     ALARM_LATENESS.observe(max(0.0, turn.now - scheduled.at))
     turn.ringing = planned
-    turn.alarm_key = f"{scheduled.key}.{scheduled.due}.{scheduled.failed}"
+    turn.counts_first = scheduled.failed > 0 or scheduled.at < activation.begun_at
+    turn.alarm_key = planned.attempt_key
     request.args = {"alarm": planned.shown(request.alarm)} if request.method.name == ALARM else {}
     request.deadline = asyncio.get_running_loop().time() + turn._router.limits.alarm_deadline
     return True
@@ -320,6 +327,8 @@ async def _run(turn: Turn, activation: Activation, request: Request) -> None:
     error: BaseException | None = None
     try:
         async with asyncio.timeout_at(request.deadline) as limit:
+            if turn.counts_first:
+                await _count_attempt(turn, activation)
             result = await request.method.function(activation.object, **request.args)
     except TimeoutError as raised:
         passed = Failure("deadline-exceeded", "the deadline passed while the method was running")
@@ -432,6 +441,19 @@ def _commit(turn: Turn, activation: Activation, answer: Answer, changed: bool) -
     _record(turn, activation, answer, durable=True)
 
 
+async def _count_attempt(turn: Turn, activation: Activation) -> None:
+    """Commit that an attempt has failed, before it begins; what comes of it takes the place of that."""
+    ringing, turn.counts_first = turn.ringing, False
+    assert ringing is not None  # noqa: S101
+    turn.alarms[turn.request.alarm] = ringing.begun(turn.now)
+    _gather(turn, activation, changed=False).urgent = True
+    turn.ringing = ringing
+    turn._router.commit(activation)
+    committed = activation.wait_committed()
+    if committed is not None:
+        await committed
+
+
 def _fail_alarm(turn: Turn, activation: Activation, answer: Answer) -> None:
     """Count an attempt that has failed; after the last one the alarm is a dead letter."""
     turn.entries, turn.alarms = [], {}
@@ -440,29 +462,39 @@ def _fail_alarm(turn: Turn, activation: Activation, answer: Answer) -> None:
         ALARMS.labels("failed").inc()
         again = turn.ringing.after_failure(turn.now)
         log.warning("%s: the alarm %s failed: %s", activation.object_id, name, failure.detail)
-        if again is None:
-            again = turn.ringing.next()
-            turn.entries.append(letter_entry(turn._number(), _letter(turn, activation, failure)))
-        turn.alarms[name] = again
+        turn.alarms[name] = _bury_alarm(turn, activation, again, failure) if again.spent else again
     _commit_alarm(turn, activation, answer)
 
 
-def _letter(turn: Turn, activation: Activation, failure: Failure) -> Letter:
-    ringing, request = turn.ringing, turn.request
-    assert ringing is not None  # noqa: S101
-    again = msgspec.structs.replace(ringing, failed=ringing.failed + 1)
-    args = {"alarm": again.shown(request.alarm)} if request.method.name == ALARM else {}
+def _bury_alarm(turn: Turn, activation: Activation, spent: Scheduled, failure: Failure) -> Scheduled | None:
+    """What is left of an alarm that has no attempt any more; all of it while there is no room for its letter."""
+    letter = letter_entry(turn._number(), _letter(turn, activation, spent, failure))
+    try:
+        turn._router.check_bounds(activation, b"", [letter])
+    except Failure:
+        return spent.later(turn.now, spent.failed)
+    turn.entries.append(letter)
+    return spent.next()
+
+
+def _letter(turn: Turn, activation: Activation, spent: Scheduled, failure: Failure) -> Letter:
+    request = turn.request
+    args = {"alarm": spent.shown(request.alarm)} if request.method.name == ALARM else {}
     return Letter(
-        id=letter_id(activation.object_id, ringing.key, str(ringing.due)),
+        id=letter_id(activation.object_id, spent.key, str(spent.due)),
         kind="alarm",
         source=activation.object_id,
         subject=subjects.call(activation.type.name, activation.id, request.method.name),
         payload=msgspec.json.encode(args),
         code=failure.code,
         detail=failure.detail,
-        attempts=again.failed,
+        attempts=spent.failed,
         at=turn.now,
     )
+
+
+def _no_outcome() -> Failure:
+    return Failure("internal", "the last attempt has left no outcome: its process may have ended")
 
 
 def _commit_alarm(turn: Turn, activation: Activation, answer: Answer) -> None:
