@@ -595,8 +595,9 @@ async def test_a_write_tells_of_itself_in_an_event(http: httpx.AsyncClient, worl
     await connection.close()
 
     assert [event.subject.rpartition(".")[2] for event in told] == ["created", "updated", "deleted"]
-    assert [msgspec.json.decode(event.data)["data"] for event in told] == [
-        {"collection": name, "id": "x", "version": version} for version in (1, 2, 3)
+    said = [msgspec.json.decode(event.data)["data"] for event in told]
+    assert [(each["collection"], each["id"], each["version"], each["owner"]) for each in said] == [
+        (name, "x", version, "ada") for version in (1, 2, 3)
     ]
 
 

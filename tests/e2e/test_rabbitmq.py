@@ -17,20 +17,16 @@ from aidevos.durable.bus.port import Delivery
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
 from tests.e2e.people import made, register
 from tests.e2e.test_accounts import Person, bearer, dies, logged_in
-from tests.e2e.world import World, running
+from tests.e2e.world import World, Worlds
 from tests.rabbitmq import RabbitMq
 from tests.receiver import Receiver
-from tests.servers import Servers, drop_database
 
 
 @pytest.fixture(scope="module")
-def world(servers: Servers, rabbitmq: RabbitMq) -> Iterator[World]:
-    name = f"test_{secrets.token_hex(8)}"
-    servers.heal()
+def world(worlds: Worlds, rabbitmq: RabbitMq) -> Iterator[World]:
     rabbitmq.start()
-    with running(servers, name, event_bus_url=rabbitmq.url) as world:
+    with worlds.alone(event_bus_url=rabbitmq.url) as world:
         yield world
-    drop_database(servers.mongo_url, name)
 
 
 @pytest.fixture
