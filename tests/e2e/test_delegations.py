@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
 from aidevos.contracts.errors import Failure
 from aidevos.security.delegations import Delegations, Errand, Mandate
+from tests.e2e.test_accounts import bearer, logged_in
+from tests.e2e.test_routes import a_person
 from tests.e2e.world import NatsDoor, World
 
 PAYLOAD = b'{"by":2}'
@@ -52,6 +56,24 @@ async def test_hosts_refuse_it_for_any_other_call(
             await over_nats.query(type, query, {}, authorization=delegation)
         assert caught.value.code == "unauthenticated"
     assert await over_nats.call("counter", new_id, "value", authorization=world.admin) == 0
+
+
+async def test_one_for_an_api_key_is_refused_soon_after_the_key_was_revoked(
+    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, new_id: str
+) -> None:
+    ada = bearer(await logged_in(http, a_person()))
+    body = {"name": "k", "scopes": ["data:read"]}
+    key = (await http.post("/api-keys", headers=ada, json=body)).json()["id"]
+    errand = Errand(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
+    mandate = Mandate(f"ada{new_id}", ("admin",), key=key, scopes=("counter:write",))
+    delegation = Delegations(world.issuer.keys, world.servers.public_url, "events").authorization(mandate, errand)
+    headers = {"Request-Id": f"r{new_id}"}
+    assert await over_nats.call("counter", new_id, "increment", PAYLOAD, authorization=delegation, headers=headers)
+
+    assert (await http.delete(f"/api-keys/{key}", headers=ada)).status_code == 204
+
+    await asyncio.sleep(1)
+    assert await refused(over_nats, new_id, "increment", PAYLOAD, delegation, f"r{new_id}")
 
 
 async def test_the_gateway_refuses_it_even_for_its_call(

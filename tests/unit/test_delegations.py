@@ -123,6 +123,17 @@ def test_an_api_keys_scopes_bound_it(world: World) -> None:
     assert not principal.has("data:read", collection="others")
 
 
+def test_one_for_an_api_key_counts_no_more_once_the_key_was_changed(world: World) -> None:
+    mandate = Mandate("ada", ("admin",), 4, key="k1", scopes=("users:read",))
+    earlier, of_another = world.issue(mandate), world.issue(mandate._replace(key="k2"))
+    world.clock.advance(1)
+    world.verifier.change_key("k1", NOW + 0.5)
+
+    assert world.refused(earlier) == "unauthenticated"
+    assert world.verifier.verify(of_another, ERRAND).key == "k2"
+    assert world.verifier.verify(world.issue(mandate), ERRAND).key == "k1"
+
+
 def test_an_api_key_of_a_project_counts_there_alone(world: World) -> None:
     principal = world.verifier.verify(world.issue(Mandate("ada", ("admin",), 4, key="k1", project="p1")), ERRAND)
     assert principal.project == "p1"

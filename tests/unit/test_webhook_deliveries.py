@@ -407,3 +407,11 @@ def test_pauses_are_numbers_of_seconds(text: str) -> None:
 def test_the_log_is_kept_for_longer_than_deliveries_are_tried() -> None:
     with pytest.raises(SettingsError, match="AIDEVOS_DELIVERY_AGE"):
         load({"AIDEVOS_DELIVERY_AGE": "3600"})
+
+
+async def test_of_an_event_that_its_owner_may_not_see_a_webhook_keeps_nothing(owners: Owners) -> None:
+    outside = Outside()
+    owners.allowed = False
+    await fan_out(outside, owners, webhook("a", "*")).hand_on(item_event())
+
+    assert outside.begun == []

@@ -144,9 +144,10 @@ class Admission:
         """For whom a service makes this call; raises `unauthenticated`."""
         return self._delegations.verify(authorization, errand)
 
-    def change(self, key: str) -> None:
-        """Look a key up anew at its next use."""
+    def change(self, key: str, at: float) -> None:
+        """Look a key up anew at its next use: it was changed at this moment, in seconds since the epoch."""
         self._changes += 1
+        self._delegations.change_key(key, at)
         for authorization in [shown for shown, id in self._shown.items() if id == key]:
             del self._shown[authorization]
             self._verifier.forget(authorization)

@@ -48,7 +48,7 @@ class _AccessChanged(msgspec.Struct):
 
 class Revocations:
     """Keeps one verifier informed, by a stream that goes back to `SINCE`. `client` calls as a service, to read
-    the roles; `change_key` is told the IDs of API keys that were changed, `set_policies` the rate limits."""
+    the roles; `change_key` is told the IDs of API keys that were changed, and when, `set_policies` the rate limits."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Revocations:
         verifier: TokenVerifier,
         client: DurableObjectClient,
         credential: Callable[[], str],
-        change_key: Callable[[str], None] = lambda key: None,
+        change_key: Callable[[str, float], None] = lambda key, at: None,
         set_policies: Callable[[dict[str, LimitPolicy]], None] = lambda policies: None,
     ) -> None:
         self._verifier = verifier
@@ -91,7 +91,7 @@ class Revocations:
         self._verifier.change_access(user, Change(event.time.timestamp(), data.version, data.roles, data.active))
 
     def _key_changed(self, key: str, event: _Event) -> None:
-        self._change_key(key)
+        self._change_key(key, event.time.timestamp())
 
     async def _read_roles(self) -> None:
         found = await read_all(self._client, self._credential(), roles.LIST_SUBJECT, roles.RolePage, MAX_ROLES)

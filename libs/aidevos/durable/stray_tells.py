@@ -12,7 +12,7 @@ import time
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, NotFoundError
+from nats.js.errors import NoKeysError, NotFoundError
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
@@ -32,9 +32,10 @@ async def bury_strays(connection: Client, outside: Outside) -> None:
     js = connection.jetstream()
     while True:
         try:
+            known = await _types(js)
             state = (await js.stream_info(subjects.TELLS_STREAM, subjects_filter=">")).state
             for subject in state.subjects or {}:
-                refusal = await _refusal(js, subject)
+                refusal = _refusal(known, subject)
                 if refusal is not None:
                     await _bury_all(js, outside, subject, refusal)
         except (NatsError, Failure) as error:
@@ -42,17 +43,21 @@ async def bury_strays(connection: Client, outside: Outside) -> None:
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _refusal(js: JetStreamContext, subject: str) -> Failure | None:
+async def _types(js: JetStreamContext) -> set[str]:
+    """The types that were ever served."""
+    try:
+        return set(await (await js.key_value(subjects.TYPES_BUCKET)).keys())
+    except NoKeysError:
+        return set()
+
+
+def _refusal(known: set[str], subject: str) -> Failure | None:
     """Why nobody takes what has this subject; None where somebody does."""
     parts = subject.split(".")
     if len(parts) < 4:
         return Failure("bad-request", "the subject is not tell.<type>.<id>.<method>", field="subject")
-    try:
-        if subjects.is_type(parts[1]):
-            await (await js.key_value(subjects.TYPES_BUCKET)).get(parts[1])
-            return None
-    except KeyNotFoundError:
-        pass
+    if parts[1] in known:
+        return None
     return Failure("unknown-type", f"there is no type {parts[1][:64]!r}", field="type")
 
 

@@ -192,16 +192,18 @@ class Tells:
 
     async def _settle(self, tell: Tell, done: str) -> None:
         for attempt in itertools.count(1):
+            pause = FIRST_PAUSE * 2 ** min(attempt - 1, 16)
             try:
                 await self._end(tell, attempt)
                 await self._connection.request(done, b"+ACK", timeout=ACK_WITHIN)
                 break
             except Failure as failure:
                 log.warning("the tell to %s has to wait: %s: %s", tell.target, failure.code, failure.detail)
-                pause = max(failure.retry_after or 0.0, FIRST_PAUSE * 2 ** min(attempt - 1, 16))
+                pause = max(failure.retry_after or 0.0, pause)
             except (NatsError, TimeoutError) as error:
                 log.warning("the tell to %s was not acknowledged, trying again: %r", tell.target, error)
-                pause = RETRY_AFTER
+            except Exception:
+                log.exception("the tell to %s could not be seen to, trying again", tell.target)
             await asyncio.sleep(min(pause, LAST_PAUSE))
         self._under_way.discard(tell.sequence)
 

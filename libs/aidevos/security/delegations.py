@@ -6,7 +6,8 @@ but repeat that very request, which changes nothing.
 
 Promises: it allows what the user may do when it is used, judged as an access token is: a user who was
 deactivated or has lost a role since it was issued acts no more than that. One for an API key allows no
-more than the key's scopes do. Nobody acts for a service by one. It lives for `LIFETIME` seconds.
+more than the key's scopes do, and nothing once the key was changed or revoked. Nobody acts for a service by
+one. It lives for `LIFETIME` seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import msgspec
 
 from aidevos.contracts.authentication import CLOCK_MARGIN
 from aidevos.contracts.errors import Failure
-from aidevos.security.access import Claims, Key
+from aidevos.security.access import MAX_DECISIONS, Claims, Key, Recent
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import Signing, TokenVerifier
 
@@ -125,6 +126,11 @@ class DelegationVerifier:
     def __init__(self, verifier: TokenVerifier, now: Callable[[], float] = time.time) -> None:
         self._verifier = verifier
         self._now = now
+        self._changed: Recent[None] = Recent(now, MAX_DECISIONS)
+
+    def change_key(self, key: str, at: float) -> None:
+        """Note that an API key was changed or revoked at this moment, in seconds since the epoch."""
+        self._changed.put(key, at, None)
 
     def verify(self, authorization: str, errand: Errand) -> Principal:
         """The user; raises `unauthenticated`, also where the call is another one, and `unavailable` while
@@ -139,12 +145,18 @@ class DelegationVerifier:
             raise _refused()
         if said.exp <= now or said.errand != errand.digest or not said.sub:
             raise _refused()
+        if said.key and said.iat <= self._changed_at(said.key):
+            raise _refused()
         key = Key(said.key, said.scopes, (), project=said.project) if said.key else None
         claims = Claims(said.sub, said.roles, said.permissions, said.exp, said.iat, version=said.ver, key=key)
         principal = self._verifier.judge(claims)
         if _SERVICE in principal.roles:
             raise _refused()
         return principal
+
+    def _changed_at(self, key: str) -> float:
+        known = self._changed.known.get(key)
+        return known[0] if known is not None else self._changed.forgotten
 
 
 def is_delegation(authorization: str | None) -> bool:

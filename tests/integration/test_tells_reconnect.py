@@ -1,0 +1,108 @@
+"""Tells that the server gave to a connection that was lost come again on the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import nats
+
+from aidevos.contracts import subjects
+from aidevos.durable.clock import SystemClock
+from aidevos.durable.connection import connect
+from aidevos.durable.request import Answer
+from aidevos.durable.router import Limits
+from aidevos.durable.tells import Tells
+from tests.servers import Servers
+
+
+class Proxy:
+    """Passes bytes on; while it is `mute`, those of the server are lost."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._writers: list[asyncio.StreamWriter] = []
+        self._passing: list[asyncio.Task[None]] = []
+        self.mute = False
+        self.lost = asyncio.Event()
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        return urlunsplit(self._target._replace(netloc=f"{self._target.netloc.rpartition('@')[0]}@127.0.0.1:{port}"))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection(self._target.hostname, self._target.port)
+        self._writers += [writer, to_server]
+        both = [self._pass(reader, to_server, False), self._pass(from_server, writer, True)]
+        self._passing += [asyncio.create_task(each) for each in both]
+
+    async def _pass(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, answers: bool) -> None:
+        with suppress(OSError):
+            while data := await source.read(1 << 16):
+                if answers and self.mute:
+                    if b"tell." in data:
+                        self.lost.set()
+                else:
+                    to.write(data)
+        to.close()
+
+    def cut(self) -> None:
+        """End all connections; new ones are heard again."""
+        self.mute = False
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+
+    async def close(self) -> None:
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._passing)
+
+
+class Applying:
+    """Stands for a router that applies every tell at once."""
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self.applied: asyncio.Queue[str] = asyncio.Queue()
+
+    def is_open(self, subject: str) -> bool:
+        return True
+
+    def dispatch(self, subject: str, payload: bytes, *others: Any, **options: Any) -> None:
+        respond = others[2]
+        self.applied.put_nowait(payload.decode())
+        respond(Answer(b"null"))
+
+
+async def test_a_tell_that_was_given_to_a_lost_connection_comes_again(servers: Servers) -> None:
+    type, router, proxy = f"t{secrets.token_hex(6)}", Applying(), Proxy(servers.nats_url("fleet"))
+    subject = subjects.tell(type, "a", "write")
+    teller = await nats.connect(servers.nats_url("fleet"))
+    connection = await connect(await proxy.start(), "host")
+    anything: Any = router
+    tells = Tells(connection, anything, anything, None, SystemClock(), lambda: True)
+    following = asyncio.create_task(tells.follow(type))
+    try:
+        await teller.jetstream().publish(subject, b"first")
+        assert await asyncio.wait_for(router.applied.get(), 20) == "first"
+        proxy.mute = True
+        await teller.jetstream().publish(subject, b"second")
+        await asyncio.wait_for(proxy.lost.wait(), 20)
+        proxy.cut()
+
+        async with asyncio.timeout(30):
+            # The first one's acknowledgement may have been lost too.
+            while await router.applied.get() != "second":
+                pass
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await tells.close()
+        await connection.close()
+        await teller.close()
+        await proxy.close()
