@@ -11,7 +11,7 @@ import nats
 import pytest
 
 from aidevos.contracts import subjects
-from aidevos.durable.provision import events_stream, provision
+from aidevos.durable.provision import LETTER_MARGIN, events_stream, provision
 from aidevos.settings import SettingsError, load
 from deploy.local import binaries, ports
 from tests.servers import Servers, free_port
@@ -70,3 +70,12 @@ async def test_another_count_of_partitions_is_refused(servers: Servers) -> None:
     await bucket.put("_partitions", str(subjects.PARTITIONS).encode())
     await provision(connection, servers.settings("fleet"))
     await connection.close()
+
+
+async def test_a_tell_is_no_larger_than_what_its_dead_letter_may_be(tmp_path: Path) -> None:
+    with server(tmp_path, f"{subjects.MAPPING}\njetstream {{ store_dir: '{tmp_path}' }}") as url:
+        connection = await nats.connect(url)
+        await provision(connection, load({}))
+        told = (await connection.jetstream().stream_info(subjects.TELLS_STREAM)).config
+        assert told.max_msg_size == connection.max_payload - LETTER_MARGIN
+        await connection.close()

@@ -16,8 +16,9 @@ from aidevos.settings import Settings, SettingsError
 
 MINIMUM_VERSION = (2, 12)
 DUPLICATE_WINDOW = 120.0
-# Bytes of one tell from outside, with its headers.
+# Bytes of one tell from outside, with its headers, and what its dead letter may have beyond them.
 TELL_LIMIT = 1024 * 1024
+LETTER_MARGIN = 64 * 1024
 # How long the server keeps the mark that a key has expired.
 MARKER_TTL = 60.0
 STREAM_EXISTS = 10058
@@ -38,7 +39,7 @@ async def provision(connection: Client, settings: Settings) -> None:
     js = connection.jetstream()
     try:
         await _ensure_stream(js, events_stream(settings))
-        await _ensure_stream(js, tells_stream(settings))
+        await _ensure_stream(js, tells_stream(settings, connection.max_payload))
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
             await _ensure_bucket(js, bucket)
         await _check_partitions(js)
@@ -99,9 +100,10 @@ def events_stream(settings: Settings) -> StreamConfig:
     )
 
 
-def tells_stream(settings: Settings) -> StreamConfig:
+def tells_stream(settings: Settings, max_payload: int) -> StreamConfig:
     """The stream of tells from outside: each stays until it is done, however long that takes, since
-    JetStream drops what is too old without a word; full, the stream refuses new ones."""
+    JetStream drops what is too old without a word; full, the stream refuses new ones. What is taken fits
+    into a dead letter, which goes to its object as a request."""
     return StreamConfig(
         name=subjects.TELLS_STREAM,
         subjects=[subjects.TELLS],
@@ -109,7 +111,7 @@ def tells_stream(settings: Settings) -> StreamConfig:
         retention=RetentionPolicy.WORK_QUEUE,
         discard=DiscardPolicy.NEW,
         max_bytes=settings.tells_max_bytes,
-        max_msg_size=TELL_LIMIT,
+        max_msg_size=min(TELL_LIMIT, max_payload - LETTER_MARGIN),
         duplicate_window=DUPLICATE_WINDOW,
     )
 
