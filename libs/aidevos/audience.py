@@ -1,7 +1,8 @@
 """Who may see an event: asked for each event and each reader, by what holds now.
 
 Promise: an item's event is for those who may read the item, a project's and its tasks' for the project's
-members, a user's for that user, and every other for those who may read its type. What isn't known to be
+members, a user's for that user, and every other for those who may read its type; of an object that belongs to a
+project for the members among them. What isn't known to be
 for the reader isn't for it. What was found out counts for `lookups.LIFE` seconds.
 """
 
@@ -12,7 +13,18 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from aidevos.contracts import api_keys, dead_letters, projects, rate_limits, roles, routes, subjects, users, webhooks
+from aidevos.contracts import (
+    api_keys,
+    dead_letters,
+    projects,
+    rate_limits,
+    roles,
+    routes,
+    subjects,
+    tasks,
+    users,
+    webhooks,
+)
 from aidevos.contracts.authentication import SESSION_TYPE
 from aidevos.contracts.data import COLLECTION_TYPE, VISIBILITY, Visibility, VisibilityArgs
 from aidevos.lookups import Lookups
@@ -62,7 +74,7 @@ class Audience(Generic[Reader]):
             return await self._reads_item(reader, event.about)
         caller = reader.caller
         if event.project:
-            return await self._is_member(caller, event.project)
+            return await self._reads_of_project(caller, event)
         if caller.project:
             # The key counts in its project alone.
             return False
@@ -71,7 +83,7 @@ class Audience(Generic[Reader]):
         if event.type == SESSION_TYPE:
             own = isinstance(event.about, OfUser) and caller.acts_for(event.about.user, "sessions:self")
             return own or caller.has(READ_USERS)
-        return caller.has(READ.get(event.type, f"{event.type}:read"), id=event.object)
+        return _reads_type(caller, event)
 
     async def _reads_item(self, reader: Reader, change: ItemChange) -> bool:
         """An event of a collection that isn't there any more is for nobody, whoever has made another one of
@@ -89,11 +101,17 @@ class Audience(Generic[Reader]):
         payload = msgspec.json.encode(VisibilityArgs(collection))
         return _visibility.decode(await self._request(reader, subject, payload))
 
-    async def _is_member(self, caller: Principal, project: str) -> bool:
-        if not (caller.has(projects.CREATE) or caller.has(projects.MANAGE)):
-            return False
-        return await self._memberships.role(self, project, caller) is not None
+    async def _reads_of_project(self, caller: Principal, event: ShownEvent) -> bool:
+        if event.type in (projects.TYPE, tasks.TYPE):
+            allowed = caller.has(projects.CREATE) or caller.has(projects.MANAGE)
+        else:
+            allowed = _reads_type(caller, event)
+        return allowed and await self._memberships.role(self, event.project, caller) is not None
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
         """What a view answers the process itself."""
         return msgspec.json.decode(await self._request(None, subjects.query(type, view), msgspec.json.encode(args)))
+
+
+def _reads_type(caller: Principal, event: ShownEvent) -> bool:
+    return caller.has(READ.get(event.type, f"{event.type}:read"), id=event.object)

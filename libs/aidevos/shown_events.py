@@ -14,7 +14,9 @@ from aidevos.contracts.data import ITEM_TYPE
 log = logging.getLogger(__name__)
 
 
-class _CloudEvent(msgspec.Struct):
+class _CloudEvent(msgspec.Struct, omit_defaults=True):
+    """`project` is an extension: the one that the object belongs to."""
+
     specversion: str
     id: str
     source: str
@@ -22,6 +24,7 @@ class _CloudEvent(msgspec.Struct):
     time: str
     datacontenttype: str
     data: msgspec.Raw
+    project: str = ""
 
 
 class ItemChange(msgspec.Struct):
@@ -55,13 +58,15 @@ _cloud_event = msgspec.json.Decoder(_CloudEvent)
 
 
 class ShownEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """`object` is the ID of the object whose event it is, `payload` the CloudEvent as it is shown, and `about` what
-    is known of its data: an `ItemChange`, `OfProject`, `OfUser`, or nothing."""
+    """`object` is the ID of the object whose event it is, `project` the project that it is or belongs to, if any,
+    `payload` the CloudEvent as it is shown, and `about` what is known of its data: an `ItemChange`, `OfProject`,
+    `OfUser`, or nothing."""
 
     id: str
     type: str
     object: str
     name: str
+    project: str
     about: Any
     payload: bytes
 
@@ -69,13 +74,6 @@ class ShownEvent(msgspec.Struct, frozen=True, kw_only=True):
     def shown_id(self) -> str:
         """The ID that users know: that of an item, or of the object."""
         return self.about.id if isinstance(self.about, ItemChange) else self.object
-
-    @property
-    def project(self) -> str:
-        """The project whose event it is; empty for other types."""
-        if self.type == projects.TYPE:
-            return self.object
-        return self.about.project if isinstance(self.about, OfProject) else ""
 
 
 def read(subject: str, payload: bytes) -> ShownEvent | None:
@@ -90,4 +88,15 @@ def read(subject: str, payload: bytes) -> ShownEvent | None:
     if isinstance(about, ItemChange):
         shown = _ShownChange(about.id, about.collection, about.version)
         event.data = msgspec.Raw(msgspec.json.encode(shown))
-    return ShownEvent(id=event.id, type=type, object=object, name=name, about=about, payload=msgspec.json.encode(event))
+    project = object if type == projects.TYPE else event.project
+    if isinstance(about, OfProject):
+        project = about.project
+    return ShownEvent(
+        id=event.id,
+        type=type,
+        object=object,
+        name=name,
+        project=project,
+        about=about,
+        payload=msgspec.json.encode(event),
+    )

@@ -232,7 +232,11 @@ def _shared_schemas() -> Json:
     return schemas | {
         "CallHeaders": {"type": "object", "properties": call},
         "ProblemHeaders": {"type": "object", "properties": failed, "required": list(failed)},
-        "CloudEvent": {"type": "object", "properties": cloud_event, "required": list(cloud_event)},
+        "CloudEvent": {
+            "type": "object",
+            "properties": cloud_event | {"project": text | {"description": "Which the object belongs to, if any"}},
+            "required": list(cloud_event),
+        },
     }
 
 

@@ -174,6 +174,33 @@ async def test_what_a_project_has_shows_to_its_members(
     assert [seen.event for seen in sources[0].seen].count("task.created") == 1
 
 
+async def test_what_an_object_of_a_project_emits_shows_to_those_members_who_may_read_its_type(
+    http: httpx.AsyncClient, world: World, person: Register, new_id: str, open_stream: Open
+) -> None:
+    owner, member = await person(), await person()
+    project = (await made(http, "/projects", owner, name="p"))["id"]
+    path = f"/projects/{project}/members/{member.id}"
+    assert (await http.put(path, headers=owner.headers, json={"role": "viewer"})).is_success
+    inside, outside = f"{new_id}i", f"{new_id}o"
+    making = {"type": "chat_room", "name": inside, "project": project}
+    chief = {"Authorization": world.admin}
+    assert (await http.post("/durable-objects", headers=chief, json=making)).status_code == 201
+
+    def may(subject: str, *permissions: str) -> dict[str, str]:
+        return {"Authorization": world.token("events:read", *permissions, subject=subject)}
+
+    readers = [may(member.id, "chat_room:read"), may(f"{new_id}s", "chat_room:read"), may(member.id, "projects:create")]
+    sources = [await open_stream(reader, type="chat_room", id=f"{inside},{outside}") for reader in readers]
+    await post(http, world, inside, "inside")
+    assert [shown["message"]["text"] for shown in await sources[0].wait(1)] == ["inside"]
+    assert sources[0].seen[0].data["project"] == project
+    await post(http, world, outside, "outside")
+
+    assert [shown["message"]["text"] for shown in await sources[1].wait(1)] == ["outside"]
+    await sources[0].wait(2)
+    assert sources[2].seen == []
+
+
 async def test_a_user_s_own_events_show_to_the_user_and_to_those_who_may_read_users(
     http: httpx.AsyncClient, world: World, person: Register, open_stream: Open
 ) -> None:
@@ -355,7 +382,7 @@ async def test_what_a_reader_may_see_changes_while_it_reads(
 
 
 async def post(http: httpx.AsyncClient, world: World, room: str, text: str) -> Any:
-    headers = {"Authorization": world.token("objects:request", "chat_room:write")}
+    headers = {"Authorization": world.token("objects:request", "chat_room:write", "projects:manage")}
     body = {"method": "post", "args": {"text": text}}
     answer = await http.post(f"/durable-objects/chat_room:{room}/request", headers=headers, json=body)
     assert answer.status_code == 200, answer.text

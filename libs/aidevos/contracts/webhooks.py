@@ -44,7 +44,8 @@ Collections = Annotated[
     list[CollectionName], Meta(max_length=NARROWED_LIMIT, description="Of items, only those in these; none for any")
 ]
 Projects = Annotated[
-    list[Id], Meta(max_length=NARROWED_LIMIT, description="Of projects and tasks, only of these; none for any")
+    list[Id],
+    Meta(max_length=NARROWED_LIMIT, description="Of projects and what is in them, only of these; none for any"),
 ]
 Description = Annotated[str, Meta(max_length=500)]
 Overlap = Annotated[float, Meta(ge=0, le=7 * DAY, description="Seconds for which the former secret signs too")]

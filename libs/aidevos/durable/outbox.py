@@ -61,10 +61,10 @@ def next_number(last: int, now: float) -> int:
     return max(last + 1, int(now * 1000) << NUMBER_BITS)
 
 
-def event_entry(type: str, id: str, number: int, event: Event, now: float) -> Entry:
-    """An event as CloudEvents 1.0 in JSON."""
+def event_entry(type: str, id: str, number: int, event: Event, now: float, project: str | None = None) -> Entry:
+    """An event as CloudEvents 1.0 in JSON; of an object that belongs to a project with that as an extension."""
     name = event.event_name()
-    document = {
+    document: dict[str, Any] = {
         "specversion": "1.0",
         "id": f"{type}:{id}:{number}",
         "source": f"/durable-objects/{type}:{id}",
@@ -73,6 +73,8 @@ def event_entry(type: str, id: str, number: int, event: Event, now: float) -> En
         "datacontenttype": "application/json",
         "data": event,
     }
+    if project is not None:
+        document["project"] = project
     return Entry(number, "event", subjects.event(type, id, name), msgspec.json.encode(document), now)
 
 

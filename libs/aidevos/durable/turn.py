@@ -97,9 +97,9 @@ class Turn:
 
     def emit(self, event: Event) -> None:
         self._only_in_command("emit")
-        self.entries.append(
-            event_entry(self._activation.type.name, self._activation.id, self._number(), event, self.now)
-        )
+        activation = self._activation
+        project = activation.project or self.joins
+        self.entries.append(event_entry(activation.type.name, activation.id, self._number(), event, self.now, project))
 
     def tell(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> None:
         self._only_in_command("tell")
