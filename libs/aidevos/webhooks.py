@@ -16,8 +16,9 @@ import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
@@ -33,6 +34,8 @@ SECRET_BYTES = 32
 TIMEOUT = 15.0
 ANSWER_LIMIT = 16 * 1024
 LOOK_UP_WITHIN = 3.0
+# Names that are looked up at once.
+LOOK_UPS = 64
 # Addresses of one name that are tried.
 ADDRESSES = 4
 # Of what Python takes for public: special uses (RFC 6890), among them Oracle's metadata, and Azure's WireServer.
@@ -80,21 +83,42 @@ def is_public(address: Address) -> bool:
     return address.is_global and not special
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, the best first; raises `OSError`."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(place[0]) for *_, place in found]
+class LookUps:
+    """Looks names up. One whose server says nothing holds a thread for as long as the system is patient, however
+    many ask for it meanwhile, and none of those that the process has for all else."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(LOOK_UPS, "look-up")
+        self._under_way: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """The addresses of a name, the best first; raises `OSError`."""
+        name = host, port
+        if name not in self._under_way:
+            looking = asyncio.get_running_loop().run_in_executor(self._threads, _addresses_of, host, port)
+            self._under_way[name] = looking
+            looking.add_done_callback(partial(self._ended, name))
+        return await asyncio.shield(self._under_way[name])
+
+    def _ended(self, name: tuple[str, int], looking: asyncio.Future[Sequence[str]]) -> None:
+        del self._under_way[name]
+        # Whoever has asked may be gone.
+        looking.exception()
+
+
+def _addresses_of(host: str, port: int) -> Sequence[str]:
+    return [str(place[0]) for *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 class WebhookSender:
     """Sends webhooks; `allowed` are networks that it may reach though they aren't public."""
 
     def __init__(
-        self, allowed: Sequence[Network] = (), *, timeout: float = TIMEOUT, resolve: Resolve = resolve
+        self, allowed: Sequence[Network] = (), *, timeout: float = TIMEOUT, resolve: Resolve | None = None
     ) -> None:
         self._allowed = allowed
         self._timeout = timeout
-        self._resolve = resolve
+        self._resolve = resolve or LookUps().resolve
 
     async def check(self, url: str) -> None:
         """Raises `invalid` for a URL that can't be used, and for one that leads to no address that may be reached

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from aidevos import webhooks
 from aidevos.contracts.errors import Failure
 from aidevos.settings import SettingsError, load, networks
-from aidevos.webhooks import Answer, WebhookSender, headers, is_public, new_secret
+from aidevos.webhooks import Answer, LookUps, WebhookSender, headers, is_public, new_secret
 
 LOOPBACK = networks("127.0.0.0/8, ::1/128")
 BODY = json.dumps({"type": "order.paid", "data": {"name": "Grüße"}}).encode()
@@ -216,6 +217,28 @@ async def test_a_name_that_nobody_has_and_a_port_where_nobody_listens_may_be_tri
         WebhookSender().send("http://nobody.invalid/", BODY, {}),
     ):
         assert (await failure(sending)).code == "unavailable"
+
+
+async def test_names_whose_servers_say_nothing_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    released, look_up = threading.Event(), socket.getaddrinfo
+
+    def answer(host: str, *args: Any, **options: Any) -> Any:
+        if host.startswith("silent"):
+            released.wait(20)
+        return look_up("127.0.0.1", *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    look_ups = LookUps()
+    silent = [*("silent.invalid",) * 200, *(f"silent{number}.invalid" for number in range(40))]
+    waiting = [asyncio.ensure_future(look_ups.resolve(name, 443)) for name in silent]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    try:
+        assert await asyncio.wait_for(look_ups.resolve("quick.invalid", 443), 5) == ["127.0.0.1"]
+    finally:
+        released.set()
+    found = await asyncio.gather(*waiting[1:])
+    assert found == [["127.0.0.1"]] * (len(silent) - 1)
 
 
 @pytest.mark.parametrize(
