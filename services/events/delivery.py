@@ -99,7 +99,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
     async def on_alarm(self, alarm: Alarm) -> None:
         if self.state.status != "pending":
             return
-        async with self.sends.turn(self.state.webhook) as admitted:
+        async with self.sends.turn(self.state.webhook, self.state.owner) as admitted:
             try:
                 await self._attempt(admitted)
             except Failure as failure:
