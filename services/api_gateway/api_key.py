@@ -39,6 +39,7 @@ from aidevos.contracts.api_keys import (
 )
 from aidevos.contracts.projects import Id as ProjectId
 from aidevos.contracts.users import User
+from aidevos.durable.alarms import LONGEST
 from aidevos.durable.belongings import belongings
 from aidevos.durable.clock import rfc3339, timestamp
 from aidevos.durable.object import Search
@@ -335,6 +336,8 @@ def _later(moment: datetime | None, now: float, field: str) -> float | None:
         return None
     if moment.timestamp() <= now:
         raise Failure("invalid", "this moment has passed", field=field)
+    if moment.timestamp() > now + LONGEST:
+        raise Failure("invalid", "a key expires within 100 years; leave this away for one that doesn't", field=field)
     return moment.timestamp()
 
 

@@ -64,6 +64,12 @@ async def test_a_key_is_dead_when_it_has_expired(kit: ObjectKit) -> None:
     assert (await failure(resolve(kit, text))).code == "not-found"
 
 
+@pytest.mark.parametrize("ends", ["2000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"])
+async def test_a_key_expires_at_a_moment_that_can_come(kit: ObjectKit, ends: str) -> None:
+    refused = await failure(make(kit, await owner(kit), expires_at=ends))
+    assert (refused.code, refused.field) == ("invalid", "args.expires_at")
+
+
 async def test_the_former_key_ends_with_the_overlap(kit: ObjectKit) -> None:
     ada = await owner(kit)
     former = await make(kit, ada)
