@@ -188,6 +188,8 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state = self.state
         state.attempts, state.progress, state.sends = 0, 0.0, state.sends + 1
         state.result, state.error, state.started_at, state.finished_at = "null", None, None, None
+        # Nobody repeats with another's rights what they could not do themselves.
+        self._act_for(self.caller)
         self._queue(self.now)
         return self._changed()
 

@@ -101,6 +101,21 @@ async def test_nobody_has_anothers_rights_used_for_a_payload_of_their_own(
     assert (ended["status"], ended["error"]["code"]) == ("failed", "forbidden")
 
 
+async def test_nobody_repeats_a_task_with_anothers_rights(
+    http: httpx.AsyncClient, world: World, person: Register, counting: str, new_id: str
+) -> None:
+    ada, bob = await person(), await person()
+    await give(http, world, ada, counting)
+    project = await project_of(http, ada)
+    await http.put(f"/projects/{project}/members/{bob.id}", headers=ada.headers, json={"role": "maintainer"})
+    call = {"object_id": f"counter:{new_id}", "method": "increment"}
+    task = await queue(http, project, ada, "object.call", call, run_at="2099-01-01T00:00:00Z")
+    for action in ("cancel", "retry"):
+        assert (await http.post(f"/tasks/{task}/{action}", headers=bob.headers)).status_code == 200
+    ended = await until(http, task, bob)
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "forbidden")
+
+
 async def test_a_task_that_is_made_over_nats_is_done_all_the_same(
     http: httpx.AsyncClient, over_nats: NatsDoor, world: World, person: Register, counting: str, new_id: str
 ) -> None:
