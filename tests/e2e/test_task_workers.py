@@ -21,9 +21,8 @@ from standardwebhooks import Webhook
 
 from tests.e2e.people import Person, register
 from tests.e2e.tasks import PATCH, project_of, queue, shown, until
-from tests.e2e.world import World, running, start
+from tests.e2e.world import World, Worlds, start
 from tests.rabbitmq import RabbitMq
-from tests.servers import Servers, drop_database
 
 LEASE = 1.5
 KILLS = 20
@@ -49,17 +48,14 @@ class Bench(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=["jetstream", "rabbitmq"])
-def bench(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Bench]:
+def bench(worlds: Worlds, request: pytest.FixtureRequest) -> Iterator[Bench]:
     bus = ""
     if request.param == "rabbitmq":
         rabbitmq: RabbitMq = request.getfixturevalue("rabbitmq")
         rabbitmq.start()
         bus = rabbitmq.url
-    name = f"test_{secrets.token_hex(8)}"
-    servers.heal()
-    with running(servers, name, event_bus_url=bus, **SETTINGS) as world:
+    with worlds.alone(event_bus_url=bus, **SETTINGS) as world:
         yield Bench(world, bus)
-    drop_database(servers.mongo_url, name)
 
 
 @pytest.fixture
