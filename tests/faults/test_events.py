@@ -90,8 +90,9 @@ class Stage:
 
         with contextlib.suppress(AssertionError):
             await eventually(complete, within=60)
-        assert {id: list(events.values()) for id, events in self.followed.items()} == expected
-        assert {id: sorted(values) for id, values in self.handled.items()} == expected
+        followed = {id: list(events.values()) for id, events in self.followed.items()}
+        handled = {id: sorted(values) for id, values in self.handled.items()}
+        assert _differing(followed, expected) == _differing(handled, expected) == []
 
     def _new(self) -> str:
         id = secrets.token_hex(6)
@@ -114,6 +115,11 @@ class Stage:
     async def _handle(self, event: Delivery) -> None:
         id, value = _read(event)
         self.handled.get(id, set()).add(value)
+
+
+def _differing(found: dict[str, list[int]], expected: dict[str, list[int]]) -> list[tuple[list[int], list[int]]]:
+    """What was found where it isn't what was expected, beside that."""
+    return [(found[id], expected[id]) for id in expected if found[id] != expected[id]]
 
 
 def _read(event: Delivery) -> tuple[str, int]:
