@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -114,6 +116,22 @@ async def test_past_the_memory_bound_the_longest_unused_leave() -> None:
         assert left == ["a", "b", "c"]
         for id in "abcdef":
             assert len((await kit.call("tally", id, "everything"))["tags"][0]) == 3000
+
+
+@pytest.mark.parametrize("method", ["add", "add_slowly", "value"])
+async def test_what_leaves_memory_waits_for_no_garbage_collector(method: str) -> None:
+    gc.disable()
+    try:
+        async with ObjectKit(Tally, limits=Limits(idle_after=0.0)) as kit:
+            Tally.gate.set()
+            await kit.call("tally", "a", "add")
+            await kit.call("tally", "a", method)
+            left = weakref.ref(kit.router._activations["tally", "a"])
+            kit.router.sweep()
+            await quiet()
+            assert left() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("busy", ["commit", "turn", "tell"])

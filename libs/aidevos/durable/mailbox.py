@@ -69,6 +69,8 @@ class Mailbox:
     def close(self) -> list[Request]:
         """Stop for good: cancels running turns and returns the requests that were not started."""
         self._holds += 1
+        # What would start turns holds on to this mailbox: without it both leave memory at once.
+        self._start = _start_nothing
         left = list(self._queue)
         self._queue.clear()
         for task in [self._command, *self._queries]:
@@ -92,3 +94,7 @@ class Mailbox:
             self._command = None
         self._queries.discard(task)
         self.pump()
+
+
+def _start_nothing(request: Request) -> None:
+    raise RuntimeError("a mailbox that was closed starts no turn")
