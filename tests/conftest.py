@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
 
 import hypothesis
 import pytest
@@ -17,38 +18,40 @@ hypothesis.settings.register_profile("patient", PATIENT)
 hypothesis.settings.load_profile("patient")
 
 
+class Startable(Protocol):
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Started = TypeVar("Started", bound=Startable)
+
+
+def _running(find: Callable[[], Started]) -> Iterator[Started]:
+    found: Started | None = None
+    try:
+        found = find()
+    except SettingsError as error:
+        missing = str(error)
+    if found is None:
+        pytest.fail(missing, pytrace=False)
+    try:
+        found.start()
+        yield found
+    finally:
+        found.close()
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """Real NATS and MongoDB for the whole run; missing ones fail each test that needs them, in one line."""
-    running: Servers | None = None
-    try:
-        running = Servers()
-    except SettingsError as error:
-        missing = str(error)
-    if running is None:
-        pytest.fail(missing, pytrace=False)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.close()
+    yield from _running(Servers)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[RabbitMq]:
     """A real RabbitMQ for the tests that need one; a missing one fails each of them, in one line."""
-    running: RabbitMq | None = None
-    try:
-        running = RabbitMq()
-    except SettingsError as error:
-        missing = str(error)
-    if running is None:
-        pytest.fail(missing, pytrace=False)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.close()
+    yield from _running(RabbitMq)
 
 
 @pytest.fixture

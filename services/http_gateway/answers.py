@@ -16,7 +16,8 @@ from services.http_gateway.bodies import UnsupportedPatch
 Header = tuple[bytes, bytes]
 JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())
 # Of answers with secrets, which are for nobody else (RFC 6749 §5.1).
-NO_STORE = (JSON_HEADER, (b"cache-control", b"no-store"))
+SECRET: tuple[Header, ...] = ((b"cache-control", b"no-store"),)
+NO_STORE = (JSON_HEADER, *SECRET)
 # Where a request's scope keeps what is left of its rate limit.
 RATE_LIMIT = "aidevos.rate_limit"
 # Of every answer: nothing is guessed about it, framed, or told to other sites.

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -33,6 +33,28 @@ async def give(http: httpx.AsyncClient, world: World, who: Person, *roles: str) 
     headers = {"Authorization": world.admin, **PATCH}
     given = await http.patch(f"/users/{who.id}", headers=headers, json={"roles": ["user", *roles]})
     assert given.status_code == 200, given.text
+
+
+class Waiting(NamedTuple):
+    """A task of Ada's that calls a counter one day, in a project that Bob maintains too. Only Ada may count."""
+
+    ada: Person
+    bob: Person
+    task: str
+
+
+@pytest.fixture
+async def waiting(http: httpx.AsyncClient, world: World, person: Register, counting: str, new_id: str) -> Waiting:
+    ada, bob = await person(), await person()
+    await give(http, world, ada, counting)
+    project = await project_of(http, ada)
+    member = {"role": "maintainer"}
+    assert (
+        await http.put(f"/projects/{project}/members/{bob.id}", headers=ada.headers, json=member)
+    ).status_code == 200
+    call = {"object_id": f"counter:{new_id}", "method": "increment"}
+    task = await queue(http, project, ada, "object.call", call, run_at="2099-01-01T00:00:00Z")
+    return Waiting(ada, bob, task)
 
 
 async def test_an_object_is_called_with_the_makers_rights_and_the_result_is_what_it_returned(
@@ -67,17 +89,9 @@ async def test_the_maker_may_do_what_they_may_when_it_runs(
 
 
 async def test_a_maker_who_was_deactivated_acts_no_more(
-    http: httpx.AsyncClient, world: World, person: Register, counting: str, new_id: str
+    http: httpx.AsyncClient, world: World, waiting: Waiting
 ) -> None:
-    ada, bob = await person(), await person()
-    await give(http, world, ada, counting)
-    project = await project_of(http, ada)
-    member = {"role": "maintainer"}
-    assert (
-        await http.put(f"/projects/{project}/members/{bob.id}", headers=ada.headers, json=member)
-    ).status_code == 200
-    call = {"object_id": f"counter:{new_id}", "method": "increment"}
-    task = await queue(http, project, ada, "object.call", call, run_at="2099-01-01T00:00:00Z")
+    ada, bob, task = waiting
     admin = {"Authorization": world.admin}
     assert (await http.post(f"/users/{ada.id}/deactivate", headers=admin)).status_code == 200
     soon = {"run_at": "2020-01-01T00:00:00Z"}
@@ -87,29 +101,17 @@ async def test_a_maker_who_was_deactivated_acts_no_more(
 
 
 async def test_nobody_has_anothers_rights_used_for_a_payload_of_their_own(
-    http: httpx.AsyncClient, world: World, person: Register, counting: str, new_id: str
+    http: httpx.AsyncClient, waiting: Waiting
 ) -> None:
-    ada, bob = await person(), await person()
-    await give(http, world, ada, counting)
-    project = await project_of(http, ada)
-    await http.put(f"/projects/{project}/members/{bob.id}", headers=ada.headers, json={"role": "maintainer"})
-    call = {"object_id": f"counter:{new_id}", "method": "increment"}
-    task = await queue(http, project, ada, "object.call", call, run_at="2099-01-01T00:00:00Z")
+    _, bob, task = waiting
     change = {"payload": {"args": {"by": 100}}, "run_at": "2020-01-01T00:00:00Z"}
     assert (await http.patch(f"/tasks/{task}", headers=bob.headers | PATCH, json=change)).status_code == 200
     ended = await until(http, task, bob)
     assert (ended["status"], ended["error"]["code"]) == ("failed", "forbidden")
 
 
-async def test_nobody_repeats_a_task_with_anothers_rights(
-    http: httpx.AsyncClient, world: World, person: Register, counting: str, new_id: str
-) -> None:
-    ada, bob = await person(), await person()
-    await give(http, world, ada, counting)
-    project = await project_of(http, ada)
-    await http.put(f"/projects/{project}/members/{bob.id}", headers=ada.headers, json={"role": "maintainer"})
-    call = {"object_id": f"counter:{new_id}", "method": "increment"}
-    task = await queue(http, project, ada, "object.call", call, run_at="2099-01-01T00:00:00Z")
+async def test_nobody_repeats_a_task_with_anothers_rights(http: httpx.AsyncClient, waiting: Waiting) -> None:
+    _, bob, task = waiting
     for action in ("cancel", "retry"):
         assert (await http.post(f"/tasks/{task}/{action}", headers=bob.headers)).status_code == 200
     ended = await until(http, task, bob)

@@ -277,8 +277,16 @@ class Activation:
     def view(self) -> DurableObject:
         """The object as management shows it, as of now; it exists."""
         state = msgspec.to_builtins(self.object.state, str_keys=True)
-        shown = _shown(self.type, self.id, self.version, state, self.made_at, self.updated_at, active=self.claimed)
-        return msgspec.structs.replace(shown, project=self.project)
+        return _shown(
+            self.type,
+            self.id,
+            self.version,
+            state,
+            self.made_at,
+            self.updated_at,
+            project=self.project,
+            active=self.claimed,
+        )
 
 
 def show(type: ObjectType, document: Document, *, active: bool) -> DurableObject:
@@ -289,8 +297,7 @@ def show(type: ObjectType, document: Document, *, active: bool) -> DurableObject
     except Exception:
         log.warning("the stored state of %s:%s can't be read", type.name, document.id, exc_info=True)
     made, updated = document.made_at or NEVER, document.updated_at or NEVER
-    shown = _shown(type, document.id, document.version, state, made, updated, active=active)
-    return msgspec.structs.replace(shown, project=document.project)
+    return _shown(type, document.id, document.version, state, made, updated, project=document.project, active=active)
 
 
 def _shown(
@@ -301,6 +308,7 @@ def _shown(
     made_at: datetime,
     updated_at: datetime,
     *,
+    project: str | None,
     active: bool,
 ) -> DurableObject:
     return DurableObject(
@@ -312,4 +320,5 @@ def _shown(
         status="active" if active else "hibernated",
         created_at=rfc3339(made_at),
         updated_at=rfc3339(updated_at),
+        project=project,
     )

@@ -9,27 +9,16 @@ from aidevos.contracts import api_keys, subjects
 from aidevos.contracts.api_keys import CreateApiKeyBody, RotateBody
 from aidevos.contracts.errors import Failure
 from services.http_gateway import bodies
-from services.http_gateway.answers import NO_STORE, Answer
+from services.http_gateway.answers import SECRET, Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.versions import unless_known, versioned
 
 BODY_LIMIT = 64 * 1024
-# Beside the content type.
-SECRET = NO_STORE[1:]
 
 _create = msgspec.json.Decoder(CreateApiKeyBody)
 _rotate = msgspec.json.Decoder(RotateBody)
 _patch = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class _Shown(msgspec.Struct):
-    """What the gateway reads of an `ApiKeyInfo`, which passes through as the host wrote it."""
-
-    id: str
-
-
-_shown = msgspec.json.Decoder(_Shown)
 
 
 class ApiKeyRouter:
@@ -54,9 +43,9 @@ class ApiKeyRouter:
     async def create(self, incoming: Incoming) -> Answer:
         body = await incoming.body(BODY_LIMIT)
         bodies.decode(_create, body, "body")
-        reply = await self._call(incoming, self._calls.new_id(incoming, api_keys.TYPE), "create", body)
-        location = f"/api-keys/{_shown.decode(reply).id}".encode()
-        return versioned(reply, 201, *SECRET, (b"location", location))
+        id = self._calls.new_id(incoming, api_keys.TYPE)
+        reply = await self._call(incoming, id, "create", body)
+        return versioned(reply, 201, *SECRET, (b"location", f"/api-keys/{id}".encode()))
 
     async def read(self, incoming: Incoming) -> Answer:
         return unless_known(incoming, versioned(await self._call(incoming, _id(incoming), "read", b"{}")))

@@ -9,27 +9,16 @@ from aidevos.contracts import subjects, webhooks
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.webhooks import RotateSecretBody, WebhookBody
 from services.http_gateway import bodies, parameters
-from services.http_gateway.answers import NO_STORE, Answer
+from services.http_gateway.answers import SECRET, Answer
 from services.http_gateway.calls import Calls
 from services.http_gateway.resource import Guard, Incoming, Resource
 from services.http_gateway.versions import unless_known, versioned
 
 BODY_LIMIT = 64 * 1024
-# Beside the content type.
-SECRET = NO_STORE[1:]
 
 _create = msgspec.json.Decoder(WebhookBody)
 _rotate = msgspec.json.Decoder(RotateSecretBody)
 _patch = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class _Shown(msgspec.Struct):
-    """What the gateway reads of a `WebhookInfo`, which passes through as the host wrote it."""
-
-    id: str
-
-
-_shown = msgspec.json.Decoder(_Shown)
 
 
 class WebhookRouter:
@@ -60,10 +49,10 @@ class WebhookRouter:
     async def create(self, incoming: Incoming) -> Answer:
         body = await incoming.body(BODY_LIMIT)
         bodies.decode(_create, body, "body")
-        subject = subjects.call(webhooks.TYPE, self._calls.new_id(incoming, webhooks.TYPE), "create")
+        id = self._calls.new_id(incoming, webhooks.TYPE)
+        subject = subjects.call(webhooks.TYPE, id, "create")
         reply = await self._calls.arguments(subject, body, self._calls.options(incoming))
-        location = f"/webhooks/{_shown.decode(reply).id}".encode()
-        return versioned(reply, 201, *SECRET, (b"location", location))
+        return versioned(reply, 201, *SECRET, (b"location", f"/webhooks/{id}".encode()))
 
     async def read(self, incoming: Incoming) -> Answer:
         return unless_known(incoming, versioned(await self._webhook(incoming, "read")))
