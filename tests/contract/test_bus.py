@@ -177,6 +177,11 @@ async def test_many_events_published_at_once_all_come_each_object_s_in_order(bus
         assert [id for id in ids if id.startswith(f"{each}:")] == [f"{each}:{number}" for number in range(1, 11)]
 
 
+async def test_thousands_may_publish_at_once(bus: Any, thing: str) -> None:
+    """As after an outage of the broker: a connection to RabbitMQ has room for 2,047 channels."""
+    await asyncio.gather(*(publish(bus, f"{thing}-{number}", 1) for number in range(2_500)))
+
+
 async def test_an_event_whose_handler_raises_comes_again_before_it_is_done(bus: Any, thing: str, group: str) -> None:
     errors = RuntimeError("on purpose"), Failure("unavailable", "not now")
     async with subscribed(bus, f"event.thing.{thing}.>", group, Reader(*errors)) as reader:

@@ -90,6 +90,7 @@ class RabbitMqBus:
         self._max_bytes = max_bytes
         self._connection: AbstractConnection | None = None
         self._connecting = asyncio.Lock()
+        self._opening = asyncio.Lock()
         self._publishing: tuple[AbstractChannel, AbstractExchange] | None = None
 
     async def open(self) -> None:
@@ -116,12 +117,12 @@ class RabbitMqBus:
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
         with _as_bus_errors():
-            _, exchange = await self._publisher()
+            channel, exchange = await self._publisher()
             message = _message(payload, id, {SUBJECT: subject}, "application/cloudevents+json")
             try:
                 await exchange.publish(message, subject, mandatory=True, timeout=TIMEOUT)
             except PublishError as error:
-                await self._drop()
+                await self._renew(channel)
                 raise BusError("RabbitMQ: the event's queue is gone, it is made anew") from error
             except DeliveryError as error:
                 raise StreamFull("RabbitMQ: a queue refuses the event") from error
@@ -230,13 +231,19 @@ class RabbitMqBus:
             await _declare(connection, _retry(pause), arguments, [(_retry(pause), "")])
 
     async def _publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
-        if self._publishing is None or self._publishing[0].is_closed:
-            channel = await self.channel()
-            self._publishing = channel, await channel.get_exchange(EVENTS, ensure=False)
-        return self._publishing
+        """The one channel of all that is published: a broker allows some 2,000 in a connection."""
+        async with self._opening:
+            if self._publishing is None or self._publishing[0].is_closed:
+                channel = await self.channel()
+                self._publishing = channel, await channel.get_exchange(EVENTS, ensure=False)
+            return self._publishing
+
+    async def _renew(self, channel: AbstractChannel) -> None:
+        """Have everything declared again before the next event goes out, unless somebody has."""
+        if self._publishing is not None and self._publishing[0] is channel:
+            await self._drop()
 
     async def _drop(self) -> None:
-        """Have everything declared again before the next event goes out."""
         connection, self._connection, self._publishing = self._connection, None, None
         if connection is not None:
             with contextlib.suppress(*TROUBLE):
