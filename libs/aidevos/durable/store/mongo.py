@@ -26,7 +26,7 @@ from pymongo.read_concern import ReadConcern
 
 from aidevos.durable.store import codec
 from aidevos.durable.store.condition import Condition, Path
-from aidevos.durable.store.mongo_filter import compile_condition, field
+from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
 from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, Place, StoreError, too_slow
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
@@ -37,6 +37,7 @@ CHUNK = 32
 VALIDATION_FAILED = 121
 DUPLICATE_KEY = 11000
 NAMESPACE_EXISTS = 48
+LIVE: dict[str, Any] = {"deleted": {"$eq": None}}
 FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
 
 
@@ -140,14 +141,14 @@ class MongoStore:
         return [_document(document) for document in found]
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
-        clauses = [{"deleted": None}, compile_condition(wanted.where)]
+        clauses = [LIVE, compile_condition(wanted.where)]
         path = field(wanted.order) if wanted.order is not None else None
         if wanted.after is not None:
             clauses += _beyond(path, wanted.after, "lt" if wanted.descending else "gt")
         direction = -1 if wanted.descending else 1
         found = await self._find(
             f"obj_{type}",
-            {"$and": clauses},
+            all_of(clauses),
             wanted.limit,
             wanted.within,
             wanted.size,
@@ -157,7 +158,7 @@ class MongoStore:
         return [_document(document) for document in found]
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
-        counted = {"$and": [{"deleted": None}, compile_condition(where)]}
+        counted = all_of([LIVE, compile_condition(where)])
         bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
         return await self._answer(lambda: self._objects(type).count_documents(counted, **bounds), within)
 

@@ -8,6 +8,7 @@ is refused. MongoDB looks into lists wherever it meets one; here each condition 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from functools import singledispatch
 from typing import Any, TypeAlias
 
@@ -50,11 +51,32 @@ def field(path: Path) -> str:
 
 def _here(path: Path, test: Filter) -> Filter:
     """The test holds for what stands at a path that leads through maps; for a list it does not."""
-    return _all([{field(path): test | NO_LIST}, *_through_maps(path)])
+    return all_of([{field(path): test | NO_LIST}, *_through_maps(path)])
 
 
-def _all(clauses: list[Filter]) -> Filter:
-    return clauses[0] if len(clauses) == 1 else {"$and": clauses} if clauses else {}
+def all_of(filters: Iterable[Filter]) -> Filter:
+    """The filter that holds where all of these do. What they say of one field stands together, as far as no
+    operator is in it twice: MongoDB plans and tests that faster."""
+    together: Filter = {}
+    apart: list[Filter] = []
+    for clause in _flat(filters):
+        ((name, test),) = clause.items()
+        known = together.get(name, {})
+        if name.startswith("$") or any(known.get(operator, test[operator]) is not test[operator] for operator in test):
+            apart.append(clause)
+        else:
+            together[name] = known | test
+    return together | ({"$and": apart} if apart else {})
+
+
+def _flat(filters: Iterable[Filter]) -> Iterator[Filter]:
+    """The same filters, each of one field or operator, and none of them an `$and`."""
+    for each in filters:
+        for name, test in each.items():
+            if name == "$and":
+                yield from _flat(test)
+            else:
+                yield {name: test}
 
 
 def _through_maps(path: Path) -> list[Filter]:
@@ -91,7 +113,7 @@ def _(condition: OneOf) -> Filter:
 
 @_compile.register
 def _(condition: Exists) -> Filter:
-    return {"$and": [{field(condition.path): {"$exists": True}}, *_through_maps(condition.path)]}
+    return all_of([{field(condition.path): {"$exists": True}}, *_through_maps(condition.path)])
 
 
 @_compile.register
@@ -106,7 +128,7 @@ def _(condition: Contains) -> Filter:
 @_compile.register
 def _(condition: Includes) -> Filter:
     path = condition.path
-    return {"$and": [{field(path): {"$elemMatch": _equal(condition.value)}}, *_through_maps(path)]}
+    return all_of([{field(path): {"$elemMatch": _equal(condition.value)}}, *_through_maps(path)])
 
 
 @_compile.register
@@ -122,7 +144,7 @@ def _(condition: Text) -> Filter:
 
 @_compile.register
 def _(condition: And) -> Filter:
-    return _all([_compile(inner) for inner in conjuncts(condition)])
+    return all_of(_compile(inner) for inner in conjuncts(condition))
 
 
 @_compile.register
