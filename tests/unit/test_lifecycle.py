@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from aidevos import BaseDurableObject
-from aidevos.durable.router import Limits, ListArgs
+from aidevos.durable.router import Limits
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.testing import ObjectKit
-from aidevos.testing.kit import ADMIN
 from tests.kits import begun, crash, failure, quiet, until
 from tests.objects import Note, NoteState, NoteV3, Tally
 
@@ -159,7 +158,7 @@ async def test_an_old_state_is_upgraded_step_by_step_when_it_is_read() -> None:
         await old.call("note", "a", "write", {"text": "three short words"})
         async with ObjectKit(NoteV3, store=old.store) as new:
             assert await new.call("note", "a", "read") == {"title": "three short words", "words": 3}
-            assert (await new.router.list_objects("note", ListArgs(), ADMIN)).items[0].state == {
+            assert (await new.query("note", "list"))["items"][0]["state"] == {
                 "title": "three short words",
                 "words": 3,
             }
@@ -183,10 +182,10 @@ async def test_pages_list_what_exists_in_order_with_a_cursor(kit: ObjectKit) -> 
         await kit.call("tally", id, "add")
     await kit.call("tally", "gone", "remove")
     await failure(kit.call("tally", "never", "_delete"))
-    page = await kit.router.list_objects("tally", ListArgs(limit=2), ADMIN)
-    assert ([item.id for item in page.items], page.next_cursor) == (["a", "b"], "b")
-    page = await kit.router.list_objects("tally", ListArgs(limit=2, cursor="b"), ADMIN)
-    assert ([item.id for item in page.items], page.next_cursor) == (["c"], None)
+    page = await kit.query("tally", "list", {"limit": 2})
+    assert ([item["id"] for item in page["items"]], page["next_cursor"]) == (["a", "b"], "b")
+    page = await kit.query("tally", "list", {"limit": 2, "cursor": "b"})
+    assert ([item["id"] for item in page["items"]], page["next_cursor"]) == (["c"], None)
 
 
 async def test_the_first_query_of_an_object_only_reads_it_and_the_second_keeps_it_in_memory() -> None:

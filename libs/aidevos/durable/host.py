@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -28,18 +27,16 @@ from nats.micro.service import Service
 
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import LIST
 from aidevos.durable.admission import Admission
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
 from aidevos.durable.limiter import RateLimiter
-from aidevos.durable.object import LISTS, Search, View
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
+from aidevos.durable.queries import questions
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer, remaining
-from aidevos.durable.router import DurableObjectRouter, Limits, ListArgs, check_asked
-from aidevos.durable.schema import Schema
+from aidevos.durable.router import DurableObjectRouter, Limits
 from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.stray_tells import bury_strays
 from aidevos.durable.tells import Tells
@@ -112,10 +109,10 @@ class Host:
             lease_valid=self.lease.valid,
             limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
         )
+        self._questions = questions(self.router)
         self._tells = Tells(connection, self.router, admission, limiter, clock, self.lease.valid)
         holders = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, self.lease, list(registry.types), self._own)
-        self._list_args: Schema[ListArgs] = Schema(ListArgs, "args")
         self._micro: Service | None = None
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -200,16 +197,9 @@ class Host:
         """Announce a type and serve it. Called again if it has failed half-way."""
         await self._types.put(type, msgspec.json.encode(self._registry.types[type].description))
         if type not in self._owned:
-            await self._subscribe(subjects.query(type, LIST), self._on_list, queue=self._service)
-            for search in self._registry.types[type].cls.searches:
-                schema: Schema[Any] = Schema(search.args, "args")
-                handler = partial(self._on_search, type, search, schema)
-                await self._subscribe(subjects.query(type, search.name), handler, queue=self._service)
-            for view in self._registry.types[type].cls.views:
-                schema = Schema(view.args, "args")
-                await self._subscribe(
-                    subjects.query(type, view.name), partial(self._on_view, view, schema), queue=self._service
-                )
+            for subject, question in self._questions.items():
+                if question.type.name == type:
+                    await self._subscribe(subject, self._on_query, queue=self._service)
             await self._subscribe(subjects.owned(type), self._on_call)
             self._owned.add(type)
             self.router.alarms.scan_soon()
@@ -314,47 +304,19 @@ class Host:
         if self._limiter is not None and not self._spends_now(message, caller):
             await self._limiter.spend(caller, "", _type_of(message.subject))
 
-    async def _on_list(self, message: Msg) -> None:
+    async def _on_query(self, message: Msg) -> None:
         if message.reply:
             self._taken += 1
-            self.router.spawn(self._list(message))
+            self.router.spawn(self._answer_query(message))
 
-    async def _list(self, message: Msg) -> None:
-        async def page(args: ListArgs, caller: Principal) -> bytes:
-            type = message.subject.split(".")[1]
-            return msgspec.json.encode(await self.router.list_objects(type, args, caller))
-
-        await self._answer_query(message, LISTS, self._list_args, page)
-
-    async def _on_search(self, type: str, search: Search, schema: Schema[Any], message: Msg) -> None:
-        async def page(args: Any, caller: Principal) -> bytes:
-            return msgspec.json.encode(await self.router.search(type, search, args, caller))
-
-        if message.reply:
-            self._taken += 1
-            self.router.spawn(self._answer_query(message, search.allow, schema, page))
-
-    async def _on_view(self, view: View, schema: Schema[Any], message: Msg) -> None:
-        async def answer(args: Any, caller: Principal) -> bytes:
-            return await self.router.answer_view(view, args, caller)
-
-        if message.reply:
-            self._taken += 1
-            self.router.spawn(self._answer_query(message, view.allow, schema, answer))
-
-    async def _answer_query(
-        self, message: Msg, allow: Rule, schema: Schema[Any], answer_to: Callable[[Any, Principal], Awaitable[bytes]]
-    ) -> None:
-        headers = _believed(message)
+    async def _answer_query(self, message: Msg) -> None:
+        headers, question = _believed(message), self._questions[message.subject]
         try:
             if self._taken > self.router.limits.pending:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
             remaining(headers, self.router.limits.default_deadline, self.router.limits.max_deadline)
-            principal = await self._asker(message, headers, allow)
-            _, type, name = message.subject.split(".")
-            check_asked(principal, self._registry.types[type], name, allow)
-            args = schema.decode(message.data or b"{}", headers.get(envelope.CONTENT_TYPE))
-            answer = Answer(await answer_to(args, principal))
+            caller = await self._asker(message, headers, question.allow)
+            answer = Answer(await question.ask(message.data, headers.get(envelope.CONTENT_TYPE), caller))
         except Failure as failure:
             answer = Answer.of(failure)
         except Exception as error:

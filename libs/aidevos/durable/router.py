@@ -13,22 +13,16 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
-from aidevos.contracts import envelope, projects, subjects
+from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import (
     CREATE,
     DELETE,
     LIST,
-    LIST_LIMIT,
     READ,
     REPLACE,
-    DurableObject,
-    ObjectPage,
-    SearchPage,
 )
-from aidevos.durable.activation import Activation, Pending, show
+from aidevos.durable.activation import Activation, Pending
 from aidevos.durable.alarm_clock import AlarmClock
 from aidevos.durable.archive import ReplyArchive
 from aidevos.durable.batch import Batcher
@@ -38,13 +32,11 @@ from aidevos.durable.clock import Clock
 from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved, unknown
 from aidevos.durable.completion import Bounds
 from aidevos.durable.mailbox import Mailbox
-from aidevos.durable.object import BaseDurableObject, Search, View
+from aidevos.durable.object import BaseDurableObject
 from aidevos.durable.outbox import Entry, Relay, next_number
 from aidevos.durable.project_gate import ProjectGate
-from aidevos.durable.reader import Reader
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
-from aidevos.durable.search import decode_place, encode_place
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
 from aidevos.durable.turn import answer_when_committed, start_turn, unexpected
 from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
@@ -57,16 +49,6 @@ HOOK_WITHIN = 10.0
 OUTBOX_BYTES = 2 * 1024 * 1024
 # Objects that are remembered to have been read once.
 GLANCES = 10_000
-
-
-class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
-    """The arguments of `query.<type>.list`. With a `project` only its objects are shown; `count` asks how many
-    they are."""
-
-    limit: int = 50
-    cursor: str | None = None
-    project: projects.Id | None = None
-    count: bool = False
 
 
 class Limits(NamedTuple):
@@ -199,73 +181,6 @@ class DurableObjectRouter:
         if partition is not None and partition != str(activation.partition):
             raise Failure("invalid", f"{request.id} is not in partition {partition}", field="subject")
         activation.mailbox.put(request)
-
-    async def list_objects(self, type_name: str, args: ListArgs, caller: Principal) -> ObjectPage:
-        """One page of the existing objects of a type, in the order of their IDs; the cursor is the
-        last ID seen. Raises `Failure`."""
-        type, limit = self.registry.types[type_name], args.limit
-        project = await self.gate.place_of(caller, args.project)
-        if not 1 <= limit <= LIST_LIMIT:
-            raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="limit")
-        try:
-            documents = await self.store.page(type_name, args.cursor or "", limit + 1, project)
-        except StoreError as error:
-            raise Failure("unavailable", str(error)) from error
-        items: list[DurableObject] = []
-        size = 0
-        for document in documents[:limit]:
-            item = show(type, document, active=(type_name, document.id) in self._activations)
-            size += len(msgspec.json.encode(item))
-            if items and size > self.limits.answer:
-                break
-            items.append(item)
-        page = ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
-        if args.count and project:
-            page.count = await self._count_of(type_name, project)
-        return page
-
-    async def _count_of(self, type_name: str, project: str) -> int | None:
-        """How many objects of a type belong to a project; None where that can't be counted in time."""
-        try:
-            return await self.store.count_of(type_name, project)
-        except StoreError as error:
-            raise Failure("unavailable", str(error)) from error
-        except Failure as failure:
-            if failure.code == "too-slow":
-                return None
-            raise
-
-    async def search(self, type_name: str, search: Search, args: Any, caller: Principal) -> SearchPage:
-        """One page of a declared search, shorter than asked for where it would get too large for an
-        object to pass it on. Raises `Failure`."""
-        type = self.registry.types[type_name]
-        if not 1 <= args.limit <= LIST_LIMIT:
-            raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
-        wanted = search.find(search.restrict(caller, args))
-        after = decode_place(args.cursor, wanted) if args.cursor is not None else None
-        try:
-            documents = await self.store.find(type_name, wanted._replace(after=after, limit=args.limit + 1))
-        except StoreError as error:
-            raise Failure("unavailable", str(error)) from error
-        items: list[msgspec.Struct] = []
-        size = 0
-        for document in documents[: args.limit]:
-            state = type.load_state(document.state or {}, document.schema)
-            item = search.show(document.id, state, document.version)
-            size += len(msgspec.json.encode(item))
-            if items and size > self.limits.answer // 2:
-                break
-            items.append(item)
-        more = len(documents) > len(items)
-        return SearchPage(items=items, next_cursor=encode_place(wanted, documents[len(items) - 1]) if more else None)
-
-    async def answer_view(self, view: View, args: Any, caller: Principal) -> bytes:
-        """A view's answer, encoded. Raises `Failure`."""
-        try:
-            answer = await view.answer(Reader(self.store, self.outside, caller, self.clock.now()), args)
-        except StoreError as error:
-            raise Failure("unavailable", str(error)) from error
-        return msgspec.json.encode(answer)
 
     def wake(self, type_name: str, id: str, *, alarm: bool = False) -> None:
         """Activate an object because something is due, though nobody has called it: an alarm may ring."""
@@ -593,13 +508,6 @@ def check_allowed(caller: Principal, type: ObjectType, name: str, allow: Rule) -
     if not allow.check(caller):
         raise Failure("forbidden", f"{type.name}.{name} needs {allow}")
     if caller.project and type.cls.judges_projects and name in OWN:
-        raise Failure("forbidden", "this API key counts in its project alone")
-
-
-def check_asked(caller: Principal, type: ObjectType, name: str, allow: Rule) -> None:
-    """As `check_allowed`, for a search or a view of the type, or the list of its objects."""
-    check_allowed(caller, type, name, allow)
-    if caller.project and name != LIST and not type.cls.judges_projects:
         raise Failure("forbidden", "this API key counts in its project alone")
 
 

@@ -17,17 +17,16 @@ import msgspec
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import LIST
 from aidevos.durable.alarm_clock import HORIZON
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client import FIRST_BACKOFF
 from aidevos.durable.clock import ManualClock
-from aidevos.durable.object import LISTS, BaseDurableObject, Search, View
+from aidevos.durable.object import BaseDurableObject
+from aidevos.durable.queries import questions
 from aidevos.durable.reactions import Reactions
 from aidevos.durable.registry import DurableObjectRegistry
 from aidevos.durable.request import Answer
-from aidevos.durable.router import DurableObjectRouter, Limits, ListArgs, check_asked
-from aidevos.durable.schema import Schema
+from aidevos.durable.router import DurableObjectRouter, Limits
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.security.permissions import Principal
 
@@ -72,6 +71,7 @@ class ObjectKit:
             lease_valid=lambda: self.lease,
             limits=limits,
         )
+        self._questions = questions(self.router)
 
     async def __aenter__(self) -> Self:
         for name in self.router.registry.types:
@@ -105,9 +105,8 @@ class ObjectKit:
         self, type: str, name: str, args: Mapping[str, Any] | None = None, *, caller: Principal = ADMIN
     ) -> Any:
         """The decoded answer of a view or a search; raises `Failure`."""
-        return msgspec.json.decode(
-            await self._answer_view(subjects.query(type, name), msgspec.json.encode(args or {}), caller)
-        )
+        reply = await self._dispatch(subjects.query(type, name), msgspec.json.encode(args or {}), caller, {})
+        return msgspec.json.decode(reply)
 
     async def request(
         self,
@@ -167,7 +166,7 @@ class ObjectKit:
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
         if subject.startswith("query."):
-            return await self._answer_view(subject, payload, caller)
+            return await self._questions[subject].ask(payload, None, caller)
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         _, type, id, method = subject.split(".", 3)
         owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
@@ -178,22 +177,6 @@ class ObjectKit:
         if answer.failed:
             raise Failure.decode(answer.payload)
         return answer.payload
-
-    async def _answer_view(self, subject: str, payload: bytes, caller: Principal) -> bytes:
-        _, type, name = subject.split(".")
-        served = self.router.registry.types[type]
-        cls = served.cls
-        if name == LIST:
-            check_asked(caller, served, name, LISTS)
-            listed: ListArgs = Schema(ListArgs, "args").decode(payload, None)
-            return msgspec.json.encode(await self.router.list_objects(type, listed, caller))
-        declared: tuple[View | Search, ...] = (*cls.views, *cls.searches)
-        asked = next(each for each in declared if each.name == name)
-        check_asked(caller, served, name, asked.allow)
-        args: Any = Schema(asked.args, "args").decode(payload, None)
-        if isinstance(asked, Search):
-            return msgspec.json.encode(await self.router.search(type, asked, args, caller))
-        return await self.router.answer_view(asked, args, caller)
 
 
 def _judge(authorization: str, subject: str, payload: bytes, request_id: str) -> Principal:
