@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.routes import RouteInfo
+from aidevos.durable.asking import when_known
 from aidevos.durable.limiter import RateLimiter
 from aidevos.settings import Settings
 from services.http_gateway import bodies
@@ -143,7 +144,8 @@ class _Endpoint:
         if not incoming.principal.has(route.permission, id=id):
             raise Failure("forbidden", f"this needs the permission {route.permission}")
         if route.limits is not None:
-            await incoming.spend(self._limiter.spend_on(f"route-{route.id}", route.limits, incoming.principal))
+            spending = when_known(self._limiter.spend_on, f"route-{route.id}", route.limits, incoming.principal)
+            await incoming.spend(spending)
         method = self._checked_method()
         payload = msgspec.json.encode(await self._arguments(incoming, method, values), order="deterministic")
         if not (route.cache_seconds and method.is_query):

@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
-from aidevos.durable.limiter import Limited, RateLimiter, Verdict
+from aidevos.durable.asking import when_known
+from aidevos.durable.limiter import RateLimiter, Verdict
 from aidevos.security.permissions import ANONYMOUS, Principal
 from services.http_gateway import bodies, headers, parameters
 from services.http_gateway.answers import RATE_LIMIT, Answer, MethodNotAllowed, send_answer
@@ -76,11 +77,7 @@ class Incoming:
 
     async def spend(self, spending: Awaitable[Verdict]) -> None:
         """Spend from one more rate limit, of which the answer tells instead; raises `Limited`."""
-        try:
-            self._scope[RATE_LIMIT] = await spending
-        except Limited as limited:
-            self._scope[RATE_LIMIT] = limited.verdict
-            raise
+        self._scope[RATE_LIMIT] = await spending
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -126,20 +123,23 @@ class Guard:
 
     async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
         """The caller, whose request is spent from its rate limit, or from its address' if it isn't known."""
-        address = address_of(scope)
+        address, group = address_of(scope), _group(scope)
+        by_cookie = self._bring(headers)
         try:
-            principal = await self._identify(scope["method"], headers, address)
+            principal = await when_known(self._caller, headers.get(b"authorization"), address)
+            if by_cookie and scope["method"] not in SAFE_METHODS:
+                self._cookies.check(headers, principal.session)
         except Failure as failure:
             if failure.code == "unauthenticated":
-                await spend(self._limiter, scope, ANONYMOUS, address)
+                scope[RATE_LIMIT] = await when_known(self._limiter.spend, ANONYMOUS, address, group)
             raise
-        await spend(self._limiter, scope, principal, address)
+        scope[RATE_LIMIT] = await when_known(self._limiter.spend, principal, address, group)
         if self._permission and not principal.has(self._permission):
             raise Failure("forbidden", f"this needs the permission {self._permission}")
         return principal
 
-    async def _identify(self, method: str, headers: dict[bytes, bytes], address: str) -> Principal:
-        """A cookie's token and an API key of its own header are put where a bearer's would be."""
+    def _bring(self, headers: dict[bytes, bytes]) -> bool:
+        """Put a cookie's token or an API key of its own header where a bearer's would be; whether it was a cookie."""
         token = self._cookies.of(headers).get(self._cookies.access)
         key = headers.get(b"x-api-key")
         if (b"authorization" in headers) + bool(token) + (key is not None) > 1:
@@ -148,14 +148,12 @@ class Guard:
             headers[b"authorization"] = b"Bearer " + token.encode("latin-1")
         if key is not None:
             headers[b"authorization"] = b"ApiKey " + key
-        authorization = headers.get(b"authorization")
+        return bool(token)
+
+    def _caller(self, authorization: bytes | None, address: str) -> Principal:
         if authorization is None and self._strangers:
             return ANONYMOUS
-        shown = None if authorization is None else authorization.decode("latin-1")
-        principal = self._admission.known(shown, address) or await self._admission.admit(shown, address)
-        if token and method not in SAFE_METHODS:
-            self._cookies.check(headers, principal.session)
-        return principal
+        return self._admission.caller(None if authorization is None else authorization.decode("latin-1"), address)
 
 
 class OpenDoor:
@@ -166,19 +164,8 @@ class OpenDoor:
         self._limiter = limiter
 
     async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
-        await spend(self._limiter, scope, ANONYMOUS, address_of(scope))
+        scope[RATE_LIMIT] = await when_known(self._limiter.spend, ANONYMOUS, address_of(scope), _group(scope))
         return ANONYMOUS
-
-
-async def spend(limiter: RateLimiter, scope: Scope, caller: Principal, address: str) -> None:
-    """Spend a request from a caller's rate limit; the answer, whatever it will be, tells what is left."""
-    group = scope["path"].split("/", 2)[1]
-    try:
-        verdict = limiter.spend_now(caller, address, group) or await limiter.spend(caller, address, group)
-    except Limited as limited:
-        scope[RATE_LIMIT] = limited.verdict
-        raise
-    scope[RATE_LIMIT] = verdict
 
 
 class Resource:
@@ -205,6 +192,11 @@ class Resource:
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
         await send_answer(await endpoint(Incoming(scope, receive, found, principal, values)), send)
+
+
+def _group(scope: Scope) -> str:
+    """The first part of the path."""
+    return scope["path"].split("/", 2)[1]  # type: ignore[no-any-return]
 
 
 def address_of(scope: Scope) -> str:

@@ -10,6 +10,7 @@ import pytest
 from aidevos.contracts.api_keys import RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import LimitPolicy
+from aidevos.durable.asking import when_known
 from aidevos.durable.limiter import Limited, RateLimiter, Verdict
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import load
@@ -40,7 +41,7 @@ class Fleet:
         return await self.kit.request(subject, payload)
 
     async def spend(self, caller: Principal = ADA, process: int = 0, address: str = "", group: str = "") -> Verdict:
-        return await self.limiters[process].spend(caller, address, group)
+        return await when_known(self.limiters[process].spend, caller, address, group)
 
     async def passed(self, times: int, caller: Principal = ADA, **where: Any) -> int:
         """How many of so many requests pass."""
@@ -100,6 +101,16 @@ async def test_a_key_s_own_limit_is_beside_the_policies_and_raises_none(kit: Obj
     assert await fleet.passed(10, wide) == 3
 
 
+async def test_a_request_that_one_limit_refuses_is_spent_from_no_other(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, rate=1, burst=1)
+    fleet.limiters[0].set_policies({"data": LimitPolicy(10, 60.0, applies_to=["data"])})
+    key, same = Principal("ada", key="k", limits=RateLimit(4, 60.0)), Principal("ada", key="k")
+
+    assert await fleet.passed(9, key, group="users") == 1
+    assert await fleet.passed(9, key, group="data") == 3
+    assert await fleet.passed(9, same, group="data") == 7
+
+
 async def test_a_refusal_tells_when_to_come_again(kit: ObjectKit) -> None:
     fleet = Fleet(kit)
     key = Principal("ada", key="k", limits=RateLimit(1, 60.0))
@@ -116,7 +127,7 @@ async def test_while_requests_flow_none_waits(kit: ObjectKit) -> None:
     fleet = Fleet(kit)
     await fleet.spend()
     for _ in range(500):
-        assert fleet.limiters[0].spend_now(ADA, "", "") is not None
+        fleet.limiters[0].spend(ADA, "", "")
         await quiet()
 
     assert fleet.asked < 80

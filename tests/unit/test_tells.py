@@ -52,7 +52,7 @@ class World:
             raise self.troubles.pop(0)
         return ADA
 
-    async def spend(self, caller: Principal, address: str, group: str) -> None:
+    def spend(self, caller: Principal, address: str, group: str) -> None:
         assert (caller, address, group) == (ADA, "", "slate")
         if self.limits:
             raise self.limits.pop(0)

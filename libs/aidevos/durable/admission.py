@@ -14,7 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -24,12 +24,13 @@ from aidevos.contracts import api_keys as contract
 from aidevos.contracts import subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_TYPE, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
+from aidevos.durable.asking import NotYet, when_known
 from aidevos.durable.client import DurableObjectClient
 from aidevos.durable.mandates import mandate_of
 from aidevos.security import api_keys
 from aidevos.security.access import Claims, Key
 from aidevos.security.delegations import DelegationVerifier, Errand
-from aidevos.security.permissions import ANONYMOUS, Principal
+from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
@@ -60,32 +61,18 @@ class Admission:
         self._changes = 0
         self._used: set[str] = set()
 
-    def known(self, authorization: str | None, address: str) -> Principal | None:
-        """The caller, who came from this address, if that can be said at once; None for a key that has
-        to be looked up. Raises `unauthenticated`."""
+    def caller(self, authorization: str | None, address: str) -> Principal:
+        """The caller, who came from this address. Raises `unauthenticated`, and `NotYet` for a key that has to be
+        looked up, which may end in `unavailable`."""
         try:
             principal = self._verifier.verify(authorization)
         except Failure:
             if authorization is None or not is_key(authorization):
                 raise
-            return None
+            raise NotYet(self._looked_up(authorization)) from None
         if principal.key:
             _check_address(principal.addresses, address)
             self._used.add(principal.key)
-        return principal
-
-    async def admit(self, authorization: str | None, address: str) -> Principal:
-        """The caller; raises `unauthenticated`, and `unavailable` when a key can't be looked up."""
-        principal = self.known(authorization, address)
-        if principal is not None or authorization is None:
-            return principal or ANONYMOUS
-        looking = self._looking.get(authorization)
-        if looking is None:
-            looking = self._looking[authorization] = asyncio.create_task(self._look_up(authorization))
-            looking.add_done_callback(lambda _: self._looking.pop(authorization))
-        await asyncio.shield(looking)
-        principal = self._verifier.verify(authorization)
-        _check_address(principal.addresses, address)
         return principal
 
     async def admit_stored(self, authorization: str | None, at: float) -> Principal:
@@ -112,12 +99,11 @@ class Admission:
 
     async def _admit_stored_key(self, authorization: str, at: float) -> Principal:
         try:
-            return await self.admit(authorization, "")
+            return await when_known(self.caller, authorization, "")
         except Failure as failure:
             if failure.code != "unauthenticated":
                 raise
-        key = api_keys.parse(authorization[len(SCHEME) :].strip())
-        grant = await self._resolve(key, at)
+        grant = await self._resolve(_key(authorization), at)
         principal = self._verifier.judge(_claims(grant, self._now()))
         _check_address(principal.addresses, "")
         return principal
@@ -165,8 +151,22 @@ class Admission:
                 except Failure as failure:
                     log.info("the use of an API key could not be noted: %s", failure)
 
-    async def _look_up(self, authorization: str) -> None:
-        key = api_keys.parse(authorization[len(SCHEME) :].strip())
+    def _looked_up(self, authorization: str) -> asyncio.Task[None]:
+        """The one look-up of a key that is under way; raises `unauthenticated` for what can't be a key."""
+        looking = self._looking.get(authorization)
+        if looking is None:
+            looking = asyncio.create_task(self._look_up(authorization, _key(authorization)))
+            self._looking[authorization] = looking
+            looking.add_done_callback(partial(self._end_look_up, authorization))
+        return looking
+
+    def _end_look_up(self, authorization: str, looking: asyncio.Task[None]) -> None:
+        del self._looking[authorization]
+        if not looking.cancelled():
+            # Whoever still waits is told of a failure; where nobody does, it isn't worth a line in the log.
+            looking.exception()
+
+    async def _look_up(self, authorization: str, key: api_keys.ApiKey) -> None:
         while True:
             before, now = self._changes, self._now()
             grant = await self._resolve(key)
@@ -177,10 +177,16 @@ class Admission:
         if len(self._shown) > api_keys.KNOWN_LIMIT:
             self._verifier.forget(next(iter(self._shown)))
             del self._shown[next(iter(self._shown))]
+        # What is refused now is refused to all who wait, and looked up anew at its next use.
+        self._verifier.verify(authorization)
 
 
 def is_key(authorization: str) -> bool:
     return authorization[: len(SCHEME)].lower() == SCHEME
+
+
+def _key(authorization: str) -> api_keys.ApiKey:
+    return api_keys.parse(authorization[len(SCHEME) :].strip())
 
 
 def _claims(grant: contract.KeyGrant, now: float) -> Claims:

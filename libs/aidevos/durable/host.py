@@ -28,9 +28,11 @@ from nats.micro.service import Service
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
+from aidevos.durable.asking import NotYet, when_known
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
+from aidevos.durable.door import Door, believed
 from aidevos.durable.limiter import RateLimiter
 from aidevos.durable.placement import Bucket, HostName, Lease, Placement
 from aidevos.durable.queries import questions
@@ -43,8 +45,7 @@ from aidevos.durable.tells import Tells
 from aidevos.durable.turn import unexpected
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
-from aidevos.security.delegations import Errand, is_delegation
-from aidevos.security.permissions import ANONYMOUS, Principal, Rule
+from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY = 1.0
@@ -54,8 +55,6 @@ HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
 # Inboxes, and what the server puts in their place between accounts.
 REPLY_PREFIXES = ("_INBOX", "_R_.")
-# Inboxes of the fleet's own connections; a client's reply subject never comes through as one.
-OWN_INBOX = "_INBOX_"
 FLUSH_WITHIN = 2
 # What the headers of an answer may take of the largest payload.
 HEADERS = 16 * 1024
@@ -74,7 +73,7 @@ class Host:
         outside: Outside,
         connection: Client,
         admission: Admission,
-        limiter: RateLimiter | None,
+        limiter: RateLimiter,
         clock: Clock,
         *,
         service: str,
@@ -89,7 +88,6 @@ class Host:
         self._store = store
         self._connection = connection
         self._admission = admission
-        self._limiter = limiter
         self._clock = clock
         self._service = service
         self._name = name
@@ -110,6 +108,7 @@ class Host:
             limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
         )
         self._questions = questions(self.router)
+        self._door = Door(admission, limiter, self._is_open)
         self._tells = Tells(connection, self.router, admission, limiter, clock, self.lease.valid)
         holders = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, self.lease, list(registry.types), self._own)
@@ -225,7 +224,7 @@ class Host:
     async def _on_call(self, message: Msg) -> None:
         if not self.lease.valid():
             return
-        headers = _believed(message)
+        headers = believed(message)
         self._taken += 1
         subject, reply_to, size = message.subject, message.reply, len(message.data)
         self._taken_bytes += size
@@ -243,66 +242,26 @@ class Host:
         try:
             if self._taken > self.router.limits.pending or self._taken_bytes > PENDING_BYTES:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
-            principal = self._caller(message, headers)
-            if principal is None or not self._spends_now(message, principal):
-                self.router.spawn(self._admit(message, headers, respond))
-            else:
-                self.router.dispatch(subject, message.data, headers, principal, respond)
-        except Failure as failure:
-            respond(Answer.of(failure))
+            caller = self._door.admit(message, headers)
+            self.router.dispatch(subject, message.data, headers, caller, respond)
+        except NotYet:
+            self.router.spawn(self._dispatch_later(message, headers, respond))
         except Exception as error:
-            respond(Answer.of(unexpected(error, subject)))
+            respond(_refusal(error, subject))
 
-    async def _admit(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Answer | None], None]) -> None:
-        """Take a call whose credential has to be looked up first, or whose rate limit."""
+    async def _dispatch_later(
+        self, message: Msg, headers: Mapping[str, str], respond: Callable[[Answer | None], None]
+    ) -> None:
+        """Pass on a call whose credential has to be looked up first, or whose rate limit."""
         try:
-            principal = self._caller(message, headers)
-            if principal is None:
-                authorization, address = headers.get(envelope.AUTHORIZATION), headers.get(envelope.CLIENT_ADDRESS, "")
-                principal = await self._admission.admit(authorization, address)
-            await self._spend(message, principal)
-            self.router.dispatch(message.subject, message.data, headers, principal, respond)
-        except Failure as failure:
-            respond(Answer.of(failure))
+            caller = await when_known(self._door.admit, message, headers)
+            self.router.dispatch(message.subject, message.data, headers, caller, respond)
         except Exception as error:
-            respond(Answer.of(unexpected(error, message.subject)))
+            respond(_refusal(error, message.subject))
 
-    def _caller(self, message: Msg, headers: Mapping[str, str]) -> Principal | None:
-        """Who calls, if that can be said at once; None for an API key that has to be looked up. Raises
-        `unauthenticated`."""
-        authorization = headers.get(envelope.AUTHORIZATION)
-        if authorization is not None and is_delegation(authorization):
-            return self._delegated("do." + message.subject.split(".", 2)[2], message, headers)
-        if not authorization and self.router.is_open(message.subject):
-            return ANONYMOUS
-        return self._admission.known(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
-
-    async def _asker(self, message: Msg, headers: Mapping[str, str], allow: Rule) -> Principal:
-        """Who asks a query, which was spent from the caller's rate limit; what a service asks for a user is not."""
-        authorization = headers.get(envelope.AUTHORIZATION)
-        if authorization is not None and is_delegation(authorization):
-            return self._delegated(message.subject, message, headers)
-        principal = ANONYMOUS
-        if authorization or not allow.check(ANONYMOUS):
-            principal = await self._admission.admit(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
-        await self._spend(message, principal)
-        return principal
-
-    def _delegated(self, subject: str, message: Msg, headers: Mapping[str, str]) -> Principal:
-        errand = Errand(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
-        return self._admission.delegated(headers[envelope.AUTHORIZATION], errand)
-
-    def _spends_now(self, message: Msg, caller: Principal) -> bool:
-        """Whether a request is spent from its caller's rate limit, or is none that has one: the gateway has
-        seen to its own, and services have no limit. Raises `Limited`."""
-        if self._limiter is None or caller.is_service or message.reply.startswith(OWN_INBOX):
-            return True
-        return self._limiter.spend_now(caller, "", _type_of(message.subject)) is not None
-
-    async def _spend(self, message: Msg, caller: Principal) -> None:
-        """Spend a request whose limit may have to be asked; raises `Limited`."""
-        if self._limiter is not None and not self._spends_now(message, caller):
-            await self._limiter.spend(caller, "", _type_of(message.subject))
+    def _is_open(self, subject: str) -> bool:
+        question = self._questions.get(subject)
+        return self.router.is_open(subject) if question is None else question.allow.check(ANONYMOUS)
 
     async def _on_query(self, message: Msg) -> None:
         if message.reply:
@@ -310,25 +269,23 @@ class Host:
             self.router.spawn(self._answer_query(message))
 
     async def _answer_query(self, message: Msg) -> None:
-        headers, question = _believed(message), self._questions[message.subject]
+        headers, question = believed(message), self._questions[message.subject]
         try:
             if self._taken > self.router.limits.pending:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
             remaining(headers, self.router.limits.default_deadline, self.router.limits.max_deadline)
-            caller = await self._asker(message, headers, question.allow)
+            caller = await when_known(self._door.admit, message, headers)
             answer = Answer(await question.ask(message.data, headers.get(envelope.CONTENT_TYPE), caller))
-        except Failure as failure:
-            answer = Answer.of(failure)
         except Exception as error:
-            answer = Answer.of(unexpected(error, message.subject))
+            answer = _refusal(error, message.subject)
         self._taken -= 1
         self._send(message.reply, answer)
 
     async def _on_metrics(self, message: Msg) -> None:
         try:
-            headers = _believed(message)
+            headers = believed(message)
             address = headers.get(envelope.CLIENT_ADDRESS, "")
-            principal = await self._admission.admit(headers.get(envelope.AUTHORIZATION), address)
+            principal = await when_known(self._admission.caller, headers.get(envelope.AUTHORIZATION), address)
             if principal.project or not principal.has(METRICS_PERMISSION):
                 raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
             answer = Answer(metrics.exposition())
@@ -394,18 +351,8 @@ class Host:
             await self._store.purge(type, before)
 
 
-def _type_of(subject: str) -> str:
-    """The type in `dop.<partition>.<type>.…` or `query.<type>.<name>`."""
-    parts = subject.split(".", 3)
-    return parts[1] if parts[0] == "query" else parts[2]
-
-
-def _believed(message: Msg) -> dict[str, str]:
-    """The headers of a request; only the fleet's own connections are believed to know a client's address."""
-    headers: dict[str, str] = message.headers or {}
-    if not message.reply.startswith(OWN_INBOX):
-        headers.pop(envelope.CLIENT_ADDRESS, None)
-    return headers
+def _refusal(error: Exception, subject: str) -> Answer:
+    return Answer.of(error if isinstance(error, Failure) else unexpected(error, subject))
 
 
 async def _drain(subscription: Subscription) -> None:

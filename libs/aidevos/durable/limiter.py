@@ -24,6 +24,7 @@ from aidevos.contracts import subjects
 from aidevos.contracts.api_keys import RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import ANONYMOUS, DEFAULT, LimitPolicy
+from aidevos.durable.asking import NotYet
 from aidevos.durable.client import DurableObjectClient
 from aidevos.observability.metrics import UNLIMITED_REQUESTS
 from aidevos.security.gcra import Policy
@@ -108,39 +109,20 @@ class RateLimiter:
         self._policies = {DEFAULT: usual, ANONYMOUS: usual} | made
         self._groups = {group: name for name, each in policies.items() for group in each.applies_to}
 
-    def spend_now(self, caller: Principal, address: str, group: str) -> Verdict | None:
-        """Spend one request, if that can be done at once; None when the quota has to be asked. A `group`
-        is the first part of a path, or a type. Raises `Limited`."""
-        name, policy, who = self._find(caller, address, group)
-        bucket = self._bucket(name, who)
-        if caller.limits is None:
-            return self._spend(name, policy, bucket, who)
-        own, limit = self._bucket(KEY, who), _own(caller.limits)
-        if not (bucket.left and own.left):
-            return None
-        self._spend(name, policy, bucket, who)
-        return self._spend(KEY, limit, own, who)
-
-    async def spend(self, caller: Principal, address: str, group: str) -> Verdict:
-        """Spend one request; raises `Limited`."""
+    def spend(self, caller: Principal, address: str, group: str) -> Verdict:
+        """Spend one request. A `group` is the first part of a path, or a type. Raises `Limited`, and `NotYet` when
+        the quota has to be asked."""
         name, policy, who = self._find(caller, address, group)
         if caller.limits is None:
-            return await self._spend_or_ask(name, policy, who)
-        own = await self._spend_or_ask(KEY, _own(caller.limits), who)
-        await self._spend_or_ask(name, policy, who)
-        return own
+            return self._spend(name, policy, who)
+        own = _own(caller.limits)
+        self._check_room(KEY, own, who)
+        self._spend(name, policy, who)
+        return self._spend(KEY, own, who)
 
-    async def spend_on(self, name: str, limit: RateLimit, caller: Principal) -> Verdict:
-        """Spend one request from a limit of this name, which is beside the policies; raises `Limited`."""
-        return await self._spend_or_ask(name, _own(limit), caller.key or caller.subject)
-
-    async def _spend_or_ask(self, name: str, policy: Policy, who: str) -> Verdict:
-        bucket = self._bucket(name, who)
-        while True:
-            verdict = self._spend(name, policy, bucket, who)
-            if verdict is not None:
-                return verdict
-            await asyncio.shield(self._fetch(bucket, name, policy, who))
+    def spend_on(self, name: str, limit: RateLimit, caller: Principal) -> Verdict:
+        """Spend one request from a limit of this name, which is beside the policies; raises like `spend`."""
+        return self._spend(name, _own(limit), caller.key or caller.subject)
 
     def _find(self, caller: Principal, address: str, group: str) -> tuple[str, Policy, str]:
         name = self._groups.get(group) if self._groups else None
@@ -158,18 +140,24 @@ class RateLimiter:
             self._buckets.move_to_end(key)
         return bucket
 
-    def _spend(self, name: str, policy: Policy, bucket: _Bucket, who: str) -> Verdict | None:
-        now = self._now()
+    def _check_room(self, name: str, policy: Policy, who: str) -> _Bucket:
+        """The bucket, from which a request may be spent now."""
+        bucket = self._bucket(name, who)
+        if not (bucket.left or self._away):
+            wait = bucket.empty_until - self._now()
+            if wait > 0:
+                raise Limited(Verdict(name, policy, 0, wait))
+            raise NotYet(self._fetch(bucket, name, policy, who))
+        return bucket
+
+    def _spend(self, name: str, policy: Policy, who: str) -> Verdict:
+        bucket, now = self._check_room(name, policy, who), self._now()
         if not bucket.left:
-            if self._away:
-                UNLIMITED_REQUESTS.inc()
-                if now >= self._ask_at:
-                    self._ask_at = now + ASK_AGAIN_AFTER
-                    self._fetch(bucket, name, policy, who)
-                return Verdict(name, policy, policy.capacity, 0.0)
-            if now < bucket.empty_until:
-                raise Limited(Verdict(name, policy, 0, bucket.empty_until - now))
-            return None
+            UNLIMITED_REQUESTS.inc()
+            if now >= self._ask_at:
+                self._ask_at = now + ASK_AGAIN_AFTER
+                self._fetch(bucket, name, policy, who)
+            return Verdict(name, policy, policy.capacity, 0.0)
         bucket.left -= 1
         if bucket.left < _slice(policy) // 2 and bucket.fetching is None and now >= bucket.empty_until:
             self._fetch(bucket, name, policy, who)

@@ -31,6 +31,7 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
+from aidevos.durable.asking import when_known
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.clock import Clock
 from aidevos.durable.dead_letters import bury
@@ -107,7 +108,7 @@ class Tells:
         connection: Client,
         router: DurableObjectRouter,
         admission: Admission,
-        limiter: RateLimiter | None,
+        limiter: RateLimiter,
         clock: Clock,
         lease_valid: Callable[[], bool],
     ) -> None:
@@ -215,8 +216,8 @@ class Tells:
                 raise _Refused("unavailable", "the tell was not settled in time")
             if tell.headers.get(envelope.AUTHORIZATION) or not self._router.is_open(_owned(tell)):
                 caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
-            if self._limiter is not None and not caller.is_service:
-                await self._limiter.spend(caller, "", tell.target.partition(".")[0])
+            if not caller.is_service:
+                await when_known(self._limiter.spend, caller, "", tell.target.partition(".")[0])
             await self._apply(tell, caller)
         except Failure as failure:
             if failure.retryable and not isinstance(failure, _Refused):

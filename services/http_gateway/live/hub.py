@@ -19,6 +19,7 @@ from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.admission import Admission
+from aidevos.durable.asking import NotYet, when_known
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
 from aidevos.security.permissions import Principal
 from aidevos.shown_events import ItemChange
@@ -192,20 +193,17 @@ class Hub:
         unknown: list[Coroutine[Any, Any, None]] = []
         for (authorization, address), streams in readers.items():
             try:
-                caller = self._admission.known(authorization, address)
+                _admit(streams, self._admission.caller(authorization, address))
+            except NotYet:
+                unknown.append(self._look_up(authorization, address, streams))
             except Failure as failure:
                 _end(streams, failure)
-                continue
-            if caller is None:
-                unknown.append(self._look_up(authorization, address, streams))
-            else:
-                _admit(streams, caller)
         await asyncio.gather(*unknown)
 
     async def _look_up(self, authorization: str, address: str, streams: list[Stream]) -> None:
         try:
             async with asyncio.timeout(CHECK_WITHIN):
-                _admit(streams, await self._admission.admit(authorization, address))
+                _admit(streams, await when_known(self._admission.caller, authorization, address))
         except TimeoutError:
             _end(streams, Failure("unavailable", "the API key can't be looked up"))
         except Failure as failure:

@@ -13,6 +13,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
+from aidevos.durable.limiter import Limited
 from aidevos.observability import metrics, request_ids
 from services.http_gateway.answers import (
     POLICY,
@@ -68,6 +69,8 @@ class Answering:
         except Exception as error:
             if status:
                 raise
+            if isinstance(error, Limited):
+                scope[RATE_LIMIT] = error.verdict
             failure = _failure_of(error, request_id)
             await send_answer(answer_of(failure), tagged)
             _record(failure, scope, request_id)
