@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from aidevos.contracts import authentication, roles, users
 from aidevos.contracts.envelope import JSON
 from services.http_gateway import openapi_mfa
 from services.http_gateway.bodies import MERGE_PATCH
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import (
+    CHANGE,
+    CHANGING,
+    COMMON,
+    ETAG,
+    LOCATION,
+    READING,
+    UNCHANGED,
+    Json,
+    content,
+    given,
+    operation,
+    parameter,
+    reference,
+    schemas_of,
+    sent,
+)
 
 OPEN_CALL = (400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
-LOCATION = {"Location": {"schema": {"type": "string"}}}
 SHOWN = content("The user", reference("User"), ETAG)
 CHANGED = {"204": {"description": "Changed; every other session ends"}}
 TOKENS = {"200": content("Tokens", {"oneOf": [reference("TokenPair"), reference("CookieSession")]})}
@@ -26,7 +39,7 @@ def tags() -> list[Json]:
 
 
 def schemas() -> Json:
-    types = (
+    found = schemas_of(
         authentication.CookieSession,
         authentication.LoginBody,
         authentication.PasswordBody,
@@ -40,7 +53,6 @@ def schemas() -> Json:
         users.User,
         users.UserPage,
     )
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     return found | openapi_mfa.schemas()
 
 
@@ -81,7 +93,7 @@ def paths() -> Json:
         "/auth/logout": {"post": _known("logout", "End this session", GONE, CHANGE, ("all",))},
         "/auth/password": {
             "post": _known("change_password", "Take another password", CHANGED, CHANGE)
-            | {"requestBody": {"required": True, "content": {JSON: {"schema": reference("PasswordBody")}}}}
+            | sent(reference("PasswordBody"))
         },
         "/auth/me": {
             "get": _known("me", "Who the caller is", {"200": content("User and session", reference("Whoami"))}, COMMON)
@@ -92,7 +104,7 @@ def paths() -> Json:
             )
         },
         "/auth/sessions/{session_id}": {
-            "parameters": [{"$ref": "#/components/parameters/session_id"}],
+            **given("session_id"),
             "delete": _known("end_session", "End one of one's own sessions", GONE, CHANGE),
         },
         "/.well-known/jwks.json": {
@@ -117,14 +129,14 @@ def paths() -> Json:
             )
         },
         "/users/{user_id}": {
-            "parameters": [{"$ref": "#/components/parameters/user_id"}],
+            **given("user_id"),
             "get": operation(
                 "read_user",
                 "users",
                 "Show a user",
-                {"200": SHOWN, "304": {"description": "Not modified", "headers": ETAG}},
+                {"200": SHOWN, **UNCHANGED},
                 COMMON,
-                parameters=("If-None-Match", "Deadline"),
+                parameters=READING,
                 description="Oneself, or with `users:read` anyone.",
             ),
             "put": _changing("replace_user", "Replace a user's profile", reference("ReplaceUserBody")),
@@ -132,7 +144,7 @@ def paths() -> Json:
             "delete": _erasing(),
         },
         "/users/{user_id}/sessions": {
-            "parameters": [{"$ref": "#/components/parameters/user_id"}],
+            **given("user_id"),
             "get": operation(
                 "list_user_sessions",
                 "users",
@@ -145,15 +157,15 @@ def paths() -> Json:
             "delete": _ending("end_user_sessions", "End every session of a user"),
         },
         "/users/{user_id}/sessions/{session_id}": {
-            "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("user_id", "session_id")],
+            **given("user_id", "session_id"),
             "delete": _ending("end_user_session", "End a session of a user"),
         },
         "/users/{user_id}/activate": {
-            "parameters": [{"$ref": "#/components/parameters/user_id"}],
+            **given("user_id"),
             "post": _changing("activate_user", "Let a user log in again"),
         },
         "/users/{user_id}/deactivate": {
-            "parameters": [{"$ref": "#/components/parameters/user_id"}],
+            **given("user_id"),
             "post": _changing("deactivate_user", "End a user's sessions, and let it open no other"),
         },
     } | openapi_mfa.paths()
@@ -179,8 +191,7 @@ def _open(
         parameters=(*more, "Idempotency-Key", "Deadline"),
         description=description,
     )
-    content = {JSON: {"schema": reference(body)}}
-    return described | {"security": [], "requestBody": {"required": required, "content": content}}
+    return described | {"security": [], **sent(reference(body), required=required)}
 
 
 def _changing(operation_id: str, summary: str, body: Json | None = None) -> Json:
@@ -190,7 +201,7 @@ def _changing(operation_id: str, summary: str, body: Json | None = None) -> Json
         summary,
         {"200": SHOWN},
         CHANGE,
-        parameters=("Idempotency-Key", "If-Match", "Deadline"),
+        parameters=CHANGING,
         body=body,
         description="One's own name and settings; with `users:manage` everything, and anyone's.",
     )
@@ -203,7 +214,7 @@ def _erasing() -> Json:
         "Erase a user's data for good",
         {"204": {"description": "Erased"}},
         CHANGE,
-        parameters=("Idempotency-Key", "If-Match", "Deadline"),
+        parameters=CHANGING,
         description="Oneself, with the password, or with `users:manage` anyone.",
     )
     return described | {"requestBody": {"content": {JSON: {"schema": reference("EraseUserBody")}}}}
@@ -216,7 +227,7 @@ def _ending(operation_id: str, summary: str) -> Json:
         summary,
         GONE,
         CHANGE,
-        parameters=("Idempotency-Key", "If-Match", "Deadline"),
+        parameters=CHANGING,
         description="Oneself, or with `users:manage` anyone's.",
     )
 
@@ -224,7 +235,7 @@ def _ending(operation_id: str, summary: str) -> Json:
 def _patching() -> Json:
     described = _changing("patch_user", "Change a user's profile by a merge patch (RFC 7396)")
     schema = {"type": "object", "description": "A patch of what PUT takes"}
-    return described | {"requestBody": {"required": True, "content": {MERGE_PATCH: {"schema": schema}}}}
+    return described | sent(schema, MERGE_PATCH)
 
 
 def _known(

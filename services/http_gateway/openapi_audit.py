@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from aidevos.contracts import audit
-from services.http_gateway.openapi_parts import COMMON, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import COMMON, Json, content, operation, parameter, reference, schemas_of
 
 TAG: Json = {"name": "audit", "description": "The security log"}
 
 
 def schemas() -> Json:
-    _, found = msgspec.json.schema_components((audit.AuditPage,), ref_template="#/components/schemas/{name}")
-    return found
+    return schemas_of(audit.AuditPage)
 
 
 def parameters() -> Json:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from aidevos.contracts import confirmation
-from services.http_gateway.openapi_parts import CHANGE, Json, content, operation, reference
+from services.http_gateway.openapi_parts import CHANGE, Json, content, operation, reference, schemas_of
 
 ACCOUNTS = "accounts"
 OPEN_CALL = (400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
@@ -15,15 +13,13 @@ PAGE = {"200": {"description": "A page with a button", "content": {"text/html": 
 
 
 def schemas() -> Json:
-    types = (
+    return schemas_of(
         confirmation.ConfirmBody,
         confirmation.ConfirmedEmail,
         confirmation.EmailBody,
         confirmation.ForgottenBody,
         confirmation.ResetBody,
     )
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return found
 
 
 def paths() -> Json:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from aidevos.contracts import data, subjects
 from services.http_gateway.bodies import JSON_PATCH, MERGE_PATCH, NDJSON
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import (
+    CHANGE,
+    CHANGING,
+    COMMON,
+    ETAG,
+    LOCATION,
+    READING,
+    UNCHANGED,
+    Json,
+    content,
+    given,
+    operation,
+    parameter,
+    reference,
+    schemas_of,
+    sent,
+)
 
 TAG: Json = {"name": "data", "description": "Collections of documents"}
-LOCATION = {"Location": {"schema": {"type": "string"}}}
 CONDITIONAL = (*CHANGE, 428)
-UNCHANGED = {"description": "Not modified", "headers": ETAG}
 GONE = {"204": {"description": "Gone"}}
 ITEM = content("The item", reference("Item"), ETAG)
 COLLECTION = content("The collection", reference("Collection"), ETAG)
 
 
 def schemas() -> Json:
-    types = (
+    return schemas_of(
         data.BulkResult,
         data.BulkResults,
         data.Collection,
@@ -30,8 +42,6 @@ def schemas() -> Json:
         data.ItemPage,
         data.ReplaceItemBody,
     )
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return found
 
 
 def parameters() -> Json:
@@ -71,9 +81,9 @@ def paths() -> Json:
             get=_described(
                 "read_collection",
                 "Show a collection's configuration",
-                {"200": COLLECTION, "304": UNCHANGED},
+                {"200": COLLECTION, **UNCHANGED},
                 COMMON,
-                ("If-None-Match", "Deadline"),
+                READING,
             )
         ),
         f"{collection}/export": _of_collection(get=_export()),
@@ -82,7 +92,7 @@ def paths() -> Json:
             get=_described(
                 "read_item",
                 "Show an item",
-                {"200": ITEM, "304": UNCHANGED},
+                {"200": ITEM, **UNCHANGED},
                 COMMON,
                 ("version", "fields", "If-None-Match", "Deadline"),
             ),
@@ -119,7 +129,7 @@ def paths() -> Json:
 
 
 def _of_collection(**operations: Json) -> Json:
-    return {"parameters": [{"$ref": "#/components/parameters/collection"}], **operations}
+    return {**given("collection"), **operations}
 
 
 def _of_item(**operations: Json) -> Json:
@@ -182,7 +192,7 @@ def _patch() -> Json:
         "Change an item by a patch (RFC 7396, RFC 6902)",
         {"200": ITEM},
         CONDITIONAL,
-        ("Idempotency-Key", "If-Match", "Deadline"),
+        CHANGING,
     )
     kinds = {MERGE_PATCH: {"schema": {}}, JSON_PATCH: {"schema": {"type": "array", "items": {"type": "object"}}}}
     return described | {"requestBody": {"required": True, "content": kinds}}
@@ -196,4 +206,4 @@ def _export() -> Json:
 def _import() -> Json:
     lines = {"description": "One result a line", "content": {NDJSON: {"schema": {"type": "string"}}}}
     described = _described("import_items", "Make an item of each line", {"200": lines}, COMMON, ("Idempotency-Key",))
-    return described | {"requestBody": {"required": True, "content": {NDJSON: {"schema": {"type": "string"}}}}}
+    return described | sent({"type": "string"}, NDJSON)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from typing import get_args
 
-import msgspec
-
 from aidevos.contracts import dead_letters, subjects
 from services.http_gateway.openapi_parts import (
-    CHANGE,
-    COMMON,
     ETAG,
+    UNCHANGED,
     Json,
+    Section,
     content,
-    operation,
+    given,
     parameter,
     reference,
+    schemas_of,
 )
 
 TAG: Json = {"name": "dead letters", "description": "What couldn't be delivered"}
-NEEDED = f"Needs `{dead_letters.MANAGE}`."
+LETTERS = Section("dead letters", f"Needs `{dead_letters.MANAGE}`.")
 SHOWN = content("The letter", reference("DeadLetter"), ETAG)
 
 
 def schemas() -> Json:
-    _, found = msgspec.json.schema_components((dead_letters.LetterPage,), ref_template="#/components/schemas/{name}")
-    return found
+    return schemas_of(dead_letters.LetterPage)
 
 
 def parameters() -> Json:
@@ -42,53 +40,32 @@ def parameters() -> Json:
 
 
 def paths() -> Json:
-    unchanged = {"304": {"description": "Not modified", "headers": ETAG}}
-    changing = ("Idempotency-Key", "If-Match", "Deadline")
     narrowing = ("letter_kind", "letter_status", "letter_source", "letter_to", "letter_sort")
     return {
         "/dead-letters": {
-            "get": operation(
+            "get": LETTERS.reading(
                 "list_dead_letters",
-                "dead letters",
                 "List what couldn't be delivered",
                 {"200": content("One page", reference("LetterPage"))},
-                COMMON,
-                parameters=("limit", "cursor", *narrowing, "Deadline"),
-                description=f"Without the arguments. {NEEDED}",
+                ("limit", "cursor", *narrowing, "Deadline"),
+                f"Without the arguments. {LETTERS.needs}",
             )
         },
         "/dead-letters/{letter_id}": {
-            "parameters": [{"$ref": "#/components/parameters/letter_id"}],
-            "get": operation(
-                "read_dead_letter",
-                "dead letters",
-                "Show a letter",
-                {"200": SHOWN} | unchanged,
-                COMMON,
-                parameters=("If-None-Match", "Deadline"),
-                description=NEEDED,
-            ),
-            "delete": operation(
-                "delete_dead_letter",
-                "dead letters",
-                "Delete a letter",
-                {"204": {"description": "The letter is gone"}},
-                CHANGE,
-                parameters=changing,
-                description=NEEDED,
+            **given("letter_id"),
+            "get": LETTERS.reading("read_dead_letter", "Show a letter", {"200": SHOWN} | UNCHANGED),
+            "delete": LETTERS.changing(
+                "delete_dead_letter", "Delete a letter", {"204": {"description": "The letter is gone"}}
             ),
         },
         "/dead-letters/{letter_id}/replay": {
-            "parameters": [{"$ref": "#/components/parameters/letter_id"}],
-            "post": operation(
+            **given("letter_id"),
+            "post": LETTERS.changing(
                 "replay_dead_letter",
-                "dead letters",
                 "Send once more what a letter says",
                 {"202": SHOWN},
-                CHANGE,
-                parameters=changing,
-                description=f"What comes of it shows in the letter. What a client has sent is sent with the caller's "
-                f"rights. {NEEDED}",
+                needs=f"What comes of it shows in the letter. What a client has sent is sent with the caller's rights."
+                f" {LETTERS.needs}",
             ),
         },
     }

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from aidevos.contracts import authentication
-from aidevos.contracts.envelope import JSON
-from services.http_gateway.openapi_parts import CHANGE, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import CHANGE, Json, content, operation, parameter, reference, schemas_of, sent
 
 LOGIN = (400, 401, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 
 
 def schemas() -> Json:
-    types = (
+    return schemas_of(
         authentication.ConfirmPasswordBody,
         authentication.MfaVerifyBody,
         authentication.OtpBody,
         authentication.RecoveryCodes,
         authentication.TotpSecret,
     )
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return found
 
 
 def parameters() -> Json:
@@ -82,5 +77,4 @@ def _disabling() -> Json:
         "ConfirmPasswordBody",
         ("Otp",),
     )
-    optional = {"required": False, "content": {JSON: {"schema": reference("ConfirmPasswordBody")}}}
-    return described | {"requestBody": optional}
+    return described | sent(reference("ConfirmPasswordBody"), required=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from aidevos.contracts.envelope import JSON
 
@@ -11,6 +13,17 @@ Json = dict[str, Any]
 COMMON = (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504)
 CHANGE = (*COMMON, 409, 412)
 ETAG = {"ETag": {"description": "The object's version", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"schema": {"type": "string"}}}
+UNCHANGED: Json = {"304": {"description": "Not modified", "headers": ETAG}}
+# The headers that go with showing a version, and with a change.
+READING = ("If-None-Match", "Deadline")
+CHANGING = ("Idempotency-Key", "If-Match", "Deadline")
+
+
+def schemas_of(*types: Any) -> Json:
+    """The schemas of wire types and of all that is in them, by name."""
+    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return found
 
 
 def operation(
@@ -28,14 +41,49 @@ def operation(
         "operationId": operation_id,
         "tags": [tag],
         "summary": summary,
-        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in parameters],
+        **given(*parameters),
         "responses": responses | refused | {"4XX": {"$ref": "#/components/responses/problem_422"}},
     }
     if description:
         described["description"] = description
     if body is not None:
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
+        described |= sent(body)
     return described
+
+
+def given(*names: str) -> Json:
+    """The parameters of an operation, or of all operations of a path."""
+    return {"parameters": [{"$ref": f"#/components/parameters/{name}"} for name in names]}
+
+
+def sent(schema: Json, kind: str = JSON, *, required: bool = True) -> Json:
+    """What an operation takes as its body."""
+    return {"requestBody": {"required": required, "content": {kind: {"schema": schema}}}}
+
+
+class Section(NamedTuple):
+    """The operations of one tag, of which `needs` says what they need."""
+
+    tag: str
+    needs: str
+
+    def reading(
+        self, operation_id: str, summary: str, responses: Json, parameters: tuple[str, ...] = READING, needs: str = ""
+    ) -> Json:
+        return operation(
+            operation_id, self.tag, summary, responses, COMMON, parameters, description=needs or self.needs
+        )
+
+    def changing(
+        self,
+        operation_id: str,
+        summary: str,
+        responses: Json,
+        body: Json | None = None,
+        parameters: tuple[str, ...] = CHANGING,
+        needs: str = "",
+    ) -> Json:
+        return operation(operation_id, self.tag, summary, responses, CHANGE, parameters, body, needs or self.needs)
 
 
 def content(description: str, schema: Json, headers: Json | None = None) -> Json:

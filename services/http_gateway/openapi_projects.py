@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from aidevos.contracts import projects, subjects, tasks
 from services.http_gateway.bodies import MERGE_PATCH
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import (
+    CHANGE,
+    CHANGING,
+    COMMON,
+    ETAG,
+    LOCATION,
+    READING,
+    UNCHANGED,
+    Json,
+    content,
+    given,
+    operation,
+    parameter,
+    reference,
+    schemas_of,
+    sent,
+)
 
 TAG: Json = {"name": "projects", "description": "Projects, their members and their tasks"}
-LOCATION = {"Location": {"schema": {"type": "string"}}}
-UNCHANGED: Json = {"304": {"description": "Not modified", "headers": ETAG}}
-GIVEN = ("Idempotency-Key", "If-Match", "Deadline")
-READING = ("If-None-Match", "Deadline")
 # What the roles in a project let their members do.
 ABOUT = {
     "viewer": "For members.",
@@ -23,7 +33,7 @@ NEEDED = " Needs `projects:create`, with which others are told that there is not
 
 
 def schemas() -> Json:
-    types = (
+    found = schemas_of(
         projects.ChangedMember,
         projects.Deletion,
         projects.MemberBody,
@@ -38,7 +48,6 @@ def schemas() -> Json:
         tasks.TaskPage,
         *tasks.KINDS.values(),
     )
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     found["CreateTaskBody"]["properties"]["payload"] = {
         "description": "By the kind: " + ", ".join(f"`{kind}`: {type.__name__}" for kind, type in tasks.KINDS.items()),
         "type": "object",
@@ -89,7 +98,7 @@ def _project_paths() -> Json:
             ),
         },
         "/projects/{project_id}": {
-            "parameters": _in_path("project_id"),
+            **given("project_id"),
             "get": _reading("read_project", "Show a project", {"200": shown} | UNCHANGED, _about("viewer")),
             "put": _changing(
                 "replace_project", "Replace a project", {"200": shown}, _about("maintainer"), reference("ProjectBody")
@@ -110,11 +119,11 @@ def _member_paths() -> Json:
     listed = content("All members", reference("MemberPage"), ETAG)
     return {
         "/projects/{project_id}/members": {
-            "parameters": _in_path("project_id"),
+            **given("project_id"),
             "get": _reading("list_members", "A project's members", {"200": listed} | UNCHANGED, _about("viewer")),
         },
         "/projects/{project_id}/members/{user_id}": {
-            "parameters": _in_path("project_id", "member_id"),
+            **given("project_id", "member_id"),
             "put": _changing(
                 "set_member",
                 "Give a user a role in a project",
@@ -135,7 +144,7 @@ def _member_paths() -> Json:
 def _webhook_paths() -> Json:
     return {
         "/projects/{project_id}/webhook-secret": {
-            "parameters": _in_path("project_id"),
+            **given("project_id"),
             "post": _changing(
                 "webhook_secret",
                 "Show the secret that webhooks are signed with, or renew it",
@@ -152,7 +161,7 @@ def _task_paths() -> Json:
     made = content("The task", reference("Task"), ETAG | LOCATION)
     return {
         "/projects/{project_id}/tasks": {
-            "parameters": _in_path("project_id"),
+            **given("project_id"),
             "get": _reading(
                 "list_tasks",
                 "A project's tasks",
@@ -165,7 +174,7 @@ def _task_paths() -> Json:
             ),
         },
         "/tasks/{task_id}": {
-            "parameters": _in_path("task_id"),
+            **given("task_id"),
             "get": _reading("read_task", "Show a task", {"200": shown} | UNCHANGED, _about("viewer")),
             "patch": _patching("patch_task", "Change a task that is queued", shown),
             "delete": _changing(
@@ -173,11 +182,11 @@ def _task_paths() -> Json:
             ),
         },
         "/tasks/{task_id}/cancel": {
-            "parameters": _in_path("task_id"),
+            **given("task_id"),
             "post": _changing("cancel_task", "Cancel a task", {"200": shown}, _about("maintainer")),
         },
         "/tasks/{task_id}/retry": {
-            "parameters": _in_path("task_id"),
+            **given("task_id"),
             "post": _changing(
                 "retry_task", "Queue a failed or cancelled task again", {"200": shown}, _about("maintainer")
             ),
@@ -189,10 +198,6 @@ def _about(role: str) -> str:
     return ABOUT[role] + NEEDED
 
 
-def _in_path(*names: str) -> list[Json]:
-    return [{"$ref": f"#/components/parameters/{name}"} for name in names]
-
-
 def _reading(
     operation_id: str, summary: str, responses: Json, description: str, given: tuple[str, ...] = READING
 ) -> Json:
@@ -200,10 +205,10 @@ def _reading(
 
 
 def _changing(operation_id: str, summary: str, responses: Json, description: str, body: Json | None = None) -> Json:
-    return operation(operation_id, "projects", summary, responses, CHANGE, GIVEN, body, description)
+    return operation(operation_id, "projects", summary, responses, CHANGE, CHANGING, body, description)
 
 
 def _patching(operation_id: str, summary: str, shown: Json) -> Json:
     described = _changing(operation_id, f"{summary} by a merge patch (RFC 7396)", {"200": shown}, _about("maintainer"))
     schema = {"type": "object"}
-    return described | {"requestBody": {"required": True, "content": {MERGE_PATCH: {"schema": schema}}}}
+    return described | sent(schema, MERGE_PATCH)

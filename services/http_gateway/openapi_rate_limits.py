@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from aidevos.contracts import rate_limits
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, reference
+from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, reference, schemas_of
 
 TAG: Json = {"name": "rate-limits", "description": "How often callers may ask"}
 SHOWN: Json = {"200": content("The policies that were set", reference("RateLimits"), ETAG)}
 
 
 def schemas() -> Json:
-    types = (rate_limits.RateLimits, rate_limits.RateLimitsBody)
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return found
+    return schemas_of(rate_limits.RateLimits, rate_limits.RateLimitsBody)
 
 
 def parameters() -> Json:

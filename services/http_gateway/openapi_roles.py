@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from aidevos.contracts import roles
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import (
+    ETAG,
+    LOCATION,
+    UNCHANGED,
+    Json,
+    Section,
+    content,
+    given,
+    parameter,
+    reference,
+    schemas_of,
+)
 
 TAG = {"name": "roles", "description": "What roles allow"}
-NEEDED = "Needs `roles:manage`, and of what a role allows all that is to be decided about."
+ROLES = Section("roles", "Needs `roles:manage`, and of what a role allows all that is to be decided about.")
+READ = "Needs `roles:manage`."
 SHOWN = content("The role", reference("Role"), ETAG)
 
 
 def schemas() -> Json:
-    types = (roles.CreateRoleBody, roles.ReplaceRoleBody, roles.Role, roles.RolePage)
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return found
+    return schemas_of(roles.CreateRoleBody, roles.ReplaceRoleBody, roles.Role, roles.RolePage)
 
 
 def parameters() -> Json:
@@ -23,40 +31,19 @@ def parameters() -> Json:
 
 
 def paths() -> Json:
-    made = content("The role", reference("Role"), ETAG | {"Location": {"schema": {"type": "string"}}})
-    unchanged = {"304": {"description": "Not modified", "headers": ETAG}}
+    made = content("The role", reference("Role"), ETAG | LOCATION)
+    page = {"200": content("One page", reference("RolePage"))}
     return {
         "/roles": {
-            "get": operation(
-                "list_roles",
-                "roles",
-                "All roles, by name",
-                {"200": content("One page", reference("RolePage"))},
-                COMMON,
-                parameters=("limit", "cursor", "Deadline"),
-                description="Needs `roles:manage`.",
-            ),
-            "post": _changing("create_role", "Make a role", {"201": made}, reference("CreateRoleBody")),
+            "get": ROLES.reading("list_roles", "All roles, by name", page, ("limit", "cursor", "Deadline"), READ),
+            "post": ROLES.changing("create_role", "Make a role", {"201": made}, reference("CreateRoleBody")),
         },
         "/roles/{name}": {
-            "parameters": [{"$ref": "#/components/parameters/name"}],
-            "get": operation(
-                "read_role",
-                "roles",
-                "Show a role",
-                {"200": SHOWN} | unchanged,
-                COMMON,
-                parameters=("If-None-Match", "Deadline"),
-                description="Needs `roles:manage`.",
-            ),
-            "put": _changing("replace_role", "Replace a role", {"200": SHOWN}, reference("ReplaceRoleBody")),
-            "delete": _changing(
+            **given("name"),
+            "get": ROLES.reading("read_role", "Show a role", {"200": SHOWN} | UNCHANGED, needs=READ),
+            "put": ROLES.changing("replace_role", "Replace a role", {"200": SHOWN}, reference("ReplaceRoleBody")),
+            "delete": ROLES.changing(
                 "delete_role", "Delete a role that no user has", {"204": {"description": "The role is gone"}}
             ),
         },
     }
-
-
-def _changing(operation_id: str, summary: str, responses: Json, body: Json | None = None) -> Json:
-    given = ("Idempotency-Key", "If-Match", "Deadline")
-    return operation(operation_id, "roles", summary, responses, CHANGE, parameters=given, body=body, description=NEEDED)

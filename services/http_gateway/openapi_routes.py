@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from aidevos.contracts import routes
-from aidevos.contracts.envelope import JSON
 from aidevos.contracts.objects import TypeDescription
 from aidevos.contracts.routes import RouteInfo
 from services.http_gateway.catalogue import method_of
 from services.http_gateway.openapi_components import mover
 from services.http_gateway.openapi_parts import (
     CHANGE,
-    COMMON,
+    CHANGING,
     ETAG,
+    LOCATION,
+    UNCHANGED,
     Json,
+    Section,
     body,
     content,
+    given,
     operation,
     parameter,
     reference,
+    schemas_of,
+    sent,
 )
 
 TAG: Json = {"name": "routes", "description": "Paths of one's own, which lead to methods of objects"}
-NEEDED = "Needs `routes:manage`."
+ROUTES = Section("routes", "Needs `routes:manage`.")
 SHOWN = content("The route", reference("RouteInfo"), ETAG)
 
 
 def schemas() -> Json:
-    types = (routes.RouteBody, routes.RouteInfo, routes.RoutePage)
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return found
+    return schemas_of(routes.RouteBody, routes.RouteInfo, routes.RoutePage)
 
 
 def parameters() -> Json:
@@ -40,34 +41,22 @@ def parameters() -> Json:
 
 
 def paths() -> Json:
-    made = content("The route", reference("RouteInfo"), ETAG | {"Location": {"schema": {"type": "string"}}})
-    unchanged = {"304": {"description": "Not modified", "headers": ETAG}}
+    made = content("The route", reference("RouteInfo"), ETAG | LOCATION)
+    page = {"200": content("One page", reference("RoutePage"))}
     return {
         "/routes": {
-            "get": operation(
-                "list_routes",
-                "routes",
-                "All declared routes, by path",
-                {"200": content("One page", reference("RoutePage"))},
-                COMMON,
-                parameters=("limit", "cursor", "Deadline"),
-                description=NEEDED,
-            ),
-            "post": _changing("create_route", "Declare a route", {"201": made}, reference("RouteBody")),
+            "get": ROUTES.reading("list_routes", "All declared routes, by path", page, ("limit", "cursor", "Deadline")),
+            "post": ROUTES.changing("create_route", "Declare a route", {"201": made}, reference("RouteBody")),
         },
         "/routes/{route_id}": {
-            "parameters": [{"$ref": "#/components/parameters/route_id"}],
-            "get": operation(
-                "read_route",
-                "routes",
-                "Show a route",
-                {"200": SHOWN} | unchanged,
-                COMMON,
-                parameters=("If-None-Match", "Deadline"),
-                description=NEEDED,
+            **given("route_id"),
+            "get": ROUTES.reading("read_route", "Show a route", {"200": SHOWN} | UNCHANGED),
+            "put": ROUTES.changing(
+                "replace_route", "Let a route lead elsewhere", {"200": SHOWN}, reference("RouteBody")
             ),
-            "put": _changing("replace_route", "Let a route lead elsewhere", {"200": SHOWN}, reference("RouteBody")),
-            "delete": _changing("delete_route", "Take a route away", {"204": {"description": "The route is gone"}}),
+            "delete": ROUTES.changing(
+                "delete_route", "Take a route away", {"204": {"description": "The route is gone"}}
+            ),
         },
     }
 
@@ -93,7 +82,7 @@ def _declared(route: RouteInfo, names: list[str], described: TypeDescription | N
         (method.described.doc.partition("\n")[0] if method else "") or f"Call {target}",
         {"200": content("The method's result", reference(f"{named}.response" if method else "Result"))},
         CHANGE,
-        parameters=("Deadline",) if route.method == "GET" else ("Idempotency-Key", "If-Match", "Deadline"),
+        parameters=("Deadline",) if route.method == "GET" else CHANGING,
         description=f"Calls {target}. Needs `{route.permission}`, and what the method itself asks for.",
     )
     properties: Json = mover(described)(method.properties) if described and method else {}
@@ -110,12 +99,5 @@ def _declared(route: RouteInfo, names: list[str], described: TypeDescription | N
     else:
         needed = [name for name in required if name in properties]
         schema = body(properties, *needed) if method else {"type": "object"}
-        described_operation["requestBody"] = {"required": bool(needed), "content": {JSON: {"schema": schema}}}
+        described_operation |= sent(schema, required=bool(needed))
     return described_operation
-
-
-def _changing(operation_id: str, summary: str, responses: Json, body: Json | None = None) -> Json:
-    given = ("Idempotency-Key", "If-Match", "Deadline")
-    return operation(
-        operation_id, "routes", summary, responses, CHANGE, parameters=given, body=body, description=NEEDED
-    )

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import get_args
 
-import msgspec
-
 from aidevos.contracts import subjects, webhooks
-from aidevos.contracts.envelope import JSON
 from services.http_gateway.bodies import MERGE_PATCH
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, parameter, reference
+from services.http_gateway.openapi_parts import (
+    ETAG,
+    LOCATION,
+    UNCHANGED,
+    Json,
+    Section,
+    content,
+    given,
+    parameter,
+    reference,
+    schemas_of,
+    sent,
+)
 
 TAG: Json = {"name": "webhooks", "description": "Events as HTTP requests to addresses of one's own"}
-OWN = "Needs `webhooks:self`, and for others' webhooks `webhooks:manage`."
-MADE_HEADERS = {**ETAG, "Location": {"schema": {"type": "string"}}}
-UNCHANGED: Json = {"304": {"description": "Not modified", "headers": ETAG}}
+HOOKS = Section("webhooks", "Needs `webhooks:self`, and for others' webhooks `webhooks:manage`.")
 SHOWN: Json = {"200": content("The webhook", reference("WebhookInfo"), ETAG)}
 DELIVERY = content("The delivery", reference("DeliveryInfo"), ETAG)
-CHANGING = ("Idempotency-Key", "If-Match", "Deadline")
 
 
 def schemas() -> Json:
-    types = (
+    return schemas_of(
         webhooks.WebhookBody,
         webhooks.RotateSecretBody,
         webhooks.WebhookPage,
@@ -29,8 +35,6 @@ def schemas() -> Json:
         webhooks.DeliveryPage,
         webhooks.TestSent,
     )
-    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return found
 
 
 def parameters() -> Json:
@@ -47,74 +51,62 @@ def parameters() -> Json:
 
 def paths() -> Json:
     webhook, delivery = "/webhooks/{webhook_id}", "/webhooks/{webhook_id}/deliveries/{delivery_id}"
+    page = {"200": content("One page", reference("WebhookPage"))}
+    made = {"201": content("The webhook, its secret shown this once", reference("NewWebhook"), ETAG | LOCATION)}
+    rotated = {"200": content("The webhook, its secret shown this once", reference("NewWebhook"), ETAG)}
     return {
         "/webhooks": {
-            "get": operation(
-                "list_webhooks",
-                "webhooks",
-                "List webhooks",
-                {"200": content("One page", reference("WebhookPage"))},
-                COMMON,
-                parameters=("limit", "cursor", "webhook_owner", "Deadline"),
-                description=OWN,
+            "get": HOOKS.reading(
+                "list_webhooks", "List webhooks", page, ("limit", "cursor", "webhook_owner", "Deadline")
             ),
-            "post": operation(
+            "post": HOOKS.changing(
                 "create_webhook",
-                "webhooks",
                 "Make a webhook",
-                {"201": content("The webhook, its secret shown this once", reference("NewWebhook"), MADE_HEADERS)},
-                CHANGE,
-                parameters=("Idempotency-Key", "Deadline"),
-                body=reference("WebhookBody"),
-                description="Needs `webhooks:self`. It gets the events that its owner may see.",
+                made,
+                reference("WebhookBody"),
+                ("Idempotency-Key", "Deadline"),
+                "Needs `webhooks:self`. It gets the events that its owner may see.",
             ),
         },
-        webhook: _at("webhook_id")
-        | {
-            "get": _operation(
-                "read_webhook", "Show a webhook", SHOWN | UNCHANGED, COMMON, ("If-None-Match", "Deadline")
-            ),
-            "patch": _operation("change_webhook", "Change a webhook by a merge patch (RFC 7396)", SHOWN)
-            | {"requestBody": {"required": True, "content": {MERGE_PATCH: {"schema": {"type": "object"}}}}},
-            "delete": _operation(
+        webhook: {
+            **given("webhook_id"),
+            "get": HOOKS.reading("read_webhook", "Show a webhook", SHOWN | UNCHANGED),
+            "patch": HOOKS.changing("change_webhook", "Change a webhook by a merge patch (RFC 7396)", SHOWN)
+            | sent({"type": "object"}, MERGE_PATCH),
+            "delete": HOOKS.changing(
                 "delete_webhook", "End a webhook and its log", {"204": {"description": "The webhook is gone"}}
             ),
         },
-        f"{webhook}/rotate-secret": _at("webhook_id")
-        | {
-            "post": _operation(
-                "rotate_webhook_secret",
-                "Make another secret in a secret's place",
-                {"200": content("The webhook, its secret shown this once", reference("NewWebhook"), ETAG)},
-            )
-            | {"requestBody": {"required": False, "content": {JSON: {"schema": reference("RotateSecretBody")}}}}
+        f"{webhook}/rotate-secret": {
+            **given("webhook_id"),
+            "post": HOOKS.changing("rotate_webhook_secret", "Make another secret in a secret's place", rotated)
+            | sent(reference("RotateSecretBody"), required=False),
         },
-        f"{webhook}/test": _at("webhook_id")
-        | {
-            "post": _operation(
+        f"{webhook}/test": {
+            **given("webhook_id"),
+            "post": HOOKS.changing(
                 "test_webhook",
                 f"Send an event of the type `{webhooks.TEST}`",
                 {"202": content("The delivery that was begun", reference("TestSent"))},
-            )
+            ),
         },
-        f"{webhook}/deliveries": _at("webhook_id")
-        | {
-            "get": _operation(
+        f"{webhook}/deliveries": {
+            **given("webhook_id"),
+            "get": HOOKS.reading(
                 "list_deliveries",
                 "List what was sent, or is to be",
                 {"200": content("One page", reference("DeliveryPage"))},
-                COMMON,
                 ("limit", "cursor", "delivery_status", "delivery_sort", "Deadline"),
-            )
+            ),
         },
-        delivery: _at("webhook_id", "delivery_id")
-        | {
-            "get": _operation(
-                "read_delivery", "Show a delivery", {"200": DELIVERY} | UNCHANGED, COMMON, ("If-None-Match", "Deadline")
-            )
+        delivery: {
+            **given("webhook_id", "delivery_id"),
+            "get": HOOKS.reading("read_delivery", "Show a delivery", {"200": DELIVERY} | UNCHANGED),
         },
-        f"{delivery}/replay": _at("webhook_id", "delivery_id")
-        | {"post": _operation("replay_delivery", "Send an event once more", {"202": DELIVERY})},
+        f"{delivery}/replay": {
+            **given("webhook_id", "delivery_id"),
+            "post": HOOKS.changing("replay_delivery", "Send an event once more", {"202": DELIVERY}),
+        },
     }
 
 
@@ -142,7 +134,7 @@ def received() -> Json:
                     {"name": name, "in": "header", "required": True, "description": about, "schema": text}
                     for name, about in signed.items()
                 ],
-                "requestBody": {"required": True, "content": {JSON: {"schema": event}}},
+                **sent(event),
                 "responses": {
                     "2XX": {"description": "It has arrived"},
                     "410": {"description": "Nothing more is wanted: the webhook is made inactive"},
@@ -152,17 +144,3 @@ def received() -> Json:
             }
         }
     }
-
-
-def _at(*names: str) -> Json:
-    return {"parameters": [{"$ref": f"#/components/parameters/{name}"} for name in names]}
-
-
-def _operation(
-    operation_id: str,
-    summary: str,
-    responses: Json,
-    failures: tuple[int, ...] = CHANGE,
-    parameters: tuple[str, ...] = CHANGING,
-) -> Json:
-    return operation(operation_id, "webhooks", summary, responses, failures, parameters=parameters, description=OWN)

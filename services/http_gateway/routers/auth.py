@@ -42,10 +42,6 @@ _refresh = msgspec.json.Decoder(RefreshBody)
 _verify = msgspec.json.Decoder(MfaVerifyBody)
 
 
-class _Made(msgspec.Struct):
-    id: str
-
-
 class AuthRouter:
     """`/auth` and `/.well-known/jwks.json`."""
 
@@ -76,8 +72,7 @@ class AuthRouter:
         options = self._open_options(incoming)
         id = self._calls.new_id(incoming, users.TYPE, body.username, body.email)
         reply = await self._request(users.TYPE, id, "register", payload, options)
-        location = f"/users/{msgspec.json.decode(reply, type=_Made).id}".encode()
-        return versioned(reply, 201, (b"location", location))
+        return versioned(reply, 201, (b"location", f"/users/{id}".encode()))
 
     async def login(self, incoming: Incoming) -> Answer:
         with_cookies = self._wants_cookies(incoming)
