@@ -333,7 +333,7 @@ def live(world: World) -> dict[str, str]:
             http.post("/auth/logout", headers={"Authorization": tokens["ended"]}),
         ):
             assert answer.is_success, answer.text
-    # The promise is: everywhere within a second.
+    # The promise is: everywhere within a second. Each process knows for itself, and not each can be asked.
     time.sleep(1)
     return tokens
 

@@ -113,7 +113,8 @@ async def test_webhooks_lose_no_event_when_their_service_is_killed(http: httpx.A
     ada, name = await register(http), f"c{secrets.token_hex(6)}"
     async with Receiver() as receiver:
         hook = await made(http, "/webhooks", ada, url=receiver.url(), events=["item.created"])
-        await asyncio.sleep(1)  # the promise is: within a second
+        # The promise is: within a second. To see when it counts takes events that would be counted below.
+        await asyncio.sleep(1)
         path = f"/data/collections/{name}"
         ids = {(await made(http, path, ada, data={"n": 1}))["id"] for _ in range(10)}
         world.restart("events")
