@@ -37,7 +37,7 @@ class Door:
         self.callers: dict[str, Principal | Failure] = {"Bearer ada": CALLER}
         self.shows: Callable[[LiveEvent], bool] = lambda event: True
 
-    def known(self, authorization: str, address: str) -> Principal:
+    def caller(self, authorization: str, address: str) -> Principal:
         found = self.callers[authorization]
         if isinstance(found, Failure):
             raise found
