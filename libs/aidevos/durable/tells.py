@@ -6,6 +6,8 @@ the order in which they were stored, one after another, also after a crash: who 
 at the first one that isn't done. The outcome is recorded under the caller's `Request-Id`, else its
 `Nats-Msg-Id`, else the tell's place in the stream, so a tell that comes again changes nothing.
 
+One that ends the process which tries it becomes a dead letter after some times: see `suspects`.
+
 A tell counts as sent when it was stored: a credential that has expired since is as good as it was then.
 What was decided about the caller since then counts: see `Admission.admit_stored`.
 """
@@ -35,8 +37,10 @@ from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.clock import Clock
 from aidevos.durable.dead_letters import bury
 from aidevos.durable.limiter import RateLimiter
+from aidevos.durable.placement import Bucket
 from aidevos.durable.request import Answer
 from aidevos.durable.router import DurableObjectRouter
+from aidevos.durable.suspects import CRASHES, Suspects, find_suspects
 from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
@@ -119,11 +123,14 @@ class Tells:
         self._lease_valid = lease_valid
         self._lanes = Lanes()
         self._under_way: set[int] = set()
+        self._followed: set[str] = set()
         self._closed = False
 
     async def follow(self, type: str) -> None:
-        """Take the tells to a type that this host owns, until cancelled."""
-        js = self._connection.jetstream()
+        """Take the tells to a type that this host owns, until closed."""
+        self._followed.add(type)
+        js, bucket = self._connection.jetstream(), Bucket(self._connection, subjects.PLACEMENT_BUCKET)
+        suspects: Suspects | None = None
         config = ConsumerConfig(
             durable_name=type,
             filter_subject=subjects.tell(type, "*", ">"),
@@ -131,13 +138,14 @@ class Tells:
             ack_wait=ACK_WAIT,
             max_ack_pending=AT_ONCE,
         )
-        while True:
+        while not self._closed:
             try:
+                suspects = suspects or await find_suspects(js, bucket, type, self._clock.now())
                 # A new consumer begins at the first tell that is left, at once and in their order.
                 with suppress(NotFoundError):
                     await js.delete_consumer(subjects.TELLS_STREAM, type)
                 await js.add_consumer(subjects.TELLS_STREAM, config)
-                await self._pull(type)
+                await self._pull(type, suspects)
             except (NatsError, TimeoutError) as error:
                 log.warning("the tells to %s can't be read, trying again: %r", type, error)
             await asyncio.sleep(RETRY_AFTER)
@@ -147,7 +155,14 @@ class Tells:
         self._closed = True
         await self._lanes.close()
 
-    async def _pull(self, type: str) -> None:
+    async def leave(self) -> None:
+        """Stop in peace: the next owner suspects nothing of having ended this process."""
+        await self.close()
+        js = self._connection.jetstream(timeout=ACK_WITHIN)
+        deleting = (js.delete_consumer(subjects.TELLS_STREAM, type) for type in self._followed)
+        await asyncio.gather(*deleting, return_exceptions=True)
+
+    async def _pull(self, type: str, suspects: Suspects) -> None:
         """Ask for tells again and again, until the server doesn't know the consumer, or may have given tells to a
         connection that was lost. Who isn't the owner any more asks for none: they would be the new owner's."""
         served, gone = asyncio.Event(), asyncio.Event()
@@ -157,7 +172,7 @@ class Tells:
             nonlocal left
             if message.reply:
                 left -= 1
-                self._take(message)
+                self._take(message, suspects)
             elif _says_gone(message):
                 gone.set()
             if not message.reply or not left:
@@ -181,20 +196,21 @@ class Tells:
             with suppress(NatsError):
                 await subscription.unsubscribe()
 
-    def _take(self, message: Msg) -> None:
+    def _take(self, message: Msg, suspects: Suspects) -> None:
         about = message.metadata
         sequence = about.sequence.stream
         if sequence in self._under_way or self._closed:
             return
         self._under_way.add(sequence)
         tell = Tell(message.subject, message.data, dict(message.headers or {}), sequence, about.timestamp.timestamp())
-        self._lanes.add(message.subject, partial(self._settle, tell, message.reply))
+        self._lanes.add(message.subject, partial(self._settle, tell, message.reply, suspects))
 
-    async def _settle(self, tell: Tell, done: str) -> None:
+    async def _settle(self, tell: Tell, done: str, suspects: Suspects) -> None:
         for attempt in itertools.count(1):
             pause = FIRST_PAUSE * 2 ** min(attempt - 1, 16)
             try:
-                await self._end(tell, attempt)
+                async with suspects.attempt(tell.sequence, tell.key) as crashes:
+                    await self._end(tell, attempt, crashes)
                 await self._connection.request(done, b"+ACK", timeout=ACK_WITHIN)
                 break
             except Failure as failure:
@@ -207,14 +223,17 @@ class Tells:
             await asyncio.sleep(min(pause, LAST_PAUSE))
         self._under_way.discard(tell.sequence)
 
-    async def _end(self, tell: Tell, attempt: int) -> None:
-        """Apply a tell or bury it; raises `Failure` when that has to be tried again."""
+    async def _end(self, tell: Tell, attempt: int, crashes: int) -> None:
+        """Apply a tell, of which so many attempts have ended their process, or bury it; raises `Failure` when that
+        has to be tried again."""
         caller = ANONYMOUS
         try:
             if tell.at + self._router.limits.records.tell_age < self._clock.now():
                 raise _Refused("unavailable", "the tell was not settled in time")
             if tell.headers.get(envelope.AUTHORIZATION) or not self._router.is_open(_owned(tell)):
                 caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
+            if crashes >= CRASHES:
+                raise _Refused("internal", "attempts to apply the tell have ended their process")
             if self._limiter is not None and not caller.is_service:
                 await self._limiter.spend(caller, "", tell.target.partition(".")[0])
             await self._apply(tell, caller)
@@ -223,7 +242,8 @@ class Tells:
                 raise
             type, _, rest = tell.target.partition(".")
             hidden = self._router.registry.hides(type, rest.partition(".")[2])
-            letter = letter_of(tell, failure, now=self._clock.now(), attempts=attempt, caller=caller, hidden=hidden)
+            attempts, now = crashes + attempt, self._clock.now()
+            letter = letter_of(tell, failure, now=now, attempts=attempts, caller=caller, hidden=hidden)
             await bury(self._router.outside, letter)
 
     async def _apply(self, tell: Tell, caller: Principal) -> None:
