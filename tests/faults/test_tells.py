@@ -7,12 +7,12 @@ import secrets
 from pathlib import Path
 
 import msgspec
-import nats
 import pytest
 from nats.aio.msg import Msg
 
 from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.dead_letters import Letter
+from aidevos.durable.connection import connect
 from aidevos.durable.suspects import CRASHES
 from tests.faults.processes import HostProcess, client, eventually
 from tests.servers import Servers
@@ -27,7 +27,7 @@ async def test_a_tell_that_kills_its_host_becomes_a_dead_letter_and_all_others_a
     ids = [secrets.token_hex(6) for _ in range(OBJECTS)]
     letters: asyncio.Queue[Letter] = asyncio.Queue()
     told = 0
-    keeper = await nats.connect(servers.nats_url("events"), inbox_prefix="_INBOX_events")
+    keeper = await connect(servers.nats_url("events"), "keeper")
     headers = {"Authorization": "Bearer " + servers.issuer().issue("eve", roles=("admin",))}
 
     async def keep(message: Msg) -> None:

@@ -15,7 +15,7 @@ from aidevos import BaseDurableObject, authenticated, command, query
 from aidevos.contracts.rate_limits import DEFAULT
 from aidevos.durable.limiter import Limited, Verdict
 from aidevos.durable.suspects import CRASHES, Suspects
-from aidevos.durable.tells import Tells
+from aidevos.durable.tells import Tells, _Hand
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
@@ -88,7 +88,7 @@ class World:
         around: Any = self
         self.fatal = asyncio.Event()
         self.tells = Tells(around, self.kit.router, around, around, self.kit.clock, lambda: True)
-        self.suspects = Suspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended))
+        self.hand = _Hand(Suspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
 
     async def die(self) -> None:
         """End as a process that is killed in the midst of an attempt: what it does after that isn't done."""
@@ -109,7 +109,7 @@ class World:
             reply=f"ack.{line}",
             metadata=about,
         )
-        self.tells._take(message, self.suspects)
+        self.tells._take(message, self.hand)
 
 
 @pytest.fixture

@@ -45,8 +45,14 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
 MESSAGE_ID = "Nats-Msg-Id"
-# Tells of one type that are under way at once.
+# Tells of one type that are tried at once. Those that wait, to be tried again or for others of their object, hold up
+# nobody until so many are in hand, or so many bytes.
 AT_ONCE = 256
+IN_HAND = 10_000
+IN_HAND_BYTES = 256 * 1024 * 1024
+# What is asked for in one request.
+PULL = 256
+PULL_BYTES = 16 * 1024 * 1024
 # Seconds for which one request to the server for more tells is open.
 PULL_FOR = 5.0
 # Seconds after which the server gives again what wasn't acknowledged: longer than anything waits here.
@@ -76,6 +82,11 @@ class Tell(NamedTuple):
         return self.subject.partition(".")[2]
 
     @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        return len(self.payload) + sum(len(name) + len(value) for name, value in self.headers.items())
+
+    @property
     def key(self) -> str:
         """What names the tell for ever: a stream that is made anew begins at 1 again."""
         return f"{self.sequence}.{int(self.at * 1000)}"
@@ -101,6 +112,15 @@ def letter_of(tell: Tell, failure: Failure, *, now: float, attempts: int, caller
         confidential=hidden,
         from_client=not caller.is_service,
     )
+
+
+class _Hand:
+    """The tells of one type that were taken and aren't done."""
+
+    def __init__(self, suspects: Suspects) -> None:
+        self.suspects = suspects
+        self.trying = asyncio.Semaphore(AT_ONCE)
+        self.bytes = 0
 
 
 class Tells:
@@ -130,22 +150,22 @@ class Tells:
         """Take the tells to a type that this host owns, until closed."""
         self._followed.add(type)
         js, bucket = self._connection.jetstream(), Bucket(self._connection, subjects.PLACEMENT_BUCKET)
-        suspects: Suspects | None = None
+        hand: _Hand | None = None
         config = ConsumerConfig(
             durable_name=type,
             filter_subject=subjects.tell(type, "*", ">"),
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT,
-            max_ack_pending=AT_ONCE,
+            max_ack_pending=IN_HAND,
         )
         while not self._closed:
             try:
-                suspects = suspects or await find_suspects(js, bucket, type, self._clock.now())
+                hand = hand or _Hand(await find_suspects(js, bucket, type, self._clock.now()))
                 # A new consumer begins at the first tell that is left, at once and in their order.
                 with suppress(NotFoundError):
                     await js.delete_consumer(subjects.TELLS_STREAM, type)
                 await js.add_consumer(subjects.TELLS_STREAM, config)
-                await self._pull(type, suspects)
+                await self._pull(type, hand)
             except (NatsError, TimeoutError) as error:
                 log.warning("the tells to %s can't be read, trying again: %r", type, error)
             await asyncio.sleep(RETRY_AFTER)
@@ -162,7 +182,7 @@ class Tells:
         deleting = (js.delete_consumer(subjects.TELLS_STREAM, type) for type in self._followed)
         await asyncio.gather(*deleting, return_exceptions=True)
 
-    async def _pull(self, type: str, suspects: Suspects) -> None:
+    async def _pull(self, type: str, hand: _Hand) -> None:
         """Ask for tells again and again, until the server doesn't know the consumer, or may have given tells to a
         connection that was lost. Who isn't the owner any more asks for none: they would be the new owner's."""
         served, gone = asyncio.Event(), asyncio.Event()
@@ -172,7 +192,7 @@ class Tells:
             nonlocal left
             if message.reply:
                 left -= 1
-                self._take(message, suspects)
+                self._take(message, hand)
             elif _says_gone(message):
                 gone.set()
             if not message.reply or not left:
@@ -180,15 +200,15 @@ class Tells:
 
         inbox = self._connection.new_inbox()
         subscription = await self._connection.subscribe(inbox, cb=on_message, pending_msgs_limit=-1)
-        asked = msgspec.json.encode({"batch": AT_ONCE, "expires": int(PULL_FOR * 1e9)})
+        asked = msgspec.json.encode({"batch": PULL, "max_bytes": PULL_BYTES, "expires": int(PULL_FOR * 1e9)})
         try:
             reconnects = self._connection.stats["reconnects"]
             while not gone.is_set() and self._connection.stats["reconnects"] == reconnects:
-                if not self._lease_valid():
+                if not self._lease_valid() or hand.bytes > IN_HAND_BYTES:
                     await asyncio.sleep(RETRY_AFTER)
                     continue
                 served.clear()
-                left = AT_ONCE
+                left = PULL
                 await self._connection.publish(_NEXT + type, asked, reply=inbox)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(served.wait(), PULL_FOR + 1)
@@ -196,20 +216,21 @@ class Tells:
             with suppress(NatsError):
                 await subscription.unsubscribe()
 
-    def _take(self, message: Msg, suspects: Suspects) -> None:
+    def _take(self, message: Msg, hand: _Hand) -> None:
         about = message.metadata
         sequence = about.sequence.stream
         if sequence in self._under_way or self._closed:
             return
         self._under_way.add(sequence)
         tell = Tell(message.subject, message.data, dict(message.headers or {}), sequence, about.timestamp.timestamp())
-        self._lanes.add(message.subject, partial(self._settle, tell, message.reply, suspects))
+        hand.bytes += tell.size
+        self._lanes.add(message.subject, partial(self._settle, tell, message.reply, hand))
 
-    async def _settle(self, tell: Tell, done: str, suspects: Suspects) -> None:
+    async def _settle(self, tell: Tell, done: str, hand: _Hand) -> None:
         for attempt in itertools.count(1):
             pause = FIRST_PAUSE * 2 ** min(attempt - 1, 16)
             try:
-                async with suspects.attempt(tell.sequence, tell.key) as crashes:
+                async with hand.suspects.attempt(tell.sequence, tell.key) as crashes, hand.trying:
                     await self._end(tell, attempt, crashes)
                 await self._connection.request(done, b"+ACK", timeout=ACK_WITHIN)
                 break
@@ -222,6 +243,7 @@ class Tells:
                 log.exception("the tell to %s could not be seen to, trying again", tell.target)
             await asyncio.sleep(min(pause, LAST_PAUSE))
         self._under_way.discard(tell.sequence)
+        hand.bytes -= tell.size
 
     async def _end(self, tell: Tell, attempt: int, crashes: int) -> None:
         """Apply a tell, of which so many attempts have ended their process, or bury it; raises `Failure` when that
