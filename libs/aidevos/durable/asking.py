@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 class NotYet(Exception):
-    """It can't be said before this task has ended, which may serve many."""
+    """It can't be said before this has ended, which may serve many."""
 
-    def __init__(self, asking: asyncio.Task[None]) -> None:
+    def __init__(self, asking: asyncio.Future[None]) -> None:
         super().__init__()
         self.asking = asking
 
