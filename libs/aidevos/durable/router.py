@@ -37,16 +37,18 @@ from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
 from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved, unknown
 from aidevos.durable.completion import Bounds
+from aidevos.durable.execution import run_turn
 from aidevos.durable.mailbox import Mailbox
 from aidevos.durable.object import BaseDurableObject, Search, View
-from aidevos.durable.outbox import Entry, Relay, next_number
+from aidevos.durable.outbox import Relay
+from aidevos.durable.outcome import answer_when_committed
 from aidevos.durable.project_gate import ProjectGate
 from aidevos.durable.reader import Reader
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
 from aidevos.durable.search import decode_place, encode_place
 from aidevos.durable.store.port import Claim, Document, Store, StoreError
-from aidevos.durable.turn import answer_when_committed, start_turn, unexpected
+from aidevos.durable.turn import unexpected
 from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
 from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
@@ -54,7 +56,6 @@ log = logging.getLogger(__name__)
 OWN = frozenset({CREATE, READ, REPLACE, DELETE, LIST})
 SCAN_PAGE = 1000
 HOOK_WITHIN = 10.0
-OUTBOX_BYTES = 2 * 1024 * 1024
 # Objects that are remembered to have been read once.
 GLANCES = 10_000
 
@@ -372,25 +373,6 @@ class DurableObjectRouter:
         self._owners += 1
         return f"{self.incarnation}.{self._owners}"
 
-    def outbox_number(self, last: int) -> int:
-        return next_number(last, self.clock.now())
-
-    def check_bounds(self, activation: Activation, state: bytes, entries: Sequence[Entry]) -> None:
-        """Refuse a turn whose outcome would not fit; raises `too-large` or `overloaded`."""
-        limit = activation.type.cls.state_limit or self.limits.state
-        if len(state) > limit:
-            raise Failure("too-large", f"the state would have more than {limit} bytes", field="state")
-        if not entries:
-            return
-        if any(len(entry.payload) > self.limits.answer for entry in entries):
-            raise Failure("too-large", f"an event or tell has more than {self.limits.answer} bytes")
-        size = sum(len(entry.payload) for entry in entries)
-        if size > OUTBOX_BYTES or len(entries) > self.limits.outbox:
-            raise Failure("too-large", "one turn can't emit and tell so much")
-        crowded = len(activation.outbox) + len(entries) > self.limits.outbox
-        if crowded or activation.outbox_size + size > OUTBOX_BYTES:
-            raise Failure("overloaded", "too many events and tells of this object wait to be sent", retry_after=2.0)
-
     def sweep(self) -> None:
         """Let idle objects leave memory: those unused for long, and the longest unused past the bound."""
         now = asyncio.get_running_loop().time()
@@ -517,7 +499,7 @@ class DurableObjectRouter:
             self.spawn(self._archive.ask(activation))
             return None
         try:
-            return start_turn(self, activation, request)
+            return run_turn(self, activation, request)
         except Exception as error:
             request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
             return None
@@ -542,7 +524,7 @@ class DurableObjectRouter:
             committed.restore(activation.committed)
         committed.exists = activation.exists
         committed.version = activation.version
-        task = start_turn(self, committed, request)
+        task = run_turn(self, committed, request)
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._spawned)
