@@ -25,6 +25,35 @@ if TYPE_CHECKING:
     from aidevos.durable.router import DurableObjectRouter
 
 
+def start_turn(router: DurableObjectRouter, activation: Activation, request: Request) -> asyncio.Task[None] | None:
+    """Run a request's turn, if it may begin: the lease is held, and its caller is let in. Where that or an earlier
+    outcome has to be looked up first, the request comes again."""
+    if not router.lease_valid():
+        request.drop()
+        return None
+    belongs = activation.project is not None or request.principal.project
+    if belongs and not _admits(router, activation, request):
+        return None
+    if router.archive.must_be_asked(activation, request):
+        activation.mailbox.put_back(request)
+        activation.mailbox.hold()
+        router.spawn(router.archive.ask(activation))
+        return None
+    try:
+        return run_turn(router, activation, request)
+    except Exception as error:
+        request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
+        return None
+
+
+def _admits(router: DurableObjectRouter, activation: Activation, request: Request) -> bool:
+    try:
+        return router.gate.admits(activation, request)
+    except Failure as refused:
+        answer_when_committed(router, activation, request, Answer.of(refused))
+        return False
+
+
 def run_turn(router: DurableObjectRouter, activation: Activation, request: Request) -> asyncio.Task[None] | None:
     """Run a request's turn, at once if its method can't wait, else in the task that is returned."""
     loop = asyncio.get_running_loop()
