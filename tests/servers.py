@@ -38,6 +38,8 @@ NATS_IMAGE = "nats:2"
 MONGO_IMAGE = "mongo:7"
 # Below the range from which outgoing connections take theirs: nobody is given the port of a server that is down.
 FREE_PORTS = range(15_000, 32_000)
+# The kernel takes the end of the thread that started a child for the end of its parent.
+_PARENT = ThreadPoolExecutor(1)
 TEST_OPTIONS = ("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false")
 
 
@@ -103,14 +105,15 @@ class LocalServer(_Restart):
         self.resume()
         if self._process is None or self._process.poll() is not None:
             with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
+                self._process = _PARENT.submit(
+                    subprocess.Popen,
                     self._command,
                     stdout=log,
                     stderr=log,
                     cwd=self._log.parent,
                     env=self._environment,
                     preexec_fn=_end_with_parent,
-                )
+                ).result()
             self._ready(self._check)
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import stat
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -223,6 +224,15 @@ async def test_nats_can_be_killed_and_keeps_acknowledged_events(servers: Servers
     connection, _ = await connect(servers, "objects")
     kept = await connection.jetstream().get_last_msg("EVENTS", "event.counter.kept.incremented")
     assert kept.data == b"kept"
+    await connection.close()
+
+
+async def test_a_server_outlives_the_thread_that_started_it(servers: Servers) -> None:
+    starting = threading.Thread(target=servers.nats.restart)
+    starting.start()
+    starting.join()
+    await asyncio.sleep(0.5)
+    connection = await nats.connect(servers.nats_url("client"), inbox_prefix=b"_INBOX_client", allow_reconnect=False)
     await connection.close()
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from uuid import uuid4
 
 import aio_pika
+import aiormq.connection
 from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import (
     AbstractChannel,
@@ -66,6 +67,7 @@ ATTEMPT = "aidevos-attempt"
 TIMEOUT = 5.0
 HEARTBEAT = 10
 START_WITHIN = 20.0
+DECLARE_WITHIN = 10.0
 RECONNECT_AFTER = 0.2
 # Messages that one follower has in hand.
 UNSETTLED = 128
@@ -88,9 +90,10 @@ class RabbitMqBus:
         self._url = url
         self._max_age = max_age
         self._max_bytes = max_bytes
-        self._connection: AbstractConnection | None = None
+        self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._opening = asyncio.Lock()
+        self._confirmed = 0
         self._publishing: tuple[AbstractChannel, AbstractExchange] | None = None
 
     async def open(self) -> None:
@@ -110,7 +113,9 @@ class RabbitMqBus:
                 return
 
     async def close(self) -> None:
-        await self._drop()
+        connection = self._forget()
+        if connection is not None:
+            await connection.end(TIMEOUT)
 
     async def last(self, scope: str) -> tuple[int, int]:
         return 0, 0
@@ -119,6 +124,7 @@ class RabbitMqBus:
         with _as_bus_errors():
             channel, exchange = await self._publisher()
             message = _message(payload, id, {SUBJECT: subject}, "application/cloudevents+json")
+            confirmed = self._confirmed
             try:
                 await exchange.publish(message, subject, mandatory=True, timeout=TIMEOUT)
             except PublishError as error:
@@ -126,6 +132,12 @@ class RabbitMqBus:
                 raise BusError("RabbitMQ: the event's queue is gone, it is made anew") from error
             except DeliveryError as error:
                 raise StreamFull("RabbitMQ: a queue refuses the event") from error
+            except TimeoutError as error:
+                # A channel that was opened while the broker began may wait for a stream that it never learns of.
+                if self._confirmed == confirmed:
+                    await self._renew(channel)
+                raise BusError("RabbitMQ: the event was not confirmed in time") from error
+            self._confirmed += 1
         return 0
 
     async def subscribe(
@@ -205,12 +217,17 @@ class RabbitMqBus:
         async with self._connecting:
             if self._connection is None or not self._connection.connected.is_set():
                 await self._drop()
-                connection = await aio_pika.connect(self._url, timeout=TIMEOUT, heartbeat=HEARTBEAT)
+                connection = await aio_pika.connect(
+                    self._url, connection_class=_Connection, timeout=TIMEOUT, heartbeat=HEARTBEAT
+                )
+                limit = asyncio.get_running_loop().call_later(DECLARE_WITHIN, connection.abort)
                 try:
                     await self._declare_all(connection)
                 except BaseException:
-                    await connection.close()
+                    await connection.end(0)
                     raise
+                finally:
+                    limit.cancel()
                 self._connection = connection
             return self._connection
 
@@ -244,10 +261,47 @@ class RabbitMqBus:
             await self._drop()
 
     async def _drop(self) -> None:
-        connection, self._connection, self._publishing = self._connection, None, None
+        connection = self._forget()
         if connection is not None:
-            with contextlib.suppress(*TROUBLE):
-                await connection.close()
+            await connection.end(0)
+
+    def _forget(self) -> _Connection | None:
+        connection, self._connection, self._publishing = self._connection, None, None
+        return connection
+
+
+class _Connection(aio_pika.Connection):
+    """One that can be ended though the broker reads nothing any more: the library waits until all is sent."""
+
+    def __init__(self, url: Any, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._socket = self.kwargs["transport_factory"] = _Socket(self.url.scheme)
+
+    def abort(self) -> None:
+        """Let everybody who waits on it fail."""
+        self._socket.abort()
+
+    async def end(self, within: float) -> None:
+        """Close it; not in a friendly way where that would take longer than these seconds."""
+        limit = asyncio.get_running_loop().call_later(within, self.abort)
+        with contextlib.suppress(*TROUBLE):
+            await self.close()
+        limit.cancel()
+
+
+class _Socket(aiormq.connection.TransportFactory):
+    def __init__(self, scheme: str) -> None:
+        plain, secure = aiormq.connection.TCPTransportFactory, aiormq.connection.TLSTransportFactory
+        self._factory = secure() if scheme == "amqps" else plain()
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: Any, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, self._writer = await self._factory.create(url, **options)
+        return reader, self._writer
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
 
 
 class RabbitMqSubscription:
