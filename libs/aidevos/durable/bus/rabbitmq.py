@@ -67,7 +67,7 @@ ATTEMPT = "aidevos-attempt"
 TIMEOUT = 5.0
 HEARTBEAT = 10
 START_WITHIN = 20.0
-DECLARE_WITHIN = 10.0
+DECLARE_WITHIN = 30.0
 RECONNECT_AFTER = 0.2
 # Messages that one follower has in hand.
 UNSETTLED = 128
