@@ -3,7 +3,8 @@
 Promises: a letter that was buried again is the same letter. What it would be sent with is encrypted at
 rest, and shown in no list; where the method's arguments are confidential it is shown to nobody. One
 replay is under way at a time, and none follows one that has succeeded; one that fails leaves the letter
-with the new failure.
+with the new failure. A letter is applied at most once, whoever replays it: after a replay whose outcome isn't known
+all have its request ID, until one of them gets the recorded outcome, or there may be no record any more.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from aidevos.settings import Settings
 
 AT = ("at",)
 REPLAY = "replay"
+# Refusals that may come before a record of an earlier attempt is looked for, and so say nothing about that one.
+EARLY = {"bad-request", "forbidden", "not-found", "invalid"}
 # Seconds for which the rights count of whoever replays by a token that no login has made.
 RIGHTS_FOR = 60.0
 # By time, alone and after each of the filters.
@@ -59,8 +62,8 @@ class Contents(msgspec.Struct):
 
 class DeadLetterState(msgspec.Struct):
     """`sealed` is the payload, encrypted; `sender` is the service that has buried the letter, with its
-    `permissions`; `sends` counts the replays whose outcome is known. Times are in
-    seconds since the epoch."""
+    `permissions`; `sends` counts the replays whose outcome is known; `unsure_at` is when the first of those after
+    them was asked for, 0 where there was none. Times are in seconds since the epoch."""
 
     status: Literal["none", "dead", "replaying", "replayed"] = "none"
     kind: Kind = "tell"
@@ -78,6 +81,7 @@ class DeadLetterState(msgspec.Struct):
     permissions: list[str] = []
     replays: int = 0
     sends: int = 0
+    unsure_at: float = 0.0
     replayer: Replayer | None = None
     replayed_by: str = ""
     replayed_at: float = 0.0
@@ -166,6 +170,8 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
             raise Failure("conflict", f"the letter {known} already, by {state.replayed_by}")
         if state.from_client and self.caller.is_service:
             raise Failure("forbidden", "what a client has sent is replayed by a user, with the user's rights")
+        if state.unsure_at and state.unsure_at + self.settings.tell_age / 2 <= self.now:
+            raise Failure("conflict", "it can't be found out any more whether an earlier replay was applied")
         state.status, state.replays = "replaying", state.replays + 1
         state.replayed_by, state.replayed_at = self.caller.subject, self.now
         state.replayer = _replayer(self.caller, self.now) if state.from_client else None
@@ -206,7 +212,10 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
         if code:
             state.status, state.code, state.detail = "dead", code, detail
             state.attempts += 1
-            state.sends += known
+            if not known:
+                state.unsure_at = state.unsure_at or state.replayed_at
+            elif not state.unsure_at or code not in EARLY:
+                state.sends, state.unsure_at = state.sends + 1, 0.0
         else:
             state.status, state.sealed = "replayed", ""
 

@@ -1,7 +1,7 @@
 """The replay of a dead letter, beside it, so that the letter can be seen and deleted meanwhile.
 
 Promises: each replay sends the letter's request once in effect: every attempt of it carries one request
-ID, also a later replay's by the same user when it isn't known whether an earlier one was applied. What a
+ID, also a later replay's, whoever asks for that, when it isn't known whether an earlier one was applied. What a
 service has sent is sent as that service. What a client has sent is sent with the rights of whoever replays
 it, for that one call, and as they are then.
 """

@@ -43,6 +43,20 @@ async def test_a_host_takes_it_for_its_call_and_a_repeat_changes_nothing(
     assert results == [2, 2, 2]
 
 
+async def test_a_repeat_for_somebody_else_changes_nothing_either(
+    over_nats: NatsDoor, world: World, delegation: str, new_id: str
+) -> None:
+    issuer = Delegations(world.issuer.keys, world.servers.public_url, "events")
+    errand = Errand(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
+    another = issuer.authorization(Mandate(f"bob{new_id}", ("admin",)), errand)
+    headers = {"Request-Id": f"r{new_id}"}
+    results = [
+        await over_nats.call("counter", new_id, "increment", PAYLOAD, authorization=each, headers=headers)
+        for each in (delegation, another)
+    ]
+    assert results == [2, 2]
+
+
 async def test_hosts_refuse_it_for_any_other_call(
     over_nats: NatsDoor, world: World, delegation: str, new_id: str
 ) -> None:

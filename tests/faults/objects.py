@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import msgspec
 
@@ -41,6 +43,11 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
         self.state.value += 1
         self.emit(Added(self.state.value))
         return self.state.value
+
+    @command(allow=authenticated())
+    async def end_process(self) -> None:
+        """As a bug in native code would."""
+        os.kill(os.getpid(), signal.SIGKILL)
 
     @query(allow=authenticated())
     async def value(self) -> int:

@@ -20,7 +20,7 @@ from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from aidevos.testing import SERVICE, ObjectKit
 from services.events.bootstrap import build
-from tests.kits import failure, quiet, until
+from tests.kits import chosen, failure, quiet, until
 from tests.objects import Tally
 
 
@@ -48,6 +48,7 @@ class Person(BaseDurableObject[Whose], type="user"):
     """Stands for the users' own type."""
 
     role = "admin"
+    refuses = True
 
     @query(allow=services())
     async def show(self) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class Person(BaseDurableObject[Whose], type="user"):
 
     @command(allow=permission("people:note"))
     async def note(self, text: str = "") -> None:
-        if text == "refused":
+        if text == "refused" and Person.refuses:
             raise Failure("conflict", "not this one")
         self.state.seen.append(f"{self.caller.subject} {text}".strip())
 
@@ -346,6 +347,56 @@ async def test_what_may_have_been_applied_is_repeated_under_one_request_id(
     assert (await replayed(letters))["code"] == "unavailable"
     assert (await replayed(letters))["status"] == "replayed"
     assert await letters.call("tally", "b", "value") == 3
+
+
+@pytest.fixture
+def lossy(letters: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer of Bob's is lost."""
+    request, lost = letters.request, []
+
+    async def lose(subject: str, payload: bytes, **options: Any) -> bytes:
+        try:
+            return await request(subject, payload, **options)
+        finally:
+            if subject == NOTE["subject"] and not lost:
+                lost.append(subject)
+                raise Failure("unavailable", "lost on purpose")
+
+    monkeypatch.setattr(letters, "request", lose)
+
+
+@pytest.mark.usefixtures("lossy")
+async def test_what_may_have_been_applied_is_applied_once_whoever_replays_it(letters: ObjectKit) -> None:
+    """Also days after that, and in spite of another one who may replay, but not do that."""
+    await bury(letters, letter(**NOTE))
+    assert (await replayed(letters))["code"] == "unavailable"
+    letters.clock.advance(2 * 86_400)
+    await letters.call("user", "0bob", "note", {"text": "else"}, headers=chosen("else"))
+    narrow = Principal("narrow", (), frozenset({"dead_letters:manage"}))
+    assert (await replayed(letters, narrow))["code"] == "forbidden"
+    assert (await replayed(letters, OPERATOR))["status"] == "replayed"
+    assert await seen(letters) == ["0ada hi", "admin else"]
+
+
+@pytest.mark.usefixtures("lossy")
+async def test_what_was_not_applied_may_be_after_all(letters: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as it is known that the one whose answer was lost was refused."""
+    await bury(letters, letter(**{**NOTE, "payload": b'{"text": "refused"}'}))
+    assert (await replayed(letters))["code"] == "unavailable"
+    monkeypatch.setattr(Person, "refuses", False)
+    assert (await replayed(letters, OPERATOR))["code"] == "conflict"
+    assert (await replayed(letters, OPERATOR))["status"] == "replayed"
+    assert await seen(letters) == ["operator refused"]
+
+
+@pytest.mark.usefixtures("lossy")
+async def test_what_may_have_been_applied_is_not_replayed_once_nobody_can_tell(letters: ObjectKit) -> None:
+    await bury(letters, letter(**NOTE))
+    await replayed(letters)
+    letters.clock.advance(3.5 * 86_400)
+    refused = await failure(letters.call("dead_letter", "l1", "replay", caller=OPERATOR))
+    assert (refused.code, "found out" in refused.detail) == ("conflict", True)
+    assert await seen(letters) == ["0ada hi"]
 
 
 async def test_a_letter_may_be_deleted_while_it_is_replayed(letters: ObjectKit) -> None:

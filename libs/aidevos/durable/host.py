@@ -150,7 +150,7 @@ class Host:
         finished `within` seconds is answered with `unavailable`; outboxes and alarms go to the next owner."""
         self.router.alarms.stop()
         await self._placement.stop()
-        await self._tells.close()
+        await self._tells.leave()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
         await self.router.settle(within)
         await self.router.give_up()

@@ -42,7 +42,7 @@ class RequestKey(NamedTuple):
 
     A numbered request belongs to `client`, one incarnation of one caller, and `ack` is the lowest
     number that the client still waits for. Any other ID is `chosen` by its caller. Both are bound
-    to the caller's identity, so nobody can name another's.
+    to the caller's identity, or that of the service which acts for the caller, so nobody can name another's.
     """
 
     key: str
@@ -135,19 +135,19 @@ def request_key(principal: Principal, headers: Mapping[str, str]) -> RequestKey 
     request_id = headers.get(envelope.REQUEST_ID)
     if request_id is None:
         return None
-    ack = headers.get(envelope.REQUEST_ACK)
+    ack, whose = headers.get(envelope.REQUEST_ACK), principal.actor or principal.subject
     numbered = _numbered(request_id) if ack is not None else None
     if numbered and ack is not None:
         number = int(numbered[2])
         if not _number(ack) or max(number, int(ack)) >= 2**63:
             raise Failure("bad-request", "it must be a number", field=envelope.REQUEST_ACK)
-        client = digest(principal.subject, numbered[1])
+        client = digest(whose, numbered[1])
         return RequestKey(f"{client}-{number}", client, number, min(int(ack), number))
     if not _chosen(request_id):
         detail = f"a request ID has 1 to {envelope.REQUEST_ID_LIMIT} printable ASCII characters"
         raise Failure("bad-request", detail, field=envelope.REQUEST_ID)
-    tell = principal.is_service and request_id.startswith(TELL_PREFIX)
-    return RequestKey(digest(principal.subject, request_id), tell=tell)
+    tell = (principal.is_service or bool(principal.actor)) and request_id.startswith(TELL_PREFIX)
+    return RequestKey(digest(whose, request_id), tell=tell)
 
 
 @lru_cache(maxsize=10_000)

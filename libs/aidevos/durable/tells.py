@@ -6,6 +6,8 @@ the order in which they were stored, one after another, also after a crash: who 
 at the first one that isn't done. The outcome is recorded under the caller's `Request-Id`, else its
 `Nats-Msg-Id`, else the tell's place in the stream, so a tell that comes again changes nothing.
 
+One that ends the process which tries it becomes a dead letter after some times: see `suspects`.
+
 A tell counts as sent when it was stored: a credential that has expired since is as good as it was then.
 What was decided about the caller since then counts: see `Admission.admit_stored`.
 """
@@ -35,14 +37,22 @@ from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.clock import Clock
 from aidevos.durable.dead_letters import bury
 from aidevos.durable.limiter import RateLimiter
+from aidevos.durable.placement import Bucket
 from aidevos.durable.request import Answer
 from aidevos.durable.router import DurableObjectRouter
+from aidevos.durable.suspects import CRASHES, Suspects, find_suspects
 from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
 MESSAGE_ID = "Nats-Msg-Id"
-# Tells of one type that are under way at once.
+# Tells of one type that are tried at once. Those that wait, to be tried again or for others of their object, hold up
+# nobody until so many are in hand, or so many bytes.
 AT_ONCE = 256
+IN_HAND = 10_000
+IN_HAND_BYTES = 256 * 1024 * 1024
+# What is asked for in one request.
+PULL = 256
+PULL_BYTES = 16 * 1024 * 1024
 # Seconds for which one request to the server for more tells is open.
 PULL_FOR = 5.0
 # Seconds after which the server gives again what wasn't acknowledged: longer than anything waits here.
@@ -72,6 +82,11 @@ class Tell(NamedTuple):
         return self.subject.partition(".")[2]
 
     @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        return len(self.payload) + sum(len(name) + len(value) for name, value in self.headers.items())
+
+    @property
     def key(self) -> str:
         """What names the tell for ever: a stream that is made anew begins at 1 again."""
         return f"{self.sequence}.{int(self.at * 1000)}"
@@ -99,6 +114,15 @@ def letter_of(tell: Tell, failure: Failure, *, now: float, attempts: int, caller
     )
 
 
+class _Hand:
+    """The tells of one type that were taken and aren't done."""
+
+    def __init__(self, suspects: Suspects) -> None:
+        self.suspects = suspects
+        self.trying = asyncio.Semaphore(AT_ONCE)
+        self.bytes = 0
+
+
 class Tells:
     """Applies the tells to the types that one host owns."""
 
@@ -119,25 +143,29 @@ class Tells:
         self._lease_valid = lease_valid
         self._lanes = Lanes()
         self._under_way: set[int] = set()
+        self._followed: set[str] = set()
         self._closed = False
 
     async def follow(self, type: str) -> None:
-        """Take the tells to a type that this host owns, until cancelled."""
-        js = self._connection.jetstream()
+        """Take the tells to a type that this host owns, until closed."""
+        self._followed.add(type)
+        js, bucket = self._connection.jetstream(), Bucket(self._connection, subjects.PLACEMENT_BUCKET)
+        hand: _Hand | None = None
         config = ConsumerConfig(
             durable_name=type,
             filter_subject=subjects.tell(type, "*", ">"),
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT,
-            max_ack_pending=AT_ONCE,
+            max_ack_pending=IN_HAND,
         )
-        while True:
+        while not self._closed:
             try:
+                hand = hand or _Hand(await find_suspects(js, bucket, type, self._clock.now()))
                 # A new consumer begins at the first tell that is left, at once and in their order.
                 with suppress(NotFoundError):
                     await js.delete_consumer(subjects.TELLS_STREAM, type)
                 await js.add_consumer(subjects.TELLS_STREAM, config)
-                await self._pull(type)
+                await self._pull(type, hand)
             except (NatsError, TimeoutError) as error:
                 log.warning("the tells to %s can't be read, trying again: %r", type, error)
             await asyncio.sleep(RETRY_AFTER)
@@ -147,7 +175,14 @@ class Tells:
         self._closed = True
         await self._lanes.close()
 
-    async def _pull(self, type: str) -> None:
+    async def leave(self) -> None:
+        """Stop in peace: the next owner suspects nothing of having ended this process."""
+        await self.close()
+        js = self._connection.jetstream(timeout=ACK_WITHIN)
+        deleting = (js.delete_consumer(subjects.TELLS_STREAM, type) for type in self._followed)
+        await asyncio.gather(*deleting, return_exceptions=True)
+
+    async def _pull(self, type: str, hand: _Hand) -> None:
         """Ask for tells again and again, until the server doesn't know the consumer, or may have given tells to a
         connection that was lost. Who isn't the owner any more asks for none: they would be the new owner's."""
         served, gone = asyncio.Event(), asyncio.Event()
@@ -157,7 +192,7 @@ class Tells:
             nonlocal left
             if message.reply:
                 left -= 1
-                self._take(message)
+                self._take(message, hand)
             elif _says_gone(message):
                 gone.set()
             if not message.reply or not left:
@@ -165,15 +200,15 @@ class Tells:
 
         inbox = self._connection.new_inbox()
         subscription = await self._connection.subscribe(inbox, cb=on_message, pending_msgs_limit=-1)
-        asked = msgspec.json.encode({"batch": AT_ONCE, "expires": int(PULL_FOR * 1e9)})
+        asked = msgspec.json.encode({"batch": PULL, "max_bytes": PULL_BYTES, "expires": int(PULL_FOR * 1e9)})
         try:
             reconnects = self._connection.stats["reconnects"]
             while not gone.is_set() and self._connection.stats["reconnects"] == reconnects:
-                if not self._lease_valid():
+                if not self._lease_valid() or hand.bytes > IN_HAND_BYTES:
                     await asyncio.sleep(RETRY_AFTER)
                     continue
                 served.clear()
-                left = AT_ONCE
+                left = PULL
                 await self._connection.publish(_NEXT + type, asked, reply=inbox)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(served.wait(), PULL_FOR + 1)
@@ -181,20 +216,22 @@ class Tells:
             with suppress(NatsError):
                 await subscription.unsubscribe()
 
-    def _take(self, message: Msg) -> None:
+    def _take(self, message: Msg, hand: _Hand) -> None:
         about = message.metadata
         sequence = about.sequence.stream
         if sequence in self._under_way or self._closed:
             return
         self._under_way.add(sequence)
         tell = Tell(message.subject, message.data, dict(message.headers or {}), sequence, about.timestamp.timestamp())
-        self._lanes.add(message.subject, partial(self._settle, tell, message.reply))
+        hand.bytes += tell.size
+        self._lanes.add(message.subject, partial(self._settle, tell, message.reply, hand))
 
-    async def _settle(self, tell: Tell, done: str) -> None:
+    async def _settle(self, tell: Tell, done: str, hand: _Hand) -> None:
         for attempt in itertools.count(1):
             pause = FIRST_PAUSE * 2 ** min(attempt - 1, 16)
             try:
-                await self._end(tell, attempt)
+                async with hand.suspects.attempt(tell.sequence, tell.key) as crashes, hand.trying:
+                    await self._end(tell, attempt, crashes)
                 await self._connection.request(done, b"+ACK", timeout=ACK_WITHIN)
                 break
             except Failure as failure:
@@ -206,15 +243,19 @@ class Tells:
                 log.exception("the tell to %s could not be seen to, trying again", tell.target)
             await asyncio.sleep(min(pause, LAST_PAUSE))
         self._under_way.discard(tell.sequence)
+        hand.bytes -= tell.size
 
-    async def _end(self, tell: Tell, attempt: int) -> None:
-        """Apply a tell or bury it; raises `Failure` when that has to be tried again."""
+    async def _end(self, tell: Tell, attempt: int, crashes: int) -> None:
+        """Apply a tell, of which so many attempts have ended their process, or bury it; raises `Failure` when that
+        has to be tried again."""
         caller = ANONYMOUS
         try:
             if tell.at + self._router.limits.records.tell_age < self._clock.now():
                 raise _Refused("unavailable", "the tell was not settled in time")
             if tell.headers.get(envelope.AUTHORIZATION) or not self._router.is_open(_owned(tell)):
                 caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
+            if crashes >= CRASHES:
+                raise _Refused("internal", "attempts to apply the tell have ended their process")
             if self._limiter is not None and not caller.is_service:
                 await self._limiter.spend(caller, "", tell.target.partition(".")[0])
             await self._apply(tell, caller)
@@ -223,7 +264,8 @@ class Tells:
                 raise
             type, _, rest = tell.target.partition(".")
             hidden = self._router.registry.hides(type, rest.partition(".")[2])
-            letter = letter_of(tell, failure, now=self._clock.now(), attempts=attempt, caller=caller, hidden=hidden)
+            attempts, now = crashes + attempt, self._clock.now()
+            letter = letter_of(tell, failure, now=now, attempts=attempts, caller=caller, hidden=hidden)
             await bury(self._router.outside, letter)
 
     async def _apply(self, tell: Tell, caller: Principal) -> None:

@@ -7,7 +7,8 @@ but repeat that very request, which changes nothing.
 Promises: it allows what the user may do when it is used, judged as an access token is: a user who was
 deactivated or has lost a role since it was issued acts no more than that. One for an API key allows no
 more than the key's scopes do, and nothing once the key was changed or revoked. Nobody acts for a service by
-one. It lives for `LIFETIME` seconds.
+one. It lives for `LIFETIME` seconds. The request ID is the service's, so there is one outcome under it, for
+whomever the service acts.
 """
 
 from __future__ import annotations
@@ -70,10 +71,15 @@ class Errand(NamedTuple):
         return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
 
+class _Actor(msgspec.Struct):
+    sub: str
+
+
 class _Payload(msgspec.Struct, kw_only=True):
     iss: str
     aud: str
     sub: str
+    act: _Actor
     iat: float
     exp: float
     errand: str
@@ -152,7 +158,7 @@ class DelegationVerifier:
         principal = self._verifier.judge(claims)
         if _SERVICE in principal.roles:
             raise _refused()
-        return principal
+        return msgspec.structs.replace(principal, actor=said.act.sub)
 
     def _changed_at(self, key: str) -> float:
         known = self._changed.known.get(key)

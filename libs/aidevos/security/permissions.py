@@ -32,7 +32,8 @@ class Principal(msgspec.Struct, frozen=True):
     empty for credentials that don't come from a login, `key` the ID of an API key, and `narrowed` holds
     (permission, attribute, value) of scopes that count for one resource; `addresses` are the networks
     from which the key may be used, none for any; `limits` is the key's own rate limit; `project` is the
-    only one in which the key counts, empty for all."""
+    only one in which the key counts, empty for all; `actor` is the service that makes this call for the caller, by
+    a delegation."""
 
     subject: str
     roles: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class Principal(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     limits: RateLimit | None = None
     project: str = ""
+    actor: str = ""
 
     @property
     def is_service(self) -> bool:

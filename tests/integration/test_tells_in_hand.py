@@ -1,0 +1,172 @@
+"""What is in the hands of a type's owner: who waits holds up nobody, it is bounded, and what a short life leaves is
+suspect."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import nats
+import pytest
+from nats.js import JetStreamContext
+
+from aidevos.contracts import subjects
+from aidevos.contracts.rate_limits import DEFAULT
+from aidevos.durable import tells
+from aidevos.durable.clock import SystemClock
+from aidevos.durable.connection import connect
+from aidevos.durable.limiter import Limited, Verdict
+from aidevos.durable.placement import Bucket
+from aidevos.durable.request import Answer
+from aidevos.durable.router import Limits
+from aidevos.durable.suspects import SHORT_LIFE, find_suspects
+from aidevos.durable.tells import AT_ONCE, Tells
+from aidevos.security.gcra import Policy
+from aidevos.security.permissions import Principal
+from tests.kits import until
+from tests.servers import Servers
+
+MORE = AT_ONCE + 50
+NO_MORE = Limited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))
+
+
+class Around:
+    """Stands for router, admission and limiter: who calls is who the credential says, nothing is left to Eve, and what
+    is told to objects that are stuck is applied when they are `free`."""
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self.registry = SimpleNamespace(hides=lambda type, method: False)
+        self.applied: list[bytes] = []
+        self.trying = 0
+        self.most = 0
+        self.free = asyncio.Event()
+
+    def is_open(self, subject: str) -> bool:
+        return False
+
+    async def admit_stored(self, authorization: str, at: float) -> Principal:
+        return Principal(authorization)
+
+    async def spend(self, caller: Principal, address: str, group: str) -> None:
+        if caller.subject == "eve":
+            raise NO_MORE
+
+    def dispatch(self, subject: str, payload: bytes, *others: Any, **options: Any) -> None:
+        self.trying += 1
+        self.most = max(self.most, self.trying)
+        working = asyncio.ensure_future(self._apply(subject.split(".")[3], payload, others[2]))
+        working.add_done_callback(lambda _: None)
+
+    async def _apply(self, id: str, payload: bytes, respond: Any) -> None:
+        if id.startswith("stuck"):
+            await self.free.wait()
+        self.trying -= 1
+        self.applied.append(payload)
+        respond(Answer(b"null"))
+
+
+class World:
+    def __init__(self, stream: JetStreamContext) -> None:
+        self.type = f"t{secrets.token_hex(6)}"
+        self.around = Around()
+        self.stream = stream
+
+    async def tell(self, id: str, payload: bytes = b"", caller: str = "ada") -> None:
+        await self.stream.publish(subjects.tell(self.type, id, "do"), payload, headers={"Authorization": caller})
+
+    async def in_hand(self) -> int:
+        return (await self.stream.consumer_info(subjects.TELLS_STREAM, self.type)).num_ack_pending or 0
+
+    @asynccontextmanager
+    async def life(self, servers: Servers, *, leaves: bool = True) -> AsyncIterator[None]:
+        """An owner of the type, which leaves in peace or is gone all at once."""
+        connection = await connect(servers.nats_url("fleet"), "host")
+        around: Any = self.around
+        owner = Tells(connection, around, around, around, SystemClock(), lambda: True)
+        following = asyncio.create_task(owner.follow(self.type))
+        try:
+            yield
+        finally:
+            if leaves:
+                await owner.leave()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await owner.close()
+            await connection.close()
+
+
+@pytest.fixture
+async def world(servers: Servers) -> AsyncIterator[World]:
+    connection = await nats.connect(servers.nats_url("fleet"))
+    world = World(connection.jetstream())
+    yield world
+    await world.stream.purge_stream(subjects.TELLS_STREAM, subject=subjects.tell(world.type, "*", ">"))
+    await connection.close()
+
+
+async def test_an_object_that_is_stuck_and_a_caller_over_the_limit_hold_up_no_other(
+    servers: Servers, world: World
+) -> None:
+    for number in range(MORE):
+        await world.tell("stuck")
+        await world.tell(f"e{number}", caller="eve")
+    await world.tell("a", b"mine")
+    async with world.life(servers):
+        await until(lambda: world.around.applied == [b"mine"], 20)
+
+
+async def test_so_many_are_tried_at_once_and_no_more(servers: Servers, world: World) -> None:
+    for number in range(MORE):
+        await world.tell(f"stuck{number}")
+    async with world.life(servers):
+        await until(lambda: world.around.trying == AT_ONCE, 20)
+        world.around.free.set()
+        await until(lambda: len(world.around.applied) == MORE, 20)
+    assert world.around.most == AT_ONCE
+
+
+async def test_what_is_in_hand_is_bounded_in_bytes(
+    servers: Servers, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tells, "IN_HAND_BYTES", 20_000)
+    monkeypatch.setattr(tells, "PULL_BYTES", 10_000)
+    for _ in range(100):
+        await world.tell("stuck", bytes(1000))
+    async with world.life(servers):
+        await until(lambda: world.around.trying == 1, 20)
+        # Longer than it takes to ask for the next ones.
+        for _ in range(5):
+            await asyncio.sleep(tells.RETRY_AFTER / 2)
+            assert await world.in_hand() <= 30
+        world.around.free.set()
+        await until(lambda: len(world.around.applied) == 100, 20)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "later", "suspected"),
+    [(False, 0.0, True), (False, SHORT_LIFE + 60, False), (True, 0.0, False)],
+    ids=["a short life", "a long one", "one that has left in peace"],
+)
+async def test_what_an_owner_has_left_is_suspect(
+    servers: Servers, world: World, leaves: bool, later: float, suspected: bool
+) -> None:
+    await world.tell("stuck")
+    async with world.life(servers, leaves=leaves):
+        await until(lambda: world.around.trying == 1, 20)
+    last = (await world.stream.stream_info(subjects.TELLS_STREAM)).state.last_seq
+    connection = await connect(servers.nats_url("fleet"), "host")
+    bucket = Bucket(connection, subjects.PLACEMENT_BUCKET)
+
+    suspects = await find_suspects(world.stream, bucket, world.type, SystemClock().now() + later)
+
+    counted = []
+    for sequence in (last, last + 1):
+        async with suspects.attempt(sequence, f"{sequence}.0"):
+            counted.append((await bucket.get(f"{world.type}.crashes"))[0])
+    await connection.close()
+    assert counted == [b'{"%d.0":1}' % last if suspected else None, b"{}" if suspected else None]
