@@ -27,7 +27,7 @@ from aidevos.durable.suspects import SHORT_LIFE, find_suspects
 from aidevos.durable.tells import AT_ONCE, Tells
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
-from tests.kits import until
+from tests.kits import quiet, until
 from tests.servers import Servers
 
 MORE = AT_ONCE + 50
@@ -83,14 +83,14 @@ class World:
         return (await self.stream.consumer_info(subjects.TELLS_STREAM, self.type)).num_ack_pending or 0
 
     @asynccontextmanager
-    async def life(self, servers: Servers, *, leaves: bool = True) -> AsyncIterator[None]:
+    async def life(self, servers: Servers, *, leaves: bool = True) -> AsyncIterator[Tells]:
         """An owner of the type, which leaves in peace or is gone all at once."""
         connection = await connect(servers.nats_url("fleet"), "host")
         around: Any = self.around
         owner = Tells(connection, around, around, around, SystemClock(), lambda: True)
         following = asyncio.create_task(owner.follow(self.type))
         try:
-            yield
+            yield owner
         finally:
             if leaves:
                 await owner.leave()
@@ -123,8 +123,10 @@ async def test_an_object_that_is_stuck_and_a_caller_over_the_limit_hold_up_no_ot
 async def test_so_many_are_tried_at_once_and_no_more(servers: Servers, world: World) -> None:
     for number in range(MORE):
         await world.tell(f"stuck{number}")
-    async with world.life(servers):
-        await until(lambda: world.around.trying == AT_ONCE, 20)
+    async with world.life(servers) as owner:
+        await until(lambda: len(owner._under_way) == MORE, 20)
+        await quiet()
+        assert world.around.trying == AT_ONCE
         world.around.free.set()
         await until(lambda: len(world.around.applied) == MORE, 20)
     assert world.around.most == AT_ONCE

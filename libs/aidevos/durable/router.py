@@ -1,54 +1,41 @@
 """The way to an object in this process: from a call to the one activation of its object.
 
-Promises: an object is activated by one flight at a time. A process that doesn't hold its lease
-activates nothing, executes nothing, and answers nothing. A query on an object that doesn't exist
-sees the default state and writes nothing. What is idle leaves memory, by time and by a bound on
-memory, and only when nothing would be lost.
+Promises: new calls of an object come to one activation, which one flight loads. A process that
+doesn't hold its lease activates nothing, executes nothing, and answers nothing. One that does lets
+nobody wait for an activation that has ended: they are told, or go to its successor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import (
-    CREATE,
-    DELETE,
-    LIST,
-    READ,
-    REPLACE,
-)
+from aidevos.contracts.objects import CREATE, DELETE, LIST, READ, REPLACE
 from aidevos.durable.activation import Activation, Pending
 from aidevos.durable.alarm_clock import AlarmClock
 from aidevos.durable.archive import ReplyArchive
-from aidevos.durable.batch import Batcher
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client import Outside
 from aidevos.durable.clock import Clock
 from aidevos.durable.commit import GroupCommit, drop_all, fail_all, moved, unknown
 from aidevos.durable.completion import Bounds
+from aidevos.durable.execution import run_turn, start_turn
+from aidevos.durable.lifecycle import Lifecycle
 from aidevos.durable.mailbox import Mailbox
-from aidevos.durable.object import BaseDurableObject
-from aidevos.durable.outbox import Entry, Relay, next_number
+from aidevos.durable.outbox import Relay
 from aidevos.durable.project_gate import ProjectGate
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.request import Answer, Request, call_chain, fingerprint, remaining, request_key
-from aidevos.durable.store.port import Claim, Document, Store, StoreError
-from aidevos.durable.turn import answer_when_committed, start_turn, unexpected
-from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
+from aidevos.durable.store.port import Store
 from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
 log = logging.getLogger(__name__)
 OWN = frozenset({CREATE, READ, REPLACE, DELETE, LIST})
 SCAN_PAGE = 1000
-HOOK_WITHIN = 10.0
-OUTBOX_BYTES = 2 * 1024 * 1024
-# Objects that are remembered to have been read once.
-GLANCES = 10_000
 
 
 class Limits(NamedTuple):
@@ -96,14 +83,12 @@ class DurableObjectRouter:
         self.limits = limits or Limits()
         self._activations: dict[tuple[str, str], Activation] = {}
         self._commits = {name: GroupCommit(self, name) for name in registry.types}
-        self._claims = {name: Batcher(self._claim_all(name)) for name in registry.types}
-        self._reads = {name: Batcher(self._read_all(name)) for name in registry.types}
-        self._archive = ReplyArchive(self)
+        self._lifecycle = Lifecycle(self)
+        self.archive = ReplyArchive(self)
         self.gate = ProjectGate(self)
         self.alarms = AlarmClock(self)
         self._owners = 0
-        self._glanced: dict[tuple[str, str], bool] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.relay = Relay(
             bus,
             outside,
@@ -194,6 +179,21 @@ class DurableObjectRouter:
         """The object in memory, if it is there or on its way."""
         return self._activations.get((type_name, id))
 
+    def activations(self) -> list[Activation]:
+        """All objects in memory, those on their way included."""
+        return list(self._activations.values())
+
+    def withdraw(self, activation: Activation) -> None:
+        """Let an activation serve who waits for it, and nobody else: the next call makes another."""
+        key = (activation.type.name, activation.id)
+        if self._activations.get(key) is activation:
+            del self._activations[key]
+
+    def forget(self, activation: Activation) -> None:
+        """Withdraw an activation that begins, commits and answers nothing any more."""
+        activation.broken = True
+        self.withdraw(activation)
+
     def commit(self, activation: Activation) -> None:
         self._commits[activation.type.name].add(activation)
 
@@ -204,13 +204,13 @@ class DurableObjectRouter:
         if pending.alarms:
             self.alarms.note(activation)
         if activation.records.crowded() and not activation.broken:
-            self.spawn(self._archive.take(activation))
+            self.spawn(self.archive.take(activation))
 
     def discard(self, activation: Activation) -> None:
         """Forget an activation that may not answer any more; what it has not started goes to its successor."""
         if activation.broken:
             return
-        self._forget(activation)
+        self.forget(activation)
         if activation.pending is not None:
             fail_all(activation.pending, moved())
         for request in activation.mailbox.close():
@@ -219,7 +219,7 @@ class DurableObjectRouter:
     def start_over(self, activation: Activation) -> None:
         """The object was there when it was thought not to be: nothing that this activation has done
         counts, and whoever waits for it is served by one that has claimed the document."""
-        self._forget(activation)
+        self.forget(activation)
         requests: list[Request] = []
         for pending in (activation.in_flight, activation.pending):
             if pending is not None:
@@ -240,8 +240,8 @@ class DurableObjectRouter:
 
     def drop_all(self) -> None:
         """Forget everything at once, without an answer: the lease is lost."""
-        for activation in list(self._activations.values()):
-            self._forget(activation)
+        for activation in self.activations():
+            self.forget(activation)
             for request in activation.mailbox.close():
                 request.drop()
             for pending in (activation.pending, activation.in_flight):
@@ -253,15 +253,15 @@ class DurableObjectRouter:
         loop = asyncio.get_running_loop()
         end = loop.time() + within
         while loop.time() < end and not all(item.settled for item in self._activations.values()):
-            for activation in list(self._activations.values()):
+            for activation in self.activations():
                 if activation.pending is not None:
                     self.commit(activation)
             await asyncio.sleep(0.01)
 
     async def give_up(self) -> None:
         """Answer what is left with `unavailable`: its callers repeat it elsewhere."""
-        for activation in list(self._activations.values()):
-            self._forget(activation)
+        for activation in self.activations():
+            self.forget(activation)
             if activation.in_flight is not None:
                 fail_all(activation.in_flight, unknown())
             if activation.pending is not None:
@@ -278,48 +278,16 @@ class DurableObjectRouter:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the turns; its failure is logged."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._spawned)
+        self._track(asyncio.get_running_loop().create_task(work))
 
     def next_owner(self) -> str:
         """An owner ID that is never used again: the fencing token of one activation."""
         self._owners += 1
         return f"{self.incarnation}.{self._owners}"
 
-    def outbox_number(self, last: int) -> int:
-        return next_number(last, self.clock.now())
-
-    def check_bounds(self, activation: Activation, state: bytes, entries: Sequence[Entry]) -> None:
-        """Refuse a turn whose outcome would not fit; raises `too-large` or `overloaded`."""
-        limit = activation.type.cls.state_limit or self.limits.state
-        if len(state) > limit:
-            raise Failure("too-large", f"the state would have more than {limit} bytes", field="state")
-        if not entries:
-            return
-        if any(len(entry.payload) > self.limits.answer for entry in entries):
-            raise Failure("too-large", f"an event or tell has more than {self.limits.answer} bytes")
-        size = sum(len(entry.payload) for entry in entries)
-        if size > OUTBOX_BYTES or len(entries) > self.limits.outbox:
-            raise Failure("too-large", "one turn can't emit and tell so much")
-        crowded = len(activation.outbox) + len(entries) > self.limits.outbox
-        if crowded or activation.outbox_size + size > OUTBOX_BYTES:
-            raise Failure("overloaded", "too many events and tells of this object wait to be sent", retry_after=2.0)
-
     def sweep(self) -> None:
-        """Let idle objects leave memory: those unused for long, and the longest unused past the bound."""
-        now = asyncio.get_running_loop().time()
-        idle = sorted((item for item in self._activations.values() if item.idle), key=_last_used)
-        memory = sum(item.size for item in self._activations.values())
-        ACTIVE_OBJECTS.set(len(self._activations))
-        OUTBOX_ENTRIES.set(sum(len(item.outbox) for item in self._activations.values() if item.loaded))
-        for activation in idle:
-            if memory <= self.limits.memory and activation.last_used > now - self.limits.idle_after:
-                return
-            memory -= activation.size
-            self._forget(activation)
-            activation.mailbox.close()
-            self.spawn(self._hibernate(activation))
+        """Let idle objects leave memory."""
+        self._lifecycle.sweep()
 
     async def scan(self, types: Iterable[str]) -> None:
         """Wake the objects whose outboxes hold something that nobody is sending."""
@@ -341,108 +309,12 @@ class DurableObjectRouter:
         activation: Activation
 
         def start(request: Request) -> asyncio.Task[None] | None:
-            return self._start(activation, request)
+            return start_turn(self, activation, request)
 
         activation = Activation(type, id, Mailbox(self.limits.mailbox, start))
         self._activations[type.name, id] = activation
-        self.spawn(self._load(activation, claim=claim))
+        self.spawn(self._lifecycle.load(activation, claim=claim))
         return activation
-
-    async def _load(self, activation: Activation, *, claim: bool) -> None:
-        try:
-            if not claim and _founds(activation):
-                activation.found(self.next_owner(), self.limits.records)
-            else:
-                await self._load_document(activation, claim=claim)
-            await _call_on_activate(activation)
-        except StoreError as error:
-            self._abandon(activation, Failure("unavailable", f"the store doesn't answer: {error}"))
-        except Failure as failure:
-            self._abandon(activation, failure)
-        except Exception:
-            log.exception("%s could not be activated", activation.object_id)
-            self._abandon(activation, Failure("internal", "the object could not be activated; the log has the details"))
-        else:
-            self._begin(activation)
-
-    async def _load_document(self, activation: Activation, *, claim: bool) -> None:
-        type_name = activation.type.name
-        document = None
-        if not claim and not _wants_claim(activation):
-            document = await self._reads[type_name].get(activation.id)
-        show = document is not None and document.exists and not _only_shown(activation)
-        claim = claim or _wants_claim(activation) or (show and self._is_asked_again(activation))
-        if claim:
-            document = await self._claims[type_name].get(self._claim(activation))
-            if document is None:
-                raise Failure("unavailable", "another process claimed the object; try again")
-        activation.load(document, self.limits.records, claimed=claim)
-
-    def _is_asked_again(self, activation: Activation) -> bool:
-        """Whether an object that queries have come to was asked before, not long ago: then it is worth a
-        write to keep it in memory. The first time it is read and forgotten."""
-        key = (activation.type.name, activation.id)
-        if self._glanced.pop(key, False):
-            return True
-        self._glanced[key] = True
-        if len(self._glanced) > GLANCES:
-            del self._glanced[next(iter(self._glanced))]
-        return False
-
-    def _begin(self, activation: Activation) -> None:
-        if activation.broken:
-            return
-        activation.last_used = asyncio.get_running_loop().time()
-        activation.begun_at = self.clock.now()
-        if not activation.claimed and (activation.woken or _wants_claim(activation)):
-            self.spawn(self._load(activation, claim=True))
-            return
-        if not activation.claimed:
-            # It has read, but not claimed: it serves the queries that wait, and no other.
-            self._activations.pop((activation.type.name, activation.id), None)
-        elif activation.outbox:
-            self.relay.offer(activation, sorted(activation.outbox))
-        activation.mailbox.release()
-        if activation.alarms and activation.claimed:
-            self.alarms.begin(activation)
-
-    def _abandon(self, activation: Activation, failure: Failure) -> None:
-        if activation.broken:
-            return
-        self._forget(activation)
-        for request in activation.mailbox.close():
-            request.fail(failure)
-
-    def _forget(self, activation: Activation) -> None:
-        activation.broken = True
-        key = (activation.type.name, activation.id)
-        if self._activations.get(key) is activation:
-            del self._activations[key]
-
-    def _start(self, activation: Activation, request: Request) -> asyncio.Task[None] | None:
-        if not self.lease_valid():
-            request.drop()
-            return None
-        belongs = activation.project is not None or request.principal.project
-        if belongs and not self._admits(activation, request):
-            return None
-        if self._archive.must_be_asked(activation, request):
-            activation.mailbox.put_back(request)
-            activation.mailbox.hold()
-            self.spawn(self._archive.ask(activation))
-            return None
-        try:
-            return start_turn(self, activation, request)
-        except Exception as error:
-            request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
-            return None
-
-    def _admits(self, activation: Activation, request: Request) -> bool:
-        try:
-            return self.gate.admits(activation, request)
-        except Failure as refused:
-            answer_when_committed(self, activation, request, Answer.of(refused))
-            return False
 
     def _reenter(self, request: Request) -> None:
         """A call of an object that waits for it: only a query on the last committed state can answer."""
@@ -457,18 +329,9 @@ class DurableObjectRouter:
             committed.restore(activation.committed)
         committed.exists = activation.exists
         committed.version = activation.version
-        task = start_turn(self, committed, request)
+        task = run_turn(self, committed, request)
         if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._spawned)
-
-    async def _hibernate(self, activation: Activation) -> None:
-        """Tell an object that has left memory; its next call makes a new activation."""
-        try:
-            async with asyncio.timeout(HOOK_WITHIN):
-                await activation.object.on_hibernate()
-        except Exception:
-            log.exception("%s: on_hibernate failed", activation.object_id)
+            self._track(task)
 
     def _settled(self, activation: Activation, number: int) -> None:
         """An outbox entry was delivered: it leaves the document with the next commit."""
@@ -479,24 +342,11 @@ class DurableObjectRouter:
         if fresh:
             self._commits[activation.type.name].clear_later(activation)
 
-    def _claim(self, activation: Activation) -> Claim:
-        return Claim(activation.id, self.next_owner(), activation.partition)
+    def _track(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
-    def _claim_all(self, type_name: str) -> Callable[[Sequence[Claim]], Coroutine[Any, Any, list[Document | None]]]:
-        async def ask(claims: Sequence[Claim]) -> list[Document | None]:
-            won = await self.store.claim(type_name, claims)
-            return [won.get(claim.id) for claim in claims]
-
-        return ask
-
-    def _read_all(self, type_name: str) -> Callable[[Sequence[str]], Coroutine[Any, Any, list[Document | None]]]:
-        async def ask(ids: Sequence[str]) -> list[Document | None]:
-            found = await self.store.read(type_name, ids)
-            return [found.get(id) for id in ids]
-
-        return ask
-
-    def _spawned(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a background task failed", exc_info=task.exception())
@@ -509,34 +359,6 @@ def check_allowed(caller: Principal, type: ObjectType, name: str, allow: Rule) -
         raise Failure("forbidden", f"{type.name}.{name} needs {allow}")
     if caller.project and type.cls.judges_projects and name in OWN:
         raise Failure("forbidden", "this API key counts in its project alone")
-
-
-async def _call_on_activate(activation: Activation) -> None:
-    if type(activation.object).on_activate is BaseDurableObject.on_activate:
-        return
-    async with asyncio.timeout(HOOK_WITHIN):
-        await activation.object.on_activate()
-    activation.restore(activation.snapshot)
-
-
-def _wants_claim(activation: Activation) -> bool:
-    return any(request.method.is_command for request in activation.mailbox.waiting())
-
-
-def _founds(activation: Activation) -> bool:
-    first = next(activation.mailbox.waiting(), None)
-    if first is None or not first.method.founds or first.again:
-        return False
-    # Whether that is the right project is said by the document alone.
-    return not first.principal.project or first.type.cls.judges_projects
-
-
-def _only_shown(activation: Activation) -> bool:
-    return all(request.method.name == READ for request in activation.mailbox.waiting())
-
-
-def _last_used(activation: Activation) -> float:
-    return activation.last_used
 
 
 def _closed_mailbox() -> Mailbox:
