@@ -33,7 +33,6 @@ Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
 CHUNK = 32
-# A search for a part of a text may look at every object.
 VALIDATION_FAILED = 121
 DUPLICATE_KEY = 11000
 NAMESPACE_EXISTS = 48
@@ -134,7 +133,7 @@ class MongoStore:
         return {document["_id"]: _document(document) for document in found}
 
     async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
-        wanted: dict[str, Any] = {"_id": {"$gt": after}, "deleted": None}
+        wanted: dict[str, Any] = LIVE | {"_id": {"$gt": after}}
         if project is not None:
             wanted["project"] = project or None
         found = await self._find(f"obj_{type}", wanted, limit, sort={"_id": 1}, projection=_projection(None))
@@ -163,7 +162,7 @@ class MongoStore:
         return await self._answer(lambda: self._objects(type).count_documents(counted, **bounds), within)
 
     async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
-        wanted = {"project": project, "deleted": None}
+        wanted = LIVE | {"project": project}
         return await self._answer(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
 
     async def pending(self, type: str, after: str, limit: int) -> list[str]:
