@@ -10,34 +10,38 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.data import ITEM_TYPE, BulkResult, CreateItemBody, check_collection, item_object
 from aidevos.contracts.errors import Failure
-from services.http_gateway import bodies
-from services.http_gateway.calls import Calls
+from services.http_gateway.forwarder import Forwarder
+from services.http_gateway.http import bodies
+from services.http_gateway.http.request import HttpRequest
 from services.http_gateway.new_ids import new_id
-from services.http_gateway.resource import Incoming
 
 create_body = msgspec.json.Decoder(CreateItemBody)
 
 
-def caller_of(incoming: Incoming) -> str:
+def caller_of(request: HttpRequest) -> str:
     """Whose idempotency keys these are: of callers who aren't known, those at one address share them."""
-    return incoming.principal.subject or f"address {incoming.address}"
+    return request.principal.subject or f"address {request.address}"
 
 
-async def make_item(calls: Calls, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> bytes:
+async def make_item(
+    forwarder: Forwarder, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]
+) -> bytes:
     """The new item as its object shows it; raises `Failure`."""
     check_collection(collection)
     if not subjects.is_id(id):
         raise Failure("invalid", f"an item's ID matches {subjects.ID_PATTERN}", field="id")
     payload = msgspec.json.encode({"collection": collection, "id": id, "data": data})
-    return await calls.arguments(subjects.call(ITEM_TYPE, item_object(collection, id), "create"), payload, options)
+    return await forwarder.arguments(subjects.call(ITEM_TYPE, item_object(collection, id), "create"), payload, options)
 
 
-async def try_to_make(calls: Calls, collection: str, body: bytes, caller: str, options: dict[str, Any]) -> BulkResult:
+async def try_to_make(
+    forwarder: Forwarder, collection: str, body: bytes, caller: str, options: dict[str, Any]
+) -> BulkResult:
     """What became of one item of many."""
     try:
         wanted = bodies.decode(create_body, body, "data")
         id = wanted.id or new_id(options["request_id"], collection, caller)
-        await make_item(calls, collection, id, wanted.data, options)
+        await make_item(forwarder, collection, id, wanted.data, options)
     except Failure as failure:
         return BulkResult(status=failure.status, problem=msgspec.to_builtins(failure.problem))
     return BulkResult(status=201, id=id)

@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts.errors import CODES
 from aidevos.contracts.objects import MethodDescription, TypeDescription
-from services.http_gateway.openapi import describe
+from services.http_gateway.description.openapi import describe
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)
 

@@ -10,7 +10,7 @@ import pytest
 from aidevos import BaseDurableObject, CloudEvent, Event, Failure, command, on, permission
 from aidevos.durable.registry import DurableObjectRegistry, ObjectType
 from aidevos.testing import ObjectKit
-from services.http_gateway import asyncapi
+from services.http_gateway.description import asyncapi
 from tests.kits import until
 from tests.unit.test_asyncapi import assert_sound
 

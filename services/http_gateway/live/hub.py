@@ -23,12 +23,12 @@ from aidevos.durable.asking import NotYet, when_known
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
 from aidevos.security.permissions import Principal
 from aidevos.shown_events import ItemChange
-from services.http_gateway.connection import Connection
+from services.http_gateway.http.connection import Connection
 from services.http_gateway.live import events
+from services.http_gateway.live.event_filter import EventFilter
 from services.http_gateway.live.events import LiveEvent
-from services.http_gateway.live.reader import Reader
 from services.http_gateway.live.stream import Stream
-from services.http_gateway.live.wanted import Wanted
+from services.http_gateway.live.subscriber import Subscriber
 from services.http_gateway.live.window import Repeats, Window
 
 ALL = (subjects.EVENTS,)
@@ -50,7 +50,7 @@ Topic = tuple[str, str]
 EVERYTHING: Topic = ("", "")
 
 
-class Limits(NamedTuple):
+class StreamLimits(NamedTuple):
     """Streams altogether and of one caller."""
 
     streams: int
@@ -58,7 +58,9 @@ class Limits(NamedTuple):
 
 
 class Hub:
-    def __init__(self, bus: EventBus, audience: Audience[Reader], admission: Admission, limits: Limits) -> None:
+    def __init__(
+        self, bus: EventBus, audience: Audience[Subscriber], admission: Admission, limits: StreamLimits
+    ) -> None:
         self.audience = audience
         self._limits = limits
         self.window = Window(0)
@@ -73,7 +75,7 @@ class Hub:
         self._repeats = Repeats()
         self._used_at = 0.0
 
-    async def open(self, wanted: Wanted, reader: Reader, connection: Connection, after: int | None) -> Stream:
+    async def open(self, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None) -> Stream:
         """A stream for a reader; raises `rate-limited`, `overloaded`, or `unavailable` while the bus can't be read."""
         self._needed.set()
         self._used_at = time.monotonic()
@@ -223,7 +225,7 @@ def _end(streams: list[Stream], failure: Failure) -> None:
         stream.end("unauthenticated" if failure.code == "unauthenticated" else "unavailable")
 
 
-def _topics_of(wanted: Wanted) -> list[Topic]:
+def _topics_of(wanted: EventFilter) -> list[Topic]:
     if wanted.collections:
         return [(type, name) for type in wanted.types for name in wanted.collections]
     return [(type, "") for type in wanted.types] or [EVERYTHING]

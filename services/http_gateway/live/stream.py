@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import PositionLost
-from services.http_gateway.connection import Connection
+from services.http_gateway.http.connection import Connection
 from services.http_gateway.live import events
+from services.http_gateway.live.event_filter import EventFilter
 from services.http_gateway.live.events import LiveEvent
-from services.http_gateway.live.reader import Reader
-from services.http_gateway.live.wanted import Wanted
+from services.http_gateway.live.subscriber import Subscriber
 from services.http_gateway.live.window import Repeats
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ ENDS = {
 class Stream:
     """A body of server-sent events. `after` is the position from which the reader resumes, None for now."""
 
-    def __init__(self, hub: Hub, wanted: Wanted, reader: Reader, connection: Connection, after: int | None) -> None:
+    def __init__(
+        self, hub: Hub, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None
+    ) -> None:
         self.wanted = wanted
         self.reader = reader
         self._hub = hub

@@ -15,14 +15,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aidevos.contracts.errors import Failure
 from aidevos.durable.limiter import Limited
 from aidevos.observability import metrics, request_ids
-from services.http_gateway.answers import (
+from services.http_gateway.http.responses import (
     POLICY,
     PRIVATE,
     RATE_LIMIT,
     SECURITY,
     Header,
-    answer_of,
-    send_answer,
+    problem_response,
+    send_response,
 )
 
 UNMATCHED = "unmatched"
@@ -72,7 +72,7 @@ class Answering:
             if isinstance(error, Limited):
                 scope[RATE_LIMIT] = error.verdict
             failure = _failure_of(error, request_id)
-            await send_answer(answer_of(failure), tagged)
+            await send_response(problem_response(failure), tagged)
             _record(failure, scope, request_id)
         self._count(scope, status, perf_counter() - started)
 

@@ -1,0 +1,87 @@
+"""`/users`: profiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aidevos.contracts import roles, subjects, users
+from aidevos.contracts.authentication import SessionPage
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.users import EraseUserBody, ReplaceUserBody, User, UserPage
+from services.http_gateway.endpoints.api_router import APIRouter
+from services.http_gateway.endpoints.operation import Target, delete, get, in_path, patch, post, put
+from services.http_gateway.endpoints.parameters import PAGE, text, variable
+from services.http_gateway.http.request import HttpRequest
+
+ME = "me"
+USERS, USER, SESSIONS = "/users", "/users/{user_id}", "/users/{user_id}/sessions"
+SEARCH = subjects.query(users.TYPE, users.SEARCH)
+FILTERS = (
+    text("q", "A part of the username, address or full name", r"^[^\x00-\x1f]{0,100}$"),
+    text("role", "Only users with this role", f"^{roles.NAME_PATTERN}$"),
+    text("status", "Only users of this status", "^(active|deactivated)$"),
+    text("sort", "The order; with a minus it is reversed", "^-?(created_at|username)$"),
+)
+READ = "For the user; with `users:read` for any user."
+END = "For the user; with `users:manage` for any user."
+ERASE = "For the user, with the password; with `users:manage` for any user."
+MANAGE = "Needs `users:manage`."
+_session = in_path("session_id", "session")
+
+
+def _id(request: HttpRequest, body: Any) -> str:
+    id = request.path["user_id"]
+    id = request.principal.subject if id == ME else id
+    if not subjects.is_id(id):
+        raise Failure("not-found", "there is no such user")
+    return id
+
+
+def _end_session(request: HttpRequest, body: None) -> dict[str, str]:
+    return {"session": _session(request, body)}
+
+
+OF_ID = Target(users.TYPE, _id)
+
+
+class UserRouter(APIRouter):
+    tag = "users"
+    about = "Profiles"
+    needs = "Users change their own name and settings; with `users:manage` anyone's, and everything."
+    variables = (variable("user_id", "A user's ID, or `me`"), variable("session_id", "As in the list of sessions"))
+    rows = (
+        get(
+            USERS, "search_users", "Find users", SEARCH, UserPage, query=(*PAGE, *FILTERS), needs="Needs `users:read`."
+        ),
+        get(USER, "read_user", "Show a user", OF_ID, User, needs=READ),
+        put(USER, "replace_user", "Replace a user's profile", OF_ID, User, ReplaceUserBody),
+        patch(USER, "patch_user", "Change a user's profile", OF_ID, User, ReplaceUserBody),
+        delete(
+            USER,
+            "erase_user",
+            "Erase a user's data for good",
+            (OF_ID, "erase"),
+            body=EraseUserBody,
+            optional=True,
+            needs=ERASE,
+        ),
+        get(SESSIONS, "list_user_sessions", "List a user's sessions", (OF_ID, "sessions"), SessionPage, needs=READ),
+        delete(SESSIONS, "end_user_sessions", "End every session of a user", (OF_ID, "end_sessions"), needs=END),
+        delete(
+            f"{SESSIONS}/{{session_id}}",
+            "end_user_session",
+            "End a session of a user",
+            (OF_ID, "end_session"),
+            args=_end_session,
+            needs=END,
+        ),
+        post(f"{USER}/activate", "activate_user", "Let a user log in again", (OF_ID, "activate"), User, needs=MANAGE),
+        post(
+            f"{USER}/deactivate",
+            "deactivate_user",
+            "End all sessions of a user and refuse logins",
+            (OF_ID, "deactivate"),
+            User,
+            needs=MANAGE,
+        ),
+    )
