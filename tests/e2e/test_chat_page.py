@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import nats
 import pytest
 
@@ -39,7 +39,7 @@ def pages(world: World, room: str, tmp_path: Path) -> Iterator[list[Page]]:
     """Two people in the same room."""
     admin, role = {"Authorization": world.admin}, f"r{secrets.token_hex(6)}"
     browsers = [open_browser(tmp_path / name) for name in ("one", "two")]
-    with httpx.Client(base_url=world.url, timeout=20) as http:
+    with httpx2.Client(base_url=world.url, timeout=20) as http:
         http.post("/roles", headers=admin, json={"name": role, "permissions": MAY}).raise_for_status()
         pages = []
         for browser in browsers:

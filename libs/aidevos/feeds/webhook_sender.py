@@ -22,7 +22,8 @@ from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-import httpx
+import httpx2
+import idna
 from standardwebhooks import Webhook
 
 from aidevos.contracts.errors import Failure
@@ -140,12 +141,12 @@ class WebhookSender:
             async with asyncio.timeout(self._timeout):
                 addresses = await self._addresses(target)
                 return await self._post(target, addresses, body, headers)
-        except (TimeoutError, httpx.TimeoutException):
+        except (TimeoutError, httpx2.TimeoutException):
             raise Failure("unavailable", f"{target.host} has not answered within {self._timeout:g} seconds") from None
-        except (httpx.HTTPError, OSError, UnicodeError) as error:
+        except (httpx2.HTTPError, OSError, UnicodeError) as error:
             raise Failure("unavailable", f"{target.host} can't be reached: {_said(error)}") from None
 
-    async def _addresses(self, target: httpx.URL) -> list[Address]:
+    async def _addresses(self, target: httpx2.URL) -> list[Address]:
         found = await self._resolve(target.raw_host.decode(), _port(target))
         # A link-local address of IPv6 may name its interface.
         addresses = [ip_address(text.partition("%")[0]) for text in dict.fromkeys(found)]
@@ -162,27 +163,27 @@ class WebhookSender:
         return is_public(address) or any(inside in network for network in self._allowed)
 
     async def _post(
-        self, target: httpx.URL, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str]
+        self, target: httpx2.URL, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str]
     ) -> Answer:
         sent = {"content-type": "application/json", "user-agent": "aidevos-webhooks", **headers}
         sent["host"] = target.netloc.decode()
-        # httpx: the name that the certificate must have, of a connection that goes to an address.
+        # httpx2: the name that the certificate must have, of a connection that goes to an address.
         extensions = {"sni_hostname": target.raw_host.decode()}
-        async with httpx.AsyncClient(
+        async with httpx2.AsyncClient(
             verify=_trusted(), trust_env=False, follow_redirects=False, timeout=self._timeout
         ) as client:
             for address in addresses[:-1]:
                 try:
                     return await self._exchange(client, target.copy_with(host=str(address)), body, sent, extensions)
-                except httpx.ConnectError:
+                except httpx2.ConnectError:
                     continue
             last = target.copy_with(host=str(addresses[-1]))
             return await self._exchange(client, last, body, sent, extensions)
 
     async def _exchange(
         self,
-        client: httpx.AsyncClient,
-        url: httpx.URL,
+        client: httpx2.AsyncClient,
+        url: httpx2.URL,
         body: bytes,
         headers: Mapping[str, str],
         extensions: dict[str, str],
@@ -197,11 +198,14 @@ class WebhookSender:
             return Answer(response.status_code, bytes(received[:ANSWER_LIMIT]))
 
 
-def _parse(url: str) -> httpx.URL:
+def _parse(url: str) -> httpx2.URL:
     try:
-        parsed = httpx.URL(url)
-        host, port = parsed.host, parsed.port
-    except (httpx.InvalidURL, ValueError, TypeError) as error:
+        parsed = httpx2.URL(url)
+        host, port = parsed.raw_host, parsed.port
+        if host.startswith(b"xn--"):
+            # httpx2 keeps a label of invalid Punycode as it is.
+            idna.decode(host)
+    except (httpx2.InvalidURL, ValueError, TypeError) as error:
         raise Failure("invalid", f"the URL can't be used: {error}", field="url") from None
     if port is not None and not 0 < port <= 65535:
         raise Failure("invalid", "a port is a number from 1 to 65535", field="url")
@@ -210,7 +214,7 @@ def _parse(url: str) -> httpx.URL:
     return parsed
 
 
-def _port(url: httpx.URL) -> int:
+def _port(url: httpx2.URL) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
 
 
