@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import msgspec
 
 
@@ -25,10 +25,10 @@ class Seen(NamedTuple):
 class Source:
     """One request for `/events`; `last_event_id` is the reader's place in the stream."""
 
-    def __init__(self, http: httpx.AsyncClient, headers: dict[str, str], after: str = "", **parameters: str) -> None:
+    def __init__(self, http: httpx2.AsyncClient, headers: dict[str, str], after: str = "", **parameters: str) -> None:
         self.seen: list[Seen] = []
         self.last_event_id = after
-        self.headers: httpx.Headers = httpx.Headers()
+        self.headers: httpx2.Headers = httpx2.Headers()
         self.status = 0
         self.comments = 0
         self._came = asyncio.Event()
@@ -72,15 +72,15 @@ class Source:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _read(self, http: httpx.AsyncClient, headers: dict[str, str], parameters: dict[str, str]) -> None:
-        with contextlib.suppress(httpx.TransportError):
+    async def _read(self, http: httpx2.AsyncClient, headers: dict[str, str], parameters: dict[str, str]) -> None:
+        with contextlib.suppress(httpx2.TransportError):
             async with http.stream("GET", "/events", params=parameters, headers=headers, timeout=None) as answer:
                 self.status, self.headers = answer.status_code, answer.headers
                 self._came.set()
                 if answer.status_code == 200:
                     await self._parse(answer)
 
-    async def _parse(self, answer: httpx.Response) -> None:
+    async def _parse(self, answer: httpx2.Response) -> None:
         fields: dict[str, list[str]] = {}
         async for line in answer.aiter_lines():
             if line:

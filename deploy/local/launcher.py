@@ -20,8 +20,8 @@ import nats
 from nats.errors import Error as NatsError
 
 from aidevos.durable.bus.chosen import prepare_rabbitmq
-from aidevos.durable.provision import provision
-from aidevos.fleet import FLEET_FILE, Secrets, load_fleet
+from aidevos.durable.hosting.provision import provision
+from aidevos.process.fleet import FLEET_FILE, Secrets, load_fleet
 from aidevos.security.keys import ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError
 from deploy.local import binaries, mongo_server, nats_server, packages, processes, programs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aidevos.hosting import main
+from aidevos.process.service import main
 from services.data_storage.bootstrap import SERVICE, build
 from services.data_storage.expiry import remove_expired
 

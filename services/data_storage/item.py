@@ -27,8 +27,8 @@ from aidevos.contracts.data import (
     Version,
     item_object,
 )
-from aidevos.durable.object import View
-from aidevos.memberships import Memberships
+from aidevos.durable.objects.object import View
+from aidevos.projects.memberships import Memberships
 from services.data_storage import access, reservations, values
 from services.data_storage.access import Operation
 from services.data_storage.filters import parse_fields, project

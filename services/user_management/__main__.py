@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aidevos.hosting import main
+from aidevos.process.service import main
 from services.user_management.bootstrap import SERVICE, build, install
 
 if __name__ == "__main__":

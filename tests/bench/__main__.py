@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import psutil
 
 from aidevos.settings import SettingsError, load
@@ -74,8 +74,8 @@ def _wait_answers(url: str, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + START_WITHIN
     while time.monotonic() < end and process.poll() is None:
         try:
-            httpx.get(url)
-        except httpx.TransportError:
+            httpx2.get(url)
+        except httpx2.TransportError:
             time.sleep(0.05)
         else:
             return

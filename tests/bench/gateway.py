@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import msgspec
 
 from tests.bench.cases import Stage, http_order, post
@@ -34,7 +34,7 @@ class Keys(NamedTuple):
 
 def prepare(stage: Stage) -> Keys:
     """Make the object that is asked, and an administrator and its keys."""
-    with httpx.Client(base_url=stage.world.url, timeout=30) as client:
+    with httpx2.Client(base_url=stage.world.url, timeout=30) as client:
 
         def ask(verb: str, path: str, body: Any, **headers: str) -> Any:
             return client.request(verb, path, json=body, headers=headers).raise_for_status().json()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 from nats.aio.client import Client
 
@@ -42,7 +42,7 @@ async def buried(world: World, connection: Client, id: str, subject: str, **chan
 
 
 async def read_until(
-    http: httpx.AsyncClient, headers: dict[str, str], id: str, holds: Callable[[dict[str, Any]], bool]
+    http: httpx2.AsyncClient, headers: dict[str, str], id: str, holds: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
     """The letter, once this holds of it."""
     async with asyncio.timeout(30):

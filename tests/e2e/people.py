@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 
 PASSWORD = "wheelbarrow at noon"
 
@@ -20,7 +20,7 @@ class Person(NamedTuple):
         return self.headers["Authorization"]
 
 
-async def register(http: httpx.AsyncClient) -> Person:
+async def register(http: httpx2.AsyncClient) -> Person:
     """A new user, who logs in."""
     name = f"u{secrets.token_hex(8)}"
     body = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
@@ -29,7 +29,7 @@ async def register(http: httpx.AsyncClient) -> Person:
     return Person(pair["user"]["id"], name, {"Authorization": f"Bearer {pair['access_token']}"})
 
 
-async def made(http: httpx.AsyncClient, path: str, who: Person, **body: Any) -> Any:
+async def made(http: httpx2.AsyncClient, path: str, who: Person, **body: Any) -> Any:
     """What a POST has made."""
     answer = await http.post(path, headers=who.headers, json=body)
     assert answer.status_code == 201, answer.text

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from aidevos.contracts.authentication import session_of
@@ -37,12 +37,12 @@ def another_gateway(world: World) -> Iterator[str]:
         process.wait(20)
 
 
-async def register(http: httpx.AsyncClient, name: str) -> int:
+async def register(http: httpx2.AsyncClient, name: str) -> int:
     body = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
     return (await http.post("/auth/register", json=body)).status_code
 
 
-async def login(http: httpx.AsyncClient, name: str) -> httpx.Response:
+async def login(http: httpx2.AsyncClient, name: str) -> httpx2.Response:
     return await http.post("/auth/login", json={"username": name, "password": PASSWORD})
 
 
@@ -51,19 +51,19 @@ def bearer(pair: dict[str, Any]) -> dict[str, str]:
 
 
 async def test_a_logout_is_known_to_another_gateway_within_a_second_and_to_one_that_starts_later(world: World) -> None:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as http:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
         await register(http, "ada")
         pair = (await login(http, "ada")).json()
         kept = (await login(http, "ada")).json()
         with another_gateway(world) as url:
-            async with httpx.AsyncClient(base_url=url) as other:
+            async with httpx2.AsyncClient(base_url=url) as other:
                 before = await other.get("/auth/me", headers=bearer(pair))
                 await http.post("/auth/logout", headers=bearer(pair))
                 async with asyncio.timeout(1):
                     while (await other.get("/users/me", headers=bearer(pair))).status_code != 401:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
         with another_gateway(world) as url:
-            async with httpx.AsyncClient(base_url=url) as later:
+            async with httpx2.AsyncClient(base_url=url) as later:
                 ended = await later.get("/users/me", headers=bearer(pair))
                 going_on = await later.get("/users/me", headers=bearer(kept))
 
@@ -73,7 +73,7 @@ async def test_a_logout_is_known_to_another_gateway_within_a_second_and_to_one_t
 
 
 async def test_changed_access_is_known_to_a_gateway_and_a_host_that_start_later(world: World) -> None:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as http:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
         await register(http, "ada")
         pair = (await login(http, "ada")).json()
         path = f"/users/{pair['user']['id']}"
@@ -84,7 +84,7 @@ async def test_changed_access_is_known_to_a_gateway_and_a_host_that_start_later(
                 promoted = (await login(http, "ada")).json()
         world.restart("user_management")
         with another_gateway(world) as url:
-            async with httpx.AsyncClient(base_url=url) as later:
+            async with httpx2.AsyncClient(base_url=url) as later:
                 listed = await later.get("/durable-objects?type=user", headers=bearer(promoted))
                 searched = await later.get("/users", headers=bearer(promoted))
                 me = await later.get("/users/me", headers=bearer(promoted))
@@ -97,7 +97,7 @@ async def test_a_kill_amid_registrations_and_logins_loses_nothing_that_was_ackno
     world: World, service: str
 ) -> None:
     names = [f"user{number}" for number in range(24)]
-    async with httpx.AsyncClient(base_url=world.url, timeout=60) as http:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=60) as http:
         registering = [asyncio.create_task(register(http, name)) for name in names]
         done, _ = await asyncio.wait(registering, return_when=asyncio.FIRST_COMPLETED)
         world.restart(service)
@@ -118,13 +118,13 @@ async def test_a_kill_amid_registrations_and_logins_loses_nothing_that_was_ackno
 async def test_entries_of_the_security_log_go_when_they_are_too_old(worlds: Worlds) -> None:
     age = 4.0
 
-    async def actions(http: httpx.AsyncClient, target: str) -> list[str]:
+    async def actions(http: httpx2.AsyncClient, target: str) -> list[str]:
         items = (await http.get("/audit", params={"target": target}, headers=admin)).json()["items"]
         return [item["action"] for item in items]
 
     with worlds.alone(AIDEVOS_AUDIT_AGE=str(age)) as world:
         admin = {"Authorization": world.admin}
-        async with httpx.AsyncClient(base_url=world.url, timeout=20) as http:
+        async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
             await register(http, "ada")
             id = (await login(http, "ada")).json()["user"]["id"]
             async with asyncio.timeout(age / 2):
@@ -138,5 +138,5 @@ async def test_entries_of_the_security_log_go_when_they_are_too_old(worlds: Worl
                     pass
 
 
-def refresh_of(answer: httpx.Response) -> str:
+def refresh_of(answer: httpx2.Response) -> str:
     return str(answer.json()["refresh_token"])

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -33,8 +33,8 @@ def world(worlds: Worlds) -> Iterator[World]:
 
 
 @pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=60) as client:
+async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=60) as client:
         yield client
 
 
@@ -43,12 +43,12 @@ def name() -> str:
     return f"ada{secrets.token_hex(6)}"
 
 
-async def register(http: httpx.AsyncClient, name: str, email: str = "") -> httpx.Response:
+async def register(http: httpx2.AsyncClient, name: str, email: str = "") -> httpx2.Response:
     body = {"username": name, "email": email or f"{name}@example.org", "password": PASSWORD}
     return await http.post("/auth/register", json=body)
 
 
-async def logged_in(http: httpx.AsyncClient, name: str) -> dict[str, Any]:
+async def logged_in(http: httpx2.AsyncClient, name: str) -> dict[str, Any]:
     assert (await register(http, name)).status_code == 201
     return dict((await login(http, name)).json())
 
@@ -70,7 +70,7 @@ def noise(times: list[float]) -> float:
 
 
 async def test_time_does_not_tell_wrong_unknown_and_deactivated_apart(
-    world: World, http: httpx.AsyncClient, name: str
+    world: World, http: httpx2.AsyncClient, name: str
 ) -> None:
     await register(http, name)
     gone = (await register(http, f"{name}gone")).json()["id"]
@@ -109,7 +109,7 @@ async def test_time_does_not_tell_wrong_unknown_and_deactivated_apart(
 
 @pytest.mark.parametrize("contended", ["username", "email"])
 async def test_of_fifty_who_want_one_name_in_any_case_one_gets_it_and_the_others_lose_nothing(
-    http: httpx.AsyncClient, name: str, contended: str
+    http: httpx2.AsyncClient, name: str, contended: str
 ) -> None:
     wanted = [
         (spelled(name), f"{name}{n}@example.org")
@@ -134,7 +134,7 @@ async def test_of_fifty_who_want_one_name_in_any_case_one_gets_it_and_the_others
 
 
 async def test_twenty_refreshes_at_once_through_both_doors_give_one_pair_that_goes_on(
-    http: httpx.AsyncClient, over_nats: NatsDoor, name: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, name: str
 ) -> None:
     first = await logged_in(http, name)
     token = first["refresh_token"]
@@ -156,7 +156,7 @@ async def test_twenty_refreshes_at_once_through_both_doors_give_one_pair_that_go
 
 
 async def test_a_refresh_that_is_repeated_after_the_grace_ends_the_session_everywhere(
-    http: httpx.AsyncClient, over_nats: NatsDoor, name: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, name: str
 ) -> None:
     first = await logged_in(http, name)
     second = await refresh_over_nats(over_nats, first["refresh_token"])
@@ -174,11 +174,11 @@ async def test_a_refresh_that_is_repeated_after_the_grace_ends_the_session_every
 
 
 async def test_a_logout_is_seen_by_another_gateway_and_by_every_host(
-    world: World, http: httpx.AsyncClient, over_nats: NatsDoor, name: str
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, name: str
 ) -> None:
     pair = await logged_in(http, name)
     with another_gateway(world) as url:
-        async with httpx.AsyncClient(base_url=url, timeout=20) as second:
+        async with httpx2.AsyncClient(base_url=url, timeout=20) as second:
             before = (await second.get("/users/me", headers=bearer(pair))).status_code, await over(over_nats, pair)
 
             assert (await http.post("/auth/logout", headers=bearer(pair))).status_code == 204
@@ -200,7 +200,7 @@ async def over(door: NatsDoor, pair: dict[str, Any]) -> set[int]:
     return statuses
 
 
-async def is_refused_within_a_second(http: httpx.AsyncClient, door: NatsDoor, pair: dict[str, Any]) -> None:
+async def is_refused_within_a_second(http: httpx2.AsyncClient, door: NatsDoor, pair: dict[str, Any]) -> None:
     async def refused() -> bool:
         shown = await http.get("/users/me", headers=bearer(pair))
         return shown.status_code == 401 and await over(door, pair) == {401}

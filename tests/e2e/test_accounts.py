@@ -6,14 +6,14 @@ import asyncio
 import secrets
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.authentication import account_id, session_of
 from aidevos.contracts.errors import Failure
-from aidevos.fleet import load_secrets
+from aidevos.process.fleet import load_secrets
 from tests.e2e.world import NatsDoor, World
 
 PASSWORD = "wheelbarrow at noon"
@@ -30,16 +30,16 @@ def person() -> Person:
     return Person(name, f"{name}@Example.org")
 
 
-async def register(http: httpx.AsyncClient, person: Person, **changes: str) -> httpx.Response:
+async def register(http: httpx2.AsyncClient, person: Person, **changes: str) -> httpx2.Response:
     body = {"username": person.username, "email": person.email, "password": PASSWORD, **changes}
     return await http.post("/auth/register", json=body)
 
 
-async def login(http: httpx.AsyncClient, username: str, password: str = PASSWORD) -> httpx.Response:
+async def login(http: httpx2.AsyncClient, username: str, password: str = PASSWORD) -> httpx2.Response:
     return await http.post("/auth/login", json={"username": username, "password": password})
 
 
-async def logged_in(http: httpx.AsyncClient, person: Person) -> dict[str, Any]:
+async def logged_in(http: httpx2.AsyncClient, person: Person) -> dict[str, Any]:
     """The tokens of a login of a new user."""
     assert (await register(http, person)).status_code == 201
     answer = await login(http, person.username)
@@ -55,11 +55,11 @@ def bearer(pair: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {pair['access_token']}"}
 
 
-async def status_of(http: httpx.AsyncClient, pair: dict[str, Any]) -> int:
+async def status_of(http: httpx2.AsyncClient, pair: dict[str, Any]) -> int:
     return (await http.get("/auth/me", headers=bearer(pair))).status_code
 
 
-async def dies(http: httpx.AsyncClient, pair: dict[str, Any]) -> None:
+async def dies(http: httpx2.AsyncClient, pair: dict[str, Any]) -> None:
     """The pair's access token is refused within a second."""
     async with asyncio.timeout(1):
         while await status_of(http, pair) != 401:  # noqa: ASYNC110
@@ -67,7 +67,7 @@ async def dies(http: httpx.AsyncClient, pair: dict[str, Any]) -> None:
 
 
 async def test_a_new_user_is_shown_without_a_secret_and_can_log_in_by_either_name(
-    http: httpx.AsyncClient, person: Person
+    http: httpx2.AsyncClient, person: Person
 ) -> None:
     made = await register(http, person, full_name="Ada L.")
 
@@ -96,7 +96,7 @@ async def test_a_new_user_is_shown_without_a_secret_and_can_log_in_by_either_nam
 
 
 async def test_a_name_is_taken_without_regard_to_case_and_the_other_name_stays_free(
-    http: httpx.AsyncClient, person: Person
+    http: httpx2.AsyncClient, person: Person
 ) -> None:
     assert (await register(http, person)).status_code == 201
 
@@ -123,7 +123,7 @@ async def test_a_name_is_taken_without_regard_to_case_and_the_other_name_stays_f
     ],
 )
 async def test_a_bad_registration_names_the_field(
-    http: httpx.AsyncClient, person: Person, changes: dict[str, str], field: str
+    http: httpx2.AsyncClient, person: Person, changes: dict[str, str], field: str
 ) -> None:
     refused = await register(http, person, **changes)
 
@@ -131,13 +131,13 @@ async def test_a_bad_registration_names_the_field(
     assert refused.headers["content-type"] == "application/problem+json"
 
 
-async def test_ones_own_names_are_no_password(http: httpx.AsyncClient, person: Person) -> None:
+async def test_ones_own_names_are_no_password(http: httpx2.AsyncClient, person: Person) -> None:
     for own in person:
         assert (await register(http, person, password=own)).status_code == 422
 
 
 async def test_ten_failures_in_a_minute_throttle_an_account_by_either_name(
-    http: httpx.AsyncClient, person: Person
+    http: httpx2.AsyncClient, person: Person
 ) -> None:
     await register(http, person)
     failed = [(await login(http, name, "wrong")).status_code for name in (person.username, person.email) * 5]
@@ -171,7 +171,7 @@ async def test_a_client_that_comes_over_nats_can_t_name_an_address(over_nats: Na
     assert [item["address"] for item in page["items"]] == [""]
 
 
-async def test_a_refresh_gives_a_new_pair_and_its_repeat_the_same_one(http: httpx.AsyncClient, person: Person) -> None:
+async def test_a_refresh_gives_a_new_pair_and_its_repeat_the_same_one(http: httpx2.AsyncClient, person: Person) -> None:
     first = await logged_in(http, person)
 
     answers = await asyncio.gather(
@@ -187,7 +187,9 @@ async def test_a_refresh_gives_a_new_pair_and_its_repeat_the_same_one(http: http
     assert await status_of(http, second) == 200
 
 
-async def test_a_spent_token_whose_successor_was_used_ends_the_session(http: httpx.AsyncClient, person: Person) -> None:
+async def test_a_spent_token_whose_successor_was_used_ends_the_session(
+    http: httpx2.AsyncClient, person: Person
+) -> None:
     first = await logged_in(http, person)
     second = (await http.post("/auth/refresh", json={"refresh_token": first["refresh_token"]})).json()
     third = (await http.post("/auth/refresh", json={"refresh_token": second["refresh_token"]})).json()
@@ -199,7 +201,7 @@ async def test_a_spent_token_whose_successor_was_used_ends_the_session(http: htt
     assert (await http.post("/auth/refresh", json={"refresh_token": third["refresh_token"]})).status_code == 401
 
 
-async def test_an_invented_refresh_token_ends_nothing(http: httpx.AsyncClient, person: Person) -> None:
+async def test_an_invented_refresh_token_ends_nothing(http: httpx2.AsyncClient, person: Person) -> None:
     pair = await logged_in(http, person)
     session = session_of(pair["refresh_token"])
 
@@ -209,7 +211,7 @@ async def test_an_invented_refresh_token_ends_nothing(http: httpx.AsyncClient, p
     assert await status_of(http, pair) == 200
 
 
-async def test_a_logout_ends_one_session_or_all(http: httpx.AsyncClient, person: Person) -> None:
+async def test_a_logout_ends_one_session_or_all(http: httpx2.AsyncClient, person: Person) -> None:
     first = await logged_in(http, person)
     second, third = [(await login(http, person.username)).json() for _ in range(2)]
 
@@ -223,7 +225,7 @@ async def test_a_logout_ends_one_session_or_all(http: httpx.AsyncClient, person:
     await dies(http, third)
 
 
-async def test_sessions_are_listed_and_ended_by_their_user_alone(http: httpx.AsyncClient, person: Person) -> None:
+async def test_sessions_are_listed_and_ended_by_their_user_alone(http: httpx2.AsyncClient, person: Person) -> None:
     mine = await logged_in(http, person)
     other = (await login(http, person.username)).json()
     stranger = await logged_in(http, Person("x" + person.username, "x" + person.email))
@@ -237,7 +239,7 @@ async def test_sessions_are_listed_and_ended_by_their_user_alone(http: httpx.Asy
         session_of(mine["refresh_token"]): True,
         other_id: False,
     }
-    assert all(item["device"].startswith("python-httpx") for item in listed)
+    assert all(item["device"].startswith("python-httpx2") for item in listed)
     assert foreign.status_code == 404
     assert ended.status_code == 204
     await dies(http, other)
@@ -247,12 +249,12 @@ async def test_sessions_are_listed_and_ended_by_their_user_alone(http: httpx.Asy
 
 
 async def test_a_new_password_ends_the_other_sessions_and_the_old_password(
-    http: httpx.AsyncClient, person: Person
+    http: httpx2.AsyncClient, person: Person
 ) -> None:
     mine = await logged_in(http, person)
     other = (await login(http, person.username)).json()
 
-    async def change(current: str, new: str) -> httpx.Response:
+    async def change(current: str, new: str) -> httpx2.Response:
         body = {"current_password": current, "new_password": new}
         return await http.post("/auth/password", headers=bearer(mine), json=body)
 
@@ -270,7 +272,7 @@ async def test_a_new_password_ends_the_other_sessions_and_the_old_password(
     assert (await login(http, person.email, "another wheelbarrow")).status_code == 200
 
 
-async def test_me_tells_user_permissions_and_session(http: httpx.AsyncClient, person: Person) -> None:
+async def test_me_tells_user_permissions_and_session(http: httpx2.AsyncClient, person: Person) -> None:
     pair = await logged_in(http, person)
 
     told = (await http.get("/auth/me", headers=bearer(pair))).json()
@@ -281,7 +283,7 @@ async def test_me_tells_user_permissions_and_session(http: httpx.AsyncClient, pe
     assert "*" not in told["permissions"]
 
 
-async def test_a_users_profile_is_not_there_for_others(world: World, http: httpx.AsyncClient, person: Person) -> None:
+async def test_a_users_profile_is_not_there_for_others(world: World, http: httpx2.AsyncClient, person: Person) -> None:
     pair = await logged_in(http, person)
     stranger = await logged_in(http, Person("x" + person.username, "x" + person.email))
     path = f"/users/{pair['user']['id']}"
@@ -292,7 +294,7 @@ async def test_a_users_profile_is_not_there_for_others(world: World, http: httpx
     assert (await http.get(path)).status_code == 401
 
 
-async def test_the_first_administrator_can_log_in(world: World, http: httpx.AsyncClient) -> None:
+async def test_the_first_administrator_can_log_in(world: World, http: httpx2.AsyncClient) -> None:
     answer = await login(http, "admin", admin_password(world))
 
     assert answer.status_code == 200
@@ -302,7 +304,7 @@ async def test_the_first_administrator_can_log_in(world: World, http: httpx.Asyn
     assert {item["state"] for item in listed.json()["items"]} == {None}
 
 
-async def test_the_key_set_is_public(http: httpx.AsyncClient) -> None:
+async def test_the_key_set_is_public(http: httpx2.AsyncClient) -> None:
     answer = await http.get("/.well-known/jwks.json")
 
     assert answer.status_code == 200

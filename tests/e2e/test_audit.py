@@ -8,7 +8,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -22,7 +22,7 @@ __all__ = ["admin", "person"]
 ADDRESS = "127.0.0.1"
 
 
-async def entries(http: httpx.AsyncClient, admin: dict[str, str], count: int, **query: str) -> list[dict[str, Any]]:
+async def entries(http: httpx2.AsyncClient, admin: dict[str, str], count: int, **query: str) -> list[dict[str, Any]]:
     """The entries, the oldest first, as soon as there are so many."""
     items: list[dict[str, Any]] = []
     async with asyncio.timeout(5):
@@ -38,7 +38,7 @@ def told(items: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 async def test_whatever_happens_to_an_account_leaves_an_entry(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
 ) -> None:
     first = await logged_in(http, person)
     id, mine = first["user"]["id"], bearer(first)
@@ -101,7 +101,7 @@ async def test_whatever_happens_to_an_account_leaves_an_entry(
 
 
 async def test_failed_logins_name_an_account_and_never_what_was_typed(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
 ) -> None:
     id = (await register(http, person)).json()["id"]
     typed = f"a-password-as-a-name-{secrets.token_hex(4)}"
@@ -123,7 +123,7 @@ async def test_failed_logins_name_an_account_and_never_what_was_typed(
 
 
 async def test_a_flood_of_logins_writes_one_entry_for_all_that_were_throttled(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str]
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str]
 ) -> None:
     id = (await register(http, person)).json()["id"]
     statuses = [(await login(http, person.username, "wrong")).status_code for _ in range(15)]
@@ -135,7 +135,7 @@ async def test_a_flood_of_logins_writes_one_entry_for_all_that_were_throttled(
 
 
 async def test_entries_are_found_by_each_filter(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], world: World
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], world: World
 ) -> None:
     begin = datetime.now(UTC)
     pair = await logged_in(http, person)
@@ -183,7 +183,7 @@ def other(person: Person) -> Person:
     ],
 )
 async def test_a_bad_filter_is_refused_by_its_name(
-    http: httpx.AsyncClient, admin: dict[str, str], query: str, field: str
+    http: httpx2.AsyncClient, admin: dict[str, str], query: str, field: str
 ) -> None:
     refused = await http.get(f"/audit?{query}", headers=admin)
 
@@ -191,7 +191,7 @@ async def test_a_bad_filter_is_refused_by_its_name(
 
 
 async def test_an_entry_is_written_and_changed_by_nobody_who_is_a_person(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
 ) -> None:
     id = (await register(http, person)).json()["id"]
     (entry,) = await entries(http, admin, 1, target=id)
@@ -209,7 +209,7 @@ async def test_an_entry_is_written_and_changed_by_nobody_who_is_a_person(
 
 
 async def test_pages_come_in_order_and_neither_repeat_nor_lose_while_entries_are_written(
-    http: httpx.AsyncClient, admin: dict[str, str], over_nats: NatsDoor, world: World
+    http: httpx2.AsyncClient, admin: dict[str, str], over_nats: NatsDoor, world: World
 ) -> None:
     actor, service = f"a{secrets.token_hex(4)}", world.token(roles=("service",), subject="service:test")
 
@@ -239,7 +239,7 @@ async def test_pages_come_in_order_and_neither_repeat_nor_lose_while_entries_are
 
 
 async def test_a_users_sessions_are_shown_and_ended_by_itself_and_administrators_alone(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], world: World
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], world: World
 ) -> None:
     first = await logged_in(http, person)
     second, third = (await login(http, person.username)).json(), (await login(http, person.email)).json()

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import nats
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator, ValidationError
@@ -40,7 +40,7 @@ async def published(world: World, since: float, ids: set[str]) -> list[Delivery]
     return found
 
 
-async def test_what_is_published_is_a_cloud_event_as_described(http: httpx.AsyncClient, world: World) -> None:
+async def test_what_is_published_is_a_cloud_event_as_described(http: httpx2.AsyncClient, world: World) -> None:
     since, name = time.time() - 1, f"c{secrets.token_hex(6)}"
     pair = await logged_in(http, Person(name, f"{name}@example.org"))
     ada = bearer(pair)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from http.cookies import Morsel, SimpleCookie
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import pytest
 
 from aidevos.contracts.errors import Failure
@@ -22,8 +22,8 @@ SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 class Browser(NamedTuple):
     """A page of the gateway's origin after a login, with its CSRF token."""
 
-    http: httpx.AsyncClient
-    login: httpx.Response
+    http: httpx2.AsyncClient
+    login: httpx2.Response
 
     @property
     def own(self) -> dict[str, str]:
@@ -34,7 +34,7 @@ class Browser(NamedTuple):
         return answer.status_code
 
 
-def cookies(answer: httpx.Response) -> dict[str, Morsel[str]]:
+def cookies(answer: httpx2.Response) -> dict[str, Morsel[str]]:
     found: SimpleCookie = SimpleCookie()
     for value in answer.headers.get_list("set-cookie"):
         found.load(value)
@@ -49,12 +49,12 @@ def person() -> dict[str, str]:
 
 @pytest.fixture
 async def browser(world: World, person: dict[str, str]) -> AsyncIterator[Browser]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as client:
         await client.post("/auth/register", json=person)
         yield Browser(client, await login(client, person))
 
 
-async def login(client: httpx.AsyncClient, person: dict[str, str], **headers: str) -> httpx.Response:
+async def login(client: httpx2.AsyncClient, person: dict[str, str], **headers: str) -> httpx2.Response:
     body = {"username": person["username"], "password": PASSWORD}
     return await client.post("/auth/login?cookie=true", json=body, headers=headers)
 
@@ -116,7 +116,7 @@ async def test_two_credentials_at_once_are_refused(browser: Browser, world: Worl
 async def test_a_bearer_token_needs_neither_origin_nor_csrf_token(
     world: World, browser: Browser, person: dict[str, str]
 ) -> None:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as client:
         pair = (await client.post("/auth/login", json={"username": person["username"], "password": PASSWORD})).json()
         headers = {"Authorization": f"Bearer {pair['access_token']}", "Sec-Fetch-Site": "cross-site"}
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import nats
 import pymongo
@@ -27,8 +27,8 @@ SALES = "permission:sales:write"
 
 
 @pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"{world.url}/data/collections", timeout=20) as client:
+async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=f"{world.url}/data/collections", timeout=20) as client:
         yield client
 
 
@@ -42,14 +42,14 @@ def of(world: World, subject: str, *permissions: str) -> dict[str, str]:
     return {"Authorization": world.token(*permissions, roles=USER, subject=subject)}
 
 
-async def made(http: httpx.AsyncClient, name: str, headers: dict[str, str], data: Any, **body: Any) -> Any:
+async def made(http: httpx2.AsyncClient, name: str, headers: dict[str, str], data: Any, **body: Any) -> Any:
     answer = await http.post(f"/{name}", headers=headers, json={"data": data, **body})
     assert answer.status_code == 201, answer.text
     return answer.json()
 
 
 async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_http_door(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     created = await http.post(f"/{name}", headers=ada, json={"data": {"price": 1, "$where": {"a.b": 1.0}}})
@@ -108,7 +108,7 @@ async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_nats_doo
     assert gone.value.status == 404
 
 
-async def test_what_one_may_not_read_is_not_there(http: httpx.AsyncClient, world: World, name: str) -> None:
+async def test_what_one_may_not_read_is_not_there(http: httpx2.AsyncClient, world: World, name: str) -> None:
     ada, bob = of(world, "ada"), of(world, "bob")
     item = await made(http, name, ada, {"a": 1})
     path = f"/{name}/{item['id']}"
@@ -131,7 +131,7 @@ async def test_what_one_may_not_read_is_not_there(http: httpx.AsyncClient, world
 
 
 async def test_rules_let_in_whom_they_name_and_nobody_else(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, name: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, name: str
 ) -> None:
     ada, bob, carl = of(world, "ada"), of(world, "bob"), of(world, "carl", "orders:write")
     rules = {"read": "public", "create": "authenticated", "update": ["owner", "permission:orders:write"]}
@@ -150,7 +150,7 @@ async def test_rules_let_in_whom_they_name_and_nobody_else(
 
 
 async def test_a_put_makes_an_item_only_where_it_is_told_that_there_is_none(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     first = {"If-None-Match": "*"}
@@ -167,7 +167,7 @@ async def test_a_put_makes_an_item_only_where_it_is_told_that_there_is_none(
 
 
 async def test_a_configuration_is_for_a_new_collection_alone_where_it_says_so(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     answers = [
@@ -183,7 +183,7 @@ async def test_a_configuration_is_for_a_new_collection_alone_where_it_says_so(
 
 
 @pytest.mark.parametrize("bad", ["no.pe", "a%20b", "caf%C3%A9", "$where", "x" * 65])
-async def test_what_can_not_be_a_name_is_refused_by_its_place(http: httpx.AsyncClient, world: World, bad: str) -> None:
+async def test_what_can_not_be_a_name_is_refused_by_its_place(http: httpx2.AsyncClient, world: World, bad: str) -> None:
     ada, item = of(world, "ada"), {"data": 1}
     answers = [
         await http.put(f"/{bad}", headers=ada, json={}),
@@ -198,7 +198,7 @@ async def test_what_can_not_be_a_name_is_refused_by_its_place(http: httpx.AsyncC
 
 @pytest.mark.parametrize("filter", ["", "x", "[]", "1", "null", '"a"', "{", "[" * 5000])
 async def test_what_is_no_filter_is_refused_as_one(
-    http: httpx.AsyncClient, world: World, name: str, filter: str
+    http: httpx2.AsyncClient, world: World, name: str, filter: str
 ) -> None:
     ada = of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={})
@@ -207,7 +207,7 @@ async def test_what_is_no_filter_is_refused_as_one(
     assert (refused.status_code, refused.json()["field"]) == (422, "filter")
 
 
-async def test_a_repeat_of_a_creation_makes_no_second_item(http: httpx.AsyncClient, world: World, name: str) -> None:
+async def test_a_repeat_of_a_creation_makes_no_second_item(http: httpx2.AsyncClient, world: World, name: str) -> None:
     ada = of(world, "ada") | {"Idempotency-Key": "once"}
     first = await http.post(f"/{name}", headers=ada, json={"data": {"a": 1}})
     repeat = await http.post(f"/{name}", headers=ada, json={"data": {"a": 1}})
@@ -219,7 +219,7 @@ async def test_a_repeat_of_a_creation_makes_no_second_item(http: httpx.AsyncClie
 
 
 async def test_a_unique_value_belongs_to_one_item_however_many_ask_for_it_at_once(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={"unique": ["mail"]})
@@ -244,7 +244,7 @@ async def test_a_unique_value_belongs_to_one_item_however_many_ask_for_it_at_onc
 
 
 async def test_history_shows_and_restores_what_was_overwritten_and_deleted(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada, bob = of(world, "ada"), of(world, "bob")
     rules = {"read": "authenticated", "update": "authenticated"}
@@ -274,7 +274,7 @@ async def test_history_shows_and_restores_what_was_overwritten_and_deleted(
 
 
 async def test_an_item_that_was_made_anew_shows_nothing_of_the_one_before(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={"history": True})
@@ -290,7 +290,7 @@ async def test_an_item_that_was_made_anew_shows_nothing_of_the_one_before(
 
 
 async def test_what_a_change_of_the_configuration_was_answered_for_is_in_force(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada, bob = of(world, "ada"), of(world, "bob")
     path = f"/{name}/{(await made(http, name, ada, 1))['id']}"
@@ -311,7 +311,7 @@ async def test_what_a_change_of_the_configuration_was_answered_for_is_in_force(
 
 
 async def test_a_field_becomes_unique_only_where_no_two_items_have_a_value_in_common(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     await made(http, name, ada, {"mail": "a"}, id="one")
@@ -331,7 +331,7 @@ async def test_a_field_becomes_unique_only_where_no_two_items_have_a_value_in_co
 
 
 async def test_a_schema_that_existing_items_break_is_refused_or_is_for_new_ones_alone(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -356,7 +356,7 @@ async def test_a_schema_that_existing_items_break_is_refused_or_is_for_new_ones_
 
 
 async def test_the_items_of_a_deleted_collection_are_gone_at_once_and_stay_so(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     await made(http, name, ada, 1, id="x")
@@ -373,7 +373,7 @@ async def test_the_items_of_a_deleted_collection_are_gone_at_once_and_stay_so(
     assert again["data"] == 2
 
 
-async def test_a_list_of_items_is_made_item_by_item(http: httpx.AsyncClient, world: World, name: str) -> None:
+async def test_a_list_of_items_is_made_item_by_item(http: httpx2.AsyncClient, world: World, name: str) -> None:
     ada = of(world, "ada") | {"Idempotency-Key": "many"}
     body = [{"data": 1}, {"id": "x", "data": 2}, {"id": "x", "data": 3}, {"id": "config", "data": 4}, {"dada": 5}, 6]
     answer = await http.post(f"/{name}", headers=ada, json=body)
@@ -390,7 +390,7 @@ async def test_a_list_of_items_is_made_item_by_item(http: httpx.AsyncClient, wor
 
 
 async def test_pages_show_every_item_that_the_caller_may_read_once(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, name: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, name: str
 ) -> None:
     ada, bob = of(world, "ada"), of(world, "bob")
     await http.put(f"/{name}", headers=ada, json={"rules": {"create": "authenticated"}})
@@ -418,7 +418,7 @@ async def test_pages_show_every_item_that_the_caller_may_read_once(
 
 
 async def test_the_collections_that_a_caller_may_know_of_are_listed_with_their_counts(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada, bob = of(world, f"ada{name}"), of(world, f"bob{name}")
     rules = {
@@ -450,7 +450,7 @@ async def test_the_collections_that_a_caller_may_know_of_are_listed_with_their_c
 
 
 async def test_what_was_exported_and_imported_elsewhere_is_exported_in_the_same_bytes(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     data = [{"n": n, "$set": {"a.b": [1.0, 1, "é\u0000", None, 2**63 - 1, -0.0]}, "": {}} for n in range(700)]
@@ -472,7 +472,7 @@ async def test_what_was_exported_and_imported_elsewhere_is_exported_in_the_same_
 
 
 async def test_an_item_that_has_expired_is_gone_at_once_and_its_place_is_free(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={"expires_after": 0.4, "unique": ["a"]})
@@ -488,7 +488,7 @@ async def test_an_item_that_has_expired_is_gone_at_once_and_its_place_is_free(
     assert listed == []
 
 
-async def found(http: httpx.AsyncClient, path: str, headers: dict[str, str], **params: Any) -> list[Any]:
+async def found(http: httpx2.AsyncClient, path: str, headers: dict[str, str], **params: Any) -> list[Any]:
     """The data of all items that a query finds, page by page."""
     items: list[Any] = []
     cursor: str | None = None
@@ -513,7 +513,7 @@ QUERIES: list[tuple[str, str, Any]] = [
 
 @pytest.mark.parametrize("indexes", [[], [["price"], ["kind", "price"]]], ids=["unindexed", "indexed"])
 async def test_a_query_finds_what_its_filter_says_in_the_order_that_it_asks_for(
-    http: httpx.AsyncClient, world: World, name: str, indexes: list[list[str]]
+    http: httpx2.AsyncClient, world: World, name: str, indexes: list[list[str]]
 ) -> None:
     ada = of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={"indexes": indexes})
@@ -526,7 +526,7 @@ async def test_a_query_finds_what_its_filter_says_in_the_order_that_it_asks_for(
         assert await found(http, f"/{name}", ada, limit=3, filter=filter, sort=sort) == fitting, filter
 
 
-async def test_a_cursor_belongs_to_the_query_that_gave_it(http: httpx.AsyncClient, world: World, name: str) -> None:
+async def test_a_cursor_belongs_to_the_query_that_gave_it(http: httpx2.AsyncClient, world: World, name: str) -> None:
     ada = of(world, "ada")
     await http.post(f"/{name}", headers=ada, json=[{"data": {"n": n}} for n in range(5)])
     params = {"limit": "2", "sort": "n"}
@@ -540,7 +540,7 @@ async def test_a_cursor_belongs_to_the_query_that_gave_it(http: httpx.AsyncClien
 
 
 @pytest.mark.timeout(90)
-async def test_a_new_index_is_filled_and_then_serves_queries(http: httpx.AsyncClient, world: World, name: str) -> None:
+async def test_a_new_index_is_filled_and_then_serves_queries(http: httpx2.AsyncClient, world: World, name: str) -> None:
     ada = of(world, "ada")
     items = [await made(http, name, ada, {"n": n}, id=str(n)) for n in range(3)]
     await http.put(f"/{name}", headers=ada, json={"indexes": [["-n"]]})
@@ -557,7 +557,7 @@ async def test_a_new_index_is_filled_and_then_serves_queries(http: httpx.AsyncCl
 
 
 async def test_of_two_writers_with_one_etag_one_wins(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, name: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     id = (await made(http, name, ada, 0))["id"]
@@ -584,7 +584,7 @@ async def test_of_two_writers_with_one_etag_one_wins(
     assert (item["data"], item["version"]) == (statuses.index(200) + 1, 2)
 
 
-async def test_a_write_tells_of_itself_in_an_event(http: httpx.AsyncClient, world: World, name: str) -> None:
+async def test_a_write_tells_of_itself_in_an_event(http: httpx2.AsyncClient, world: World, name: str) -> None:
     ada = of(world, "ada")
     connection = await nats.connect(world.servers.nats_url("client"))
     events = await connection.subscribe(f"event.item.{item_object(name, 'x')}.*")
@@ -603,9 +603,9 @@ async def test_a_write_tells_of_itself_in_an_event(http: httpx.AsyncClient, worl
 
 
 async def test_a_key_that_is_narrowed_to_a_collection_opens_no_other(
-    http: httpx.AsyncClient, world: World, name: str, person: Person
+    http: httpx2.AsyncClient, world: World, name: str, person: Person
 ) -> None:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as accounts:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as accounts:
         ada = bearer(await logged_in(accounts, person))
         body = {"name": "k", "scopes": [f"data:read:collection={name}"]}
         made_key = await accounts.post("/api-keys", headers=ada, json=body)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 from zlib import crc32
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -101,7 +101,7 @@ def with_value(value: Any) -> list[Callable[[str], Asked]]:
 
 
 @pytest.fixture
-async def target(http: httpx.AsyncClient, world: World, name: str) -> str:
+async def target(http: httpx2.AsyncClient, world: World, name: str) -> str:
     """Ada's collection, in which `mine` is hers and `theirs` is Bob's, who alone may read it."""
     await http.put(f"/{name}", headers=of(world, "ada"), json={"rules": {"create": "authenticated"}})
     await made(http, name, of(world, "ada"), {"a": 1}, id="mine")
@@ -109,7 +109,7 @@ async def target(http: httpx.AsyncClient, world: World, name: str) -> str:
     return name
 
 
-async def harm(http: httpx.AsyncClient, world: World, name: str) -> list[Any]:
+async def harm(http: httpx2.AsyncClient, world: World, name: str) -> list[Any]:
     """What has changed."""
     admin = {"Authorization": world.admin}
     mine, theirs = [(await http.get(f"/{name}/{id}", headers=admin)).json() for id in ("mine", "theirs")]
@@ -120,7 +120,7 @@ async def harm(http: httpx.AsyncClient, world: World, name: str) -> list[Any]:
 
 @pytest.mark.timeout(180)
 async def test_an_injection_at_the_http_door_is_refused_or_means_itself(
-    http: httpx.AsyncClient, world: World, target: str
+    http: httpx2.AsyncClient, world: World, target: str
 ) -> None:
     ada, free = of(world, "ada"), asyncio.Semaphore(AT_ONCE)
     # A client takes dot segments for parts of the way (RFC 3986 §5.2.4).
@@ -179,7 +179,7 @@ def over_the_bus(payload: Any, target: str) -> list[tuple[str, str, dict[str, An
 
 @pytest.mark.timeout(180)
 async def test_an_injection_at_the_nats_door_is_refused_or_means_itself(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, target: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, target: str
 ) -> None:
     ada, free = world.token(roles=("user",), subject="ada"), asyncio.Semaphore(AT_ONCE)
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from operator import ge, gt, le, lt
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -132,7 +132,7 @@ def in_order(found: list[str], model: dict[str, Any], sort: str) -> bool:
 class Collection:
     """A collection, and somebody who writes to it all the while."""
 
-    def __init__(self, http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    def __init__(self, http: httpx2.AsyncClient, headers: dict[str, str]) -> None:
         self._http = http
         self._headers = headers
         self._path = f"/m{secrets.token_hex(8)}"
@@ -189,7 +189,7 @@ async def test_a_collection_finds_what_a_dict_finds_in_pages_that_nobody_disturb
     world: World, data: list[Any], others: list[Any], queries: list[tuple[dict[str, Any], str, int]], indexed: bool
 ) -> None:
     model = {f"i{number:02}": document for number, document in enumerate(data)}
-    async with httpx.AsyncClient(base_url=f"{world.url}/data/collections", timeout=60) as http:
+    async with httpx2.AsyncClient(base_url=f"{world.url}/data/collections", timeout=60) as http:
         collection = Collection(http, of(world, "ada"))
         await collection.make(model, INDEXES if indexed else [])
 

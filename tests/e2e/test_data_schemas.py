@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.e2e.test_data import http, of
@@ -24,7 +24,7 @@ AT_ONCE = 16
 
 @pytest.mark.timeout(240)
 async def test_schemas_mean_what_the_standards_own_tests_say_through_the_http_door(
-    http: httpx.AsyncClient, world: World
+    http: httpx2.AsyncClient, world: World
 ) -> None:
     ada, free = of(world, "ada"), asyncio.Semaphore(AT_ONCE)
     prefix = f"s{secrets.token_hex(4)}"
@@ -41,7 +41,7 @@ async def test_schemas_mean_what_the_standards_own_tests_say_through_the_http_do
     assert sum(len(group.tests) for group in suite if not group.remote) > 1200
 
 
-async def differences(http: httpx.AsyncClient, ada: dict[str, str], name: str, group: Group) -> list[str]:
+async def differences(http: httpx2.AsyncClient, ada: dict[str, str], name: str, group: Group) -> list[str]:
     """What is not as the tests of a schema say; a schema that needs another document is to be refused."""
     where = f"{group.file}: {group.description}"
     config = await http.put(f"/{name}", headers=ada, json={"schema": group.schema})

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
+import httpx2
 import psutil
 import pymongo
 import pytest
@@ -27,7 +27,7 @@ if os.environ.get("FULL"):
 
 @pytest.mark.parametrize(("count", "size"), SIZES)
 async def test_an_export_takes_no_more_memory_than_a_few_pages(
-    http: httpx.AsyncClient, world: World, name: str, count: int, size: int
+    http: httpx2.AsyncClient, world: World, name: str, count: int, size: int
 ) -> None:
     ada = of(world, "ada")
     await made(http, name, ada, "x" * size, id=f"{0:06}")
@@ -85,7 +85,7 @@ def watched() -> Iterator[Any]:
 
 
 async def test_an_import_takes_lines_of_any_length_that_an_item_may_have_and_tells_of_each(
-    http: httpx.AsyncClient, world: World, name: str
+    http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={})

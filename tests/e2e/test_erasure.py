@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import bson
-import httpx
+import httpx2
 import nats
 import pymongo
 import pytest
 
 from aidevos.contracts import subjects
-from aidevos.durable.completion import CHOSEN_IN_DOCUMENT
+from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT
 from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, dies, logged_in, login, person, register
 from tests.e2e.test_users import MERGE_PATCH, admin
 from tests.e2e.world import NatsDoor, World, Worlds
@@ -30,11 +30,11 @@ def world(worlds: Worlds) -> Iterator[World]:
         yield world
 
 
-async def erase(http: httpx.AsyncClient, who: dict[str, str], id: str = "me", **body: str) -> httpx.Response:
+async def erase(http: httpx2.AsyncClient, who: dict[str, str], id: str = "me", **body: str) -> httpx2.Response:
     return await http.request("DELETE", f"/users/{id}", headers=who, json=body)
 
 
-async def eventually_free(http: httpx.AsyncClient, person: Person) -> dict[str, Any]:
+async def eventually_free(http: httpx2.AsyncClient, person: Person) -> dict[str, Any]:
     """The user that takes both names, which is possible within a second."""
     async with asyncio.timeout(1):
         while (made := await register(http, person)).status_code != 201:  # noqa: ASYNC110
@@ -42,7 +42,7 @@ async def eventually_free(http: httpx.AsyncClient, person: Person) -> dict[str, 
     return dict(made.json())
 
 
-async def test_a_user_goes_with_the_password_and_its_names_are_free(http: httpx.AsyncClient, person: Person) -> None:
+async def test_a_user_goes_with_the_password_and_its_names_are_free(http: httpx2.AsyncClient, person: Person) -> None:
     pair = await logged_in(http, person)
     other = (await login(http, person.email)).json()
 
@@ -59,7 +59,7 @@ async def test_a_user_goes_with_the_password_and_its_names_are_free(http: httpx.
 
 @pytest.mark.parametrize(("body", "status"), [({}, 422), ({"password": "wrong"}, 401), ({"x": "y"}, 422)])
 async def test_nobody_goes_without_the_right_password(
-    http: httpx.AsyncClient, person: Person, body: dict[str, str], status: int
+    http: httpx2.AsyncClient, person: Person, body: dict[str, str], status: int
 ) -> None:
     pair = await logged_in(http, person)
 
@@ -68,7 +68,7 @@ async def test_nobody_goes_without_the_right_password(
 
 
 async def test_others_are_erased_by_administrators_alone_and_once(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], world: World
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], world: World
 ) -> None:
     pair = await logged_in(http, person)
     id = pair["user"]["id"]
@@ -86,7 +86,7 @@ async def test_others_are_erased_by_administrators_alone_and_once(
     assert [user["id"] for user in found if user["id"] == id] == []
 
 
-async def test_an_erased_id_is_nobodys_again(http: httpx.AsyncClient, person: Person, over_nats: NatsDoor) -> None:
+async def test_an_erased_id_is_nobodys_again(http: httpx2.AsyncClient, person: Person, over_nats: NatsDoor) -> None:
     pair = await logged_in(http, person)
     id = pair["user"]["id"]
     await erase(http, bearer(pair), password=PASSWORD)
@@ -97,7 +97,7 @@ async def test_an_erased_id_is_nobodys_again(http: httpx.AsyncClient, person: Pe
 
 
 async def test_the_last_administrator_keeps_the_role_and_stays_active(
-    http: httpx.AsyncClient, admin: dict[str, str]
+    http: httpx2.AsyncClient, admin: dict[str, str]
 ) -> None:
     demoted = await http.patch("/users/me", headers=admin | MERGE_PATCH, json={"roles": ["user"]})
     deactivated = await http.post("/users/me/deactivate", headers=admin)
@@ -108,7 +108,7 @@ async def test_the_last_administrator_keeps_the_role_and_stays_active(
 
 
 async def test_the_last_administrator_stays_and_another_may_go(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], world: World
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], world: World
 ) -> None:
     last = await erase(http, admin, password=admin_password(world))
     pair = await logged_in(http, person)
@@ -124,7 +124,7 @@ async def test_the_last_administrator_stays_and_another_may_go(
 
 
 async def test_nothing_personal_is_left_at_rest(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], world: World
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], world: World
 ) -> None:
     pair = await logged_in(http, person)
     id = pair["user"]["id"]
@@ -178,7 +178,7 @@ async def events(world: World, id: str) -> list[tuple[str, str]]:
 
 
 async def test_a_login_beside_an_erasure_opens_no_session_that_stays(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str]
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str]
 ) -> None:
     pair = await logged_in(http, person)
     logins = [asyncio.create_task(login(http, name)) for name in [person.username, person.email] * 4]

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
+import httpx2
 import jwt
 import pytest
 
@@ -48,7 +48,7 @@ def kid(token: str) -> str:
     return str(jwt.get_unverified_header(token)["kid"])
 
 
-async def logged_in(http: httpx.AsyncClient, name: str) -> dict[str, Any]:
+async def logged_in(http: httpx2.AsyncClient, name: str) -> dict[str, Any]:
     answer = await login(http, name)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
@@ -72,7 +72,7 @@ async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[i
 
 
 async def test_no_request_fails_while_keys_are_rotated(
-    world: World, http: httpx.AsyncClient, over_nats: NatsDoor
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
 ) -> None:
     await register(http, "ada")
     pair = old = await logged_in(http, "ada")
@@ -112,13 +112,13 @@ async def test_no_request_fails_while_keys_are_rotated(
 
 
 async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
-    world: World, http: httpx.AsyncClient, over_nats: NatsDoor
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
 ) -> None:
     await register(http, "eve")
     pair, forged = await logged_in(http, "eve"), world.token(roles=("admin",))
     mine = f"Bearer {pair['access_token']}"
     with another_gateway(world) as url:
-        async with httpx.AsyncClient(base_url=url, timeout=20) as second:
+        async with httpx2.AsyncClient(base_url=url, timeout=20) as second:
 
             async def statuses() -> set[int]:
                 """Of tokens that every verifier here has verified before."""
@@ -172,7 +172,7 @@ async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
 
 async def test_a_key_is_replaced_at_its_age(worlds: Worlds) -> None:
     with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE), AIDEVOS_KEY_AGE="4") as world:
-        async with httpx.AsyncClient(base_url=world.url, timeout=20) as http:
+        async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
             await register(http, "ada")
             old = await logged_in(http, "ada")
             kids = {kid(old["access_token"])}

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from email.message import EmailMessage
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import nats
 import pytest
@@ -31,7 +31,7 @@ WITHIN = 20.0
 class Links:
     """Both doors to the same methods; `unauthenticated` and the like are raised as failures."""
 
-    def __init__(self, world: World, door: str, http: httpx.AsyncClient, over_nats: NatsDoor) -> None:
+    def __init__(self, world: World, door: str, http: httpx2.AsyncClient, over_nats: NatsDoor) -> None:
         self.door, self._http, self._nats = door, http, over_nats
 
     async def forget(self, email: str) -> None:
@@ -65,7 +65,7 @@ class Links:
 
 
 @pytest.fixture(params=["http", "nats"])
-async def links(request: pytest.FixtureRequest, world: World, http: httpx.AsyncClient) -> AsyncIterator[Links]:
+async def links(request: pytest.FixtureRequest, world: World, http: httpx2.AsyncClient) -> AsyncIterator[Links]:
     connection = await nats.connect(world.servers.nats_url("client"))
     yield Links(world, request.param, http, NatsDoor(connection))
     await connection.close()
@@ -88,7 +88,7 @@ async def refused(work: Any) -> Failure:
 
 
 async def test_a_forgotten_password_is_replaced_and_every_session_ends(
-    world: World, http: httpx.AsyncClient, links: Links, person: Person
+    world: World, http: httpx2.AsyncClient, links: Links, person: Person
 ) -> None:
     mine = await logged_in(http, person)
     await links.forget(person.email)
@@ -106,7 +106,7 @@ async def test_a_forgotten_password_is_replaced_and_every_session_ends(
 
 
 async def test_an_address_is_confirmed_and_changed_by_links(
-    world: World, http: httpx.AsyncClient, links: Links, person: Person
+    world: World, http: httpx2.AsyncClient, links: Links, person: Person
 ) -> None:
     mine = await logged_in(http, person)
     before, after = mine["user"]["email"], "new" + mine["user"]["email"]
@@ -130,7 +130,7 @@ async def test_an_address_is_confirmed_and_changed_by_links(
 
 
 async def test_of_two_users_who_want_one_address_one_gets_it(
-    world: World, http: httpx.AsyncClient, links: Links, person: Person
+    world: World, http: httpx2.AsyncClient, links: Links, person: Person
 ) -> None:
     wanted = f"wanted-{person.email}".lower()
     people = [Person(f"{person.username}{n}", f"{n}{person.email}") for n in range(4)]
@@ -153,7 +153,7 @@ async def test_of_two_users_who_want_one_address_one_gets_it(
 
 
 async def test_known_and_unknown_addresses_get_the_same_answer_in_the_same_time(
-    http: httpx.AsyncClient, person: Person
+    http: httpx2.AsyncClient, person: Person
 ) -> None:
     took: dict[str, list[float]] = {"known": [], "unknown": []}
     answers = set()
@@ -172,10 +172,10 @@ async def test_known_and_unknown_addresses_get_the_same_answer_in_the_same_time(
     assert abs(known - unknown) < 0.5 * max(known, unknown)
 
 
-async def test_links_lead_to_pages_that_use_nothing_up(world: World, http: httpx.AsyncClient, person: Person) -> None:
+async def test_links_lead_to_pages_that_use_nothing_up(world: World, http: httpx2.AsyncClient, person: Person) -> None:
     mine = await logged_in(http, person)
     mail = await mailed(world, mine["user"]["email"], "confirm")
-    link = httpx.URL(re.search(r"https?://\S+", mail.get_content())[0])  # type: ignore[index]
+    link = httpx2.URL(re.search(r"https?://\S+", mail.get_content())[0])  # type: ignore[index]
     token = token_in(mail)
 
     for path in (link.path, "/auth/password/reset/confirm"):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pymongo
 import pytest
 from bson.codec_options import CodecOptions
@@ -38,7 +38,7 @@ def world(worlds: Worlds, smtp: SmtpServer) -> Iterator[World]:
 async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_behind(
     world: World, smtp: SmtpServer, person: Person
 ) -> None:
-    async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=30) as http:
         mine = await logged_in(http, person)
         assert (await http.post("/auth/password/reset", json={"email": person.email})).status_code == 202
         world.restart("authentication")
@@ -64,7 +64,7 @@ async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_be
         assert token.rpartition(".")[2].encode() not in stored
 
 
-async def arrives(http: httpx.AsyncClient, pair: Any) -> None:
+async def arrives(http: httpx2.AsyncClient, pair: Any) -> None:
     """Return when the restarted service answers."""
     async with asyncio.timeout(WITHIN):
         while (await http.get("/auth/me", headers=bearer(pair))).status_code != 200:  # noqa: ASYNC110

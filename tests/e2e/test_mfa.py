@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-import httpx
+import httpx2
 import msgspec
 import nats
 import pymongo
@@ -43,7 +43,7 @@ class Accounts(Protocol):
 
 
 class OverHttp:
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client
 
     async def register(self, name: str) -> Any:
@@ -110,7 +110,7 @@ class Codes:
 
 
 @pytest.fixture(params=["http", "nats"])
-async def accounts(request: pytest.FixtureRequest, world: World, http: httpx.AsyncClient) -> AsyncIterator[Accounts]:
+async def accounts(request: pytest.FixtureRequest, world: World, http: httpx2.AsyncClient) -> AsyncIterator[Accounts]:
     if request.param == "http":
         yield OverHttp(http)
     else:
@@ -197,7 +197,7 @@ async def test_a_verification_needs_one_code(accounts: Accounts, name: str, args
     assert (refused.status, str(refused.field).rpartition(".")[2]) == (status, "otp")
 
 
-async def test_the_seed_in_the_database_cannot_be_read(world: World, http: httpx.AsyncClient, name: str) -> None:
+async def test_the_seed_in_the_database_cannot_be_read(world: World, http: httpx2.AsyncClient, name: str) -> None:
     _, codes, recovery = await enrol(OverHttp(http), name)
     with pymongo.MongoClient(world.servers.mongo_url) as client:
         documents = [
@@ -214,7 +214,7 @@ async def test_the_seed_in_the_database_cannot_be_read(world: World, http: httpx
         assert hidden not in stored
 
 
-async def test_a_code_in_a_header_turns_it_off_where_no_body_can_be_sent(http: httpx.AsyncClient, name: str) -> None:
+async def test_a_code_in_a_header_turns_it_off_where_no_body_can_be_sent(http: httpx2.AsyncClient, name: str) -> None:
     pair, codes, _ = await enrol(OverHttp(http), name)
     authorization = {"Authorization": bearer(pair)}
     bare = await http.delete("/auth/mfa/totp", headers=authorization)
@@ -226,7 +226,7 @@ async def test_a_code_in_a_header_turns_it_off_where_no_body_can_be_sent(http: h
     assert await OverHttp(http).login(name)
 
 
-async def test_answers_with_secrets_are_not_for_caches(http: httpx.AsyncClient, name: str) -> None:
+async def test_answers_with_secrets_are_not_for_caches(http: httpx2.AsyncClient, name: str) -> None:
     await OverHttp(http).register(name)
     pair = await OverHttp(http).login(name)
     authorization = {"Authorization": bearer(pair)}
@@ -239,7 +239,7 @@ async def test_answers_with_secrets_are_not_for_caches(http: httpx.AsyncClient, 
     assert "once" in confirmed.json()["note"]
 
 
-async def test_a_browser_gets_its_cookies_after_the_second_step(http: httpx.AsyncClient, name: str) -> None:
+async def test_a_browser_gets_its_cookies_after_the_second_step(http: httpx2.AsyncClient, name: str) -> None:
     _, codes, _ = await enrol(OverHttp(http), name)
     login = {"username": name, "password": PASSWORD}
     first = await http.post("/auth/login?cookie=true", json=login)
@@ -252,7 +252,7 @@ async def test_a_browser_gets_its_cookies_after_the_second_step(http: httpx.Asyn
     assert (await http.get("/auth/me")).json()["mfa"] is True
 
 
-async def test_a_challenge_and_spent_codes_outlive_a_kill(world: World, http: httpx.AsyncClient, name: str) -> None:
+async def test_a_challenge_and_spent_codes_outlive_a_kill(world: World, http: httpx2.AsyncClient, name: str) -> None:
     accounts = OverHttp(http)
     _, codes, recovery = await enrol(accounts, name)
     challenge, other = [str((await failure(accounts.login(name))).challenge) for _ in range(2)]

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -26,12 +26,12 @@ def name() -> str:
     return f"r{secrets.token_hex(6)}"
 
 
-async def give(http: httpx.AsyncClient, admin: dict[str, str], pair: dict[str, Any], *roles: str) -> httpx.Response:
+async def give(http: httpx2.AsyncClient, admin: dict[str, str], pair: dict[str, Any], *roles: str) -> httpx2.Response:
     return await http.patch(f"/users/{pair['user']['id']}", headers=admin | MERGE_PATCH, json={"roles": roles})
 
 
 async def test_a_role_is_made_shown_replaced_and_deleted_under_its_etag(
-    http: httpx.AsyncClient, admin: dict[str, str], name: str
+    http: httpx2.AsyncClient, admin: dict[str, str], name: str
 ) -> None:
     body = {"name": name, "permissions": ["users:read", "data:read", "data:read"], "description": "Reads"}
     made = await http.post("/roles", headers=admin, json=body)
@@ -63,7 +63,7 @@ async def test_a_role_is_made_shown_replaced_and_deleted_under_its_etag(
 
 
 async def test_roles_are_listed_by_name_page_by_page_at_both_doors(
-    http: httpx.AsyncClient, admin: dict[str, str], over_nats: NatsDoor, name: str
+    http: httpx2.AsyncClient, admin: dict[str, str], over_nats: NatsDoor, name: str
 ) -> None:
     for number in range(3):
         await http.post("/roles", headers=admin, json={"name": f"{name}{number}", "permissions": []})
@@ -80,7 +80,7 @@ async def test_roles_are_listed_by_name_page_by_page_at_both_doors(
 
 
 async def test_what_a_role_allows_changes_at_both_doors_within_a_second_for_tokens_that_are_out(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor, name: str
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor, name: str
 ) -> None:
     pair = await logged_in(http, person)
     path = f"/roles/{name}"
@@ -102,7 +102,7 @@ async def test_what_a_role_allows_changes_at_both_doors_within_a_second_for_toke
 
 
 async def test_a_gateway_and_a_host_that_start_later_know_what_a_role_allows(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor, name: str, world: World
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor, name: str, world: World
 ) -> None:
     await http.post("/roles", headers=admin, json={"name": name, "permissions": ["users:read"]})
     pair = await logged_in(http, person)
@@ -110,11 +110,11 @@ async def test_a_gateway_and_a_host_that_start_later_know_what_a_role_allows(
     await becomes(http, over_nats, pair, YES)
     world.restart("user_management")
 
-    async def answers(client: httpx.AsyncClient) -> int:
+    async def answers(client: httpx2.AsyncClient) -> int:
         return (await client.get("/users?limit=1", headers=bearer(pair))).status_code
 
     with another_gateway(world) as url:
-        async with httpx.AsyncClient(base_url=url, timeout=20) as later:
+        async with httpx2.AsyncClient(base_url=url, timeout=20) as later:
             assert await settled(lambda: answers(later)) == 200
             await http.put(f"/roles/{name}", headers=admin, json={"permissions": []})
             async with asyncio.timeout(1):
@@ -131,7 +131,7 @@ async def settled(answers: Callable[[], Awaitable[int]]) -> int:
 
 
 async def test_whoever_manages_roles_and_users_gets_no_further_by_it(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor, name: str
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor, name: str
 ) -> None:
     own = ["roles:manage", "users:manage", "users:read"]
     await http.post("/roles", headers=admin, json={"name": name, "permissions": own})
@@ -174,7 +174,7 @@ async def test_whoever_manages_roles_and_users_gets_no_further_by_it(
     ],
 )
 async def test_a_bad_role_names_the_field(
-    http: httpx.AsyncClient, admin: dict[str, str], body: dict[str, Any], field: str
+    http: httpx2.AsyncClient, admin: dict[str, str], body: dict[str, Any], field: str
 ) -> None:
     refused = await http.post("/roles", headers=admin, json=body)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from aidevos.contracts.errors import Failure
@@ -30,10 +30,12 @@ MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 @pytest.fixture
 def admin(world: World) -> dict[str, str]:
     credentials = {"username": "admin", "password": admin_password(world)}
-    return bearer(httpx.post(f"{world.url}/auth/login", json=credentials).json())
+    return bearer(httpx2.post(f"{world.url}/auth/login", json=credentials).json())
 
 
-async def test_ones_own_profile_is_replaced_and_patched_under_its_etag(http: httpx.AsyncClient, person: Person) -> None:
+async def test_ones_own_profile_is_replaced_and_patched_under_its_etag(
+    http: httpx2.AsyncClient, person: Person
+) -> None:
     mine = bearer(await logged_in(http, person))
     read = await http.get("/users/me", headers=mine)
 
@@ -73,7 +75,7 @@ async def test_ones_own_profile_is_replaced_and_patched_under_its_etag(http: htt
     ],
 )
 async def test_what_a_user_may_not_patch_is_refused_by_its_name(
-    http: httpx.AsyncClient, person: Person, patch: bytes, status: int, field: str | None
+    http: httpx2.AsyncClient, person: Person, patch: bytes, status: int, field: str | None
 ) -> None:
     mine = bearer(await logged_in(http, person))
 
@@ -82,7 +84,7 @@ async def test_what_a_user_may_not_patch_is_refused_by_its_name(
     assert (refused.status_code, refused.json().get("field")) == (status, field)
 
 
-async def test_a_patch_of_another_kind_is_told_which_is_taken(http: httpx.AsyncClient, person: Person) -> None:
+async def test_a_patch_of_another_kind_is_told_which_is_taken(http: httpx2.AsyncClient, person: Person) -> None:
     mine = bearer(await logged_in(http, person))
 
     refused = await http.patch("/users/me", headers=mine, json={"full_name": "Ada"})
@@ -92,7 +94,7 @@ async def test_a_patch_of_another_kind_is_told_which_is_taken(http: httpx.AsyncC
 
 
 async def test_a_profile_can_be_changed_by_its_user_and_administrators_alone(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], world: World
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], world: World
 ) -> None:
     pair = await logged_in(http, person)
     stranger = bearer(await logged_in(http, Person("x" + person.username, "x" + person.email)))
@@ -107,7 +109,7 @@ async def test_a_profile_can_be_changed_by_its_user_and_administrators_alone(
 
 
 async def test_a_deactivated_user_is_out_within_a_second_until_activated(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str]
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str]
 ) -> None:
     pair = await logged_in(http, person)
     path = f"/users/{pair['user']['id']}"
@@ -126,7 +128,7 @@ async def test_a_deactivated_user_is_out_within_a_second_until_activated(
 
 
 async def test_a_changed_role_counts_at_both_doors_within_a_second_for_tokens_that_are_out(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
 ) -> None:
     pair = await logged_in(http, person)
     path = f"/users/{pair['user']['id']}"
@@ -150,7 +152,7 @@ async def test_a_changed_role_counts_at_both_doors_within_a_second_for_tokens_th
     assert await allowed(http, over_nats, refreshed.json()) == {"http": False, "nats": False}
 
 
-async def allowed(http: httpx.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any]) -> dict[str, bool]:
+async def allowed(http: httpx2.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any]) -> dict[str, bool]:
     """Whether each door lets the pair's access token search users."""
     answer = await http.get("/users?limit=1", headers=bearer(pair))
     assert answer.status_code in (200, 403), answer.text
@@ -162,7 +164,7 @@ async def allowed(http: httpx.AsyncClient, over_nats: NatsDoor, pair: dict[str, 
 
 
 async def becomes(
-    http: httpx.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any], expected: dict[str, bool]
+    http: httpx2.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any], expected: dict[str, bool]
 ) -> None:
     async with asyncio.timeout(1):
         while await allowed(http, over_nats, pair) != expected:  # noqa: ASYNC110
@@ -171,7 +173,7 @@ async def becomes(
 
 @pytest.mark.parametrize("role", ["service", "nobody"])
 async def test_a_role_that_there_is_not_for_users_is_refused_by_its_place(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], role: str
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], role: str
 ) -> None:
     pair = await logged_in(http, person)
 
@@ -182,14 +184,14 @@ async def test_a_role_that_there_is_not_for_users_is_refused_by_its_place(
     assert (refused.status_code, refused.json()["field"]) == (422, "roles[1]")
 
 
-async def test_a_password_in_another_users_name_changes_nothing(http: httpx.AsyncClient, person: Person) -> None:
+async def test_a_password_in_another_users_name_changes_nothing(http: httpx2.AsyncClient, person: Person) -> None:
     assert (await register(http, person, password=PASSWORD)).status_code == 201
     assert (await register(http, person, password="another password")).status_code == 409
     assert (await login(http, person.username, "another password")).status_code == 401
 
 
 async def test_users_are_found_page_by_page_by_those_who_may_read_them(
-    http: httpx.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
 ) -> None:
     names = [f"{person.username}{number}" for number in range(5)]
     for name in names:
@@ -220,7 +222,7 @@ async def test_users_are_found_page_by_page_by_those_who_may_read_them(
     [("sort=password", "sort"), ("role=Root", "role"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("x=y", "x")],
 )
 async def test_a_bad_search_names_the_parameter(
-    http: httpx.AsyncClient, admin: dict[str, str], query: str, field: str
+    http: httpx2.AsyncClient, admin: dict[str, str], query: str, field: str
 ) -> None:
     refused = await http.get(f"/users?{query}", headers=admin)
 

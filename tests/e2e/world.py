@@ -12,13 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import httpx
+import httpx2
 import msgspec
 from nats.aio.client import Client
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client import failure_of
+from aidevos.durable.client.client import failure_of
 from aidevos.security.tokens import TokenIssuer
 from tests.receiver import ADDRESS
 from tests.servers import Servers, drop_database, free_port
@@ -152,9 +152,9 @@ def wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
     while time.monotonic() < end:
         assert all(process.poll() is None for process in processes), "a service has ended"
         try:
-            if httpx.get(f"{url}/health/ready").status_code == 200:
+            if httpx2.get(f"{url}/health/ready").status_code == 200:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         time.sleep(0.05)
     raise AssertionError("the services did not become ready")
@@ -214,7 +214,7 @@ class NatsDoor:
 class HttpDoor:
     name = "http"
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client
 
     async def call(

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import nats
 import uvicorn
@@ -207,14 +207,16 @@ class World:
         self.url = url
         self.settings = settings
         self.host = host
-        self.http = httpx.AsyncClient(base_url=url, timeout=30, headers=self.authorized("admin"))
-        self.anonymous = httpx.AsyncClient(base_url=url, timeout=30)
+        self.http = httpx2.AsyncClient(base_url=url, timeout=30, headers=self.authorized("admin"))
+        self.anonymous = httpx2.AsyncClient(base_url=url, timeout=30)
 
     def authorized(self, *roles: str, permissions: tuple[str, ...] = ()) -> dict[str, str]:
         issuer = TokenIssuer(load_signing_key(self.settings.home), self.settings.public_url)
         return {"Authorization": f"Bearer {issuer.issue('someone', roles=roles, permissions=permissions)}"}
 
-    async def call(self, method: str, args: Any = None, object_id: str = "counter:c", **options: Any) -> httpx.Response:
+    async def call(
+        self, method: str, args: Any = None, object_id: str = "counter:c", **options: Any
+    ) -> httpx2.Response:
         body = {"method": method} if args is None else {"method": method, "args": args}
         return await self.http.post(f"/durable-objects/{object_id}/request", json=body, **options)
 
@@ -223,7 +225,7 @@ class World:
 
     async def raw(self, request: bytes) -> bytes:
         """The answer to bytes that no HTTP library would send; the server must close, or answer within a second."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(self.url).port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx2.URL(self.url).port)
         writer.write(request)
         answer = b""
         with contextlib.suppress(TimeoutError):
@@ -271,7 +273,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
             await asyncio.sleep(0.01)
 
 
-def assert_problem(answer: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+def assert_problem(answer: httpx2.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
     """The answer is this problem, in the form that RFC 9457 gives it."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     problem: dict[str, Any] = answer.json()
