@@ -46,7 +46,8 @@ from aidevos.security import api_keys
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer
 from aidevos.webhooks import WebhookSender, new_secret
-from services.events.webhook_state import FIND, Target, WebhookState, body_of, show
+
+from .webhook_state import FIND, Target, WebhookState, body_of, show
 
 # Deliveries that go with a webhook in one turn.
 STEP = 100
