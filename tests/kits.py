@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client import NUMBER_BITS
+from aidevos.durable.client.client import NUMBER_BITS
 from aidevos.testing import ObjectKit
 
 START = 1_800_000_000.0

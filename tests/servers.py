@@ -25,8 +25,8 @@ from typing import Any, Protocol
 import nats
 import pymongo
 
-from aidevos.durable.provision import provision
-from aidevos.fleet import Secrets
+from aidevos.durable.hosting.provision import provision
+from aidevos.process.fleet import Secrets
 from aidevos.security.keys import SigningKeys, ensure_signing_key
 from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, SettingsError, load

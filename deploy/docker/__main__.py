@@ -22,9 +22,9 @@ from nats.errors import Error as NatsError
 from pymongo.errors import PyMongoError
 
 from aidevos.contracts import subjects
-from aidevos.durable import provision as nats_provision
 from aidevos.durable.bus.chosen import prepare_rabbitmq
-from aidevos.fleet import CLIENT_USER, FLEET_FILE, SECRETS_FILE, Secrets, load_secrets, with_credentials
+from aidevos.durable.hosting import provision as nats_provision
+from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, SECRETS_FILE, Secrets, load_secrets, with_credentials
 from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError, load
 

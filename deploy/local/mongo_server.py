@@ -13,7 +13,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
-from aidevos.fleet import Secrets, with_credentials
+from aidevos.process.fleet import Secrets, with_credentials
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings, SettingsError
 

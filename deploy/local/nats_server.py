@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aidevos.fleet import Secrets, with_credentials
+from aidevos.process.fleet import Secrets, with_credentials
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings
 

@@ -16,7 +16,7 @@ from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates
 from supervisor.supervisord import Supervisor
 
-from aidevos.fleet import FLEET_FILE, Fleet, FleetProcess, Secrets, load_secrets
+from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess, Secrets, load_secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings, load
 

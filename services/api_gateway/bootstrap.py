@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aidevos import BaseDurableObject
-from aidevos.memberships import Memberships
+from aidevos.projects.memberships import Memberships
 from aidevos.security.keys import ensure_secret
 from aidevos.settings import Settings
 

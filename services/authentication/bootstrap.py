@@ -7,8 +7,8 @@ from typing import Any
 
 from aidevos import BaseDurableObject
 from aidevos.contracts import audit
-from aidevos.durable.retention import keep_expiring
-from aidevos.hosting import Process
+from aidevos.durable.client.retention import keep_expiring
+from aidevos.process.service import Process
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle, Throttles

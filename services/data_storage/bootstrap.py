@@ -6,8 +6,8 @@ from typing import Any
 
 from aidevos import BaseDurableObject, anyone
 from aidevos.contracts.data import FIND, VISIBILITY, VISIBLE, FindItems, VisibilityArgs, VisibleCollections
-from aidevos.durable.object import View
-from aidevos.memberships import Memberships
+from aidevos.durable.objects.object import View
+from aidevos.projects.memberships import Memberships
 from aidevos.settings import Settings
 
 from .collection import CollectionDO

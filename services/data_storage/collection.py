@@ -21,12 +21,12 @@ from aidevos.contracts.data import (
     CollectionName,
     Config,
 )
-from aidevos.durable.belongings import belongings
-from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.object import View
-from aidevos.durable.schema import Schema
-from aidevos.lookups import LIFE
-from aidevos.memberships import Memberships, check_role
+from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.durable.base.lookups import LIFE
+from aidevos.durable.objects.object import View
+from aidevos.durable.objects.schema import Schema
+from aidevos.projects.belongings import belongings
+from aidevos.projects.memberships import Memberships, check_role
 
 from . import access, indexes
 from .access import grants_of

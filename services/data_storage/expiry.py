@@ -11,7 +11,7 @@ import logging
 
 from aidevos import DurableObjectClient, Failure
 from aidevos.contracts.data import ITEM_TYPE
-from aidevos.hosting import Process
+from aidevos.process.service import Process
 
 from .item_views import EXPIRED
 

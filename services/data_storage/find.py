@@ -15,10 +15,10 @@ import msgspec
 from aidevos.contracts.data import ITEM_TYPE, FindItems, Item
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
-from aidevos.durable.reader import Reader
+from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition, Path, at, matches
 from aidevos.durable.store.port import Document, Find
-from aidevos.memberships import Memberships
+from aidevos.projects.memberships import Memberships
 
 from . import access, values
 from .collection_views import TermsArgs, answer_terms

@@ -27,8 +27,8 @@ from aidevos.contracts.data import (
     Version,
     item_object,
 )
-from aidevos.durable.object import View
-from aidevos.memberships import Memberships
+from aidevos.durable.objects.object import View
+from aidevos.projects.memberships import Memberships
 
 from . import access, reservations, values
 from .access import Operation

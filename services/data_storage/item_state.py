@@ -8,8 +8,8 @@ import msgspec
 from msgspec import UNSET
 
 from aidevos.contracts.data import Item
-from aidevos.durable.clock import rfc3339_of
-from aidevos.durable.object import Event
+from aidevos.durable.base.clock import rfc3339_of
+from aidevos.durable.objects.object import Event
 
 from . import values
 

@@ -10,7 +10,7 @@ import msgspec
 
 from aidevos.contracts.data import Rules
 from aidevos.contracts.projects import Role
-from aidevos.memberships import Asker, Memberships, leads
+from aidevos.projects.memberships import Asker, Memberships, leads
 from aidevos.security.permissions import Principal
 
 from .access import MANAGE_COLLECTIONS, OPERATIONS, Operation, grants_of

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts.data import Rules
-from aidevos.lookups import Lookups
+from aidevos.durable.base.lookups import Lookups
 
 from .schemas import Validator
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from aidevos import BaseDurableObject
 from aidevos.contracts import dead_letters, webhooks
-from aidevos.durable.retention import keep_expiring
-from aidevos.hosting import Process
+from aidevos.durable.client.retention import keep_expiring
+from aidevos.feeds.webhook_sender import WebhookSender
+from aidevos.process.service import Process
 from aidevos.security.delegations import Delegations
 from aidevos.security.keys import SigningKeys
 from aidevos.security.sealed import Sealer
 from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, networks, webhook_pauses
-from aidevos.webhooks import WebhookSender
 
 from .dead_letter import DeadLetterDO
 from .delivery import DeliveryDO

@@ -24,11 +24,11 @@ from aidevos.contracts.webhooks import (
     DeliveryInfo,
 )
 from aidevos.durable.bus.port import Delivery
-from aidevos.durable.object import Search
+from aidevos.durable.objects.object import Search
+from aidevos.feeds.webhook_sender import WebhookSender, headers
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer, SealError
 from aidevos.settings import Settings
-from aidevos.webhooks import WebhookSender, headers
 
 from .delivery_state import FIND, DeliveryState, Tried, show
 from .owners import Owners

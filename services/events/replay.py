@@ -15,9 +15,9 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, services
 from aidevos.contracts.dead_letters import TYPE
-from aidevos.durable.mandates import mandate_of
-from aidevos.durable.outbox import PASSING
-from aidevos.durable.request import TELL_PREFIX
+from aidevos.durable.access.mandates import mandate_of
+from aidevos.durable.delivery.relay import PASSING
+from aidevos.durable.turns.request import TELL_PREFIX
 from aidevos.security.delegations import LIFETIME, Delegations, Errand, Mandate
 from aidevos.security.tokens import TokenIssuer
 

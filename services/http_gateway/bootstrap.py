@@ -18,21 +18,21 @@ from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
-from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts.audit import READ_AUDIT
 from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
-from aidevos.durable.admission import Admission
+from aidevos.durable.access.admission import Admission
+from aidevos.durable.access.limiter import RateLimiter
+from aidevos.durable.access.revocations import SINCE, Revocations
 from aidevos.durable.bus.chosen import open_bus
-from aidevos.durable.client import DurableObjectClient
-from aidevos.durable.connection import connect
-from aidevos.durable.event_stream import EventStream
-from aidevos.durable.limiter import RateLimiter
-from aidevos.durable.mirror import Mirror, read_all
-from aidevos.durable.revocations import SINCE, Revocations
-from aidevos.garbage import collect_rarely
+from aidevos.durable.bus.follow import EventStream
+from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.client.connection import connect
+from aidevos.durable.client.mirror import Mirror, read_all
+from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.observability import logs, metrics
+from aidevos.process.collector import collect_rarely
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier

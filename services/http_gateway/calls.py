@@ -15,7 +15,7 @@ import msgspec
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.client.client import DurableObjectClient
 from aidevos.settings import Settings
 
 from . import headers, parameters

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.routes import RouteInfo
-from aidevos.durable.asking import when_known
-from aidevos.durable.limiter import RateLimiter
+from aidevos.durable.access.limiter import RateLimiter
+from aidevos.durable.access.resolving import when_known
 from aidevos.settings import Settings
 
 from . import bodies

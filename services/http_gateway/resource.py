@@ -14,9 +14,9 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.admission import Admission
-from aidevos.durable.asking import when_known
-from aidevos.durable.limiter import RateLimiter, Verdict
+from aidevos.durable.access.admission import Admission
+from aidevos.durable.access.limiter import RateLimiter, Verdict
+from aidevos.durable.access.resolving import when_known
 from aidevos.security.permissions import ANONYMOUS, Principal
 
 from . import bodies, headers, parameters

@@ -26,9 +26,9 @@ from aidevos import (
     permission,
     query,
     services,
-    webhooks,
 )
 from aidevos.contracts import projects
+from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import CREATE, MANAGE, Id
 from aidevos.contracts.tasks import (
     DETAIL_LIMIT,
@@ -57,14 +57,14 @@ from aidevos.contracts.tasks import (
     TaskError,
     Webhook,
 )
-from aidevos.durable.alarms import LONGEST
-from aidevos.durable.belongings import belongings
-from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.mandates import mandate_of
-from aidevos.durable.object import Search, View
-from aidevos.durable.schema import Schema
-from aidevos.memberships import check_role
-from aidevos.merge_patch import merge_patch
+from aidevos.durable.access.mandates import mandate_of
+from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.durable.objects.alarms import LONGEST
+from aidevos.durable.objects.object import Search, View
+from aidevos.durable.objects.schema import Schema
+from aidevos.feeds import webhook_sender as webhooks
+from aidevos.projects.belongings import belongings
+from aidevos.projects.memberships import check_role
 from aidevos.security.delegations import Delegations
 from aidevos.settings import Settings
 

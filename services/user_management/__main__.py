@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aidevos.hosting import main
+from aidevos.process.service import main
 
 from .bootstrap import SERVICE, build, install
 

@@ -17,6 +17,7 @@ from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, co
 from aidevos.contracts import roles
 from aidevos.contracts.authentication import ACCOUNT_TYPE, SessionPage, account_id
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
+from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.roles import RoleName
 from aidevos.contracts.users import (
     SEARCH,
@@ -31,9 +32,8 @@ from aidevos.contracts.users import (
     User,
     Username,
 )
-from aidevos.durable.object import Search
-from aidevos.durable.schema import Schema
-from aidevos.merge_patch import merge_patch
+from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.schema import Schema
 from aidevos.security.audit import record
 from aidevos.security.emails import check_email
 from aidevos.security.permissions import ROLES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aidevos import hosting
+from aidevos.process import service as hosting
 from aidevos.settings import load
 from tests.alarms import Bell
 

@@ -25,8 +25,8 @@ import uvloop
 from argon2 import PasswordHasher
 from nats.aio.client import Client
 
-from aidevos.durable.client import DurableObjectClient
-from aidevos.durable.connection import Connection
+from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.client.connection import Connection
 from aidevos.security.keys import load_public_keys, load_signing_key
 from aidevos.security.tokens import TokenIssuer, TokenVerifier
 from tests.bench.floors import ECHO_SUBJECT

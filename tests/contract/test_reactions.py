@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from typing import Any
 
-from aidevos.durable.reactions import Reactions
+from aidevos.durable.delivery.reactions import Reactions
 from aidevos.testing import ObjectKit
 from tests.kits import until
 from tests.unit.test_reactions import Basket, Stock, event

@@ -13,7 +13,7 @@ import pytest
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.authentication import account_id, session_of
 from aidevos.contracts.errors import Failure
-from aidevos.fleet import load_secrets
+from aidevos.process.fleet import load_secrets
 from tests.e2e.world import NatsDoor, World
 
 PASSWORD = "wheelbarrow at noon"

@@ -14,7 +14,7 @@ import pymongo
 import pytest
 
 from aidevos.contracts import subjects
-from aidevos.durable.completion import CHOSEN_IN_DOCUMENT
+from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT
 from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, dies, logged_in, login, person, register
 from tests.e2e.test_users import MERGE_PATCH, admin
 from tests.e2e.world import NatsDoor, World, Worlds

@@ -20,7 +20,7 @@ from typing import Any
 import pymongo
 import pytest
 
-from aidevos.fleet import fleet_settings
+from aidevos.process.fleet import fleet_settings
 from aidevos.settings import SettingsError
 from deploy.local import programs
 from tests.servers import Servers, free_port

@@ -13,7 +13,7 @@ import pymongo
 from aidevos import new_id
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
-from aidevos.durable.belongings import STEP
+from aidevos.projects.belongings import STEP
 from tests.e2e.people import Person, made
 from tests.e2e.world import Door, NatsDoor, World
 

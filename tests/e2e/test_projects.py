@@ -13,7 +13,7 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
-from aidevos.durable.belongings import STEP
+from aidevos.projects.belongings import STEP
 from tests.e2e.people import PASSWORD, made
 from tests.e2e.world import NatsDoor, World
 

@@ -18,7 +18,7 @@ from nats.aio.client import Client
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client import failure_of
+from aidevos.durable.client.client import failure_of
 from aidevos.security.tokens import TokenIssuer
 from tests.receiver import ADDRESS
 from tests.servers import Servers, drop_database, free_port

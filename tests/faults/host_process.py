@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from aidevos import hosting
-from aidevos.durable.outbox import Relay
+from aidevos.durable.delivery.relay import Relay
 from aidevos.durable.store.mongo import MongoStore
+from aidevos.process import service as hosting
 from aidevos.settings import load
 from services.objects.account import Account
 from tests.alarms import Bell

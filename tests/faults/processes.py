@@ -15,7 +15,7 @@ from pathlib import Path
 from nats.aio.client import Client
 
 from aidevos import DurableObjectClient
-from aidevos.durable.connection import connect
+from aidevos.durable.client.connection import connect
 from tests.faults import host_process
 from tests.servers import Servers
 

@@ -16,7 +16,7 @@ import pytest
 
 from aidevos import DurableObjectClient
 from aidevos.contracts import subjects
-from aidevos.durable.connection import connect
+from aidevos.durable.client.connection import connect
 from tests.alarms import lateness, set_evenly
 from tests.faults import host_process
 from tests.faults.processes import HostProcess, client, eventually

@@ -19,7 +19,7 @@ from aidevos import DurableObjectClient, Failure
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import BusError, Delivery, EventBus
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
-from aidevos.durable.connection import connect
+from aidevos.durable.client.connection import connect
 from tests.faults import host_process
 from tests.faults.processes import HostProcess, client, eventually
 from tests.rabbitmq import RabbitMq

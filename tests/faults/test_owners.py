@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from aidevos import DurableObjectClient
 from aidevos.contracts import envelope, subjects
-from aidevos.durable.client import RequestIds
+from aidevos.durable.client.client import RequestIds
 from tests.faults.processes import HostProcess, client, eventually
 from tests.servers import Servers
 

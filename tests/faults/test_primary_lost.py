@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client import RequestIds
+from aidevos.durable.client.client import RequestIds
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.testing import ObjectKit
 from tests.faults.objects import Tally

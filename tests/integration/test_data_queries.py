@@ -12,9 +12,9 @@ import pytest
 
 from aidevos.contracts.data import ITEM_TYPE, FindItems, ItemPage, Rules
 from aidevos.contracts.errors import Failure
-from aidevos.durable.reader import Reader
+from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.mongo import MongoStore
-from aidevos.memberships import Memberships
+from aidevos.projects.memberships import Memberships
 from aidevos.security.permissions import Principal
 from services.data_storage import values
 from services.data_storage.cursors import Cursors

@@ -9,7 +9,7 @@ import nats
 import pytest
 
 from aidevos.durable.bus.jetstream import LARGE, JetStreamBus
-from aidevos.durable.provision import events_stream
+from aidevos.durable.hosting.provision import events_stream
 from tests.servers import Servers
 
 BATCH = "Nats-Batch-Id"

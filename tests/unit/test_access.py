@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
-from aidevos.durable.clock import ManualClock
+from aidevos.durable.base.clock import ManualClock
 from aidevos.security import tokens
 from aidevos.security.access import Access, Change, Claims
 from aidevos.security.key_ring import SigningKey

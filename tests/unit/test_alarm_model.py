@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aidevos.durable.router import Limits
+from aidevos.durable.ownership.router import Limits
 from aidevos.testing import ObjectKit
 from tests.alarms import Bell
 from tests.kits import PATIENT, START, crash

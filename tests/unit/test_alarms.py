@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from aidevos import Alarm, BaseDurableObject, Failure
-from aidevos.durable.registry import DurableObjectRegistry
-from aidevos.durable.router import Limits
+from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.durable.ownership.router import Limits
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.testing import ObjectKit
 from tests.alarms import Bell, BellState, Guest

@@ -154,6 +154,6 @@ async def test_bad_input_is_named(kit: ObjectKit, more: dict[str, Any], field: s
 
 
 def _rfc3339(seconds: float) -> str:
-    from aidevos.durable.clock import rfc3339, timestamp
+    from aidevos.durable.base.clock import rfc3339, timestamp
 
     return str(rfc3339(timestamp(seconds)))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.asking import NotYet, when_known
-from aidevos.durable.door import Door, believed
+from aidevos.durable.access.authenticator import Door, believed
+from aidevos.durable.access.resolving import NotYet, when_known
 from aidevos.security.access import Change
 from aidevos.security.permissions import ANONYMOUS, Principal
 from tests.kits import failure, quiet

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from aidevos.durable.clock import ManualClock
+from aidevos.durable.base.clock import ManualClock
 from aidevos.testing import ObjectKit
 from tests.kits import begun, chosen, crash, failure
 from tests.objects import Tally

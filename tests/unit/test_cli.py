@@ -16,7 +16,7 @@ import pytest
 
 from aidevos import TaskContext, task
 from aidevos.cli.main import main
-from aidevos.fleet import Fleet
+from aidevos.process.fleet import Fleet
 from aidevos.security.keys import ensure_signing_key, load_public_keys, load_ring
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
@@ -213,8 +213,8 @@ class TestServe:
 
     def test_it_hosts_the_classes_with_the_fleets_settings(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []
-        monkeypatch.setattr("aidevos.hosting.run", lambda types, settings: hosted.extend([types, settings]))
-        monkeypatch.setattr("aidevos.fleet.fleet_settings", lambda home, service: (home, service))
+        monkeypatch.setattr("aidevos.process.service.run", lambda types, settings: hosted.extend([types, settings]))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
 
         assert main(["serve", "mine:Thing"]) == 0
         assert [type.__name__ for type in hosted[0]] == ["Thing"]
@@ -244,7 +244,7 @@ class TestServe:
         monkeypatch.setitem(sys.modules, "worked", module)
         ran: list[Any] = []
         monkeypatch.setattr("aidevos.work.process.run", lambda *args, **named: ran.extend([*args, named]))
-        monkeypatch.setattr("aidevos.fleet.fleet_settings", lambda home, service: (home, service))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
 
         assert main(["work", "worked", "worked"]) == 0
         assert list(ran[0]) == ["report"]

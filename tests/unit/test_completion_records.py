@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from aidevos.durable.clock import timestamp
-from aidevos.durable.completion import CHOSEN_IN_DOCUMENT, Bounds, Client
-from aidevos.durable.router import Limits
+from aidevos.durable.base.clock import timestamp
+from aidevos.durable.ownership.router import Limits
 from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT, Bounds, Client
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
 from tests.kits import begun, chosen, crash, failure, numbered, quiet, until

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from aidevos.contracts import envelope
-from aidevos.durable.connection import Connection
+from aidevos.durable.client.connection import Connection
 from tests.kits import until
 
 NAMES = st.sampled_from([*sorted(envelope.HEADERS), "Another", "Nats-TTL"])

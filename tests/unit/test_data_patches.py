@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from aidevos.contracts.errors import Failure
-from aidevos.merge_patch import merge_patch
+from aidevos.contracts.merge_patch import merge_patch
 from services.data_storage.patches import MAX_COPIED, MAX_OPERATIONS, apply
 
 VECTORS = Path(__file__).parent.parent / "vectors/json_patch"

@@ -12,7 +12,7 @@ import pytest
 
 from aidevos import BaseDurableObject, Failure, command, permission, query, services
 from aidevos.contracts.dead_letters import Letter, letter_id
-from aidevos.durable.dead_letters import bury
+from aidevos.durable.delivery.dead_letters import bury
 from aidevos.security.delegations import DelegationVerifier, Errand, is_delegation
 from aidevos.security.keys import ensure_signing_key, load_public_keys
 from aidevos.security.permissions import Principal

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aidevos.contracts.authentication import CLOCK_MARGIN
 from aidevos.contracts.errors import Failure
-from aidevos.durable.clock import ManualClock
-from aidevos.durable.mandates import mandate_of
+from aidevos.durable.access.mandates import mandate_of
+from aidevos.durable.base.clock import ManualClock
 from aidevos.security import delegations
 from aidevos.security.access import Change
 from aidevos.security.delegations import Delegations, DelegationVerifier, Errand, Mandate

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aidevos import BaseDurableObject
-from aidevos.durable.router import Limits
+from aidevos.durable.ownership.router import Limits
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.testing import ObjectKit
 from tests.kits import begun, crash, failure, quiet, until

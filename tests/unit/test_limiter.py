@@ -10,8 +10,8 @@ import pytest
 from aidevos.contracts.api_keys import RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import LimitPolicy
-from aidevos.durable.asking import when_known
-from aidevos.durable.limiter import Limited, RateLimiter, Verdict
+from aidevos.durable.access.limiter import Limited, RateLimiter, Verdict
+from aidevos.durable.access.resolving import when_known
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
@@ -174,7 +174,7 @@ async def test_at_once_many_wait_for_one_answer(kit: ObjectKit) -> None:
 
 
 async def test_the_callers_that_are_remembered_are_bounded(kit: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aidevos.durable.limiter.MAX_BUCKETS", 10)
+    monkeypatch.setattr("aidevos.durable.access.limiter.MAX_BUCKETS", 10)
     fleet = Fleet(kit)
     for number in range(30):
         await fleet.spend(Principal(f"user{number}"))

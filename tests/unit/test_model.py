@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable import commit, outbox
+from aidevos.durable.delivery import relay as outbox
+from aidevos.durable.ownership import commit
 from aidevos.testing import ObjectKit
 from services.objects.account import Account
 from services.objects.counter import Counter

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from aidevos.durable.activation import Pending
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import Place, StoreError
+from aidevos.durable.turns.activation import Pending
 from aidevos.testing import ObjectKit
 from tests.kits import chosen, crash, failure, quiet, until
 from tests.objects import Tally

@@ -12,8 +12,8 @@ import pytest
 from aidevos import new_id
 from aidevos.contracts.data import Rules, item_object
 from aidevos.contracts.errors import Failure
-from aidevos.durable import belongings
-from aidevos.lookups import LIFE
+from aidevos.durable.base.lookups import LIFE
+from aidevos.projects import belongings
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit

@@ -10,7 +10,7 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.data import item_object
-from aidevos.durable import belongings
+from aidevos.projects import belongings
 from aidevos.security import api_keys
 from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings

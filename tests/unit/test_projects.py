@@ -12,8 +12,8 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
-from aidevos.durable import belongings
-from aidevos.durable.router import Limits
+from aidevos.durable.ownership.router import Limits
+from aidevos.projects import belongings
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings, load

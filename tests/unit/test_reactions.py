@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from aidevos import BaseDurableObject, CloudEvent, Event, Failure, command, on, permission
-from aidevos.durable.registry import DurableObjectRegistry, ObjectType
+from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.testing import ObjectKit
 from services.http_gateway import asyncapi
 from tests.kits import until

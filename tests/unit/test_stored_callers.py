@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aidevos.contracts.authentication import TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
-from aidevos.durable.admission import Admission
-from aidevos.durable.clock import ManualClock
+from aidevos.durable.access.admission import Admission
+from aidevos.durable.base.clock import ManualClock
 from aidevos.security import api_keys
 from aidevos.security.access import Change
 from aidevos.security.key_ring import SigningKey

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from nats.js.errors import NoKeysError, NotFoundError
 
-from aidevos.durable.stray_tells import bury_strays
+from aidevos.durable.delivery.stray_tells import bury_strays
 from tests.kits import quiet
 
 

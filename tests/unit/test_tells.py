@@ -13,10 +13,10 @@ from nats.errors import Error as NatsError
 
 from aidevos import BaseDurableObject, authenticated, command, query
 from aidevos.contracts.rate_limits import DEFAULT
-from aidevos.durable.asking import NotYet
-from aidevos.durable.limiter import Limited, Verdict
-from aidevos.durable.suspects import CRASHES, Suspects
-from aidevos.durable.tells import Tells, _Hand
+from aidevos.durable.access.limiter import Limited, Verdict
+from aidevos.durable.access.resolving import NotYet
+from aidevos.durable.delivery.suspects import CRASHES, Suspects
+from aidevos.durable.delivery.tells import Tells, _Hand
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit

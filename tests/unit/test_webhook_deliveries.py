@@ -12,12 +12,12 @@ import pytest
 from aidevos import Failure, new_id
 from aidevos.contracts.webhooks import WebhookInfo, delivery_id
 from aidevos.durable.bus.port import Delivery
+from aidevos.feeds.shown_events import read
+from aidevos.feeds.webhook_sender import Answer
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import Principal
 from aidevos.settings import SettingsError, load
-from aidevos.shown_events import read
 from aidevos.testing import SERVICE, ObjectKit
-from aidevos.webhooks import Answer
 from services.events.bootstrap import build
 from services.events.delivery import DeliveryDO
 from services.events.fan_out import FanOut

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aidevos.webhooks import headers, new_secret
+from aidevos.feeds.webhook_sender import headers, new_secret
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BODY = json.dumps({"type": "item.created", "data": {"id": "Grüße"}}).encode()

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from aidevos import webhooks
 from aidevos.contracts.errors import Failure
+from aidevos.feeds import webhook_sender as webhooks
+from aidevos.feeds.webhook_sender import Answer, LookUps, WebhookSender, headers, is_public, new_secret
 from aidevos.settings import SettingsError, load, networks
-from aidevos.webhooks import Answer, LookUps, WebhookSender, headers, is_public, new_secret
 
 LOOPBACK = networks("127.0.0.0/8, ::1/128")
 BODY = json.dumps({"type": "order.paid", "data": {"name": "Grüße"}}).encode()

@@ -15,14 +15,14 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.admission import Admission
-from aidevos.durable.asking import NotYet, when_known
+from aidevos.durable.access.admission import Admission
+from aidevos.durable.access.resolving import NotYet, when_known
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
+from aidevos.feeds.audience import READ_EVENTS, Audience
+from aidevos.feeds.shown_events import ItemChange
 from aidevos.security.permissions import Principal
-from aidevos.shown_events import ItemChange
 
 from ..connection import Connection
 from . import events

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aidevos.audience import Request
+from aidevos.feeds.audience import Request
 from aidevos.security.permissions import Principal
 
 from ..calls import Calls
