@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from aidevos.settings import SettingsError
-from deploy.local import binaries
+
+from . import binaries
 
 POLICY = "/usr/sbin/policy-rc.d"
 # Debian's packages start their services when they are installed, unless this program forbids it.
