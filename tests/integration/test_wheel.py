@@ -16,7 +16,6 @@ from typing import Any
 
 import httpx2
 import pytest
-
 from tests.integration.gateway_world import eventually
 from tests.servers import Servers, free_port
 
