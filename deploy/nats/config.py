@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts import subjects
-from aidevos.fleet import CLIENT_USER
+from aidevos.process.fleet import CLIENT_USER
 
 FLEET_ACCOUNT = "FLEET"
 CLIENT_ACCOUNT = "CLIENTS"

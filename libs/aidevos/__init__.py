@@ -3,11 +3,11 @@
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.events import CloudEvent
 from aidevos.contracts.subjects import id_from_name, new_id
-from aidevos.durable.alarms import Alarm, AlarmRetry
-from aidevos.durable.client import DurableObjectClient
-from aidevos.durable.object import BaseDurableObject, Event, command, on, query, upcast
-from aidevos.durable.registry import DurableObjectRegistry
-from aidevos.durable.router import DurableObjectRouter
+from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.objects.alarms import Alarm, AlarmRetry
+from aidevos.durable.objects.object import BaseDurableObject, Event, command, on, query, upcast
+from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.durable.ownership.router import DurableObjectRouter
 from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
 from aidevos.work.handlers import TaskContext, task
 

@@ -37,17 +37,17 @@ from aidevos.contracts.api_keys import (
     RateLimit,
     Scopes,
 )
+from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import Id as ProjectId
 from aidevos.contracts.users import User
-from aidevos.durable.alarms import LONGEST
-from aidevos.durable.belongings import belongings
-from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.object import Search
-from aidevos.durable.schema import Schema
+from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.durable.objects.alarms import LONGEST
+from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find
-from aidevos.memberships import Memberships, check_role
-from aidevos.merge_patch import merge_patch
+from aidevos.projects.belongings import belongings
+from aidevos.projects.memberships import Memberships, check_role
 from aidevos.security import api_keys, scopes
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal

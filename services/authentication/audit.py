@@ -22,8 +22,8 @@ from aidevos.contracts.audit import (
     Party,
     Reason,
 )
-from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.object import Search
+from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.durable.objects.object import Search
 from aidevos.durable.store.condition import And, Compare, Condition, StartsWith
 from aidevos.durable.store.port import Find
 from aidevos.settings import Settings

@@ -21,16 +21,17 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
 from aidevos.contracts.projects import OF_USER
 from aidevos.contracts.projects import TYPE as PROJECT_TYPE
-from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.reader import Reader
+from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Document, Find
-from aidevos.memberships import Memberships
-from services.data_storage import access
-from services.data_storage.collection_state import PROJECT, CollectionState, terms_of
-from services.data_storage.membership import terms_for
-from services.data_storage.terms import Terms
-from services.data_storage.visibility import known_collections, readable_items, visibility
+from aidevos.projects.memberships import Memberships
+
+from . import access
+from .collection_state import PROJECT, CollectionState, terms_of
+from .membership import terms_for
+from .terms import Terms
+from .visibility import known_collections, readable_items, visibility
 
 COUNTS_AT_ONCE = 8
 

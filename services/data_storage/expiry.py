@@ -11,8 +11,9 @@ import logging
 
 from aidevos import DurableObjectClient, Failure
 from aidevos.contracts.data import ITEM_TYPE
-from aidevos.hosting import Process
-from services.data_storage.item_views import EXPIRED
+from aidevos.process.service import Process
+
+from .item_views import EXPIRED
 
 AT_ONCE = 100
 

@@ -8,9 +8,10 @@ import msgspec
 from msgspec import UNSET
 
 from aidevos.contracts.data import Item
-from aidevos.durable.clock import rfc3339_of
-from aidevos.durable.object import Event
-from services.data_storage import values
+from aidevos.durable.base.clock import rfc3339_of
+from aidevos.durable.objects.object import Event
+
+from . import values
 
 
 class ItemState(msgspec.Struct, omit_defaults=True):

@@ -6,12 +6,13 @@ import msgspec
 
 from aidevos.contracts.data import ITEM_TYPE
 from aidevos.contracts.errors import Failure
-from aidevos.durable.reader import Reader
+from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition, Not
 from aidevos.durable.store.port import Find
-from services.data_storage import values
-from services.data_storage.item_state import ItemState, holds
-from services.data_storage.terms import validator
+
+from . import values
+from .item_state import ItemState, holds
+from .terms import validator
 
 HELD = "held"
 EXPIRED = "expired"

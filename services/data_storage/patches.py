@@ -15,8 +15,8 @@ from jsonpatch import JsonPatch, JsonPatchException, JsonPatchTestFailed
 from jsonpointer import JsonPointer, JsonPointerException
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.schema import Schema
-from aidevos.merge_patch import merge_patch
+from aidevos.contracts.merge_patch import merge_patch
+from aidevos.durable.objects.schema import Schema
 
 MAX_OPERATIONS = 1000
 MAX_COPIED = 1 << 20

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts.data import Rules
-from aidevos.lookups import Lookups
-from services.data_storage.schemas import Validator
+from aidevos.durable.base.lookups import Lookups
+
+from .schemas import Validator
 
 # Seconds after which whatever was begun by older terms of a collection is committed or has failed.
 SETTLED = 20.0

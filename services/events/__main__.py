@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aidevos.hosting import main
-from services.events.bootstrap import SERVICE, build, tend
+from aidevos.process.service import main
+
+from .bootstrap import SERVICE, build, tend
 
 if __name__ == "__main__":
     main(build, service=SERVICE, chore=tend)

@@ -16,8 +16,8 @@ import msgspec
 from aidevos import BaseDurableObject, Failure, command, permission, query, services
 from aidevos.contracts.dead_letters import MANAGE, SEARCH, TYPE, DeadLetter, FindLetters, Kind, Letter, Status
 from aidevos.contracts.envelope import JSON, MSGPACK
-from aidevos.durable.clock import rfc3339_of
-from aidevos.durable.object import Search
+from aidevos.durable.base.clock import rfc3339_of
+from aidevos.durable.objects.object import Search
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find
 from aidevos.security.audit import record

@@ -8,7 +8,7 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.contracts.webhooks import Attempt, DeliveryInfo, FindDeliveries, Status
-from aidevos.durable.clock import rfc3339_of
+from aidevos.durable.base.clock import rfc3339_of
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find
 

@@ -17,13 +17,14 @@ from aidevos import DurableObjectClient, Failure
 from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.webhooks import CHANGED, DELIVERY_TYPE, SEARCH, TYPE, WebhookInfo, WebhookPage, delivery_id
+from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.port import Delivery, EventBus
-from aidevos.durable.dead_letters import bury
-from aidevos.durable.event_stream import EventStream
-from aidevos.durable.mirror import Mirror, read_all
-from aidevos.shown_events import read
-from services.events.owners import Owners
-from services.events.subscriptions import Subscriptions, wants
+from aidevos.durable.client.mirror import Mirror, read_all
+from aidevos.durable.delivery.dead_letters import bury
+from aidevos.feeds.shown_events import read
+
+from .owners import Owners
+from .subscriptions import Subscriptions, wants
 
 GROUP = "webhooks"
 # More webhooks than these, in the order in which they were made, are sent nothing.

@@ -12,15 +12,15 @@ import time
 from typing import NamedTuple
 
 from aidevos import DurableObjectClient, Failure
-from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts import webhooks
+from aidevos.durable.access.mandates import mandate_of
+from aidevos.durable.base.lookups import Lookups
 from aidevos.durable.bus.port import Delivery
-from aidevos.durable.mandates import mandate_of
-from aidevos.lookups import Lookups
+from aidevos.feeds.audience import READ_EVENTS, Audience
+from aidevos.feeds.shown_events import ShownEvent, read
 from aidevos.security.delegations import Delegations, Errand, Mandate, claims_of
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.security.tokens import TokenVerifier
-from aidevos.shown_events import ShownEvent, read
 
 NEEDED = (webhooks.OWN_WEBHOOKS, READ_EVENTS)
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from aidevos.contracts.webhooks import EVERYTHING, WebhookInfo
-from aidevos.shown_events import ItemChange, ShownEvent
+from aidevos.feeds.shown_events import ItemChange, ShownEvent
 
 
 class Subscriptions:

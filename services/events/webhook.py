@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
-from aidevos.audience import READ_EVENTS
 from aidevos.contracts import users
+from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.users import User
 from aidevos.contracts.webhooks import (
     DAY,
@@ -38,15 +38,16 @@ from aidevos.contracts.webhooks import (
     WebhookInfo,
     delivery_id,
 )
-from aidevos.durable.clock import rfc3339_of
-from aidevos.durable.object import Search
-from aidevos.durable.schema import Schema
-from aidevos.merge_patch import merge_patch
+from aidevos.durable.base.clock import rfc3339_of
+from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.schema import Schema
+from aidevos.feeds.audience import READ_EVENTS
+from aidevos.feeds.webhook_sender import WebhookSender, new_secret
 from aidevos.security import api_keys
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer
-from aidevos.webhooks import WebhookSender, new_secret
-from services.events.webhook_state import FIND, Target, WebhookState, body_of, show
+
+from .webhook_state import FIND, Target, WebhookState, body_of, show
 
 # Deliveries that go with a webhook in one turn.
 STEP = 100

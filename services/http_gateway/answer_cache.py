@@ -12,7 +12,8 @@ from time import monotonic
 from typing import NamedTuple
 
 from aidevos.security.permissions import Principal
-from services.http_gateway.http.responses import HttpResponse
+
+from .http.responses import HttpResponse
 
 MAX_ENTRIES = 10_000
 MAX_BYTES = 16 * 1024 * 1024

@@ -18,44 +18,45 @@ from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
-from aidevos.audience import Audience
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
-from aidevos.durable.admission import Admission
+from aidevos.durable.access.admission import Admission
+from aidevos.durable.access.limiter import RateLimiter
+from aidevos.durable.access.revocations import SINCE, Revocations
 from aidevos.durable.bus.chosen import open_bus
-from aidevos.durable.client import DurableObjectClient
-from aidevos.durable.connection import connect
-from aidevos.durable.event_stream import EventStream
-from aidevos.durable.limiter import RateLimiter
-from aidevos.durable.mirror import Mirror, read_all
-from aidevos.durable.revocations import SINCE, Revocations
-from aidevos.garbage import collect_rarely
+from aidevos.durable.bus.follow import EventStream
+from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.client.connection import connect
+from aidevos.durable.client.mirror import Mirror, read_all
+from aidevos.feeds.audience import Audience
 from aidevos.observability import logs, metrics
+from aidevos.process.collector import collect_rarely
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, cors_origins, load
-from services.http_gateway.catalogue import Catalogue
-from services.http_gateway.declared_routes import MAX_ROUTES, DeclaredRoutes, RouteTable, not_found
-from services.http_gateway.description import asyncapi, openapi
-from services.http_gateway.document import Document
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.auth import AuthRouter
-from services.http_gateway.endpoints.events import EventRouter
-from services.http_gateway.endpoints.objects import DurableObjectRouter
-from services.http_gateway.endpoints.operation import Access, Operation
-from services.http_gateway.endpoints.operations import READ_FLEET, OperationRouter
-from services.http_gateway.endpoints.routers import ROUTERS
-from services.http_gateway.forwarder import Forwarder
-from services.http_gateway.health import Readiness
-from services.http_gateway.http.cookies import Cookies
-from services.http_gateway.http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
-from services.http_gateway.http.protocol import ProblemProtocol
-from services.http_gateway.http.segments import Segments
-from services.http_gateway.live.hub import Hub, StreamLimits
-from services.http_gateway.live.subscriber import Subscriber, reading
-from services.http_gateway.middleware.answering import Answering
-from services.http_gateway.middleware.cors import Cors
+
+from .catalogue import Catalogue
+from .declared_routes import MAX_ROUTES, DeclaredRoutes, RouteTable, not_found
+from .description import asyncapi, openapi
+from .document import Document
+from .endpoints.api_router import APIRouter
+from .endpoints.auth import AuthRouter
+from .endpoints.events import EventRouter
+from .endpoints.objects import DurableObjectRouter
+from .endpoints.operation import Access, Operation
+from .endpoints.operations import READ_FLEET, OperationRouter
+from .endpoints.routers import ROUTERS
+from .forwarder import Forwarder
+from .health import Readiness
+from .http.cookies import Cookies
+from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
+from .http.protocol import ProblemProtocol
+from .http.segments import Segments
+from .live.hub import Hub, StreamLimits
+from .live.subscriber import Subscriber, reading
+from .middleware.answering import Answering
+from .middleware.cors import Cors
 
 SERVICE = "http_gateway"
 # The service of declared routes.
@@ -198,7 +199,7 @@ def create_application() -> Application:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first. Exits by `SystemExit`."""
     logs.configure(settings.log_level, SERVICE)
-    config = server_config(settings, "services.http_gateway.bootstrap:create_application", factory=True)
+    config = server_config(settings, f"{__name__}:{create_application.__name__}", factory=True)
     listener = _listen(settings)
     if settings.workers == 1:
         server = uvicorn.Server(config)

@@ -18,17 +18,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.routes import RouteInfo
-from aidevos.durable.asking import when_known
-from aidevos.durable.limiter import RateLimiter
+from aidevos.durable.access.limiter import RateLimiter
+from aidevos.durable.access.resolving import when_known
 from aidevos.settings import Settings
-from services.http_gateway.answer_cache import AnswerCache, identity
-from services.http_gateway.catalogue import Catalogue, Method
-from services.http_gateway.forwarder import Forwarder
-from services.http_gateway.http import bodies
-from services.http_gateway.http.dispatch import MethodDispatcher
-from services.http_gateway.http.guard import Guard
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import HttpResponse, MethodNotAllowed
+
+from .answer_cache import AnswerCache, identity
+from .catalogue import Catalogue, Method
+from .forwarder import Forwarder
+from .http import bodies
+from .http.dispatch import MethodDispatcher
+from .http.guard import Guard
+from .http.request import HttpRequest
+from .http.responses import HttpResponse, MethodNotAllowed
 
 # More routes than these, in the order of their paths, aren't served.
 MAX_ROUTES = 1000

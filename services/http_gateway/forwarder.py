@@ -15,11 +15,12 @@ import msgspec
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.client.client import DurableObjectClient
 from aidevos.settings import Settings
-from services.http_gateway.http import headers
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.new_ids import derived_id, new_id
+
+from .http import headers
+from .http.request import HttpRequest
+from .new_ids import derived_id, new_id
 
 # What a request ID is called over HTTP.
 IDEMPOTENCY_KEY = "Idempotency-Key"

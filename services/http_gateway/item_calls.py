@@ -10,10 +10,11 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.data import ITEM_TYPE, BulkResult, CreateItemBody, check_collection, item_object
 from aidevos.contracts.errors import Failure
-from services.http_gateway.forwarder import Forwarder
-from services.http_gateway.http import bodies
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.new_ids import new_id
+
+from .forwarder import Forwarder
+from .http import bodies
+from .http.request import HttpRequest
+from .new_ids import new_id
 
 create_body = msgspec.json.Decoder(CreateItemBody)
 

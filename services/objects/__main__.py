@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aidevos.hosting import main
-from services.objects.bootstrap import TYPES
+from aidevos.process.service import main
+
+from .bootstrap import TYPES
 
 if __name__ == "__main__":
     main(TYPES, service="objects")

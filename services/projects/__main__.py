@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aidevos.hosting import main
-from services.projects.bootstrap import SERVICE, build
+from aidevos.process.service import main
+
+from .bootstrap import SERVICE, build
 
 if __name__ == "__main__":
     main(build, service=SERVICE)

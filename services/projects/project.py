@@ -18,6 +18,7 @@ import msgspec
 
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
 from aidevos.contracts import objects, subjects, tasks, users
+from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import (
     COUNT_OF_PROJECT,
     CREATE,
@@ -42,19 +43,19 @@ from aidevos.contracts.projects import (
     WebhookSecret,
 )
 from aidevos.contracts.tasks import Kind, Status, TaskPage
-from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.object import Search, View
-from aidevos.durable.reader import Reader
-from aidevos.durable.schema import Schema
+from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.durable.objects.object import Search, View
+from aidevos.durable.objects.reader import Reader
+from aidevos.durable.objects.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition, Includes, Text
 from aidevos.durable.store.port import Find
-from aidevos.memberships import check_role
-from aidevos.merge_patch import merge_patch
+from aidevos.feeds.webhook_sender import new_secret
+from aidevos.projects.memberships import check_role
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal
 from aidevos.security.sealed import Sealer
-from aidevos.webhooks import new_secret
-from services.projects.rules import change_members, is_only_owner, role_of
+
+from .rules import change_members, is_only_owner, role_of
 
 log = logging.getLogger(__name__)
 STEP = 100

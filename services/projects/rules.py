@@ -9,7 +9,7 @@ import msgspec
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.projects import MANAGE, Role
 from aidevos.contracts.tasks import KINDS, PAYLOAD_LIMIT, RESERVED, Retry, Status
-from aidevos.durable.schema import Schema
+from aidevos.durable.objects.schema import Schema
 from aidevos.security.permissions import Principal
 
 Action = Literal["start", "succeed", "fail", "postpone", "cancel", "retry"]

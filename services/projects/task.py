@@ -26,9 +26,9 @@ from aidevos import (
     permission,
     query,
     services,
-    webhooks,
 )
 from aidevos.contracts import projects
+from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import CREATE, MANAGE, Id
 from aidevos.contracts.tasks import (
     DETAIL_LIMIT,
@@ -57,19 +57,20 @@ from aidevos.contracts.tasks import (
     TaskError,
     Webhook,
 )
-from aidevos.durable.alarms import LONGEST
-from aidevos.durable.belongings import belongings
-from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.mandates import mandate_of
-from aidevos.durable.object import Search, View
-from aidevos.durable.schema import Schema
-from aidevos.memberships import check_role
-from aidevos.merge_patch import merge_patch
+from aidevos.durable.access.mandates import mandate_of
+from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.durable.objects.alarms import LONGEST
+from aidevos.durable.objects.object import Search, View
+from aidevos.durable.objects.schema import Schema
+from aidevos.feeds import webhook_sender as webhooks
+from aidevos.projects.belongings import belongings
+from aidevos.projects.memberships import check_role
 from aidevos.security.delegations import Delegations
 from aidevos.settings import Settings
-from services.projects.orders import errands
-from services.projects.rules import Action, encode_payload, follow, pause_after, role_of
-from services.projects.task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
+
+from .orders import errands
+from .rules import Action, encode_payload, follow, pause_after, role_of
+from .task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
 
 KNOWN = permission(CREATE) | permission(MANAGE)
 # Of a payload and a result, and all else.

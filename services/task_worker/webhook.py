@@ -10,7 +10,7 @@ import msgspec
 from aidevos.contracts import tasks
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import Message, Webhook
-from aidevos.webhooks import WebhookSender
+from aidevos.feeds.webhook_sender import WebhookSender
 from aidevos.work.handlers import TaskContext, task
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aidevos.hosting import main
-from services.user_management.bootstrap import SERVICE, build, install
+from aidevos.process.service import main
+
+from .bootstrap import SERVICE, build, install
 
 if __name__ == "__main__":
     main(build, service=SERVICE, prepare=install)

@@ -16,13 +16,14 @@ import msgspec
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
 from aidevos.contracts import users
 from aidevos.contracts.roles import NAME_PATTERN, SEARCH, TYPE, Description, FindRoles, Permissions, Role
-from aidevos.durable.clock import rfc3339, timestamp
-from aidevos.durable.object import Search
+from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.durable.objects.object import Search
 from aidevos.durable.store.condition import And
 from aidevos.durable.store.port import Find
 from aidevos.security.audit import record
 from aidevos.security.permissions import ROLES
-from services.user_management.rules import check_grant
+
+from .rules import check_grant
 
 MANAGE_ROLES = "roles:manage"
 DESCRIPTIONS = {

@@ -17,6 +17,7 @@ from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, co
 from aidevos.contracts import roles
 from aidevos.contracts.authentication import ACCOUNT_TYPE, SessionPage, account_id
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
+from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.roles import RoleName
 from aidevos.contracts.users import (
     SEARCH,
@@ -31,18 +32,18 @@ from aidevos.contracts.users import (
     User,
     Username,
 )
-from aidevos.durable.object import Search
-from aidevos.durable.schema import Schema
-from aidevos.merge_patch import merge_patch
+from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.schema import Schema
 from aidevos.security.audit import record
 from aidevos.security.emails import check_email
 from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
-from services.user_management import administrators
-from services.user_management.role import role_of
-from services.user_management.rules import administers, check_grant, check_password
-from services.user_management.user_state import INDEXES, Announced, UserState, find, show
+
+from . import administrators
+from .role import role_of
+from .rules import administers, check_grant, check_password
+from .user_state import INDEXES, Announced, UserState, find, show
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"

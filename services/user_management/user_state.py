@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts.users import FindUsers, Status, User
-from aidevos.durable.clock import rfc3339, timestamp
+from aidevos.durable.base.clock import rfc3339, timestamp
 from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
 from aidevos.durable.store.port import Find
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import psutil
 
 from aidevos.settings import SettingsError, load
@@ -26,8 +26,8 @@ from tests.bench.cases import Stage, orders
 from tests.bench.comparison import compare
 from tests.bench.load import Load, Order
 from tests.bench.report import Measure, Measures, Report, report, save, table
-from tests.e2e.world import running, start
-from tests.servers import Servers, free_port
+from tests.support.servers import Servers, free_port
+from tests.support.world import running, start
 
 DATABASE = "bench"
 START_WITHIN = 20.0
@@ -74,8 +74,8 @@ def _wait_answers(url: str, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + START_WITHIN
     while time.monotonic() < end and process.poll() is None:
         try:
-            httpx.get(url)
-        except httpx.TransportError:
+            httpx2.get(url)
+        except httpx2.TransportError:
             time.sleep(0.05)
         else:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import msgspec
 
 from aidevos.settings import load
@@ -18,7 +18,7 @@ READS_IN_FLIGHT = 4
 
 def prepare(stage: Stage) -> str:
     """Make the accounts; an access token of one of them."""
-    with httpx.Client(base_url=stage.world.url, timeout=30) as client:
+    with httpx2.Client(base_url=stage.world.url, timeout=30) as client:
         for name in _names():
             person = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
             client.post("/auth/register", json=person).raise_for_status()

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import msgspec
 
 from tests.bench.cases import Stage, http_order, post
 from tests.bench.comparison import Comparison
 from tests.bench.load import Order
-from tests.e2e.world import wait_ready
+from tests.support.world import wait_ready
 
 IN_FLIGHT = 64
 FEW = 1000
@@ -39,7 +39,7 @@ def prepare(stage: Stage, items: int) -> tuple[Collection, Collection]:
     """Store so many items, and a few, in collections with an index on `price`, and as many plain ones."""
     many, few = Collection("many", items), Collection("few", FEW)
     head = {"Authorization": stage.authorization}
-    with httpx.Client(base_url=stage.world.url, timeout=3600, headers=head) as client:
+    with httpx2.Client(base_url=stage.world.url, timeout=3600, headers=head) as client:
         for collection in (many, few):
             client.put(f"{collection.path}", json={"indexes": [["price"]]}).raise_for_status()
             lines = _lines(collection.items)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import msgspec
 
 from tests.bench.cases import Stage, http_order, post
 from tests.bench.comparison import Comparison
 from tests.bench.load import Order
-from tests.e2e.world import start, wait_ready
-from tests.servers import free_port
+from tests.support.servers import free_port
+from tests.support.world import start, wait_ready
 
 IN_FLIGHT = 64
 PASSWORD = "wheelbarrow at noon"
@@ -34,7 +34,7 @@ class Keys(NamedTuple):
 
 def prepare(stage: Stage) -> Keys:
     """Make the object that is asked, and an administrator and its keys."""
-    with httpx.Client(base_url=stage.world.url, timeout=30) as client:
+    with httpx2.Client(base_url=stage.world.url, timeout=30) as client:
 
         def ask(verb: str, path: str, body: Any, **headers: str) -> Any:
             return client.request(verb, path, json=body, headers=headers).raise_for_status().json()

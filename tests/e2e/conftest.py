@@ -6,13 +6,13 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 
-import httpx
+import httpx2
 import nats
 import pytest
 
-from tests.e2e.people import Person, register
-from tests.e2e.world import Door, HttpDoor, NatsDoor, World, Worlds
-from tests.servers import Servers
+from tests.support.people import Person, register
+from tests.support.servers import Servers
+from tests.support.world import Door, HttpDoor, NatsDoor, World, Worlds
 
 
 @pytest.fixture(scope="package")
@@ -30,7 +30,7 @@ def world(worlds: Worlds) -> World:
 @pytest.fixture(params=["nats", "http"])
 async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Door]:
     if request.param == "http":
-        async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
+        async with httpx2.AsyncClient(base_url=world.url, timeout=20) as client:
             yield HttpDoor(client)
     else:
         connection = await nats.connect(world.servers.nats_url("client"))
@@ -39,7 +39,7 @@ async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Do
 
 
 @pytest.fixture
-def person(http: httpx.AsyncClient) -> Callable[[], Awaitable[Person]]:
+def person(http: httpx2.AsyncClient) -> Callable[[], Awaitable[Person]]:
     """Registers a user, who logs in."""
     return partial(register, http)
 
@@ -50,8 +50,8 @@ def new_id() -> str:
 
 
 @pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as client:
+async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as client:
         yield client
 
 

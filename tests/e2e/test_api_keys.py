@@ -6,20 +6,20 @@ import secrets
 from typing import Any, NamedTuple
 
 import bson
-import httpx
+import httpx2
 import pymongo
 import pytest
 
 from aidevos.contracts.errors import Failure
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
+from tests.support.host_processes import eventually
+from tests.support.world import NatsDoor, World
 
 PASSWORD = "wheelbarrow at noon"
 SCOPES = ["profile:self", "counter:read", "counter:write"]
 
 
 class Owner(NamedTuple):
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     id: str
     token: dict[str, str]
 
@@ -31,7 +31,7 @@ class Owner(NamedTuple):
 
 
 @pytest.fixture
-async def owner(world: World, http: httpx.AsyncClient) -> Owner:
+async def owner(world: World, http: httpx2.AsyncClient) -> Owner:
     """A user with a role that allows counters."""
     name = f"ada{secrets.token_hex(6)}"
     person = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
@@ -49,7 +49,7 @@ def shown(key: dict[str, Any]) -> str:
     return f"ApiKey {key['key']}"
 
 
-async def status(http: httpx.AsyncClient, key: dict[str, Any], **headers: str) -> int:
+async def status(http: httpx2.AsyncClient, key: dict[str, Any], **headers: str) -> int:
     return (await http.get("/users/me", headers={"Authorization": shown(key), **headers})).status_code
 
 
@@ -205,7 +205,7 @@ async def test_a_key_is_changed_by_a_merge_patch_and_the_change_counts_within_a_
     await eventually(refused, within=1.0)
 
 
-async def test_a_key_is_nobody_elses(world: World, owner: Owner, http: httpx.AsyncClient) -> None:
+async def test_a_key_is_nobody_elses(world: World, owner: Owner, http: httpx2.AsyncClient) -> None:
     key = await owner.make()
     other = {"Authorization": world.token("keys:self", subject="other")}
 

@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import nats
 import pytest
 from nats.aio.client import Client
 
 from aidevos.contracts.errors import Failure
-from tests.e2e.letters import buried, read_until
-from tests.e2e.test_accounts import bearer, logged_in, login
-from tests.e2e.test_routes import a_person
-from tests.e2e.world import NatsDoor, World
+from tests.support.letters import buried, read_until
+from tests.support.logins import a_person, bearer, logged_in, login
+from tests.support.world import NatsDoor, World
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ async def value(over_nats: NatsDoor, world: World, id: str) -> Any:
 
 
 async def test_a_letter_is_listed_shown_and_deleted_at_both_doors(
-    world: World, http: httpx.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
 ) -> None:
     await buried(world, connection, new_id, f"do.counter.{new_id}.increment")
 
@@ -71,7 +70,7 @@ async def test_a_letter_is_listed_shown_and_deleted_at_both_doors(
 
 
 async def test_a_replay_is_applied_once_and_there_is_no_second_one(
-    world: World, http: httpx.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
 ) -> None:
     await buried(world, connection, new_id, f"do.counter.{new_id}.increment")
 
@@ -88,7 +87,7 @@ async def test_a_replay_is_applied_once_and_there_is_no_second_one(
 
 
 async def test_a_replay_that_fails_shows_the_new_failure(
-    world: World, http: httpx.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
 ) -> None:
     await buried(world, connection, new_id, f"do.account.{new_id}.withdraw")
 
@@ -100,7 +99,7 @@ async def test_a_replay_that_fails_shows_the_new_failure(
 
 
 async def test_what_a_client_has_sent_is_replayed_with_the_rights_of_a_user(
-    world: World, http: httpx.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
 ) -> None:
     """Of one who may replay but not count, and then of one who may do both, by an API key that may not, and then by
     login."""
@@ -142,12 +141,12 @@ async def test_what_a_client_has_sent_is_replayed_with_the_rights_of_a_user(
 
 
 @pytest.mark.parametrize("query", ["kind=letter", "status=none", "sort=kind", "to=today", "limit=0", "colour=red"])
-async def test_a_wrong_filter_is_refused(http: httpx.AsyncClient, admin: dict[str, str], query: str) -> None:
+async def test_a_wrong_filter_is_refused(http: httpx2.AsyncClient, admin: dict[str, str], query: str) -> None:
     refused = await http.get(f"/dead-letters?{query}", headers=admin)
     assert (refused.status_code, refused.json()["field"]) == (422, query.partition("=")[0])
 
 
-async def test_there_is_no_other_letter(http: httpx.AsyncClient, admin: dict[str, str], new_id: str) -> None:
+async def test_there_is_no_other_letter(http: httpx2.AsyncClient, admin: dict[str, str], new_id: str) -> None:
     for id in (new_id, "a%20b"):
         for verb, path in (("GET", ""), ("POST", "/replay"), ("DELETE", "")):
             answer = await http.request(verb, f"/dead-letters/{id}{path}", headers=admin)
@@ -161,7 +160,7 @@ async def test_nobody_else_buries_or_settles(over_nats: NatsDoor, world: World, 
         assert caught.value.code == "forbidden"
 
 
-async def audited(http: httpx.AsyncClient, admin: dict[str, str], target: str, count: int) -> list[str]:
+async def audited(http: httpx2.AsyncClient, admin: dict[str, str], target: str, count: int) -> list[str]:
     """The actions in the security log about this target, once there are so many."""
     async with asyncio.timeout(20):
         while True:

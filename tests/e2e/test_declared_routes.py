@@ -7,23 +7,24 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
-from tests.e2e.test_account_faults import another_gateway
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
+from tests.support.declared_routes import hit, value
+from tests.support.gateways import another_gateway
+from tests.support.host_processes import eventually
+from tests.support.world import NatsDoor, World
 
 NAMES = "Grüße, 世界"
 
 
 @pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as client:
+async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as client:
         yield client
 
 
@@ -33,22 +34,7 @@ def shop() -> str:
     return f"shop-{secrets.token_hex(6)}"
 
 
-def hit(shop: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "method": "POST",
-        "path": f"/{shop}/{{name}}/hit",
-        "object_type": "counter",
-        "object_id": "{name}",
-        "object_method": "increment",
-        "permission": "counter:write",
-    } | changes
-
-
-def value(shop: str, **changes: Any) -> dict[str, Any]:
-    return hit(shop, method="GET", path=f"/{shop}/{{name}}", object_method="value", permission="counter:read") | changes
-
-
-async def declare(http: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+async def declare(http: httpx2.AsyncClient, body: dict[str, Any]) -> httpx2.Response:
     """Declare a route, and return when this gateway serves it."""
     answer = await http.post("/routes", json=body)
     assert answer.status_code == 201, answer.text
@@ -56,7 +42,7 @@ async def declare(http: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Respon
     return answer
 
 
-async def served(http: httpx.AsyncClient, id: str) -> None:
+async def served(http: httpx2.AsyncClient, id: str) -> None:
     async def described() -> bool:
         return f"route_{id}" in (await http.get("/openapi.json")).text
 
@@ -64,7 +50,7 @@ async def served(http: httpx.AsyncClient, id: str) -> None:
 
 
 async def test_a_route_calls_the_named_object_with_the_body_as_arguments(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
 ) -> None:
     await declare(http, hit(shop))
 
@@ -80,7 +66,7 @@ async def test_a_route_calls_the_named_object_with_the_body_as_arguments(
 
 
 async def test_unused_variables_and_query_parameters_are_arguments_of_their_type(
-    http: httpx.AsyncClient, shop: str
+    http: httpx2.AsyncClient, shop: str
 ) -> None:
     await declare(http, hit(shop, path=f"/{shop}/{{name}}/hit/{{by}}"))
     await declare(
@@ -105,7 +91,7 @@ async def test_unused_variables_and_query_parameters_are_arguments_of_their_type
     assert read.json()["result"]["permissions"] == ["*"]
 
 
-async def test_a_repeat_with_an_idempotency_key_is_applied_once(http: httpx.AsyncClient, shop: str) -> None:
+async def test_a_repeat_with_an_idempotency_key_is_applied_once(http: httpx2.AsyncClient, shop: str) -> None:
     await declare(http, hit(shop))
     headers = {"Idempotency-Key": secrets.token_hex(8)}
 
@@ -115,7 +101,7 @@ async def test_a_repeat_with_an_idempotency_key_is_applied_once(http: httpx.Asyn
     assert answers[0].json() == answers[1].json() == {"result": 2}
 
 
-async def test_a_route_is_made_shown_replaced_and_deleted_under_its_etag(http: httpx.AsyncClient, shop: str) -> None:
+async def test_a_route_is_made_shown_replaced_and_deleted_under_its_etag(http: httpx2.AsyncClient, shop: str) -> None:
     made = await declare(http, hit(shop))
     path, etag = made.headers["location"], made.headers["etag"]
     read = await http.get(path)
@@ -165,7 +151,7 @@ async def test_a_route_is_made_shown_replaced_and_deleted_under_its_etag(http: h
     ],
 )
 async def test_paths_of_the_gateway_s_own_and_unsafe_ones_are_refused(
-    http: httpx.AsyncClient, path: str, status: int
+    http: httpx2.AsyncClient, path: str, status: int
 ) -> None:
     answer = await http.post("/routes", json=hit("shop", path=path, object_id="one"))
 
@@ -173,7 +159,7 @@ async def test_paths_of_the_gateway_s_own_and_unsafe_ones_are_refused(
 
 
 async def test_of_many_who_declare_the_same_path_at_once_one_succeeds(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
 ) -> None:
     bodies = [hit(shop, path=f"/{shop}/{{n{number}}}/hit", object_id="x") for number in range(10)]
 
@@ -187,7 +173,7 @@ async def test_of_many_who_declare_the_same_path_at_once_one_succeeds(
         )
 
 
-async def test_a_literal_segment_goes_before_a_variable(http: httpx.AsyncClient, shop: str) -> None:
+async def test_a_literal_segment_goes_before_a_variable(http: httpx2.AsyncClient, shop: str) -> None:
     await declare(http, hit(shop))
     await declare(http, hit(shop, path=f"/{shop}/till/hit", object_id=f"{shop}-till"))
 
@@ -197,7 +183,9 @@ async def test_a_literal_segment_goes_before_a_variable(http: httpx.AsyncClient,
     assert other.json() == {"result": 10}
 
 
-async def test_a_path_takes_the_methods_that_are_declared_and_head_with_get(http: httpx.AsyncClient, shop: str) -> None:
+async def test_a_path_takes_the_methods_that_are_declared_and_head_with_get(
+    http: httpx2.AsyncClient, shop: str
+) -> None:
     await declare(http, value(shop, path=f"/{shop}/{{a}}", object_id="{a}"))
     await declare(http, hit(shop, method="PATCH", path=f"/{shop}/{{b}}", object_id="{b}"))
 
@@ -212,7 +200,7 @@ async def test_a_path_takes_the_methods_that_are_declared_and_head_with_get(http
 
 
 async def test_the_route_s_permission_and_the_method_s_own_rule_both_count(
-    http: httpx.AsyncClient, world: World, shop: str
+    http: httpx2.AsyncClient, world: World, shop: str
 ) -> None:
     await declare(http, hit(shop, permission="counter:read"))
     path = f"/{shop}/{shop}/hit"
@@ -225,7 +213,9 @@ async def test_the_route_s_permission_and_the_method_s_own_rule_both_count(
     assert await tried("counter:read", "counter:write") == 200
 
 
-async def test_a_route_has_a_limit_of_its_own_for_each_caller(http: httpx.AsyncClient, world: World, shop: str) -> None:
+async def test_a_route_has_a_limit_of_its_own_for_each_caller(
+    http: httpx2.AsyncClient, world: World, shop: str
+) -> None:
     await declare(http, hit(shop, limits={"rate": 2, "window": 600}))
     bob = {"Authorization": world.token("counter:write", subject=f"bob-{shop}")}
 
@@ -238,7 +228,7 @@ async def test_a_route_has_a_limit_of_its_own_for_each_caller(http: httpx.AsyncC
     assert other.json() == {"result": 3}
 
 
-async def test_get_calls_no_command(http: httpx.AsyncClient, shop: str) -> None:
+async def test_get_calls_no_command(http: httpx2.AsyncClient, shop: str) -> None:
     await declare(http, hit(shop, method="GET", path=f"/{shop}/{{name}}"))
     await declare(http, value(shop, path=f"/{shop}/{{name}}/value"))
 
@@ -249,7 +239,7 @@ async def test_get_calls_no_command(http: httpx.AsyncClient, shop: str) -> None:
 
 
 async def test_an_answer_is_repeated_from_the_cache_to_the_same_caller_alone(
-    http: httpx.AsyncClient, world: World, shop: str
+    http: httpx2.AsyncClient, world: World, shop: str
 ) -> None:
     await declare(http, hit(shop))
     await declare(http, value(shop, cache_seconds=600, permission="counter:see"))
@@ -270,7 +260,7 @@ async def test_an_answer_is_repeated_from_the_cache_to_the_same_caller_alone(
     assert (await http.get(f"/{shop}/{shop}-2")).json() == {"result": 0}
 
 
-async def test_a_failure_and_a_command_are_never_answered_from_the_cache(http: httpx.AsyncClient, shop: str) -> None:
+async def test_a_failure_and_a_command_are_never_answered_from_the_cache(http: httpx2.AsyncClient, shop: str) -> None:
     await declare(http, hit(shop, cache_seconds=600))
     role = value(shop, object_type="role", object_method="read", permission="roles:manage", cache_seconds=600)
     await declare(http, role)
@@ -285,12 +275,12 @@ async def test_a_failure_and_a_command_are_never_answered_from_the_cache(http: h
 
 
 async def test_a_change_counts_within_a_second_at_every_gateway_and_at_one_that_starts_later(
-    http: httpx.AsyncClient, world: World, shop: str
+    http: httpx2.AsyncClient, world: World, shop: str
 ) -> None:
     path, other_one = f"/{shop}/one", f"{shop}-one"
     await http.post(f"/durable-objects/counter:{other_one}/request", json={"method": "increment", "args": {"by": 5}})
     with another_gateway(world) as url:
-        async with httpx.AsyncClient(base_url=url, headers=http.headers, timeout=20) as other:
+        async with httpx2.AsyncClient(base_url=url, headers=http.headers, timeout=20) as other:
 
             async def answered(wanted: Any) -> None:
                 async def by_both() -> bool:
@@ -305,14 +295,14 @@ async def test_a_change_counts_within_a_second_at_every_gateway_and_at_one_that_
             await http.put(f"/routes/{made['id']}", json=value(shop, object_id=f"{shop}-{{name}}", cache_seconds=60))
             await answered(5)
             with another_gateway(world) as late:
-                async with httpx.AsyncClient(base_url=late, headers=http.headers, timeout=20) as third:
+                async with httpx2.AsyncClient(base_url=late, headers=http.headers, timeout=20) as third:
                     assert (await third.get(path)).json() == {"result": 5}
             await http.delete(f"/routes/{made['id']}")
             await answered(404)
 
 
 async def test_routes_outlive_their_service_and_a_route_of_nobody_says_so(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
 ) -> None:
     route = hit(shop, object_type="nothing_like_it")
     id = routes.route_id("POST", route["path"])
@@ -333,7 +323,7 @@ async def test_routes_outlive_their_service_and_a_route_of_nobody_says_so(
 
 
 async def test_only_managers_of_routes_see_and_change_them(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
 ) -> None:
     made = (await declare(http, hit(shop))).json()
     path = f"/routes/{made['id']}"
@@ -353,7 +343,7 @@ async def test_only_managers_of_routes_see_and_change_them(
     assert made in page["items"]
 
 
-async def test_declared_routes_are_described(http: httpx.AsyncClient, shop: str) -> None:
+async def test_declared_routes_are_described(http: httpx2.AsyncClient, shop: str) -> None:
     await declare(http, hit(shop, path=f"/{shop}/{{name}}/hit/{{by}}"))
     await declare(http, hit(shop, method="PUT", path=f"/{shop}/{{it}}/hit/{{much}}", object_id="{it}"))
     await declare(http, value(shop))

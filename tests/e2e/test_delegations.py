@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
+import httpx2
 import pytest
 
 from aidevos.contracts.errors import Failure
 from aidevos.security.delegations import Delegations, Errand, Mandate
-from tests.e2e.test_accounts import bearer, logged_in
-from tests.e2e.test_routes import a_person
-from tests.e2e.world import NatsDoor, World
-from tests.kits import failure
+from tests.support.kits import failure
+from tests.support.logins import a_person, bearer, logged_in
+from tests.support.world import NatsDoor, World
 
 PAYLOAD = b'{"by":2}'
 
@@ -74,7 +73,7 @@ async def test_hosts_refuse_it_for_any_other_call(
 
 
 async def test_one_for_an_api_key_is_refused_soon_after_the_key_was_revoked(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, new_id: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, new_id: str
 ) -> None:
     ada = bearer(await logged_in(http, a_person()))
     body = {"name": "k", "scopes": ["data:read"]}
@@ -96,7 +95,7 @@ async def test_one_for_an_api_key_is_refused_soon_after_the_key_was_revoked(
 
 
 async def test_the_gateway_refuses_it_even_for_its_call(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, delegation: str, new_id: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, delegation: str, new_id: str
 ) -> None:
     headers = {"Authorization": delegation, "Idempotency-Key": f"r{new_id}"}
     body = {"method": "increment", "args": {"by": 2}}

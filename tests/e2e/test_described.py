@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import msgspec
 import nats
 import pytest
@@ -19,8 +19,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from aidevos.contracts import envelope
-from tests.e2e.test_declared_routes import hit, value
-from tests.e2e.world import World
+from tests.support.declared_routes import hit, value
+from tests.support.world import World
 
 BOUNDED = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 # These would take the caller's credential, or the room of all that follow, away, or have no end.
@@ -46,7 +46,7 @@ class Cast(NamedTuple):
 
 @pytest.fixture(scope="module")
 def cast(world: World) -> Iterator[Cast]:
-    with httpx.Client(base_url=world.url, timeout=30) as http:
+    with httpx2.Client(base_url=world.url, timeout=30) as http:
         user, other = (logged_in(http) for _ in range(2))
         patch = {"Authorization": world.admin, "Content-Type": "application/merge-patch+json"}
         chief = logged_in(http)
@@ -73,7 +73,7 @@ def cast(world: World) -> Iterator[Cast]:
         yield Cast({"anonymous": {}, "user": token, "key": {"X-Api-Key": key["key"]}, "administrator": admin}, there)
 
 
-def logged_in(http: httpx.Client) -> dict[str, Any]:
+def logged_in(http: httpx2.Client) -> dict[str, Any]:
     person = {"username": f"u{secrets.token_hex(6)}", "password": "wheelbarrow at noon"}
     http.post("/auth/register", json=person | {"email": f"{person['username']}@example.org"}).raise_for_status()
     pair: dict[str, Any] = http.post("/auth/login", json=person).raise_for_status().json()
@@ -87,7 +87,7 @@ def bearer(pair: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("caller", ["anonymous", "user", "key", "administrator"])
 def test_every_answer_over_http_is_as_described(world: World, cast: Cast, caller: str) -> None:
-    document = httpx.get(f"{world.url}/openapi.json").json()
+    document = httpx2.get(f"{world.url}/openapi.json").json()
     tried = set()
     for operation in schemathesis.openapi.from_dict(document).get_all_operations():
         described = operation.ok()
@@ -115,7 +115,7 @@ def test_every_answer_over_http_is_as_described(world: World, cast: Cast, caller
 
 
 def test_the_description_of_the_running_fleet_is_valid(world: World, cast: Cast) -> None:
-    OpenAPIV31SpecValidator(httpx.get(f"{world.url}/openapi.json").json()).validate()
+    OpenAPIV31SpecValidator(httpx2.get(f"{world.url}/openapi.json").json()).validate()
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ async def connection(world: World) -> AsyncIterator[Client]:
 
 
 async def test_replies_and_events_over_nats_are_as_described(world: World, connection: Client, new_id: str) -> None:
-    async with httpx.AsyncClient(base_url=world.url) as http:
+    async with httpx2.AsyncClient(base_url=world.url) as http:
         answer = await http.get("/asyncapi.json")
         known = await http.get("/asyncapi.json", headers={"If-None-Match": answer.headers["etag"]})
     document = answer.json()

@@ -7,12 +7,12 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
-from tests.e2e.people import PASSWORD, Person, made
-from tests.e2e.world import World
-from tests.sse import Source
+from tests.support.people import PASSWORD, Person, made
+from tests.support.sse import Source
+from tests.support.world import World
 
 Open = Callable[..., Awaitable[Source]]
 Register = Callable[[], Awaitable[Person]]
@@ -20,7 +20,7 @@ MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 @pytest.fixture
-async def open_stream(http: httpx.AsyncClient) -> AsyncIterator[Open]:
+async def open_stream(http: httpx2.AsyncClient) -> AsyncIterator[Open]:
     sources: list[Source] = []
 
     async def begin(who: Person | dict[str, str], after: str = "", **parameters: str) -> Source:
@@ -37,7 +37,7 @@ async def collection() -> str:
     return f"c{secrets.token_hex(8)}"
 
 
-async def put(http: httpx.AsyncClient, who: Person, collection: str, id: str, data: Any = 1) -> None:
+async def put(http: httpx2.AsyncClient, who: Person, collection: str, id: str, data: Any = 1) -> None:
     """Make the item, or change it."""
     path = f"/data/collections/{collection}"
     answer = await http.post(path, headers=who.headers, json={"id": id, "data": data})
@@ -46,12 +46,12 @@ async def put(http: httpx.AsyncClient, who: Person, collection: str, id: str, da
     assert answer.is_success, answer.text
 
 
-async def configure(http: httpx.AsyncClient, who: Person, collection: str, **config: Any) -> None:
+async def configure(http: httpx2.AsyncClient, who: Person, collection: str, **config: Any) -> None:
     answer = await http.put(f"/data/collections/{collection}", headers=who.headers, json=config)
     assert answer.is_success, answer.text
 
 
-async def visible_to(source: Source, http: httpx.AsyncClient, person: Person, *types: str) -> list[Any]:
+async def visible_to(source: Source, http: httpx2.AsyncClient, person: Person, *types: str) -> list[Any]:
     """What the stream showed until an event of a collection of the reader's own came: nothing more is on its way."""
     own = f"c{secrets.token_hex(8)}"
     await put(http, person, own, "last")
@@ -60,7 +60,7 @@ async def visible_to(source: Source, http: httpx.AsyncClient, person: Person, *t
 
 
 async def test_an_event_comes_as_it_happens_with_what_may_be_shown(
-    http: httpx.AsyncClient, person: Register, collection: str, open_stream: Open
+    http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
 ) -> None:
     ada = await person()
     source = await open_stream(ada, type="item", collection=collection)
@@ -97,7 +97,7 @@ async def test_an_event_comes_as_it_happens_with_what_may_be_shown(
     ],
 )
 async def test_an_item_s_event_shows_to_whom_the_item_shows(
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
     world: World,
     person: Register,
     collection: str,
@@ -121,7 +121,7 @@ async def test_an_item_s_event_shows_to_whom_the_item_shows(
 
 
 async def test_among_items_of_many_owners_one_sees_one_s_own(
-    http: httpx.AsyncClient, person: Register, collection: str, open_stream: Open
+    http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
 ) -> None:
     ada, bob = await person(), await person()
     await configure(http, ada, collection, rules={"read": "owner", "create": "authenticated"})
@@ -133,7 +133,7 @@ async def test_among_items_of_many_owners_one_sees_one_s_own(
 
 
 async def test_what_a_deleted_collection_had_is_for_nobody_who_makes_another_of_its_name(
-    http: httpx.AsyncClient, person: Register, collection: str, open_stream: Open
+    http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
 ) -> None:
     ada, bob = await person(), await person()
     place = (await open_stream(bob, collection=collection)).last_event_id
@@ -148,7 +148,7 @@ async def test_what_a_deleted_collection_had_is_for_nobody_who_makes_another_of_
 
 
 async def test_what_a_project_has_shows_to_its_members(
-    http: httpx.AsyncClient, person: Register, collection: str, open_stream: Open
+    http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
 ) -> None:
     owner, member, stranger = await person(), await person(), await person()
     project = (await made(http, "/projects", owner, name="p"))["id"]
@@ -176,7 +176,7 @@ async def test_what_a_project_has_shows_to_its_members(
 
 
 async def test_what_an_object_of_a_project_emits_shows_to_those_members_who_may_read_its_type(
-    http: httpx.AsyncClient, world: World, person: Register, new_id: str, open_stream: Open
+    http: httpx2.AsyncClient, world: World, person: Register, new_id: str, open_stream: Open
 ) -> None:
     owner, member = await person(), await person()
     project = (await made(http, "/projects", owner, name="p"))["id"]
@@ -203,7 +203,7 @@ async def test_what_an_object_of_a_project_emits_shows_to_those_members_who_may_
 
 
 async def test_a_user_s_own_events_show_to_the_user_and_to_those_who_may_read_users(
-    http: httpx.AsyncClient, world: World, person: Register, open_stream: Open
+    http: httpx2.AsyncClient, world: World, person: Register, open_stream: Open
 ) -> None:
     ada, bob, clerk = await person(), await person(), world.token("events:read", "users:read", "data:read")
     sources = [await open_stream(who, type="user,session") for who in (ada, bob, {"Authorization": clerk})]
@@ -217,7 +217,7 @@ async def test_a_user_s_own_events_show_to_the_user_and_to_those_who_may_read_us
 
 
 async def test_every_other_type_needs_the_permission_to_read_it(
-    http: httpx.AsyncClient, world: World, new_id: str, open_stream: Open
+    http: httpx2.AsyncClient, world: World, new_id: str, open_stream: Open
 ) -> None:
     def may(*permissions: str) -> dict[str, str]:
         return {"Authorization": world.token("events:read", *permissions)}
@@ -233,7 +233,7 @@ async def test_every_other_type_needs_the_permission_to_read_it(
 
 
 async def test_filters_let_through_what_they_name(
-    http: httpx.AsyncClient, person: Register, collection: str, open_stream: Open
+    http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
 ) -> None:
     ada = await person()
     sources = [
@@ -276,7 +276,7 @@ async def test_filters_let_through_what_they_name(
     ],
 )
 async def test_what_can_t_be_asked_is_refused_by_its_name(
-    http: httpx.AsyncClient, world: World, parameters: dict[str, str], field: str
+    http: httpx2.AsyncClient, world: World, parameters: dict[str, str], field: str
 ) -> None:
     answer = await http.get("/events", params=parameters, headers={"Authorization": world.admin})
 
@@ -284,7 +284,7 @@ async def test_what_can_t_be_asked_is_refused_by_its_name(
 
 
 async def test_a_reader_resumes_behind_the_last_event_that_it_has(
-    http: httpx.AsyncClient, person: Register, collection: str, open_stream: Open
+    http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
 ) -> None:
     ada = await person()
     first = await open_stream(ada, collection=collection)
@@ -308,7 +308,7 @@ async def test_a_reader_resumes_behind_the_last_event_that_it_has(
 
 
 async def test_a_place_that_is_not_kept_is_a_gap_that_the_reader_is_told(
-    http: httpx.AsyncClient, person: Register, collection: str, open_stream: Open
+    http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
 ) -> None:
     ada = await person()
     source = await open_stream(ada, "900000000000000000", collection=collection)
@@ -319,18 +319,18 @@ async def test_a_place_that_is_not_kept_is_a_gap_that_the_reader_is_told(
     assert [shown["id"] for shown in await source.wait(1)] == ["one"]
 
 
-async def test_a_head_request_is_answered_and_ends(http: httpx.AsyncClient, world: World) -> None:
+async def test_a_head_request_is_answered_and_ends(http: httpx2.AsyncClient, world: World) -> None:
     answer = await http.head("/events", headers={"Authorization": world.admin})
 
     assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, "text/event-stream", b"")
 
 
 async def test_cookies_and_api_keys_open_a_stream_too(
-    http: httpx.AsyncClient, world: World, person: Register, collection: str, open_stream: Open
+    http: httpx2.AsyncClient, world: World, person: Register, collection: str, open_stream: Open
 ) -> None:
     ada = await person()
     key = (await made(http, "/api-keys", ada, name="k", scopes=["events:read", "data:read"]))["key"]
-    async with httpx.AsyncClient(base_url=world.url, timeout=20) as browser:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as browser:
         await browser.post("/auth/login?cookie=true", json={"username": ada.name, "password": PASSWORD})
         cookie = Source(browser, {"Sec-Fetch-Site": "same-origin"}, collection=collection)
         await cookie.opened()
@@ -342,7 +342,7 @@ async def test_cookies_and_api_keys_open_a_stream_too(
 
 
 async def test_a_stream_ends_with_the_credential_or_the_permission_and_says_why(
-    http: httpx.AsyncClient, world: World, person: Register, open_stream: Open
+    http: httpx2.AsyncClient, world: World, person: Register, open_stream: Open
 ) -> None:
     ada, bob, cleo = await person(), await person(), await person()
     key = await made(http, "/api-keys", cleo, name="k", scopes=["events:read", "data:read"])
@@ -353,7 +353,7 @@ async def test_a_stream_ends_with_the_credential_or_the_permission_and_says_why(
     headers = [ada.headers, bob.headers, {"X-Api-Key": key["key"]}]
     sources = [await open_stream(each) for each in headers]
 
-    async def ends(source: Source, reason: str, change: Awaitable[httpx.Response]) -> None:
+    async def ends(source: Source, reason: str, change: Awaitable[httpx2.Response]) -> None:
         assert (await change).is_success
         await source.ended(within=1.5)
         assert [(seen.event, seen.data["reason"]) for seen in source.seen if seen.event == "end"] == [("end", reason)]
@@ -367,7 +367,7 @@ async def test_a_stream_ends_with_the_credential_or_the_permission_and_says_why(
 
 
 async def test_what_a_reader_may_see_changes_while_it_reads(
-    http: httpx.AsyncClient, person: Register, collection: str, open_stream: Open
+    http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
 ) -> None:
     ada, bob = await person(), await person()
     await configure(http, ada, collection, rules={"read": "public"})
@@ -383,7 +383,7 @@ async def test_what_a_reader_may_see_changes_while_it_reads(
     assert [shown["id"] for shown in found if shown["collection"] == collection] == ["one"]
 
 
-async def post(http: httpx.AsyncClient, world: World, room: str, text: str) -> Any:
+async def post(http: httpx2.AsyncClient, world: World, room: str, text: str) -> Any:
     headers = {"Authorization": world.token("objects:request", "chat_room:write", "projects:manage")}
     body = {"method": "post", "args": {"text": text}}
     answer = await http.post(f"/durable-objects/chat_room:{room}/request", headers=headers, json=body)

@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import nats
 import pytest
@@ -26,7 +26,7 @@ from services.events.bootstrap import TYPES as EVENT_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.projects.bootstrap import TYPES as PROJECT_TYPES
 from services.user_management.bootstrap import TYPES as USER_TYPES
-from tests.e2e.world import Door, HttpDoor, World
+from tests.support.world import Door, HttpDoor, World
 
 TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)
 MANAGERS = {"manager", "admin"}
@@ -317,7 +317,7 @@ def refusal(type: str, method: str, caller: str, over_http: bool) -> int | None:
 @pytest.fixture(scope="module")
 def live(world: World) -> dict[str, str]:
     """Tokens of real users by kinds of caller; the custom role allows what a writer may."""
-    with httpx.Client(base_url=world.url, timeout=20) as http:
+    with httpx2.Client(base_url=world.url, timeout=20) as http:
         pairs = {kind: _logged_in(http, kind) for kind in LIVE}
         admin = {"Authorization": world.admin}
         role = {
@@ -338,7 +338,7 @@ def live(world: World) -> dict[str, str]:
     return tokens
 
 
-def _logged_in(http: httpx.Client, kind: str) -> Any:
+def _logged_in(http: httpx2.Client, kind: str) -> Any:
     name, password = f"{kind}{secrets.token_hex(6)}", "wheelbarrow at noon"
     made = http.post("/auth/register", json={"username": name, "email": f"{name}@example.org", "password": password})
     assert made.status_code == 201, made.text
@@ -346,7 +346,7 @@ def _logged_in(http: httpx.Client, kind: str) -> Any:
 
 
 async def test_the_http_door_asks_for_its_own_permission_too(world: World, new_id: str) -> None:
-    async with httpx.AsyncClient(base_url=world.url) as client:
+    async with httpx2.AsyncClient(base_url=world.url) as client:
         with pytest.raises(Failure) as caught:
             await HttpDoor(client).call("counter", new_id, "value", authorization=world.token("counter:read"))
 

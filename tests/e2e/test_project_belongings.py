@@ -7,34 +7,34 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pymongo
 
 from aidevos import new_id
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
-from aidevos.durable.belongings import STEP
-from tests.e2e.people import Person, made
-from tests.e2e.world import Door, NatsDoor, World
+from aidevos.projects.belongings import STEP
+from tests.support.people import Person, made
+from tests.support.world import Door, NatsDoor, World
 
 Persons = Callable[[], Awaitable[Person]]
 # Within which everybody goes by a change, and as much again for a busy machine.
 SOON = 2.0
 
 
-async def project_of(http: httpx.AsyncClient, owner: Person, **members: Person) -> str:
+async def project_of(http: httpx2.AsyncClient, owner: Person, **members: Person) -> str:
     id: str = (await made(http, "/projects", owner, name="Engine"))["id"]
     for role, member in members.items():
         await give(http, id, owner, member, role)
     return id
 
 
-async def give(http: httpx.AsyncClient, project: str, owner: Person, member: Person, role: str) -> None:
+async def give(http: httpx2.AsyncClient, project: str, owner: Person, member: Person, role: str) -> None:
     path = f"/projects/{project}/members/{member.id}"
     assert (await http.put(path, headers=owner.headers, json={"role": role})).is_success
 
 
-async def collection_of(http: httpx.AsyncClient, project: str, owner: Person) -> str:
+async def collection_of(http: httpx2.AsyncClient, project: str, owner: Person) -> str:
     name = f"c{secrets.token_hex(8)}"
     answer = await http.put(
         f"/data/collections/{name}", headers=owner.headers, json={"project": project, "rules": {"read": "public"}}
@@ -46,7 +46,7 @@ async def collection_of(http: httpx.AsyncClient, project: str, owner: Person) ->
 READS, CHANGES, NOTHING = [[200, 200, 403]] * 2, [[200, 200, 200]] * 2, [[404, 404, 404]] * 2
 
 
-async def at_both(http: httpx.AsyncClient, nats: NatsDoor, collection: str, who: Person) -> list[list[int]]:
+async def at_both(http: httpx2.AsyncClient, nats: NatsDoor, collection: str, who: Person) -> list[list[int]]:
     """What becomes of reading an item, of finding items and of changing one, over HTTP and over NATS."""
     path = f"/data/collections/{collection}"
     answers = [
@@ -79,7 +79,7 @@ async def becomes(expected: Any, look: Callable[[], Awaitable[Any]], within: flo
 
 
 async def test_a_change_of_members_counts_in_the_projects_collections_within_a_second(
-    http: httpx.AsyncClient, over_nats: NatsDoor, person: Persons
+    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Persons
 ) -> None:
     ada, bob, carl = await person(), await person(), await person()
     project = await project_of(http, ada, viewer=bob)
@@ -103,7 +103,7 @@ async def test_a_change_of_members_counts_in_the_projects_collections_within_a_s
 
 
 async def test_a_collection_shows_its_project_and_is_found_by_it(
-    http: httpx.AsyncClient, over_nats: NatsDoor, person: Persons
+    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Persons
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, viewer=bob)
@@ -123,7 +123,7 @@ async def test_a_collection_shows_its_project_and_is_found_by_it(
 
 
 async def test_what_belongs_to_a_project_goes_with_it_though_services_are_killed_in_the_middle(
-    http: httpx.AsyncClient, person: Persons, world: World
+    http: httpx2.AsyncClient, person: Persons, world: World
 ) -> None:
     ada = await person()
     project = await project_of(http, ada)
@@ -164,7 +164,7 @@ async def test_what_belongs_to_a_project_goes_with_it_though_services_are_killed
 
 
 async def test_objects_of_a_project_are_its_members_at_both_doors(
-    http: httpx.AsyncClient, over_nats: NatsDoor, door: Door, person: Persons, world: World
+    http: httpx2.AsyncClient, over_nats: NatsDoor, door: Door, person: Persons, world: World
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, viewer=bob)
@@ -199,7 +199,7 @@ async def test_objects_of_a_project_are_its_members_at_both_doors(
 
 
 async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_owners_role(
-    http: httpx.AsyncClient, over_nats: NatsDoor, person: Persons
+    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Persons
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, maintainer=bob)
@@ -243,7 +243,7 @@ async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_o
 
 
 async def test_collections_that_are_made_while_their_project_ends_dont_stay(
-    http: httpx.AsyncClient, person: Persons, world: World
+    http: httpx2.AsyncClient, person: Persons, world: World
 ) -> None:
     ada = await person()
     project = await project_of(http, ada)
@@ -272,6 +272,6 @@ async def test_collections_that_are_made_while_their_project_ends_dont_stay(
         await becomes(0, left, within=20)
 
 
-async def several(http: httpx.AsyncClient, who: Person, project: str) -> bool:
+async def several(http: httpx2.AsyncClient, who: Person, project: str) -> bool:
     page = (await http.get("/data/collections", params={"project": project}, headers=who.headers)).json()
     return len(page["items"]) > 4

@@ -6,16 +6,16 @@ import asyncio
 import secrets
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pymongo
 import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
-from aidevos.durable.belongings import STEP
-from tests.e2e.people import PASSWORD, made
-from tests.e2e.world import NatsDoor, World
+from aidevos.projects.belongings import STEP
+from tests.support.people import PASSWORD, made
+from tests.support.world import NatsDoor, World
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
@@ -26,7 +26,7 @@ def admin(world: World) -> dict[str, str]:
 
 
 async def test_a_project_is_made_read_replaced_patched_and_deleted_at_the_http_door(
-    http: httpx.AsyncClient, person: Any
+    http: httpx2.AsyncClient, person: Any
 ) -> None:
     ada = await person()
     created = await http.post("/projects", headers=ada.headers, json={"name": "Engine", "settings": {"a.b": {"$c": 1}}})
@@ -71,7 +71,7 @@ async def test_a_project_is_made_read_replaced_patched_and_deleted_at_the_http_d
 
 
 async def test_projects_and_tasks_are_the_same_objects_at_the_nats_door(
-    http: httpx.AsyncClient, over_nats: NatsDoor, person: Any
+    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Any
 ) -> None:
     ada, id, work = await person(), new_id(), new_id()
 
@@ -107,7 +107,7 @@ async def test_projects_and_tasks_are_the_same_objects_at_the_nats_door(
 
 
 async def test_members_come_change_and_leave_under_the_projects_etag(
-    http: httpx.AsyncClient, person: Any, admin: dict[str, str]
+    http: httpx2.AsyncClient, person: Any, admin: dict[str, str]
 ) -> None:
     ada, bob, carl = await person(), await person(), await person()
     project = await made(http, "/projects", ada, name="Engine")
@@ -146,14 +146,14 @@ async def test_members_come_change_and_leave_under_the_projects_etag(
             await asyncio.sleep(0.05)
 
 
-async def reasons(http: httpx.AsyncClient, target: str, admin: dict[str, str]) -> list[str]:
+async def reasons(http: httpx2.AsyncClient, target: str, admin: dict[str, str]) -> list[str]:
     """What the security log says of changes of members."""
     query = {"target": target, "action": "project.member_changed"}
     return [entry["reason"] for entry in (await http.get("/audit", params=query, headers=admin)).json()["items"]]
 
 
 async def test_projects_are_found_by_their_members_and_by_administrators(
-    http: httpx.AsyncClient, person: Any, admin: dict[str, str]
+    http: httpx2.AsyncClient, person: Any, admin: dict[str, str]
 ) -> None:
     ada, bob = await person(), await person()
     names = [f"Plan {number}" for number in range(5)]
@@ -196,7 +196,7 @@ async def test_projects_are_found_by_their_members_and_by_administrators(
     ],
 )
 async def test_a_bad_task_is_refused_by_its_field(
-    http: httpx.AsyncClient, world: World, body: dict[str, Any], field: str
+    http: httpx2.AsyncClient, world: World, body: dict[str, Any], field: str
 ) -> None:
     ada = {"Authorization": world.token(roles=("user",), subject="ada")}
     project = (await http.post("/projects", headers=ada | {"Idempotency-Key": "bad"}, json={"name": "p"})).json()
@@ -207,7 +207,7 @@ async def test_a_bad_task_is_refused_by_its_field(
 
 
 async def test_a_task_is_queued_listed_changed_cancelled_retried_and_deleted(
-    http: httpx.AsyncClient, person: Any
+    http: httpx2.AsyncClient, person: Any
 ) -> None:
     ada = await person()
     project = await made(http, "/projects", ada, name="Engine")
@@ -247,7 +247,7 @@ async def test_a_task_is_queued_listed_changed_cancelled_retried_and_deleted(
 
 
 async def test_a_repeat_of_a_post_makes_nothing_second_and_keys_are_each_callers_own(
-    http: httpx.AsyncClient, person: Any
+    http: httpx2.AsyncClient, person: Any
 ) -> None:
     ada, bob = await person(), await person()
     key = {"Idempotency-Key": secrets.token_hex(8)}
@@ -271,7 +271,7 @@ async def test_a_repeat_of_a_post_makes_nothing_second_and_keys_are_each_callers
 
 
 async def test_administrators_pass_every_check_of_a_project(
-    http: httpx.AsyncClient, person: Any, admin: dict[str, str]
+    http: httpx2.AsyncClient, person: Any, admin: dict[str, str]
 ) -> None:
     ada = await person()
     project = await made(http, "/projects", ada, name="Engine")
@@ -290,7 +290,7 @@ async def test_administrators_pass_every_check_of_a_project(
 
 
 async def test_an_erased_users_own_projects_end_and_others_let_go_of_it(
-    http: httpx.AsyncClient, person: Any, admin: dict[str, str]
+    http: httpx2.AsyncClient, person: Any, admin: dict[str, str]
 ) -> None:
     ada, bob = await person(), await person()
     own = await made(http, "/projects", ada, name="own")
@@ -310,7 +310,7 @@ async def test_an_erased_users_own_projects_end_and_others_let_go_of_it(
                 await asyncio.sleep(0.05)
 
 
-async def test_an_api_key_reaches_projects_only_with_the_scope(http: httpx.AsyncClient, person: Any) -> None:
+async def test_an_api_key_reaches_projects_only_with_the_scope(http: httpx2.AsyncClient, person: Any) -> None:
     ada = await person()
     project = await made(http, "/projects", ada, name="Engine")
     path, answers = f"/projects/{project['id']}", []
@@ -322,7 +322,7 @@ async def test_an_api_key_reaches_projects_only_with_the_scope(http: httpx.Async
 
 
 async def test_a_deletion_goes_on_after_the_service_was_killed_in_the_middle(
-    http: httpx.AsyncClient, person: Any, world: World
+    http: httpx2.AsyncClient, person: Any, world: World
 ) -> None:
     ada = await person()
     project = await made(http, "/projects", ada, name="Engine")

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
+import httpx2
 import msgspec
 import nats
 import pytest
@@ -15,11 +15,11 @@ from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import Delivery
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
-from tests.e2e.people import made, register
-from tests.e2e.test_accounts import Person, bearer, dies, logged_in
-from tests.e2e.world import World, Worlds
-from tests.rabbitmq import RabbitMq
-from tests.receiver import Receiver
+from tests.support.logins import Person, bearer, dies, logged_in
+from tests.support.people import made, register
+from tests.support.rabbitmq import RabbitMq
+from tests.support.receiver import Receiver
+from tests.support.world import World, Worlds
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,14 @@ async def bus(rabbitmq: RabbitMq) -> AsyncIterator[RabbitMqBus]:
     await bus.close()
 
 
-async def test_a_logout_kills_the_token_within_a_second(http: httpx.AsyncClient, world: World, person: Person) -> None:
+async def test_a_logout_kills_the_token_within_a_second(http: httpx2.AsyncClient, world: World, person: Person) -> None:
     pair = await logged_in(http, person)
     assert (await http.post("/auth/logout", headers=bearer(pair))).status_code == 204
     await dies(http, pair)
 
 
 async def test_a_change_of_roles_counts_within_a_second_for_tokens_that_are_out(
-    http: httpx.AsyncClient, world: World, person: Person
+    http: httpx2.AsyncClient, world: World, person: Person
 ) -> None:
     pair, role = await logged_in(http, person), f"r{secrets.token_hex(6)}"
     admin = {"Authorization": world.admin}
@@ -72,7 +72,7 @@ async def test_a_change_of_roles_counts_within_a_second_for_tokens_that_are_out(
 
 
 async def test_events_of_items_reach_a_group_in_their_order_and_nobody_on_nats(
-    http: httpx.AsyncClient, world: World, bus: RabbitMqBus
+    http: httpx2.AsyncClient, world: World, bus: RabbitMqBus
 ) -> None:
     admin, name = {"Authorization": world.admin}, f"c{secrets.token_hex(6)}"
     told: asyncio.Queue[Delivery] = asyncio.Queue()
@@ -98,7 +98,7 @@ async def test_events_of_items_reach_a_group_in_their_order_and_nobody_on_nats(
 
 
 async def test_an_event_that_the_broker_missed_while_it_was_away_follows(
-    http: httpx.AsyncClient, world: World, person: Person, rabbitmq: RabbitMq
+    http: httpx2.AsyncClient, world: World, person: Person, rabbitmq: RabbitMq
 ) -> None:
     pair = await logged_in(http, person)
     rabbitmq.server.stop()
@@ -109,7 +109,7 @@ async def test_an_event_that_the_broker_missed_while_it_was_away_follows(
             await asyncio.sleep(0.05)
 
 
-async def test_webhooks_lose_no_event_when_their_service_is_killed(http: httpx.AsyncClient, world: World) -> None:
+async def test_webhooks_lose_no_event_when_their_service_is_killed(http: httpx2.AsyncClient, world: World) -> None:
     ada, name = await register(http), f"c{secrets.token_hex(6)}"
     async with Receiver() as receiver:
         hook = await made(http, "/webhooks", ada, url=receiver.url(), events=["item.created"])

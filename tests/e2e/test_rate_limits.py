@@ -6,27 +6,27 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from aidevos.contracts.errors import Failure
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
+from tests.support.host_processes import eventually
+from tests.support.world import NatsDoor, World
 
 
 @pytest.fixture
 def policies(world: World) -> Iterator[Any]:
     """Sets policies, and at the end none."""
-    with httpx.Client(base_url=world.url, headers={"Authorization": world.admin}, timeout=20) as client:
+    with httpx2.Client(base_url=world.url, headers={"Authorization": world.admin}, timeout=20) as client:
 
-        def put(policies: Any, **headers: str) -> httpx.Response:
+        def put(policies: Any, **headers: str) -> httpx2.Response:
             return client.put("/rate-limits", json={"policies": policies}, headers=headers)
 
         yield put
         put({})
 
 
-async def key_of(world: World, http: httpx.AsyncClient, **limits: Any) -> str:
+async def key_of(world: World, http: httpx2.AsyncClient, **limits: Any) -> str:
     """An API key with limits of its own."""
     name = f"ada{secrets.token_hex(6)}"
     person = {"username": name, "email": f"{name}@example.org", "password": "wheelbarrow at noon"}
@@ -40,7 +40,7 @@ async def key_of(world: World, http: httpx.AsyncClient, **limits: Any) -> str:
 
 
 async def test_five_a_minute_are_five_at_both_doors_together(
-    world: World, http: httpx.AsyncClient, over_nats: NatsDoor, new_id: str
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, new_id: str
 ) -> None:
     key = await key_of(world, http, rate=5, window=60)
     answers = [await http.get("/users/me", headers={"Authorization": key}) for _ in range(3)]
@@ -61,7 +61,7 @@ async def test_five_a_minute_are_five_at_both_doors_together(
     assert (raised.value.code, raised.value.retry_after is not None) == ("rate-limited", True)
 
 
-async def test_every_answer_under_a_limit_tells_it(world: World, http: httpx.AsyncClient) -> None:
+async def test_every_answer_under_a_limit_tells_it(world: World, http: httpx2.AsyncClient) -> None:
     for path, headers, policy in (
         ("/users/me", {"Authorization": world.admin}, "default"),
         ("/durable-objects/counter:no such", {"Authorization": world.admin}, "default"),
@@ -75,7 +75,7 @@ async def test_every_answer_under_a_limit_tells_it(world: World, http: httpx.Asy
 
 
 async def test_a_policy_counts_within_a_second_and_is_gone_within_another(
-    world: World, http: httpx.AsyncClient, policies: Any
+    world: World, http: httpx2.AsyncClient, policies: Any
 ) -> None:
     headers = {"Authorization": world.token(roles=("admin",), subject=f"admin-{secrets.token_hex(4)}")}
 
@@ -92,7 +92,7 @@ async def test_a_policy_counts_within_a_second_and_is_gone_within_another(
     await eventually(lambda: under("default"), within=1.0)
 
 
-async def test_policies_are_shown_and_changed_by_version(world: World, http: httpx.AsyncClient, policies: Any) -> None:
+async def test_policies_are_shown_and_changed_by_version(world: World, http: httpx2.AsyncClient, policies: Any) -> None:
     first = policies({"default": {"rate": 5000, "burst": 9000}})
     stale = policies({}, **{"If-Match": '"999"'})
     shown = await http.get("/rate-limits", headers={"Authorization": world.admin})

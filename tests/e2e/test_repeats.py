@@ -8,11 +8,11 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import pytest
 
-from tests.e2e.test_declared_routes import hit
-from tests.e2e.world import World
+from tests.support.declared_routes import hit
+from tests.support.world import World
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
@@ -43,9 +43,9 @@ def kinds(name: str) -> dict[str, Kind]:
 
 
 @pytest.fixture
-async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
+async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
     """As the first administrator, who is a user."""
-    async with httpx.AsyncClient(base_url=world.url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=30) as client:
         name = f"u{secrets.token_hex(6)}"
         person = {"username": name, "password": "wheelbarrow at noon"}
         user = (await client.post("/auth/register", json=person | {"email": f"{name}@example.org"})).json()
@@ -63,7 +63,7 @@ def name() -> str:
 
 @pytest.mark.parametrize("kind", list(kinds("")))
 async def test_of_many_requests_with_one_key_there_is_one_effect_and_one_answer(
-    http: httpx.AsyncClient, world: World, name: str, kind: str
+    http: httpx2.AsyncClient, world: World, name: str, kind: str
 ) -> None:
     path, body, other = kinds(name)[kind]
     headers = {"Idempotency-Key": secrets.token_hex(8)}
@@ -82,7 +82,7 @@ async def test_of_many_requests_with_one_key_there_is_one_effect_and_one_answer(
     assert fresh.status_code in (201, 207), fresh.text
 
 
-async def test_a_key_is_its_caller_s_own(http: httpx.AsyncClient, world: World, name: str) -> None:
+async def test_a_key_is_its_caller_s_own(http: httpx2.AsyncClient, world: World, name: str) -> None:
     headers = {"Idempotency-Key": secrets.token_hex(8)}
     other = {"Authorization": world.token(roles=("admin",), subject=f"other-{name}")}
 
@@ -95,7 +95,7 @@ async def test_a_key_is_its_caller_s_own(http: httpx.AsyncClient, world: World, 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds("") if kind != "items"])
 async def test_what_was_made_has_an_etag_by_which_it_is_known_again_and_protected(
-    http: httpx.AsyncClient, name: str, kind: str
+    http: httpx2.AsyncClient, name: str, kind: str
 ) -> None:
     path, body, _ = kinds(name)[kind]
     made = await http.post(path, json=body)

@@ -9,17 +9,17 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aidevos.contracts.routes import route_id
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer
-from tests.e2e.letters import buried
-from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, logged_in, login
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
+from tests.support.host_processes import eventually
+from tests.support.letters import buried
+from tests.support.logins import PASSWORD, a_person, admin_password, bearer, logged_in, login
+from tests.support.world import NatsDoor, World
 
 # Of these nobody gets in anywhere that is not open to everyone.
 STRANGERS = ("nobody", "malformed", "forged", "expired", "ended", "deactivated")
@@ -185,7 +185,7 @@ class Target(NamedTuple):
 
 
 @pytest.fixture
-async def target(http: httpx.AsyncClient, world: World, over_nats: NatsDoor) -> Target:
+async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsDoor) -> Target:
     user, other, clerk, ended, deactivated, chief = [await logged_in(http, a_person()) for _ in range(6)]
     admin = bearer((await login(http, "admin", admin_password(world))).json())
     made = await http.post("/roles", headers=admin, json={"name": CLERK, "permissions": CLERK_MAY})
@@ -244,7 +244,7 @@ async def target(http: httpx.AsyncClient, world: World, over_nats: NatsDoor) -> 
     return Target(place, callers)
 
 
-async def sent_webhook(http: httpx.AsyncClient, user: dict[str, str]) -> tuple[str, str]:
+async def sent_webhook(http: httpx2.AsyncClient, user: dict[str, str]) -> tuple[str, str]:
     """A webhook of the user's, and a delivery by it."""
     body = {"url": "http://127.0.0.77:9/", "events": ["item.*"]}
     made = await http.post("/webhooks", headers=user, json=body)
@@ -259,7 +259,7 @@ async def sent_webhook(http: httpx.AsyncClient, user: dict[str, str]) -> tuple[s
     return made.json()["id"], delivery
 
 
-async def becomes_known(http: httpx.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
+async def becomes_known(http: httpx2.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
     """What has changed counts within a second: here that second has passed."""
     end = time.monotonic() + 1
     expected = {"ended": 401, "deactivated": 401, "clerk": 200, "admin": 200}
@@ -267,11 +267,6 @@ async def becomes_known(http: httpx.AsyncClient, callers: Mapping[str, dict[str,
         if {name: (await http.get("/users", headers=callers[name])).status_code for name in expected} == expected:
             return
     raise AssertionError("access has not changed within a second")
-
-
-def a_person() -> Person:
-    name = f"u{secrets.token_hex(8)}"
-    return Person(name, f"{name}@example.org")
 
 
 def forged(world: World) -> str:
@@ -284,7 +279,7 @@ def expired(world: World) -> str:
     return "Bearer " + past.issue("admin", roles=("admin",))
 
 
-async def ask(http: httpx.AsyncClient, route: str, target: Target, caller: str, body: Any) -> httpx.Response:
+async def ask(http: httpx2.AsyncClient, route: str, target: Target, caller: str, body: Any) -> httpx2.Response:
     verb, _, template = route.partition(" ")
     headers = dict(target.callers[caller])
     if body is not None:
@@ -296,7 +291,7 @@ async def ask(http: httpx.AsyncClient, route: str, target: Target, caller: str, 
     return answer
 
 
-async def test_every_described_route_has_a_row(http: httpx.AsyncClient) -> None:
+async def test_every_described_route_has_a_row(http: httpx2.AsyncClient) -> None:
     described = (await http.get("/openapi.json")).json()["paths"]
     verbs = {"get", "put", "post", "patch", "delete"}
     routes = {
@@ -312,7 +307,7 @@ async def test_every_described_route_has_a_row(http: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("route", list(ROWS))
 async def test_a_route_answers_each_kind_of_caller_as_its_row_says(
-    http: httpx.AsyncClient, target: Target, route: str
+    http: httpx2.AsyncClient, target: Target, route: str
 ) -> None:
     row = ROWS[route]
     known = row._asdict()
@@ -327,7 +322,7 @@ async def test_a_route_answers_each_kind_of_caller_as_its_row_says(
         assert not answer.is_error or answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_an_open_route_answers_everyone_alike(http: httpx.AsyncClient, target: Target) -> None:
+async def test_an_open_route_answers_everyone_alike(http: httpx2.AsyncClient, target: Target) -> None:
     for route, (status, body) in OPEN.items():
         answers = [await ask(http, route, target, caller, body) for caller in target.callers]
 

@@ -14,15 +14,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import nats
 import pytest
 from standardwebhooks import Webhook
 
-from tests.e2e.people import Person, register
-from tests.e2e.tasks import PATCH, project_of, queue, shown, until
-from tests.e2e.world import World, Worlds, start
-from tests.rabbitmq import RabbitMq
+from tests.support.people import Person, register
+from tests.support.rabbitmq import RabbitMq
+from tests.support.tasks import PATCH, project_of, queue, shown, until
+from tests.support.world import World, Worlds, start
 
 LEASE = 1.5
 KILLS = 20
@@ -44,7 +44,7 @@ class Bench(NamedTuple):
 
     def worker(self, **settings: str) -> subprocess.Popen[bytes]:
         everything = {"AIDEVOS_EVENT_BUS_URL": self.bus, **SETTINGS, **settings}
-        return start(self.world.servers, "tests.e2e.slow_worker", "task_worker", self.world.database, **everything)
+        return start(self.world.servers, "tests.support.slow_worker", "task_worker", self.world.database, **everything)
 
 
 @pytest.fixture(scope="module", params=["jetstream", "rabbitmq"])
@@ -64,7 +64,7 @@ def world(bench: Bench) -> World:
 
 
 @pytest.fixture
-async def ada(http: httpx.AsyncClient) -> Person:
+async def ada(http: httpx2.AsyncClient) -> Person:
     return await register(http)
 
 
@@ -112,7 +112,7 @@ def noted(log: Path) -> list[str]:
 
 
 async def test_workers_that_are_killed_leave_one_result_of_each_task(
-    bench: Bench, http: httpx.AsyncClient, ada: Person, successes: Counter[str], tmp_path: Path
+    bench: Bench, http: httpx2.AsyncClient, ada: Person, successes: Counter[str], tmp_path: Path
 ) -> None:
     project, log = await project_of(http, ada), tmp_path / "log"
     workers = [bench.worker(), bench.worker()]
@@ -138,7 +138,7 @@ async def test_workers_that_are_killed_leave_one_result_of_each_task(
 
 
 async def test_what_a_killed_worker_has_called_takes_effect_once(
-    bench: Bench, world: World, http: httpx.AsyncClient, ada: Person
+    bench: Bench, world: World, http: httpx2.AsyncClient, ada: Person
 ) -> None:
     role, counter = f"r{secrets.token_hex(6)}", f"c{secrets.token_hex(6)}"
     admin = {"Authorization": world.admin}
@@ -158,7 +158,7 @@ async def test_what_a_killed_worker_has_called_takes_effect_once(
 
 
 async def test_a_worker_that_hangs_loses_its_task_and_its_late_result_is_refused(
-    bench: Bench, http: httpx.AsyncClient, ada: Person, tmp_path: Path
+    bench: Bench, http: httpx2.AsyncClient, ada: Person, tmp_path: Path
 ) -> None:
     project, log = await project_of(http, ada), tmp_path / "log"
     hung = bench.worker()
@@ -177,7 +177,7 @@ async def test_a_worker_that_hangs_loses_its_task_and_its_late_result_is_refused
 
 
 async def test_a_task_that_is_cancelled_or_takes_too_long_is_stopped(
-    bench: Bench, http: httpx.AsyncClient, ada: Person, tmp_path: Path
+    bench: Bench, http: httpx2.AsyncClient, ada: Person, tmp_path: Path
 ) -> None:
     project, log, other = await project_of(http, ada), tmp_path / "log", tmp_path / "other"
     with ended(bench.worker()):
@@ -194,7 +194,7 @@ async def test_a_task_that_is_cancelled_or_takes_too_long_is_stopped(
         assert (await until(http, slow, ada))["error"]["code"] == "timeout"
 
 
-async def test_a_task_that_fails_is_tried_again(bench: Bench, http: httpx.AsyncClient, ada: Person) -> None:
+async def test_a_task_that_fails_is_tried_again(bench: Bench, http: httpx2.AsyncClient, ada: Person) -> None:
     project = await project_of(http, ada)
     retry = {"max_attempts": 3, "backoff": 0.2}
     with ended(bench.worker()):
@@ -208,7 +208,7 @@ async def test_a_task_that_fails_is_tried_again(bench: Bench, http: httpx.AsyncC
 
 
 async def test_a_worker_that_is_told_to_end_gives_back_what_it_cant_finish(
-    bench: Bench, http: httpx.AsyncClient, ada: Person, tmp_path: Path
+    bench: Bench, http: httpx2.AsyncClient, ada: Person, tmp_path: Path
 ) -> None:
     project, log = await project_of(http, ada), tmp_path / "log"
     leaving = bench.worker()
@@ -226,7 +226,7 @@ async def test_a_worker_that_is_told_to_end_gives_back_what_it_cant_finish(
 
 
 async def test_the_highest_priority_comes_first_whatever_the_order_of_the_events(
-    bench: Bench, http: httpx.AsyncClient, ada: Person, tmp_path: Path
+    bench: Bench, http: httpx2.AsyncClient, ada: Person, tmp_path: Path
 ) -> None:
     project, log = await project_of(http, ada), tmp_path / "log"
     with ended(bench.worker(AIDEVOS_TASK_SLOTS="1")):
@@ -243,7 +243,7 @@ async def test_the_highest_priority_comes_first_whatever_the_order_of_the_events
 
 
 async def test_a_full_worker_leaves_what_comes_to_one_that_has_room(
-    bench: Bench, http: httpx.AsyncClient, ada: Person, tmp_path: Path
+    bench: Bench, http: httpx2.AsyncClient, ada: Person, tmp_path: Path
 ) -> None:
     project, busy, log = await project_of(http, ada), tmp_path / "busy", tmp_path / "log"
     long = {"AIDEVOS_TASK_SLOTS": "1", "AIDEVOS_TASK_POLL": "3600"}
@@ -258,7 +258,7 @@ async def test_a_full_worker_leaves_what_comes_to_one_that_has_room(
 
 
 async def test_a_webhook_is_sent_again_until_it_is_taken_and_is_signed(
-    bench: Bench, http: httpx.AsyncClient, ada: Person
+    bench: Bench, http: httpx2.AsyncClient, ada: Person
 ) -> None:
     project = await project_of(http, ada)
     secret = (await http.post(f"/projects/{project}/webhook-secret", headers=ada.headers, json={})).json()["secret"]

@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
-from tests.e2e.people import Person
-from tests.e2e.tasks import PATCH, done, project_of, queue, shown, until
-from tests.e2e.world import NatsDoor, World
+from tests.support.people import Person
+from tests.support.tasks import PATCH, done, project_of, queue, shown, until
+from tests.support.world import NatsDoor, World
 
 Register = Callable[[], Awaitable[Person]]
 
 
 @pytest.fixture
-async def counting(http: httpx.AsyncClient, world: World) -> str:
+async def counting(http: httpx2.AsyncClient, world: World) -> str:
     """A role that may count, of this test alone."""
     name = f"r{secrets.token_hex(6)}"
     body = {"name": name, "permissions": ["counter:write", "counter:read"]}
@@ -29,7 +29,7 @@ async def counting(http: httpx.AsyncClient, world: World) -> str:
     return name
 
 
-async def give(http: httpx.AsyncClient, world: World, who: Person, *roles: str) -> None:
+async def give(http: httpx2.AsyncClient, world: World, who: Person, *roles: str) -> None:
     headers = {"Authorization": world.admin, **PATCH}
     given = await http.patch(f"/users/{who.id}", headers=headers, json={"roles": ["user", *roles]})
     assert given.status_code == 200, given.text
@@ -44,7 +44,7 @@ class Waiting(NamedTuple):
 
 
 @pytest.fixture
-async def waiting(http: httpx.AsyncClient, world: World, person: Register, counting: str, new_id: str) -> Waiting:
+async def waiting(http: httpx2.AsyncClient, world: World, person: Register, counting: str, new_id: str) -> Waiting:
     ada, bob = await person(), await person()
     await give(http, world, ada, counting)
     project = await project_of(http, ada)
@@ -58,7 +58,7 @@ async def waiting(http: httpx.AsyncClient, world: World, person: Register, count
 
 
 async def test_an_object_is_called_with_the_makers_rights_and_the_result_is_what_it_returned(
-    http: httpx.AsyncClient, world: World, person: Register, counting: str, new_id: str
+    http: httpx2.AsyncClient, world: World, person: Register, counting: str, new_id: str
 ) -> None:
     ada = await person()
     await give(http, world, ada, counting)
@@ -73,7 +73,7 @@ async def test_an_object_is_called_with_the_makers_rights_and_the_result_is_what
 
 
 async def test_the_maker_may_do_what_they_may_when_it_runs(
-    http: httpx.AsyncClient, world: World, person: Register, counting: str, new_id: str
+    http: httpx2.AsyncClient, world: World, person: Register, counting: str, new_id: str
 ) -> None:
     ada = await person()
     await give(http, world, ada, counting)
@@ -89,7 +89,7 @@ async def test_the_maker_may_do_what_they_may_when_it_runs(
 
 
 async def test_a_maker_who_was_deactivated_acts_no_more(
-    http: httpx.AsyncClient, world: World, waiting: Waiting
+    http: httpx2.AsyncClient, world: World, waiting: Waiting
 ) -> None:
     ada, bob, task = waiting
     admin = {"Authorization": world.admin}
@@ -101,7 +101,7 @@ async def test_a_maker_who_was_deactivated_acts_no_more(
 
 
 async def test_nobody_has_anothers_rights_used_for_a_payload_of_their_own(
-    http: httpx.AsyncClient, waiting: Waiting
+    http: httpx2.AsyncClient, waiting: Waiting
 ) -> None:
     _, bob, task = waiting
     change = {"payload": {"args": {"by": 100}}, "run_at": "2020-01-01T00:00:00Z"}
@@ -110,7 +110,7 @@ async def test_nobody_has_anothers_rights_used_for_a_payload_of_their_own(
     assert (ended["status"], ended["error"]["code"]) == ("failed", "forbidden")
 
 
-async def test_nobody_repeats_a_task_with_anothers_rights(http: httpx.AsyncClient, waiting: Waiting) -> None:
+async def test_nobody_repeats_a_task_with_anothers_rights(http: httpx2.AsyncClient, waiting: Waiting) -> None:
     _, bob, task = waiting
     for action in ("cancel", "retry"):
         assert (await http.post(f"/tasks/{task}/{action}", headers=bob.headers)).status_code == 200
@@ -119,7 +119,7 @@ async def test_nobody_repeats_a_task_with_anothers_rights(http: httpx.AsyncClien
 
 
 async def test_a_task_that_is_made_over_nats_is_done_all_the_same(
-    http: httpx.AsyncClient, over_nats: NatsDoor, world: World, person: Register, counting: str, new_id: str
+    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, person: Register, counting: str, new_id: str
 ) -> None:
     ada = await person()
     await give(http, world, ada, counting)
@@ -132,7 +132,7 @@ async def test_a_task_that_is_made_over_nats_is_done_all_the_same(
     assert await over_nats.call("task", new_id, "read", authorization=ada.authorization) == ended
 
 
-async def test_items_come_in_and_go_out_with_the_makers_rights(http: httpx.AsyncClient, person: Register) -> None:
+async def test_items_come_in_and_go_out_with_the_makers_rights(http: httpx2.AsyncClient, person: Register) -> None:
     ada, bob = await person(), await person()
     project, name = await project_of(http, ada), f"c{secrets.token_hex(6)}"
     items: list[dict[str, Any]] = [{"id": f"i{number:03}", "data": {"number": number}} for number in range(60)]
@@ -150,7 +150,7 @@ async def test_items_come_in_and_go_out_with_the_makers_rights(http: httpx.Async
     assert (foreign["result"] or {}).get("count", 0) == 0
 
 
-async def test_an_export_that_is_too_large_says_where_else_it_is(http: httpx.AsyncClient, person: Register) -> None:
+async def test_an_export_that_is_too_large_says_where_else_it_is(http: httpx2.AsyncClient, person: Register) -> None:
     ada = await person()
     project, name = await project_of(http, ada), f"c{secrets.token_hex(6)}"
     for id in ("a", "b", "c"):
@@ -161,7 +161,7 @@ async def test_an_export_that_is_too_large_says_where_else_it_is(http: httpx.Asy
     assert f"/data/collections/{name}/export" in ended["error"]["detail"]
 
 
-async def test_webhooks_to_private_addresses_are_refused(http: httpx.AsyncClient, person: Register) -> None:
+async def test_webhooks_to_private_addresses_are_refused(http: httpx2.AsyncClient, person: Register) -> None:
     ada = await person()
     project = await project_of(http, ada)
     for url in ("http://127.0.0.1:1/", "http://localhost/", "http://[::1]/", "http://169.254.169.254/latest/"):
@@ -169,7 +169,7 @@ async def test_webhooks_to_private_addresses_are_refused(http: httpx.AsyncClient
         assert (ended["status"], ended["error"]["code"], ended["attempts"]) == ("failed", "forbidden", 1)
 
 
-async def test_a_kind_that_no_worker_has_stays_queued(http: httpx.AsyncClient, person: Register) -> None:
+async def test_a_kind_that_no_worker_has_stays_queued(http: httpx2.AsyncClient, person: Register) -> None:
     ada = await person()
     project = await project_of(http, ada)
     own = await queue(http, project, ada, "report", {})
@@ -177,7 +177,7 @@ async def test_a_kind_that_no_worker_has_stays_queued(http: httpx.AsyncClient, p
     assert (await shown(http, own, ada))["status"] == "queued"
 
 
-async def test_a_task_runs_on_time(http: httpx.AsyncClient, person: Register) -> None:
+async def test_a_task_runs_on_time(http: httpx2.AsyncClient, person: Register) -> None:
     ada = await person()
     project = await project_of(http, ada)
     now = (await shown(http, await queue(http, project, ada, "report", {}), ada))["created_at"]
@@ -189,7 +189,7 @@ async def test_a_task_runs_on_time(http: httpx.AsyncClient, person: Register) ->
 
 
 async def test_the_secret_of_webhooks_is_for_owners_and_can_be_renewed(
-    http: httpx.AsyncClient, person: Register
+    http: httpx2.AsyncClient, person: Register
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada)

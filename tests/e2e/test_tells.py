@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import nats
 import pytest
 from nats.errors import Error as NatsError
@@ -22,10 +22,9 @@ from nats.js.errors import APIError
 
 from aidevos.contracts.errors import Failure
 from aidevos.security.tokens import TokenIssuer
-from tests.e2e.letters import read_until
-from tests.e2e.test_accounts import admin_password, bearer, logged_in, login
-from tests.e2e.test_routes import a_person
-from tests.e2e.world import NatsDoor, World
+from tests.support.letters import read_until
+from tests.support.logins import a_person, admin_password, bearer, logged_in, login
+from tests.support.world import NatsDoor, World
 
 WITHIN = 30.0
 
@@ -79,7 +78,7 @@ async def counts(over_nats: NatsDoor, world: World, id: str, wanted: int) -> Non
     raise AssertionError(f"the counter has {value}, not {wanted}")
 
 
-async def buried(http: httpx.AsyncClient, headers: dict[str, str], subject: str, source: str = "") -> dict[str, Any]:
+async def buried(http: httpx2.AsyncClient, headers: dict[str, str], subject: str, source: str = "") -> dict[str, Any]:
     """The letter about what was told to this subject."""
     async with asyncio.timeout(WITHIN):
         while True:
@@ -124,7 +123,7 @@ async def test_the_same_id_of_another_caller_is_another_tell(
 
 
 async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_stored(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, new_id: str
+    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx2.AsyncClient, new_id: str
 ) -> None:
     """Also those that the owner had taken when it was killed, before those that it had not; and those whose
     sender has yet to be looked up, before those whose sender is known."""
@@ -150,7 +149,12 @@ async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_st
 
 
 async def test_a_token_counts_as_it_was_when_the_tell_was_stored(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, admin: dict[str, str], new_id: str
+    world: World,
+    js: JetStreamContext,
+    over_nats: NatsDoor,
+    http: httpx2.AsyncClient,
+    admin: dict[str, str],
+    new_id: str,
 ) -> None:
     """One that expires before the host is back is fine; one that had expired before is not."""
     brief = "Bearer " + world.issuer.issue(f"ada{new_id}", permissions=("counter:write",), lifetime=2)
@@ -186,7 +190,7 @@ async def test_a_token_counts_as_it_was_when_the_tell_was_stored(
 async def test_bad_input_becomes_a_dead_letter_that_says_what_was_wrong(
     world: World,
     js: JetStreamContext,
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
     admin: dict[str, str],
     target: str,
     payload: bytes,
@@ -202,7 +206,7 @@ async def test_bad_input_becomes_a_dead_letter_that_says_what_was_wrong(
 
 
 async def test_a_tell_without_a_credential_or_without_the_right_to_is_a_dead_letter(
-    world: World, js: JetStreamContext, http: httpx.AsyncClient, admin: dict[str, str], new_id: str
+    world: World, js: JetStreamContext, http: httpx2.AsyncClient, admin: dict[str, str], new_id: str
 ) -> None:
     await tell(js, f"counter.{new_id}.increment")
     await tell(js, f"counter.{new_id}b.increment", authorization=world.token("counter:read", subject=new_id))
@@ -214,7 +218,7 @@ async def test_a_tell_without_a_credential_or_without_the_right_to_is_a_dead_let
 
 
 async def test_a_poison_tell_ends_as_a_dead_letter_holds_up_no_other_and_replays(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, new_id: str
+    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx2.AsyncClient, new_id: str
 ) -> None:
     """Of a user who may not count, replayed by an administrator who may."""
     ada = await logged_in(http, a_person())
@@ -231,7 +235,7 @@ async def test_a_poison_tell_ends_as_a_dead_letter_holds_up_no_other_and_replays
 
 
 async def test_a_user_who_was_deactivated_tells_nothing(
-    world: World, js: JetStreamContext, http: httpx.AsyncClient, admin: dict[str, str], new_id: str
+    world: World, js: JetStreamContext, http: httpx2.AsyncClient, admin: dict[str, str], new_id: str
 ) -> None:
     ada = await logged_in(http, a_person())
     gone = await http.post(f"/users/{ada['user']['id']}/deactivate", headers=admin)
@@ -242,7 +246,12 @@ async def test_a_user_who_was_deactivated_tells_nothing(
 
 
 async def test_an_api_key_tells_within_its_scopes(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, admin: dict[str, str], new_id: str
+    world: World,
+    js: JetStreamContext,
+    over_nats: NatsDoor,
+    http: httpx2.AsyncClient,
+    admin: dict[str, str],
+    new_id: str,
 ) -> None:
     ada = await logged_in(http, a_person())
     role = await http.post("/roles", headers=admin, json={"name": f"r{new_id}", "permissions": ["counter:write"]})
@@ -262,7 +271,12 @@ async def test_an_api_key_tells_within_its_scopes(
 
 
 async def test_a_subject_that_is_no_text_makes_nobody_deaf(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, admin: dict[str, str], new_id: str
+    world: World,
+    js: JetStreamContext,
+    over_nats: NatsDoor,
+    http: httpx2.AsyncClient,
+    admin: dict[str, str],
+    new_id: str,
 ) -> None:
     await publish(world, *(b"%s.counter.%s\xff.increment" % (door, new_id.encode()) for door in (b"do", b"tell")))
 
@@ -273,7 +287,12 @@ async def test_a_subject_that_is_no_text_makes_nobody_deaf(
 
 
 async def test_a_subject_that_is_none_becomes_a_dead_letter_and_takes_no_other_tell_with_it(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx.AsyncClient, admin: dict[str, str], new_id: str
+    world: World,
+    js: JetStreamContext,
+    over_nats: NatsDoor,
+    http: httpx2.AsyncClient,
+    admin: dict[str, str],
+    new_id: str,
 ) -> None:
     """Neither wildcards, which the server takes for text in what is published, nor bytes that are no text."""
     await over_nats.call("counter", new_id, "increment", authorization=world.admin)

@@ -8,17 +8,17 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 from standardwebhooks import WebhookVerificationError
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
-from tests.e2e.people import Person, made
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
-from tests.receiver import Receiver
+from tests.support.host_processes import eventually
+from tests.support.people import Person, made
+from tests.support.receiver import Receiver
+from tests.support.world import NatsDoor, World
 
 MakePerson = Callable[[], Awaitable[Person]]
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -36,23 +36,23 @@ async def ada(person: MakePerson) -> Person:
     return await person()
 
 
-async def hook(http: httpx.AsyncClient, who: Person, url: str, events: list[str], **more: Any) -> Any:
+async def hook(http: httpx2.AsyncClient, who: Person, url: str, events: list[str], **more: Any) -> Any:
     """A webhook of which all processes know."""
     made_one = await made(http, "/webhooks", who, url=url, events=events, **more)
     await known(http, who, made_one["id"])
     return made_one
 
 
-async def known(http: httpx.AsyncClient, who: Person, id: str) -> None:
+async def known(http: httpx2.AsyncClient, who: Person, id: str) -> None:
     """What has changed counts within a second: here that second has passed."""
     await asyncio.sleep(1.0)
 
 
-async def item(http: httpx.AsyncClient, who: Person, collection: str) -> str:
+async def item(http: httpx2.AsyncClient, who: Person, collection: str) -> str:
     return str((await made(http, f"/data/collections/{collection}", who, data={"n": 1}))["id"])
 
 
-async def delivery(http: httpx.AsyncClient, who: Person, webhook: str, status: str, **more: Any) -> Any:
+async def delivery(http: httpx2.AsyncClient, who: Person, webhook: str, status: str, **more: Any) -> Any:
     """The latest delivery of a webhook that has come to this status."""
     async with asyncio.timeout(30):
         while True:
@@ -65,7 +65,7 @@ async def delivery(http: httpx.AsyncClient, who: Person, webhook: str, status: s
 
 
 async def test_an_event_arrives_signed_for_who_may_see_it_alone(
-    http: httpx.AsyncClient, ada: Person, person: MakePerson, receiver: Receiver
+    http: httpx2.AsyncClient, ada: Person, person: MakePerson, receiver: Receiver
 ) -> None:
     collection, bob = f"c{secrets.token_hex(8)}", await person()
     mine = await hook(http, ada, receiver.url("ada"), ["item.created"])
@@ -88,7 +88,7 @@ async def test_an_event_arrives_signed_for_who_may_see_it_alone(
 
 
 async def test_who_loses_access_gets_no_more(
-    http: httpx.AsyncClient, ada: Person, person: MakePerson, receiver: Receiver
+    http: httpx2.AsyncClient, ada: Person, person: MakePerson, receiver: Receiver
 ) -> None:
     bob = await person()
     project = (await made(http, "/projects", ada, name="p"))["id"]
@@ -108,7 +108,7 @@ async def test_who_loses_access_gets_no_more(
 
 
 async def test_a_retry_asks_anew_who_may_see_the_event(
-    http: httpx.AsyncClient, world: World, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, world: World, ada: Person, receiver: Receiver
 ) -> None:
     mine = await hook(http, ada, receiver.url("ada"), ITEMS)
     receiver.answers["/ada"] = 500
@@ -124,7 +124,7 @@ async def test_a_retry_asks_anew_who_may_see_the_event(
 
 
 async def test_what_could_not_be_delivered_is_delivered_later(
-    http: httpx.AsyncClient, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, ada: Person, receiver: Receiver
 ) -> None:
     mine = await hook(http, ada, receiver.url(), ITEMS)
     await receiver.stop()
@@ -149,7 +149,7 @@ async def test_what_could_not_be_delivered_is_delivered_later(
 
 
 async def test_no_event_is_lost_when_the_service_is_killed_in_the_middle(
-    http: httpx.AsyncClient, world: World, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, world: World, ada: Person, receiver: Receiver
 ) -> None:
     collection, gate = f"c{secrets.token_hex(8)}", asyncio.Event()
     mine = await hook(http, ada, receiver.url("ada"), ITEMS, collections=[collection])
@@ -169,7 +169,7 @@ async def test_no_event_is_lost_when_the_service_is_killed_in_the_middle(
     assert set(sent) == ids
 
 
-async def test_a_slow_receiver_holds_nobody_up(http: httpx.AsyncClient, ada: Person, receiver: Receiver) -> None:
+async def test_a_slow_receiver_holds_nobody_up(http: httpx2.AsyncClient, ada: Person, receiver: Receiver) -> None:
     collection = f"c{secrets.token_hex(8)}"
     receiver.gates["/slow"] = asyncio.Event()
     await made(http, "/webhooks", ada, url=receiver.url("slow"), events=ITEMS, collections=[collection])
@@ -183,7 +183,7 @@ async def test_a_slow_receiver_holds_nobody_up(http: httpx.AsyncClient, ada: Per
 
 
 async def test_a_receiver_that_is_gone_disables_its_webhook(
-    http: httpx.AsyncClient, world: World, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, world: World, ada: Person, receiver: Receiver
 ) -> None:
     mine = await hook(http, ada, receiver.url("gone"), ITEMS)
     receiver.answers["/gone"] = 410
@@ -207,7 +207,7 @@ async def test_a_receiver_that_is_gone_disables_its_webhook(
 
 
 async def test_a_delivery_that_has_failed_is_replayed_under_its_id(
-    http: httpx.AsyncClient, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, ada: Person, receiver: Receiver
 ) -> None:
     mine = await hook(http, ada, receiver.url("ada"), ITEMS)
     off = await http.patch(f"/webhooks/{mine['id']}", headers=ada.headers | MERGE, json={"active": False})
@@ -238,7 +238,7 @@ async def test_a_delivery_that_has_failed_is_replayed_under_its_id(
 
 
 async def test_both_secrets_sign_while_one_takes_the_others_place(
-    http: httpx.AsyncClient, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, ada: Person, receiver: Receiver
 ) -> None:
     mine = await hook(http, ada, receiver.url("ada"), ITEMS)
     path = f"/webhooks/{mine['id']}"
@@ -261,7 +261,7 @@ async def test_both_secrets_sign_while_one_takes_the_others_place(
 
 
 async def test_a_webhook_is_its_owners_alone(
-    http: httpx.AsyncClient, world: World, over_nats: NatsDoor, ada: Person, person: MakePerson, receiver: Receiver
+    http: httpx2.AsyncClient, world: World, over_nats: NatsDoor, ada: Person, person: MakePerson, receiver: Receiver
 ) -> None:
     eve = await person()
     mine = await made(http, "/webhooks", ada, url=receiver.url(), events=["*"])
@@ -318,7 +318,7 @@ async def test_a_webhook_is_its_owners_alone(
     ],
 )
 async def test_what_may_not_be_is_refused_by_its_field(
-    http: httpx.AsyncClient, ada: Person, receiver: Receiver, change: dict[str, Any], field: str
+    http: httpx2.AsyncClient, ada: Person, receiver: Receiver, change: dict[str, Any], field: str
 ) -> None:
     body = {"url": receiver.url(), "events": ITEMS} | change
     refused = await http.post("/webhooks", headers=ada.headers, json=body)
@@ -329,7 +329,7 @@ async def test_what_may_not_be_is_refused_by_its_field(
 
 
 async def test_a_repeat_makes_no_second_webhook_and_shows_the_secret_again(
-    http: httpx.AsyncClient, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, ada: Person, receiver: Receiver
 ) -> None:
     headers = ada.headers | {"Idempotency-Key": secrets.token_hex(8)}
     body = {"url": receiver.url(), "events": ITEMS}
@@ -351,7 +351,7 @@ async def test_a_webhook_over_nats_is_the_same(over_nats: NatsDoor, ada: Person,
 
 
 async def test_an_api_keys_webhook_gets_what_the_key_allows(
-    http: httpx.AsyncClient, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, ada: Person, receiver: Receiver
 ) -> None:
     mine, other = (f"c{secrets.token_hex(8)}" for _ in range(2))
     scopes = ["webhooks:self", "events:read", f"data:read:collection={mine}"]
@@ -372,7 +372,7 @@ async def test_an_api_keys_webhook_gets_what_the_key_allows(
 
 
 async def test_webhooks_go_with_their_user(
-    http: httpx.AsyncClient, world: World, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, world: World, ada: Person, receiver: Receiver
 ) -> None:
     mine = await made(http, "/webhooks", ada, url=receiver.url("ada"), events=["*"])
     tested = await http.post(f"/webhooks/{mine['id']}/test", headers=ada.headers)
@@ -391,7 +391,7 @@ async def test_webhooks_go_with_their_user(
 
 
 async def test_a_paused_service_delivers_what_happened_meanwhile(
-    http: httpx.AsyncClient, world: World, ada: Person, receiver: Receiver
+    http: httpx2.AsyncClient, world: World, ada: Person, receiver: Receiver
 ) -> None:
     collection = f"c{secrets.token_hex(8)}"
     await hook(http, ada, receiver.url("ada"), ITEMS, collections=[collection])

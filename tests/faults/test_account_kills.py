@@ -7,11 +7,11 @@ import random
 import secrets
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 
-from tests.e2e.world import World, running, wait_ready
-from tests.servers import Servers, drop_database
+from tests.support.servers import Servers, drop_database
+from tests.support.world import World, running, wait_ready
 
 ROUNDS = 6
 NEWCOMERS = 8
@@ -29,12 +29,12 @@ def world(servers: Servers) -> Iterator[World]:
     drop_database(servers.mongo_url, name)
 
 
-async def register(http: httpx.AsyncClient, name: str, password: str, headers: dict[str, str] | None = None) -> int:
+async def register(http: httpx2.AsyncClient, name: str, password: str, headers: dict[str, str] | None = None) -> int:
     body = {"username": name, "email": f"{name}@example.org", "password": password}
     return (await http.post("/auth/register", json=body, headers=headers)).status_code
 
 
-async def login(http: httpx.AsyncClient, name: str, password: str) -> int:
+async def login(http: httpx2.AsyncClient, name: str, password: str) -> int:
     return (await http.post("/auth/login", json={"username": name, "password": password})).status_code
 
 
@@ -45,7 +45,7 @@ async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_or
 ) -> None:
     names: list[str] = []
     passwords: dict[str, str] = {}
-    async with httpx.AsyncClient(base_url=world.url, timeout=60) as http:
+    async with httpx2.AsyncClient(base_url=world.url, timeout=60) as http:
         for round in range(ROUNDS):
             newcomers = [f"user{round}x{number}" for number in range(NEWCOMERS)]
             known = random.sample(names, min(4, len(names)))
@@ -69,7 +69,7 @@ async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_or
         assert sorted(await everyone(world, http)) == sorted(names)
 
 
-async def settled(http: httpx.AsyncClient, name: str, *, acknowledged: bool) -> str:
+async def settled(http: httpx2.AsyncClient, name: str, *, acknowledged: bool) -> str:
     """The password of a name after its registration was disturbed: what wasn't acknowledged may have
     happened all the same, else the name is free for others."""
     first, second = f"first password of {name}", f"second password of {name}"
@@ -79,7 +79,7 @@ async def settled(http: httpx.AsyncClient, name: str, *, acknowledged: bool) -> 
     return first
 
 
-async def everyone(world: World, http: httpx.AsyncClient) -> list[str]:
+async def everyone(world: World, http: httpx2.AsyncClient) -> list[str]:
     """The usernames of all users, but the administrator's."""
     query = {"role": "user", "limit": "200"}
     answer = await http.get("/users", params=query, headers={"Authorization": world.admin})

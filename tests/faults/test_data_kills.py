@@ -12,12 +12,12 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
-from tests.e2e.test_data import of
-from tests.e2e.world import World, running, wait_ready
-from tests.servers import Servers, drop_database
+from tests.support.data_collections import of
+from tests.support.servers import Servers, drop_database
+from tests.support.world import World, running, wait_ready
 
 ROUNDS = 5
 WRITERS = 12
@@ -38,7 +38,7 @@ def world(servers: Servers) -> Iterator[World]:
 class Writer:
     """Writes one item over and over, and knows what its data may be."""
 
-    def __init__(self, http: httpx.AsyncClient, path: str, headers: dict[str, str]) -> None:
+    def __init__(self, http: httpx2.AsyncClient, path: str, headers: dict[str, str]) -> None:
         self._http = http
         self._path = path
         self._headers = headers
@@ -60,7 +60,7 @@ class Writer:
                 answer = await self._http.delete(self._path, headers=self._headers)
             else:
                 answer = await self._http.put(self._path, headers=headers, json={"data": data})
-        except httpx.TransportError:
+        except httpx2.TransportError:
             self.possible.append(data)
             return
         if answer.is_success:
@@ -91,7 +91,7 @@ async def test_no_kill_gives_a_value_to_two_items_loses_a_write_or_leaves_a_valu
 ) -> None:
     kill: Callable[[], None] = world.servers.mongo.restart if victim == "mongod" else lambda: world.restart(victim)
     ada = of(world, "ada")
-    async with httpx.AsyncClient(base_url=f"{world.url}/data/collections", timeout=60) as http:
+    async with httpx2.AsyncClient(base_url=f"{world.url}/data/collections", timeout=60) as http:
         assert (await http.put("/c", headers=ada, json={"unique": ["value"]})).status_code == 201
         writers = [Writer(http, f"/c/w{number}", ada) for number in range(WRITERS)]
         for _ in range(ROUNDS):
@@ -118,6 +118,6 @@ def known(writers: list[Writer]) -> list[Any]:
     return [writer.possible[0] for writer in writers if writer.possible[0] is not None]
 
 
-async def values(http: httpx.AsyncClient, headers: dict[str, str]) -> list[str]:
+async def values(http: httpx2.AsyncClient, headers: dict[str, str]) -> list[str]:
     page = (await http.get("/c", headers=headers, params={"limit": "500"})).json()
     return [item["data"]["value"] for item in page["items"]]

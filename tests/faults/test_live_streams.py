@@ -7,13 +7,13 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
+import httpx2
 import nats
 import pytest
 
-from tests.e2e.world import NatsDoor, World, running, wait_ready
-from tests.servers import Servers, drop_database
-from tests.sse import Source
+from tests.support.servers import Servers, drop_database
+from tests.support.sse import Source
+from tests.support.world import NatsDoor, World, running, wait_ready
 
 READERS = 60
 MESSAGES = 300
@@ -46,7 +46,7 @@ async def door(world: World) -> AsyncIterator[NatsDoor]:
 class Wanderer:
     """A reader that leaves now and then, and resumes behind the last event that it has."""
 
-    def __init__(self, http: httpx.AsyncClient, headers: dict[str, str], room: str, random: random.Random) -> None:
+    def __init__(self, http: httpx2.AsyncClient, headers: dict[str, str], room: str, random: random.Random) -> None:
         self.numbers: list[int] = []
         self.resumed = 0
         self.opened = asyncio.Event()
@@ -82,8 +82,8 @@ async def test_readers_miss_nothing_while_they_reconnect_and_the_gateway_is_kill
 ) -> None:
     room, write = secrets.token_hex(6), world.token("chat_room:write")
     headers = {"Authorization": world.token("events:read", "chat_room:read")}
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=world.url, limits=limits) as http:
+    limits = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(base_url=world.url, limits=limits) as http:
         readers = [Wanderer(http, headers, room, random.Random(seed)) for seed in range(READERS)]
         reading = [asyncio.create_task(reader.read(MESSAGES)) for reader in readers]
         await asyncio.gather(*(reader.opened.wait() for reader in readers))

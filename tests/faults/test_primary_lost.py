@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client import RequestIds
+from aidevos.durable.client.client import RequestIds
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.testing import ObjectKit
-from tests.faults.objects import Tally
-from tests.faults.processes import eventually
-from tests.faults.replica_set import ReplicaSet
+from tests.support.fault_objects import Tally
+from tests.support.host_processes import eventually
+from tests.support.replica_set import ReplicaSet
 
 LOSSES = 3
 

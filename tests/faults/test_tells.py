@@ -12,10 +12,10 @@ from nats.aio.msg import Msg
 
 from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.dead_letters import Letter
-from aidevos.durable.connection import connect
-from aidevos.durable.suspects import CRASHES
-from tests.faults.processes import HostProcess, client, eventually
-from tests.servers import Servers
+from aidevos.durable.client.connection import connect
+from aidevos.durable.delivery.suspects import CRASHES
+from tests.support.host_processes import HostProcess, client, eventually
+from tests.support.servers import Servers
 
 OBJECTS = 20
 

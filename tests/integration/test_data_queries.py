@@ -12,9 +12,9 @@ import pytest
 
 from aidevos.contracts.data import ITEM_TYPE, FindItems, ItemPage, Rules
 from aidevos.contracts.errors import Failure
-from aidevos.durable.reader import Reader
+from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.mongo import MongoStore
-from aidevos.memberships import Memberships
+from aidevos.projects.memberships import Memberships
 from aidevos.security.permissions import Principal
 from services.data_storage import values
 from services.data_storage.cursors import Cursors
@@ -23,8 +23,8 @@ from services.data_storage.item import ItemDO
 from services.data_storage.item_state import ItemState
 from services.data_storage.keys import index_keys
 from services.data_storage.terms import Index, Terms
-from tests.integration.test_searches import Commands
-from tests.servers import Servers
+from tests.support.searches import Commands
+from tests.support.servers import Servers
 
 COUNT = 3000
 LIMIT = 20

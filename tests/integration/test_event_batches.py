@@ -9,8 +9,8 @@ import nats
 import pytest
 
 from aidevos.durable.bus.jetstream import LARGE, JetStreamBus
-from aidevos.durable.provision import events_stream
-from tests.servers import Servers
+from aidevos.durable.hosting.provision import events_stream
+from tests.support.servers import Servers
 
 BATCH = "Nats-Batch-Id"
 

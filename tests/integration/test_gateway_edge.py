@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import pytest
 
-from tests.integration.gateway_world import World, assert_problem, eventually, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.support.servers import Servers
 
 MINE, OTHER = "https://app.example.org", "https://evil.example.org"
 PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization, if-match"}
@@ -30,7 +30,7 @@ async def world(servers: Servers) -> AsyncIterator[World]:
         yield world
 
 
-async def answers(world: World) -> list[httpx.Response]:
+async def answers(world: World) -> list[httpx2.Response]:
     """A good one, a failure of the gateway, one of nobody's path, and one to what is no HTTP."""
     head, _, body = (await world.raw(b"GET\r\n\r\n")).partition(b"\r\n\r\n")
     lines = [line.split(": ", 1) for line in head.decode().split("\r\n")[1:]]
@@ -39,7 +39,7 @@ async def answers(world: World) -> list[httpx.Response]:
         await world.anonymous.get("/durable-objects"),
         await world.http.get("/nothing"),
         await world.anonymous.get("/docs"),
-        httpx.Response(400, headers=[(name, value) for name, value in lines], content=body),
+        httpx2.Response(400, headers=[(name, value) for name, value in lines], content=body),
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import httpx
+import httpx2
 import pytest
 import schemathesis
 from anyio.from_thread import start_blocking_portal
@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.integration.gateway_world import World, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, gateway_world
+from tests.support.servers import Servers
 
 SOME = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
@@ -42,12 +42,12 @@ def world(servers: Servers) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def client(world: World) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=world.url, headers=world.authorized("admin"), timeout=30) as client:
+def client(world: World) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=world.url, headers=world.authorized("admin"), timeout=30) as client:
         yield client
 
 
-def assert_sane(answer: httpx.Response) -> None:
+def assert_sane(answer: httpx2.Response) -> None:
     assert answer.status_code < 500, answer.text
     assert answer.headers["x-request-id"]
     if answer.status_code >= 400 and answer.request.method != "HEAD":
@@ -64,9 +64,9 @@ def assert_sane(answer: httpx.Response) -> None:
     body=st.binary(max_size=60),
 )
 def test_no_request_breaks_it(
-    client: httpx.Client, method: str, path: list[str], query: dict[str, str], headers: dict[str, str], body: bytes
+    client: httpx2.Client, method: str, path: list[str], query: dict[str, str], headers: dict[str, str], body: bytes
 ) -> None:
-    sent = httpx.Headers({**client.headers, **headers}, encoding="latin-1")
+    sent = httpx2.Headers({**client.headers, **headers}, encoding="latin-1")
 
     raw = "/" + "/".join(quote(part, safe="%") for part in path)
     url = client.base_url.copy_with(raw_path=f"{raw}?{urlencode(query)}".encode())
@@ -78,13 +78,13 @@ def test_no_request_breaks_it(
 
 @SOME
 @given(body=JSON, path=st.sampled_from(PATHS))
-def test_no_json_breaks_it(client: httpx.Client, body: Any, path: str) -> None:
+def test_no_json_breaks_it(client: httpx2.Client, body: Any, path: str) -> None:
     answer = client.request("PUT" if path.endswith(":c") else "POST", path, content=json.dumps(body).encode())
 
     assert_sane(answer)
 
 
-def test_every_answer_is_as_described(client: httpx.Client, world: World) -> None:
+def test_every_answer_is_as_described(client: httpx2.Client, world: World) -> None:
     # No schema tells which cursors a list has given, or which objects there are.
     described = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
     # Nobody serves anything else here; that is tried on the real services.

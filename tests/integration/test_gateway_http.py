@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 import pytest_asyncio
@@ -15,8 +15,8 @@ from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from services.http_gateway.endpoints import operations
 from services.http_gateway.http.protocol import HEAD_LIMIT
-from tests.integration.gateway_world import World, assert_problem, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, assert_problem, gateway_world
+from tests.support.servers import Servers
 
 OBJECT = "/durable-objects/counter:c"
 REQUEST = f"{OBJECT}/request"
@@ -47,7 +47,7 @@ class TestRequestIds:
 
     @pytest.mark.parametrize("proposed", ["", "x" * 129, "caf\xe9", "a\tb"])
     async def test_any_other_is_replaced(self, world: World, proposed: str) -> None:
-        headers = httpx.Headers({"X-Request-Id": proposed}, encoding="latin-1")
+        headers = httpx2.Headers({"X-Request-Id": proposed}, encoding="latin-1")
 
         answer = await world.http.get("/health/live", headers=headers)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 import pytest_asyncio
 
 from aidevos.contracts import envelope, subjects
-from tests.integration.gateway_world import World, assert_problem, described, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, assert_problem, described, gateway_world
+from tests.support.servers import Servers
 
 REQUEST = "/durable-objects/counter:c/request"
 
@@ -105,7 +105,7 @@ async def test_the_idempotency_key_becomes_the_request_id(world: World, sent: st
 
 @pytest.mark.parametrize("key", ['""', '"open', "a b", "k" * 257, '"k";p=1', 'a"b', '" a"', "ä"])
 async def test_a_malformed_idempotency_key_is_refused_by_name(world: World, key: str) -> None:
-    answer = await world.call("echo", headers=httpx.Headers({"Idempotency-Key": key}, encoding="latin-1"))
+    answer = await world.call("echo", headers=httpx2.Headers({"Idempotency-Key": key}, encoding="latin-1"))
 
     assert_problem(answer, 400, "bad-request", "Idempotency-Key")
     assert not world.host.seen

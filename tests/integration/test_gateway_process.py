@@ -11,12 +11,12 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import nats
 import pytest
 
-from tests.integration.gateway_world import StandIn, eventually
-from tests.servers import Servers, free_port
+from tests.support.gateway_world import StandIn, eventually
+from tests.support.servers import Servers, free_port
 
 
 @pytest.fixture
@@ -52,13 +52,13 @@ async def gateway(servers: Servers, port: int, **variables: str) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def client(servers: Servers, port: int) -> AsyncIterator[httpx.AsyncClient]:
+async def client(servers: Servers, port: int) -> AsyncIterator[httpx2.AsyncClient]:
     token = servers.issuer().issue("someone", roles=("admin",))
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
 
         async def ready() -> bool:
-            with contextlib.suppress(httpx.TransportError):
+            with contextlib.suppress(httpx2.TransportError):
                 return (await http.get("/health/ready")).status_code == 200
             return False
 
@@ -89,7 +89,7 @@ async def test_the_counters_of_all_workers_are_shown_together(servers: Servers, 
     port = free_port()
     async with gateway(servers, port, AIDEVOS_WORKERS="2"), client(servers, port) as http:
         for _ in range(20):
-            async with httpx.AsyncClient(base_url=http.base_url) as another:
+            async with httpx2.AsyncClient(base_url=http.base_url) as another:
                 await another.get("/health/live")
 
         text = (await http.get("/metrics")).text

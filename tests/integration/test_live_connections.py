@@ -9,15 +9,15 @@ import socket
 import time
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
 from aidevos.durable.bus.jetstream import JetStreamBus
 from services.http_gateway.live import stream
-from tests.integration.gateway_world import World, assert_problem, eventually, gateway_world
-from tests.servers import Servers
-from tests.sse import Source
+from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.support.servers import Servers
+from tests.support.sse import Source
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_a_reader_that_does_not_read_takes_no_memory_and_holds_up_nobody(
     monkeypatch.setattr(stream, "WRITE_WITHIN", 1.0)
     thing, headers = secrets.token_hex(6), world.authorized("admin")
     count, size = 60, 500_000
-    with socket.create_connection(("127.0.0.1", httpx.URL(world.url).port or 80)) as slow:
+    with socket.create_connection(("127.0.0.1", httpx2.URL(world.url).port or 80)) as slow:
         authorization = f"authorization: {headers['Authorization']}"
         slow.sendall(f"GET /events?type=thing&id={thing} HTTP/1.1\r\nhost: x\r\n{authorization}\r\n\r\n".encode())
         fast = await Source(world.anonymous, headers, type="thing", id=thing).opened()
@@ -69,9 +69,9 @@ async def test_a_reader_that_does_not_read_takes_no_memory_and_holds_up_nobody(
 
 
 async def test_a_server_that_ends_lets_its_readers_go_at_once(servers: Servers) -> None:
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx2.AsyncClient(timeout=30) as http:
         async with gateway_world(servers) as world:
-            http.base_url = httpx.URL(world.url)
+            http.base_url = httpx2.URL(world.url)
             sources = [await Source(http, world.authorized("admin")).opened() for _ in range(3)]
             ending = time.monotonic()
         took = time.monotonic() - ending

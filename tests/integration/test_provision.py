@@ -11,10 +11,10 @@ import nats
 import pytest
 
 from aidevos.contracts import subjects
-from aidevos.durable.provision import LETTER_MARGIN, events_stream, provision
+from aidevos.durable.hosting.provision import LETTER_MARGIN, events_stream, provision
 from aidevos.settings import SettingsError, load
 from deploy.local import binaries, ports
-from tests.servers import Servers, free_port
+from tests.support.servers import Servers, free_port
 
 
 @contextmanager

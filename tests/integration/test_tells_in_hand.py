@@ -16,19 +16,19 @@ from nats.js import JetStreamContext
 
 from aidevos.contracts import subjects
 from aidevos.contracts.rate_limits import DEFAULT
-from aidevos.durable import tells
-from aidevos.durable.clock import SystemClock
-from aidevos.durable.connection import connect
-from aidevos.durable.limiter import Limited, Verdict
-from aidevos.durable.placement import Bucket
-from aidevos.durable.request import Answer
-from aidevos.durable.router import Limits
-from aidevos.durable.suspects import SHORT_LIFE, find_suspects
-from aidevos.durable.tells import AT_ONCE, Tells
+from aidevos.durable.access.limiter import Limited, Verdict
+from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.client.connection import connect
+from aidevos.durable.delivery import tells
+from aidevos.durable.delivery.suspects import SHORT_LIFE, find_suspects
+from aidevos.durable.delivery.tells import AT_ONCE, Tells
+from aidevos.durable.hosting.placement import Bucket
+from aidevos.durable.ownership.router import Limits
+from aidevos.durable.turns.request import Answer
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
-from tests.kits import quiet, until
-from tests.servers import Servers
+from tests.support.kits import quiet, until
+from tests.support.servers import Servers
 
 MORE = AT_ONCE + 50
 NO_MORE = Limited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))

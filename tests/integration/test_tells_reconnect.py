@@ -11,12 +11,12 @@ from urllib.parse import urlsplit, urlunsplit
 import nats
 
 from aidevos.contracts import subjects
-from aidevos.durable.clock import SystemClock
-from aidevos.durable.connection import connect
-from aidevos.durable.request import Answer
-from aidevos.durable.router import Limits
-from aidevos.durable.tells import Tells
-from tests.servers import Servers
+from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.client.connection import connect
+from aidevos.durable.delivery.tells import Tells
+from aidevos.durable.ownership.router import Limits
+from aidevos.durable.turns.request import Answer
+from tests.support.servers import Servers
 
 
 class Proxy:

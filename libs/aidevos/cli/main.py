@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _token(options: argparse.Namespace) -> None:
     from aidevos.contracts.authentication import TOKEN_LIFETIME
-    from aidevos.fleet import fleet_issuer
+    from aidevos.process.fleet import fleet_issuer
     from aidevos.security.keys import keep_until, load_signing_key
     from aidevos.security.permissions import ROLES
     from aidevos.security.tokens import TokenIssuer
@@ -88,7 +88,7 @@ def _token(options: argparse.Namespace) -> None:
 def _openapi(options: argparse.Namespace) -> None:
     import urllib.request
 
-    from aidevos.fleet import load_fleet
+    from aidevos.process.fleet import load_fleet
 
     url = load_fleet(load().home).gateway_url + "/openapi.json"
     try:
@@ -102,9 +102,9 @@ def _serve(options: argparse.Namespace) -> None:
     sys.path.insert(0, "")
     types = [load_type(path) for path in options.types]
 
-    from aidevos.durable.registry import DurableObjectRegistry
-    from aidevos.fleet import fleet_settings
-    from aidevos.hosting import run
+    from aidevos.durable.objects.registry import DurableObjectRegistry
+    from aidevos.process.fleet import fleet_settings
+    from aidevos.process.service import run
 
     try:
         DurableObjectRegistry(types)
@@ -117,7 +117,7 @@ def _work(options: argparse.Namespace) -> None:
     sys.path.insert(0, "")
     modules = [_import(name, name) for name in dict.fromkeys(options.modules)]
 
-    from aidevos.fleet import fleet_settings
+    from aidevos.process.fleet import fleet_settings
     from aidevos.work.handlers import handlers_in
     from aidevos.work.process import SERVICE, group_of, run
 
@@ -132,7 +132,7 @@ def _work(options: argparse.Namespace) -> None:
 
 def load_type(path: str) -> type[Any]:
     """The durable object class at `package.module:Class`; raises `CommandError`."""
-    from aidevos.durable.object import BaseDurableObject
+    from aidevos.durable.objects.object import BaseDurableObject
 
     module_name, colon, class_name = path.partition(":")
     if not (colon and class_name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):

@@ -55,4 +55,4 @@ def configure(level: str, service: str) -> None:
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # It logs each URL that is asked, and that of a webhook may hold what its receiver knows it by.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.resources import files
 from typing import TypeVar
 
 from argon2 import PasswordHasher
@@ -102,9 +103,8 @@ def check_policy(password: str, shortest: int, own: tuple[str, ...], *, field: s
 
 @cache
 def _common() -> frozenset[str]:
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS
-
-    return frozenset(FREQUENCY_LISTS["passwords"])
+    """The 30,000 most common passwords, as zxcvbn lists them (see `common_passwords.LICENSE.txt`)."""
+    return frozenset((files(__package__) / "common_passwords.txt").read_text().splitlines())
 
 
 def _normal(password: str) -> str:

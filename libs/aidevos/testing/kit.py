@@ -17,17 +17,17 @@ import msgspec
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
-from aidevos.durable.alarm_clock import HORIZON
+from aidevos.durable.base.clock import ManualClock
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.durable.client import FIRST_BACKOFF
-from aidevos.durable.clock import ManualClock
-from aidevos.durable.object import BaseDurableObject
-from aidevos.durable.queries import questions
-from aidevos.durable.reactions import Reactions
-from aidevos.durable.registry import DurableObjectRegistry
-from aidevos.durable.request import Answer
-from aidevos.durable.router import DurableObjectRouter, Limits
+from aidevos.durable.client.client import FIRST_BACKOFF
+from aidevos.durable.delivery.reactions import Reactions
+from aidevos.durable.hosting.queries import questions
+from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.durable.ownership.alarm_clock import HORIZON
+from aidevos.durable.ownership.router import DurableObjectRouter, Limits
 from aidevos.durable.store.memory import MemoryStore
+from aidevos.durable.turns.request import Answer
 from aidevos.security.permissions import Principal
 
 ADMIN = Principal("admin", ("admin",), frozenset({"*"}))

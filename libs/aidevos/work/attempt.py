@@ -17,8 +17,8 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT, TIMEOUT, TYPE, Assignment, AttemptError
-from aidevos.durable.client import DurableObjectClient
-from aidevos.durable.outbox import PASSING
+from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.delivery.relay import PASSING
 from aidevos.work.handlers import TaskContext, TaskHandler, encode_result
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ import msgspec
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import KIND_PATTERN, KINDS, RESERVED, Assignment
-from aidevos.durable.client import DurableObjectClient
-from aidevos.durable.schema import Schema
+from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.objects.schema import Schema
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Report = Callable[[float], Awaitable[None]]

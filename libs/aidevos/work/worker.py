@@ -18,7 +18,7 @@ from aidevos.contracts import tasks
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import Assignment
 from aidevos.durable.bus.port import Delivery, EventBus, Subscription
-from aidevos.durable.client import DurableObjectClient
+from aidevos.durable.client.client import DurableObjectClient
 from aidevos.work.attempt import Attempt
 from aidevos.work.handlers import Handlers
 

@@ -14,8 +14,9 @@ import msgspec
 from aidevos.contracts import envelope, objects, subjects
 from aidevos.contracts.errors import Problem
 from aidevos.contracts.objects import EventDescription, ReactionDescription, TypeDescription
-from services.http_gateway.description.paths import COMPONENTS, Json
-from services.http_gateway.description.types import definitions, mover
+
+from .paths import COMPONENTS, Json
+from .types import definitions, mover
 
 ABOUT = """\
 Durable objects over NATS. A request to `do.<type>.<id>.<method>` calls a method, one to `query.<type>.<name>`

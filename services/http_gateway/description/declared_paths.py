@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from aidevos.contracts import routes
 from aidevos.contracts.objects import TypeDescription
 from aidevos.contracts.routes import RouteInfo
-from services.http_gateway.catalogue import Method, method_of
-from services.http_gateway.description.paths import COMPONENTS, Json, Schemas, described
-from services.http_gateway.description.types import mover
-from services.http_gateway.endpoints.operation import Operation
-from services.http_gateway.endpoints.parameters import Parameter
+
+from ..catalogue import Method, method_of
+from ..endpoints.operation import Operation
+from ..endpoints.parameters import Parameter
+from .paths import COMPONENTS, Json, Schemas, described
+from .types import mover
 
 HEADERS = ("Idempotency-Key", "If-Match", "Deadline")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.http_gateway.description.paths import COMPONENTS, Json
+from .paths import COMPONENTS, Json
 
 MOMENT = "2026-11-23T08:00:00.000Z"
 ID = "0193582f8c7e7a0c9d1e2f3a4b5c6d7e"

@@ -14,12 +14,13 @@ import msgspec
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
 from aidevos.contracts.objects import TypeDescription
 from aidevos.contracts.routes import RouteInfo
-from services.http_gateway.description import declared_paths, received, types
-from services.http_gateway.description.examples import add_examples
-from services.http_gateway.description.paths import COMPONENTS, Json, Schemas, described
-from services.http_gateway.endpoints.operation import Operation, Text
-from services.http_gateway.endpoints.parameters import SHARED
-from services.http_gateway.endpoints.routers import ROUTERS
+
+from ..endpoints.operation import Operation, Text
+from ..endpoints.parameters import SHARED
+from ..endpoints.routers import ROUTERS
+from . import declared_paths, received, types
+from .examples import add_examples
+from .paths import COMPONENTS, Json, Schemas, described
 
 ABOUT = """\
 Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every

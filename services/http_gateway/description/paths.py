@@ -6,9 +6,10 @@ import re
 from typing import Any, NamedTuple
 
 from aidevos.contracts.envelope import JSON
-from services.http_gateway.endpoints.operation import Access, Operation, Text, is_versioned
-from services.http_gateway.endpoints.parameters import SHARED, Parameter
-from services.http_gateway.http.bodies import JSON_PATCH
+
+from ..endpoints.operation import Access, Operation, Text, is_versioned
+from ..endpoints.parameters import SHARED, Parameter
+from ..http.bodies import JSON_PATCH
 
 Json = dict[str, Any]
 COMPONENTS = "#/components/schemas/"

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts.objects import MethodDescription, TypeDescription
-from services.http_gateway.catalogue import DEFS, Method
-from services.http_gateway.description.paths import COMPONENTS, Json, Schemas, described
-from services.http_gateway.endpoints.objects import DurableObjectRouter
+
+from ..catalogue import DEFS, Method
+from ..endpoints.objects import DurableObjectRouter
+from .paths import COMPONENTS, Json, Schemas, described
 
 MANAGEMENT = {
     "raw": "Management reads and writes its state.",

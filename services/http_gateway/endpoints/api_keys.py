@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aidevos.contracts import api_keys, subjects
 from aidevos.contracts.api_keys import ApiKeyBody, ApiKeyInfo, ApiKeyPage, CreateApiKeyBody, NewApiKey, RotateBody
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Target, create, delete, get, in_path, patch, post
-from services.http_gateway.endpoints.parameters import PAGE, text, variable
+
+from .api_router import APIRouter
+from .operation import Target, create, delete, get, in_path, patch, post
+from .parameters import PAGE, text, variable
 
 KEYS, KEY = "/api-keys", "/api-keys/{key_id}"
 SEARCH = subjects.query(api_keys.TYPE, api_keys.SEARCH)

@@ -12,15 +12,16 @@ from starlette.routing import Route
 
 from aidevos.contracts import subjects
 from aidevos.settings import Settings
-from services.http_gateway.endpoints.operation import Access, Operation
-from services.http_gateway.endpoints.parameters import Parameter
-from services.http_gateway.forwarder import Forwarder
-from services.http_gateway.http import bodies, parameters
-from services.http_gateway.http.dispatch import Handler, MethodDispatcher
-from services.http_gateway.http.guard import Guard
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import JSON_HEADER, NO_STORE, SECRET, HttpResponse
-from services.http_gateway.http.versions import unless_known, versioned
+
+from ..forwarder import Forwarder
+from ..http import bodies, parameters
+from ..http.dispatch import Handler, MethodDispatcher
+from ..http.guard import Guard
+from ..http.request import HttpRequest
+from ..http.responses import JSON_HEADER, NO_STORE, SECRET, HttpResponse
+from ..http.versions import unless_known, versioned
+from .operation import Access, Operation
+from .parameters import Parameter
 
 Body = Callable[[HttpRequest, Any], Awaitable[HttpResponse]]
 Respond = Callable[[HttpRequest, bytes, str], HttpResponse]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aidevos.contracts import audit, subjects
 from aidevos.contracts.audit import AuditPage
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import get
-from services.http_gateway.endpoints.parameters import PAGE, moment, text
+
+from .api_router import APIRouter
+from .operation import get
+from .parameters import PAGE, moment, text
 
 SEARCH = subjects.query(audit.TYPE, audit.SEARCH)
 FILTERS = (

@@ -26,15 +26,16 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import RegisterBody, User
 from aidevos.security.keys import read_public_keys
 from aidevos.settings import Settings
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Access, Target, delete, get, in_path, post
-from services.http_gateway.endpoints.parameters import flag, variable
-from services.http_gateway.forwarder import Forwarder, new_object_id
-from services.http_gateway.http import bodies, parameters
-from services.http_gateway.http.cookies import Cookies
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import JSON_HEADER, NO_STORE, HttpResponse
-from services.http_gateway.http.versions import versioned
+
+from ..forwarder import Forwarder, new_object_id
+from ..http import bodies, parameters
+from ..http.cookies import Cookies
+from ..http.request import HttpRequest
+from ..http.responses import JSON_HEADER, NO_STORE, HttpResponse
+from ..http.versions import versioned
+from .api_router import APIRouter
+from .operation import Access, Target, delete, get, in_path, post
+from .parameters import flag, variable
 
 DEVICE_LIMIT = 256
 # The longest that others may keep the key set, in seconds.

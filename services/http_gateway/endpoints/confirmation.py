@@ -24,13 +24,14 @@ from aidevos.contracts.confirmation import (
 )
 from aidevos.contracts.errors import Failure
 from aidevos.settings import Settings
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.auth import AuthRouter
-from services.http_gateway.endpoints.operation import Access, Target, Text, get, post
-from services.http_gateway.forwarder import Forwarder
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import HttpResponse
-from services.http_gateway.pages import page
+
+from ..forwarder import Forwarder
+from ..http.request import HttpRequest
+from ..http.responses import HttpResponse
+from ..pages import page
+from .api_router import APIRouter
+from .auth import AuthRouter
+from .operation import Access, Target, Text, get, post
 
 
 def _own(request: HttpRequest, body: Any) -> str:

@@ -31,15 +31,16 @@ from aidevos.contracts.data import (
     item_object,
 )
 from aidevos.contracts.errors import Failure
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Access, Target, delete, get, in_path, patch, post, put
-from services.http_gateway.endpoints.parameters import ID_PATTERN, PAGE, PROJECT, flag, text, variable
-from services.http_gateway.http import bodies, headers, parameters
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import HttpResponse
-from services.http_gateway.http.versions import versioned
-from services.http_gateway.item_calls import caller_of, create_body, make_item, part, try_to_make
-from services.http_gateway.new_ids import new_id
+
+from ..http import bodies, headers, parameters
+from ..http.request import HttpRequest
+from ..http.responses import HttpResponse
+from ..http.versions import versioned
+from ..item_calls import caller_of, create_body, make_item, part, try_to_make
+from ..new_ids import new_id
+from .api_router import APIRouter
+from .operation import Access, Target, delete, get, in_path, patch, post, put
+from .parameters import ID_PATTERN, PAGE, PROJECT, flag, text, variable
 
 ITEMS_AT_ONCE = 64
 CONFIG_LIMIT = 512 * 1024

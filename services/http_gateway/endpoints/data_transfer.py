@@ -11,13 +11,14 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.contracts.data import FIND, ITEM_TYPE, BulkResult
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.data import COLLECTION, DataRouter
-from services.http_gateway.endpoints.operation import Text, get, post
-from services.http_gateway.http import bodies
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import HttpResponse
-from services.http_gateway.item_calls import caller_of, part, try_to_make
+
+from ..http import bodies
+from ..http.request import HttpRequest
+from ..http.responses import HttpResponse
+from ..item_calls import caller_of, part, try_to_make
+from .api_router import APIRouter
+from .data import COLLECTION, DataRouter
+from .operation import Text, get, post
 
 LINES = Text(bodies.NDJSON)
 PAGE = 500

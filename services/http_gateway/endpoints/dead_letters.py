@@ -6,9 +6,10 @@ from typing import get_args
 
 from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.dead_letters import DeadLetter, LetterPage
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Target, delete, get, in_path, post
-from services.http_gateway.endpoints.parameters import ID_PATTERN, PAGE, moment, one_of, text, variable
+
+from .api_router import APIRouter
+from .operation import Target, delete, get, in_path, post
+from .parameters import ID_PATTERN, PAGE, moment, one_of, text, variable
 
 LETTERS, LETTER = "/dead-letters", "/dead-letters/{letter_id}"
 SEARCH = subjects.query(dead_letters.TYPE, dead_letters.SEARCH)

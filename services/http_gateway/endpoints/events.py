@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 
-from aidevos.audience import READ_EVENTS
 from aidevos.contracts import data, subjects
 from aidevos.contracts.errors import Failure
+from aidevos.feeds.audience import READ_EVENTS
 from aidevos.settings import Settings
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Access, Text, get
-from services.http_gateway.endpoints.parameters import ID_PATTERN, Parameter, text
-from services.http_gateway.forwarder import Forwarder
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import HttpResponse
-from services.http_gateway.live import event_filter
-from services.http_gateway.live.hub import Hub
-from services.http_gateway.live.subscriber import Subscriber
-from services.http_gateway.pages import page
+
+from ..forwarder import Forwarder
+from ..http.request import HttpRequest
+from ..http.responses import HttpResponse
+from ..live import event_filter
+from ..live.hub import Hub
+from ..live.subscriber import Subscriber
+from ..pages import page
+from .api_router import APIRouter
+from .operation import Access, Text, get
+from .parameters import ID_PATTERN, Parameter, text
 
 LAST_EVENT_ID = "last_event_id"
 ABOUT = """\

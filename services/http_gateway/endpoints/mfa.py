@@ -6,12 +6,13 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.contracts.authentication import SESSION_TYPE, ConfirmPasswordBody, OtpBody, RecoveryCodes, TotpSecret
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.auth import OWN, AuthRouter, session_of_caller
-from services.http_gateway.endpoints.operation import delete, post
-from services.http_gateway.http import bodies
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import HttpResponse
+
+from ..http import bodies
+from ..http.request import HttpRequest
+from ..http.responses import HttpResponse
+from .api_router import APIRouter
+from .auth import OWN, AuthRouter, session_of_caller
+from .operation import delete, post
 
 TOTP, CONFIRM, CODES = "/auth/mfa/totp", "/auth/mfa/totp/confirm", "/auth/mfa/recovery-codes"
 BEGIN = "Make a secret for an authenticator app, which counts once it is confirmed"

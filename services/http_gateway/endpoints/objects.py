@@ -14,17 +14,18 @@ from aidevos.contracts.envelope import CreateBody, ReplaceBody, RequestBody
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject, ObjectPage
 from aidevos.settings import Settings
-from services.http_gateway.catalogue import Catalogue
-from services.http_gateway.cursors import Position, decode_cursor, encode_cursor
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import delete, get, post, put
-from services.http_gateway.endpoints.operations import LEFT_OUT, READ_FLEET
-from services.http_gateway.endpoints.parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
-from services.http_gateway.forwarder import Forwarder, new_object_id
-from services.http_gateway.http import parameters
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import HttpResponse
-from services.http_gateway.http.versions import unless_known, versioned
+
+from ..catalogue import Catalogue
+from ..cursors import Position, decode_cursor, encode_cursor
+from ..forwarder import Forwarder, new_object_id
+from ..http import parameters
+from ..http.request import HttpRequest
+from ..http.responses import HttpResponse
+from ..http.versions import unless_known, versioned
+from .api_router import APIRouter
+from .operation import delete, get, post, put
+from .operations import LEFT_OUT, READ_FLEET
+from .parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
 
 # Seconds that each type may take where all are listed.
 ALL_TYPES_WITHIN = 1.0

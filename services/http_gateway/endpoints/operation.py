@@ -10,10 +10,11 @@ import msgspec
 
 from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
-from services.http_gateway.endpoints.parameters import Parameter
-from services.http_gateway.forwarder import new_object_id
-from services.http_gateway.http.bodies import MERGE_PATCH
-from services.http_gateway.http.request import HttpRequest
+
+from ..forwarder import new_object_id
+from ..http.bodies import MERGE_PATCH
+from ..http.request import HttpRequest
+from .parameters import Parameter
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -8,17 +8,19 @@ from typing import Any
 from aidevos.contracts.errors import Failure
 from aidevos.observability import metrics
 from aidevos.settings import Settings
-from services.http_gateway.document import Document
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Access, Text, get
-from services.http_gateway.endpoints.parameters import INTERNAL
-from services.http_gateway.forwarder import Forwarder
-from services.http_gateway.health import Readiness
-from services.http_gateway.http import parameters
-from services.http_gateway.http.guard import Guard
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import JSON_HEADER, HttpResponse
-from services.http_gateway.http.versions import unless_known
+
+from .. import pages
+from ..document import Document
+from ..forwarder import Forwarder
+from ..health import Readiness
+from ..http import parameters
+from ..http.guard import Guard
+from ..http.request import HttpRequest
+from ..http.responses import JSON_HEADER, HttpResponse
+from ..http.versions import unless_known
+from .api_router import APIRouter
+from .operation import Access, Text, get
+from .parameters import INTERNAL
 
 READ_FLEET = "fleet:read"
 LEFT_OUT = f"Internal types are left out, unless a caller with `{READ_FLEET}` asks for them."
@@ -61,7 +63,7 @@ class OperationRouter(APIRouter):
         self._openapi = openapi
         self._asyncapi = asyncapi
         self._operators = operators
-        self._page = files("services.http_gateway").joinpath("docs.html").read_bytes()
+        self._page = files(pages.__package__).joinpath("docs.html").read_bytes()
 
     @get("/health/live", "live", "Tell whether the gateway runs", answer=WELL)
     async def live(self, request: HttpRequest) -> HttpResponse:

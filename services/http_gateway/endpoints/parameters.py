@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
-from services.http_gateway.http.headers import BARE_KEY
+
+from ..http.headers import BARE_KEY
 
 Json = dict[str, Any]
 ID_PATTERN = f"^{subjects.ID_PATTERN}$"

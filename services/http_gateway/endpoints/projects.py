@@ -19,11 +19,12 @@ from aidevos.contracts.projects import (
     WebhookSecret,
 )
 from aidevos.contracts.tasks import CreateTaskBody, Task, TaskPage
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Target, create, delete, get, in_path, patch, post, put
-from services.http_gateway.endpoints.parameters import ID_PATTERN, PAGE, text, variable
-from services.http_gateway.http import parameters
-from services.http_gateway.http.request import HttpRequest
+
+from ..http import parameters
+from ..http.request import HttpRequest
+from .api_router import APIRouter
+from .operation import Target, create, delete, get, in_path, patch, post, put
+from .parameters import ID_PATTERN, PAGE, text, variable
 
 ME = "me"
 # The payload, and what is beside it.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aidevos.contracts import rate_limits
 from aidevos.contracts.rate_limits import RateLimits, RateLimitsBody
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Target, get, put
+
+from .api_router import APIRouter
+from .operation import Target, get, put
 
 LIMITS = "/rate-limits"
 POLICIES = Target(rate_limits.TYPE, lambda request, body: rate_limits.ID)

@@ -6,10 +6,11 @@ import re
 
 from aidevos.contracts import roles
 from aidevos.contracts.roles import CreateRoleBody, ReplaceRoleBody, Role, RolePage
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Target, create, delete, get, in_path, put
-from services.http_gateway.endpoints.parameters import PAGE, variable
-from services.http_gateway.http.request import HttpRequest
+
+from ..http.request import HttpRequest
+from .api_router import APIRouter
+from .operation import Target, create, delete, get, in_path, put
+from .parameters import PAGE, variable
 
 ROLES, ROLE = "/roles", "/roles/{name}"
 BY_NAME = Target(roles.TYPE, in_path("name", "role", re.compile(roles.NAME_PATTERN).fullmatch))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aidevos.contracts import routes
 from aidevos.contracts.routes import RouteBody, RouteInfo, RoutePage
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Target, create, delete, get, in_path, put
-from services.http_gateway.endpoints.parameters import PAGE, variable
+
+from .api_router import APIRouter
+from .operation import Target, create, delete, get, in_path, put
+from .parameters import PAGE, variable
 
 ROUTES, ROUTE = "/routes", "/routes/{route_id}"
 BY_ID = Target(routes.TYPE, in_path("route_id", "route"))

@@ -8,10 +8,11 @@ from aidevos.contracts import roles, subjects, users
 from aidevos.contracts.authentication import SessionPage
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import EraseUserBody, ReplaceUserBody, User, UserPage
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Target, delete, get, in_path, patch, post, put
-from services.http_gateway.endpoints.parameters import PAGE, text, variable
-from services.http_gateway.http.request import HttpRequest
+
+from ..http.request import HttpRequest
+from .api_router import APIRouter
+from .operation import Target, delete, get, in_path, patch, post, put
+from .parameters import PAGE, text, variable
 
 ME = "me"
 USERS, USER, SESSIONS = "/users", "/users/{user_id}", "/users/{user_id}/sessions"

@@ -15,10 +15,11 @@ from aidevos.contracts.webhooks import (
     WebhookInfo,
     WebhookPage,
 )
-from services.http_gateway.endpoints.api_router import APIRouter
-from services.http_gateway.endpoints.operation import Target, create, delete, get, in_path, patch, post
-from services.http_gateway.endpoints.parameters import ID_PATTERN, PAGE, one_of, text, variable
-from services.http_gateway.http.request import HttpRequest
+
+from ..http.request import HttpRequest
+from .api_router import APIRouter
+from .operation import Target, create, delete, get, in_path, patch, post
+from .parameters import ID_PATTERN, PAGE, one_of, text, variable
 
 HOOKS, HOOK = "/webhooks", "/webhooks/{webhook_id}"
 DELIVERIES, DELIVERY = f"{HOOK}/deliveries", f"{HOOK}/deliveries/{{delivery_id}}"

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from starlette.types import Receive, Scope, Send
 
-from services.http_gateway.http import parameters
-from services.http_gateway.http.guard import Guard
-from services.http_gateway.http.request import HttpRequest, headers_of
-from services.http_gateway.http.responses import HttpResponse, MethodNotAllowed, send_response
+from . import parameters
+from .guard import Guard
+from .request import HttpRequest, headers_of
+from .responses import HttpResponse, MethodNotAllowed, send_response
 
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 

@@ -7,13 +7,14 @@ from typing import Protocol
 from starlette.types import Scope
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.admission import Admission
-from aidevos.durable.asking import when_known
-from aidevos.durable.limiter import RateLimiter
+from aidevos.durable.access.admission import Admission
+from aidevos.durable.access.limiter import RateLimiter
+from aidevos.durable.access.resolving import when_known
 from aidevos.security.permissions import ANONYMOUS, Principal
-from services.http_gateway.http.cookies import SAFE_METHODS, Cookies
-from services.http_gateway.http.request import address_of, group_of
-from services.http_gateway.http.responses import RATE_LIMIT
+
+from .cookies import SAFE_METHODS, Cookies
+from .request import address_of, group_of
+from .responses import RATE_LIMIT
 
 
 class Guard(Protocol):

@@ -16,9 +16,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
 from aidevos.observability import metrics, request_ids
-from services.http_gateway.http.connection import CONNECTION, End
-from services.http_gateway.http.joined_writes import JoinedWrites
-from services.http_gateway.http.responses import POLICY, PRIVATE, SECURITY
+
+from .connection import CONNECTION, End
+from .joined_writes import JoinedWrites
+from .responses import POLICY, PRIVATE, SECURITY
 
 HEAD_LIMIT = 64 * 1024
 HEAD_WITHIN = 20.0

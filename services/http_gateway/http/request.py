@@ -8,11 +8,12 @@ from ipaddress import ip_address
 
 from starlette.types import Receive, Scope
 
-from aidevos.durable.limiter import Verdict
+from aidevos.durable.access.limiter import Verdict
 from aidevos.security.permissions import Principal
-from services.http_gateway.http import bodies, headers
-from services.http_gateway.http.connection import CONNECTION, Connection
-from services.http_gateway.http.responses import RATE_LIMIT
+
+from . import bodies, headers
+from .connection import CONNECTION, Connection
+from .responses import RATE_LIMIT
 
 # Headers that may be sent once; a second one would leave open which of them counts.
 _SINGLE = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from services.http_gateway.http import headers
-from services.http_gateway.http.request import HttpRequest
-from services.http_gateway.http.responses import JSON_HEADER, Header, HttpResponse
+from . import headers
+from .request import HttpRequest
+from .responses import JSON_HEADER, Header, HttpResponse
 
 
 class _Shown(msgspec.Struct):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aidevos.contracts import subjects
 from aidevos.contracts.data import ITEM_TYPE, check_collection
 from aidevos.contracts.errors import Failure
-from aidevos.shown_events import ItemChange, ShownEvent
+from aidevos.feeds.shown_events import ItemChange, ShownEvent
 
 PARAMETERS = ("type", "collection", "id", "name")
 MAX_VALUES = 50

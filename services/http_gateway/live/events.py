@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from aidevos import shown_events
 from aidevos.durable.bus.port import Delivery
-from aidevos.shown_events import ShownEvent
+from aidevos.feeds import shown_events
+from aidevos.feeds.shown_events import ShownEvent
 
 
 class LiveEvent(ShownEvent, frozen=True, kw_only=True):

@@ -15,21 +15,22 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from aidevos.audience import READ_EVENTS, Audience
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.admission import Admission
-from aidevos.durable.asking import NotYet, when_known
+from aidevos.durable.access.admission import Admission
+from aidevos.durable.access.resolving import NotYet, when_known
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
+from aidevos.feeds.audience import READ_EVENTS, Audience
+from aidevos.feeds.shown_events import ItemChange
 from aidevos.security.permissions import Principal
-from aidevos.shown_events import ItemChange
-from services.http_gateway.http.connection import Connection
-from services.http_gateway.live import events
-from services.http_gateway.live.event_filter import EventFilter
-from services.http_gateway.live.events import LiveEvent
-from services.http_gateway.live.stream import Stream
-from services.http_gateway.live.subscriber import Subscriber
-from services.http_gateway.live.window import Repeats, Window
+
+from ..http.connection import Connection
+from . import events
+from .event_filter import EventFilter
+from .events import LiveEvent
+from .stream import Stream
+from .subscriber import Subscriber
+from .window import Repeats, Window
 
 ALL = (subjects.EVENTS,)
 # Seconds of the past that a reading begins with: most who come back after a restart find there what they missed.

@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import PositionLost
-from services.http_gateway.http.connection import Connection
-from services.http_gateway.live import events
-from services.http_gateway.live.event_filter import EventFilter
-from services.http_gateway.live.events import LiveEvent
-from services.http_gateway.live.subscriber import Subscriber
-from services.http_gateway.live.window import Repeats
+
+from ..http.connection import Connection
+from . import events
+from .event_filter import EventFilter
+from .events import LiveEvent
+from .subscriber import Subscriber
+from .window import Repeats
 
 if TYPE_CHECKING:
-    from services.http_gateway.live.hub import Hub
+    from .hub import Hub
 
 # Seconds between two signs of life, for the next event of those that are there, and for a reader to take a chunk.
 HEARTBEAT = 15.0

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aidevos.audience import Request
+from aidevos.feeds.audience import Request
 from aidevos.security.permissions import Principal
-from services.http_gateway.forwarder import Forwarder
+
+from ..forwarder import Forwarder
 
 
 class Subscriber(NamedTuple):

@@ -13,9 +13,10 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.limiter import Limited
+from aidevos.durable.access.limiter import Limited
 from aidevos.observability import metrics, request_ids
-from services.http_gateway.http.responses import (
+
+from ..http.responses import (
     POLICY,
     PRIVATE,
     RATE_LIMIT,

@@ -26,7 +26,7 @@ from nats.js.errors import APIError, NotFoundError
 from nats.nuid import NUID
 
 from aidevos.contracts import subjects
-from aidevos.durable.batch import Batcher
+from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle
 from aidevos.durable.bus.port import (
     AT_ONCE,

@@ -1,7 +1,7 @@
 """The event bus on RabbitMQ: a topic exchange, a quorum queue for each group, and streams to follow.
 
     aidevos.events (topic) ─┬─> aidevos.events (stream: all events)
-                            ├─> aidevos.fleet (stream: the few that every process follows)
+                            ├─> aidevos.process.fleet (stream: the few that every process follows)
                             └─> aidevos.group.<group> (quorum) ──dead──> aidevos.dead.<group> (quorum)
     aidevos.retry.<ms> (fanout) ─> aidevos.retry.<ms> (quorum, messages live that long) ─> the group again
 
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 # Each of its errors is raised too, and told by whoever catches it.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 EVENTS = "aidevos.events"
-FLEET = "aidevos.fleet"
+FLEET = "aidevos.process.fleet"
 FLEET_EVENTS = (
     authentication.SESSION_ENDED,
     users.ACCESS_CHANGED,

@@ -1,0 +1,86 @@
+"""What a process keeps of committed state: a copy that is in step with it.
+
+Promise: what was committed is in the copy within moments. An event only says that there is something
+new; what it is, is read as a whole: at the start, at each event, after each reconnect and every half
+minute, so no lost event outlives that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+from nats.errors import Error as NatsError
+
+from aidevos.contracts.errors import Failure
+from aidevos.durable.bus.follow import RETRY_AFTER, EventStream
+from aidevos.durable.client.client import DurableObjectClient
+
+READ_EVERY = 30.0
+PAGE = 500
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+
+class Anything(msgspec.Struct):
+    """An event whose content doesn't matter."""
+
+
+class Mirror:
+    """Calls `read`, which takes the whole over, whenever there may be something new; `changed` is the
+    subject of the events that say so, and `what` a name for the log."""
+
+    def __init__(self, stream: EventStream, what: str, changed: str, read: Callable[[], Awaitable[None]]) -> None:
+        self._what = what
+        self._read = read
+        self._due = asyncio.Event()
+        stream.on(changed, Anything, self._note)
+        stream.on_begin(self._due.set)
+
+    def _note(self, id: str, event: Anything) -> None:
+        self._due.set()
+
+    async def follow(self) -> None:
+        """Keep up with the stream until cancelled."""
+        while True:
+            self._due.clear()
+            try:
+                await self._read()
+            except (Failure, msgspec.MsgspecError, NatsError) as error:
+                log.warning("the %s can't be read, trying again: %s", self._what, error)
+                await asyncio.sleep(RETRY_AFTER)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(READ_EVERY):
+                    await self._due.wait()
+
+
+class Page(Protocol[Item]):
+    """One page of a search."""
+
+    @property
+    def items(self) -> list[Item]: ...
+
+    @property
+    def next_cursor(self) -> str | None: ...
+
+
+async def read_all(
+    client: DurableObjectClient, authorization: str | None, subject: str, page: type[Page[Item]], limit: int
+) -> list[Item]:
+    """What a search finds, page by page, or the first `limit` of it; without `authorization` the client's own."""
+    found: list[Item] = []
+    cursor: str | None = None
+    while len(found) < limit:
+        payload = msgspec.json.encode({"limit": PAGE, "cursor": cursor})
+        one = msgspec.json.decode(await client.request(subject, payload, authorization=authorization), type=page)
+        found += one.items
+        cursor = one.next_cursor
+        if cursor is None:
+            break
+    return found[:limit]

@@ -1,0 +1,40 @@
+"""The end of objects that are kept for a time: by age, the oldest first, so many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from aidevos.contracts.errors import Failure
+from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.durable.client.client import DurableObjectClient
+
+log = logging.getLogger(__name__)
+PAGE = 200
+# Seconds between rounds: while there is more to remove, and when all is done.
+PAUSE = 1.0
+EVERY = 600.0
+
+
+async def keep_expiring(outside: DurableObjectClient, type: str, search: str, age: float) -> None:
+    """Remove the objects of a type that are older than `age` seconds, until cancelled. Several processes may.
+
+    The search takes `to`, the moment after the last one, and `sort` by `at`; an object's command `expire`
+    deletes it if it is old enough.
+    """
+    while True:
+        removed = 0
+        try:
+            removed = await _expire_page(outside, type, search, time.time() - age)
+        except Failure as failure:
+            log.warning("removing old objects of type %s failed, trying again: %s", type, failure)
+        await asyncio.sleep(PAUSE if removed == PAGE else EVERY)
+
+
+async def _expire_page(outside: DurableObjectClient, type: str, search: str, before: float) -> int:
+    oldest = {"to": rfc3339(timestamp(before)), "sort": "at", "limit": PAGE}
+    page = await outside.query(type, search, oldest)
+    for item in page["items"]:
+        await outside.call(type, item["id"], "expire")
+    return len(page["items"])

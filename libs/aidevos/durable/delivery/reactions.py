@@ -1,0 +1,114 @@
+"""Objects that react to events: a method declared with `@on` is called for each event of its pattern.
+
+Promise: every event that was published since the type was first served reaches the object that the method's
+key names, and takes effect there once, because it comes as a request whose ID is made of event and method. What
+fails for a while is tried again; what the method refuses, or nobody can decode, becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+from aidevos.contracts import envelope, subjects
+from aidevos.contracts.dead_letters import Letter, letter_id
+from aidevos.contracts.errors import Failure
+from aidevos.durable.base.clock import Clock
+from aidevos.durable.bus.port import ATTEMPTS, BusError, Delivery, EventBus, Subscription
+from aidevos.durable.client.client import Outside
+from aidevos.durable.delivery.dead_letters import bury
+from aidevos.durable.delivery.relay import PASSING
+from aidevos.durable.objects.registry import DurableObjectRegistry, MethodSpec, ObjectType
+from aidevos.durable.turns.request import TELL_PREFIX
+
+log = logging.getLogger(__name__)
+RETRY_AFTER = 0.5
+REACT_WITHIN = 10.0
+
+
+class Reactions:
+    """Passes events on to the methods of the types in a registry. `attempts` is how often one is tried."""
+
+    def __init__(
+        self,
+        registry: DurableObjectRegistry,
+        bus: EventBus,
+        outside: Outside,
+        clock: Clock,
+        *,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        self._registry = registry
+        self._bus = bus
+        self._outside = outside
+        self._clock = clock
+        self._attempts = attempts
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        """Subscribe to what the types react to, however long the bus takes to answer."""
+        for type in self._registry.types.values():
+            for method in type.methods.values():
+                if method.reaction is not None:
+                    self._subscriptions.append(await self._subscribe(type, method, method.reaction.pattern))
+
+    async def close(self) -> None:
+        await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
+
+    async def _subscribe(self, type: ObjectType, method: MethodSpec, pattern: str) -> Subscription:
+        while True:
+            try:
+                return await self._bus.subscribe(
+                    pattern,
+                    f"{type.name}.{method.name}",
+                    partial(self._react, type, method),
+                    partial(self._bury, type, method),
+                    attempts=self._attempts,
+                )
+            except BusError as error:
+                log.warning("subscribing to %s failed, trying again: %s", pattern, error)
+                await asyncio.sleep(RETRY_AFTER)
+
+    async def _react(self, type: ObjectType, method: MethodSpec, delivery: Delivery) -> None:
+        payload = _arguments(delivery)
+        request_id = f"{TELL_PREFIX}on.{letter_id(delivery.id, type.name, method.name)}"
+        subject = subjects.call(type.name, _target(type, method, payload), method.name)
+        try:
+            await self._outside.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
+        except Failure as failure:
+            if failure.code in PASSING:
+                raise Failure("unavailable", failure.detail) from failure
+            raise
+
+    async def _bury(self, type: ObjectType, method: MethodSpec, delivery: Delivery, failure: Failure) -> None:
+        payload, source = _arguments(delivery), subjects.join_object_id(*delivery.subject.split(".")[1:3])
+        try:
+            target = _target(type, method, payload)
+        except Failure:
+            # Once the code can tell, the object that a replay goes to passes it on to the right one.
+            target = delivery.subject.split(".")[2]
+        letter = Letter(
+            id=letter_id(delivery.id, type.name, method.name),
+            kind="event",
+            source=source,
+            subject=subjects.call(type.name, target, method.name),
+            payload=payload,
+            code=failure.code,
+            detail=failure.detail,
+            attempts=delivery.attempt,
+            at=self._clock.now(),
+        )
+        await bury(self._outside, letter)
+
+
+def _arguments(delivery: Delivery) -> bytes:
+    return b'{"event":' + delivery.payload + b"}"
+
+
+def _target(type: ObjectType, method: MethodSpec, payload: bytes) -> str:
+    """The ID of the object that reacts; raises `invalid` where the event can't be read or has no key."""
+    assert method.reaction is not None  # noqa: S101
+    arguments: dict[str, Any] = method.arguments(payload, envelope.JSON)
+    return method.reaction.target(type.name, arguments["event"])

@@ -1,0 +1,111 @@
+"""What a host tells the fleet of a type: its methods, queries and events, with their schemas."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from aidevos.contracts.objects import (
+    EventDescription,
+    MethodDescription,
+    QueryDescription,
+    ReactionDescription,
+    TypeDescription,
+)
+from aidevos.durable.objects.object import BaseDurableObject, Event, Search, View
+
+if TYPE_CHECKING:
+    from aidevos.durable.objects.registry import MethodSpec
+
+
+def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> TypeDescription:
+    """The description of a class with these methods; raises `TypeError` for what has no schema."""
+    shown = [spec for spec in specs if not spec.name.startswith("_")]
+    queries: list[Search | View] = [*cls.searches, *cls.views]
+    events = list(_events(cls))
+    types = [cls.state_type] + [type for spec in shown for type in (spec.schema.type, spec.result)]
+    types += [type for query in queries for type in (query.args, _result(_answering(query)))] + events
+    schemas, defs = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+    found = iter(schemas)
+    return TypeDescription(
+        type=cls.object_type,
+        doc=inspect.cleandoc(cls.__doc__ or ""),
+        management=cls.management,
+        internal=cls.internal,
+        state=next(found),
+        methods=[
+            MethodDescription(
+                name=spec.name,
+                kind=spec.kind,
+                doc=spec.doc,
+                allow=str(spec.allow),
+                args=next(found),
+                result=next(found),
+            )
+            for spec in shown
+        ],
+        queries=[
+            QueryDescription(
+                name=query.name,
+                allow=str(query.allow),
+                args=next(found),
+                result=next(found) if isinstance(query, View) else _page_of(next(found)),
+            )
+            for query in queries
+        ],
+        events=[
+            EventDescription(name=event.event_name(), doc=inspect.cleandoc(event.__doc__ or ""), data=next(found))
+            for event in events
+        ],
+        reactions=[
+            ReactionDescription(pattern=spec.reaction.pattern, method=spec.name, doc=spec.doc)
+            for spec in shown
+            if spec.reaction is not None
+        ],
+        defs=defs,
+    )
+
+
+def _events(cls: type[BaseDurableObject[Any]]) -> Iterator[type[Event]]:
+    """The events that the class's methods name, which are those that they can emit."""
+    seen = set()
+    for base in cls.__mro__:
+        if base is BaseDurableObject:
+            return
+        for member in vars(base).values():
+            if not inspect.isfunction(member):
+                continue
+            function = inspect.unwrap(member)
+            for name in _names(function.__code__):
+                named = function.__globals__.get(name)
+                if isinstance(named, type) and issubclass(named, Event) and named not in seen:
+                    seen.add(named)
+                    yield named
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _answering(query: Search | View) -> Callable[..., Any]:
+    return query.answer if isinstance(query, View) else query.show
+
+
+def _result(function: Callable[..., Any]) -> Any:
+    return typing.get_type_hints(function, include_extras=True).get("return", Any)
+
+
+def _page_of(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"items": {"type": "array", "items": item}, "next_cursor": {"type": ["string", "null"]}},
+        "required": ["items", "next_cursor"],
+    }

@@ -1,0 +1,228 @@
+"""What a running method can reach through its object.
+
+Promises: what a command emits, tells, sets and deletes is gathered here and takes effect with a commit of its
+turn, or never; a query can do none of that. What a method asks of others it asks at once, but after the commits
+of all earlier turns of its object, and while its host holds its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from aidevos.contracts import envelope, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import DurableObject
+from aidevos.durable.delivery.relay import Entry, event_entry, next_number, tell_entry
+from aidevos.durable.objects.alarms import EXPIRY, Scheduled, check_room
+from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.durable.store.port import StoreError
+from aidevos.durable.turns.activation import Activation
+from aidevos.durable.turns.outcome import advance, check_bounds, gather
+from aidevos.durable.turns.request import Request, digest
+
+if TYPE_CHECKING:
+    from aidevos.durable.objects.object import Event
+    from aidevos.durable.ownership.router import DurableObjectRouter
+
+log = logging.getLogger(__name__)
+
+
+class Turn:
+    """What a running method can reach through its object."""
+
+    def __init__(self, router: DurableObjectRouter, activation: Activation, request: Request) -> None:
+        self.router = router
+        self.activation = activation
+        self.request = request
+        self.now = router.clock.now()
+        self.entries: list[Entry] = []
+        self.alarms: dict[str, Scheduled | None] = {}
+        # The alarm that this turn is about, until it has an outcome.
+        self.ringing: Scheduled | None = None
+        self.alarm_key = ""
+        # Whether an earlier attempt may have ended its process.
+        self.counts_first = False
+        self.deleted = False
+        self.shows_object = False
+        self.joins: str | None = None
+        self.open = True
+        self._calls = 0
+        self._id = ""
+        self._last_number = activation.outbox_last
+
+    @property
+    def id(self) -> str:
+        if not self._id:
+            key = self.request.key
+            seed = key.key if key else self.request.fleeting or self.alarm_key or secrets.token_hex(16)
+            self._id = digest(self.activation.object_id, seed)
+        return self._id
+
+    @property
+    def version(self) -> int:
+        return self.activation.version
+
+    @property
+    def exists(self) -> bool:
+        return self.activation.exists
+
+    @property
+    def project(self) -> str | None:
+        return self.activation.project
+
+    def join(self, project: str) -> None:
+        """Have the object that this turn makes belong to a project."""
+        self.joins = project
+
+    def view(self) -> DurableObject:
+        """Answer with the object as it is after this turn; return what this returns."""
+        self.shows_object = True
+        return cast(DurableObject, None)
+
+    def convert_state(self, state: dict[str, Any]) -> msgspec.Struct:
+        return self.activation.type.convert_state(state)
+
+    def emit(self, event: Event) -> None:
+        self._only_in_command("emit")
+        activation = self.activation
+        project = activation.project or self.joins
+        self.entries.append(
+            event_entry(activation.type.name, activation.id, self.next_number(), event, self.now, project)
+        )
+
+    def tell(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> None:
+        self._only_in_command("tell")
+        subjects.split_object_id(f"{type}:{id}")
+        self.entries.append(tell_entry(self.next_number(), type, id, method, args, self.now))
+
+    def next_number(self) -> int:
+        """The number of the next thing that this turn sends."""
+        self._last_number = next_number(self._last_number, self.router.clock.now())
+        return self._last_number
+
+    def set_alarm(self, name: str, alarm: Scheduled) -> None:
+        """Set an alarm with this turn's commit; raises `too-large` past the bounds of an object."""
+        self._only_in_command("set alarms")
+        cls = self.activation.type.cls
+        if cls.on_alarm is BaseDurableObject.on_alarm:
+            raise RuntimeError(f"{cls.__name__} has no on_alarm")
+        others = (self.alarm(other) for other in self.alarm_names() if other not in (name, EXPIRY))
+        check_room([alarm, *filter(None, others)], self.router.limits.alarms)
+        self.alarms[name] = alarm
+
+    def cancel_alarm(self, name: str) -> bool:
+        there = self.alarm(name) is not None
+        if there:
+            self.alarms[name] = None
+        return there
+
+    def alarm(self, name: str) -> Scheduled | None:
+        """An alarm as this turn will leave it."""
+        self._only_in_command("look at alarms")
+        if name in self.alarms:
+            return self.alarms[name]
+        if self.ringing is not None and name == self.request.alarm:
+            return self.ringing.next()
+        return self.activation.alarms.get(name)
+
+    def alarm_names(self) -> Iterable[str]:
+        return [name for name in {**self.activation.alarms, **self.alarms} if self.alarm(name) is not None]
+
+    async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
+        """A request now: after the commits of all earlier turns, with an ID that a repeat of this turn would
+        use again for the same arguments. A repeat may find another state, and so ask for something else."""
+        subjects.split_object_id(f"{type}:{id}")
+        self._calls += 1
+        payload = msgspec.json.encode(args)
+        request_id = digest(self.id, str(self._calls), hashlib.sha256(payload).hexdigest())
+        subject = subjects.call(type, id, method)
+        headers = self._headers() | {envelope.CLIENT_ADDRESS: self.request.address}
+        return await self._ask(subject, payload, request_id=request_id, headers=headers)
+
+    async def forward(
+        self, subject: str, payload: bytes, *, request_id: str, content_type: str, authorization: str | None
+    ) -> bytes:
+        """A request as it stands: after the commits of all earlier turns."""
+        headers = self._headers() | {envelope.CONTENT_TYPE: content_type}
+        return await self._send(subject, payload, request_id=request_id, headers=headers, authorization=authorization)
+
+    async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any:
+        """A question about committed states, those of all earlier turns among them."""
+        return await self._ask(subjects.query(type, view), msgspec.json.encode(args))
+
+    def delete(self) -> None:
+        """Mark the object as deleted by this turn."""
+        self._only_in_command("delete")
+        self.deleted = True
+
+    async def checkpoint(self, *, keeps_version: bool) -> None:
+        """Commit what the turn has done so far; return when it is durable."""
+        self._only_in_command("checkpoint")
+        activation = self.activation
+        encoded = activation.type.encode_state(activation.object.state)
+        activation.type.check_state(encoded)
+        check_bounds(self, encoded, self.entries)
+        changed = encoded != activation.snapshot or not activation.exists
+        if changed:
+            advance(self, encoded, keeps_version)
+        if changed or self.entries or self.alarms:
+            gather(self, changed).urgent = True
+            self.router.commit(activation)
+        committed = activation.wait_committed()
+        if committed is not None:
+            await committed
+        if activation.broken or not self.router.lease_valid():
+            raise moved_on()
+
+    async def forget_outcomes(self) -> None:
+        """Blank the records in memory, and so with the next commit in the document; then those in the
+        archive, where no other can follow but blank ones."""
+        self._only_in_command("forget_outcomes")
+        activation = self.activation
+        activation.records.forget()
+        activation.fleeting.clear()
+        if activation.moving:
+            raise Failure("unavailable", "records are on their way to the archive")
+        try:
+            await self.router.store.forget(activation.type.name, activation.id)
+        except StoreError as error:
+            raise Failure("unavailable", str(error)) from error
+
+    def _headers(self) -> dict[str, str]:
+        return {envelope.CALL_CHAIN: ",".join((*self.request.chain, self.activation.object_id))}
+
+    async def _ask(self, subject: str, payload: bytes, **options: Any) -> Any:
+        reply = await self._send(subject, payload, **options)
+        return msgspec.json.decode(reply) if reply else None
+
+    async def _send(self, subject: str, payload: bytes, **options: Any) -> bytes:
+        earlier = self.activation.wait_committed()
+        if earlier is not None:
+            await earlier
+        if self.activation.broken or not self.router.lease_valid():
+            raise moved_on()
+        left = self.request.deadline - asyncio.get_running_loop().time()
+        return await self.router.outside.request(subject, payload, deadline=max(left, 0.001), **options)
+
+    def _only_in_command(self, what: str) -> None:
+        if not self.request.method.is_command:
+            raise RuntimeError(f"a query can't {what}")
+
+
+def moved_on() -> Failure:
+    """What a caller gets when the turn can't go on here."""
+    return Failure("unavailable", "the object was moved while the method was running")
+
+
+def unexpected(error: BaseException, where: str) -> Failure:
+    """What a caller gets for a bug: nothing but an ID that finds the log line."""
+    error_id = secrets.token_hex(8)
+    log.error("%s raised (error %s)", where, error_id, exc_info=error, extra={"error_id": error_id})
+    return Failure("internal", "the request failed on our side; the log has the details", error_id=error_id)

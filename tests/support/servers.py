@@ -1,0 +1,343 @@
+"""Real NATS and MongoDB for the tests: found, started on free ports in a temporary home, and broken on demand.
+
+They come from `AIDEVOS_NATS_URL` and `AIDEVOS_MONGO_URL` where set, else from programs (PATH or
+wheels), else from containers where a Docker engine answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import random
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import nats
+import pymongo
+
+from aidevos.durable.hosting.provision import provision
+from aidevos.process.fleet import Secrets
+from aidevos.security.keys import SigningKeys, ensure_signing_key
+from aidevos.security.tokens import TokenIssuer
+from aidevos.settings import Settings, SettingsError, load
+from deploy.local import binaries, mongo_server, nats_server, ports
+from deploy.local.credentials import ensure_secrets
+
+START_TIMEOUT = 20.0
+NATS_IMAGE = "nats:2"
+MONGO_IMAGE = "mongo:7"
+# Below the range from which outgoing connections take theirs: nobody is given the port of a server that is down.
+FREE_PORTS = range(15_000, 32_000)
+# The kernel takes the end of the thread that started a child for the end of its parent.
+_PARENT = ThreadPoolExecutor(1)
+TEST_OPTIONS = ("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false")
+
+
+def free_port() -> int:
+    """A port on loopback that nothing listens on."""
+    while True:
+        port = random.choice(FREE_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Server(Protocol):
+    """One server and the faults that it can be given. Methods return when what they say is so."""
+
+    def start(self) -> None:
+        """Start it, unless it runs, and wait until it is ready."""
+
+    def stop(self) -> None:
+        """Let it shut down in its own way."""
+
+    def kill(self) -> None:
+        """As `kill -9` does."""
+
+    def pause(self) -> None:
+        """As SIGSTOP does: connections stay open and nothing answers."""
+
+    def resume(self) -> None: ...
+
+    def restart(self) -> None:
+        """`stop`, then `start`."""
+
+    def close(self) -> None:
+        """End it for good, as fast as can be."""
+
+
+class _Restart:
+    def restart(self: Server) -> None:
+        self.stop()
+        self.start()
+
+
+class LocalServer(_Restart):
+    """A server that is a child of this process, and ends with it."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        ready: Callable[[Callable[[], None]], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command = command
+        self._log = log
+        self._ready = ready
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.resume()
+        if self._process is None or self._process.poll() is not None:
+            with self._log.open("ab") as log:
+                self._process = _PARENT.submit(
+                    subprocess.Popen,
+                    self._command,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._log.parent,
+                    env=self._environment,
+                    preexec_fn=_end_with_parent,
+                ).result()
+            self._ready(self._check)
+
+    def stop(self) -> None:
+        self.resume()
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            # It returns when every thread of the process has stopped.
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        self._signal(number)
+        if self._process is not None:
+            self._process.wait(START_TIMEOUT)
+
+    def _check(self) -> None:
+        if self._process is not None and self._process.poll() is not None:
+            raise RuntimeError(f"{self._command[0]} ended at once:\n{self._log.read_text()[-2000:]}")
+
+
+class ContainerServer(_Restart):
+    """The same server in a container: on the host's network, with the home at the same path."""
+
+    def __init__(
+        self,
+        image: str,
+        command: Sequence[str],
+        home: Path,
+        ready: Callable[[Callable[[], None]], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        from testcontainers.core.container import DockerContainer
+
+        self._ready = ready
+        self._container = DockerContainer(
+            image,
+            entrypoint=[command[0]],
+            command=shlex.join(command[1:]),
+            user=f"{os.getuid()}:{os.getgid()}",
+            network_mode="host",
+            environment=dict(environment or {}),
+        ).with_volume_mapping(str(home), str(home), "rw")
+        self._running: Any = None
+
+    def start(self) -> None:
+        if self._running is None:
+            self._running = self._container.start().get_wrapped_container()
+        self.resume()
+        self._running.start()
+        self._ready(lambda: None)
+
+    def stop(self) -> None:
+        self.resume()
+        self._running.stop()
+
+    def kill(self) -> None:
+        self._running.kill()
+
+    def pause(self) -> None:
+        self._running.pause()
+
+    def resume(self) -> None:
+        self._running.reload()
+        if self._running.status == "paused":
+            self._running.unpause()
+
+    def close(self) -> None:
+        self._container.stop()
+
+
+class ExternalServer(_Restart):
+    """A server that somebody else runs: it can be used, not broken."""
+
+    def start(self) -> None:
+        """It runs."""
+
+    def stop(self) -> None:
+        """It goes on."""
+
+    def kill(self) -> None:
+        raise RuntimeError("this test breaks its servers: unset their URLs, AIDEVOS_…_URL")
+
+    pause = kill
+
+    def resume(self) -> None:
+        """It was never paused."""
+
+    restart = kill
+
+    def close(self) -> None:
+        """It goes on."""
+
+
+class Servers:
+    """NATS with the fleet's users, streams and buckets, and MongoDB as a replica set.
+
+    `home` holds the signing key; `mongo_url` is an administrator's, who may set fail points and
+    use any database.
+    """
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="aidevos-test-"))
+        urls = {name: os.environ.get(name, "") for name in ("AIDEVOS_NATS_URL", "AIDEVOS_MONGO_URL")}
+        self._settings = load(urls, home=self.home, nats_port=free_port(), mongo_port=free_port())
+        self._secrets: Secrets = ensure_secrets(self.home)
+        self.nats: Server = ExternalServer()
+        self.mongo: Server = ExternalServer()
+        if not self._settings.nats_url:
+            nats_server.configure(self._settings, self._secrets)
+            self.nats = self._server(
+                "nats-server", binaries.nats_server, NATS_IMAGE, self._nats_command, self._nats_ready
+            )
+        if not self._settings.mongo_url:
+            mongo_server.configure(self._settings, self._secrets)
+            self.mongo = self._server("mongod", binaries.mongod, MONGO_IMAGE, self._mongo_command, self._mongo_ready)
+
+    def start(self) -> None:
+        """Start both, make the fleet's streams and buckets, and the signing key."""
+        ensure_signing_key(self.home)
+        self.heal()
+        with ThreadPoolExecutor(1) as elsewhere:
+            elsewhere.submit(asyncio.run, self._provision()).result()
+
+    def heal(self) -> None:
+        """Undo what a fault test has left behind."""
+        self.nats.start()
+        self.mongo.start()
+
+    def close(self) -> None:
+        self.nats.close()
+        self.mongo.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def nats_url(self, user: str) -> str:
+        """The URL with the credentials of a user: `objects`, `gateway`, `client` or `fleet`."""
+        return nats_server.url(self._settings, self._secrets, user)
+
+    @property
+    def mongo_url(self) -> str:
+        return mongo_server.url(self._settings, self._secrets, mongo_server.ADMIN_USER)
+
+    def insert(self, database: str, collection: str, documents: Iterator[dict[str, Any]]) -> None:
+        """Put documents into a collection, as another program would."""
+        with pymongo.MongoClient[dict[str, Any]](self.mongo_url) as client:
+            while batch := list(islice(documents, 1000)):
+                client[database][collection].insert_many(batch)
+
+    def issuer(self) -> TokenIssuer:
+        """An issuer of tokens for processes on these servers."""
+        return TokenIssuer(SigningKeys(self.home), self.public_url)
+
+    @property
+    def public_url(self) -> str:
+        return self.settings().public_url
+
+    def settings(self, user: str = "objects", **overrides: Any) -> Settings:
+        """The settings of a service's process; name a fresh `mongo_database` among the overrides."""
+        urls = {"nats_url": self.nats_url(user), "mongo_url": self.mongo_url}
+        return load({}, **{"home": self.home, **urls, **overrides})
+
+    def _server(
+        self,
+        name: str,
+        find: Callable[[], Path],
+        image: str,
+        command: Callable[[Path], list[str]],
+        ready: Callable[[Callable[[], None]], None],
+    ) -> Server:
+        try:
+            program = find()
+        except SettingsError:
+            if not docker_answers():
+                raise
+            return ContainerServer(image, command(Path(name)), self.home, ready)
+        return LocalServer(command(program), self.home / f"{name}.log", ready)
+
+    def _nats_command(self, program: Path) -> list[str]:
+        return nats_server.command(program, self._settings)
+
+    def _mongo_command(self, program: Path) -> list[str]:
+        return mongo_server.command(program, self._settings, TEST_OPTIONS, cache=0.25)
+
+    def _nats_ready(self, check: Callable[[], None]) -> None:
+        ports.wait_for_port(self._settings.host, self._settings.nats_port, check, START_TIMEOUT)
+
+    def _mongo_ready(self, check: Callable[[], None]) -> None:
+        ports.wait_for_port(mongo_server.HOST, self._settings.mongo_port, check, START_TIMEOUT)
+        mongo_server.prepare(self._settings, self._secrets)
+
+    async def _provision(self) -> None:
+        connection = await nats.connect(self.nats_url("fleet"))
+        await provision(connection, self._settings)
+        await connection.close()
+
+
+def drop_database(url: str, name: str) -> None:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
+        client.drop_database(name)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel (Linux) to kill the child when this process dies, however it dies."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def docker_answers() -> bool:
+    import docker
+
+    try:
+        return bool(docker.from_env().ping())
+    except docker.errors.DockerException:
+        return False
