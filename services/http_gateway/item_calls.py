@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +18,7 @@ from .http import bodies
 from .http.request import HttpRequest
 from .new_ids import new_id
 
+ITEMS_AT_ONCE = 64
 create_body = msgspec.json.Decoder(CreateItemBody)
 
 
@@ -48,7 +51,22 @@ async def try_to_make(
     return BulkResult(status=201, id=id)
 
 
-def part(options: dict[str, Any], number: int) -> dict[str, Any]:
+async def make_items(
+    forwarder: Forwarder, request: HttpRequest, collection: str, numbered: Sequence[tuple[int, bytes]]
+) -> list[BulkResult]:
+    """Make an item of each body, and return what became of each; at most `ITEMS_AT_ONCE` are under way. The request's
+    idempotency key and a body's number make the key of each item."""
+    options, caller = forwarder.options(request), caller_of(request)
+    free = asyncio.Semaphore(ITEMS_AT_ONCE)
+
+    async def make(number: int, body: bytes) -> BulkResult:
+        async with free:
+            return await try_to_make(forwarder, collection, body, caller, _part(options, number))
+
+    return await asyncio.gather(*(make(number, body) for number, body in numbered))
+
+
+def _part(options: dict[str, Any], number: int) -> dict[str, Any]:
     """The options for one call of many: a request ID of the whole becomes one of each."""
     key = options["request_id"]
     if key is None:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import msgspec
 
+from aidevos.contracts.envelope import JSON
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
 from aidevos.contracts.objects import TypeDescription
 from aidevos.contracts.routes import RouteInfo
@@ -18,9 +19,9 @@ from aidevos.contracts.routes import RouteInfo
 from ..endpoints.operation import Operation, Text
 from ..endpoints.parameters import SHARED
 from ..endpoints.routers import ROUTERS
-from . import declared_paths, received, types
+from . import fleet
 from .examples import add_examples
-from .paths import COMPONENTS, Json, Schemas, described
+from .paths import COMPONENTS, Json, Schemas, described, reference
 
 ABOUT = """\
 Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every
@@ -42,6 +43,39 @@ SECURITY: Json = {
     },
 }
 
+_TEXT = {"type": "string"}
+_SIGNED = {
+    "webhook-id": "Of the delivery, the same for every attempt",
+    "webhook-timestamp": "When it was sent, in seconds since the epoch",
+    "webhook-signature": "`v1,<base64>`, several with spaces between while a secret is rotated",
+}
+_SCHEMA = {
+    "type": "object",
+    "description": "CloudEvents 1.0",
+    "properties": {"id": _TEXT, "source": _TEXT, "type": _TEXT, "time": _TEXT, "data": {"type": "object"}},
+    "required": ["id", "source", "type", "time", "data"],
+}
+RECEIVED: Json = {
+    "event": {
+        "post": {
+            "operationId": "receive_event",
+            "tags": ["webhooks"],
+            "summary": "An event, signed by Standard Webhooks",
+            "parameters": [
+                {"name": name, "in": "header", "required": True, "description": about, "schema": _TEXT}
+                for name, about in _SIGNED.items()
+            ],
+            "requestBody": {"required": True, "content": {JSON: {"schema": _SCHEMA}}},
+            "responses": {
+                "2XX": {"description": "It has arrived"},
+                "410": {"description": "Nothing more is wanted: the webhook is made inactive"},
+                "default": {"description": "It is sent again later"},
+            },
+            "security": [],
+        }
+    }
+}
+
 
 def describe(announced: Iterable[TypeDescription], declared: Sequence[RouteInfo] = (), internal: bool = False) -> Json:
     """Return the whole document; internal types are left out unless they are asked for."""
@@ -54,8 +88,8 @@ def describe(announced: Iterable[TypeDescription], declared: Sequence[RouteInfo]
             item = paths.setdefault(row.path, {"parameters": [about[name].described() for name in row.variables]})
             item[row.method.lower()] = described(row, router.tag, schemas)
     add_examples(schemas.components)
-    tags = {router.tag: router.about for router in ROUTERS if router.about} | types.tags(shown)
-    paths |= types.paths(shown, schemas) | declared_paths.paths(declared, shown, schemas)
+    tags = {router.tag: router.about for router in ROUTERS if router.about} | fleet.tags(shown)
+    paths |= fleet.paths(shown, schemas) | fleet.declared_paths(declared, shown, schemas)
     if shown:
         schemas.components["CreateBody"]["properties"]["type"] |= {"enum": [each.type for each in shown]}
     return {
@@ -64,10 +98,10 @@ def describe(announced: Iterable[TypeDescription], declared: Sequence[RouteInfo]
         "tags": [{"name": name, "description": about} for name, about in tags.items()],
         "security": [{name: []} for name in SECURITY],
         "paths": paths,
-        "webhooks": received.EVENT,
+        "webhooks": RECEIVED,
         "components": {
             "securitySchemes": SECURITY,
-            "schemas": schemas.components | types.schemas(shown),
+            "schemas": schemas.components | fleet.schemas(shown),
             "parameters": {name: parameter.described() for name, parameter in SHARED.items()},
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
@@ -81,7 +115,7 @@ def _schemas() -> Schemas:
     derived = [each for each in found if getattr(each, "__name__", "") not in spelled]
     schemas, components = msgspec.json.schema_components((*derived, Problem), ref_template=COMPONENTS + "{name}")
     by_type = dict(zip(derived, schemas, strict=False)) | {
-        each: {"$ref": f"{COMPONENTS}{each.__name__}"} for each in found if each not in derived
+        each: reference(each.__name__) for each in found if each not in derived
     }
     copies: Json = msgspec.json.decode(msgspec.json.encode(spelled))
     return Schemas(by_type, components | copies)
@@ -98,7 +132,7 @@ def _problem(status: int) -> Json:
     codes = [f"`{name}`: {code.title}" for name, code in CODES.items() if code.status == status]
     problem: Json = {
         "description": ". ".join(codes),
-        "content": {MEDIA_TYPE: {"schema": {"$ref": f"{COMPONENTS}Problem"}}},
+        "content": {MEDIA_TYPE: {"schema": reference("Problem")}},
     }
     if status in (429, 503):
         problem["headers"] = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}}

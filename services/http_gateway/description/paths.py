@@ -41,6 +41,10 @@ class Schemas(NamedTuple):
         return body if isinstance(body, dict) else self.by_type[body]
 
 
+def reference(component: str) -> Json:
+    return {"$ref": COMPONENTS + component}
+
+
 def described(row: Operation, tag: str, schemas: Schemas) -> Json:
     """The operation object."""
     headers = [{"$ref": f"#/components/parameters/{name}"} for name in row.headers or ()]

@@ -20,7 +20,7 @@ from ..http.guard import Guard
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, NO_STORE, SECRET, HttpResponse
 from ..http.versions import unless_known, versioned
-from .operation import Access, Operation
+from .operation import USUAL, Access, Operation, Target
 from .parameters import Parameter
 
 Body = Callable[[HttpRequest, Any], Awaitable[HttpResponse]]
@@ -66,6 +66,7 @@ class APIRouter:
         permission = cls.permission if row.permission is None else row.permission
         return msgspec.structs.replace(
             row,
+            calls=(row.calls, USUAL[row.method]) if isinstance(row.calls, Target) else row.calls,
             access=access,
             permission=permission,
             needs=cls._needs(access, permission) if row.needs is None else row.needs,
@@ -130,9 +131,10 @@ class APIRouter:
                 return respond(request, reply, "")
 
             return ask
-        if row.calls is None:
+        if row.calls is None or isinstance(row.calls, Target):
             raise TypeError(f"{row.id} has neither a handler nor an object to call")
-        (type, find), method = row.calls
+        target, method = row.calls
+        type, find = target
 
         async def call(request: HttpRequest, body: Any = None) -> HttpResponse:
             id = find(request, body)

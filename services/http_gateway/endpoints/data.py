@@ -1,8 +1,7 @@
-"""`/data`: collections and their items."""
+"""`/data`: collections and their items, one by one, as lists, and by the file."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -17,7 +16,6 @@ from aidevos.contracts.data import (
     FIND,
     ITEM_TYPE,
     VISIBLE,
-    BulkResult,
     BulkResults,
     Collection,
     CollectionPage,
@@ -32,17 +30,17 @@ from aidevos.contracts.data import (
 )
 from aidevos.contracts.errors import Failure
 
+from .. import item_files
 from ..http import bodies, headers, parameters
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import versioned
-from ..item_calls import caller_of, create_body, make_item, part, try_to_make
+from ..item_calls import caller_of, create_body, make_item, make_items
 from ..new_ids import new_id
 from .api_router import APIRouter
-from .operation import Access, Target, delete, get, in_path, patch, post, put
+from .operation import Access, Target, Text, delete, get, in_path, patch, post, put
 from .parameters import ID_PATTERN, PAGE, PROJECT, flag, text, variable
 
-ITEMS_AT_ONCE = 64
 CONFIG_LIMIT = 512 * 1024
 LIST, SEARCH = subjects.query(COLLECTION_TYPE, VISIBLE), subjects.query(ITEM_TYPE, FIND)
 COLLECTION = "/data/collections/{collection}"
@@ -61,13 +59,23 @@ FINDING = (
 )
 CONFIGURE = "Make a collection, or change it"
 REPLACE = "Replace an item, or make it with `If-None-Match: *`"
-RESTORE = "Give an item the data of an earlier version"
 # The headers of changes that make something or replace it.
-PUTTING: dict[str, Any] = {"headers": ("Idempotency-Key", "If-Match", "If-None-Match", "Deadline")}
+PUTTING = ("Idempotency-Key", "If-Match", "If-None-Match", "Deadline")
 # A collection may refuse changes without `If-Match`.
 BLIND: dict[str, Any] = {"failures": (428,)}
+CONFIGURING: dict[str, Any] = {
+    "others": {201: Collection},
+    "limit": CONFIG_LIMIT,
+    "query": (VALIDATE,),
+    "headers": PUTTING,
+}
+REPLACING: dict[str, Any] = BLIND | {"others": {201: Item}, "headers": PUTTING}
+PATCHING: dict[str, Any] = BLIND | {"body": msgspec.Raw, "patches": (bodies.MERGE_PATCH, bodies.JSON_PATCH)}
 MANY = Annotated[list[CreateItemBody], msgspec.Meta(max_length=BULK_LIMIT)]
-PATCHES: dict[str, Any] = {"body": msgspec.Raw, "patches": (bodies.MERGE_PATCH, bodies.JSON_PATCH)}
+MAKING: dict[str, Any] = {"others": {207: BulkResults}, "raw": True, "location": ITEM}
+LINES = Text(bodies.NDJSON)
+IMPORT: dict[str, Any] = {"raw": True, "returns": "One result a line"}
+_NDJSON = ((b"content-type", bodies.NDJSON.encode()),)
 
 
 class _Configured(msgspec.Struct):
@@ -112,38 +120,23 @@ class DataRouter(APIRouter):
         variable("collection", "The collection's name", f"^{COLLECTION_PATTERN}$"),
         variable("item_id", "The item's ID in its collection", ID_PATTERN),
     )
+    # fmt: off
     rows = (
-        get("/data/collections", "list_collections", "List collections", LIST, CollectionPage, query=(*PAGE, PROJECT)),
+        get("/data/collections", "list_collections", "List the collections that the caller may know of", LIST,
+            CollectionPage, query=(*PAGE, PROJECT)),
         get(f"{COLLECTION}/config", "read_collection", "Show a configuration", (OF_NAME, "config"), Collection),
         delete(COLLECTION, "delete_collection", "Delete a collection and its items", (OF_NAME, "delete")),
         get(COLLECTION, "find_items", "Find items", SEARCH, ItemPage, query=FINDING, args=_find),
         get(ITEM, "read_item", "Show an item", OF_PATH, Item, query=(VERSION, FIELDS), args=_read),
         delete(ITEM, "delete_item", "Delete an item", (OF_PATH, "delete"), **BLIND),
-        get(f"{ITEM}/history", "item_history", "List an item's versions", (OF_PATH, "history"), History, query=PAGE),
-        post(
-            f"{ITEM}/restore",
-            "restore_item",
-            RESTORE,
-            (OF_PATH, "restore"),
-            Item,
-            query=(VERSION,),
-            args=_restore,
-            **BLIND,
-        ),
+        get(f"{ITEM}/history", "item_history", "List an item's versions, the latest first", (OF_PATH, "history"),
+            History, query=PAGE),
+        post(f"{ITEM}/restore", "restore_item", "Give an item the data of an earlier version", (OF_PATH, "restore"),
+             Item, query=(VERSION,), args=_restore, **BLIND),
     )
+    # fmt: on
 
-    @put(
-        COLLECTION,
-        "configure_collection",
-        CONFIGURE,
-        None,
-        Collection,
-        Config,
-        others={201: Collection},
-        limit=CONFIG_LIMIT,
-        query=(VALIDATE,),
-        **PUTTING,
-    )
+    @put(COLLECTION, "configure_collection", CONFIGURE, None, Collection, Config, **CONFIGURING)
     async def configure(self, request: HttpRequest, body: Config) -> HttpResponse:
         check_collection(request.path["collection"])
         validate = request.parameters.get("validate", "all")
@@ -156,17 +149,7 @@ class DataRouter(APIRouter):
         shown = _configured.decode(reply)
         return versioned(reply, 201 if shown.created_at == shown.updated_at else 200)
 
-    @post(
-        COLLECTION,
-        "create_items",
-        "Make an item, or each of a list",
-        None,
-        Item,
-        (CreateItemBody, MANY),
-        others={207: BulkResults},
-        raw=True,
-        location=ITEM,
-    )
+    @post(COLLECTION, "create_items", "Make an item, or each of a list", None, Item, (CreateItemBody, MANY), **MAKING)
     async def create(self, request: HttpRequest) -> HttpResponse:
         body = await request.body(self._max_body)
         if body.lstrip()[:1] == b"[":
@@ -182,18 +165,11 @@ class DataRouter(APIRouter):
     async def _create_many(self, request: HttpRequest, bodies: list[msgspec.Raw]) -> HttpResponse:
         if len(bodies) > BULK_LIMIT:
             raise Failure("invalid", f"a list has at most {BULK_LIMIT} items", field="body")
-        options, caller = self._forwarder.options(request), caller_of(request)
-        collection = request.path["collection"]
-        free = asyncio.Semaphore(ITEMS_AT_ONCE)
-
-        async def make(number: int, body: msgspec.Raw) -> BulkResult:
-            async with free:
-                return await try_to_make(self._forwarder, collection, bytes(body), caller, part(options, number))
-
-        results = await asyncio.gather(*(make(number, body) for number, body in enumerate(bodies)))
+        numbered = [(number, bytes(body)) for number, body in enumerate(bodies)]
+        results = await make_items(self._forwarder, request, request.path["collection"], numbered)
         return HttpResponse(207, msgspec.json.encode(BulkResults(results=results)))
 
-    @put(ITEM, "replace_item", REPLACE, None, Item, ReplaceItemBody, others={201: Item}, **PUTTING, **BLIND)
+    @put(ITEM, "replace_item", REPLACE, None, Item, ReplaceItemBody, **REPLACING)
     async def replace(self, request: HttpRequest, body: ReplaceItemBody) -> HttpResponse:
         if not _only_new(request):
             return versioned(await self._ask(request, OF_PATH, "replace", request.content))
@@ -201,20 +177,21 @@ class DataRouter(APIRouter):
         with _nothing_there():
             return await self._make(collection, id, body.data, self._forwarder.options(request))
 
-    @patch(
-        ITEM,
-        "patch_item",
-        "Change an item by a JSON patch (RFC 6902) or",
-        None,
-        Item,
-        ReplaceItemBody,
-        **PATCHES,
-        **BLIND,
-    )
+    @patch(ITEM, "patch_item", "Change an item by a JSON patch (RFC 6902) or", None, Item, ReplaceItemBody, **PATCHING)
     async def patch(self, request: HttpRequest, body: msgspec.Raw) -> HttpResponse:
         kind = b"merge" if bodies.kind_of(request.headers) == bodies.MERGE_PATCH else b"json"
         payload = b'{"kind":"%b","patch":%b}' % (kind, request.content)
         return versioned(await self._ask(request, OF_PATH, "patch", payload, "args.patch"))
+
+    @get(f"{COLLECTION}/export", "export_items", "Show all items, by their IDs", answer=LINES, returns="An item a line")
+    async def export(self, request: HttpRequest) -> HttpResponse:
+        lines = await item_files.export(self._forwarder, request, request.path["collection"])
+        return HttpResponse(200, headers=_NDJSON, chunks=lines)
+
+    @post(f"{COLLECTION}/import", "import_items", "Make an item of each line", None, LINES, LINES, **IMPORT)
+    async def take_in(self, request: HttpRequest) -> HttpResponse:
+        results = await item_files.take_in(self._forwarder, request, request.path["collection"])
+        return HttpResponse(200, headers=_NDJSON, chunks=results)
 
     async def _make(self, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> HttpResponse:
         reply = await make_item(self._forwarder, collection, id, data, options)

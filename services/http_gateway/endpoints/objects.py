@@ -5,7 +5,7 @@ No rule of an object lives here; what is checked is checked again by the host.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -16,23 +16,19 @@ from aidevos.contracts.objects import DurableObject, ObjectPage
 from aidevos.settings import Settings
 
 from ..catalogue import Catalogue
-from ..cursors import Position, decode_cursor, encode_cursor
 from ..forwarder import Forwarder, new_object_id
 from ..http import parameters
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import unless_known, versioned
+from ..object_lists import ObjectLists
 from .api_router import APIRouter
 from .operation import delete, get, post, put
 from .operations import LEFT_OUT, READ_FLEET
 from .parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
 
-# Seconds that each type may take where all are listed.
-ALL_TYPES_WITHIN = 1.0
 OBJECTS, OBJECT = "/durable-objects", "/durable-objects/{object_id}"
 LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$"), PROJECT, *PAGE, INTERNAL)
-
-
 NAMED = "Without `name` it gets a new ID."
 RAW = "Needs `objects:manage`, and a type whose `management` is `raw`."
 ALL_TYPES = "Without `type` it lists all types that are served now, one after another. " + LEFT_OUT
@@ -49,28 +45,16 @@ class Result(msgspec.Struct, forbid_unknown_fields=True):
     result: Annotated[Any, msgspec.Meta(description="By the method's own schema")]
 
 
-def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
-
-
 STATE = {"type": "object", "description": "By the type's own schema"}
 ARGS = {"type": "object", "description": "By the method's own schema", "default": {}}
 NAME = {"type": "string", "minLength": 1, "description": f"1 to {subjects.NAME_LIMIT} bytes"}
-SCHEMAS = {
-    "CreateBody": _object(
-        {
-            "type": {"type": "string", "pattern": f"^{subjects.TYPE_PATTERN}$"},
-            "name": NAME,
-            "state": STATE,
-            "project": {"type": "string", "pattern": ID_PATTERN, "description": "A project to belong to"},
-        },
-        "type",
-    ),
-    "ReplaceBody": _object({"state": STATE}, "state"),
-    "RequestBody": _object(
-        {"method": {"type": "string", "pattern": f"^{subjects.METHOD_PATTERN}$"}, "args": ARGS}, "method"
-    ),
-}
+TYPE = {"type": "string", "pattern": f"^{subjects.TYPE_PATTERN}$"}
+METHOD = {"type": "string", "pattern": f"^{subjects.METHOD_PATTERN}$"}
+MEMBER_OF = {"type": "string", "pattern": ID_PATTERN, "description": "A project to belong to"}
+
+
+def _schema(required: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [required], "additionalProperties": False}
 
 
 class _Shown(msgspec.Struct):
@@ -79,13 +63,7 @@ class _Shown(msgspec.Struct):
     object_id: str
 
 
-class _Page(msgspec.Struct):
-    items: list[msgspec.Raw]
-    next_cursor: str | None = None
-
-
 _shown = msgspec.json.Decoder(_Shown)
-_page = msgspec.json.Decoder(_Page)
 
 
 class DurableObjectRouter(APIRouter):
@@ -95,11 +73,16 @@ class DurableObjectRouter(APIRouter):
     body_limit = 0
     variables = (variable("object_id", "`<type>:<id>`", f"^{subjects.TYPE_PATTERN}:{subjects.ID_PATTERN}$"),)
 
-    schemas = SCHEMAS
+    schemas: ClassVar[dict[str, Any]] = {
+        "CreateBody": _schema("type", type=TYPE, name=NAME, state=STATE, project=MEMBER_OF),
+        "ReplaceBody": _schema("state", state=STATE),
+        "RequestBody": _schema("method", method=METHOD, args=ARGS),
+    }
 
     def __init__(self, forwarder: Forwarder, settings: Settings, catalogue: Catalogue) -> None:
         super().__init__(forwarder, settings)
         self._catalogue = catalogue
+        self._lists = ObjectLists(forwarder)
 
     @post(f"{OBJECT}/request", "request", "Call a method of an object", None, Result, RequestBody, **REQUEST)
     async def request(self, request: HttpRequest, body: RequestBody) -> HttpResponse:
@@ -140,44 +123,16 @@ class DurableObjectRouter(APIRouter):
 
     @get(OBJECTS, "list_objects", "List objects by type and ID", answer=ObjectPage, query=LISTING, about=ALL_TYPES)
     async def list(self, request: HttpRequest) -> HttpResponse:
-        limit = parameters.limit(request.parameters)
-        type, internal = request.parameters.get("type"), self._shows_internal(request)
+        values = request.parameters
+        internal, type = self._shows_internal(request), values.get("type")
         if type is not None:
-            self._catalogue.check(type, internal=internal)
-        cursor = request.parameters.get("cursor")
-        position = Position(type or "") if cursor is None else decode_cursor(cursor)
-        if type is not None and position.type != type:
-            raise Failure("invalid", "the cursor is of a list of another type", field="cursor")
-        names = [type] if type is not None else self._catalogue.names(internal)
-        options = self._forwarder.options(request)
-        if type is None:
-            # Of all types, those that nobody serves at the moment are left out.
-            options["deadline"] = min(options["deadline"] or ALL_TYPES_WITHIN, ALL_TYPES_WITHIN)
-        items: list[msgspec.Raw] = []
-        following: Position | None = None
-        for name in (name for name in names if name >= position.type):
-            if len(items) == limit:
-                following = Position(name)
-                break
-            inner = position.cursor if name == position.type else None
-            try:
-                project = request.parameters.get("project")
-                page = await self._read_page(name, limit - len(items), inner, project, options)
-            except Failure as failure:
-                if type is None and failure.code == "unavailable":
-                    continue
-                raise
-            items += page.items
-            if page.next_cursor is not None:
-                following = Position(name, page.next_cursor)
-                break
-        return HttpResponse(200, msgspec.json.encode(_Page(items, encode_cursor(following) if following else None)))
-
-    async def _read_page(
-        self, type: str, limit: int, cursor: str | None, project: str | None, options: dict[str, Any]
-    ) -> _Page:
-        arguments = msgspec.json.encode({"limit": limit, "cursor": cursor, "project": project})
-        return _page.decode(await self._forwarder.arguments(subjects.query(type, objects.LIST), arguments, options))
+            self._catalogue.check(type, internal)
+        asked = values.get("cursor"), parameters.limit(values), values.get("project"), self._forwarder.options(request)
+        if type is not None:
+            page = await self._lists.of_type(type, *asked)
+        else:
+            page = await self._lists.of_types(self._catalogue.names(internal), *asked)
+        return HttpResponse(200, msgspec.json.encode(page))
 
     async def _manage(self, request: HttpRequest, method: str, payload: bytes = b"{}") -> bytes:
         type, id = self._address(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -50,7 +51,7 @@ class Operation(msgspec.Struct, frozen=True):
     id: str
     summary: str
     # An object and its method, or the subject of a view; None where a handler does the work.
-    calls: tuple[Target, str] | str | None = None
+    calls: Target | tuple[Target, str] | str | None = None
     # The type of the response's body, a tuple of alternatives, or `Text`; without one the body is empty.
     answer: Any = None
     # The type of the request's body, a tuple of alternatives, or `Text`. It is decoded before the handler runs or the
@@ -120,17 +121,12 @@ def is_versioned(answer: Any) -> bool:
     return "version" in getattr(answer, "__struct_fields__", ())
 
 
-def get(path: str, id: str, summary: str, calls: Any = None, answer: Any = None, **more: Any) -> Operation:
-    return Operation("GET", path, id, summary, _call(calls, "read"), answer, **more)
+# What takes a `Target` alone calls its method of the verb's usual name.
+USUAL = {"GET": "read", "PUT": "replace", "PATCH": "patch"}
+get, post, put, delete = (partial(Operation, verb) for verb in ("GET", "POST", "PUT", "DELETE"))
 
 
-def post(
-    path: str, id: str, summary: str, calls: Any = None, answer: Any = None, body: Any = None, **more: Any
-) -> Operation:
-    return Operation("POST", path, id, summary, calls, answer, body, **more)
-
-
-def create(path: str, id: str, summary: str, target: Any, answer: Any, body: Any, **more: Any) -> Operation:
+def create(path: str, id: str, summary: str, target: str | Target, answer: Any, body: Any, **more: Any) -> Operation:
     """A POST that makes an object: a new one of the type `target`, or the target that the body names."""
     if isinstance(target, str):
         type = target
@@ -140,23 +136,11 @@ def create(path: str, id: str, summary: str, target: Any, answer: Any, body: Any
     return post(path, id, summary, (target, "create"), answer, body, **{"location": f"{path}/{{id}}"} | more)
 
 
-def put(path: str, id: str, summary: str, calls: Any, answer: Any, body: Any, **more: Any) -> Operation:
-    return Operation("PUT", path, id, summary, _call(calls, "replace"), answer, body, **more)
-
-
-def patch(path: str, id: str, summary: str, calls: Any, answer: Any, changes: Any, **more: Any) -> Operation:
+def patch(path: str, id: str, summary: str, calls: Target | None, answer: Any, changes: Any, **more: Any) -> Operation:
     """A change by a merge patch (RFC 7396) of `changes`, which the method takes as its argument `patch`."""
     summary = f"{summary} by a merge patch (RFC 7396)"
     merge = {"body": dict[str, msgspec.Raw], "patches": (MERGE_PATCH,), "changes": changes, "within": "patch"}
-    return Operation("PATCH", path, id, summary, _call(calls, "patch"), answer, **merge | more)
-
-
-def delete(path: str, id: str, summary: str, calls: Any = None, answer: Any = None, **more: Any) -> Operation:
-    return Operation("DELETE", path, id, summary, calls, answer, **more)
-
-
-def _call(calls: Any, method: str) -> Any:
-    return (calls, method) if isinstance(calls, Target) else calls
+    return Operation("PATCH", path, id, summary, calls, answer, **merge | more)
 
 
 def in_path(

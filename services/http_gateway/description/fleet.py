@@ -1,4 +1,4 @@
-"""Announced types in the OpenAPI document: a tag, schemas and a path each.
+"""What a fleet adds to the OpenAPI document: a tag, schemas and a path for each announced type, and declared routes.
 
 Component names are `<type>.state`, `<type>.<method>.args|result|request|response`, and `<type>-<name>` for what the
 schemas share; a type's name has neither dot nor hyphen, so they never collide.
@@ -12,22 +12,31 @@ from typing import Any
 
 import msgspec
 
+from aidevos.contracts import routes
 from aidevos.contracts.objects import MethodDescription, TypeDescription
+from aidevos.contracts.routes import RouteInfo
 
-from ..catalogue import DEFS, Method
+from ..catalogue import DEFS, Method, method_of
 from ..endpoints.objects import DurableObjectRouter
-from .paths import COMPONENTS, Json, Schemas, described
+from ..endpoints.operation import Operation
+from ..endpoints.parameters import Parameter
+from .paths import COMPONENTS, Json, Schemas, described, reference
 
 MANAGEMENT = {
     "raw": "Management reads and writes its state.",
     "lifecycle": "Management creates and deletes, and shows no state.",
     "read_only": "Management only reads.",
 }
+HEADERS = ("Idempotency-Key", "If-Match", "Deadline")
 REQUEST = next(row for row in DurableObjectRouter.operations if row.id == "request")
 
 
 def tags(types: Iterable[TypeDescription]) -> dict[str, str]:
     return {type.type: f"{type.doc}\n\n{MANAGEMENT[type.management]}".strip() for type in types}
+
+
+def about(method: MethodDescription) -> str:
+    return f"{method.doc}\n\n{method.kind.capitalize()}; allowed: {method.allow}.".strip()
 
 
 def schemas(types: Iterable[TypeDescription]) -> Json:
@@ -88,11 +97,11 @@ def _method(type: TypeDescription, method: MethodDescription) -> Json:
         f"{name}.result": moved(method.result),
         f"{name}.request": closed
         | {
-            "description": f"{method.doc}\n\n{method.kind.capitalize()}; allowed: {method.allow}.".strip(),
-            "properties": {"method": {"const": method.name}, "args": _reference(f"{name}.args")},
+            "description": about(method),
+            "properties": {"method": {"const": method.name}, "args": reference(f"{name}.args")},
             "required": ["method", "args"] if Method(method, type.defs).required else ["method"],
         },
-        f"{name}.response": closed | {"properties": {"result": _reference(f"{name}.result")}, "required": ["result"]},
+        f"{name}.response": closed | {"properties": {"result": reference(f"{name}.result")}, "required": ["result"]},
     }
 
 
@@ -100,13 +109,13 @@ def _row(type: TypeDescription) -> Any:
     """The row of `…/request` for one type."""
     names = [f"{type.type}.{method.name}" for method in type.methods]
     requests = {
-        "oneOf": [_reference(f"{name}.request") for name in names],
+        "oneOf": [reference(f"{name}.request") for name in names],
         "discriminator": {
             "propertyName": "method",
             "mapping": {name.partition(".")[2]: f"{COMPONENTS}{name}.request" for name in names},
         },
     }
-    responses = {"anyOf": [_reference(f"{name}.response") for name in names]}
+    responses = {"anyOf": [reference(f"{name}.response") for name in names]}
     return msgspec.structs.replace(
         REQUEST,
         id=f"request_{type.type}",
@@ -116,5 +125,58 @@ def _row(type: TypeDescription) -> Any:
     )
 
 
-def _reference(name: str) -> Json:
-    return {"$ref": COMPONENTS + name}
+def declared_paths(declared: Iterable[RouteInfo], types: Iterable[TypeDescription], schemas: Schemas) -> Json:
+    """The paths of all declared routes; the first route of a shape names the variables for all of them."""
+    known = {type.type: type for type in types}
+    found: Json = {}
+    spelled: dict[str, str] = {}
+    for route in declared:
+        path = spelled.setdefault(routes.shape(route.path), route.path)
+        row = _declared_row(route, path, known.get(route.object_type))
+        found.setdefault(path, {})[route.method.lower()] = described(row, route.object_type, schemas)
+    return found
+
+
+def _declared_row(route: RouteInfo, path: str, type: TypeDescription | None) -> Operation:
+    method = method_of(type, route.object_method)
+    target = f"`{route.object_method}` of `{route.object_type}:{route.object_id}`"
+    answer = f"{route.object_type}.{route.object_method}.response" if method else "Result"
+    arguments: Json = mover(type)(method.properties) if type and method else {}
+    variables = _variables(route, path, arguments)
+    get = route.method == "GET"
+    required = [name for name in (method.required if method else ()) if name in arguments]
+    return Operation(
+        method=route.method,
+        path=path,
+        id=f"route_{route.id}",
+        summary=(method.described.doc.partition("\n")[0] if method else "") or f"Call {target}",
+        answer=reference(answer),
+        status=200,
+        returns="The method's result",
+        needs=f"Calls {target}. Needs `{route.permission}`, and what the method itself asks for.",
+        body=None if get else _body(method, arguments, required),
+        optional=not required,
+        query=(*variables, *_query(arguments, required)) if get else variables,
+        headers=("Deadline",) if get else HEADERS,
+        failures=(409, 412),
+    )
+
+
+def _variables(route: RouteInfo, path: str, arguments: Json) -> tuple[Parameter, ...]:
+    """The path's variables; those that are arguments are taken out of `arguments`."""
+    text = {"type": "string", "minLength": 1}
+    in_id = routes.variables(route.object_id)
+    return tuple(
+        Parameter(name, "", text if own in in_id else arguments.pop(own, text), "path")
+        for name, own in zip(routes.variables(path), routes.variables(route.path), strict=True)
+    )
+
+
+def _query(arguments: Json, required: list[str]) -> Iterable[Parameter]:
+    return (Parameter(name, "", schema, required=name in required) for name, schema in arguments.items())
+
+
+def _body(method: Method | None, arguments: Json, required: list[str]) -> Json:
+    if method is None:
+        return {"type": "object"}
+    return {"type": "object", "properties": arguments, "required": required, "additionalProperties": False}
