@@ -7,11 +7,11 @@ import time
 import pytest
 
 from aidevos.contracts.errors import Failure
-from tests.e2e.world import Door, World
+from tests.e2e.world import EntryPoint, World
 from tests.forgeries import FORGERIES, Target, good
 
 
-async def test_no_forgery_is_taken_and_none_fails_otherwise(door: Door, world: World, new_id: str) -> None:
+async def test_no_forgery_is_taken_and_none_fails_otherwise(door: EntryPoint, world: World, new_id: str) -> None:
     target = Target(world.issuer.keys.at(time.time()), world.servers.public_url)
     answers = {}
     for name, forge in FORGERIES.items():

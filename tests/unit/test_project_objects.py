@@ -29,7 +29,7 @@ class DoorState(msgspec.Struct):
 
 
 class Door(BaseDurableObject[DoorState], type="door"):
-    @command(allow=anyone(), founds=True)
+    @command(allow=anyone(), creates=True)
     async def open(self) -> int:
         self.state.opened += 1
         return self.state.opened

@@ -12,7 +12,7 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
-from aidevos.durable.ownership.router import Limits
+from aidevos.durable.turns.environment import Limits
 from aidevos.projects import belongings
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import ROLES, Principal
@@ -47,7 +47,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def kit_of(settings: Settings, *others: Any, **options: Any) -> ObjectKit:
     kit = account_kits.kit_of(settings, *build_projects(settings), *others, **options)
-    hosted = kit.router.registry.types
+    hosted = kit.registry.types
     project.ProjectDO.belongings = {kind: type for kind, type in BELONGINGS.items() if type in hosted}
     return kit
 
@@ -396,8 +396,8 @@ async def test_a_deletion_that_dies_at_any_commit_is_finished_by_the_next_proces
 
         async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
             answer = await successor.call("project", id, "delete", caller=owner, headers=chosen("d"))
-            for type in successor.router.registry.types:
-                await successor.router.scan((type,))
+            for type in successor.registry.types:
+                await successor.lifecycle.scan((type,))
             await successor.settle()
 
             assert answer == {"id": id, "status": "deleting", "removes": {"tasks": 5, "objects": 0}}
@@ -517,8 +517,8 @@ async def test_a_departure_that_dies_at_any_commit_is_finished_by_the_next_proce
         kit.store.down = False
 
         async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
-            for type in successor.router.registry.types:
-                await successor.router.scan((type,))
+            for type in successor.registry.types:
+                await successor.lifecycle.scan((type,))
             await successor.settle()
 
             for id in shared:

@@ -14,9 +14,10 @@ from nats.errors import Error as NatsError
 from aidevos import BaseDurableObject, authenticated, command, query
 from aidevos.contracts.rate_limits import DEFAULT
 from aidevos.durable.access.limiter import Limited, Verdict
-from aidevos.durable.access.resolving import NotYet
-from aidevos.durable.delivery.suspects import CRASHES, Suspects
+from aidevos.durable.access.resolving import NotReady
+from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
 from aidevos.durable.delivery.tells import Tells, _Hand
+from aidevos.durable.turns.environment import Environment
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
@@ -77,19 +78,23 @@ class World:
         assert (address, group) == ("", "slate")
         if caller is EVE:
             self.fatal.set()
-            raise NotYet(asyncio.get_running_loop().create_future())
+            raise NotReady(asyncio.get_running_loop().create_future())
         if self.limits:
             raise self.limits.pop(0)
 
     async def request(self, subject: str, payload: bytes, **options: Any) -> None:
         self.done.append(subject)
 
+    def environment(self) -> Environment:
+        around: Any = self
+        return self.kit.runtime.environment._replace(client=around)
+
     def begin(self, upto: int = 0) -> None:
         """Be the next owner, after a short life in which so many were taken."""
         around: Any = self
         self.fatal = asyncio.Event()
-        self.tells = Tells(around, self.kit.router, around, around, self.kit.clock, lambda: True)
-        self.hand = _Hand(Suspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
+        self.tells = Tells(around, self.environment(), self.kit.router, around, around)
+        self.hand = _Hand(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
 
     async def die(self) -> None:
         """End as a process that is killed in the midst of an attempt: what it does after that isn't done."""
