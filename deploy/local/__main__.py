@@ -9,15 +9,16 @@ import time
 from pathlib import Path
 
 from aidevos.settings import SettingsError, load
-from deploy.local import launcher
-from deploy.local.control import FleetError, Program
-from deploy.local.programs import LOGS
+
+from . import launcher
+from .control import FleetError, Program
+from .programs import LOGS
 
 LINES = 40
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="The fleet without Docker.")
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="The fleet without Docker.")
     parser.add_argument("command", choices=("up", "down", "ps", "logs"))
     command = parser.parse_args().command
     # What the fleet writes is its owner's alone.

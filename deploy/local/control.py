@@ -14,8 +14,9 @@ from xmlrpc.client import Error, ServerProxy
 from supervisor.xmlrpc import SupervisorTransport
 
 from aidevos.settings import Settings
-from deploy.local import processes
-from deploy.local.programs import CONFIG_FILE, LOGS, socket_path
+
+from . import processes
+from .programs import CONFIG_FILE, LOGS, socket_path
 
 # A program that has been started so often and isn't ready yet won't be.
 MANY_STARTS = 4
@@ -49,7 +50,7 @@ class Supervisor:
         """Start it, detached from this process and its terminal, and wait until it answers."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SUPERVISOR_")}
         environment |= {"AIDEVOS_HOME": str(self._home), processes.MARK: processes.new_mark(self._home)}
-        command = [sys.executable, "-P", "-m", "deploy.local.supervisor", str(self._home / CONFIG_FILE)]
+        command = [sys.executable, "-P", "-m", f"{__package__}.supervisor", str(self._home / CONFIG_FILE)]
         errors = self._home / LOGS / "supervisor.err"
         with errors.open("wb") as log:
             child = subprocess.Popen(  # noqa: S603

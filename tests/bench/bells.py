@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aidevos.process import service as hosting
 from aidevos.settings import load
-from tests.alarms import Bell
+from tests.support.alarms import Bell
 
 if __name__ == "__main__":
     hosting.run([Bell], load())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aidevos.process import service as hosting
 from aidevos.settings import load
-from tests.faults.objects import Tally
+from tests.support.fault_objects import Tally
 
 if __name__ == "__main__":
     hosting.run([Tally], load())

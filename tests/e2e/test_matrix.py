@@ -26,7 +26,7 @@ from services.events.bootstrap import TYPES as EVENT_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.projects.bootstrap import TYPES as PROJECT_TYPES
 from services.user_management.bootstrap import TYPES as USER_TYPES
-from tests.e2e.world import EntryPoint, HttpDoor, World
+from tests.support.world import EntryPoint, HttpDoor, World
 
 TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)
 MANAGERS = {"manager", "admin"}

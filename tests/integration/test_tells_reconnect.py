@@ -16,7 +16,7 @@ from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.headers import Reply
-from tests.servers import Servers
+from tests.support.servers import Servers
 
 
 class Proxy:

@@ -8,11 +8,13 @@ from starlette.routing import Route
 
 from aidevos.contracts.errors import Failure
 from aidevos.observability import metrics
-from services.http_gateway.answers import JSON_HEADER, Answer
-from services.http_gateway.document import Document
-from services.http_gateway.health import Readiness
-from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.versions import unless_known
+
+from .. import pages
+from ..answers import JSON_HEADER, Answer
+from ..document import Document
+from ..health import Readiness
+from ..resource import Guard, Incoming, Resource
+from ..versions import unless_known
 
 _POLICY = (
     b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
@@ -31,7 +33,7 @@ class OperationRouter:
         self._readiness = readiness
         self._openapi = openapi
         self._asyncapi = asyncapi
-        self._page = files("services.http_gateway").joinpath("docs.html").read_bytes()
+        self._page = files(pages.__package__).joinpath("docs.html").read_bytes()
 
     def routes(self, fleet: Guard) -> list[Route]:
         return [

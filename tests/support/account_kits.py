@@ -1,0 +1,64 @@
+"""Kits of the services that keep accounts, with whatever others a test needs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aidevos import BaseDurableObject
+from aidevos.contracts import envelope
+from aidevos.contracts.authentication import account_id, session_of
+from aidevos.security.permissions import ANONYMOUS, Principal
+from aidevos.settings import Settings
+from aidevos.testing import ObjectKit
+from aidevos.testing.kit import SERVICE
+from services.authentication.bootstrap import build as build_authentication
+from services.user_management.bootstrap import CREDENTIALS, KEEPERS
+from services.user_management.bootstrap import build as build_users
+from services.user_management.user import UserManagementDO
+from tests.support.kits import chosen
+
+
+def kit_of(settings: Settings, *others: type[BaseDurableObject[Any]], **options: Any) -> ObjectKit:
+    """A kit in which users tell those services alone of their end that are in it."""
+    kit = ObjectKit(*build_authentication(settings), *build_users(settings), *others, **options)
+    hosted = kit.registry.types
+    UserManagementDO.keepers = tuple(keeper for keeper in KEEPERS if keeper[0] in hosted)
+    UserManagementDO.credentials = tuple(ended for ended in CREDENTIALS if ended[0] in hosted)
+    return kit
+
+
+PASSWORD = "wheelbarrow at noon"
+NOTHING: dict[str, str] = {}
+NAME, EMAIL = "Ada", "Ada@Example.org"
+OPEN = asyncio.Event()
+
+
+async def register(
+    kit: ObjectKit, id: str, name: str = NAME, email: str = EMAIL, request: str = "r", headers: Any = NOTHING
+) -> Any:
+    args = {"username": name, "email": email, "password": PASSWORD}
+    return await kit.call("user", id, "register", args, caller=ANONYMOUS, headers={**chosen(request), **headers})
+
+
+async def login(kit: ObjectKit, name: str = NAME, password: str = PASSWORD, headers: Any = NOTHING) -> Any:
+    args = {"username": name, "password": password}
+    return await kit.call("auth", account_id(name), "login", args, caller=ANONYMOUS, headers=headers)
+
+
+def from_address(address: str) -> dict[str, str]:
+    return {envelope.CLIENT_ADDRESS: address}
+
+
+async def serve(kit: ObjectKit, type: str, id: str, method: str, args: Any = None) -> Any:
+    """A call that only services may make."""
+    return await kit.call(type, id, method, args, caller=SERVICE)
+
+
+async def refresh(kit: ObjectKit, pair: Any) -> Any:
+    token = pair["refresh_token"]
+    return await kit.call("session", session_of(token), "refresh", {"refresh_token": token}, caller=ANONYMOUS)
+
+
+def owner(pair: Any) -> Principal:
+    return Principal(pair["user"]["id"], ("user",), frozenset(), session=session_of(pair["refresh_token"]))
