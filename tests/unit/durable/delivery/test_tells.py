@@ -17,7 +17,6 @@ from aidevos.durable.access.limiter import Limited, Verdict
 from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
 from aidevos.durable.delivery.tells import Tells, _Hand
-from aidevos.durable.turns.environment import Environment
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
@@ -85,15 +84,11 @@ class World:
     async def request(self, subject: str, payload: bytes, **options: Any) -> None:
         self.done.append(subject)
 
-    def environment(self) -> Environment:
-        around: Any = self
-        return self.kit.runtime.environment._replace(client=around)
-
     def begin(self, upto: int = 0) -> None:
         """Be the next owner, after a short life in which so many were taken."""
         around: Any = self
         self.fatal = asyncio.Event()
-        self.tells = Tells(around, self.environment(), self.kit.router, around, around)
+        self.tells = Tells(around, self.kit.runtime.environment, self.kit.router, around, around)
         self.hand = _Hand(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
 
     async def die(self) -> None:
