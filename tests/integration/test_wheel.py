@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.servers import Servers, free_port
+from tests.support.servers import Servers, free_port
 
 from tests.support.gateway_world import eventually
 
