@@ -19,6 +19,7 @@ import msgspec
 from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import Clock, rfc3339_of
 from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
 from aidevos.durable.client.client import NUMBER_BITS, Outside, issued_at
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from aidevos.durable.turns.activation import Activation
 
 log = logging.getLogger(__name__)
-FIRST_PAUSE = 0.05
-LAST_PAUSE = 5.0
+BACKOFF = Backoff(0.05, 5.0)
 TELL_DEADLINE = 10.0
 EVENTS_LANE = ""
 # Refusals that a deployment under way explains: the tell is repeated until it is too old.
@@ -141,7 +141,7 @@ class Relay:
             del self._lanes[lane], self._queues[lane]
 
     async def _deliver(self, activation: Activation, entry: Entry) -> None:
-        place, pause, attempts = activation.place, FIRST_PAUSE, 0
+        place, pauses, attempts = activation.place, BACKOFF.pauses(), 0
         while not activation.broken:
             attempts += 1
             try:
@@ -161,8 +161,7 @@ class Relay:
             except Exception as error:
                 log.warning("%s: sending to %s failed, trying again: %s", activation.object_id, entry.subject, error)
             place.known = False
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LAST_PAUSE)
+            await pauses.wait()
 
     async def _publish(self, activation: Activation, entry: Entry) -> None:
         scope, place = subjects.events_of(activation.type.name, activation.id), activation.place

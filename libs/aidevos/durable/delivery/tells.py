@@ -35,6 +35,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import when_known
+from aidevos.durable.base.backoff import FOLLOWING, Backoff
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.delivery.dead_letters import bury
@@ -60,9 +61,9 @@ PULL_FOR = 5.0
 ACK_WAIT = 7 * 86_400.0
 ACK_WITHIN = 5.0
 DEADLINE_MS = 10_000
-FIRST_PAUSE = 0.1
-LAST_PAUSE = 30.0
-RETRY_AFTER = 0.5
+BACKOFF = Backoff(0.1, 30.0)
+# Seconds until a host that may ask for no tells looks again.
+LOOK_EVERY = 0.5
 _NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.TELLS_STREAM}."
 # What of a caller's headers counts for the call itself.
 PASSED = (envelope.CONTENT_TYPE, envelope.IF_MATCH, envelope.TRACEPARENT)
@@ -159,6 +160,7 @@ class Tells:
             ack_wait=ACK_WAIT,
             max_ack_pending=IN_HAND,
         )
+        pauses = FOLLOWING.pauses()
         while not self._closed:
             try:
                 hand = hand or _Hand(await find_suspects(js, bucket, type, self._clock.now()))
@@ -169,7 +171,7 @@ class Tells:
                 await self._pull(type, hand)
             except (NatsError, TimeoutError) as error:
                 log.warning("the tells to %s can't be read, trying again: %r", type, error)
-            await asyncio.sleep(RETRY_AFTER)
+            await pauses.wait()
 
     async def close(self) -> None:
         """Stop at once; what isn't done comes again to the next owner."""
@@ -206,7 +208,7 @@ class Tells:
             reconnects = self._connection.stats["reconnects"]
             while not gone.is_set() and self._connection.stats["reconnects"] == reconnects:
                 if not self._lease_valid() or hand.bytes > IN_HAND_BYTES:
-                    await asyncio.sleep(RETRY_AFTER)
+                    await asyncio.sleep(LOOK_EVERY)
                     continue
                 served.clear()
                 left = PULL
@@ -229,7 +231,7 @@ class Tells:
 
     async def _settle(self, tell: Tell, done: str, hand: _Hand) -> None:
         for attempt in itertools.count(1):
-            pause = FIRST_PAUSE * 2 ** min(attempt - 1, 16)
+            pause = BACKOFF.pause(attempt)
             try:
                 async with hand.suspects.attempt(tell.sequence, tell.key) as crashes, hand.trying:
                     await self._end(tell, attempt, crashes)
@@ -242,7 +244,7 @@ class Tells:
                 log.warning("the tell to %s was not acknowledged, trying again: %r", tell.target, error)
             except Exception:
                 log.exception("the tell to %s could not be seen to, trying again", tell.target)
-            await asyncio.sleep(min(pause, LAST_PAUSE))
+            await asyncio.sleep(min(pause, BACKOFF.longest))
         self._under_way.discard(tell.sequence)
         hand.bytes -= tell.size
 

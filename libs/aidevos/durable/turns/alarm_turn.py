@@ -60,7 +60,7 @@ async def count_attempt(turn: Turn) -> None:
     """Commit that an attempt has failed, before it begins; what comes of it takes the place of that."""
     ringing, turn.counts_first = turn.ringing, False
     assert ringing is not None  # noqa: S101
-    turn.alarms[turn.request.alarm] = ringing.begun(turn.now)
+    turn.alarms[turn.request.alarm] = ringing.begun(turn.now, _name(turn))
     gather(turn, changed=False).urgent = True
     turn.ringing = ringing
     turn.router.commit(turn.activation)
@@ -75,7 +75,7 @@ def fail_alarm(turn: Turn, answer: Answer) -> None:
     failure, name = Failure.decode(answer.payload), turn.request.alarm
     if turn.ringing is not None:
         ALARMS.labels("failed").inc()
-        again = turn.ringing.after_failure(turn.now)
+        again = turn.ringing.after_failure(turn.now, _name(turn))
         log.warning("%s: the alarm %s failed: %s", turn.activation.object_id, name, failure.detail)
         turn.alarms[name] = _bury(turn, again, failure) if again.spent else again
     _commit(turn, answer)
@@ -87,7 +87,7 @@ def _bury(turn: Turn, spent: Scheduled, failure: Failure) -> Scheduled | None:
     try:
         check_bounds(turn, b"", [letter])
     except Failure:
-        return spent.later(turn.now, spent.failed)
+        return spent.later(turn.now, spent.failed, _name(turn))
     turn.entries.append(letter)
     return spent.next()
 
@@ -106,6 +106,11 @@ def _letter(turn: Turn, spent: Scheduled, failure: Failure) -> Letter:
         attempts=spent.failed,
         at=turn.now,
     )
+
+
+def _name(turn: Turn) -> str:
+    """The alarm's name in the fleet."""
+    return f"{turn.activation.object_id}.{turn.request.alarm}"
 
 
 def _no_outcome() -> Failure:
