@@ -20,7 +20,7 @@ from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
-from aidevos.durable.hosting.placement import HostName
+from aidevos.durable.hosting.host_name import HostName
 from aidevos.observability import logs
 from aidevos.security.credentials import ServiceCredential
 from aidevos.settings import Settings, SettingsError
