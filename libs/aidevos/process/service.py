@@ -13,6 +13,7 @@ import uvloop
 from nats.errors import Error as NatsError
 
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.revocations import SINCE, Revocations
@@ -135,7 +136,7 @@ async def serve(
     await outside.start()
     admission = Admission(verifier, outside, credential.authorization)
     limiter = RateLimiter(settings, outside, credential.authorization)
-    bus = await open_bus(settings, connection)
+    bus = await open_bus(settings, connection, FLEET_EVENTS)
     events = EventStream(bus, since=SINCE)
     revocations = Revocations(
         events, verifier, outside, credential.authorization, admission.change, limiter.set_policies

@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.micro import add_service
 
 from aidevos.contracts import subjects
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.bus.port import BusError
@@ -57,7 +58,7 @@ async def serve(handlers: Handlers, settings: Settings, *, group: str, reports_h
         default_deadline=settings.default_deadline,
     )
     await objects.start()
-    bus = await open_bus(settings, connection)
+    bus = await open_bus(settings, connection, FLEET_EVENTS)
     worker = Worker(
         handlers,
         objects,

@@ -36,14 +36,14 @@ class Reactions:
         self,
         registry: DurableObjectRegistry,
         bus: EventBus,
-        outside: ObjectCaller,
+        client: ObjectCaller,
         clock: Clock,
         *,
         attempts: int = ATTEMPTS,
     ) -> None:
         self._registry = registry
         self._bus = bus
-        self._outside = outside
+        self._client = client
         self._clock = clock
         self._attempts = attempts
         self._subscriptions: list[Subscription] = []
@@ -78,7 +78,7 @@ class Reactions:
         request_id = f"{TELL_PREFIX}on.{letter_id(delivery.id, type.name, method.name)}"
         subject = subjects.call(type.name, _target(type, method, payload), method.name)
         try:
-            await self._outside.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
+            await self._client.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
         except Failure as failure:
             if failure.code in PASSING:
                 raise Failure("unavailable", failure.detail) from failure
@@ -102,7 +102,7 @@ class Reactions:
             attempts=delivery.attempt,
             at=self._clock.now(),
         )
-        await bury(self._outside, letter)
+        await bury(self._client, letter)
 
 
 def _arguments(delivery: Delivery) -> bytes:

@@ -40,7 +40,7 @@ class Relay:
     def __init__(
         self,
         bus: EventBus,
-        outside: ObjectCaller,
+        client: ObjectCaller,
         clock: Clock,
         *,
         tell_age: float,
@@ -48,7 +48,7 @@ class Relay:
         settled: Callable[[Activation, int], None],
     ) -> None:
         self._bus = bus
-        self._outside = outside
+        self._client = client
         self._clock = clock
         self._tell_age = tell_age
         self._hides = hides
@@ -94,7 +94,7 @@ class Relay:
                 if entry.kind == "event":
                     await self._publish(activation, entry)
                 elif entry.kind == "letter":
-                    await bury(self._outside, msgspec.msgpack.decode(entry.payload, type=Letter))
+                    await bury(self._client, msgspec.msgpack.decode(entry.payload, type=Letter))
                 else:
                     await self._tell(activation, entry, attempts)
                 return
@@ -129,7 +129,7 @@ class Relay:
             return
         request_id = f"{TELL_PREFIX}{entry.number}.{digest(activation.object_id)}"
         try:
-            await self._outside.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
+            await self._client.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
         except Failure as failure:
             if failure.retryable or failure.code in PASSING:
                 raise
@@ -149,7 +149,7 @@ class Relay:
             at=self._clock.now(),
             confidential=self._hides(type, method),
         )
-        await bury(self._outside, letter)
+        await bury(self._client, letter)
 
 
 def _entry(activation: Activation, number: int) -> Entry:
