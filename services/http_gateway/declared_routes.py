@@ -19,7 +19,7 @@ from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.routes import RouteInfo
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.resolving import when_known
+from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.settings import Settings
 
 from .answer_cache import AnswerCache, identity
@@ -147,7 +147,7 @@ class _Handler:
         if not request.principal.has(route.permission, id=id):
             raise Failure("forbidden", f"this needs the permission {route.permission}")
         if route.limits is not None:
-            spending = when_known(self._limiter.spend_on, f"route-{route.id}", route.limits, request.principal)
+            spending = resolve_when_ready(self._limiter.spend_on, f"route-{route.id}", route.limits, request.principal)
             await request.spend(spending)
         method = self._checked_method()
         payload = msgspec.json.encode(await self._arguments(request, method, values), order="deterministic")

@@ -17,6 +17,7 @@ import msgspec
 
 from aidevos import (
     Alarm,
+    Backoff,
     BaseDurableObject,
     Event,
     Failure,
@@ -59,8 +60,8 @@ from aidevos.contracts.tasks import (
 )
 from aidevos.durable.access.mandates import mandate_of
 from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.alarms import LONGEST
-from aidevos.durable.objects.object import Search, View
+from aidevos.durable.objects.alarm import LONGEST
+from aidevos.durable.objects.declaration import Search, View
 from aidevos.durable.objects.schema import Schema
 from aidevos.feeds import webhook_sender as webhooks
 from aidevos.projects.belongings import belongings
@@ -69,7 +70,7 @@ from aidevos.security.delegations import Delegations
 from aidevos.settings import Settings
 
 from .orders import errands
-from .rules import Action, encode_payload, follow, pause_after, role_of
+from .rules import Action, encode_payload, follow, role_of
 from .task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
 
 KNOWN = permission(CREATE) | permission(MANAGE)
@@ -118,7 +119,7 @@ def no_task() -> Failure:
 class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     """A task of a project."""
 
-    judges_projects = True
+    project_aware = True
     state_limit = STATE_LIMIT
     settings: ClassVar[Settings]
     delegations: ClassVar[Delegations]
@@ -126,7 +127,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     views = (*belongings(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
     indexes = (DUE_INDEX,)
 
-    @command(allow=KNOWN, founds=True)
+    @command(allow=KNOWN, creates=True)
     async def create(
         self,
         project: Id,
@@ -391,7 +392,8 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state.sends += error.known
         if error.retryable and state.attempts < state.retry.max_attempts:
             self._follow("postpone")
-            self._queue(self.now + pause_after(state.retry, state.attempts))
+            backoff = Backoff(state.retry.backoff, state.retry.max_backoff)
+            self._queue(self.now + backoff.pause(state.attempts, self.id))
         else:
             self._follow("fail")
             self._leave_line()

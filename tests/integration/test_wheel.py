@@ -16,8 +16,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.integration.gateway_world import eventually
-from tests.servers import Servers, free_port
+
+from tests.support.gateway_world import eventually
+from tests.support.servers import Servers, free_port
 
 ROOT = Path(__file__).parents[2]
 IMPORT_ALL = """

@@ -15,11 +15,13 @@ from nats.aio.msg import Msg
 from nats.micro import add_service
 
 from aidevos.contracts import subjects
+from aidevos.contracts.fleet_events import FLEET_EVENTS
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
-from aidevos.durable.hosting.placement import HostName
+from aidevos.durable.hosting.host_name import HostName
 from aidevos.observability import logs
 from aidevos.security.credentials import ServiceCredential
 from aidevos.settings import Settings, SettingsError
@@ -30,7 +32,6 @@ from aidevos.work.worker import Worker
 log = logging.getLogger(__name__)
 SERVICE = "task_worker"
 VERSION = "0.1.0"
-TRY_AGAIN_AFTER = 0.5
 
 
 def run(handlers: Handlers, settings: Settings, *, group: str, reports_health: bool = False) -> None:
@@ -57,7 +58,7 @@ async def serve(handlers: Handlers, settings: Settings, *, group: str, reports_h
         default_deadline=settings.default_deadline,
     )
     await objects.start()
-    bus = await open_bus(settings, connection)
+    bus = await open_bus(settings, connection, FLEET_EVENTS)
     worker = Worker(
         handlers,
         objects,
@@ -85,12 +86,13 @@ def group_of(modules: Iterable[str]) -> str:
 
 
 async def _keep_working(worker: Worker) -> None:
+    pauses = FOLLOWING.pauses()
     while True:
         try:
             await worker.run()
         except BusError as error:
             log.warning("tasks can't be heard of, trying again: %s", error)
-        await asyncio.sleep(TRY_AGAIN_AFTER)
+        await pauses.wait()
 
 
 async def _register(connection: Client, handlers: Handlers, replica: int, *, reports_health: bool) -> None:

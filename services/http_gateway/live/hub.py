@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
-from aidevos.durable.access.resolving import NotYet, when_known
+from aidevos.durable.access.resolving import NotReady, resolve_when_ready
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
 from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.feeds.shown_events import ItemChange
@@ -39,7 +40,6 @@ WINDOW_AGE = 10.0
 LINGER = 30.0
 CHECK_EVERY = 0.25
 CHECK_WITHIN = 0.5
-RETRY_AFTER = 0.2
 LOADED_WITHIN = 5.0
 # Readers at a time whose past is read from the bus.
 READ_AT_ONCE = 16
@@ -140,6 +140,7 @@ class Hub:
                 await asyncio.wait([reading])
 
     async def _keep_reading(self) -> None:
+        pauses = FOLLOWING.pauses()
         while True:
             try:
                 await self._read()
@@ -150,7 +151,7 @@ class Hub:
                 self._loaded.clear()
                 for stream in tuple(self._streams):
                     stream.end("restarted")
-            await asyncio.sleep(RETRY_AFTER)
+            await pauses.wait()
 
     async def _read(self) -> None:
         if self._loaded.is_set():
@@ -197,7 +198,7 @@ class Hub:
         for (authorization, address), streams in readers.items():
             try:
                 _admit(streams, self._admission.caller(authorization, address))
-            except NotYet:
+            except NotReady:
                 unknown.append(self._look_up(authorization, address, streams))
             except Failure as failure:
                 _end(streams, failure)
@@ -206,7 +207,7 @@ class Hub:
     async def _look_up(self, authorization: str, address: str, streams: list[Stream]) -> None:
         try:
             async with asyncio.timeout(CHECK_WITHIN):
-                _admit(streams, await when_known(self._admission.caller, authorization, address))
+                _admit(streams, await resolve_when_ready(self._admission.caller, authorization, address))
         except TimeoutError:
             _end(streams, Failure("unavailable", "the API key can't be looked up"))
         except Failure as failure:

@@ -6,10 +6,11 @@ import asyncio
 from collections import Counter
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aidevos.durable.ownership.router import Limits
+from aidevos.durable.turns.environment import Limits
 from aidevos.testing import ObjectKit
 from tests.support.alarms import Bell
 from tests.support.kits import PATIENT, START, crash
@@ -17,6 +18,7 @@ from tests.support.kits import PATIENT, START, crash
 NAMES = ("a", "b", "c")
 BACKOFF, LONGEST = 3, 10
 GRACE = 60
+pytestmark = pytest.mark.usefixtures("unjittered")
 
 
 class Set(NamedTuple):
@@ -191,6 +193,6 @@ def test_alarms_ring_as_a_plain_simulation_says(taken: list[Step]) -> None:
         assert {name: alarm["at"] - START for name, alarm in stored.items()} == {
             name: alarm.next for name, alarm in simulation.alarms.items()
         }
-        await product.kit.router.close()
+        await product.kit.runtime.close()
 
     asyncio.run(run())

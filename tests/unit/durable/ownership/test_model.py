@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aidevos import Backoff
 from aidevos.contracts.errors import Failure
 from aidevos.durable.delivery import relay as outbox
 from aidevos.durable.ownership import commit
@@ -31,7 +32,7 @@ def _impatient() -> Iterator[None]:
     """Try again at once."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (commit, outbox):
-            patch.setattr(module, "FIRST_PAUSE", 0.0)
+            patch.setattr(module, "BACKOFF", Backoff(0.0, 0.0))
         patch.setattr(commit, "CLEAR_AFTER", 0.0)
         yield
 
@@ -59,9 +60,9 @@ class Fleet:
     async def __aexit__(self, *error: object) -> None:
         await self._crashing
         self.kit.store.faults.clear()
-        await self.kit.router.scan(self.kit.router.registry.types)
+        await self.kit.lifecycle.scan(self.kit.registry.types)
         await self.kit.settle()
-        await self.kit.router.close()
+        await self.kit.runtime.close()
 
     async def call(self, id: str, method: str, args: dict[str, Any], headers: dict[str, str]) -> Any:
         async with asyncio.timeout(20):
@@ -81,7 +82,7 @@ class Fleet:
             self.kit = ObjectKit(self._type, store=old.store, bus=old.bus, clock=old.clock)
             self.kit.letters = old.letters
             await crash(old)
-            await self.kit.router.scan(self.kit.router.registry.types)
+            await self.kit.lifecycle.scan(self.kit.registry.types)
         for _ in range(LATE):
             await asyncio.sleep(0)
         self._late.set()

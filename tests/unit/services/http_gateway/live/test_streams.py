@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aidevos import Backoff
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
@@ -30,7 +31,7 @@ HERS = Subscriber(CALLER, "Bearer ada", "")
 ALL = EventFilter()
 
 
-class Door:
+class EntryPoint:
     """Says who callers are, and which events are for them."""
 
     def __init__(self) -> None:
@@ -92,7 +93,7 @@ class Client:
 
 class World:
     def __init__(self, **limits: int) -> None:
-        self.bus, self.door = MemoryBus(), Door()
+        self.bus, self.door = MemoryBus(), EntryPoint()
         given: Any = {"streams": 100, "of_caller": 100, **limits}
         self.hub = Hub(self.bus, self.door, self.door, StreamLimits(**given))  # type: ignore[arg-type]
         self.count = 0
@@ -355,7 +356,7 @@ async def test_the_bus_is_read_once_for_all_and_not_when_nobody_is_there(monkeyp
 
 
 async def test_a_bus_that_breaks_off_is_read_on_from_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(hubs, "FOLLOWING", Backoff(0.01, 0.01))
     original = MemoryBus.follow
 
     async def follow(self: MemoryBus, patterns: Any, **options: Any) -> Any:
