@@ -14,9 +14,12 @@ from tests.support.browser import Browsers
 from tests.support.kits import PATIENT
 from tests.support.rabbitmq import RabbitMq
 from tests.support.servers import Servers, drop_database
+from tests.support.world import Worlds
 
 hypothesis.settings.register_profile("patient", PATIENT)
 hypothesis.settings.load_profile("patient")
+
+WORLDS = pytest.StashKey[Worlds]()
 
 
 class Startable(Protocol):
@@ -59,6 +62,21 @@ def rabbitmq() -> Iterator[RabbitMq]:
 def browsers() -> Iterator[Browsers]:
     """Real browsers for the tests of pages; a missing one fails each of them, in one line."""
     yield from _running(Browsers)
+
+
+@pytest.fixture(scope="session")
+def worlds(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Worlds]:
+    """The services on the servers, a set of them at a time."""
+    worlds = request.config.stash[WORLDS] = Worlds(servers)
+    yield worlds
+    worlds.end()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End the services before a test that wants the servers for itself."""
+    names = getattr(item, "fixturenames", ())
+    if WORLDS in item.config.stash and "servers" in names and "worlds" not in names:
+        item.config.stash[WORLDS].end()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ wheels), else from containers where a Docker engine answers.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import random
 import shlex
@@ -32,6 +31,7 @@ from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, SettingsError, load
 from deploy.local import binaries, mongo_server, nats_server, ports
 from deploy.local.credentials import ensure_secrets
+from tests.support.programs import end_with_parent
 
 START_TIMEOUT = 20.0
 NATS_IMAGE = "nats:2"
@@ -112,7 +112,7 @@ class LocalServer(_Restart):
                     stderr=log,
                     cwd=self._log.parent,
                     env=self._environment,
-                    preexec_fn=_end_with_parent,
+                    preexec_fn=end_with_parent,
                 ).result()
             self._ready(self._check)
 
@@ -327,11 +327,6 @@ class Servers:
 def drop_database(url: str, name: str) -> None:
     with pymongo.MongoClient[dict[str, Any]](url) as client:
         client.drop_database(name)
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel (Linux) to kill the child when this process dies, however it dies."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def docker_answers() -> bool:
