@@ -9,15 +9,14 @@ from typing import Protocol, TypeVar
 import hypothesis
 import pytest
 
+import tests.support.kits  # noqa: F401
 from aidevos.settings import SettingsError
 from tests.support.browser import Browsers
-from tests.support.kits import PATIENT
 from tests.support.rabbitmq import RabbitMq
 from tests.support.servers import Servers, drop_database
 from tests.support.world import Worlds
 
-hypothesis.settings.register_profile("patient", PATIENT)
-hypothesis.settings.load_profile("patient")
+hypothesis.settings.load_profile("everyday")
 
 WORLDS = pytest.StashKey[Worlds]()
 
