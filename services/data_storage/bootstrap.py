@@ -6,7 +6,7 @@ from typing import Any
 
 from aidevos import BaseDurableObject, anyone
 from aidevos.contracts.data import FIND, VISIBILITY, VISIBLE, FindItems, VisibilityArgs, VisibleCollections
-from aidevos.durable.objects.object import View
+from aidevos.durable.objects.declaration import View
 from aidevos.projects.memberships import Memberships
 from aidevos.settings import Settings
 

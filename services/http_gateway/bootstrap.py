@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
 from aidevos.contracts.audit import READ_AUDIT
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
@@ -102,7 +103,7 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
                 admission = Admission(verifier, client, credential.authorization)
                 stack.push_async_callback(_end, asyncio.create_task(admission.report()))
                 limiter = RateLimiter(settings, client, credential.authorization)
-                bus = await open_bus(settings, connection)
+                bus = await open_bus(settings, connection, FLEET_EVENTS)
                 stack.push_async_callback(bus.close)
                 events = EventStream(bus, since=SINCE)
                 revocations = Revocations(

@@ -26,7 +26,7 @@ from services.events.bootstrap import TYPES as EVENT_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.projects.bootstrap import TYPES as PROJECT_TYPES
 from services.user_management.bootstrap import TYPES as USER_TYPES
-from tests.support.world import Door, HttpDoor, World
+from tests.support.world import EntryPoint, HttpDoor, World
 
 TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)
 MANAGERS = {"manager", "admin"}
@@ -279,7 +279,7 @@ async def test_every_type_that_the_fleet_announces_has_its_methods_here(world: W
 
 @pytest.mark.parametrize("type", sorted({type for type, _ in ROWS}))
 async def test_only_who_may_call_a_method_gets_past_its_rule(
-    door: Door, world: World, live: dict[str, str], new_id: str, type: str
+    door: EntryPoint, world: World, live: dict[str, str], new_id: str, type: str
 ) -> None:
     credentials = {caller: credential(world, caller) for caller in CALLERS} | live
     over_http = isinstance(door, HttpDoor)

@@ -22,7 +22,7 @@ from tests.support.kits import chosen
 def kit_of(settings: Settings, *others: type[BaseDurableObject[Any]], **options: Any) -> ObjectKit:
     """A kit in which users tell those services alone of their end that are in it."""
     kit = ObjectKit(*build_authentication(settings), *build_users(settings), *others, **options)
-    hosted = kit.router.registry.types
+    hosted = kit.registry.types
     UserManagementDO.keepers = tuple(keeper for keeper in KEEPERS if keeper[0] in hosted)
     UserManagementDO.credentials = tuple(ended for ended in CREDENTIALS if ended[0] in hosted)
     return kit

@@ -21,7 +21,7 @@ PASSWORD = "wheelbarrow at noon"
 
 def kit_of(settings: Settings, *others: Any, **options: Any) -> ObjectKit:
     kit = account_kits.kit_of(settings, *build_projects(settings), *others, **options)
-    hosted = kit.router.registry.types
+    hosted = kit.registry.types
     project.ProjectDO.belongings = {kind: type for kind, type in BELONGINGS.items() if type in hosted}
     return kit
 

@@ -161,7 +161,7 @@ def wait_ready(url: str, processes: list[Program]) -> None:
     raise AssertionError("the services did not become ready")
 
 
-class Door(Protocol):
+class EntryPoint(Protocol):
     """One way to the objects. Methods return decoded results and raise `Failure`."""
 
     async def call(

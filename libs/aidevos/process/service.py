@@ -13,6 +13,7 @@ import uvloop
 from nats.errors import Error as NatsError
 
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.revocations import SINCE, Revocations
@@ -24,16 +25,17 @@ from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.host import Host
-from aidevos.durable.hosting.placement import HostName
+from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.provision import check_mapping
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
-from aidevos.durable.ownership.router import Limits
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.completion import Bounds
+from aidevos.durable.turns.environment import Limits
 from aidevos.observability import logs
 from aidevos.process.collector import collect_rarely
+from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
@@ -134,7 +136,7 @@ async def serve(
     await outside.start()
     admission = Admission(verifier, outside, credential.authorization)
     limiter = RateLimiter(settings, outside, credential.authorization)
-    bus = await open_bus(settings, connection)
+    bus = await open_bus(settings, connection, FLEET_EVENTS)
     events = EventStream(bus, since=SINCE)
     revocations = Revocations(
         events, verifier, outside, credential.authorization, admission.change, limiter.set_policies
@@ -160,6 +162,7 @@ async def serve(
             admission,
             limiter,
             SystemClock(),
+            ProjectGate(outside),
             service=service,
             name=name,
             principal=credential.principal,

@@ -21,13 +21,15 @@ from aidevos.durable.base.clock import ManualClock
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import FIRST_BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
-from aidevos.durable.hosting.queries import questions
+from aidevos.durable.hosting.queries import stored_queries
+from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.ownership.alarm_clock import HORIZON
-from aidevos.durable.ownership.router import DurableObjectRouter, Limits
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.turns.request import Answer
+from aidevos.durable.turns.environment import Limits
+from aidevos.durable.turns.headers import Reply
+from aidevos.projects.gate import ProjectGate
 from aidevos.security.permissions import Principal
 
 ADMIN = Principal("admin", ("admin",), frozenset({"*"}))
@@ -38,8 +40,9 @@ SERVICE = Principal("service:test", ("service",), frozenset({"*"}))
 class ObjectKit:
     """Runs objects of the given classes: `async with ObjectKit(Counter) as kit`.
 
-    `kit.store`, `kit.bus`, `kit.clock` are what the objects run on; `kit.router` is their process;
-    `kit.letters` are the dead letters, by ID, unless their type is in the kit.
+    `kit.store`, `kit.bus` and `kit.clock` are what the objects run on; `kit.letters` are the dead letters, by ID,
+    unless their type is in the kit. `kit.catalogue`, `kit.lifecycle`, `kit.alarms` and `kit.router` are the parts of
+    their process.
     Two kits on one `store` are two processes, the second of which takes the objects over.
     """
 
@@ -60,21 +63,28 @@ class ObjectKit:
         self.judge: Callable[[str, str, bytes, str], Principal] = _judge
         registry = DurableObjectRegistry(classes)
         self._reactions = Reactions(registry, self.bus, self, self.clock)
-        self.router = DurableObjectRouter(
+        gate = ProjectGate(self)
+        self.runtime = Runtime(
             registry,
             self.store,
             self.bus,
             self,
             self.clock,
+            gate,
             principal=SERVICE,
             incarnation=f"kit.{secrets.token_hex(4)}",
-            lease_valid=lambda: self.lease,
-            limits=limits,
+            may_answer=lambda: self.lease,
+            limits=limits or Limits(),
         )
-        self._questions = questions(self.router)
+        self.registry = registry
+        self.catalogue = self.runtime.catalogue
+        self.lifecycle = self.runtime.lifecycle
+        self.alarms = self.runtime.alarms
+        self.router = self.runtime.router
+        self._queries = stored_queries(self.runtime.environment, self.catalogue, gate)
 
     async def __aenter__(self) -> Self:
-        for name in self.router.registry.types:
+        for name in self.registry.types:
             await self.store.open(name)
         await self._reactions.start()
         return self
@@ -83,7 +93,7 @@ class ObjectKit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._reactions.close()
-        await self.router.close()
+        await self.runtime.close()
 
     async def call(
         self,
@@ -120,7 +130,7 @@ class ObjectKit:
     ) -> bytes:
         """How the objects of this kit call each other: as a service, or as `judge` says, repeated until answered."""
         caller = SERVICE if authorization is None else self.judge(authorization, subject, payload, request_id or "")
-        if subject.startswith(_LETTERS) and dead_letters.TYPE not in self.router.registry.types:
+        if subject.startswith(_LETTERS) and dead_letters.TYPE not in self.registry.types:
             self._bury(payload)
             return b"null"
         sent = dict(headers or {})
@@ -142,10 +152,10 @@ class ObjectKit:
         of the limits."""
         end = self.clock.now() + seconds
         while True:
-            able = self.router.alarms.ring_due()
+            able = self.alarms.ring_due()
             await self.settle()
-            await self.router.alarms.scan(self.router.registry.types, max(end - self.clock.now(), HORIZON))
-            at = self.router.alarms.next_at()
+            await self.alarms.scan(self.registry.types, max(end - self.clock.now(), HORIZON))
+            at = self.alarms.next_at()
             if at > end or not able:
                 break
             self.clock.advance(max(0.0, at - self.clock.now()))
@@ -156,8 +166,8 @@ class ObjectKit:
         Raises `TimeoutError` when that takes longer than 10 seconds, as where a tell goes to a type that isn't in
         the kit."""
         async with asyncio.timeout(10.0):
-            while not (self.router.idle and self.bus.idle):
-                await self.router.settle(1.0)
+            while not (self.catalogue.idle and self.bus.idle):
+                await self.catalogue.settle(1.0)
                 await asyncio.sleep(0.001)
 
     def _bury(self, payload: bytes) -> None:
@@ -166,8 +176,8 @@ class ObjectKit:
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
         if subject.startswith("query."):
-            return await self._questions[subject].ask(payload, None, caller)
-        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+            return await self._queries[subject].run(payload, None, caller)
+        future: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         _, type, id, method = subject.split(".", 3)
         owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
         self.router.dispatch(owned, payload, headers, caller, lambda answer: _resolve(future, answer))
@@ -183,6 +193,6 @@ def _judge(authorization: str, subject: str, payload: bytes, request_id: str) ->
     raise Failure("unauthenticated", "this kit knows no credential")
 
 
-def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:
+def _resolve(future: asyncio.Future[Reply | None], answer: Reply | None) -> None:
     if not future.done():
         future.set_result(answer)

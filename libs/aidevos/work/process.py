@@ -15,11 +15,12 @@ from nats.aio.msg import Msg
 from nats.micro import add_service
 
 from aidevos.contracts import subjects
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
-from aidevos.durable.hosting.placement import HostName
+from aidevos.durable.hosting.host_name import HostName
 from aidevos.observability import logs
 from aidevos.security.credentials import ServiceCredential
 from aidevos.settings import Settings, SettingsError
@@ -57,7 +58,7 @@ async def serve(handlers: Handlers, settings: Settings, *, group: str, reports_h
         default_deadline=settings.default_deadline,
     )
     await objects.start()
-    bus = await open_bus(settings, connection)
+    bus = await open_bus(settings, connection, FLEET_EVENTS)
     worker = Worker(
         handlers,
         objects,

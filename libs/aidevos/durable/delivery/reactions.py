@@ -17,11 +17,12 @@ from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import ATTEMPTS, BusError, Delivery, EventBus, Subscription
-from aidevos.durable.client.client import Outside
+from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.delivery.relay import PASSING
-from aidevos.durable.objects.registry import DurableObjectRegistry, MethodSpec, ObjectType
-from aidevos.durable.turns.request import TELL_PREFIX
+from aidevos.durable.objects.method import MethodSpec
+from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
+from aidevos.durable.turns.headers import TELL_PREFIX
 
 log = logging.getLogger(__name__)
 RETRY_AFTER = 0.5
@@ -35,14 +36,14 @@ class Reactions:
         self,
         registry: DurableObjectRegistry,
         bus: EventBus,
-        outside: Outside,
+        client: ObjectCaller,
         clock: Clock,
         *,
         attempts: int = ATTEMPTS,
     ) -> None:
         self._registry = registry
         self._bus = bus
-        self._outside = outside
+        self._client = client
         self._clock = clock
         self._attempts = attempts
         self._subscriptions: list[Subscription] = []
@@ -76,7 +77,7 @@ class Reactions:
         request_id = f"{TELL_PREFIX}on.{letter_id(delivery.id, type.name, method.name)}"
         subject = subjects.call(type.name, _target(type, method, payload), method.name)
         try:
-            await self._outside.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
+            await self._client.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
         except Failure as failure:
             if failure.code in PASSING:
                 raise Failure("unavailable", failure.detail) from failure
@@ -100,7 +101,7 @@ class Reactions:
             attempts=delivery.attempt,
             at=self._clock.now(),
         )
-        await bury(self._outside, letter)
+        await bury(self._client, letter)
 
 
 def _arguments(delivery: Delivery) -> bytes:

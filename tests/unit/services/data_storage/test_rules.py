@@ -287,7 +287,7 @@ async def test_what_has_expired_is_removed_in_the_background(kit: ObjectKit, set
     kit.clock.advance(5)
     await create(kit, "long", 2)
     kit.clock.advance(6)
-    process: Any = SimpleNamespace(settings=settings, outside=Outside(kit))
+    process: Any = SimpleNamespace(settings=settings, outside=ObjectCaller(kit))
     removing = asyncio.create_task(remove_expired(process))
     await until(lambda: len(left(kit)) == 1)
     removing.cancel()
@@ -295,7 +295,7 @@ async def test_what_has_expired_is_removed_in_the_background(kit: ObjectKit, set
     assert left(kit)[0]["item"] == "long"
 
 
-class Outside:
+class ObjectCaller:
     """The service's own client, on a kit."""
 
     def __init__(self, kit: ObjectKit) -> None:
