@@ -20,8 +20,8 @@ from nats.js.kv import KeyValue
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.subjects import TYPES_BUCKET, is_type
+from aidevos.durable.base.backoff import FOLLOWING
 
-RETRY_AFTER = 0.5
 CHECK_EVERY = 1.0
 
 log = logging.getLogger(__name__)
@@ -112,12 +112,13 @@ class Catalogue:
 
     async def follow(self) -> None:
         """Keep up with the bucket until cancelled."""
+        pauses = FOLLOWING.pauses()
         while True:
             try:
                 await self._watch()
             except NatsError as error:
                 log.warning("the announced types can't be read: %r", error)
-                await asyncio.sleep(RETRY_AFTER)
+                await pauses.wait()
 
     async def _watch(self) -> None:
         reconnects = self._connection.stats["reconnects"]

@@ -16,6 +16,7 @@ from nats.micro import add_service
 
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.client.client import DurableObjectClient
@@ -31,7 +32,6 @@ from aidevos.work.worker import Worker
 log = logging.getLogger(__name__)
 SERVICE = "task_worker"
 VERSION = "0.1.0"
-TRY_AGAIN_AFTER = 0.5
 
 
 def run(handlers: Handlers, settings: Settings, *, group: str, reports_health: bool = False) -> None:
@@ -86,12 +86,13 @@ def group_of(modules: Iterable[str]) -> str:
 
 
 async def _keep_working(worker: Worker) -> None:
+    pauses = FOLLOWING.pauses()
     while True:
         try:
             await worker.run()
         except BusError as error:
             log.warning("tasks can't be heard of, trying again: %s", error)
-        await asyncio.sleep(TRY_AGAIN_AFTER)
+        await pauses.wait()
 
 
 async def _register(connection: Client, handlers: Handlers, replica: int, *, reports_health: bool) -> None:

@@ -19,6 +19,7 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
 from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.feeds.shown_events import ItemChange
@@ -39,7 +40,6 @@ WINDOW_AGE = 10.0
 LINGER = 30.0
 CHECK_EVERY = 0.25
 CHECK_WITHIN = 0.5
-RETRY_AFTER = 0.2
 LOADED_WITHIN = 5.0
 # Readers at a time whose past is read from the bus.
 READ_AT_ONCE = 16
@@ -138,6 +138,7 @@ class Hub:
                 await asyncio.wait([reading])
 
     async def _keep_reading(self) -> None:
+        pauses = FOLLOWING.pauses()
         while True:
             try:
                 await self._read()
@@ -148,7 +149,7 @@ class Hub:
                 self._loaded.clear()
                 for stream in tuple(self._streams):
                     stream.end("restarted")
-            await asyncio.sleep(RETRY_AFTER)
+            await pauses.wait()
 
     async def _read(self) -> None:
         if self._loaded.is_set():

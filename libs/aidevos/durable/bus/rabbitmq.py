@@ -45,6 +45,7 @@ from aio_pika.exceptions import (
 )
 
 from aidevos.contracts import subjects
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle, matches
 from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
 from aidevos.settings import SettingsError
@@ -60,7 +61,6 @@ TIMEOUT = 5.0
 HEARTBEAT = 10
 START_WITHIN = 20.0
 DECLARE_WITHIN = 30.0
-RECONNECT_AFTER = 0.2
 # Messages that one follower has in hand.
 UNSETTLED = 128
 ACK_EVERY = UNSETTLED // 4
@@ -92,7 +92,7 @@ class RabbitMqBus:
 
     async def open(self) -> None:
         """Connect, and make what isn't there yet. Raises `SettingsError` for what the URL is to blame for."""
-        end = asyncio.get_running_loop().time() + START_WITHIN
+        end, pauses = asyncio.get_running_loop().time() + START_WITHIN, FOLLOWING.pauses()
         while True:
             try:
                 await self._connected()
@@ -102,7 +102,7 @@ class RabbitMqBus:
                 # A broker that has just started knows its queues a moment later.
                 if isinstance(error, OSError) or asyncio.get_running_loop().time() > end:
                     raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
-                await asyncio.sleep(RECONNECT_AFTER)
+                await pauses.wait()
             else:
                 return
 
@@ -365,13 +365,14 @@ class _Member:
         await self._bus.declare(self._queue, (EVENTS, _binding(self._pattern)), **dead)
 
     async def run(self) -> None:
+        pauses = FOLLOWING.pauses()
         while True:
             try:
                 with _as_bus_errors():
                     await self._consume()
             except BusError as error:
                 log.warning("reading %s failed, trying again: %s", self._queue, error)
-            await asyncio.sleep(RECONNECT_AFTER)
+            await pauses.wait()
 
     async def _consume(self) -> None:
         lanes = Lanes()

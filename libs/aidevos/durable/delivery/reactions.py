@@ -15,6 +15,7 @@ from typing import Any
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import ATTEMPTS, BusError, Delivery, EventBus, Subscription
 from aidevos.durable.client.client import ObjectCaller
@@ -25,7 +26,6 @@ from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.turns.headers import TELL_PREFIX
 
 log = logging.getLogger(__name__)
-RETRY_AFTER = 0.5
 REACT_WITHIN = 10.0
 
 
@@ -59,6 +59,7 @@ class Reactions:
         await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
 
     async def _subscribe(self, type: ObjectType, method: MethodSpec, pattern: str) -> Subscription:
+        pauses = FOLLOWING.pauses()
         while True:
             try:
                 return await self._bus.subscribe(
@@ -70,7 +71,7 @@ class Reactions:
                 )
             except BusError as error:
                 log.warning("subscribing to %s failed, trying again: %s", pattern, error)
-                await asyncio.sleep(RETRY_AFTER)
+                await pauses.wait()
 
     async def _react(self, type: ObjectType, method: MethodSpec, delivery: Delivery) -> None:
         payload = _arguments(delivery)

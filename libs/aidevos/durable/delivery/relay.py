@@ -18,6 +18,7 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
 from aidevos.durable.client.client import ObjectCaller, issued_at
@@ -27,8 +28,7 @@ from aidevos.durable.turns.entries import Entry
 from aidevos.durable.turns.headers import TELL_PREFIX, digest
 
 log = logging.getLogger(__name__)
-FIRST_PAUSE = 0.05
-LAST_PAUSE = 5.0
+BACKOFF = Backoff(0.05, 5.0)
 TELL_DEADLINE = 10.0
 # Refusals that a deployment under way explains: the tell is repeated until it is too old.
 PASSING = {"deadline-exceeded", "unauthenticated", "unknown-type", "unknown-method"}
@@ -87,7 +87,7 @@ class Relay:
             del self._lanes[lane], self._queues[lane]
 
     async def _deliver(self, activation: Activation, entry: Entry) -> None:
-        position, pause, attempts = activation.stream, FIRST_PAUSE, 0
+        position, pauses, attempts = activation.stream, BACKOFF.pauses(), 0
         while not activation.broken:
             attempts += 1
             try:
@@ -107,8 +107,7 @@ class Relay:
             except Exception as error:
                 log.warning("%s: sending to %s failed, trying again: %s", activation.object_id, entry.subject, error)
             position.known = False
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LAST_PAUSE)
+            await pauses.wait()
 
     async def _publish(self, activation: Activation, entry: Entry) -> None:
         scope, position = subjects.events_of(activation.type.name, activation.id), activation.stream

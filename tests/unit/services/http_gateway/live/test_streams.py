@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aidevos import Backoff
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
@@ -356,7 +357,7 @@ async def test_the_bus_is_read_once_for_all_and_not_when_nobody_is_there(monkeyp
 
 
 async def test_a_bus_that_breaks_off_is_read_on_from_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(hubs, "FOLLOWING", Backoff(0.01, 0.01))
     original = MemoryBus.follow
 
     async def follow(self: MemoryBus, patterns: Any, **options: Any) -> Any:
