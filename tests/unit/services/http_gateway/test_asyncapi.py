@@ -12,7 +12,7 @@ from aidevos.contracts.objects import TypeDescription
 from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
 from services.data_storage.bootstrap import TYPES as DATA_TYPES
-from services.http_gateway.asyncapi import describe
+from services.http_gateway.description.asyncapi import describe
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.projects.bootstrap import TYPES as PROJECT_TYPES
 from services.user_management.bootstrap import TYPES as USER_TYPES
