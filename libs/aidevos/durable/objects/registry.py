@@ -99,7 +99,7 @@ class DurableObjectRegistry:
                 raise TypeError(f'{cls.__name__} has no type: class {cls.__name__}(BaseDurableObject[…], type="…")')
             if cls.object_type in self.types:
                 raise TypeError(f"two classes have the type {cls.object_type!r}")
-            self.types[cls.object_type] = _object_type(cls, cls.views)
+            self.types[cls.object_type] = _object_type(cls, cls.views)  # type: ignore[arg-type]
 
     def permissions(self) -> set[str]:
         """The permissions that the types' own methods ask for."""
