@@ -36,6 +36,7 @@ from tests.support.programs import end_with_parent
 START_TIMEOUT = 20.0
 NATS_IMAGE = "nats:2"
 MONGO_IMAGE = "mongo:7"
+PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
 # Below the range from which outgoing connections take theirs: nobody is given the port of a server that is down.
 FREE_PORTS = range(15_000, 32_000)
 # The kernel takes the end of the thread that started a child for the end of its parent.
@@ -46,7 +47,7 @@ TEST_OPTIONS = ("--setParameter", "enableTestCommands=1", "--setParameter", "dia
 def free_port() -> int:
     """A port on loopback that nothing listens on."""
     while True:
-        port = random.choice(FREE_PORTS)
+        port = random.SystemRandom().choice(FREE_PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -222,6 +223,23 @@ class ExternalServer(_Restart):
         """It goes on."""
 
 
+def find_server(
+    find: Callable[[], Path],
+    image: str,
+    home: Path,
+    command: Callable[[Path], list[str]],
+    ready: Callable[[Callable[[], None]], None],
+) -> Server:
+    """The server of a program that is found, else of a container; raises `SettingsError` without either."""
+    try:
+        program = find()
+    except SettingsError:
+        if not docker_answers():
+            raise
+        return ContainerServer(image, command(PROGRAMS[image]), home, ready)
+    return LocalServer(command(program), home / f"{program.name}.log", ready)
+
+
 class Servers:
     """NATS with the fleet's users, streams and buckets, and MongoDB as a replica set.
 
@@ -238,12 +256,10 @@ class Servers:
         self.mongo: Server = ExternalServer()
         if not self._settings.nats_url:
             nats_server.configure(self._settings, self._secrets)
-            self.nats = self._server(
-                "nats-server", binaries.nats_server, NATS_IMAGE, self._nats_command, self._nats_ready
-            )
+            self.nats = find_server(binaries.nats_server, NATS_IMAGE, self.home, self._nats_command, self._nats_ready)
         if not self._settings.mongo_url:
             mongo_server.configure(self._settings, self._secrets)
-            self.mongo = self._server("mongod", binaries.mongod, MONGO_IMAGE, self._mongo_command, self._mongo_ready)
+            self.mongo = find_server(binaries.mongod, MONGO_IMAGE, self.home, self._mongo_command, self._mongo_ready)
 
     def start(self) -> None:
         """Start both, make the fleet's streams and buckets, and the signing key."""
@@ -288,22 +304,6 @@ class Servers:
         """The settings of a service's process; name a fresh `mongo_database` among the overrides."""
         urls = {"nats_url": self.nats_url(user), "mongo_url": self.mongo_url}
         return load({}, **{"home": self.home, **urls, **overrides})
-
-    def _server(
-        self,
-        name: str,
-        find: Callable[[], Path],
-        image: str,
-        command: Callable[[Path], list[str]],
-        ready: Callable[[Callable[[], None]], None],
-    ) -> Server:
-        try:
-            program = find()
-        except SettingsError:
-            if not docker_answers():
-                raise
-            return ContainerServer(image, command(Path(name)), self.home, ready)
-        return LocalServer(command(program), self.home / f"{name}.log", ready)
 
     def _nats_command(self, program: Path) -> list[str]:
         return nats_server.command(program, self._settings)
