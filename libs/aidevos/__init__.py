@@ -7,7 +7,9 @@ from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.objects.alarms import Alarm, AlarmRetry
 from aidevos.durable.objects.object import BaseDurableObject, Event, command, on, query, upcast
 from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.durable.objects.resources import inject, resource
 from aidevos.durable.ownership.router import DurableObjectRouter
+from aidevos.process.service import Service
 from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
 from aidevos.work.handlers import TaskContext, task
 
@@ -22,15 +24,18 @@ __all__ = [
     "Event",
     "Failure",
     "Principal",
+    "Service",
     "TaskContext",
     "anyone",
     "authenticated",
     "command",
     "id_from_name",
+    "inject",
     "new_id",
     "on",
     "permission",
     "query",
+    "resource",
     "services",
     "task",
     "upcast",

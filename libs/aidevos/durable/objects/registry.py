@@ -20,6 +20,7 @@ from aidevos.contracts.objects import ALARM
 from aidevos.durable.objects.alarms import Alarm
 from aidevos.durable.objects.description import describe
 from aidevos.durable.objects.object import BaseDurableObject, Declaration
+from aidevos.durable.objects.resources import Resources
 from aidevos.durable.objects.schema import Schema, nests_freely
 from aidevos.durable.store import codec
 from aidevos.security.permissions import Rule, services
@@ -157,6 +158,11 @@ class DurableObjectRegistry:
             if cls.object_type in self.types:
                 raise TypeError(f"two classes have the type {cls.object_type!r}")
             self.types[cls.object_type] = ObjectType(cls)
+
+    def bind(self, resources: Resources) -> None:
+        """Inject the resources into the classes. Raises `TypeError` for a need that nothing provides."""
+        for type in self.types.values():
+            type.cls = resources.bind(type.cls)
 
     def permissions(self) -> set[str]:
         """The permissions that the types' own methods ask for."""
