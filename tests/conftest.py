@@ -13,6 +13,7 @@ from aidevos.settings import SettingsError
 from tests.kits import PATIENT
 from tests.rabbitmq import RabbitMq
 from tests.servers import Servers, drop_database
+from tests.support.browser import Browsers
 
 hypothesis.settings.register_profile("patient", PATIENT)
 hypothesis.settings.load_profile("patient")
@@ -52,6 +53,12 @@ def servers() -> Iterator[Servers]:
 def rabbitmq() -> Iterator[RabbitMq]:
     """A real RabbitMQ for the tests that need one; a missing one fails each of them, in one line."""
     yield from _running(RabbitMq)
+
+
+@pytest.fixture(scope="session")
+def browsers() -> Iterator[Browsers]:
+    """Real browsers for the tests of pages; a missing one fails each of them, in one line."""
+    yield from _running(Browsers)
 
 
 @pytest.fixture

@@ -27,11 +27,12 @@ from aidevos.durable.hosting import provision as nats_provision
 from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, SECRETS_FILE, Secrets, load_secrets, with_credentials
 from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError, load
-from deploy.local import mongo_server, nats_server
-from deploy.local.credentials import ensure_secrets
-from deploy.local.endpoints import describe
-from deploy.local.programs import SERVICES, Service
-from deploy.nats.config import ADMIN_USER
+
+from ..local import mongo_server, nats_server
+from ..local.credentials import ensure_secrets
+from ..local.endpoints import describe
+from ..local.programs import SERVICES, Service
+from ..nats.config import ADMIN_USER
 
 # The gateway's name on the fleet's network.
 GATEWAY_HOST = "http_gateway"

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 from aidevos.settings import SettingsError, load
-from deploy.local import launcher
-from deploy.local.control import FleetError, Program
-from deploy.local.programs import LOGS
+
+from . import launcher
+from .control import FleetError, Program
+from .programs import LOGS
 
 LINES = 40
 

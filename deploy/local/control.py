@@ -14,8 +14,9 @@ from xmlrpc.client import Error, ServerProxy
 from supervisor.xmlrpc import SupervisorTransport
 
 from aidevos.settings import Settings
-from deploy.local import processes
-from deploy.local.programs import CONFIG_FILE, LOGS, socket_path
+
+from . import processes
+from .programs import CONFIG_FILE, LOGS, socket_path
 
 # A program that has been started so often and isn't ready yet won't be.
 MANY_STARTS = 4

@@ -9,8 +9,9 @@ import msgspec
 
 from aidevos.process.fleet import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import write_secret
-from deploy.local.mongo_server import USERS as MONGO_USERS
-from deploy.nats.config import USERS as NATS_USERS
+
+from ..nats.config import USERS as NATS_USERS
+from .mongo_server import USERS as MONGO_USERS
 
 
 def ensure_secrets(home: Path) -> Secrets:

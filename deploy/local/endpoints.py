@@ -6,8 +6,9 @@ from urllib.parse import unquote, urlsplit
 
 from aidevos.process.fleet import CLIENT_USER, Fleet, FleetProcess, Secrets, with_credentials
 from aidevos.settings import Settings
-from deploy.local import mongo_server, nats_server
-from deploy.local.ports import authority
+
+from . import mongo_server, nats_server
+from .ports import authority
 
 
 def gateway_url(settings: Settings) -> str:

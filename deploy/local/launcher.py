@@ -24,12 +24,13 @@ from aidevos.durable.hosting.provision import provision
 from aidevos.process.fleet import FLEET_FILE, Secrets, load_fleet
 from aidevos.security.keys import ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError
-from deploy.local import binaries, mongo_server, nats_server, processes, programs
-from deploy.local.control import FleetError, Program, Supervisor
-from deploy.local.credentials import ensure_secrets
-from deploy.local.endpoints import gateway_url
-from deploy.local.ports import check_free, wait_for_port
-from deploy.nats.config import ADMIN_USER
+
+from ..nats.config import ADMIN_USER
+from . import binaries, mongo_server, nats_server, packages, processes, programs
+from .control import FleetError, Program, Supervisor
+from .credentials import ensure_secrets
+from .endpoints import gateway_url
+from .ports import check_free, wait_for_port
 
 START_TIMEOUT = 60.0
 POLL = 0.05
@@ -104,6 +105,7 @@ def _start(settings: Settings, supervisor: Supervisor) -> None:
     if not settings.nats_url:
         servers[programs.NATS] = nats_server.command(binaries.nats_server(), settings)
     if not settings.mongo_url:
+        packages.provide([packages.LIBCURL])
         servers[programs.MONGO] = mongo_server.command(binaries.mongod(), settings)
     _check_ports(settings)
     secrets = ensure_secrets(home)

@@ -16,7 +16,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 from aidevos.process.fleet import Secrets, with_credentials
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings, SettingsError
-from deploy.local.binaries import MONGO_MINIMUM
+
+from .binaries import MONGO_MINIMUM
 
 FOLDER = "mongo"
 HOST = "127.0.0.1"

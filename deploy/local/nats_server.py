@@ -7,8 +7,9 @@ from pathlib import Path
 from aidevos.process.fleet import Secrets, with_credentials
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings
-from deploy.local.ports import authority
-from deploy.nats.config import render
+
+from ..nats.config import render
+from .ports import authority
 
 FOLDER = "nats"
 

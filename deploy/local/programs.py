@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from aidevos.process.fleet import Secrets
 from aidevos.settings import Settings, SettingsError
-from deploy.local import mongo_server, nats_server
-from deploy.nats.config import GATEWAY_USER, WORKER_USER
+
+from ..nats.config import GATEWAY_USER, WORKER_USER
+from . import mongo_server, nats_server
 
 
 class Service(NamedTuple):

@@ -19,8 +19,9 @@ from supervisor.supervisord import Supervisor
 from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess, Secrets, load_secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings, load
-from deploy.local import processes
-from deploy.local.endpoints import describe
+
+from . import processes
+from .endpoints import describe
 
 # How soon the death of a process is seen, in seconds.
 POLL = 0.1

@@ -8,11 +8,12 @@ from aidevos import BaseDurableObject
 from aidevos.projects.memberships import Memberships
 from aidevos.security.keys import ensure_secret
 from aidevos.settings import Settings
-from services.api_gateway.api_key import ApiKeyDO
-from services.api_gateway.idempotency_key import IdempotencyKeyDO
-from services.api_gateway.key_holder import KeyHolderDO
-from services.api_gateway.quota import QuotaDO, RateLimitsDO
-from services.api_gateway.route import RouteDO
+
+from .api_key import ApiKeyDO
+from .idempotency_key import IdempotencyKeyDO
+from .key_holder import KeyHolderDO
+from .quota import QuotaDO, RateLimitsDO
+from .route import RouteDO
 
 SERVICE = "api_gateway"
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (

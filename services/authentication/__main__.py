@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aidevos.process.service import main
-from services.authentication.bootstrap import SERVICE, build, tend
+
+from .bootstrap import SERVICE, build, tend
 
 if __name__ == "__main__":
     main(build, service=SERVICE, chore=tend)

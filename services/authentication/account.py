@@ -30,10 +30,11 @@ from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.users import Password, User
 from aidevos.security.audit import record
 from aidevos.security.throttle import AddressThrottle
-from services.authentication.mint import Mint
-from services.authentication.proofs import AccountState
-from services.authentication.rules import SessionEntry, shown, superfluous, wrong_login
-from services.authentication.second_factor import SecondFactorMethods
+
+from .mint import Mint
+from .proofs import AccountState
+from .rules import SessionEntry, shown, superfluous, wrong_login
+from .second_factor import SecondFactorMethods
 
 
 class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_only"):

@@ -13,18 +13,19 @@ from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle, Throttles
 from aidevos.settings import Settings
-from services.authentication.account import AuthenticationDO
-from services.authentication.audit import AuditDO
-from services.authentication.confirmation import ConfirmationDO
-from services.authentication.keys import tend_keys
-from services.authentication.links import Links
-from services.authentication.mail.folder import FolderMailer
-from services.authentication.mail.message import MailDO
-from services.authentication.mail.port import Outgoing
-from services.authentication.mail.smtp import SmtpMailer
-from services.authentication.mint import Mint
-from services.authentication.recovery import RecoveryDO
-from services.authentication.session import SessionDO
+
+from .account import AuthenticationDO
+from .audit import AuditDO
+from .confirmation import ConfirmationDO
+from .keys import tend_keys
+from .links import Links
+from .mail.folder import FolderMailer
+from .mail.message import MailDO
+from .mail.port import Outgoing
+from .mail.smtp import SmtpMailer
+from .mint import Mint
+from .recovery import RecoveryDO
+from .session import SessionDO
 
 SERVICE = "authentication"
 OTP_WINDOW = 86_400.0

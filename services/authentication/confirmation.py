@@ -35,7 +35,8 @@ from aidevos.security.emails import check_email
 from aidevos.security.passwords import check_policy
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
-from services.authentication.links import Links
+
+from .links import Links
 
 Purpose = Literal["verify", "change", "reset"]
 HOUR = 3600.0

@@ -19,8 +19,9 @@ import msgspec
 from aidevos.contracts.authentication import RecoveryCodes, TotpSecret
 from aidevos.contracts.errors import Failure
 from aidevos.security.sealed import Sealer
-from services.authentication import totp
-from services.authentication.challenge import Challenge, wrong_challenge
+
+from . import totp
+from .challenge import Challenge, wrong_challenge
 
 RECOVERY_CODES = 10
 RECOVERY_BYTES = 10

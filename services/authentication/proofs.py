@@ -19,8 +19,9 @@ from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import Throttle, Throttles, network_of
 from aidevos.settings import Settings
-from services.authentication.mfa import MfaState, SecondFactor
-from services.authentication.rules import SessionEntry, wrong_login
+
+from .mfa import MfaState, SecondFactor
+from .rules import SessionEntry, wrong_login
 
 MAX_ADDRESSES = 10
 

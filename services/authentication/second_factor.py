@@ -6,9 +6,10 @@ from aidevos import Failure, command, query, services
 from aidevos.contracts.authentication import Otp, RecoveryCodes, TotpSecret
 from aidevos.contracts.users import Password
 from aidevos.security.audit import record
-from services.authentication import challenge as challenges
-from services.authentication.mfa import MfaState
-from services.authentication.proofs import Proofs
+
+from . import challenge as challenges
+from .mfa import MfaState
+from .proofs import Proofs
 
 
 class SecondFactorMethods(Proofs):

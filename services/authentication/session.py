@@ -28,8 +28,9 @@ from aidevos.contracts.users import Password, User
 from aidevos.security.audit import record
 from aidevos.security.passwords import check_policy
 from aidevos.settings import Settings
-from services.authentication.mint import Mint
-from services.authentication.rules import wrong_token
+
+from .mint import Mint
+from .rules import wrong_token
 
 
 class SessionState(msgspec.Struct):

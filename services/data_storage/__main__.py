@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from aidevos.process.service import main
-from services.data_storage.bootstrap import SERVICE, build
-from services.data_storage.expiry import remove_expired
+
+from .bootstrap import SERVICE, build
+from .expiry import remove_expired
 
 if __name__ == "__main__":
     main(build, service=SERVICE, chore=remove_expired)

@@ -9,16 +9,17 @@ from aidevos.contracts.data import FIND, VISIBILITY, VISIBLE, FindItems, Visibil
 from aidevos.durable.objects.object import View
 from aidevos.projects.memberships import Memberships
 from aidevos.settings import Settings
-from services.data_storage.collection import CollectionDO
-from services.data_storage.collection_views import Lister
-from services.data_storage.cursors import Cursors
-from services.data_storage.find import Finder
-from services.data_storage.indexes import IndexerDO
-from services.data_storage.item import ItemDO
-from services.data_storage.leaving import EraserDO
-from services.data_storage.terms import TermsCache
-from services.data_storage.unique import UniqueDO
-from services.data_storage.versions import VersionDO
+
+from .collection import CollectionDO
+from .collection_views import Lister
+from .cursors import Cursors
+from .find import Finder
+from .indexes import IndexerDO
+from .item import ItemDO
+from .leaving import EraserDO
+from .terms import TermsCache
+from .unique import UniqueDO
+from .versions import VersionDO
 
 SERVICE = "data_storage"
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (

@@ -20,8 +20,9 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure
 from aidevos.contracts.data import ITEM_TYPE
-from services.data_storage.collection_state import Proposal
-from services.data_storage.item_views import MEMBERS, OFFENDERS, Member, Offender, Offenders
+
+from .collection_state import Proposal
+from .item_views import MEMBERS, OFFENDERS, Member, Offender, Offenders
 
 SHOWN_OFFENDERS = 10
 Collection = BaseDurableObject[Any]

@@ -27,15 +27,16 @@ from aidevos.durable.objects.object import View
 from aidevos.durable.objects.schema import Schema
 from aidevos.projects.belongings import belongings
 from aidevos.projects.memberships import Memberships, check_role
-from services.data_storage import access, indexes
-from services.data_storage.access import grants_of
-from services.data_storage.changes import find_offenders, refusal
-from services.data_storage.collection_state import PROJECT, CollectionState, Proposal, schema_text, terms_of
-from services.data_storage.collection_views import TermsArgs, answer_terms
-from services.data_storage.config import check_config
-from services.data_storage.indexes import assign
-from services.data_storage.membership import terms_for
-from services.data_storage.terms import TERMS, Index, Terms
+
+from . import access, indexes
+from .access import grants_of
+from .changes import find_offenders, refusal
+from .collection_state import PROJECT, CollectionState, Proposal, schema_text, terms_of
+from .collection_views import TermsArgs, answer_terms
+from .config import check_config
+from .indexes import assign
+from .membership import terms_for
+from .terms import TERMS, Index, Terms
 
 _name: Schema[CollectionName] = Schema(CollectionName, "id")
 # Seconds past the life of terms, for clocks that are read one after another.

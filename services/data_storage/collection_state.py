@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from aidevos.contracts.data import Config
-from services.data_storage.terms import Index, Terms
+
+from .terms import Index, Terms
 
 # Where a collection's state names its project.
 PROJECT = ("config", "project")

@@ -26,11 +26,12 @@ from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Document, Find
 from aidevos.projects.memberships import Memberships
-from services.data_storage import access
-from services.data_storage.collection_state import PROJECT, CollectionState, terms_of
-from services.data_storage.membership import terms_for
-from services.data_storage.terms import Terms
-from services.data_storage.visibility import known_collections, readable_items, visibility
+
+from . import access
+from .collection_state import PROJECT, CollectionState, terms_of
+from .membership import terms_for
+from .terms import Terms
+from .visibility import known_collections, readable_items, visibility
 
 COUNTS_AT_ONCE = 8
 

@@ -6,9 +6,10 @@ import re
 
 from aidevos.contracts.data import GRANT_PATTERN, Config
 from aidevos.contracts.errors import Failure
-from services.data_storage.access import OPERATIONS, grants_of
-from services.data_storage.paths import parse_field, split
-from services.data_storage.schemas import Validator
+
+from .access import OPERATIONS, grants_of
+from .paths import parse_field, split
+from .schemas import Validator
 
 MAX_GRANTS = 16
 _grant = re.compile(GRANT_PATTERN).fullmatch

@@ -12,7 +12,8 @@ import logging
 from aidevos import DurableObjectClient, Failure
 from aidevos.contracts.data import ITEM_TYPE
 from aidevos.process.service import Process
-from services.data_storage.item_views import EXPIRED
+
+from .item_views import EXPIRED
 
 AT_ONCE = 100
 

@@ -37,9 +37,10 @@ from aidevos.durable.store.condition import (
     Text,
     class_of,
 )
-from services.data_storage import values
-from services.data_storage.keys import MAX_TEXT
-from services.data_storage.paths import Field, parse_field, split, split_list
+
+from . import values
+from .keys import MAX_TEXT
+from .paths import Field, parse_field, split, split_list
 
 MAX_DEPTH = 8
 MAX_CONDITIONS = 100

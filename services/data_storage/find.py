@@ -19,17 +19,18 @@ from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition, Path, at, matches
 from aidevos.durable.store.port import Document, Find
 from aidevos.projects.memberships import Memberships
-from services.data_storage import access, values
-from services.data_storage.collection_views import TermsArgs, answer_terms
-from services.data_storage.cursors import Cursors, Position
-from services.data_storage.filters import in_store, parse_fields, parse_filter, parse_sort, project
-from services.data_storage.item_state import ItemState, show
-from services.data_storage.keys import encode_key
-from services.data_storage.membership import terms_for
-from services.data_storage.paths import Field
-from services.data_storage.plans import Plan, plan
-from services.data_storage.terms import Index, Terms, TermsCache
-from services.data_storage.visibility import readable_items
+
+from . import access, values
+from .collection_views import TermsArgs, answer_terms
+from .cursors import Cursors, Position
+from .filters import in_store, parse_fields, parse_filter, parse_sort, project
+from .item_state import ItemState, show
+from .keys import encode_key
+from .membership import terms_for
+from .paths import Field
+from .plans import Plan, plan
+from .terms import Index, Terms, TermsCache
+from .visibility import readable_items
 
 # Items of a collection that may be asked for what no index serves.
 FEW = 10_000

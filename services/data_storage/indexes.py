@@ -17,8 +17,9 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, services
 from aidevos.contracts.data import COLLECTION_TYPE, ITEM_TYPE, MAX_INDEXES
-from services.data_storage.item_views import MEMBERS, Member
-from services.data_storage.terms import SETTLED, Index
+
+from .item_views import MEMBERS, Member
+from .terms import SETTLED, Index
 
 TYPE = "indexer"
 PAUSE = 2.0

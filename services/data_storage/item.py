@@ -29,11 +29,12 @@ from aidevos.contracts.data import (
 )
 from aidevos.durable.objects.object import View
 from aidevos.projects.memberships import Memberships
-from services.data_storage import access, reservations, values
-from services.data_storage.access import Operation
-from services.data_storage.filters import parse_fields, project
-from services.data_storage.item_state import Change, Created, Deleted, ItemState, Updated, holds, is_live, show
-from services.data_storage.item_views import (
+
+from . import access, reservations, values
+from .access import Operation
+from .filters import parse_fields, project
+from .item_state import Change, Created, Deleted, ItemState, Updated, holds, is_live, show
+from .item_views import (
     EXPIRED,
     HELD,
     MEMBERS,
@@ -47,13 +48,13 @@ from services.data_storage.item_views import (
     answer_members,
     answer_offenders,
 )
-from services.data_storage.keys import index_keys
-from services.data_storage.leaving import IDS, IdsArgs, answer_ids
-from services.data_storage.membership import terms_for
-from services.data_storage.patches import apply
-from services.data_storage.terms import TERMS, Terms, TermsCache
-from services.data_storage.unique import unique_ids
-from services.data_storage.versions import OF, VersionState, entry, version_id
+from .keys import index_keys
+from .leaving import IDS, IdsArgs, answer_ids
+from .membership import terms_for
+from .patches import apply
+from .terms import TERMS, Terms, TermsCache
+from .unique import unique_ids
+from .versions import OF, VersionState, entry, version_id
 
 
 class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only"):

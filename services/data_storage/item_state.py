@@ -10,7 +10,8 @@ from msgspec import UNSET
 from aidevos.contracts.data import Item
 from aidevos.durable.base.clock import rfc3339_of
 from aidevos.durable.objects.object import Event
-from services.data_storage import values
+
+from . import values
 
 
 class ItemState(msgspec.Struct, omit_defaults=True):

@@ -9,9 +9,10 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition, Not
 from aidevos.durable.store.port import Find
-from services.data_storage import values
-from services.data_storage.item_state import ItemState, holds
-from services.data_storage.terms import validator
+
+from . import values
+from .item_state import ItemState, holds
+from .terms import validator
 
 HELD = "held"
 EXPIRED = "expired"

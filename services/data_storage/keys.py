@@ -17,8 +17,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from aidevos.durable.store.condition import MISSING, Compare, OneOf, StartsWith, at
-from services.data_storage.paths import Field, parse_field
-from services.data_storage.terms import Index
+
+from .paths import Field, parse_field
+from .terms import Index
 
 # The longest text that is compared with. A longer one in a document is cut behind it, and so it
 # never looks like any that is compared with.

@@ -17,7 +17,8 @@ from aidevos.contracts.data import ERASER_TYPE, ITEM_TYPE, VERSION_TYPE
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import Compare
 from aidevos.durable.store.port import Find
-from services.data_storage.terms import SETTLED
+
+from .terms import SETTLED
 
 IDS = "ids"
 STEP = 100

@@ -12,8 +12,9 @@ from aidevos.contracts.data import Rules
 from aidevos.contracts.projects import Role
 from aidevos.projects.memberships import Asker, Memberships, leads
 from aidevos.security.permissions import Principal
-from services.data_storage.access import MANAGE_COLLECTIONS, OPERATIONS, Operation, grants_of
-from services.data_storage.terms import Terms
+
+from .access import MANAGE_COLLECTIONS, OPERATIONS, Operation, grants_of
+from .terms import Terms
 
 
 async def terms_for(caller: Principal, terms: Terms, memberships: Memberships, asker: Asker) -> Terms | None:

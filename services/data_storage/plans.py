@@ -20,9 +20,10 @@ from aidevos.durable.store.condition import (
     Scalar,
     conjuncts,
 )
-from services.data_storage.keys import END, Range, Ranged, fields_of, key_range
-from services.data_storage.paths import Field
-from services.data_storage.terms import Index
+
+from .keys import END, Range, Ranged, fields_of, key_range
+from .paths import Field
+from .terms import Index
 
 
 class Plan(NamedTuple):

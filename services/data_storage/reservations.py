@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from aidevos import BaseDurableObject, Failure, new_id
-from services.data_storage import unique
+
+from . import unique
 
 ItemObject = BaseDurableObject[Any]
 

@@ -16,7 +16,8 @@ import jsonschema_rs
 import msgspec
 
 from aidevos.contracts.errors import Failure
-from services.data_storage.schema_cost import Cost, measure
+
+from .schema_cost import Cost, measure
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_SIZE = 64 * 1024

@@ -14,7 +14,8 @@ import msgspec
 
 from aidevos.contracts.data import Rules
 from aidevos.durable.base.lookups import Lookups
-from services.data_storage.schemas import Validator
+
+from .schemas import Validator
 
 # Seconds after which whatever was begun by older terms of a collection is committed or has failed.
 SETTLED = 20.0

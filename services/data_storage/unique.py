@@ -27,8 +27,9 @@ import msgspec
 from aidevos import BaseDurableObject, Failure, command, services
 from aidevos.contracts.data import ITEM_TYPE
 from aidevos.durable.store.condition import MISSING, at
-from services.data_storage.item_views import HELD
-from services.data_storage.paths import split
+
+from .item_views import HELD
+from .paths import split
 
 TYPE = "unique"
 # Seconds that an item may take to tell whether it has a value.

@@ -17,7 +17,8 @@ from aidevos.durable.objects.object import View
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find
-from services.data_storage.leaving import IDS, IdsArgs, answer_ids
+
+from .leaving import IDS, IdsArgs, answer_ids
 
 OF = "of"
 

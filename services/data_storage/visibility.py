@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from aidevos.contracts.data import Rules, Visibility
 from aidevos.durable.store.condition import And, Compare, Condition, Contains, Not, OneOf, Or
 from aidevos.security.permissions import Principal
-from services.data_storage import access
-from services.data_storage.collection_state import PROJECT
-from services.data_storage.terms import Terms
+
+from . import access
+from .collection_state import PROJECT
+from .terms import Terms
 
 NOTHING = Or(())
 NONE = Visibility("none")

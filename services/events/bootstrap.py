@@ -15,14 +15,15 @@ from aidevos.security.keys import SigningKeys
 from aidevos.security.sealed import Sealer
 from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, networks, webhook_pauses
-from services.events.dead_letter import DeadLetterDO
-from services.events.delivery import DeliveryDO
-from services.events.fan_out import FanOut
-from services.events.owners import Owners
-from services.events.replay import ReplayDO
-from services.events.sends import Sends
-from services.events.webhook import WebhookDO
-from services.events.webhook_holder import WebhookHolderDO
+
+from .dead_letter import DeadLetterDO
+from .delivery import DeliveryDO
+from .fan_out import FanOut
+from .owners import Owners
+from .replay import ReplayDO
+from .sends import Sends
+from .webhook import WebhookDO
+from .webhook_holder import WebhookHolderDO
 
 SERVICE = "events"
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (DeadLetterDO, ReplayDO, WebhookDO, WebhookHolderDO, DeliveryDO)

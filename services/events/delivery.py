@@ -29,10 +29,11 @@ from aidevos.feeds.webhook_sender import WebhookSender, headers
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer, SealError
 from aidevos.settings import Settings
-from services.events.delivery_state import FIND, DeliveryState, Tried, show
-from services.events.owners import Owners
-from services.events.sends import Sends
-from services.events.webhook_state import Target
+
+from .delivery_state import FIND, DeliveryState, Tried, show
+from .owners import Owners
+from .sends import Sends
+from .webhook_state import Target
 
 KNOWN = permission(OWN_WEBHOOKS) | permission(MANAGE_WEBHOOKS)
 SEND = "send"

@@ -22,8 +22,9 @@ from aidevos.durable.bus.port import Delivery, EventBus
 from aidevos.durable.client.mirror import Mirror, read_all
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.feeds.shown_events import read
-from services.events.owners import Owners
-from services.events.subscriptions import Subscriptions, wants
+
+from .owners import Owners
+from .subscriptions import Subscriptions, wants
 
 GROUP = "webhooks"
 # More webhooks than these, in the order in which they were made, are sent nothing.

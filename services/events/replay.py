@@ -20,7 +20,8 @@ from aidevos.durable.delivery.relay import PASSING
 from aidevos.durable.turns.request import TELL_PREFIX
 from aidevos.security.delegations import LIFETIME, Delegations, Errand, Mandate
 from aidevos.security.tokens import TokenIssuer
-from services.events.dead_letter import Contents, Replayer
+
+from .dead_letter import Contents, Replayer
 
 # Seconds that a replayed request may take; less than the tell that brings it about.
 SEND_WITHIN = 8.0

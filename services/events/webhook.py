@@ -46,7 +46,8 @@ from aidevos.feeds.webhook_sender import WebhookSender, new_secret
 from aidevos.security import api_keys
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer
-from services.events.webhook_state import FIND, Target, WebhookState, body_of, show
+
+from .webhook_state import FIND, Target, WebhookState, body_of, show
 
 # Deliveries that go with a webhook in one turn.
 STEP = 100

@@ -3,7 +3,8 @@
 import sys
 
 from aidevos.settings import SettingsError, load
-from services.http_gateway.bootstrap import serve
+
+from .bootstrap import serve
 
 if __name__ == "__main__":
     try:

@@ -12,7 +12,8 @@ from time import monotonic
 from typing import NamedTuple
 
 from aidevos.security.permissions import Principal
-from services.http_gateway.answers import Answer
+
+from .answers import Answer
 
 MAX_ENTRIES = 10_000
 MAX_BYTES = 16 * 1024 * 1024

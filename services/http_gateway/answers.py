@@ -11,7 +11,8 @@ from starlette.types import Send
 
 from aidevos.contracts import envelope
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
-from services.http_gateway.bodies import UnsupportedPatch
+
+from .bodies import UnsupportedPatch
 
 Header = tuple[bytes, bytes]
 JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())

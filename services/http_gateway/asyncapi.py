@@ -14,8 +14,9 @@ import msgspec
 from aidevos.contracts import envelope, objects, subjects
 from aidevos.contracts.errors import Problem
 from aidevos.contracts.objects import EventDescription, ReactionDescription, TypeDescription
-from services.http_gateway.openapi_components import COMPONENTS, component_names, mover
-from services.http_gateway.openapi_parts import Json, reference
+
+from .openapi_components import COMPONENTS, component_names, mover
+from .openapi_parts import Json, reference
 
 ABOUT = """\
 Durable objects over NATS. A request to `do.<type>.<id>.<method>` calls a method, one to `query.<type>.<name>`

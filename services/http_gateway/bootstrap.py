@@ -37,38 +37,39 @@ from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, cors_origins, load
-from services.http_gateway import asyncapi, openapi
-from services.http_gateway.calls import Calls
-from services.http_gateway.catalogue import Catalogue
-from services.http_gateway.cookies import Cookies
-from services.http_gateway.declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
-from services.http_gateway.document import Document
-from services.http_gateway.health import Readiness
-from services.http_gateway.live.hub import Hub, Limits
-from services.http_gateway.live.reader import Reader, reading
-from services.http_gateway.middleware.answering import Answering
-from services.http_gateway.middleware.cors import Cors
-from services.http_gateway.protocol import ProblemProtocol
-from services.http_gateway.resource import Guard, OpenDoor
-from services.http_gateway.routers.api_keys import ApiKeyRouter
-from services.http_gateway.routers.audit import AuditRouter
-from services.http_gateway.routers.auth import AuthRouter
-from services.http_gateway.routers.confirmation import ConfirmationRouter
-from services.http_gateway.routers.data import DataRouter
-from services.http_gateway.routers.data_transfer import DataTransferRouter
-from services.http_gateway.routers.dead_letters import DeadLetterRouter
-from services.http_gateway.routers.events import EventRouter
-from services.http_gateway.routers.examples import ExampleRouter
-from services.http_gateway.routers.mfa import MfaRouter
-from services.http_gateway.routers.objects import DurableObjectRouter
-from services.http_gateway.routers.operation import OperationRouter
-from services.http_gateway.routers.projects import ProjectRouter
-from services.http_gateway.routers.rate_limits import RateLimitRouter
-from services.http_gateway.routers.roles import RoleRouter
-from services.http_gateway.routers.routes import RouteRouter
-from services.http_gateway.routers.users import UserRouter
-from services.http_gateway.routers.webhooks import WebhookRouter
-from services.http_gateway.segments import Segments
+
+from . import asyncapi, openapi
+from .calls import Calls
+from .catalogue import Catalogue
+from .cookies import Cookies
+from .declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
+from .document import Document
+from .health import Readiness
+from .live.hub import Hub, Limits
+from .live.reader import Reader, reading
+from .middleware.answering import Answering
+from .middleware.cors import Cors
+from .protocol import ProblemProtocol
+from .resource import Guard, OpenDoor
+from .routers.api_keys import ApiKeyRouter
+from .routers.audit import AuditRouter
+from .routers.auth import AuthRouter
+from .routers.confirmation import ConfirmationRouter
+from .routers.data import DataRouter
+from .routers.data_transfer import DataTransferRouter
+from .routers.dead_letters import DeadLetterRouter
+from .routers.events import EventRouter
+from .routers.examples import ExampleRouter
+from .routers.mfa import MfaRouter
+from .routers.objects import DurableObjectRouter
+from .routers.operation import OperationRouter
+from .routers.projects import ProjectRouter
+from .routers.rate_limits import RateLimitRouter
+from .routers.roles import RoleRouter
+from .routers.routes import RouteRouter
+from .routers.users import UserRouter
+from .routers.webhooks import WebhookRouter
+from .segments import Segments
 
 SERVICE = "http_gateway"
 # The service of declared routes.

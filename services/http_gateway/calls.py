@@ -17,9 +17,10 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.settings import Settings
-from services.http_gateway import headers, parameters
-from services.http_gateway.new_ids import derived_id, new_id
-from services.http_gateway.resource import Incoming
+
+from . import headers, parameters
+from .new_ids import derived_id, new_id
+from .resource import Incoming
 
 # What a request ID is called over HTTP.
 IDEMPOTENCY_KEY = "Idempotency-Key"

@@ -21,7 +21,8 @@ from aidevos.contracts.authentication import CookieSession, TokenPair, session_o
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import CSRF, ensure_secret
 from aidevos.settings import Settings
-from services.http_gateway.answers import Header
+
+from .answers import Header
 
 CSRF_HEADER = "X-CSRF-Token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -21,12 +21,13 @@ from aidevos.contracts.routes import RouteInfo
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import when_known
 from aidevos.settings import Settings
-from services.http_gateway import bodies
-from services.http_gateway.answer_cache import AnswerCache, identity
-from services.http_gateway.answers import Answer, MethodNotAllowed
-from services.http_gateway.calls import Calls
-from services.http_gateway.catalogue import Catalogue, Method
-from services.http_gateway.resource import Guard, Incoming, Resource
+
+from . import bodies
+from .answer_cache import AnswerCache, identity
+from .answers import Answer, MethodNotAllowed
+from .calls import Calls
+from .catalogue import Catalogue, Method
+from .resource import Guard, Incoming, Resource
 
 # More routes than these, in the order of their paths, aren't served.
 MAX_ROUTES = 1000

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 
 import msgspec
 
-from services.http_gateway.openapi_parts import Json
+from .openapi_parts import Json
 
 
 class Document:

@@ -11,7 +11,8 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
-from services.http_gateway.declared import Declarations
+
+from .declared import Declarations
 
 TIMEOUT = 1.0
 FRESH_FOR = 0.25

@@ -10,10 +10,11 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.data import ITEM_TYPE, BulkResult, CreateItemBody, check_collection, item_object
 from aidevos.contracts.errors import Failure
-from services.http_gateway import bodies
-from services.http_gateway.calls import Calls
-from services.http_gateway.new_ids import new_id
-from services.http_gateway.resource import Incoming
+
+from . import bodies
+from .calls import Calls
+from .new_ids import new_id
+from .resource import Incoming
 
 create_body = msgspec.json.Decoder(CreateItemBody)
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.routes import RouteInfo
-from services.http_gateway import openapi_routes
-from services.http_gateway.catalogue import Method
-from services.http_gateway.openapi_base import base, request_operation
-from services.http_gateway.openapi_components import COMPONENTS, component_names, mover
-from services.http_gateway.openapi_parts import Json
+
+from . import openapi_routes
+from .catalogue import Method
+from .openapi_base import base, request_operation
+from .openapi_components import COMPONENTS, component_names, mover
+from .openapi_parts import Json
 
 MANAGEMENT = {
     "raw": "Management reads and writes its state.",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aidevos.contracts import authentication, roles, users
 from aidevos.contracts.envelope import JSON
-from services.http_gateway import openapi_mfa
-from services.http_gateway.bodies import MERGE_PATCH
-from services.http_gateway.openapi_parts import (
+
+from . import openapi_mfa
+from .bodies import MERGE_PATCH
+from .openapi_parts import (
     CHANGE,
     CHANGING,
     COMMON,

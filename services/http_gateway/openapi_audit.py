@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aidevos.contracts import audit
-from services.http_gateway.openapi_parts import COMMON, Json, content, operation, parameter, reference, schemas_of
+
+from .openapi_parts import COMMON, Json, content, operation, parameter, reference, schemas_of
 
 TAG: Json = {"name": "audit", "description": "The security log"}
 

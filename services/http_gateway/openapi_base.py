@@ -9,7 +9,8 @@ import msgspec
 from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
-from services.http_gateway import (
+
+from . import (
     headers,
     openapi_accounts,
     openapi_api_keys,
@@ -24,8 +25,8 @@ from services.http_gateway import (
     openapi_routes,
     openapi_webhooks,
 )
-from services.http_gateway.openapi_examples import add_examples
-from services.http_gateway.openapi_parts import (
+from .openapi_examples import add_examples
+from .openapi_parts import (
     CHANGE,
     CHANGING,
     COMMON,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from aidevos.contracts.objects import TypeDescription
-from services.http_gateway.catalogue import DEFS
+
+from .catalogue import DEFS
 
 COMPONENTS = "#/components/schemas/"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aidevos.contracts import confirmation
-from services.http_gateway.openapi_parts import CHANGE, Json, content, operation, reference, schemas_of
+
+from .openapi_parts import CHANGE, Json, content, operation, reference, schemas_of
 
 ACCOUNTS = "accounts"
 OPEN_CALL = (400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)

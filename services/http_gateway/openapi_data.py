@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from aidevos.contracts import data, subjects
-from services.http_gateway.bodies import JSON_PATCH, MERGE_PATCH, NDJSON
-from services.http_gateway.openapi_parts import (
+
+from .bodies import JSON_PATCH, MERGE_PATCH, NDJSON
+from .openapi_parts import (
     CHANGE,
     CHANGING,
     COMMON,

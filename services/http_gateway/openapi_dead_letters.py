@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 from aidevos.contracts import dead_letters, subjects
-from services.http_gateway.openapi_parts import (
+
+from .openapi_parts import (
     ETAG,
     UNCHANGED,
     Json,

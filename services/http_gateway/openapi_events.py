@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from aidevos.contracts import data, subjects
-from services.http_gateway.live.wanted import MAX_VALUES
-from services.http_gateway.openapi_parts import COMMON, Json, operation, parameter
+
+from .live.wanted import MAX_VALUES
+from .openapi_parts import COMMON, Json, operation, parameter
 
 TAG: Json = {"name": "events", "description": "What happens, as it happens"}
 ABOUT = """\

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.http_gateway.openapi_components import COMPONENTS
-from services.http_gateway.openapi_parts import Json
+from .openapi_components import COMPONENTS
+from .openapi_parts import Json
 
 MOMENT = "2026-11-23T08:00:00.000Z"
 ID = "0193582f8c7e7a0c9d1e2f3a4b5c6d7e"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aidevos.contracts import authentication
-from services.http_gateway.openapi_parts import CHANGE, Json, content, operation, parameter, reference, schemas_of, sent
+
+from .openapi_parts import CHANGE, Json, content, operation, parameter, reference, schemas_of, sent
 
 LOGIN = (400, 401, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from aidevos.contracts import projects, subjects, tasks
-from services.http_gateway.bodies import MERGE_PATCH
-from services.http_gateway.openapi_parts import (
+
+from .bodies import MERGE_PATCH
+from .openapi_parts import (
     CHANGE,
     CHANGING,
     COMMON,

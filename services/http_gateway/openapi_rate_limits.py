@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aidevos.contracts import rate_limits
-from services.http_gateway.openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, reference, schemas_of
+
+from .openapi_parts import CHANGE, COMMON, ETAG, Json, content, operation, reference, schemas_of
 
 TAG: Json = {"name": "rate-limits", "description": "How often callers may ask"}
 SHOWN: Json = {"200": content("The policies that were set", reference("RateLimits"), ETAG)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aidevos.contracts import roles
-from services.http_gateway.openapi_parts import (
+
+from .openapi_parts import (
     ETAG,
     LOCATION,
     UNCHANGED,

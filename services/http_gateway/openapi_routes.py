@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from aidevos.contracts import routes
 from aidevos.contracts.objects import TypeDescription
 from aidevos.contracts.routes import RouteInfo
-from services.http_gateway.catalogue import method_of
-from services.http_gateway.openapi_components import mover
-from services.http_gateway.openapi_parts import (
+
+from .catalogue import method_of
+from .openapi_components import mover
+from .openapi_parts import (
     CHANGE,
     CHANGING,
     ETAG,

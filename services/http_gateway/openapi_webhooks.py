@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import get_args
 
 from aidevos.contracts import subjects, webhooks
-from services.http_gateway.bodies import MERGE_PATCH
-from services.http_gateway.openapi_parts import (
+
+from .bodies import MERGE_PATCH
+from .openapi_parts import (
     ETAG,
     LOCATION,
     UNCHANGED,

@@ -7,7 +7,7 @@ import hashlib
 import re
 from importlib.resources import files
 
-from services.http_gateway.answers import Answer
+from .answers import Answer
 
 
 def page(name: str) -> Answer:

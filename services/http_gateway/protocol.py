@@ -16,9 +16,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
 from aidevos.observability import metrics, request_ids
-from services.http_gateway.answers import POLICY, PRIVATE, SECURITY
-from services.http_gateway.connection import CONNECTION, End
-from services.http_gateway.joined_writes import JoinedWrites
+
+from .answers import POLICY, PRIVATE, SECURITY
+from .connection import CONNECTION, End
+from .joined_writes import JoinedWrites
 
 HEAD_LIMIT = 64 * 1024
 HEAD_WITHIN = 20.0

@@ -18,10 +18,11 @@ from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter, Verdict
 from aidevos.durable.access.resolving import when_known
 from aidevos.security.permissions import ANONYMOUS, Principal
-from services.http_gateway import bodies, headers, parameters
-from services.http_gateway.answers import RATE_LIMIT, Answer, MethodNotAllowed, send_answer
-from services.http_gateway.connection import CONNECTION, Connection
-from services.http_gateway.cookies import SAFE_METHODS, Cookies
+
+from . import bodies, headers, parameters
+from .answers import RATE_LIMIT, Answer, MethodNotAllowed, send_answer
+from .connection import CONNECTION, Connection
+from .cookies import SAFE_METHODS, Cookies
 
 # Headers that may be sent once; a second one would leave open which of them counts.
 _SINGLE = {

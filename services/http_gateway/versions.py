@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from services.http_gateway import headers
-from services.http_gateway.answers import JSON_HEADER, Answer, Header
-from services.http_gateway.resource import Incoming
+from . import headers
+from .answers import JSON_HEADER, Answer, Header
+from .resource import Incoming
 
 
 class _Shown(msgspec.Struct):

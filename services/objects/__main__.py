@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aidevos.process.service import main
-from services.objects.bootstrap import TYPES
+
+from .bootstrap import TYPES
 
 if __name__ == "__main__":
     main(TYPES, service="objects")

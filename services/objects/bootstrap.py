@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from aidevos import BaseDurableObject
-from services.objects.account import Account
-from services.objects.chat_room import ChatRoom
-from services.objects.counter import Counter
+
+from .account import Account
+from .chat_room import ChatRoom
+from .counter import Counter
 
 TYPES: tuple[type[BaseDurableObject[Any]], ...] = (Counter, Account, ChatRoom)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aidevos.process.service import main
-from services.projects.bootstrap import SERVICE, build
+
+from .bootstrap import SERVICE, build
 
 if __name__ == "__main__":
     main(build, service=SERVICE)

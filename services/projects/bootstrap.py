@@ -10,9 +10,10 @@ from aidevos.security.delegations import Delegations
 from aidevos.security.keys import SigningKeys
 from aidevos.security.sealed import Sealer
 from aidevos.settings import Settings
-from services.projects.departure import DepartureDO
-from services.projects.project import ProjectDO
-from services.projects.task import TaskDO
+
+from .departure import DepartureDO
+from .project import ProjectDO
+from .task import TaskDO
 
 SERVICE = "projects"
 # What goes with a project, each beside its type.

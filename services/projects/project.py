@@ -54,7 +54,8 @@ from aidevos.projects.memberships import check_role
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal
 from aidevos.security.sealed import Sealer
-from services.projects.rules import change_members, is_only_owner, role_of
+
+from .rules import change_members, is_only_owner, role_of
 
 log = logging.getLogger(__name__)
 STEP = 100

@@ -67,9 +67,10 @@ from aidevos.projects.belongings import belongings
 from aidevos.projects.memberships import check_role
 from aidevos.security.delegations import Delegations
 from aidevos.settings import Settings
-from services.projects.orders import errands
-from services.projects.rules import Action, encode_payload, follow, pause_after, role_of
-from services.projects.task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
+
+from .orders import errands
+from .rules import Action, encode_payload, follow, pause_after, role_of
+from .task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
 
 KNOWN = permission(CREATE) | permission(MANAGE)
 # Of a payload and a result, and all else.

@@ -6,7 +6,8 @@ import sys
 
 from aidevos.settings import SettingsError, load
 from aidevos.work.process import run
-from services.task_worker.bootstrap import GROUP, build
+
+from .bootstrap import GROUP, build
 
 if __name__ == "__main__":
     try:

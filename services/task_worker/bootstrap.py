@@ -5,7 +5,8 @@ from __future__ import annotations
 from aidevos.feeds.webhook_sender import WebhookSender
 from aidevos.settings import Settings, networks
 from aidevos.work.handlers import Handlers, handler_of, handlers_in
-from services.task_worker import data_tasks, object_call, webhook
+
+from . import data_tasks, object_call, webhook
 
 GROUP = "workers"
 

@@ -12,7 +12,8 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT, DataExport, DataImport, Order
 from aidevos.durable.delivery.relay import PASSING
 from aidevos.work.handlers import TaskContext, task
-from services.task_worker.acting import orders, send
+
+from .acting import orders, send
 
 # Of a result, for all but the lines.
 ROOM = 1024

@@ -8,7 +8,8 @@ import msgspec
 
 from aidevos.contracts.tasks import ObjectCall
 from aidevos.work.handlers import TaskContext, task
-from services.task_worker.acting import orders, send_patiently
+
+from .acting import orders, send_patiently
 
 
 @task("object.call")

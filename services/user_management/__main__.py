@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aidevos.process.service import main
-from services.user_management.bootstrap import SERVICE, build, install
+
+from .bootstrap import SERVICE, build, install
 
 if __name__ == "__main__":
     main(build, service=SERVICE, prepare=install)

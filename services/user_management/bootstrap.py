@@ -17,9 +17,10 @@ from aidevos.process.fleet import load_secrets
 from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
-from services.user_management.administrators import AdministratorsDO
-from services.user_management.role import RoleDO
-from services.user_management.user import UserManagementDO
+
+from .administrators import AdministratorsDO
+from .role import RoleDO
+from .user import UserManagementDO
 
 log = logging.getLogger(__name__)
 SERVICE = "user_management"

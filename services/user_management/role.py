@@ -22,7 +22,8 @@ from aidevos.durable.store.condition import And
 from aidevos.durable.store.port import Find
 from aidevos.security.audit import record
 from aidevos.security.permissions import ROLES
-from services.user_management.rules import check_grant
+
+from .rules import check_grant
 
 MANAGE_ROLES = "roles:manage"
 DESCRIPTIONS = {

@@ -39,10 +39,11 @@ from aidevos.security.emails import check_email
 from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
-from services.user_management import administrators
-from services.user_management.role import role_of
-from services.user_management.rules import administers, check_grant, check_password
-from services.user_management.user_state import INDEXES, Announced, UserState, find, show
+
+from . import administrators
+from .role import role_of
+from .rules import administers, check_grant, check_password
+from .user_state import INDEXES, Announced, UserState, find, show
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"

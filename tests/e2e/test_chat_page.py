@@ -6,15 +6,14 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import nats
 import pytest
 
-from tests.e2e.browser import Page, open_browser
 from tests.e2e.people import PASSWORD
 from tests.e2e.world import NatsDoor, World, Worlds, wait_ready
+from tests.support.browser import Browsers, Page
 
 MAY = ["objects:request", "chat_room:read", "chat_room:write"]
 # More than the room itself keeps.
@@ -35,14 +34,14 @@ def room() -> str:
 
 
 @pytest.fixture
-def pages(world: World, room: str, tmp_path: Path) -> Iterator[list[Page]]:
+def pages(world: World, room: str, browsers: Browsers) -> Iterator[list[Page]]:
     """Two people in the same room."""
     admin, role = {"Authorization": world.admin}, f"r{secrets.token_hex(6)}"
-    browsers = [open_browser(tmp_path / name) for name in ("one", "two")]
+    opened = [browsers.open(), browsers.open()]
     with httpx2.Client(base_url=world.url, timeout=20) as http:
         http.post("/roles", headers=admin, json={"name": role, "permissions": MAY}).raise_for_status()
         pages = []
-        for browser in browsers:
+        for browser in opened:
             name = f"u{secrets.token_hex(6)}"
             person = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
             made = http.post("/auth/register", json=person).raise_for_status().json()
@@ -51,7 +50,7 @@ def pages(world: World, room: str, tmp_path: Path) -> Iterator[list[Page]]:
             page.log_in(name, PASSWORD)
             pages.append(page)
     yield pages
-    for browser in browsers:
+    for browser in opened:
         browser.quit()
 
 

@@ -15,9 +15,10 @@ import msgspec
 from aidevos import BaseDurableObject, Failure, command, services
 from aidevos.contracts.confirmation import MAIL_TYPE, Letter
 from aidevos.settings import Settings
-from services.authentication.links import Links
-from services.authentication.mail.letters import compose
-from services.authentication.mail.port import Outgoing
+
+from ..links import Links
+from .letters import compose
+from .port import Outgoing
 
 
 class MailState(msgspec.Struct):

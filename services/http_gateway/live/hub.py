@@ -23,13 +23,14 @@ from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
 from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.feeds.shown_events import ItemChange
 from aidevos.security.permissions import Principal
-from services.http_gateway.connection import Connection
-from services.http_gateway.live import events
-from services.http_gateway.live.events import LiveEvent
-from services.http_gateway.live.reader import Reader
-from services.http_gateway.live.stream import Stream
-from services.http_gateway.live.wanted import Wanted
-from services.http_gateway.live.window import Repeats, Window
+
+from ..connection import Connection
+from . import events
+from .events import LiveEvent
+from .reader import Reader
+from .stream import Stream
+from .wanted import Wanted
+from .window import Repeats, Window
 
 ALL = (subjects.EVENTS,)
 # Seconds of the past that a reading begins with: most who come back after a restart find there what they missed.

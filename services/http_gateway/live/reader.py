@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from aidevos.feeds.audience import Request
 from aidevos.security.permissions import Principal
-from services.http_gateway.calls import Calls
+
+from ..calls import Calls
 
 
 class Reader(NamedTuple):

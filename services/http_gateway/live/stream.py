@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import PositionLost
-from services.http_gateway.connection import Connection
-from services.http_gateway.live import events
-from services.http_gateway.live.events import LiveEvent
-from services.http_gateway.live.reader import Reader
-from services.http_gateway.live.wanted import Wanted
-from services.http_gateway.live.window import Repeats
+
+from ..connection import Connection
+from . import events
+from .events import LiveEvent
+from .reader import Reader
+from .wanted import Wanted
+from .window import Repeats
 
 if TYPE_CHECKING:
-    from services.http_gateway.live.hub import Hub
+    from .hub import Hub
 
 # Seconds between two signs of life, for the next event of those that are there, and for a reader to take a chunk.
 HEARTBEAT = 15.0

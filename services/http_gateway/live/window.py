@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from operator import attrgetter
 
-from services.http_gateway.live.events import LiveEvent
-from services.http_gateway.live.wanted import Wanted
+from .events import LiveEvent
+from .wanted import Wanted
 
 MAX_EVENTS = 10_000
 MAX_BYTES = 32 * 1024 * 1024

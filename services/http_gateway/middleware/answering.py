@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.limiter import Limited
 from aidevos.observability import metrics, request_ids
-from services.http_gateway.answers import (
+
+from ..answers import (
     POLICY,
     PRIVATE,
     RATE_LIMIT,

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
 from aidevos.observability import request_ids
-from services.http_gateway.answers import SECURITY
+
+from ..answers import SECURITY
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 SENT = (

@@ -7,8 +7,9 @@ from typing import TypeVar
 import msgspec
 
 from aidevos.contracts.errors import Failure
-from services.http_gateway import bodies
-from services.http_gateway.resource import Incoming
+
+from .. import bodies
+from ..resource import Incoming
 
 T = TypeVar("T")
 BODY_LIMIT = 16 * 1024

@@ -5,9 +5,10 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from aidevos.contracts import audit, subjects
-from services.http_gateway.answers import Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.resource import Guard, Incoming, Resource
+
+from ..answers import Answer
+from ..calls import Calls
+from ..resource import Guard, Incoming, Resource
 
 PARAMETERS = ("limit", "cursor", "actor", "target", "action", "outcome", "from", "to", "sort")
 

@@ -23,13 +23,14 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import RegisterBody
 from aidevos.security.keys import read_public_keys
 from aidevos.settings import Settings
-from services.http_gateway import bodies
-from services.http_gateway.answers import JSON_HEADER, NO_STORE, Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.cookies import Cookies
-from services.http_gateway.resource import Guard, Incoming, OpenDoor, Resource
-from services.http_gateway.routers.account_requests import BODY_LIMIT, read, session_of_caller
-from services.http_gateway.versions import versioned
+
+from .. import bodies
+from ..answers import JSON_HEADER, NO_STORE, Answer
+from ..calls import Calls
+from ..cookies import Cookies
+from ..resource import Guard, Incoming, OpenDoor, Resource
+from ..versions import versioned
+from .account_requests import BODY_LIMIT, read, session_of_caller
 
 DEVICE_LIMIT = 256
 # The longest that others may keep the key set, in seconds.

@@ -24,11 +24,12 @@ from aidevos.contracts.confirmation import (
     user_of,
 )
 from aidevos.contracts.errors import Failure
-from services.http_gateway import bodies
-from services.http_gateway.answers import JSON_HEADER, Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.pages import page
-from services.http_gateway.resource import Guard, Incoming, OpenDoor, Resource
+
+from .. import bodies
+from ..answers import JSON_HEADER, Answer
+from ..calls import Calls
+from ..pages import page
+from ..resource import Guard, Incoming, OpenDoor, Resource
 
 BODY_LIMIT = 16 * 1024
 _ACCEPTED = Answer(202, headers=())

@@ -26,13 +26,14 @@ from aidevos.contracts.data import (
 )
 from aidevos.contracts.errors import Failure
 from aidevos.settings import Settings
-from services.http_gateway import bodies, headers, parameters
-from services.http_gateway.answers import Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.item_calls import caller_of, create_body, make_item, part, try_to_make
-from services.http_gateway.new_ids import new_id
-from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.versions import unless_known, versioned
+
+from .. import bodies, headers, parameters
+from ..answers import Answer
+from ..calls import Calls
+from ..item_calls import caller_of, create_body, make_item, part, try_to_make
+from ..new_ids import new_id
+from ..resource import Guard, Incoming, Resource
+from ..versions import unless_known, versioned
 
 ITEMS_AT_ONCE = 64
 QUERY = ("filter", "sort", "fields", "limit", "cursor", "count")

@@ -12,11 +12,12 @@ from starlette.routing import Route
 
 from aidevos.contracts import subjects
 from aidevos.contracts.data import FIND, ITEM_TYPE, BulkResult
-from services.http_gateway import bodies
-from services.http_gateway.answers import Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.item_calls import caller_of, part, try_to_make
-from services.http_gateway.resource import Guard, Incoming, Resource
+
+from .. import bodies
+from ..answers import Answer
+from ..calls import Calls
+from ..item_calls import caller_of, part, try_to_make
+from ..resource import Guard, Incoming, Resource
 
 PAGE = 500
 # Of an import: what is under way at once, and the longest line, in bytes.

@@ -6,10 +6,11 @@ from starlette.routing import Route
 
 from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.errors import Failure
-from services.http_gateway.answers import Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.versions import unless_known, versioned
+
+from ..answers import Answer
+from ..calls import Calls
+from ..resource import Guard, Incoming, Resource
+from ..versions import unless_known, versioned
 
 PARAMETERS = ("limit", "cursor", "kind", "status", "source", "to", "sort")
 

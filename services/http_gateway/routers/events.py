@@ -7,11 +7,12 @@ import re
 from starlette.routing import Route
 
 from aidevos.contracts.errors import Failure
-from services.http_gateway.answers import Answer
-from services.http_gateway.live import wanted
-from services.http_gateway.live.hub import Hub
-from services.http_gateway.live.reader import Reader
-from services.http_gateway.resource import Guard, Incoming, Resource
+
+from ..answers import Answer
+from ..live import wanted
+from ..live.hub import Hub
+from ..live.reader import Reader
+from ..resource import Guard, Incoming, Resource
 
 LAST_EVENT_ID = "last_event_id"
 _HEADERS = (

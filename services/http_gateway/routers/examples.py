@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from services.http_gateway.answers import Answer
-from services.http_gateway.pages import page
-from services.http_gateway.resource import Incoming, Resource
+from ..answers import Answer
+from ..pages import page
+from ..resource import Incoming, Resource
 
 
 class ExampleRouter:

@@ -7,10 +7,11 @@ from starlette.routing import Route
 
 from aidevos.contracts import subjects
 from aidevos.contracts.authentication import SESSION_TYPE, ConfirmPasswordBody, OtpBody
-from services.http_gateway.answers import NO_STORE, Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.routers.account_requests import read, session_of_caller
+
+from ..answers import NO_STORE, Answer
+from ..calls import Calls
+from ..resource import Guard, Incoming, Resource
+from .account_requests import read, session_of_caller
 
 _password = msgspec.json.Decoder(ConfirmPasswordBody)
 _otp = msgspec.json.Decoder(OtpBody)

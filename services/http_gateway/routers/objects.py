@@ -14,13 +14,14 @@ from aidevos.contracts import objects, subjects
 from aidevos.contracts.envelope import CreateBody, ReplaceBody, RequestBody
 from aidevos.contracts.errors import Failure
 from aidevos.settings import Settings
-from services.http_gateway import bodies, parameters
-from services.http_gateway.answers import Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.catalogue import Catalogue
-from services.http_gateway.cursors import Position, decode_cursor, encode_cursor
-from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.versions import unless_known, versioned
+
+from .. import bodies, parameters
+from ..answers import Answer
+from ..calls import Calls
+from ..catalogue import Catalogue
+from ..cursors import Position, decode_cursor, encode_cursor
+from ..resource import Guard, Incoming, Resource
+from ..versions import unless_known, versioned
 
 # Seconds that each type may take where all are listed.
 ALL_TYPES_WITHIN = 1.0

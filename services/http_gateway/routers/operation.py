@@ -8,11 +8,12 @@ from starlette.routing import Route
 
 from aidevos.contracts.errors import Failure
 from aidevos.observability import metrics
-from services.http_gateway.answers import JSON_HEADER, Answer
-from services.http_gateway.document import Document
-from services.http_gateway.health import Readiness
-from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.versions import unless_known
+
+from ..answers import JSON_HEADER, Answer
+from ..document import Document
+from ..health import Readiness
+from ..resource import Guard, Incoming, Resource
+from ..versions import unless_known
 
 _POLICY = (
     b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "

@@ -11,11 +11,12 @@ from aidevos.contracts import projects, subjects, tasks
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.projects import MemberBody, ProjectBody, RenewBody
 from aidevos.contracts.tasks import CreateTaskBody
-from services.http_gateway import bodies, parameters
-from services.http_gateway.answers import Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.versions import unless_known, versioned
+
+from .. import bodies, parameters
+from ..answers import Answer
+from ..calls import Calls
+from ..resource import Guard, Incoming, Resource
+from ..versions import unless_known, versioned
 
 ME = "me"
 PROJECT_LIMIT = 64 * 1024

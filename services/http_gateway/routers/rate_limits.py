@@ -7,10 +7,11 @@ from starlette.routing import Route
 
 from aidevos.contracts import rate_limits, subjects
 from aidevos.contracts.rate_limits import RateLimitsBody
-from services.http_gateway import bodies
-from services.http_gateway.answers import JSON_HEADER, Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.resource import Guard, Incoming, Resource
+
+from .. import bodies
+from ..answers import JSON_HEADER, Answer
+from ..calls import Calls
+from ..resource import Guard, Incoming, Resource
 
 BODY_LIMIT = 256 * 1024
 

@@ -10,11 +10,12 @@ from starlette.routing import Route
 from aidevos.contracts import roles, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.roles import CreateRoleBody, ReplaceRoleBody
-from services.http_gateway import bodies
-from services.http_gateway.answers import Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.versions import unless_known, versioned
+
+from .. import bodies
+from ..answers import Answer
+from ..calls import Calls
+from ..resource import Guard, Incoming, Resource
+from ..versions import unless_known, versioned
 
 BODY_LIMIT = 64 * 1024
 

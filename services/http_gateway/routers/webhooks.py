@@ -8,11 +8,12 @@ from starlette.routing import Route
 from aidevos.contracts import subjects, webhooks
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.webhooks import RotateSecretBody, WebhookBody
-from services.http_gateway import bodies, parameters
-from services.http_gateway.answers import SECRET, Answer
-from services.http_gateway.calls import Calls
-from services.http_gateway.resource import Guard, Incoming, Resource
-from services.http_gateway.versions import unless_known, versioned
+
+from .. import bodies, parameters
+from ..answers import SECRET, Answer
+from ..calls import Calls
+from ..resource import Guard, Incoming, Resource
+from ..versions import unless_known, versioned
 
 BODY_LIMIT = 64 * 1024
 

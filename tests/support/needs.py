@@ -1,0 +1,43 @@
+"""`python -m tests.support.needs`: what the tests need from the system, found, left to containers, or installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from aidevos.settings import SettingsError
+from deploy.local.packages import LIBCURL, Need, provide
+from tests.rabbitmq import PROGRAM
+from tests.servers import docker_answers
+from tests.support.browser import find_browser, find_driver
+
+
+def _has_rabbitmq() -> bool:
+    return bool(os.environ.get("AIDEVOS_EVENT_BUS_URL")) or (PROGRAM.exists() and shutil.which("epmd") is not None)
+
+
+def _has_browser() -> bool:
+    return find_browser() is not None and find_driver() is not None
+
+
+RABBITMQ = Need("RabbitMQ", ("rabbitmq-server",), "set AIDEVOS_EVENT_BUS_URL", _has_rabbitmq)
+BROWSER = Need(
+    "Chromium with its driver",
+    ("chromium", "chromium-driver"),
+    "put chromedriver and a browser on the PATH",
+    _has_browser,
+)
+
+
+def main() -> int:
+    try:
+        provide([LIBCURL, RABBITMQ, BROWSER], has_engine=docker_answers)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
