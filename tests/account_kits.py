@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from aidevos import BaseDurableObject
-from aidevos.settings import Settings
-from aidevos.testing import ObjectKit
 from services.authentication.bootstrap import build as build_authentication
 from services.user_management.bootstrap import CREDENTIALS, KEEPERS
 from services.user_management.bootstrap import build as build_users
+
+from aidevos import BaseDurableObject
+from aidevos.settings import Settings
+from aidevos.testing import ObjectKit
 from services.user_management.user import UserManagementDO
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from services.projects.bootstrap import build
 
 from aidevos import BaseDurableObject, Failure, command, new_id, query, services
 from aidevos.security.keys import ensure_signing_key
@@ -15,7 +16,6 @@ from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
 from services.authentication.audit import AuditDO
-from services.projects.bootstrap import build
 from services.projects.project import ProjectDO
 
 PROJECT = "p1"

@@ -9,6 +9,7 @@ from aidevos.durable.objects.object import BaseDurableObject, Event, command, on
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import inject, resource
 from aidevos.durable.ownership.router import DurableObjectRouter
+from aidevos.process.entry import run
 from aidevos.process.service import Service
 from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
 from aidevos.work.handlers import TaskContext, task
@@ -36,6 +37,7 @@ __all__ = [
     "permission",
     "query",
     "resource",
+    "run",
     "services",
     "task",
     "upcast",

@@ -14,11 +14,11 @@ import ipaddress
 import math
 import secrets
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, NewType
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos import BaseDurableObject, Event, Failure, command, inject, permission, query, services
 from aidevos.contracts import projects, users
 from aidevos.contracts.api_keys import (
     MANAGE_KEYS,
@@ -54,6 +54,8 @@ from aidevos.security.permissions import Principal
 
 # Seconds: how much later a use has to be before it is worth a write.
 USE_EVERY = 30.0
+# What the texts of keys are derived from.
+KeySecret = NewType("KeySecret", bytes)
 _body: Schema[ApiKeyBody] = Schema(ApiKeyBody, "args.patch")
 
 
@@ -102,8 +104,8 @@ def show(id: str, state: ApiKeyState, version: int) -> ApiKeyInfo:
 class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"):
     """An API key. Its ID is a UUID, 32 hexadecimal digits."""
 
-    secret: ClassVar[bytes]
-    memberships: ClassVar[Memberships]
+    secret: KeySecret = inject()
+    memberships: Memberships = inject()
     views = belongings(TYPE, ("project",))
     indexes = (("project",),)
     searches = (

@@ -12,13 +12,6 @@ import msgspec
 import nats
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from aidevos import DurableObjectRegistry
-from aidevos.contracts import subjects
-from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import TypeDescription
-from aidevos.security.key_ring import SigningKey
-from aidevos.security.tokens import TokenIssuer
 from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
 from services.data_storage.bootstrap import TYPES as DATA_TYPES
@@ -26,6 +19,13 @@ from services.events.bootstrap import TYPES as EVENT_TYPES
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.projects.bootstrap import TYPES as PROJECT_TYPES
 from services.user_management.bootstrap import TYPES as USER_TYPES
+
+from aidevos import DurableObjectRegistry
+from aidevos.contracts import subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import TypeDescription
+from aidevos.security.key_ring import SigningKey
+from aidevos.security.tokens import TokenIssuer
 from tests.e2e.world import Door, HttpDoor, World
 
 TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from services.authentication.bootstrap import build as build_authentication
 
 from aidevos import new_id
 from aidevos.contracts import envelope
@@ -17,7 +18,6 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
-from services.authentication.bootstrap import build as build_authentication
 from services.authentication.rules import MAX_SESSIONS, SessionEntry, superfluous
 from tests.account_kits import kit_of
 from tests.kits import chosen, crash, failure, until

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from services.api_gateway.bootstrap import build
 
 from aidevos import new_id
 from aidevos.security import api_keys
@@ -15,7 +16,6 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
-from services.api_gateway.bootstrap import build
 from tests import account_kits
 from tests.kits import chosen, failure
 

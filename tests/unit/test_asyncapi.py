@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 from jsonschema import Draft7Validator
-
-from aidevos import BaseDurableObject, DurableObjectRegistry, Event, command, permission
-from aidevos.contracts.objects import TypeDescription
 from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
 from services.data_storage.bootstrap import TYPES as DATA_TYPES
-from services.http_gateway.asyncapi import describe
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.projects.bootstrap import TYPES as PROJECT_TYPES
 from services.user_management.bootstrap import TYPES as USER_TYPES
+
+from aidevos import BaseDurableObject, DurableObjectRegistry, Event, command, permission
+from aidevos.contracts.objects import TypeDescription
+from services.http_gateway.asyncapi import describe
 from tests.unit.test_gateway_openapi import Group, Line, method, of, references
 
 TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *GATEWAY_TYPES, *PROJECT_TYPES)

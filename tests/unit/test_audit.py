@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from services.authentication.bootstrap import build
 
 from aidevos import BaseDurableObject, Failure, anyone, command
 from aidevos.contracts.envelope import CLIENT_ADDRESS
@@ -17,7 +18,6 @@ from aidevos.security.permissions import Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
-from services.authentication.bootstrap import build
 from tests.kits import failure
 
 ADA = Principal("ada-id", ("user",), frozenset(), session="s1")

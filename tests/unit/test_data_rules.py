@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from services.data_storage.bootstrap import build
 
 from aidevos.contracts.data import Rules, item_object
 from aidevos.contracts.errors import Failure
@@ -17,7 +18,6 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
-from services.data_storage.bootstrap import build
 from services.data_storage.collection import CollectionDO
 from services.data_storage.expiry import remove_expired
 from services.data_storage.terms import Terms, TermsCache

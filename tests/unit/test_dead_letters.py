@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from services.events.bootstrap import build
 
 from aidevos import BaseDurableObject, Failure, command, permission, query, services
 from aidevos.contracts.dead_letters import Letter, letter_id
@@ -19,7 +20,6 @@ from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from aidevos.testing import SERVICE, ObjectKit
-from services.events.bootstrap import build
 from tests.kits import chosen, failure, quiet, until
 from tests.objects import Tally
 

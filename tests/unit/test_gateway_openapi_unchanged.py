@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aidevos import DurableObjectRegistry
-from aidevos.contracts.objects import TypeDescription
-from aidevos.contracts.routes import RouteInfo
 from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
 from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
 from services.data_storage.bootstrap import TYPES as DATA_TYPES
 from services.events.bootstrap import TYPES as EVENT_TYPES
-from services.http_gateway.openapi import describe
 from services.objects.bootstrap import TYPES as EXAMPLES
 from services.projects.bootstrap import TYPES as PROJECT_TYPES
 from services.user_management.bootstrap import TYPES as USER_TYPES
+
+from aidevos import DurableObjectRegistry
+from aidevos.contracts.objects import TypeDescription
+from aidevos.contracts.routes import RouteInfo
+from services.http_gateway.openapi import describe
 
 TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)
 BEFORE = Path(__file__).parents[1] / "vectors" / "openapi" / "before.json"

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyotp
 import pytest
+from services.authentication.bootstrap import OTP_WINDOW
+from services.authentication.bootstrap import build as build_authentication
 
 from aidevos import new_id
 from aidevos.contracts.authentication import account_id, account_of, session_of
@@ -16,8 +18,6 @@ from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
-from services.authentication.bootstrap import OTP_WINDOW
-from services.authentication.bootstrap import build as build_authentication
 from services.authentication.challenge import LIFETIME
 from tests.account_kits import kit_of
 from tests.kits import chosen, crash, failure

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from services.data_storage.bootstrap import build as build_data
 
 from aidevos import new_id
 from aidevos.contracts.data import Rules, item_object
@@ -18,7 +19,6 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN
-from services.data_storage.bootstrap import build as build_data
 from services.data_storage.membership import rules_for
 from tests.kits import crash, failure, until
 from tests.unit import test_projects

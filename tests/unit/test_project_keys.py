@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from services.api_gateway.bootstrap import build as build_gateway
+from services.data_storage.bootstrap import build as build_data
 
 from aidevos import new_id
 from aidevos.contracts.data import item_object
@@ -16,8 +18,6 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
-from services.api_gateway.bootstrap import build as build_gateway
-from services.data_storage.bootstrap import build as build_data
 from services.objects.counter import Counter
 from tests.kits import failure, until
 from tests.unit import test_projects

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from services.projects.bootstrap import BELONGINGS
+from services.projects.bootstrap import build as build_projects
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
@@ -20,8 +22,6 @@ from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
 from services.projects import project
-from services.projects.bootstrap import BELONGINGS
-from services.projects.bootstrap import build as build_projects
 from tests import account_kits
 from tests.kits import chosen, crash, failure, until
 

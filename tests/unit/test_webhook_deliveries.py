@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from services.events.bootstrap import build
 
 from aidevos import Failure, new_id
 from aidevos.contracts.webhooks import WebhookInfo, delivery_id
@@ -18,7 +19,6 @@ from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import Principal
 from aidevos.settings import SettingsError, load
 from aidevos.testing import SERVICE, ObjectKit
-from services.events.bootstrap import build
 from services.events.delivery import DeliveryDO
 from services.events.fan_out import FanOut
 from services.events.subscriptions import Subscriptions, wants

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,14 +22,17 @@ from aidevos.durable.base.clock import ManualClock
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import FIRST_BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
-from aidevos.durable.hosting.queries import questions
+from aidevos.durable.hosting.queries import Question, questions
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.durable.objects.resources import Resource, needs_of_class, open_resources
 from aidevos.durable.ownership.alarm_clock import HORIZON
 from aidevos.durable.ownership.router import DurableObjectRouter, Limits
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.turns.request import Answer
+from aidevos.process.service import Service
 from aidevos.security.permissions import Principal
+from aidevos.settings import Settings
 
 ADMIN = Principal("admin", ("admin",), frozenset({"*"}))
 _LETTERS = f"do.{dead_letters.TYPE}."
@@ -36,7 +40,11 @@ SERVICE = Principal("service:test", ("service",), frozenset({"*"}))
 
 
 class ObjectKit:
-    """Runs objects of the given classes: `async with ObjectKit(Counter) as kit`.
+    """Runs objects of classes, or of whole services: `async with ObjectKit(Counter) as kit`.
+
+    `resources` are opened as a process would open them, with `settings` and those of the services. Any other
+    keyword replaces one resource, which isn't opened then, by a value: it names the resource's function, or an
+    attribute that a class injects. `ObjectKit(Cart, pool=FakePool())` needs no database.
 
     `kit.store`, `kit.bus`, `kit.clock` are what the objects run on; `kit.router` is their process;
     `kit.letters` are the dead letters, by ID, unless their type is in the kit.
@@ -45,11 +53,14 @@ class ObjectKit:
 
     def __init__(
         self,
-        *classes: type[BaseDurableObject[Any]],
+        *hosted: type[BaseDurableObject[Any]] | Service,
         store: Any = None,
         bus: MemoryBus | None = None,
         clock: ManualClock | None = None,
         limits: Limits | None = None,
+        settings: Settings | None = None,
+        resources: Iterable[Resource[Any]] = (),
+        **replaced: Any,
     ) -> None:
         self.store: Any = store or MemoryStore()
         self.bus = bus or MemoryBus()
@@ -58,6 +69,13 @@ class ObjectKit:
         self.letters: dict[str, Letter] = {}
         # Who calls with this authorization: of (authorization, subject, payload, request ID).
         self.judge: Callable[[str, str, bytes, str], Principal] = _judge
+        services = [each for each in hosted if isinstance(each, Service)]
+        classes = [cls for each in hosted for cls in (each.types if isinstance(each, Service) else (each,))]
+        self._resources = [*resources, *(each for service in services for each in service.resources)]
+        self._given = _replaced(replaced, self._resources, classes)
+        if settings is not None:
+            self._given[Settings] = settings
+        self._opened = AsyncExitStack()
         registry = DurableObjectRegistry(classes)
         self._reactions = Reactions(registry, self.bus, self, self.clock)
         self.router = DurableObjectRouter(
@@ -71,19 +89,25 @@ class ObjectKit:
             lease_valid=lambda: self.lease,
             limits=limits,
         )
-        self._questions = questions(self.router)
+        self._questions: dict[str, Question] = {}
 
     async def __aenter__(self) -> Self:
-        for name in self.router.registry.types:
-            await self.store.open(name)
-        await self._reactions.start()
+        async with AsyncExitStack() as opened:
+            registry = self.router.registry
+            registry.bind(await opened.enter_async_context(open_resources(self._resources, self._given)))
+            self._questions = questions(self.router)
+            for name in registry.types:
+                await self.store.open(name)
+            opened.push_async_callback(self.router.close)
+            await self._reactions.start()
+            opened.push_async_callback(self._reactions.close)
+            self._opened = opened.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._reactions.close()
-        await self.router.close()
+        await self._opened.aclose()
 
     async def call(
         self,
@@ -177,6 +201,22 @@ class ObjectKit:
         if answer.failed:
             raise Failure.decode(answer.payload)
         return answer.payload
+
+
+def _replaced(
+    values: Mapping[str, Any],
+    resources: Iterable[Resource[Any]],
+    classes: Iterable[type[BaseDurableObject[Any]]],
+) -> dict[Any, Any]:
+    """The values by the types that they replace, of resources and of what classes need, by those names."""
+    types: dict[str, set[Any]] = {each.name: {each.type} for each in resources}
+    for need in (need for cls in classes for need in needs_of_class(cls)):
+        types.setdefault(need.name, set()).add(need.type)
+    for name in values:
+        if len(types.get(name, ())) != 1:
+            known = "several resources are" if name in types else "no resource is"
+            raise TypeError(f"{known} called {name!r}; known are: {', '.join(sorted(types))}")
+    return {types[name].pop(): value for name, value in values.items()}
 
 
 def _judge(authorization: str, subject: str, payload: bytes, request_id: str) -> Principal:

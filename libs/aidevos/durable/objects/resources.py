@@ -13,7 +13,7 @@ import typing
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from types import SimpleNamespace
+from types import SimpleNamespace, new_class
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
@@ -129,7 +129,7 @@ class Resources:
         if not values:
             return cls
         names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-        return type(cls)(cls.__name__, (cls,), names | values)
+        return new_class(cls.__name__, (cls,), exec_body=lambda body: body.update(names | values))
 
     def _bind_view(self, view: View) -> View:
         values = self.arguments(needs_of(view.answer, VIEW_PARAMETERS))
