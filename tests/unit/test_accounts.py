@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.authentication.bootstrap import build as build_authentication
 
 from aidevos import new_id
 from aidevos.contracts import envelope
@@ -256,12 +255,13 @@ async def test_a_session_tells_the_address_that_it_began_at(kit: ObjectKit) -> N
 
 async def test_a_hash_is_renewed_at_the_login_after_parameters_have_risen(kit: ObjectKit, settings: Settings) -> None:
     await register(kit, new_id())
-    build_authentication(load({"AIDEVOS_PASSWORD_TIME": "3"}, home=settings.home))
-    await login(kit)
-    await kit.settle()
+    raised = load({"AIDEVOS_PASSWORD_TIME": "3"}, home=settings.home)
+    async with kit_of(raised, store=kit.store, clock=kit.clock) as successor:
+        await login(successor)
+        await successor.settle()
 
-    assert "t=3" in kit.store.documents["auth"][account_id(NAME)]["state"]["hashed"]
-    assert await login(kit)
+        assert "t=3" in kit.store.documents["auth"][account_id(NAME)]["state"]["hashed"]
+        assert await login(successor)
 
 
 async def test_registration_can_be_closed(settings: Settings) -> None:

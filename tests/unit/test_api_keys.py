@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.api_gateway.bootstrap import build
 
 from aidevos import new_id
 from aidevos.security import api_keys
@@ -16,6 +15,7 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
+from services.api_gateway.service import service as api_gateway
 from tests import account_kits
 from tests.kits import chosen, failure
 
@@ -29,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return account_kits.kit_of(settings, *build(settings), **options)
+    return account_kits.kit_of(settings, api_gateway, **options)
 
 
 @pytest.fixture

@@ -9,19 +9,20 @@ from typing import Any
 import msgspec
 import pytest
 from jsonschema import Draft7Validator
-from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
-from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
-from services.data_storage.bootstrap import TYPES as DATA_TYPES
-from services.objects.bootstrap import TYPES as EXAMPLES
-from services.projects.bootstrap import TYPES as PROJECT_TYPES
-from services.user_management.bootstrap import TYPES as USER_TYPES
 
 from aidevos import BaseDurableObject, DurableObjectRegistry, Event, command, permission
 from aidevos.contracts.objects import TypeDescription
+from services.api_gateway.service import service as api_gateway
+from services.authentication.service import service as authentication
+from services.data_storage.service import service as data_storage
 from services.http_gateway.asyncapi import describe
+from services.objects.service import service as objects
+from services.projects.service import service as projects
+from services.user_management.service import service as user_management
 from tests.unit.test_gateway_openapi import Group, Line, method, of, references
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *GATEWAY_TYPES, *PROJECT_TYPES)
+SERVICES = (objects, authentication, user_management, data_storage, api_gateway, projects)
+TYPES = [cls for service in SERVICES for cls in service.types]
 STANDARD = Draft7Validator(
     json.loads((Path(__file__).parents[1] / "vectors" / "asyncapi" / "3.0.0.json").read_text()),
 )

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from services.authentication.bootstrap import build
 
 from aidevos import BaseDurableObject, Failure, anyone, command
 from aidevos.contracts.envelope import CLIENT_ADDRESS
@@ -18,6 +17,7 @@ from aidevos.security.permissions import Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
+from services.authentication.service import service as authentication
 from tests.kits import failure
 
 ADA = Principal("ada-id", ("user",), frozenset(), session="s1")
@@ -45,7 +45,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
-    async with ObjectKit(Door, *build(settings)) as kit:
+    async with ObjectKit(Door, authentication, settings=settings) as kit:
         yield kit
 
 

@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
-from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
-from services.data_storage.bootstrap import TYPES as DATA_TYPES
-from services.events.bootstrap import TYPES as EVENT_TYPES
-from services.objects.bootstrap import TYPES as EXAMPLES
-from services.projects.bootstrap import TYPES as PROJECT_TYPES
-from services.user_management.bootstrap import TYPES as USER_TYPES
-
 from aidevos import DurableObjectRegistry
 from aidevos.contracts.objects import TypeDescription
 from aidevos.contracts.routes import RouteInfo
+from services.api_gateway.service import service as api_gateway
+from services.authentication.service import service as authentication
+from services.data_storage.service import service as data_storage
+from services.events.service import service as events
 from services.http_gateway.openapi import describe
+from services.objects.service import service as objects
+from services.projects.service import service as projects
+from services.user_management.service import service as user_management
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)
+SERVICES = (objects, authentication, user_management, data_storage, projects, api_gateway, events)
+TYPES = [cls for service in SERVICES for cls in service.types]
 BEFORE = Path(__file__).parents[1] / "vectors" / "openapi" / "before.json"
 PROSE = {"description", "summary", "title"}
 # Where the document is meant to differ: a prefix of the paths in it → why.

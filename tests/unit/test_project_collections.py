@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from services.data_storage.bootstrap import build as build_data
 
 from aidevos import new_id
 from aidevos.contracts.data import Rules, item_object
@@ -20,6 +19,7 @@ from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN
 from services.data_storage.membership import rules_for
+from services.data_storage.service import service as data_storage
 from tests.kits import crash, failure, until
 from tests.unit import test_projects
 from tests.unit.test_projects import give, make, outcome, user
@@ -37,7 +37,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return test_projects.kit_of(settings, *build_data(settings), **options)
+    return test_projects.kit_of(settings, data_storage, **options)
 
 
 @pytest.fixture

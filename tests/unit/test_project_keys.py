@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from services.api_gateway.bootstrap import build as build_gateway
-from services.data_storage.bootstrap import build as build_data
 
 from aidevos import new_id
 from aidevos.contracts.data import item_object
@@ -18,6 +16,8 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
+from services.api_gateway.service import service as api_gateway
+from services.data_storage.service import service as data_storage
 from services.objects.counter import Counter
 from tests.kits import failure, until
 from tests.unit import test_projects
@@ -35,7 +35,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
-    async with test_projects.kit_of(settings, *build_data(settings), *build_gateway(settings), Counter) as kit:
+    async with test_projects.kit_of(settings, data_storage, api_gateway, Counter) as kit:
         yield kit
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from services.projects.bootstrap import BELONGINGS
-from services.projects.bootstrap import build as build_projects
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
@@ -22,6 +20,8 @@ from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
 from services.projects import project
+from services.projects.service import BELONGINGS
+from services.projects.service import service as projects
 from tests import account_kits
 from tests.kits import chosen, crash, failure, until
 
@@ -46,10 +46,9 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kit_of(settings: Settings, *others: Any, **options: Any) -> ObjectKit:
-    kit = account_kits.kit_of(settings, *build_projects(settings), *others, **options)
-    hosted = kit.router.registry.types
-    project.ProjectDO.belongings = {kind: type for kind, type in BELONGINGS.items() if type in hosted}
-    return kit
+    hosted = account_kits.hosted_types(projects, *others)
+    belongings = {kind: type for kind, type in BELONGINGS.items() if type in hosted}
+    return account_kits.kit_of(settings, projects, *others, belongings=belongings, **options)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.user_management.bootstrap import install
 
 from aidevos import new_id
 from aidevos.security.keys import ensure_signing_key
@@ -16,6 +15,7 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
+from services.user_management.service import install
 from tests.account_kits import kit_of
 from tests.kits import failure, quiet
 

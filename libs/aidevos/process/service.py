@@ -10,7 +10,7 @@ from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.resources import Need, Resource, needs_of, needs_of_class
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Service:
     """`shop = Service("objects", types=[Cart], resources=[database])`, run by `aidevos serve my_package:shop`.
 

@@ -185,7 +185,7 @@ class _Process:
             **given,
         }
         resources = await self._stack.enter_async_context(open_resources(service.resources, given))
-        self._registry.bind(resources)
+        self._registry.bind(service.types, resources)
         await self._stack.enter_async_context(background(self._prepare(resources)))
         reactions = Reactions(
             self._registry, fleet.bus, fleet.client, SystemClock(), attempts=self._settings.event_attempts

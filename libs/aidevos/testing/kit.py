@@ -42,9 +42,9 @@ SERVICE = Principal("service:test", ("service",), frozenset({"*"}))
 class ObjectKit:
     """Runs objects of classes, or of whole services: `async with ObjectKit(Counter) as kit`.
 
-    `resources` are opened as a process would open them, with `settings` and those of the services. Any other
-    keyword replaces one resource, which isn't opened then, by a value: it names the resource's function, or an
-    attribute that a class injects. `ObjectKit(Cart, pool=FakePool())` needs no database.
+    `settings` and `resources` are injected into the classes, and services open their own resources, as in a
+    process. Any other keyword replaces a resource, which isn't opened then, by a value: it names the resource's
+    function or an attribute that classes inject. `ObjectKit(Cart, pool=FakePool())` needs no database.
 
     `kit.store`, `kit.bus`, `kit.clock` are what the objects run on; `kit.router` is their process;
     `kit.letters` are the dead letters, by ID, unless their type is in the kit.
@@ -69,14 +69,12 @@ class ObjectKit:
         self.letters: dict[str, Letter] = {}
         # Who calls with this authorization: of (authorization, subject, payload, request ID).
         self.judge: Callable[[str, str, bytes, str], Principal] = _judge
-        services = [each for each in hosted if isinstance(each, Service)]
-        classes = [cls for each in hosted for cls in (each.types if isinstance(each, Service) else (each,))]
-        self._resources = [*resources, *(each for service in services for each in service.resources)]
-        self._given = _replaced(replaced, self._resources, classes)
-        if settings is not None:
-            self._given[Settings] = settings
+        own = Service("kit", [each for each in hosted if not isinstance(each, Service)], tuple(resources))
+        self._services = [own, *(each for each in hosted if isinstance(each, Service))]
+        self._settings = settings
+        self._replaced = replaced
         self._opened = AsyncExitStack()
-        registry = DurableObjectRegistry(classes)
+        registry = DurableObjectRegistry([cls for service in self._services for cls in service.types])
         self._reactions = Reactions(registry, self.bus, self, self.clock)
         self.router = DurableObjectRouter(
             registry,
@@ -93,10 +91,9 @@ class ObjectKit:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
-            registry = self.router.registry
-            registry.bind(await opened.enter_async_context(open_resources(self._resources, self._given)))
+            await self._bind(opened)
             self._questions = questions(self.router)
-            for name in registry.types:
+            for name in self.router.registry.types:
                 await self.store.open(name)
             opened.push_async_callback(self.router.close)
             await self._reactions.start()
@@ -184,6 +181,18 @@ class ObjectKit:
                 await self.router.settle(1.0)
                 await asyncio.sleep(0.001)
 
+    async def _bind(self, opened: AsyncExitStack) -> None:
+        """Open each service's resources, except those that are replaced, and inject them into its classes."""
+        names = {service: _types_by_name(service) for service in self._services}
+        unknown = self._replaced.keys() - {name for types in names.values() for name in types}
+        if unknown:
+            raise TypeError(f"nothing in this kit needs or provides {', '.join(sorted(unknown))}")
+        for service, types in names.items():
+            given = {types[name]: value for name, value in self._replaced.items() if name in types}
+            given |= {Settings: self._settings} if self._settings is not None else {}
+            resources = await opened.enter_async_context(open_resources(service.resources, given))
+            self.router.registry.bind(service.types, resources)
+
     def _bury(self, payload: bytes) -> None:
         letter = msgspec.msgpack.decode(payload, type=dict[str, Letter])["letter"]
         self.letters[letter.id] = letter
@@ -203,20 +212,10 @@ class ObjectKit:
         return answer.payload
 
 
-def _replaced(
-    values: Mapping[str, Any],
-    resources: Iterable[Resource[Any]],
-    classes: Iterable[type[BaseDurableObject[Any]]],
-) -> dict[Any, Any]:
-    """The values by the types that they replace, of resources and of what classes need, by those names."""
-    types: dict[str, set[Any]] = {each.name: {each.type} for each in resources}
-    for need in (need for cls in classes for need in needs_of_class(cls)):
-        types.setdefault(need.name, set()).add(need.type)
-    for name in values:
-        if len(types.get(name, ())) != 1:
-            known = "several resources are" if name in types else "no resource is"
-            raise TypeError(f"{known} called {name!r}; known are: {', '.join(sorted(types))}")
-    return {types[name].pop(): value for name, value in values.items()}
+def _types_by_name(service: Service) -> dict[str, Any]:
+    """The types of a service's resources, and those that its classes inject, by the names that tests know."""
+    types = {need.name: need.type for cls in service.types for need in needs_of_class(cls)}
+    return types | {each.name: each.type for each in service.resources}
 
 
 def _judge(authorization: str, subject: str, payload: bytes, request_id: str) -> Principal:

@@ -159,10 +159,10 @@ class DurableObjectRegistry:
                 raise TypeError(f"two classes have the type {cls.object_type!r}")
             self.types[cls.object_type] = ObjectType(cls)
 
-    def bind(self, resources: Resources) -> None:
-        """Inject the resources into the classes. Raises `TypeError` for a need that nothing provides."""
-        for type in self.types.values():
-            type.cls = resources.bind(type.cls)
+    def bind(self, classes: Iterable[type[BaseDurableObject[Any]]], resources: Resources) -> None:
+        """Inject the resources into these classes. Raises `TypeError` for a need that nothing provides."""
+        for cls in classes:
+            self.types[cls.object_type].cls = resources.bind(cls)
 
     def permissions(self) -> set[str]:
         """The permissions that the types' own methods ask for."""
