@@ -10,10 +10,10 @@ import hypothesis
 import pytest
 
 from aidevos.settings import SettingsError
-from tests.kits import PATIENT
-from tests.rabbitmq import RabbitMq
-from tests.servers import Servers, drop_database
 from tests.support.browser import Browsers
+from tests.support.kits import PATIENT
+from tests.support.rabbitmq import RabbitMq
+from tests.support.servers import Servers, drop_database
 
 hypothesis.settings.register_profile("patient", PATIENT)
 hypothesis.settings.load_profile("patient")

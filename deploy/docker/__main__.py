@@ -1,4 +1,4 @@
-"""`python -m deploy.docker setup|provision|serve|healthy`: what the containers of the fleet run.
+"""`python -m aidevos.deploy.docker setup|provision|serve|healthy`: what the containers of the fleet run.
 
 `setup` makes what must be there before a server starts, and `provision` what only a running server
 takes; both keep what they find. Passwords are read from the volume when a service starts, so none
@@ -41,7 +41,7 @@ ANSWER_WITHIN = 2.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.docker", description="What the fleet's containers run.")
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="What the fleet's containers run.")
     parser.add_argument("command", choices=("setup", "provision", "serve", "healthy"))
     parser.add_argument("service", nargs="?", choices=[service.name for service in SERVICES])
     options = parser.parse_args()
@@ -111,7 +111,7 @@ def serve(settings: Settings, service: Service) -> None:
     os.environ["AIDEVOS_NATS_URL"] = _nats_url(settings, service.user)
     os.environ["AIDEVOS_MONGO_URL"] = _mongo_url(settings) if service.stores else ""
     os.environ["AIDEVOS_EVENT_BUS_URL"] = _event_bus_url(settings)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", f"services.{service.name}"])  # noqa: S606
+    os.execv(sys.executable, service.command)  # noqa: S606
 
 
 async def is_healthy(settings: Settings, service: str) -> bool:

@@ -18,7 +18,7 @@ LINES = 40
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="The fleet without Docker.")
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="The fleet without Docker.")
     parser.add_argument("command", choices=("up", "down", "ps", "logs"))
     command = parser.parse_args().command
     # What the fleet writes is its owner's alone.

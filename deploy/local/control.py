@@ -50,7 +50,7 @@ class Supervisor:
         """Start it, detached from this process and its terminal, and wait until it answers."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SUPERVISOR_")}
         environment |= {"AIDEVOS_HOME": str(self._home), processes.MARK: processes.new_mark(self._home)}
-        command = [sys.executable, "-P", "-m", "deploy.local.supervisor", str(self._home / CONFIG_FILE)]
+        command = [sys.executable, "-P", "-m", f"{__package__}.supervisor", str(self._home / CONFIG_FILE)]
         errors = self._home / LOGS / "supervisor.err"
         with errors.open("wb") as log:
             child = subprocess.Popen(  # noqa: S603

@@ -16,6 +16,9 @@ from aidevos.settings import Settings, SettingsError
 from ..nats.config import GATEWAY_USER, WORKER_USER
 from . import mongo_server, nats_server
 
+# In a checkout `services` lies beside `deploy`; in a wheel both are below `aidevos`.
+PACKAGE = __package__.removesuffix("deploy.local") + "services"
+
 
 class Service(NamedTuple):
     """A folder under `services/`, with its NATS user; it gets MongoDB's URL if it `stores`."""
@@ -23,6 +26,11 @@ class Service(NamedTuple):
     name: str
     user: str
     stores: bool
+
+    @property
+    def command(self) -> list[str]:
+        """The command line of one process of the service."""
+        return [sys.executable, "-P", "-m", f"{PACKAGE}.{self.name}"]
 
 
 # Started from the first to the last once the servers are ready, stopped the other way round.
@@ -101,10 +109,9 @@ def render(settings: Settings, secrets: Secrets, servers: dict[str, list[str]]) 
     for name, command in servers.items():
         config[f"program:{name}"] = _program(home, name, command, SERVER_GRACE, {}, autostart=True)
     for service in SERVICES:
-        command = [sys.executable, "-P", "-m", f"services.{service.name}"]
         environment = _environment(service, settings, secrets)
         config[f"program:{service.name}"] = _program(
-            home, service.name, command, grace(settings), environment, autostart=False
+            home, service.name, service.command, grace(settings), environment, autostart=False
         )
     for section in config.sections():
         config[section] = {key: _escape(value) for key, value in config[section].items()}

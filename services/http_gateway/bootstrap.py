@@ -204,7 +204,7 @@ def create_application() -> Application:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first. Exits by `SystemExit`."""
     logs.configure(settings.log_level, SERVICE)
-    config = server_config(settings, "services.http_gateway.bootstrap:create_application", factory=True)
+    config = server_config(settings, f"{__name__}:{create_application.__name__}", factory=True)
     listener = _listen(settings)
     if settings.workers == 1:
         server = uvicorn.Server(config)

@@ -12,7 +12,7 @@ from .answers import Answer
 
 def page(name: str) -> Answer:
     """The page in the file of this name. It may run its own script and style, and talk to its own origin."""
-    content = files("services.http_gateway").joinpath(name).read_bytes()
+    content = files(__package__).joinpath(name).read_bytes()
     script, style = (
         base64.b64encode(hashlib.sha256(found[1]).digest()).decode()
         for tag in (b"script", b"style")

@@ -26,8 +26,8 @@ from tests.bench.cases import Stage, orders
 from tests.bench.comparison import compare
 from tests.bench.load import Load, Order
 from tests.bench.report import Measure, Measures, Report, report, save, table
-from tests.e2e.world import running, start
-from tests.servers import Servers, free_port
+from tests.support.servers import Servers, free_port
+from tests.support.world import running, start
 
 DATABASE = "bench"
 START_WITHIN = 20.0

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.alarms import lateness, set_evenly
 from tests.bench.cases import Stage
 from tests.bench.comparison import Compared
 from tests.bench.load import Sample
-from tests.e2e.world import start
-from tests.faults.processes import client
+from tests.support.alarms import lateness, set_evenly
+from tests.support.host_processes import client
+from tests.support.world import start
 
 COUNT = 10_000
 SECONDS = 60.0

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tests.bench.load import Order
-from tests.e2e.world import World
+from tests.support.world import World
 
 Door = Literal["nats", "http"]
 Operation = Literal["query", "command"]

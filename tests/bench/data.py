@@ -12,7 +12,7 @@ import msgspec
 from tests.bench.cases import Stage, http_order, post
 from tests.bench.comparison import Comparison
 from tests.bench.load import Order
-from tests.e2e.world import wait_ready
+from tests.support.world import wait_ready
 
 IN_FLIGHT = 64
 FEW = 1000

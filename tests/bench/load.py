@@ -30,8 +30,8 @@ from aidevos.durable.client.connection import Connection
 from aidevos.security.keys import load_public_keys, load_signing_key
 from aidevos.security.tokens import TokenIssuer, TokenVerifier
 from tests.bench.floors import ECHO_SUBJECT
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 ISSUER = "http://127.0.0.1:8080"
 RAMP = 0.3
 TOKENS = 100

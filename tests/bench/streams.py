@@ -12,8 +12,8 @@ import psutil
 from tests.bench.cases import Stage
 from tests.bench.comparison import Compared
 from tests.bench.load import Sample
-from tests.e2e.world import start, wait_ready
-from tests.servers import free_port
+from tests.support.servers import free_port
+from tests.support.world import start, wait_ready
 
 CLIENTS = 1000
 AT_ONCE = 50

@@ -27,8 +27,8 @@ from aidevos.durable.store.condition import (
     matches,
 )
 from aidevos.durable.store.mongo_filter import compile_condition
-from tests.kits import PATIENT
-from tests.servers import Servers
+from tests.support.kits import PATIENT
+from tests.support.servers import Servers
 
 NAMES = ["a", "b", "0", "é"]
 # A few values that meet often, and those at the edges of their classes.

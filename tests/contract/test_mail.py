@@ -18,8 +18,8 @@ from services.authentication.mail.folder import FolderMailer
 from services.authentication.mail.letters import compose
 from services.authentication.mail.port import Mailer, Outgoing
 from services.authentication.mail.smtp import SmtpMailer
-from tests.kits import failure
-from tests.mails import PASSWORD, USER, SmtpServer, in_folder, token_in
+from tests.support.kits import failure
+from tests.support.mails import PASSWORD, USER, SmtpServer, in_folder, token_in
 
 Delivered = Callable[[], list[EmailMessage]]
 NOW = 1_800_000_000.0

@@ -8,8 +8,8 @@ from typing import Any
 
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.testing import ObjectKit
-from tests.kits import until
-from tests.unit.test_reactions import Basket, Stock, event
+from tests.support.kits import until
+from tests.support.shop import Basket, Stock, event
 
 
 async def test_a_poison_event_ends_as_a_dead_letter_and_replays(bus: Any) -> None:

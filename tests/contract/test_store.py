@@ -16,7 +16,7 @@ from aidevos.durable.store import codec
 from aidevos.durable.store.condition import EVERYTHING, And, Compare, Condition, Contains, Text
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, Place, StoreError
-from tests.servers import Servers
+from tests.support.servers import Servers
 
 LATER = datetime.now(UTC) + timedelta(days=1)
 # MongoDB keeps whole milliseconds.

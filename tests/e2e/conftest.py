@@ -10,9 +10,9 @@ import httpx2
 import nats
 import pytest
 
-from tests.e2e.people import Person, register
-from tests.e2e.world import Door, HttpDoor, NatsDoor, World, Worlds
-from tests.servers import Servers
+from tests.support.people import Person, register
+from tests.support.servers import Servers
+from tests.support.world import Door, HttpDoor, NatsDoor, World, Worlds
 
 
 @pytest.fixture(scope="package")

@@ -11,8 +11,8 @@ import pymongo
 import pytest
 
 from aidevos.contracts.errors import Failure
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
+from tests.support.host_processes import eventually
+from tests.support.world import NatsDoor, World
 
 PASSWORD = "wheelbarrow at noon"
 SCOPES = ["profile:self", "counter:read", "counter:write"]

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from tests.e2e.world import Door, NatsDoor, World
+from tests.support.world import Door, NatsDoor, World
 
 DEEP = b'{"by":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 

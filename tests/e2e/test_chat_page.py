@@ -11,9 +11,9 @@ import httpx2
 import nats
 import pytest
 
-from tests.e2e.people import PASSWORD
-from tests.e2e.world import NatsDoor, World, Worlds, wait_ready
 from tests.support.browser import Browsers, Page
+from tests.support.people import PASSWORD
+from tests.support.world import NatsDoor, World, Worlds, wait_ready
 
 MAY = ["objects:request", "chat_room:read", "chat_room:write"]
 # More than the room itself keeps.

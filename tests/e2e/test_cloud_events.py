@@ -6,7 +6,6 @@ import contextlib
 import json
 import secrets
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,12 +17,11 @@ from aidevos.contracts.authentication import session_of
 from aidevos.contracts.data import item_object
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import Delivery
-from tests.e2e.test_accounts import Person, bearer, logged_in
-from tests.e2e.world import World
+from tests.support.logins import Person, bearer, logged_in
+from tests.support.paths import VECTORS
+from tests.support.world import World
 
-STANDARD = Draft7Validator(
-    json.loads((Path(__file__).parents[1] / "vectors" / "cloudevents" / "1.0.2.json").read_text())
-)
+STANDARD = Draft7Validator(json.loads((VECTORS / "cloudevents" / "1.0.2.json").read_text()))
 
 
 async def published(world: World, since: float, ids: set[str]) -> list[Delivery]:

@@ -12,10 +12,9 @@ import pytest
 from nats.aio.client import Client
 
 from aidevos.contracts.errors import Failure
-from tests.e2e.letters import buried, read_until
-from tests.e2e.test_accounts import bearer, logged_in, login
-from tests.e2e.test_routes import a_person
-from tests.e2e.world import NatsDoor, World
+from tests.support.letters import buried, read_until
+from tests.support.logins import a_person, bearer, logged_in, login
+from tests.support.world import NatsDoor, World
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
-from tests.e2e.test_account_faults import another_gateway
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
+from tests.support.declared_routes import hit, value
+from tests.support.gateways import another_gateway
+from tests.support.host_processes import eventually
+from tests.support.world import NatsDoor, World
 
 NAMES = "Grüße, 世界"
 
@@ -31,21 +32,6 @@ async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
 def shop() -> str:
     """The first segment of a test's own paths."""
     return f"shop-{secrets.token_hex(6)}"
-
-
-def hit(shop: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "method": "POST",
-        "path": f"/{shop}/{{name}}/hit",
-        "object_type": "counter",
-        "object_id": "{name}",
-        "object_method": "increment",
-        "permission": "counter:write",
-    } | changes
-
-
-def value(shop: str, **changes: Any) -> dict[str, Any]:
-    return hit(shop, method="GET", path=f"/{shop}/{{name}}", object_method="value", permission="counter:read") | changes
 
 
 async def declare(http: httpx2.AsyncClient, body: dict[str, Any]) -> httpx2.Response:

@@ -9,10 +9,9 @@ import pytest
 
 from aidevos.contracts.errors import Failure
 from aidevos.security.delegations import Delegations, Errand, Mandate
-from tests.e2e.test_accounts import bearer, logged_in
-from tests.e2e.test_routes import a_person
-from tests.e2e.world import NatsDoor, World
-from tests.kits import failure
+from tests.support.kits import failure
+from tests.support.logins import a_person, bearer, logged_in
+from tests.support.world import NatsDoor, World
 
 PAYLOAD = b'{"by":2}'
 

@@ -19,8 +19,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from aidevos.contracts import envelope
-from tests.e2e.test_declared_routes import hit, value
-from tests.e2e.world import World
+from tests.support.declared_routes import hit, value
+from tests.support.world import World
 
 BOUNDED = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 # These would take the caller's credential, or the room of all that follow, away, or have no end.

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pymongo
@@ -23,69 +20,11 @@ import pytest
 from aidevos.process.fleet import fleet_settings
 from aidevos.settings import SettingsError
 from deploy.local import programs
-from tests.servers import Servers, free_port
+from tests.support.local_fleet import LocalFleet
+from tests.support.servers import Servers
 
 pytestmark = pytest.mark.timeout(180)
 SERVICES = [service.name for service in programs.SERVICES]
-
-
-class LocalFleet:
-    """A fleet with a home and ports of its own, driven as `make` drives it."""
-
-    def __init__(self, **variables: str) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="aidevos-fleet-"))
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIDEVOS_")}
-        ports = {f"AIDEVOS_{name}PORT": str(free_port()) for name in ("", "NATS_", "MONGO_")}
-        self.environment = {**inherited, "AIDEVOS_HOME": str(self.home), **ports, **variables}
-
-    def start(self, command: str) -> subprocess.Popen[str]:
-        line = [sys.executable, "-m", "deploy.local", command]
-        return subprocess.Popen(line, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        with self.start(command) as process:
-            try:
-                out, err = process.communicate(timeout=120)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-    def up(self) -> LocalFleet:
-        started = self.run("up")
-        assert started.returncode == 0, started.stderr
-        return self
-
-    def read(self) -> Any:
-        return json.loads((self.home / "fleet.json").read_bytes())
-
-    def pids(self) -> dict[str, int]:
-        return {process["name"]: process["pid"] for process in self.read()["processes"]}
-
-    def processes(self) -> list[int]:
-        """Every process that was started with this home, whoever it is."""
-        setting = f"AIDEVOS_HOME={self.home}".encode()
-        return [pid for pid in all_pids() if setting in environment(pid)]
-
-    def supervisor(self) -> int:
-        return int((self.home / "supervisor.pid").read_text())
-
-    def close(self) -> None:
-        self.run("down")
-        left = self.processes()
-        shutil.rmtree(self.home, ignore_errors=True)
-        assert left == []
-
-
-def all_pids() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-
-
-def environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
 
 
 def eventually(condition: Callable[[], Any], seconds: float) -> Any:

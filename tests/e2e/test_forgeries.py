@@ -7,8 +7,8 @@ import time
 import pytest
 
 from aidevos.contracts.errors import Failure
-from tests.e2e.world import Door, World
-from tests.forgeries import FORGERIES, Target, good
+from tests.support.forgeries import FORGERIES, Target, good
+from tests.support.world import Door, World
 
 
 async def test_no_forgery_is_taken_and_none_fails_otherwise(door: Door, world: World, new_id: str) -> None:

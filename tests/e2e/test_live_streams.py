@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.people import PASSWORD, Person, made
-from tests.e2e.world import World
-from tests.sse import Source
+from tests.support.people import PASSWORD, Person, made
+from tests.support.sse import Source
+from tests.support.world import World
 
 Open = Callable[..., Awaitable[Source]]
 Register = Callable[[], Awaitable[Person]]

@@ -26,7 +26,7 @@ from services.events.service import service as events
 from services.objects.service import service as objects
 from services.projects.service import service as projects
 from services.user_management.service import service as user_management
-from tests.e2e.world import Door, HttpDoor, World
+from tests.support.world import Door, HttpDoor, World
 
 SERVICES = (objects, authentication, user_management, data_storage, projects, api_gateway, events)
 TYPES = [cls for service in SERVICES for cls in service.types]

@@ -14,8 +14,8 @@ from aidevos import new_id
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.projects.belongings import STEP
-from tests.e2e.people import Person, made
-from tests.e2e.world import Door, NatsDoor, World
+from tests.support.people import Person, made
+from tests.support.world import Door, NatsDoor, World
 
 Persons = Callable[[], Awaitable[Person]]
 # Within which everybody goes by a change, and as much again for a busy machine.

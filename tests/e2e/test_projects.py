@@ -14,8 +14,8 @@ import pytest
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
 from aidevos.projects.belongings import STEP
-from tests.e2e.people import PASSWORD, made
-from tests.e2e.world import NatsDoor, World
+from tests.support.people import PASSWORD, made
+from tests.support.world import NatsDoor, World
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 

@@ -15,11 +15,11 @@ from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import Delivery
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
-from tests.e2e.people import made, register
-from tests.e2e.test_accounts import Person, bearer, dies, logged_in
-from tests.e2e.world import World, Worlds
-from tests.rabbitmq import RabbitMq
-from tests.receiver import Receiver
+from tests.support.logins import Person, bearer, dies, logged_in
+from tests.support.people import made, register
+from tests.support.rabbitmq import RabbitMq
+from tests.support.receiver import Receiver
+from tests.support.world import World, Worlds
 
 
 @pytest.fixture(scope="module")

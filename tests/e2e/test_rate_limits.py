@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from aidevos.contracts.errors import Failure
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
+from tests.support.host_processes import eventually
+from tests.support.world import NatsDoor, World
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from aidevos.contracts import envelope
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from aidevos.testing import ObjectKit
-from tests.e2e.test_fleet import LocalFleet
-from tests.faults.processes import eventually
+from tests.support.host_processes import eventually
+from tests.support.local_fleet import LocalFleet
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 pytestmark = pytest.mark.timeout(120)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from tests.e2e.test_declared_routes import hit
-from tests.e2e.world import World
+from tests.support.declared_routes import hit
+from tests.support.world import World
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
 

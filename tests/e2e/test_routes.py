@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aidevos.contracts.routes import route_id
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer
-from tests.e2e.letters import buried
-from tests.e2e.test_accounts import PASSWORD, Person, admin_password, bearer, logged_in, login
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
+from tests.support.host_processes import eventually
+from tests.support.letters import buried
+from tests.support.logins import PASSWORD, a_person, admin_password, bearer, logged_in, login
+from tests.support.world import NatsDoor, World
 
 # Of these nobody gets in anywhere that is not open to everyone.
 STRANGERS = ("nobody", "malformed", "forged", "expired", "ended", "deactivated")
@@ -267,11 +267,6 @@ async def becomes_known(http: httpx2.AsyncClient, callers: Mapping[str, dict[str
         if {name: (await http.get("/users", headers=callers[name])).status_code for name in expected} == expected:
             return
     raise AssertionError("access has not changed within a second")
-
-
-def a_person() -> Person:
-    name = f"u{secrets.token_hex(8)}"
-    return Person(name, f"{name}@example.org")
 
 
 def forged(world: World) -> str:

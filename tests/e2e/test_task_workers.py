@@ -19,10 +19,10 @@ import nats
 import pytest
 from standardwebhooks import Webhook
 
-from tests.e2e.people import Person, register
-from tests.e2e.tasks import PATCH, project_of, queue, shown, until
-from tests.e2e.world import World, Worlds, start
-from tests.rabbitmq import RabbitMq
+from tests.support.people import Person, register
+from tests.support.rabbitmq import RabbitMq
+from tests.support.tasks import PATCH, project_of, queue, shown, until
+from tests.support.world import World, Worlds, start
 
 LEASE = 1.5
 KILLS = 20
@@ -44,7 +44,7 @@ class Bench(NamedTuple):
 
     def worker(self, **settings: str) -> subprocess.Popen[bytes]:
         everything = {"AIDEVOS_EVENT_BUS_URL": self.bus, **SETTINGS, **settings}
-        return start(self.world.servers, "tests.e2e.slow_worker", "task_worker", self.world.database, **everything)
+        return start(self.world.servers, "tests.support.slow_worker", "task_worker", self.world.database, **everything)
 
 
 @pytest.fixture(scope="module", params=["jetstream", "rabbitmq"])

@@ -12,9 +12,9 @@ import httpx2
 import msgspec
 import pytest
 
-from tests.e2e.people import Person
-from tests.e2e.tasks import PATCH, done, project_of, queue, shown, until
-from tests.e2e.world import NatsDoor, World
+from tests.support.people import Person
+from tests.support.tasks import PATCH, done, project_of, queue, shown, until
+from tests.support.world import NatsDoor, World
 
 Register = Callable[[], Awaitable[Person]]
 

@@ -22,10 +22,9 @@ from nats.js.errors import APIError
 
 from aidevos.contracts.errors import Failure
 from aidevos.security.tokens import TokenIssuer
-from tests.e2e.letters import read_until
-from tests.e2e.test_accounts import admin_password, bearer, logged_in, login
-from tests.e2e.test_routes import a_person
-from tests.e2e.world import NatsDoor, World
+from tests.support.letters import read_until
+from tests.support.logins import a_person, admin_password, bearer, logged_in, login
+from tests.support.world import NatsDoor, World
 
 WITHIN = 30.0
 

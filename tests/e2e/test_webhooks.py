@@ -15,10 +15,10 @@ from standardwebhooks import WebhookVerificationError
 
 from aidevos import new_id
 from aidevos.contracts.errors import Failure
-from tests.e2e.people import Person, made
-from tests.e2e.world import NatsDoor, World
-from tests.faults.processes import eventually
-from tests.receiver import Receiver
+from tests.support.host_processes import eventually
+from tests.support.people import Person, made
+from tests.support.receiver import Receiver
+from tests.support.world import NatsDoor, World
 
 MakePerson = Callable[[], Awaitable[Person]]
 MERGE = {"Content-Type": "application/merge-patch+json"}

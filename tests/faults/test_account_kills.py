@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.e2e.world import World, running, wait_ready
-from tests.servers import Servers, drop_database
+from tests.support.servers import Servers, drop_database
+from tests.support.world import World, running, wait_ready
 
 ROUNDS = 6
 NEWCOMERS = 8

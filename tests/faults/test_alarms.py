@@ -17,10 +17,10 @@ import pytest
 from aidevos import DurableObjectClient
 from aidevos.contracts import subjects
 from aidevos.durable.client.connection import connect
-from tests.alarms import lateness, set_evenly
-from tests.faults import host_process
-from tests.faults.processes import HostProcess, client, eventually
-from tests.servers import Servers
+from tests.support import host_process
+from tests.support.alarms import lateness, set_evenly
+from tests.support.host_processes import HostProcess, client, eventually
+from tests.support.servers import Servers
 
 CRASHES = 20
 # Of 100 alarms 99 ring within so many seconds, unless the machine is busy with something else.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import host_process
-from tests.faults.processes import HostProcess, client
-from tests.servers import Servers
+from tests.support import host_process
+from tests.support.host_processes import HostProcess, client
+from tests.support.servers import Servers
 
 CRASHES = 20
 CALLERS = 16

@@ -15,9 +15,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.test_data import of
-from tests.e2e.world import World, running, wait_ready
-from tests.servers import Servers, drop_database
+from tests.support.data_collections import of
+from tests.support.servers import Servers, drop_database
+from tests.support.world import World, running, wait_ready
 
 ROUNDS = 5
 WRITERS = 12

@@ -20,10 +20,10 @@ from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import BusError, Delivery, EventBus
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
 from aidevos.durable.client.connection import connect
-from tests.faults import host_process
-from tests.faults.processes import HostProcess, client, eventually
-from tests.rabbitmq import RabbitMq
-from tests.servers import Server, Servers
+from tests.support import host_process
+from tests.support.host_processes import HostProcess, client, eventually
+from tests.support.rabbitmq import RabbitMq
+from tests.support.servers import Server, Servers
 
 CRASHES = 200 if os.environ.get("FULL") else 20
 LONGEST = 1800 if os.environ.get("FULL") else 240

@@ -11,9 +11,9 @@ import httpx2
 import nats
 import pytest
 
-from tests.e2e.world import NatsDoor, World, running, wait_ready
-from tests.servers import Servers, drop_database
-from tests.sse import Source
+from tests.support.servers import Servers, drop_database
+from tests.support.sse import Source
+from tests.support.world import NatsDoor, World, running, wait_ready
 
 READERS = 60
 MESSAGES = 300

@@ -14,8 +14,8 @@ from nats.aio.msg import Msg
 from aidevos import DurableObjectClient
 from aidevos.contracts import envelope, subjects
 from aidevos.durable.client.client import RequestIds
-from tests.faults.processes import HostProcess, client, eventually
-from tests.servers import Servers
+from tests.support.host_processes import HostProcess, client, eventually
+from tests.support.servers import Servers
 
 
 class Raw:

@@ -14,9 +14,9 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import RequestIds
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.testing import ObjectKit
-from tests.faults.objects import Tally
-from tests.faults.processes import eventually
-from tests.faults.replica_set import ReplicaSet
+from tests.support.fault_objects import Tally
+from tests.support.host_processes import eventually
+from tests.support.replica_set import ReplicaSet
 
 LOSSES = 3
 

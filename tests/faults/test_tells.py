@@ -14,8 +14,8 @@ from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery.suspects import CRASHES
-from tests.faults.processes import HostProcess, client, eventually
-from tests.servers import Servers
+from tests.support.host_processes import HostProcess, client, eventually
+from tests.support.servers import Servers
 
 OBJECTS = 20
 

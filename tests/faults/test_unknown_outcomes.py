@@ -16,10 +16,10 @@ from aidevos.contracts import subjects
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import Claim, Commit, Outcome
 from aidevos.testing import ObjectKit
-from tests.faults.cutting_proxy import CuttingProxy
-from tests.kits import begun, chosen, failure, until
-from tests.objects import Tally
-from tests.servers import Servers
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.kits import begun, chosen, failure, until
+from tests.support.objects import Tally
+from tests.support.servers import Servers
 
 OBJECTS = 5
 EACH = 8

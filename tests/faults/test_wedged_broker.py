@@ -10,8 +10,8 @@ import pytest
 
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
-from tests.faults.stalling_proxy import StallingProxy
-from tests.rabbitmq import RabbitMq
+from tests.support.rabbitmq import RabbitMq
+from tests.support.stalling_proxy import StallingProxy
 
 # More than the sockets in between take.
 EVENTS, EVENT_BYTES = 300, 128 * 1024

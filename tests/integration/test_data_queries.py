@@ -23,8 +23,8 @@ from services.data_storage.item import ItemDO
 from services.data_storage.item_state import ItemState
 from services.data_storage.keys import index_keys
 from services.data_storage.terms import Index, Terms
-from tests.integration.test_searches import Commands
-from tests.servers import Servers
+from tests.support.searches import Commands
+from tests.support.servers import Servers
 
 COUNT = 3000
 LIMIT = 20

@@ -10,7 +10,7 @@ import pytest
 
 from aidevos.durable.bus.jetstream import LARGE, JetStreamBus
 from aidevos.durable.hosting.provision import events_stream
-from tests.servers import Servers
+from tests.support.servers import Servers
 
 BATCH = "Nats-Batch-Id"
 

@@ -8,8 +8,8 @@ import pytest
 
 from aidevos.contracts import envelope
 from aidevos.settings import SettingsError, load
-from tests.integration.gateway_world import World, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, gateway_world
+from tests.support.servers import Servers
 
 OBJECT = "/durable-objects/counter:c"
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from tests.integration.gateway_world import World, assert_problem, eventually, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.support.servers import Servers
 
 REQUEST = "/durable-objects/counter:c/request"
 

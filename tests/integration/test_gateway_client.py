@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import DurableObjectClient
-from tests.servers import Servers
+from tests.support.servers import Servers
 
 
 class Callee:

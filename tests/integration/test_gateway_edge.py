@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from tests.integration.gateway_world import World, assert_problem, eventually, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.support.servers import Servers
 
 MINE, OTHER = "https://app.example.org", "https://evil.example.org"
 PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization, if-match"}

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.integration.gateway_world import World, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, gateway_world
+from tests.support.servers import Servers
 
 SOME = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))

@@ -15,8 +15,8 @@ from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from services.http_gateway.protocol import HEAD_LIMIT
 from services.http_gateway.routers import operation
-from tests.integration.gateway_world import World, assert_problem, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, assert_problem, gateway_world
+from tests.support.servers import Servers
 
 OBJECT = "/durable-objects/counter:c"
 REQUEST = f"{OBJECT}/request"

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from aidevos.contracts import envelope, subjects
-from tests.integration.gateway_world import World, assert_problem, described, gateway_world
-from tests.servers import Servers
+from tests.support.gateway_world import World, assert_problem, described, gateway_world
+from tests.support.servers import Servers
 
 REQUEST = "/durable-objects/counter:c/request"
 

@@ -15,8 +15,8 @@ import httpx2
 import nats
 import pytest
 
-from tests.integration.gateway_world import StandIn, eventually
-from tests.servers import Servers, free_port
+from tests.support.gateway_world import StandIn, eventually
+from tests.support.servers import Servers, free_port
 
 
 @pytest.fixture

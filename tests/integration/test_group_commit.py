@@ -11,8 +11,8 @@ from pymongo.monitoring import CommandListener
 
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.testing import ObjectKit
-from tests.objects import Tally
-from tests.servers import Servers
+from tests.support.objects import Tally
+from tests.support.servers import Servers
 
 COMMANDS = 256
 

@@ -10,8 +10,8 @@ import nats
 import pytest
 
 from aidevos.contracts import subjects
-from tests.faults.processes import HostProcess, client
-from tests.servers import Servers
+from tests.support.host_processes import HostProcess, client
+from tests.support.servers import Servers
 
 
 @pytest.mark.timeout(60)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pymongo
 
 from aidevos.durable.store.mongo import MongoStore
-from tests.servers import Servers
+from tests.support.servers import Servers
 
 IDS = ["1", "2", "3"]
 LARGE = "x" * (7 * 1024 * 1024)

@@ -15,9 +15,9 @@ import pytest
 
 from aidevos.durable.bus.jetstream import JetStreamBus
 from services.http_gateway.live import stream
-from tests.integration.gateway_world import World, assert_problem, eventually, gateway_world
-from tests.servers import Servers
-from tests.sse import Source
+from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.support.servers import Servers
+from tests.support.sse import Source
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aidevos.contracts import subjects
-from tests.kits import PATIENT
-from tests.servers import Servers
+from tests.support.kits import PATIENT
+from tests.support.servers import Servers
 
 types = st.from_regex(subjects.TYPE_PATTERN, fullmatch=True)
 ids = st.from_regex(subjects.ID_PATTERN, fullmatch=True)

@@ -18,8 +18,8 @@ from aidevos.security.permissions import Principal
 from services.projects.project import ProjectDO, find, restrict
 from services.projects.task import TaskDO
 from services.projects.task import find as find_tasks
-from tests.integration.test_searches import Commands, every_stage
-from tests.servers import Servers
+from tests.support.searches import Commands, every_stage
+from tests.support.servers import Servers
 
 MINE, OTHERS = 6, 600
 ADA = Principal("ada", ("user",))

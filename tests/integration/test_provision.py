@@ -14,7 +14,7 @@ from aidevos.contracts import subjects
 from aidevos.durable.hosting.provision import LETTER_MARGIN, events_stream, provision
 from aidevos.settings import SettingsError, load
 from deploy.local import binaries, ports
-from tests.servers import Servers, free_port
+from tests.support.servers import Servers, free_port
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from tests.rabbitmq import RabbitMq
-from tests.servers import ExternalServer
+from tests.support.rabbitmq import RabbitMq
+from tests.support.servers import ExternalServer
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

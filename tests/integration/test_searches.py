@@ -9,33 +9,15 @@ from typing import Any
 
 import pymongo
 import pytest
-from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from aidevos.contracts.users import FindUsers
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import TIME_LIMIT, Find
 from services.user_management.user import UserManagementDO
-from tests.servers import Servers
+from tests.support.searches import Commands, every_stage
+from tests.support.servers import Servers
 
 SEARCH = UserManagementDO.searches[0]
-
-
-class Commands(CommandListener):
-    """The last `find` that was sent."""
-
-    def __init__(self) -> None:
-        self.find: dict[str, Any] = {}
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name == "find":
-            self.find = {key: value for key, value in event.command.items() if key in FIELDS}
-
-    def succeeded(self, event: object) -> None: ...
-
-    def failed(self, event: object) -> None: ...
-
-
-FIELDS = {"find", "filter", "sort", "limit", "projection", "maxTimeMS"}
 
 
 @pytest.fixture
@@ -93,10 +75,3 @@ async def test_due_alarms_are_found_by_their_index_alone(
     assert "IXSCAN" in stages
     assert not stages & {"COLLSCAN", "SORT"}
     assert explained["executionStats"]["totalDocsExamined"] == 1
-
-
-def every_stage(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for inner in (plan.get("inputStage"), *plan.get("inputStages", ())):
-        if inner:
-            yield from every_stage(inner)

@@ -19,7 +19,7 @@ from nats.errors import NoRespondersError
 from pymongo.errors import OperationFailure
 
 from aidevos.contracts import subjects
-from tests.servers import Servers
+from tests.support.servers import Servers
 
 
 async def connect(servers: Servers, user: str) -> tuple[Client, asyncio.Queue[str]]:

@@ -27,8 +27,8 @@ from aidevos.durable.ownership.router import Limits
 from aidevos.durable.turns.request import Answer
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
-from tests.kits import quiet, until
-from tests.servers import Servers
+from tests.support.kits import quiet, until
+from tests.support.servers import Servers
 
 MORE = AT_ONCE + 50
 NO_MORE = Limited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))

@@ -16,7 +16,7 @@ from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.ownership.router import Limits
 from aidevos.durable.turns.request import Answer
-from tests.servers import Servers
+from tests.support.servers import Servers
 
 
 class Proxy:

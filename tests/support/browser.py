@@ -14,7 +14,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from aidevos.settings import SettingsError
 from deploy.local import ports
-from tests.servers import ContainerServer, LocalServer, Server, docker_answers, free_port
+from tests.support.servers import ContainerServer, LocalServer, Server, docker_answers, free_port
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 IMAGE = "selenium/standalone-chromium:latest"

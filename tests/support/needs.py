@@ -8,9 +8,9 @@ import sys
 
 from aidevos.settings import SettingsError
 from deploy.local.packages import LIBCURL, Need, provide
-from tests.rabbitmq import PROGRAM
-from tests.servers import docker_answers
 from tests.support.browser import find_browser, find_driver
+from tests.support.rabbitmq import PROGRAM
+from tests.support.servers import docker_answers
 
 
 def _has_rabbitmq() -> bool:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aidevos.testing import ObjectKit
-from tests.objects import Tally
+from tests.support.objects import Tally
 
 
 @pytest.fixture

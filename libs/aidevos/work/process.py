@@ -50,13 +50,13 @@ class _Work:
     """The chore of a worker's process: it does tasks until it is cancelled, and then drains."""
 
     def __init__(self, handlers: Handlers, group: str) -> None:
-        self._handlers = handlers
-        self._group = group
+        self.handlers = handlers
+        self.group = group
 
     @property
     def needs(self) -> list[Need]:
         """What the worker needs, and what the handlers do, each under its kind."""
-        of_handlers = [_named(each, kind) for kind, handler in self._handlers.items() for each in handler.needs]
+        of_handlers = [_named(each, kind) for kind, handler in self.handlers.items() for each in handler.needs]
         return [*_WORKER_NEEDS, *of_handlers]
 
     async def __call__(
@@ -73,11 +73,11 @@ class _Work:
             objects,
             bus,
             name=name.name,
-            group=self._group,
+            group=self.group,
             slots=settings.task_slots,
             poll=settings.task_poll,
         )
-        async with _registered(connection, self._handlers):
+        async with _registered(connection, self.handlers):
             try:
                 await _keep_working(worker)
             finally:
@@ -89,7 +89,7 @@ class _Work:
             kind: handler._replace(
                 run=partial(handler.run, **{need.name: values[_named(need, kind).name] for need in handler.needs})
             )
-            for kind, handler in self._handlers.items()
+            for kind, handler in self.handlers.items()
         }
 
 

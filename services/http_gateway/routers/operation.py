@@ -9,6 +9,7 @@ from starlette.routing import Route
 from aidevos.contracts.errors import Failure
 from aidevos.observability import metrics
 
+from .. import pages
 from ..answers import JSON_HEADER, Answer
 from ..document import Document
 from ..health import Readiness
@@ -32,7 +33,7 @@ class OperationRouter:
         self._readiness = readiness
         self._openapi = openapi
         self._asyncapi = asyncapi
-        self._page = files("services.http_gateway").joinpath("docs.html").read_bytes()
+        self._page = files(pages.__package__).joinpath("docs.html").read_bytes()
 
     def routes(self, fleet: Guard) -> list[Route]:
         return [

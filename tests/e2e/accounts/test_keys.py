@@ -1,0 +1,194 @@
+"""Signing keys of running services: rotated under load, by age, and dropped at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+
+from aidevos.contracts.errors import Failure
+from aidevos.security.keys import load_ring
+from tests.support.gateways import another_gateway
+from tests.support.logins import bearer, login, register
+from tests.support.world import ROOT, NatsDoor, World, Worlds, wait_ready
+
+NOTICE = 2.0
+WITHIN = 2.0
+
+
+@pytest.fixture(scope="module")
+def world(worlds: Worlds) -> Iterator[World]:
+    with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE)) as world:
+        yield world
+
+
+async def rotate(world: World, *options: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "aidevos.cli.main", "keys", "rotate", *options),
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}",
+            "AIDEVOS_HOME": str(world.servers.home),
+            "AIDEVOS_KEY_NOTICE": str(NOTICE),
+        },
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert await process.wait() == 0
+
+
+def kid(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+async def logged_in(http: httpx2.AsyncClient, name: str) -> dict[str, Any]:
+    answer = await login(http, name)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+@asynccontextmanager
+async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[int]]:
+    """Do each of these again and again meanwhile; the first that fails fails the test. Counts the rounds."""
+    rounds, ends = [0] * len(works), asyncio.Event()
+
+    async def keep(number: int) -> None:
+        while not ends.is_set():
+            await works[number]()
+            rounds[number] += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(len(works)):
+            tasks.create_task(keep(number))
+        yield rounds
+        ends.set()
+
+
+async def test_no_request_fails_while_keys_are_rotated(
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
+) -> None:
+    await register(http, "ada")
+    pair = old = await logged_in(http, "ada")
+    signed_with: set[str] = set()
+
+    async def log_in() -> None:
+        signed_with.add(kid((await logged_in(http, "ada"))["access_token"]))
+
+    async def refresh() -> None:
+        nonlocal pair
+        answer = await http.post("/auth/refresh", json={"refresh_token": pair["refresh_token"]})
+        assert answer.status_code == 200, answer.text
+        pair = answer.json()
+        assert (await http.get("/auth/me", headers=bearer(pair))).status_code == 200
+
+    async def read() -> None:
+        assert (await http.get("/users/me", headers=bearer(old))).status_code == 200
+
+    async def count() -> None:
+        await over_nats.call("counter", "load", "increment", authorization=world.token("counter:write"))
+
+    async with kept_up(log_in, refresh, read, count, count) as rounds:
+        for _ in range(2):
+            await rotate(world)
+            shown = (await http.get("/.well-known/jwks.json")).json()["keys"]
+            ring = load_ring(world.servers.home)
+            assert [key["kid"] for key in shown] == [key.id for key in ring]
+            waiting = ring[-1]
+            assert waiting.id not in signed_with
+            async with asyncio.timeout(NOTICE + 20):
+                while not (waiting.id in signed_with and kid(pair["access_token"]) == waiting.id):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert time.time() >= waiting.made_at + NOTICE
+
+    assert len(signed_with) == 3
+    assert min(rounds) > 10
+
+
+async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
+    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
+) -> None:
+    await register(http, "eve")
+    pair, forged = await logged_in(http, "eve"), world.token(roles=("admin",))
+    mine = f"Bearer {pair['access_token']}"
+    with another_gateway(world) as url:
+        async with httpx2.AsyncClient(base_url=url, timeout=20) as second:
+
+            async def statuses() -> set[int]:
+                """Of tokens that every verifier here has verified before."""
+                answers = [await door.get("/users/me", headers=bearer(pair)) for door in (http, second)]
+                answers += [await door.get("/users", headers={"Authorization": forged}) for door in (http, second)]
+                calls = (("counter", "drop", "value", forged), ("user", pair["user"]["id"], "read", mine))
+                return {answer.status_code for answer in answers} | {
+                    await outcome(over_nats.call(type, id, method, authorization=shown))
+                    for type, id, method, shown in calls
+                }
+
+            assert await statuses() == {200}
+            await rotate(world, "--now")
+            async with asyncio.timeout(WITHIN):
+                while await statuses() != {401}:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            refreshed = await http.post("/auth/refresh", json={"refresh_token": pair["refresh_token"]})
+            again = await second.get("/users/me", headers=bearer(refreshed.json()))
+            over = await outcome(over_nats.call("counter", "drop", "value", authorization=world.admin))
+
+    assert (refreshed.status_code, again.status_code, over) == (200, 200, 200)
+    assert (await logged_in(http, "eve"))["user"] == pair["user"]
+    assert len((await http.get("/.well-known/jwks.json")).json()["keys"]) == 1
+
+
+async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats: NatsDoor) -> None:
+    await rotate(world)
+    rotated = {key.id: [key.cause] for key in load_ring(world.servers.home) if key.cause != "first"}
+    async with asyncio.timeout(20):
+        while not rotated.items() <= (await log_of(world, over_nats)).items():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    world.restart("authentication")
+    wait_ready(world.url, [])
+    await rotate(world, "--now")
+    (last,) = load_ring(world.servers.home)
+    async with asyncio.timeout(20):
+        while (entries := await log_of(world, over_nats)).get(last.id) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+    assert entries.items() >= (rotated | {last.id: ["emergency"]}).items()
+
+
+async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
+    """Key ID → reasons of its entries."""
+    found: dict[str, list[str]] = {}
+    page = await door.query("audit", "search", {"action": "keys.rotated", "limit": 200}, authorization=world.admin)
+    for entry in page["items"]:
+        found.setdefault(entry["target"], []).append(entry["reason"])
+    return found
+
+
+async def test_a_key_is_replaced_at_its_age(worlds: Worlds) -> None:
+    with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE), AIDEVOS_KEY_AGE="4") as world:
+        async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
+            await register(http, "ada")
+            old = await logged_in(http, "ada")
+            kids = {kid(old["access_token"])}
+            async with asyncio.timeout(30):
+                while len(kids) < 3:
+                    kids.add(kid((await logged_in(http, "ada"))["access_token"]))
+                    await asyncio.sleep(0.1)
+            assert (await http.get("/users/me", headers=bearer(old))).status_code == 200
+
+    assert load_ring(world.servers.home)[-1].cause == "age"
+
+
+async def outcome(call: Awaitable[Any]) -> int:
+    try:
+        await call
+    except Failure as failure:
+        return failure.status
+    return 200

@@ -1,0 +1,29 @@
+"""A client of the collections, and a name for a new one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from tests.support.logins import Person
+from tests.support.world import World
+
+
+@pytest.fixture
+async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=f"{world.url}/data/collections", timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def name() -> str:
+    return f"c{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def person() -> Person:
+    name = f"Ada{secrets.token_hex(6)}"
+    return Person(name, f"{name}@Example.org")

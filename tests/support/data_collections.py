@@ -1,0 +1,22 @@
+"""Collections of documents over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+
+from tests.support.world import World
+
+USER = ("user",)
+
+
+def of(world: World, subject: str, *permissions: str) -> dict[str, str]:
+    """The headers of a user."""
+    return {"Authorization": world.token(*permissions, roles=USER, subject=subject)}
+
+
+async def made(http: httpx2.AsyncClient, name: str, headers: dict[str, str], data: Any, **body: Any) -> Any:
+    answer = await http.post(f"/{name}", headers=headers, json={"data": data, **body})
+    assert answer.status_code == 201, answer.text
+    return answer.json()

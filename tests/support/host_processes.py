@@ -1,0 +1,96 @@
+"""Hosts as processes, and a client for them: what the fault tests drive."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from aidevos import DurableObjectClient
+from aidevos.durable.client.connection import connect
+from tests.support import host_process
+from tests.support.paths import ROOT
+from tests.support.servers import Servers
+
+
+class HostProcess:
+    """A host that its parent process starts again whenever it dies."""
+
+    def __init__(
+        self, servers: Servers, database: str, folder: Path, *, replica: int = 0, event_bus_url: str = ""
+    ) -> None:
+        self.crash_file = folder / f"crash-{replica}"
+        host_process.arm(self.crash_file, "none", 0)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}",
+            "AIDEVOS_HOME": str(servers.home),
+            "AIDEVOS_NATS_URL": servers.nats_url("objects"),
+            "AIDEVOS_MONGO_URL": servers.mongo_url,
+            "AIDEVOS_MONGO_DATABASE": database,
+            "AIDEVOS_EVENT_BUS_URL": event_bus_url,
+            "AIDEVOS_REPLICA": str(replica),
+        }
+        self.log = folder / f"host-{replica}.log"
+        self._log = self.log.open("wb")
+        self._parent = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.host_process", str(self.crash_file)],
+            cwd=ROOT,
+            env=environment,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def pid(self) -> int:
+        """The PID of the host itself."""
+        children = Path(f"/proc/{self._parent.pid}/task/{self._parent.pid}/children")
+        while not (found := children.read_text().split()):
+            time.sleep(0.01)
+        return int(found[0])
+
+    def running(self) -> bool:
+        return self._parent.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid(), number)
+
+    def close(self) -> None:
+        os.kill(self.pid(), signal.SIGCONT)
+        os.kill(self.pid(), signal.SIGTERM)
+        try:
+            self._parent.wait(20)
+        except subprocess.TimeoutExpired:
+            os.kill(self.pid(), signal.SIGKILL)
+            self._parent.kill()
+            raise
+        finally:
+            self._log.close()
+
+
+@asynccontextmanager
+async def client(servers: Servers, subject: str = "tester") -> AsyncIterator[tuple[DurableObjectClient, Client]]:
+    """A client with an administrator's token, and its connection."""
+    header = "Bearer " + servers.issuer().issue(subject, roles=("admin",))
+    connection = await connect(servers.nats_url("gateway"), "test")
+    caller = DurableObjectClient(connection, lambda: header, attempt_timeout=1.0, default_deadline=30.0)
+    await caller.start()
+    try:
+        yield caller, connection
+    finally:
+        await connection.close()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], within: float = 15.0) -> None:
+    """Wait until the condition holds; fail after `within` seconds."""
+    end = time.monotonic() + within
+    while not await condition():
+        assert time.monotonic() < end, f"it did not come true within {within} s"
+        await asyncio.sleep(0.02)

@@ -1,0 +1,78 @@
+"""A real RabbitMQ for the tests: `AIDEVOS_EVENT_BUS_URL` where set, else a private node of the program that
+Debian installs, else a container where a Docker engine answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from aidevos.settings import SettingsError
+from deploy.local import ports
+from tests.support.servers import ContainerServer, ExternalServer, LocalServer, Server, docker_answers, free_port
+
+IMAGE = "rabbitmq:4.2"
+# Not the one on the PATH: that one insists on the user `rabbitmq`, with the home of the system's own node.
+PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+HOST = "127.0.0.1"
+START_TIMEOUT = 60.0
+
+
+class RabbitMq:
+    """One node in a temporary home, and the port mapper that it would otherwise leave behind."""
+
+    def __init__(self) -> None:
+        """Raises `SettingsError` when there is none."""
+        self.home = Path(tempfile.mkdtemp(prefix="aidevos-rabbitmq-"))
+        self._port, self._peers, self._mapper_port = free_port(), free_port(), free_port()
+        self.url = os.environ.get("AIDEVOS_EVENT_BUS_URL") or f"amqp://guest:guest@{HOST}:{self._port}/"
+        self._mapper: Server = ExternalServer()
+        self.server: Server = self._found()
+
+    def start(self) -> None:
+        self._mapper.start()
+        self.server.start()
+
+    def close(self) -> None:
+        self.server.close()
+        self._mapper.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _found(self) -> Server:
+        if os.environ.get("AIDEVOS_EVENT_BUS_URL"):
+            return ExternalServer()
+        mapper = shutil.which("epmd")
+        if PROGRAM.exists() and mapper:
+            command = [mapper, "-port", str(self._mapper_port), "-address", HOST]
+            self._mapper = LocalServer(command, self.home / "epmd.log", self._ready(self._mapper_port))
+            log = self.home / "rabbitmq.log"
+            return LocalServer([str(PROGRAM)], log, self._ready(self._port), os.environ | self._environment())
+        if not docker_answers():
+            raise SettingsError(
+                "RabbitMQ was not found: install Debian's package rabbitmq-server, or set AIDEVOS_EVENT_BUS_URL"
+            )
+        return ContainerServer(IMAGE, ["rabbitmq-server"], self.home, self._ready(self._port), self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        (self.home / "plugins").write_text("[].")
+        return {
+            "HOME": str(self.home),
+            "RABBITMQ_NODENAME": f"test{self._port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": HOST,
+            "RABBITMQ_NODE_PORT": str(self._port),
+            "RABBITMQ_DIST_PORT": str(self._peers),
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "ERL_EPMD_ADDRESS": HOST,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_MNESIA_BASE": str(self.home / "data"),
+            "RABBITMQ_LOG_BASE": str(self.home / "logs"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.home / "plugins"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            # Otherwise a shell stays between the node and whoever ends it.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    def _ready(self, port: int) -> Callable[[Callable[[], None]], None]:
+        return lambda check: ports.wait_for_port(HOST, port, check, START_TIMEOUT)

@@ -1,0 +1,33 @@
+"""What MongoDB was asked, and how it went about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+
+
+class Commands(CommandListener):
+    """The last `find` that was sent."""
+
+    def __init__(self) -> None:
+        self.find: dict[str, Any] = {}
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name == "find":
+            self.find = {key: value for key, value in event.command.items() if key in FIELDS}
+
+    def succeeded(self, event: object) -> None: ...
+
+    def failed(self, event: object) -> None: ...
+
+
+FIELDS = {"find", "filter", "sort", "limit", "projection", "maxTimeMS"}
+
+
+def every_stage(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in (plan.get("inputStage"), *plan.get("inputStages", ())):
+        if inner:
+            yield from every_stage(inner)

@@ -1,0 +1,35 @@
+"""A proxy before a server that lets connections be, and passes nothing on any more."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.support.cutting_proxy import CuttingProxy
+
+
+class StallingProxy(CuttingProxy):
+    """`stall` holds up the connections that there are, for ever; later ones go through."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def stall(self) -> None:
+        self._flowing.clear()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    async def _requests(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, cut: asyncio.Event) -> None:
+        await self._pass_on(source, to)
+
+    async def _answers(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, cut: asyncio.Event) -> None:
+        await self._pass_on(source, to)
+
+    async def _pass_on(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        flowing = self._flowing
+        while data := await source.read(1 << 16):
+            await flowing.wait()
+            to.write(data)
+            await to.drain()
+        to.close()

@@ -1,0 +1,33 @@
+"""What administrators do with users, and how soon it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx2
+
+from aidevos.contracts.errors import Failure
+from tests.support.logins import bearer
+from tests.support.world import NatsDoor
+
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+
+
+async def allowed(http: httpx2.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any]) -> dict[str, bool]:
+    """Whether each door lets the pair's access token search users."""
+    answer = await http.get("/users?limit=1", headers=bearer(pair))
+    assert answer.status_code in (200, 403), answer.text
+    try:
+        await over_nats.query("user", "search", {"limit": 1}, authorization=bearer(pair)["Authorization"])
+    except Failure as failure:
+        return {"http": answer.is_success, "nats": failure.code != "forbidden"}
+    return {"http": answer.is_success, "nats": True}
+
+
+async def becomes(
+    http: httpx2.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any], expected: dict[str, bool]
+) -> None:
+    async with asyncio.timeout(1):
+        while await allowed(http, over_nats, pair) != expected:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -1,0 +1,303 @@
+"""The command `aidevos`: what it prints, and one line and status 2 for what it can't do."""
+
+from __future__ import annotations
+
+import http.server
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+
+from aidevos import TaskContext, task
+from aidevos.cli.main import main
+from aidevos.process.fleet import Fleet
+from aidevos.security.keys import ensure_signing_key, load_public_keys, load_ring
+from aidevos.security.permissions import Principal
+from aidevos.security.tokens import TokenVerifier
+from aidevos.settings import load
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AIDEVOS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def assert_refused(status: int, capsys: Output, *words: str, expected: int = 2) -> None:
+    output = capsys.readouterr()
+    assert (status, output.out) == (expected, "")
+    assert output.err.startswith("aidevos: ")
+    assert output.err.count("\n") == 1
+    assert all(word in output.err for word in words), output.err
+
+
+def verified(home: Path, token: str) -> Principal:
+    return TokenVerifier(lambda: load_public_keys(home), load().public_url).verify(f"Bearer {token.strip()}")
+
+
+def write_fleet(home: Path, url: str, **told: str) -> None:
+    texts = {name: "x" for name in Fleet.__struct_fields__ if name != "processes"}
+    home.mkdir(exist_ok=True)
+    (home / "fleet.json").write_bytes(msgspec.json.encode({**texts, "gateway_url": url, "processes": [], **told}))
+
+
+class TestToken:
+    def test_it_prints_a_valid_token_and_nothing_else(self, home: Path, capsys: Output) -> None:
+        ensure_signing_key(home)
+
+        status = main(["token", "--role", "admin", "--permission", "x:y", "--subject", "me", "--lifetime", "60"])
+
+        output = capsys.readouterr()
+        assert (status, output.err, output.out.count("\n")) == (0, "", 1)
+        principal = verified(home, output.out)
+        assert (principal.subject, principal.roles) == ("me", ("admin",))
+        assert principal.has("anything")
+
+    def test_without_a_role_it_allows_what_was_named(self, home: Path, capsys: Output) -> None:
+        ensure_signing_key(home)
+        main(["token", "--permission", "counter:read"])
+
+        principal = verified(home, capsys.readouterr().out)
+
+        assert principal.permissions == {"counter:read"}
+
+    def test_a_token_that_outlives_the_services_own_keeps_its_key(self, home: Path, capsys: Output) -> None:
+        key = ensure_signing_key(home)
+
+        main(["token", "--lifetime", "900"])
+        usual = load_ring(home)[0].needed_until
+        main(["token", "--lifetime", "86400"])
+
+        (kept,) = load_ring(home)
+        assert (kept.id, usual) == (key.id, 0.0)
+        assert kept.needed_until == pytest.approx(time.time() + 86400, abs=30)
+
+    def test_its_issuer_is_the_running_fleets(self, home: Path, capsys: Output, monkeypatch: Any) -> None:
+        ensure_signing_key(home)
+        write_fleet(home, "http://127.0.0.1:9", public_url="https://api.example.org")
+        main(["token", "--role", "admin"])
+        monkeypatch.setenv("AIDEVOS_PUBLIC_URL", "https://api.example.org")
+
+        assert verified(home, capsys.readouterr().out).has("anything")
+
+    def test_without_a_key_it_says_where_it_looked(self, home: Path, capsys: Output) -> None:
+        assert_refused(main(["token"]), capsys, "AIDEVOS_HOME", str(home))
+        assert not home.exists()
+
+    def test_an_unknown_role_is_named(self, home: Path, capsys: Output) -> None:
+        assert_refused(main(["token", "--role", "king"]), capsys, "king", "admin")
+
+    @pytest.mark.parametrize("lifetime", ["0", "-1", "nan", "inf", "soon"])
+    def test_a_lifetime_that_is_none_is_refused(self, home: Path, capsys: Output, lifetime: str) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(["token", f"--lifetime={lifetime}"])
+
+        assert ended.value.code == 2
+
+
+class TestKeys:
+    def test_a_rotation_lets_the_next_key_wait_and_the_list_tells_of_both(self, home: Path, capsys: Output) -> None:
+        first = ensure_signing_key(home)
+
+        status = main(["keys", "rotate"])
+        rotated = capsys.readouterr().out
+        main(["keys", "list"])
+
+        assert (status, capsys.readouterr().out) == (0, rotated)
+        header, *rows = [line.split() for line in rotated.splitlines()]
+        second = load_ring(home)[1]
+        assert header[0] == "ID"
+        assert [row[:2] for row in rows] == [[first.id, "signs"], [second.id, "waits"]]
+        assert second.signs_from - second.made_at == pytest.approx(load().key_notice)
+        assert rows[0][4] == rows[1][3]
+
+    def test_a_rotation_at_once_leaves_the_new_key_alone(self, home: Path, capsys: Output) -> None:
+        first = ensure_signing_key(home)
+
+        assert main(["keys", "rotate", "--now"]) == 0
+
+        (row,) = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        assert (row[0] != first.id, row[1]) == (True, "signs")
+        assert list(load_public_keys(home)) == [row[0]]
+
+    @pytest.mark.parametrize("command", [["list"], ["rotate"], ["rotate", "--now"]])
+    def test_without_a_key_it_says_where_it_looked(self, home: Path, capsys: Output, command: list[str]) -> None:
+        assert_refused(main(["keys", *command]), capsys, "AIDEVOS_HOME", str(home))
+        assert not home.exists()
+
+
+class TestOpenapi:
+    @pytest.fixture
+    def gateway(self) -> Iterator[str]:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200 if self.path == "/openapi.json" else 404)
+                self.end_headers()
+                self.wfile.write(b'{"openapi":"3.1.0"}')
+
+            def log_message(self, *_: Any) -> None:
+                """Silence."""
+
+        with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+
+    def test_it_prints_what_the_running_gateway_says(self, home: Path, gateway: str, capsys: Output) -> None:
+        write_fleet(home, gateway)
+
+        assert main(["openapi"]) == 0
+        assert capsys.readouterr().out == '{"openapi":"3.1.0"}\n'
+
+    def test_without_a_fleet_it_says_so(self, home: Path, capsys: Output) -> None:
+        assert_refused(main(["openapi"]), capsys, str(home))
+
+    def test_a_gateway_that_does_not_answer_is_status_1(self, home: Path, capsys: Output) -> None:
+        write_fleet(home, "http://127.0.0.1:1")
+
+        assert_refused(main(["openapi"]), capsys, "http://127.0.0.1:1", expected=1)
+
+
+class TestServe:
+    @pytest.fixture(autouse=True)
+    def workplace(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.chdir(tmp_path)
+        path = sys.path[:]
+        (tmp_path / "mine.py").write_text(
+            "from aidevos import BaseDurableObject\n"
+            "import msgspec\n"
+            "class State(msgspec.Struct):\n    value: int = 0\n"
+            "class Thing(BaseDurableObject[State], type='thing'):\n    '''A thing.'''\n"
+            "class Plain(BaseDurableObject[State]):\n    '''No type.'''\n"
+            "number = 1\n"
+        )
+        (tmp_path / "bare.py").write_text(
+            "from aidevos import BaseDurableObject, inject\n"
+            "import msgspec\n"
+            "class Pool: ...\n"
+            "class State(msgspec.Struct):\n    value: int = 0\n"
+            "class Shelf(BaseDurableObject[State], type='shelf'):\n    pool: Pool = inject()\n"
+        )
+        (tmp_path / "stocked.py").write_text(
+            "from collections.abc import AsyncIterator\n"
+            "from aidevos import Service, resource\n"
+            "from bare import Pool, Shelf\n"
+            "@resource\n"
+            "async def pool() -> AsyncIterator[Pool]:\n    yield Pool()\n"
+            "service = Service('events', types=[Shelf], resources=[pool])\n"
+        )
+        (tmp_path / "broken.py").write_text("1 / 0\n")
+        (tmp_path / "needy.py").write_text("import no_such_library\n")
+        yield
+        sys.path[:] = path
+        for name in ("mine", "broken", "needy", "bare", "stocked"):
+            sys.modules.pop(name, None)
+
+    @pytest.mark.parametrize(
+        ("path", "words"),
+        [
+            ("mine", ["mine", "package.module:Class"]),
+            ("mine:", ["package.module:Class"]),
+            (":Thing", ["package.module:Class"]),
+            ("../mine:Thing", ["package.module:Class"]),
+            ("nowhere.at:All", ["no module", "nowhere"]),
+            ("needy:Thing", ["no module", "no_such_library"]),
+            ("broken:Thing", ["ZeroDivisionError"]),
+            ("mine:Nothing", ["has no Nothing"]),
+            ("mine:number", ["no durable object class"]),
+            ("mine:Plain", ["Plain", "type"]),
+            ("mine:State", ["no durable object class"]),
+            ("mine:BaseDurableObject", ["no durable object class"]),
+        ],
+    )
+    def test_what_is_no_class_is_refused_in_a_line(
+        self, home: Path, capsys: Output, path: str, words: list[str]
+    ) -> None:
+        assert_refused(main(["serve", path]), capsys, *words)
+
+    def test_without_a_fleet_it_says_so(self, home: Path, capsys: Output) -> None:
+        assert_refused(main(["serve", "mine:Thing"]), capsys, str(home))
+
+    def test_it_hosts_the_classes_with_the_fleets_settings(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hosted: list[Any] = []
+        monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend([*args, named]))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+
+        assert main(["serve", "mine:Thing"]) == 0
+        assert [type.__name__ for type in hosted[0].types] == ["Thing"]
+        assert hosted[1:] == [(home, "objects"), {"reports_health": False}]
+
+    def test_it_finds_the_resources_of_the_module(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hosted: list[Any] = []
+        monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend(args))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+
+        assert main(["serve", "stocked:Shelf"]) == 0
+        assert [each.name for each in hosted[0].resources] == ["pool"]
+
+    def test_a_service_is_hosted_as_it_is_declared(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hosted: list[Any] = []
+        monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend(args))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+
+        assert main(["serve", "stocked:service"]) == 0
+        assert hosted == [sys.modules["stocked"].service, (home, "events")]
+
+    def test_a_service_has_a_process_of_its_own(self, home: Path, capsys: Output) -> None:
+        assert_refused(main(["serve", "mine:Thing", "stocked:service"]), capsys, "stocked:service", "own")
+
+    def test_a_resource_that_is_missing_is_named(self, home: Path, capsys: Output) -> None:
+        assert_refused(main(["serve", "bare:Shelf"]), capsys, "Shelf", "Pool", "pool")
+
+    @pytest.mark.parametrize(
+        ("modules", "words"),
+        [
+            (["mine"], ["mine", "@task"]),
+            (["nowhere.at"], ["no module", "nowhere"]),
+            (["broken"], ["ZeroDivisionError"]),
+            ([".mine"], ["imported"]),
+        ],
+    )
+    def test_modules_without_handlers_are_refused_in_a_line(
+        self, home: Path, capsys: Output, modules: list[str], words: list[str]
+    ) -> None:
+        assert_refused(main(["work", *modules]), capsys, *words)
+
+    def test_it_works_with_the_handlers_of_the_modules(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        module = ModuleType("worked")
+
+        @task("report")
+        async def report(context: TaskContext, payload: dict[str, Any]) -> None: ...
+
+        module.report = report  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "worked", module)
+        ran: list[Any] = []
+        monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: ran.extend([*args, named]))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+
+        assert main(["work", "worked", "worked"]) == 0
+        (work,) = ran[0].chores
+        assert (list(work.handlers), work.group) == (["report"], "workers-worked")
+        assert ran[1:] == [(home, "task_worker"), {"reports_health": False}]
+
+
+def test_without_a_command_it_shows_the_usage(capsys: Output) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+
+    assert ended.value.code == 2
+    assert "usage: aidevos" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setenv("AIDEVOS_PORT", "none")
+
+    assert_refused(main(["openapi"]), capsys, "AIDEVOS_PORT")

@@ -1,0 +1,182 @@
+"""Rate limits of several processes: together as strict as one, and open while quotas are away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.rate_limits import LimitPolicy
+from aidevos.durable.access.limiter import Limited, RateLimiter, Verdict
+from aidevos.durable.access.resolving import when_known
+from aidevos.security.permissions import ANONYMOUS, Principal
+from aidevos.settings import load
+from aidevos.testing import ObjectKit
+from services.api_gateway.quota import QuotaDO
+from tests.support.kits import quiet
+
+ADA = Principal("ada")
+
+
+class Fleet:
+    """Processes that share the quotas of one kit, and its clock."""
+
+    def __init__(self, kit: ObjectKit, processes: int = 1, rate: int = 1000, burst: int = 2000) -> None:
+        self.kit = kit
+        self.asked = 0
+        self.down = False
+        settings = load({}, rate_limit=rate, rate_burst=burst)
+        self.limiters = [
+            RateLimiter(settings, self, lambda: "", kit.clock.now)  # type: ignore[arg-type]
+            for _ in range(processes)
+        ]
+
+    async def request(self, subject: str, payload: bytes, **options: Any) -> bytes:
+        self.asked += 1
+        if self.down:
+            raise Failure("unavailable", "nobody serves quotas")
+        return await self.kit.request(subject, payload)
+
+    async def spend(self, caller: Principal = ADA, process: int = 0, address: str = "", group: str = "") -> Verdict:
+        return await when_known(self.limiters[process].spend, caller, address, group)
+
+    async def passed(self, times: int, caller: Principal = ADA, **where: Any) -> int:
+        """How many of so many requests pass."""
+        count = 0
+        for number in range(times):
+            try:
+                await self.spend(caller, number % len(self.limiters), **where)
+            except Limited:
+                continue
+            count += 1
+            await asyncio.sleep(0)
+        return count
+
+
+@pytest.fixture
+async def kit() -> Any:
+    async with ObjectKit(QuotaDO) as kit:
+        yield kit
+
+
+async def test_four_processes_together_let_no_more_than_the_burst_through_and_nearly_all_of_it(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, processes=4)
+
+    assert 1900 <= await fleet.passed(3000) <= 2000
+
+
+async def test_then_they_let_the_flow_through(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, processes=4)
+    await fleet.passed(3000)
+    count = 0
+    for _ in range(200):
+        kit.clock.advance(0.05)
+        count += await fleet.passed(80)
+
+    assert 9_500 <= count <= 10_500
+
+
+async def test_five_a_minute_are_five_at_once_and_then_one_each_twelve_seconds_in_whichever_process(
+    kit: ObjectKit,
+) -> None:
+    fleet = Fleet(kit, processes=3)
+    key = Principal("ada", key="k", limits=RateLimit(5, 60.0))
+
+    assert await fleet.passed(12, key) == 5
+    kit.clock.advance(11.9)
+    assert await fleet.passed(6, key) == 0
+    kit.clock.advance(0.2)
+    assert await fleet.passed(6, key) == 1
+
+
+async def test_a_key_s_own_limit_is_beside_the_policies_and_raises_none(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, rate=3, burst=3)
+    wide = Principal("ada", key="k", limits=RateLimit(1000, 1.0))
+
+    assert await fleet.passed(10, wide) == 3
+    kit.clock.advance(1.0)
+    assert await fleet.passed(10, wide) == 3
+
+
+async def test_a_request_that_one_limit_refuses_is_spent_from_no_other(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, rate=1, burst=1)
+    fleet.limiters[0].set_policies({"data": LimitPolicy(10, 60.0, applies_to=["data"])})
+    key, same = Principal("ada", key="k", limits=RateLimit(4, 60.0)), Principal("ada", key="k")
+
+    assert await fleet.passed(9, key, group="users") == 1
+    assert await fleet.passed(9, key, group="data") == 3
+    assert await fleet.passed(9, same, group="data") == 7
+
+
+async def test_a_refusal_tells_when_to_come_again(kit: ObjectKit) -> None:
+    fleet = Fleet(kit)
+    key = Principal("ada", key="k", limits=RateLimit(1, 60.0))
+    first = await fleet.spend(key)
+    with pytest.raises(Limited) as refused:
+        await fleet.spend(key)
+
+    assert (first.remaining, first.reset) == (0, pytest.approx(60.0))
+    assert refused.value.retry_after == pytest.approx(60.0)
+    assert first.headers() == ((b"ratelimit-policy", b'"key";q=1;w=60'), (b"ratelimit", b'"key";r=0;t=60'))
+
+
+async def test_while_requests_flow_none_waits(kit: ObjectKit) -> None:
+    fleet = Fleet(kit)
+    await fleet.spend()
+    for _ in range(500):
+        fleet.limiters[0].spend(ADA, "", "")
+        await quiet()
+
+    assert fleet.asked < 80
+
+
+async def test_each_caller_has_a_limit_of_its_own_and_nobody_s_is_the_address(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, rate=2, burst=2)
+
+    assert await fleet.passed(5) == 2
+    assert await fleet.passed(5, Principal("bob")) == 2
+    assert await fleet.passed(5, ANONYMOUS, address="192.0.2.1") == 2
+    assert await fleet.passed(5, ANONYMOUS, address="192.0.2.2") == 2
+    assert await fleet.passed(5, Principal("ada", key="k")) == 2
+
+
+async def test_a_policy_counts_for_its_groups_apart_from_all_else(kit: ObjectKit) -> None:
+    fleet = Fleet(kit)
+    fleet.limiters[0].set_policies({"data": LimitPolicy(3, 60.0, applies_to=["data", "item"])})
+
+    assert await fleet.passed(5, group="data") == 3
+    assert await fleet.passed(5, group="item") == 0
+    assert await fleet.passed(5, group="users") == 5
+
+
+async def test_while_quotas_are_away_requests_pass_and_afterwards_count_again(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, rate=2, burst=2)
+    fleet.down = True
+    assert await fleet.passed(50) == 50
+    assert fleet.asked == 1
+    fleet.down = False
+    kit.clock.advance(1.0)
+    await fleet.spend()
+    await quiet()
+
+    assert await fleet.passed(50) <= 2
+
+
+async def test_at_once_many_wait_for_one_answer(kit: ObjectKit) -> None:
+    fleet = Fleet(kit)
+    answers = await asyncio.gather(*(fleet.spend() for _ in range(15)))
+
+    assert len(answers) == 15
+    assert fleet.asked <= 2
+
+
+async def test_the_callers_that_are_remembered_are_bounded(kit: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aidevos.durable.access.limiter.MAX_BUCKETS", 10)
+    fleet = Fleet(kit)
+    for number in range(30):
+        await fleet.spend(Principal(f"user{number}"))
+
+    assert len(fleet.limiters[0]._buckets) == 10

@@ -1,0 +1,162 @@
+"""What is nearly always known at once: it costs nothing where it is, and is asked for once where it isn't."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aidevos.contracts.errors import Failure
+from aidevos.durable.access.authenticator import Door, believed
+from aidevos.durable.access.resolving import NotYet, when_known
+from aidevos.security.access import Change
+from aidevos.security.permissions import ANONYMOUS, Principal
+from tests.support.callers import API_KEY, DAY, NOW, World
+from tests.support.kits import failure, quiet
+
+ENDS = NOW + 2 * DAY
+SHOWN = f"ApiKey {API_KEY.text}"
+
+
+class Asking(World):
+    """Counts the look-ups of a key; a `change` comes after the answer to the first, before anybody hears of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fleet.key_ends = ENDS
+        self.look_ups = 0
+        self.change = False
+        ask = self.fleet.request
+
+        async def request(subject: str, payload: bytes, **options: Any) -> bytes:
+            self.look_ups += 1
+            await asyncio.sleep(0)
+            if self.change and self.look_ups == 1:
+                asyncio.get_running_loop().call_soon(self.admission.change, API_KEY.id, NOW)
+            return await ask(subject, payload, **options)
+
+        self.fleet.request = request  # type: ignore[method-assign]
+
+    async def caller(self, authorization: str = SHOWN) -> Principal:
+        return await when_known(self.admission.caller, authorization, "")
+
+
+@pytest.fixture
+def world() -> Asking:
+    return Asking()
+
+
+def test_what_is_known_is_said_without_giving_way(world: Asking) -> None:
+    saying = world.caller(world.token())
+    with pytest.raises(StopIteration) as said:
+        saying.send(None)
+    assert said.value.value.subject == "ada"
+
+
+async def test_a_key_that_many_show_at_once_is_looked_up_once(world: Asking) -> None:
+    callers = await asyncio.gather(*(world.caller() for _ in range(5)))
+
+    assert {caller.key for caller in callers} == {API_KEY.id}
+    assert world.admission.caller(SHOWN, "").key == API_KEY.id
+    assert world.look_ups == 1
+
+
+async def test_a_refused_key_is_refused_to_all_who_wait_and_looked_up_anew_later(world: Asking) -> None:
+    world.fleet.key_ends = 0.0
+    refused = await asyncio.gather(*(failure(world.caller()) for _ in range(3)))
+    world.fleet.key_ends = ENDS
+
+    assert {each.code for each in refused} == {"unauthenticated"}
+    assert world.look_ups == 1
+    assert (await world.caller()).key == API_KEY.id
+
+
+async def test_a_key_whose_owner_may_do_nothing_is_looked_up_once_for_each_use(world: Asking) -> None:
+    world.verifier.change_access("ada", Change(NOW, 8, (), active=False))
+    async with asyncio.timeout(5):
+        assert (await failure(world.caller())).code == "unauthenticated"
+        assert (await failure(world.caller())).code == "unauthenticated"
+    assert world.look_ups == 2
+
+
+async def test_a_look_up_that_a_change_has_overtaken_is_made_again(world: Asking) -> None:
+    world.change = True
+    assert (await world.caller()).key == API_KEY.id
+    assert world.look_ups == 2
+
+
+async def test_what_can_not_be_a_key_is_refused_at_once(world: Asking) -> None:
+    with pytest.raises(Failure, match="typing mistake"):
+        world.admission.caller(SHOWN[:-1], "")
+    assert world.look_ups == 0
+
+
+class Limits:
+    """Stands for rate limits, and notes who was let through."""
+
+    def __init__(self) -> None:
+        self.spent: list[tuple[str, str, str]] = []
+        self.asking: asyncio.Task[None] | None = None
+
+    def spend(self, caller: Principal, address: str, group: str) -> None:
+        if self.asking is not None and not self.asking.done():
+            raise NotYet(self.asking)
+        self.spent.append((caller.subject, address, group))
+
+
+def message(subject: str, reply: str, **headers: str) -> Any:
+    return SimpleNamespace(subject=subject, reply=reply, data=b"{}", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("subject", "reply", "spent"),
+    [
+        ("dop.7.counter.c.increment", "_INBOX.x", [("ada", "", "counter")]),
+        ("query.counter.list", "_INBOX.x", [("ada", "", "counter")]),
+        ("dop.7.counter.c.increment", "", [("ada", "", "counter")]),
+        ("dop.7.counter.c.increment", "_INBOX_gateway.x", []),
+        ("query.counter.list", "_INBOX_gateway.x", []),
+    ],
+)
+def test_only_what_comes_through_the_gateway_passes_without_a_limit(
+    world: Asking, subject: str, reply: str, spent: list[Any]
+) -> None:
+    limits: Any = Limits()
+    sent = message(subject, reply, Authorization=world.token())
+
+    assert Door(world.admission, limits, lambda subject: False).admit(sent, sent.headers).subject == "ada"
+    assert limits.spent == spent
+
+
+def test_an_open_subject_needs_no_credential_but_judges_one_that_is_shown(world: Asking) -> None:
+    limits: Any = Limits()
+    door = Door(world.admission, limits, lambda subject: subject == "query.news.all")
+
+    assert door.admit(message("query.news.all", "_INBOX.x"), {}) == ANONYMOUS
+    for subject, headers in (("query.other.all", {}), ("query.news.all", {"Authorization": "Bearer x.y.z"})):
+        with pytest.raises(Failure, match=r"token|Authorization"):
+            door.admit(message(subject, "_INBOX.x"), headers)
+    assert limits.spent == [("", "", "news")]
+
+
+async def test_who_waits_for_a_limit_is_let_in_and_counted_once(world: Asking) -> None:
+    limits: Any = Limits()
+    gate = asyncio.Event()
+    limits.asking = asyncio.create_task(gate.wait())
+    sent = message("query.counter.list", "_INBOX.x", Authorization=world.token())
+    door = Door(world.admission, limits, lambda subject: False)
+    admitted = asyncio.create_task(when_known(door.admit, sent, sent.headers))
+    await quiet()
+    assert not admitted.done()
+    gate.set()
+
+    assert (await admitted).subject == "ada"
+    assert limits.spent == [("ada", "", "counter")]
+
+
+@pytest.mark.parametrize(("reply", "address"), [("_INBOX_gateway.x", "192.0.2.1"), ("_INBOX.x", None), ("", None)])
+def test_only_the_fleet_is_believed_about_an_address(reply: str, address: str | None) -> None:
+    headers = believed(message("dop.7.counter.c.increment", reply, **{"Client-Address": "192.0.2.1"}))
+    assert headers.get("Client-Address") == address

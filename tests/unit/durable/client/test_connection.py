@@ -1,0 +1,79 @@
+"""The headers of a connection, held against nats-py's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from aidevos.contracts import envelope
+from aidevos.durable.client.connection import Connection
+from tests.support.kits import until
+
+NAMES = st.sampled_from([*sorted(envelope.HEADERS), "Another", "Nats-TTL"])
+VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+async def sent(client: Client, headers: dict[str, str]) -> bytes:
+    """What a publish with these headers puts on the wire."""
+    commands: list[bytes] = []
+
+    async def keep(cmd: bytes, priority: bool = False) -> None:
+        commands.append(cmd)
+
+    client._send_command = keep  # type: ignore[method-assign]
+    await client._send_publish("do.counter.a.value", "_INBOX.a", b"{}", 2, headers)
+    return b"".join(commands)
+
+
+@given(st.dictionaries(NAMES, VALUES.map(str.strip), max_size=5))
+async def test_headers_are_on_the_wire_as_nats_py_writes_them(headers: dict[str, str]) -> None:
+    assert await sent(Connection(), headers) == await sent(Client(), headers)
+
+
+@pytest.mark.parametrize("value", ["a\r\nDeadline: 1", "a\nDeadline: 1", "a\r", "\r\n\r\n"])
+async def test_a_value_with_a_line_break_makes_no_other_header(value: str) -> None:
+    command = await sent(Connection(), {envelope.REQUEST_ID: value})
+
+    assert command == await sent(Client(), {envelope.REQUEST_ID: value})
+    assert b"\nDeadline" not in command
+
+
+def readable(headers: dict[str, str]) -> dict[str, str]:
+    """Without the names that nats-py drops because they are none."""
+    return {name: value for name, value in headers.items() if name.isascii() and not any(map(str.isspace, name))}
+
+
+@given(st.lists(st.one_of(st.binary(max_size=40), st.tuples(NAMES, VALUES).map(": ".join).map(str.encode))))
+def test_headers_are_read_as_nats_py_reads_them(lines: list[bytes]) -> None:
+    raw: Any = b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+    assert readable(Connection._parse_header_lines(raw)) == readable(Client._parse_header_lines(raw))
+
+
+@given(st.binary(max_size=20), st.binary(max_size=20).filter(lambda made: not {*b" \t\r\n"} & {*made}))
+@example(b" \xff\xfe\xfd\r\n", b"\xff")
+@example(b"\r\n\r\n", b"\v2")
+@example(b"\r\n\r\n", b"a\fb")
+async def test_nothing_that_was_published_ends_the_reading_or_gets_elsewhere(block: bytes, token: bytes) -> None:
+    connection, got = Connection(), []
+
+    async def take(message: Msg) -> None:
+        got.append((message.subject, message.reply, message.data))
+
+    for number in (1, 2):
+        connection._subs[number] = Subscription(connection, number, cb=take)
+    connection._subs[1]._start(None)  # type: ignore[no-untyped-call]
+    head, text = b"NATS/1.0" + block, token.decode(errors="replace")
+    sizes = b"%d %d" % (len(head), len(head) + 2)
+    await connection._ps.parse(b"HMSG do.a%s 1 _INBOX.%s %s\r\n%shi\r\n" % (token, token, sizes, head))
+    await connection._ps.parse(b"MSG do.a%s 1 3\r\nyes\r\n" % token)
+    await until(lambda: len(got) == 2)
+    connection._subs[1]._stop_processing()  # type: ignore[no-untyped-call]
+
+    assert got == [(f"do.a{text}", f"_INBOX.{text}", b"hi"), (f"do.a{text}", "", b"yes")]

@@ -1,0 +1,223 @@
+"""Tells from outside, when something about them goes wrong: none is lost, nor those behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from nats.errors import Error as NatsError
+
+from aidevos import BaseDurableObject, authenticated, command, query
+from aidevos.contracts.rate_limits import DEFAULT
+from aidevos.durable.access.limiter import Limited, Verdict
+from aidevos.durable.access.resolving import NotYet
+from aidevos.durable.delivery.suspects import CRASHES, Suspects
+from aidevos.durable.delivery.tells import Tells, _Hand
+from aidevos.security.gcra import Policy
+from aidevos.security.permissions import Principal
+from aidevos.testing import ObjectKit
+from tests.support.kits import START, quiet, until
+
+ADA = Principal("ada", ("user",), frozenset(), START + 3600)
+# Whoever is in its attempt when the process ends.
+EVE = Principal("eve", ("user",), frozenset(), START + 3600)
+NO_MORE = Limited(Verdict(DEFAULT, Policy(1, 1.0), 0, 0.05))
+
+
+class SlateState(msgspec.Struct):
+    lines: list[int] = []
+
+
+class Slate(BaseDurableObject[SlateState], type="slate"):
+    @command(allow=authenticated())
+    async def write(self, line: int) -> None:
+        self.state.lines.append(line)
+
+    @query(allow=authenticated())
+    async def lines(self) -> list[int]:
+        return self.state.lines
+
+
+class Bucket:
+    """Keeps one key of the server's; while it is `away` it can't be written."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, int] = {}
+        self.writes = 0
+        self.away = False
+
+    async def put(self, key: str, value: bytes) -> None:
+        if self.away:
+            raise NatsError("away on purpose")
+        self.ended = msgspec.json.decode(value)
+        self.writes += 1
+
+
+class World:
+    """Stands for what is around the tells; `troubles` of admission and limiter come first, one after another."""
+
+    def __init__(self, kit: ObjectKit) -> None:
+        self.kit = kit
+        self.troubles: list[Exception] = []
+        self.limits: list[Exception] = []
+        self.done: list[str] = []
+        self.bucket: Any = Bucket()
+        self.begin()
+
+    async def admit_stored(self, authorization: str | None, at: float) -> Principal:
+        if self.troubles:
+            raise self.troubles.pop(0)
+        return EVE if authorization == "Bearer eve" else ADA
+
+    def spend(self, caller: Principal, address: str, group: str) -> None:
+        assert (address, group) == ("", "slate")
+        if caller is EVE:
+            self.fatal.set()
+            raise NotYet(asyncio.get_running_loop().create_future())
+        if self.limits:
+            raise self.limits.pop(0)
+
+    async def request(self, subject: str, payload: bytes, **options: Any) -> None:
+        self.done.append(subject)
+
+    def begin(self, upto: int = 0) -> None:
+        """Be the next owner, after a short life in which so many were taken."""
+        around: Any = self
+        self.fatal = asyncio.Event()
+        self.tells = Tells(around, self.kit.router, around, around, self.kit.clock, lambda: True)
+        self.hand = _Hand(Suspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
+
+    async def die(self) -> None:
+        """End as a process that is killed in the midst of an attempt: what it does after that isn't done."""
+        await self.fatal.wait()
+        ended = self.bucket.ended
+        await self.tells.close()
+        self.bucket.ended = ended
+
+    def take(self, line: int, id: str = "a", caller: str = "ada") -> None:
+        """One is given by the stream."""
+        about = SimpleNamespace(
+            sequence=SimpleNamespace(stream=line), timestamp=SimpleNamespace(timestamp=lambda: START)
+        )
+        message: Any = SimpleNamespace(
+            subject=f"tell.slate.{id}.write",
+            data=msgspec.json.encode({"line": line}),
+            headers={"Authorization": f"Bearer {caller}"},
+            reply=f"ack.{line}",
+            metadata=about,
+        )
+        self.tells._take(message, self.hand)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with ObjectKit(Slate) as kit:
+        world = World(kit)
+        yield world
+        await world.tells.close()
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("a bug"), ValueError("another"), TimeoutError()])
+async def test_what_nobody_has_thought_of_holds_up_a_tell_and_loses_neither_it_nor_those_behind(
+    world: World, trouble: Exception
+) -> None:
+    world.troubles = [trouble]
+    for line in range(3):
+        world.take(line)
+
+    await until(lambda: len(world.done) == 3)
+
+    assert await world.kit.call("slate", "a", "lines") == [0, 1, 2]
+    assert world.done == ["ack.0", "ack.1", "ack.2"]
+
+
+async def test_a_tell_past_its_callers_rate_limit_waits_for_it(world: World) -> None:
+    world.limits = [NO_MORE, NO_MORE]
+    world.take(1)
+    await until(lambda: len(world.limits) == 1)
+    assert await world.kit.call("slate", "a", "lines") == []
+
+    await until(lambda: world.done)
+
+    assert await world.kit.call("slate", "a", "lines") == [1]
+    assert world.kit.letters == {}
+
+
+async def test_what_ends_its_process_becomes_a_dead_letter_and_nothing_counts_against_those_beside_and_behind_it(
+    world: World,
+) -> None:
+    for crashes in range(CRASHES):
+        world.begin(upto=4)
+        world.take(1, "a") if not crashes else None
+        world.take(2, "b", "eve")
+        world.take(3, "b")
+        world.take(4, "c")
+        await world.die()
+        assert world.bucket.ended == {f"2.{START * 1000:.0f}": crashes + 1}
+    assert world.kit.letters == {}
+
+    world.begin(upto=4)
+    world.take(2, "b", "eve")
+    world.take(3, "b")
+    world.take(4, "c")
+    await until(lambda: len(world.done) == 4)
+
+    assert [(letter.source, letter.code) for letter in world.kit.letters.values()] == [("eve", "internal")]
+    assert [await world.kit.call("slate", id, "lines") for id in "abc"] == [[1], [3], [4]]
+    assert world.bucket.ended == {}
+
+
+async def test_one_suspect_is_tried_at_a_time_and_what_nobody_suspects_beside_it(world: World) -> None:
+    world.begin(upto=2)
+    world.take(1, "a", "eve")
+    world.take(2, "b")
+    world.take(3, "c")
+
+    await until(lambda: world.done)
+
+    assert world.done == ["ack.3"]
+    assert await world.kit.call("slate", "b", "lines") == []
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("a bug"), NO_MORE], ids=["a bug", "over the limit"])
+async def test_an_attempt_that_comes_to_an_end_is_not_counted_whatever_that_is(
+    world: World, trouble: Exception
+) -> None:
+    world.begin(upto=1)
+    world.limits = [trouble, trouble, trouble]
+    world.take(1)
+    await until(lambda: len(world.limits) == 1)
+    await quiet()
+    assert world.bucket.ended == {}
+    await until(lambda: world.done)
+    assert world.bucket.writes == 8
+
+
+async def test_an_attempt_that_a_drain_ends_is_not_counted(world: World) -> None:
+    world.begin(upto=1)
+    world.take(1, "a", "eve")
+    await world.fatal.wait()
+    await world.tells.close()
+    assert world.bucket.ended == {}
+
+
+async def test_a_suspect_is_not_tried_while_that_cant_be_counted(world: World) -> None:
+    world.begin(upto=1)
+    world.bucket.away = True
+    world.take(1)
+    await quiet()
+    assert await world.kit.call("slate", "a", "lines") == []
+    world.bucket.away = False
+    await until(lambda: world.done)
+    assert await world.kit.call("slate", "a", "lines") == [1]
+
+
+async def test_nothing_is_written_where_nothing_is_suspected(world: World) -> None:
+    for line in range(1, 4):
+        world.take(line)
+    await until(lambda: len(world.done) == 3)
+    assert world.bucket.writes == 0

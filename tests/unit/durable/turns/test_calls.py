@@ -1,0 +1,83 @@
+"""Objects that call each other: never a circle, never twice, never longer than the caller waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aidevos.durable.base.clock import ManualClock
+from aidevos.testing import ObjectKit
+from tests.support.kits import begun, chosen, crash, failure
+from tests.support.objects import Tally
+
+
+@pytest.mark.parametrize("ids", [["a"], ["b", "a"], ["b", "c", "a"]], ids=["itself", "two", "three"])
+async def test_a_circle_of_calls_is_a_deadlock_at_once(kit: ObjectKit, ids: list[str]) -> None:
+    async with asyncio.timeout(2):
+        refused = await failure(kit.call("tally", "a", "call_round", {"ids": ids, "method": "add"}))
+    assert (refused.code, refused.status) == ("deadlock", 409)
+    assert "tally:a" in refused.detail
+    assert await kit.call("tally", "a", "value") == 0
+
+
+async def test_a_chain_of_calls_without_a_circle_is_none(kit: ObjectKit) -> None:
+    assert await kit.call("tally", "a", "call_round", {"ids": ["b", "c", "d"], "method": "value"}) == 0
+
+
+@pytest.mark.parametrize(
+    ("chain", "code"), [("tally:x," * 16 + "tally:y", "deadlock"), ("no id", "invalid"), ("tally:a", "deadlock")]
+)
+async def test_a_chain_that_is_too_long_or_none_is_refused(kit: ObjectKit, chain: str, code: str) -> None:
+    refused = await failure(kit.call("tally", "a", "add", headers={"Call-Chain": chain}))
+    assert refused.code == code
+    assert Tally.turns == 0
+
+
+async def test_a_reentrant_query_answers_from_the_last_committed_state(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add", {"by": 5})
+    args = {"id": "a", "method": "committed", "by": 100}
+    assert await kit.call("tally", "a", "call_other", args) == 5
+    assert await kit.call("tally", "a", "committed") == 105
+
+
+async def test_a_reentrant_query_does_not_trip_over_how_the_state_was_encoded(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "take_share", {"share": 3})
+    assert await kit.call("tally", "a", "call_other", {"id": "a", "method": "committed"}) == 0
+
+
+async def test_a_repeated_turn_repeats_no_call(kit: ObjectKit) -> None:
+    for id in "ab":
+        await kit.call("tally", id, "put", {"key": "warm", "value": 1})
+    passing = asyncio.Event()
+    passing.set()
+    kit.store.faults.extend([passing, "fail"])
+    args = {"id": "b", "method": "add", "by": 10}
+    refused = await failure(kit.call("tally", "a", "call_other", args, headers=chosen("once")))
+    assert refused.code == "unavailable"
+    assert [await kit.call("tally", id, "value") for id in "ab"] == [0, 1]
+    assert await kit.call("tally", "a", "call_other", args, headers=chosen("once")) == 1
+    assert [await kit.call("tally", id, "value") for id in "ab"] == [10, 1]
+    assert await kit.call("tally", "a", "call_other", args, headers=chosen("twice")) == 2
+
+
+async def test_a_callee_s_failure_reaches_the_caller_and_undoes_its_turn(kit: ObjectKit) -> None:
+    refused = await failure(kit.call("tally", "a", "call_other", {"id": "b", "method": "no_such", "by": 5}))
+    assert refused.code == "unknown-method"
+    assert await kit.call("tally", "a", "value") == 0
+
+
+async def test_the_callee_has_no_more_time_than_the_caller(kit: ObjectKit) -> None:
+    args = {"id": "b", "method": "add_slowly", "by": 5}
+    refused = await failure(kit.call("tally", "a", "call_other", args, headers={"Deadline": "30"}))
+    assert refused.code == "deadline-exceeded"
+    async with asyncio.timeout(2):
+        assert [await kit.call("tally", id, "value") for id in "ab"] == [0, 0]
+
+
+async def test_a_turn_whose_object_is_taken_over_fails_and_its_successor_goes_on(kit: ObjectKit) -> None:
+    call = await begun(kit.call("tally", "a", "add_slowly"))
+    await crash(kit)
+    assert (await failure(call)).code == "unavailable"
+    Tally.gate.set()
+    assert await ObjectKit(Tally, store=kit.store, clock=ManualClock()).call("tally", "a", "add_slowly") == 1

@@ -1,0 +1,251 @@
+"""A repeat gets the recorded outcome and changes nothing, whoever asks, however late."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aidevos.durable.base.clock import timestamp
+from aidevos.durable.ownership.router import Limits
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT, Bounds, Client
+from aidevos.security.permissions import Principal
+from aidevos.testing import ObjectKit
+from tests.support.kits import begun, chosen, crash, failure, numbered, quiet, until
+from tests.support.objects import Tally
+
+ALICE, BOB = Principal("alice"), Principal("bob")
+DAY = 86_400.0
+IDS = [chosen("mine"), numbered("a", 1)]
+
+
+def replies(kit: ObjectKit, id: str = "a") -> dict[str, Any]:
+    """The records of an object as the store has them: numbers by client, and chosen keys."""
+    stored = kit.store.documents["tally"][id].get("replies", {})
+    clients = {key: list(Client.from_document(item).records) for key, item in stored.get("clients", {}).items()}
+    return {"clients": clients, "chosen": list(stored.get("chosen", {}))}
+
+
+@pytest.mark.parametrize("headers", IDS, ids=["chosen", "numbered"])
+@pytest.mark.parametrize("after", ["at once", "after a crash"])
+async def test_a_repeat_gets_the_recorded_result_or_error(kit: ObjectKit, headers: dict[str, str], after: str) -> None:
+    error = numbered("b", 1) if "Request-Ack" in headers else chosen("error")
+    assert await kit.call("tally", "a", "add", headers=headers) == 1
+    refused = await failure(kit.call("tally", "a", "spoil", {"how": "failure"}, headers=error))
+    await kit.call("tally", "a", "add", {"by": 10})
+    if after == "after a crash":
+        await crash(kit)
+        kit = ObjectKit(Tally, store=kit.store)
+    turns = Tally.turns
+    assert await kit.call("tally", "a", "add", headers=headers) == 1
+    again = await failure(kit.call("tally", "a", "spoil", {"how": "failure"}, headers=error))
+    assert again.problem == refused.problem
+    assert Tally.turns == turns
+    assert await kit.call("tally", "a", "value") == 11
+
+
+async def test_a_failed_precondition_stays_failed_for_a_late_copy(kit: ObjectKit) -> None:
+    headers = chosen("early", **{"If-Match": "*"})
+    assert (await failure(kit.call("tally", "a", "add", headers=headers))).code == "precondition-failed"
+    await kit.call("tally", "a", "add")
+    assert (await failure(kit.call("tally", "a", "add", headers=headers))).code == "precondition-failed"
+    assert await kit.call("tally", "a", "value") == 1
+
+
+@pytest.mark.parametrize("headers", IDS, ids=["chosen", "numbered"])
+async def test_an_id_that_was_used_for_another_request_is_refused(kit: ObjectKit, headers: dict[str, str]) -> None:
+    await kit.call("tally", "a", "add", {"by": 1}, headers=headers)
+    for method, args, more in (
+        ("add", {"by": 2}, {}),
+        ("add_loudly", {"by": 1}, {}),
+        ("add", {"by": 1}, {"If-Match": "*"}),
+    ):
+        refused = await failure(kit.call("tally", "a", method, args, headers=headers | more))
+        assert (refused.code, refused.status, refused.field) == ("request-id-reused", 422, "Request-Id")
+    assert await kit.call("tally", "a", "value") == 1
+
+
+@pytest.mark.parametrize("headers", IDS, ids=["chosen", "numbered"])
+async def test_a_caller_can_neither_read_nor_block_another_s_reply(kit: ObjectKit, headers: dict[str, str]) -> None:
+    assert await kit.call("tally", "a", "add", {"by": 5}, caller=ALICE, headers=headers) == 5
+    assert await kit.call("tally", "a", "add", {"by": 5}, caller=BOB, headers=headers) == 10
+    assert await kit.call("tally", "a", "add", {"by": 5}, caller=ALICE, headers=headers) == 5
+
+
+async def test_an_acknowledgement_drops_the_client_s_own_records_and_no_other_s(kit: ObjectKit) -> None:
+    for caller, client in ((ALICE, "a"), (ALICE, "b"), (BOB, "a")):
+        for count in (1, 2):
+            await kit.call("tally", "a", "add", caller=caller, headers=numbered(client, count, 1))
+    await kit.call("tally", "a", "add", caller=ALICE, headers=numbered("a", 3, 3))
+    assert sorted(len(numbers) for numbers in replies(kit)["clients"].values()) == [1, 2, 2]
+    assert await kit.call("tally", "a", "add", caller=BOB, headers=numbered("a", 1, 1)) == 5
+    assert await kit.call("tally", "a", "add", caller=ALICE, headers=numbered("b", 2, 1)) == 4
+
+
+@pytest.mark.parametrize("after", ["at once", "after a crash"])
+async def test_a_late_copy_of_what_was_acknowledged_is_refused(kit: ObjectKit, after: str) -> None:
+    await kit.call("tally", "a", "add", headers=numbered("a", 2, 2))
+    await kit.call("tally", "a", "add", headers=numbered("a", 3, 3))
+    if after == "after a crash":
+        await crash(kit)
+        kit = ObjectKit(Tally, store=kit.store)
+    for count in (1, 2):
+        refused = await failure(kit.call("tally", "a", "add", headers=numbered("a", count)))
+        assert (refused.code, refused.status) == ("stale", 409)
+    assert await kit.call("tally", "a", "value") == 2
+
+
+async def test_a_number_that_was_issued_too_long_ago_is_refused(kit: ObjectKit) -> None:
+    kit.clock.advance(DAY - 1)
+    assert await kit.call("tally", "a", "add", headers=numbered("a", 1)) == 1
+    kit.clock.advance(2)
+    assert (await failure(kit.call("tally", "a", "add", headers=numbered("b", 1)))).code == "stale"
+
+
+async def test_a_dead_client_s_records_and_mark_expire_and_its_late_copies_stay_refused(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add", headers=numbered("a", 1))
+    await kit.call("tally", "a", "add", headers=chosen("old"))
+    now = kit.clock.now()
+    kit.clock.advance(DAY - 10)
+    await kit.call("tally", "a", "add", headers=numbered("b", 1, at=kit.clock.now()))
+    assert len(replies(kit)["clients"]) == 2
+    kit.clock.advance(700)
+    await kit.call("tally", "a", "add", headers=numbered("b", 2, at=kit.clock.now()))
+    assert len(replies(kit)["clients"]) == 1
+    assert replies(kit)["chosen"] == []
+    assert (await failure(kit.call("tally", "a", "add", headers=numbered("a", 1, at=now)))).code == "stale"
+
+
+@pytest.mark.parametrize("where", ["memory", "mongo"])
+async def test_chosen_ids_move_to_the_archive_and_are_still_found(where: str, request: pytest.FixtureRequest) -> None:
+    store: Any = None
+    if where == "mongo":
+        store = MongoStore(request.getfixturevalue("servers").mongo_url, request.getfixturevalue("database"))
+    count = CHOSEN_IN_DOCUMENT + 50
+    async with ObjectKit(Tally, store=store) as kit:
+        calls = [kit.call("tally", "a", "add", headers=chosen(f"id{number}")) for number in range(count)]
+        assert await asyncio.gather(*calls) == list(range(1, count + 1))
+        await until(lambda: not kit.router._tasks)
+        await kit.settle()
+        stored = (await kit.store.read("tally", ["a"]))["a"]
+        assert stored.archived
+        assert len(stored.replies["chosen"]) < CHOSEN_IN_DOCUMENT
+        for first in (kit, ObjectKit(Tally, store=kit.store)):
+            assert await first.call("tally", "a", "add", headers=chosen("id0")) == 1
+            assert await first.call("tally", "a", "add", headers=chosen(f"id{count - 1}")) == count
+            reused = await failure(first.call("tally", "a", "add", {"by": 7}, headers=chosen("id0")))
+            assert reused.code == "request-id-reused"
+            assert await first.call("tally", "a", "value") == count
+    if where == "mongo":
+        kit.store.close()
+
+
+@pytest.mark.parametrize("where", ["memory", "mongo"])
+async def test_clients_move_to_the_archive_and_their_records_and_marks_are_still_found(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    store: Any = None
+    if where == "mongo":
+        store = MongoStore(request.getfixturevalue("servers").mongo_url, request.getfixturevalue("database"))
+    limits = Limits(records=Bounds(clients=4))
+    names = [f"{number:x}" for number in range(1, 13)]
+    async with ObjectKit(Tally, store=store, limits=limits) as kit:
+        for name in names:
+            await kit.call("tally", "a", "add", headers=numbered(name, 1))
+            await kit.call("tally", "a", "add", headers=numbered(name, 2, 2))
+            await until(lambda: not kit.router._tasks)
+        await kit.settle()
+        stored = (await kit.store.read("tally", ["a"]))["a"]
+        assert stored.archived
+        assert len(stored.replies["clients"]) < len(names)
+        async with ObjectKit(Tally, store=kit.store, limits=limits) as successor:
+            for owner in (kit, successor):
+                for count, name in enumerate(names, 1):
+                    assert await owner.call("tally", "a", "add", headers=numbered(name, 2, 2)) == 2 * count
+                    late = await failure(owner.call("tally", "a", "add", headers=numbered(name, 1)))
+                    assert late.code == "stale"
+            assert await successor.call("tally", "a", "value") == 2 * len(names)
+    if where == "mongo":
+        kit.store.close()
+
+
+async def test_a_number_from_the_future_is_refused(kit: ObjectKit) -> None:
+    ahead = numbered("a", 1, at=kit.clock.now() + 61)
+    assert (await failure(kit.call("tally", "a", "add", headers=ahead))).code == "bad-request"
+    assert await kit.call("tally", "a", "add", headers=numbered("a", 1, at=kit.clock.now() + 59)) == 1
+
+
+async def test_a_record_is_not_archived_before_its_commit(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add")
+    first, second = asyncio.Event(), asyncio.Event()
+    kit.store.faults.extend([first, second])
+    calls = [await begun(kit.call("tally", "a", "add", headers=chosen("id0")))]
+    for number in range(1, CHOSEN_IN_DOCUMENT + 10):
+        work = kit.call("tally", "a", "add", headers=chosen(f"id{number}"))
+        calls.append(asyncio.get_running_loop().create_task(work))
+    await quiet()
+    first.set()
+    await calls[0]
+    await quiet()
+    assert kit.store._archive == {}
+    second.set()
+    await asyncio.gather(*calls)
+    await until(lambda: kit.store._archive)
+
+
+async def test_a_record_on_a_tombstone_keeps_the_document_from_being_purged(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add")
+    await kit.call("tally", "a", "remove")
+    kit.clock.advance(DAY)
+    headers = chosen("late")
+    refused = await failure(kit.call("tally", "a", "spoil", {"how": "failure"}, headers=headers))
+    assert refused.code == "conflict"
+    assert await kit.store.purge("tally", timestamp(kit.clock.now() - 1)) == 0
+    assert await kit.store.purge("tally", timestamp(kit.clock.now() + 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("bounds", "accepted", "refused"),
+    [
+        (Bounds(records=2), [numbered("a", 1), numbered("a", 2)], numbered("a", 3)),
+        (Bounds(bytes=200), [numbered("a", 1), numbered("a", 2)], numbered("a", 3)),
+        (Bounds(bytes=200), [chosen("x"), chosen("y"), chosen("z")], chosen("w")),
+    ],
+    ids=["one client's records", "numbered bytes", "chosen bytes"],
+)
+async def test_past_a_bound_an_object_is_overloaded_and_forgets_nothing(
+    bounds: Bounds, accepted: list[dict[str, str]], refused: dict[str, str]
+) -> None:
+    async with ObjectKit(Tally, limits=Limits(records=bounds)) as kit:
+        for headers in accepted:
+            await kit.call("tally", "a", "add", headers=headers)
+        overloaded = await failure(kit.call("tally", "a", "add", headers=refused))
+        assert (overloaded.code, overloaded.status) == ("overloaded", 503)
+        assert overloaded.retry_after is not None
+        for count, headers in enumerate(accepted, 1):
+            assert await kit.call("tally", "a", "add", headers=headers) == count
+
+
+async def test_an_acknowledgement_makes_room_for_the_request_that_brings_it() -> None:
+    async with ObjectKit(Tally, limits=Limits(records=Bounds(records=2))) as kit:
+        for count in range(1, 6):
+            assert await kit.call("tally", "a", "add", headers=numbered("a", count, max(1, count - 1))) == count
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Request-Id": ""},
+        {"Request-Id": "x" * 257},
+        {"Request-Id": "é"},
+        {"Request-Id": f"{'a' * 32}.5", "Request-Ack": "five"},
+        {"Request-Id": f"{'a' * 32}.{2**63}", "Request-Ack": "0"},
+    ],
+)
+async def test_an_id_that_is_none_is_refused_with_its_header(kit: ObjectKit, headers: dict[str, str]) -> None:
+    refused = await failure(kit.call("tally", "a", "add", headers=headers))
+    assert (refused.code, refused.status) == ("bad-request", 400)
+    assert refused.field in ("Request-Id", "Request-Ack")
+    assert Tally.turns == 0

@@ -1,0 +1,27 @@
+"""Settings of a service under test, with a signing key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aidevos.security.keys import ensure_signing_key
+from aidevos.settings import Settings, load
+from services.data_storage.collection import CollectionDO
+from services.data_storage.item import ItemDO
+
+
+@pytest.fixture(autouse=True)
+def _views(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that was built in a test leaves its types' views as they were."""
+    for type in (CollectionDO, ItemDO):
+        monkeypatch.setattr(type, "views", type.views)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Password hashes are as cheap as can be: what they cost is tested beside the hashing."""
+    ensure_signing_key(tmp_path)
+    return msgspec.structs.replace(load({}, home=tmp_path), password_memory=64, password_time=1)
