@@ -75,7 +75,8 @@ def resource(function: Callable[Parameters, AsyncIterator[Value]]) -> Resource[V
         async with create_pool(...) as pool:
             yield pool
 
-    The value is injected by the annotated type wherever an object has `pool: Pool = inject()`. Parameters are
+    What follows the `yield` runs when the process ends, whatever made it end. The value is injected by the
+    annotated type wherever an object has `pool: Pool = inject()`. Parameters are
     injected in the same way: other resources, and what every process has (`Settings`, `DurableObjectClient`,
     `EventBus`). Name several values of one type apart with `typing.NewType`.
     """
@@ -153,7 +154,10 @@ async def open_resources(resources: Iterable[Resource[Any]], given: Mapping[Any,
     async with AsyncExitStack() as stack:
         for each in opening_order(resources, given):
             arguments = Resources(values).arguments(each.needs)
-            values[each.type] = await stack.enter_async_context(each.open(arguments))
+            opened = each.open(arguments)
+            values[each.type] = await opened.__aenter__()
+            # What fails elsewhere isn't thrown into the resource: what follows its `yield` always runs.
+            stack.push_async_callback(opened.__aexit__, None, None, None)
         yield Resources(values)
 
 
