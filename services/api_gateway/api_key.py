@@ -26,8 +26,8 @@ from aidevos.contracts.api_keys import (
     SEARCH,
     TYPE,
     Addresses,
+    APIKey,
     ApiKeyBody,
-    ApiKeyInfo,
     FindApiKeys,
     KeyGrant,
     KeyName,
@@ -96,9 +96,9 @@ def find(args: FindApiKeys) -> Find:
     return Find(And(tuple(where)), args.limit, ("created_at",))
 
 
-def show(id: str, state: ApiKeyState, version: int) -> ApiKeyInfo:
+def show(id: str, state: ApiKeyState, version: int) -> APIKey:
     """The key as it is shown."""
-    return ApiKeyInfo(**_shown(id, state, version))
+    return APIKey(**_shown(id, state, version))
 
 
 class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"):
@@ -158,13 +158,13 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         return self._new(changes=1)
 
     @query(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
-    async def read(self) -> ApiKeyInfo:
+    async def read(self) -> APIKey:
         """The key, for its owner and for those who have `keys:manage`; for others there is none."""
         self._check_visible()
         return show(self.id, self.state, self.version)
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
-    async def patch(self, patch: dict[str, Any]) -> ApiKeyInfo:
+    async def patch(self, patch: dict[str, Any]) -> APIKey:
         """Change name, scopes, limits, expiry or addresses by a JSON merge patch (RFC 7396)."""
         self._check_visible()
         state = self.state
@@ -271,7 +271,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         key = self._key()
         self.state.hashed, self.state.hint = key.hashed, key.hint
 
-    def _key(self) -> api_keys.ApiKey:
+    def _key(self) -> api_keys.KeyText:
         derived = hmac.digest(self.secret, f"{self.id}.{self.state.nonce}".encode(), hashlib.sha256)
         return api_keys.make(self.id, derived)
 

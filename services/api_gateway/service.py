@@ -10,9 +10,10 @@ from aidevos.security.keys import ensure_secret
 from aidevos.settings import Settings
 
 from .api_key import ApiKeyDO, KeySecret
+from .gateway import APIGatewayDO
 from .idempotency_key import IdempotencyKeyDO
 from .key_holder import KeyHolderDO
-from .quota import QuotaDO, RateLimitsDO
+from .quota import QuotaDO
 from .route import RouteDO
 
 KEY_FILE = "api_keys.key"
@@ -30,6 +31,6 @@ async def secret(settings: Settings) -> AsyncIterator[KeySecret]:
 
 service = Service(
     "api_gateway",
-    types=(ApiKeyDO, IdempotencyKeyDO, KeyHolderDO, QuotaDO, RateLimitsDO, RouteDO),
+    types=(ApiKeyDO, IdempotencyKeyDO, KeyHolderDO, QuotaDO, APIGatewayDO, RouteDO),
     resources=(memberships, secret),
 )

@@ -47,7 +47,7 @@ _name: Schema[CollectionName] = Schema(CollectionName, "id")
 MARGIN = 0.1
 
 
-class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, management="read_only"):
+class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, management="read_only"):
     """A collection of items. Its ID is its name."""
 
     # Seconds that a change may take: longer than any request.

@@ -8,7 +8,7 @@ from aidevos import Service, resource
 from aidevos.projects.memberships import Memberships
 from aidevos.settings import Settings
 
-from .collection import CollectionDO
+from .collection import DataStorageDO
 from .cursors import Cursors
 from .expiry import remove_expired
 from .find import Finder
@@ -37,7 +37,7 @@ async def finder(settings: Settings, terms: TermsCache, memberships: Memberships
 
 service = Service(
     "data_storage",
-    types=(CollectionDO, ItemDO, UniqueDO, VersionDO, EraserDO, IndexerDO),
+    types=(DataStorageDO, ItemDO, UniqueDO, VersionDO, EraserDO, IndexerDO),
     resources=(terms, memberships, finder),
     chores=(remove_expired,),
 )

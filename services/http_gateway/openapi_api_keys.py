@@ -20,7 +20,7 @@ from .openapi_parts import (
 
 TAG: Json = {"name": "api-keys", "description": "Keys for programs"}
 KEYS = Section("api-keys", "Needs `keys:self`, and for others' keys `keys:manage`.")
-SHOWN: Json = {"200": content("The key", reference("ApiKeyInfo"), ETAG)}
+SHOWN: Json = {"200": content("The key", reference("APIKey"), ETAG)}
 MAKING = (
     "Needs `keys:self`; no scope may allow more than the caller may, who with a `project` is one of its maintainers"
     " or owners."
