@@ -4,8 +4,9 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.events import CloudEvent
 from aidevos.contracts.subjects import id_from_name, new_id
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.durable.objects.alarms import Alarm, AlarmRetry
-from aidevos.durable.objects.object import BaseDurableObject, Event, command, on, query, upcast
+from aidevos.durable.objects.alarm import Alarm, AlarmRetry
+from aidevos.durable.objects.declaration import Event, command, on, query, upcast
+from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import inject, resource
 from aidevos.durable.ownership.router import DurableObjectRouter

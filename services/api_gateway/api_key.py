@@ -41,8 +41,8 @@ from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import Id as ProjectId
 from aidevos.contracts.users import User
 from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.alarms import LONGEST
-from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.alarm import LONGEST
+from aidevos.durable.objects.declaration import Search
 from aidevos.durable.objects.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find

@@ -21,7 +21,7 @@ from aidevos.contracts.audit import (
     Reason,
 )
 from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.declaration import Search
 from aidevos.durable.store.condition import And, Compare, Condition, StartsWith
 from aidevos.durable.store.port import Find
 from aidevos.settings import Settings
@@ -82,7 +82,7 @@ class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
     settings: Settings = inject()
     searches = (Search(SEARCH, permission(READ_AUDIT) | services(), FindEntries, find, show, INDEXES),)
 
-    @command(allow=services(), founds=True)
+    @command(allow=services(), creates=True)
     async def record(
         self,
         at: float,

@@ -57,7 +57,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
     settings: Settings = inject()
     mint: Mint = inject()
 
-    @command(allow=services(), founds=True)
+    @command(allow=services(), creates=True)
     async def open(self, user: str, account: str, roles: list[str], at: float) -> None:
         """Begin; the account makes the first pair of tokens."""
         self.state = SessionState(user=user, account=account, issued_at=at, roles=roles)

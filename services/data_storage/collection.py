@@ -27,7 +27,7 @@ from aidevos.contracts.data import (
 )
 from aidevos.durable.base.clock import rfc3339, timestamp
 from aidevos.durable.base.lookups import LIFE
-from aidevos.durable.objects.object import View
+from aidevos.durable.objects.declaration import View
 from aidevos.durable.objects.schema import Schema
 from aidevos.projects.belongings import belongings
 from aidevos.projects.memberships import Memberships, check_role
@@ -52,7 +52,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
 
     # Seconds that a change may take: longer than any request.
     change_within: ClassVar[float] = 330.0
-    judges_projects = True
+    project_aware = True
     memberships: Memberships = inject()
     views: ClassVar[tuple[View, ...]] = (
         View(TERMS, services(), TermsArgs, answer_terms),

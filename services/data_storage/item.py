@@ -29,7 +29,7 @@ from aidevos.contracts.data import (
     Version,
     item_object,
 )
-from aidevos.durable.objects.object import View
+from aidevos.durable.objects.declaration import View
 from aidevos.projects.memberships import Memberships
 
 from . import access, reservations, values
@@ -63,7 +63,7 @@ from .versions import OF, VersionState, entry, version_id
 class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only"):
     """An item of a collection. Its ID is that of the name `<collection>/<item>`."""
 
-    judges_projects = True
+    project_aware = True
     terms: TermsCache = inject()
     memberships: Memberships = inject()
     state_limit = 2 * 1024 * 1024
@@ -78,7 +78,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
     indexes = (("incarnation", "item"), ("owner",))
     sparse_indexes = (("expires_at",), *(("incarnation", f"keys.{slot}") for slot in range(MAX_INDEXES)))
 
-    @command(allow=anyone(), founds=True)
+    @command(allow=anyone(), creates=True)
     async def create(self, collection: CollectionName, id: ItemId, data: Any) -> Item:
         """Make the item. Where there is no such collection, it is made for those who may."""
         if item_object(collection, id) != self.id:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from aidevos.contracts.data import Item
 from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.objects.object import Event
+from aidevos.durable.objects.declaration import Event
 
 from . import values
 

@@ -69,7 +69,7 @@ class UniqueDO(BaseDurableObject[UniqueState], type=TYPE, management="read_only"
         """Keep the value for an item that is about to have it in this version; `exists` if another has it."""
         holder = self.state.holder
         if holder == item:
-            # What founds an object takes its version for 1 until it has seen the object.
+            # What creates an object takes its version for 1 until it has seen the object.
             self.state = UniqueState(item, max(version, self.state.version))
             return
         if holder and await self._is_held(holder):

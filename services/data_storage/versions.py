@@ -13,7 +13,7 @@ import msgspec
 from aidevos import BaseDurableObject, Failure, command, query, services
 from aidevos.contracts.data import HISTORY_LIMIT, VERSION_TYPE, Version
 from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.objects.object import View
+from aidevos.durable.objects.declaration import View
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find

@@ -17,7 +17,7 @@ from aidevos import BaseDurableObject, Failure, command, inject, permission, que
 from aidevos.contracts.dead_letters import MANAGE, SEARCH, TYPE, DeadLetter, FindLetters, Kind, Letter, Status
 from aidevos.contracts.envelope import JSON, MSGPACK
 from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.declaration import Search
 from aidevos.durable.store.condition import And, Compare, Condition
 from aidevos.durable.store.port import Find
 from aidevos.security.audit import record
@@ -129,7 +129,7 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
     state_limit = 3 * 1024 * 1024
     searches = (Search(SEARCH, permission(MANAGE) | services(), FindLetters, find, show, INDEXES),)
 
-    @command(allow=services(), founds=True)
+    @command(allow=services(), creates=True)
     async def bury(self, letter: Letter) -> None:
         """Become this letter; nothing changes where it is one already."""
         if self.state.status != "none":

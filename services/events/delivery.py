@@ -23,7 +23,7 @@ from aidevos.contracts.webhooks import (
     DeliveryInfo,
 )
 from aidevos.durable.bus.port import Delivery
-from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.declaration import Search
 from aidevos.feeds.webhook_sender import WebhookSender, headers
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer, SealError
@@ -59,7 +59,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
     state_limit = 3 * 1024 * 1024
     searches = (Search(SEARCH, services(), *FIND),)
 
-    @command(allow=services(), founds=True)
+    @command(allow=services(), creates=True)
     async def begin(self, webhook: str, owner: str, subject: str, event_id: str, event: str) -> None:
         """Become the delivery of this event; nothing changes where it is one already."""
         if self.state.status != "none":

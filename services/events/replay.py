@@ -16,7 +16,7 @@ from aidevos import BaseDurableObject, Failure, command, inject, services
 from aidevos.contracts.dead_letters import TYPE
 from aidevos.durable.access.mandates import mandate_of
 from aidevos.durable.delivery.relay import PASSING
-from aidevos.durable.turns.request import TELL_PREFIX
+from aidevos.durable.turns.headers import TELL_PREFIX
 from aidevos.security.delegations import LIFETIME, Delegations, Errand, Mandate
 from aidevos.security.tokens import TokenIssuer
 

@@ -39,7 +39,7 @@ from aidevos.contracts.webhooks import (
     delivery_id,
 )
 from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.declaration import Search
 from aidevos.durable.objects.schema import Schema
 from aidevos.feeds.audience import READ_EVENTS
 from aidevos.feeds.webhook_sender import WebhookSender, new_secret

@@ -19,7 +19,7 @@ from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.routes import RouteInfo
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.resolving import when_known
+from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.settings import Settings
 
 from . import bodies
@@ -145,7 +145,7 @@ class _Endpoint:
         if not incoming.principal.has(route.permission, id=id):
             raise Failure("forbidden", f"this needs the permission {route.permission}")
         if route.limits is not None:
-            spending = when_known(self._limiter.spend_on, f"route-{route.id}", route.limits, incoming.principal)
+            spending = resolve_when_ready(self._limiter.spend_on, f"route-{route.id}", route.limits, incoming.principal)
             await incoming.spend(spending)
         method = self._checked_method()
         payload = msgspec.json.encode(await self._arguments(incoming, method, values), order="deterministic")

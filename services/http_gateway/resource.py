@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter, Verdict
-from aidevos.durable.access.resolving import when_known
+from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.security.permissions import ANONYMOUS, Principal
 
 from . import bodies, headers, parameters
@@ -127,14 +127,14 @@ class Guard:
         address, group = address_of(scope), _group(scope)
         by_cookie = self._bring(headers)
         try:
-            principal = await when_known(self._caller, headers.get(b"authorization"), address)
+            principal = await resolve_when_ready(self._caller, headers.get(b"authorization"), address)
             if by_cookie and scope["method"] not in SAFE_METHODS:
                 self._cookies.check(headers, principal.session)
         except Failure as failure:
             if failure.code == "unauthenticated":
-                scope[RATE_LIMIT] = await when_known(self._limiter.spend, ANONYMOUS, address, group)
+                scope[RATE_LIMIT] = await resolve_when_ready(self._limiter.spend, ANONYMOUS, address, group)
             raise
-        scope[RATE_LIMIT] = await when_known(self._limiter.spend, principal, address, group)
+        scope[RATE_LIMIT] = await resolve_when_ready(self._limiter.spend, principal, address, group)
         if self._permission and not principal.has(self._permission):
             raise Failure("forbidden", f"this needs the permission {self._permission}")
         return principal
@@ -165,7 +165,7 @@ class OpenDoor:
         self._limiter = limiter
 
     async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
-        scope[RATE_LIMIT] = await when_known(self._limiter.spend, ANONYMOUS, address_of(scope), _group(scope))
+        scope[RATE_LIMIT] = await resolve_when_ready(self._limiter.spend, ANONYMOUS, address_of(scope), _group(scope))
         return ANONYMOUS
 
 

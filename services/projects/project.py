@@ -44,7 +44,7 @@ from aidevos.contracts.projects import (
 )
 from aidevos.contracts.tasks import Kind, Status, TaskPage
 from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.object import Search, View
+from aidevos.durable.objects.declaration import Search, View
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.objects.schema import Schema
 from aidevos.durable.store.condition import And, Compare, Condition, Includes, Text
@@ -188,7 +188,7 @@ def no_project() -> Failure:
 class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_only"):
     """A project, its members and their roles."""
 
-    judges_projects = True
+    project_aware = True
     belongings: Belongings = inject()
     sealer: Sealer = inject()
     searches = (Search(SEARCH, KNOWN, FindProjects, find, show, INDEXES, restrict),)
@@ -197,7 +197,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         View(ROLE, services(), RoleArgs, answer_role),
     )
 
-    @command(allow=permission(CREATE), founds=True)
+    @command(allow=permission(CREATE), creates=True)
     async def create(
         self, name: Name, description: Description = "", settings: dict[str, Any] | None = None
     ) -> Project:

@@ -60,8 +60,8 @@ from aidevos.contracts.tasks import (
 )
 from aidevos.durable.access.mandates import mandate_of
 from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.alarms import LONGEST
-from aidevos.durable.objects.object import Search, View
+from aidevos.durable.objects.alarm import LONGEST
+from aidevos.durable.objects.declaration import Search, View
 from aidevos.durable.objects.schema import Schema
 from aidevos.feeds import webhook_sender as webhooks
 from aidevos.projects.belongings import belongings
@@ -119,7 +119,7 @@ def no_task() -> Failure:
 class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     """A task of a project."""
 
-    judges_projects = True
+    project_aware = True
     state_limit = STATE_LIMIT
     settings: Settings = inject()
     delegations: Delegations = inject()
@@ -127,7 +127,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     views = (*belongings(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
     indexes = (DUE_INDEX,)
 
-    @command(allow=KNOWN, founds=True)
+    @command(allow=KNOWN, creates=True)
     async def create(
         self,
         project: Id,

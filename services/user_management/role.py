@@ -17,7 +17,7 @@ from aidevos import BaseDurableObject, Event, Failure, command, permission, quer
 from aidevos.contracts import users
 from aidevos.contracts.roles import NAME_PATTERN, SEARCH, TYPE, Description, FindRoles, Permissions, Role
 from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.declaration import Search
 from aidevos.durable.store.condition import And
 from aidevos.durable.store.port import Find
 from aidevos.security.audit import record

@@ -43,7 +43,7 @@ from aidevos.contracts.users import (
     User,
     Username,
 )
-from aidevos.durable.objects.object import Search
+from aidevos.durable.objects.declaration import Search
 from aidevos.durable.objects.schema import Schema
 from aidevos.security.audit import record
 from aidevos.security.emails import check_email

@@ -10,16 +10,16 @@ import msgspec
 from tests.bench.load import Order
 from tests.support.world import World
 
-Door = Literal["nats", "http"]
+EntryPoint = Literal["nats", "http"]
 Operation = Literal["query", "command"]
 OBJECTS = 1000
-IN_FLIGHT: dict[Door, int] = {"nats": 256, "http": 64}
+IN_FLIGHT: dict[EntryPoint, int] = {"nats": 256, "http": 64}
 
 
 class Case(NamedTuple):
     """One row of the table; `alone` is one request in flight."""
 
-    door: Door
+    door: EntryPoint
     operation: Operation
     objects: int
     alone: bool

@@ -16,7 +16,7 @@ async def test_a_poison_event_ends_as_a_dead_letter_and_replays(bus: Any) -> Non
     Stock.failures.clear()
     basket, sku = secrets.token_hex(6), secrets.token_hex(6)
     async with ObjectKit(Basket, Stock) as kit:
-        reactions = Reactions(kit.router.registry, bus, kit, kit.clock, attempts=2)
+        reactions = Reactions(kit.registry, bus, kit, kit.clock, attempts=2)
         await reactions.start()
 
         async def publish(number: int, payload: bytes) -> None:

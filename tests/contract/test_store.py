@@ -15,7 +15,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
 from aidevos.durable.store.condition import EVERYTHING, And, Compare, Condition, Contains, Text
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Claim, Commit, Document, Find, Outcome, Place, StoreError
+from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Find, Outcome, StoreError
 from tests.support.servers import Servers
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -242,7 +242,7 @@ async def test_outboxes_are_cleared_of_documents_that_are_as_they_were_left(stor
     await claimed(store, "a", "b")
     sending = {"outbox.7": codec.raw(codec.encode({"kind": "event"})), "relay": True}
     await store.commit("thing", [change(id, owner="one", **sending) for id in "ab"])
-    assert await store.clear("thing", [Place("a", "one", "one.1"), Place("b", "one", "one.1")])
+    assert await store.clear("thing", [CommitPoint("a", "one", "one.1"), CommitPoint("b", "one", "one.1")])
     assert await store.pending("thing", "", 10) == []
     for document in ((await stored(store, "a")), (await stored(store, "b"))):
         assert document
@@ -254,7 +254,7 @@ async def test_an_outbox_is_not_cleared_once_its_document_has_changed(store: Any
     await claimed(store, "a", "b")
     sending = {"outbox.7": codec.raw(codec.encode({"kind": "event"})), "relay": True}
     await store.commit("thing", [change(id, **sending) for id in "ab"])
-    place = Place("a" if change_of in ("commit", "owner") else "gone", "one", "one.1")
+    place = CommitPoint("a" if change_of in ("commit", "owner") else "gone", "one", "one.1")
     if change_of == "commit":
         assert await store.commit("thing", [Commit("a", "one", "one.1", "one.2", {}, [], 100)]) == [Outcome.APPLIED]
     else:
@@ -262,7 +262,7 @@ async def test_an_outbox_is_not_cleared_once_its_document_has_changed(store: Any
     assert not await store.clear("thing", [place])
     assert await store.pending("thing", "", 10) == ["a", "b"]
     assert (await stored(store, "a")).outbox.keys() == {"7"}  # type: ignore[union-attr]
-    assert not await store.clear("thing", [place, Place("b", "one", "one.1")])
+    assert not await store.clear("thing", [place, CommitPoint("b", "one", "one.1")])
     assert await store.pending("thing", "", 10) == ["a"]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.people import Person, register
 from tests.support.servers import Servers
-from tests.support.world import Door, HttpDoor, NatsDoor, World, Worlds
+from tests.support.world import EntryPoint, HttpDoor, NatsDoor, World, Worlds
 
 
 @pytest.fixture(scope="package")
@@ -28,7 +28,7 @@ def world(worlds: Worlds) -> World:
 
 
 @pytest.fixture(params=["nats", "http"])
-async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[Door]:
+async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[EntryPoint]:
     if request.param == "http":
         async with httpx2.AsyncClient(base_url=world.url, timeout=20) as client:
             yield HttpDoor(client)

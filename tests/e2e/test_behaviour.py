@@ -11,18 +11,18 @@ from nats.aio.client import Client
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from tests.support.world import Door, NatsDoor, World
+from tests.support.world import EntryPoint, NatsDoor, World
 
 DEEP = b'{"by":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
-async def refused(door: Door, *args: Any, **options: Any) -> Failure:
+async def refused(door: EntryPoint, *args: Any, **options: Any) -> Failure:
     with pytest.raises(Failure) as caught:
         await door.call(*args, **options)
     return caught.value
 
 
-async def test_a_command_on_an_id_that_was_never_made_makes_it(door: Door, world: World, new_id: str) -> None:
+async def test_a_command_on_an_id_that_was_never_made_makes_it(door: EntryPoint, world: World, new_id: str) -> None:
     assert await door.call("counter", new_id, "increment", b'{"by":2}', authorization=world.admin) == 2
     shown = await door.call("counter", new_id, "_read", authorization=world.admin)
 
@@ -33,14 +33,14 @@ async def test_a_command_on_an_id_that_was_never_made_makes_it(door: Door, world
 
 
 async def test_a_query_on_an_id_that_was_never_made_sees_the_default_and_writes_nothing(
-    door: Door, world: World, new_id: str
+    door: EntryPoint, world: World, new_id: str
 ) -> None:
     assert await door.call("counter", new_id, "value", authorization=world.admin) == 0
 
     assert (await refused(door, "counter", new_id, "_read", authorization=world.admin)).code == "not-found"
 
 
-async def test_after_a_deletion_the_next_command_starts_anew(door: Door, world: World, new_id: str) -> None:
+async def test_after_a_deletion_the_next_command_starts_anew(door: EntryPoint, world: World, new_id: str) -> None:
     await door.call("counter", new_id, "increment", b'{"by":5}', authorization=world.admin)
     await door.call("counter", new_id, "_delete", authorization=world.admin)
 
@@ -49,7 +49,7 @@ async def test_after_a_deletion_the_next_command_starts_anew(door: Door, world: 
     assert await door.call("counter", new_id, "increment", authorization=world.admin) == 1
 
 
-async def test_an_object_is_made_once(door: Door, world: World, new_id: str) -> None:
+async def test_an_object_is_made_once(door: EntryPoint, world: World, new_id: str) -> None:
     made = await door.call("counter", new_id, "_create", b'{"state":{"value":7}}', authorization=world.admin)
     again = await refused(door, "counter", new_id, "_create", authorization=world.admin)
 
@@ -58,7 +58,7 @@ async def test_an_object_is_made_once(door: Door, world: World, new_id: str) -> 
     assert again.code == "exists"
 
 
-async def test_if_match_is_honoured_on_every_change(door: Door, world: World, new_id: str) -> None:
+async def test_if_match_is_honoured_on_every_change(door: EntryPoint, world: World, new_id: str) -> None:
     await door.call("counter", new_id, "_create", authorization=world.admin)
     stale = {"If-Match": '"7"'}
 
@@ -72,7 +72,7 @@ async def test_if_match_is_honoured_on_every_change(door: Door, world: World, ne
     assert replaced["version"] == 2
 
 
-async def test_a_repeated_request_gets_the_recorded_answer(door: Door, world: World, new_id: str) -> None:
+async def test_a_repeated_request_gets_the_recorded_answer(door: EntryPoint, world: World, new_id: str) -> None:
     same = {"Request-Id": "order-7"}
     first = await door.call("counter", new_id, "increment", b'{"by":2}', authorization=world.admin, headers=same)
     second = await door.call("counter", new_id, "increment", b'{"by":2}', authorization=world.admin, headers=same)
@@ -99,7 +99,7 @@ async def test_a_repeated_request_gets_the_recorded_answer(door: Door, world: Wo
     ],
 )
 async def test_bad_arguments_are_refused_with_the_field(
-    door: Door, world: World, new_id: str, payload: bytes, status: int | tuple[int, ...], field: str | None
+    door: EntryPoint, world: World, new_id: str, payload: bytes, status: int | tuple[int, ...], field: str | None
 ) -> None:
     failure = await refused(door, "counter", new_id, "increment", payload, authorization=world.admin)
 
@@ -109,14 +109,16 @@ async def test_bad_arguments_are_refused_with_the_field(
     assert await door.call("counter", new_id, "value", authorization=world.admin) == 0
 
 
-async def test_a_state_with_an_unknown_field_is_refused(door: Door, world: World, new_id: str) -> None:
+async def test_a_state_with_an_unknown_field_is_refused(door: EntryPoint, world: World, new_id: str) -> None:
     failure = await refused(door, "counter", new_id, "_create", b'{"state":{"valeu":1}}', authorization=world.admin)
 
     assert failure.status == 422
     assert failure.field == "state.valeu"
 
 
-async def test_an_overflow_inside_a_turn_is_refused_and_leaves_no_trace(door: Door, world: World, new_id: str) -> None:
+async def test_an_overflow_inside_a_turn_is_refused_and_leaves_no_trace(
+    door: EntryPoint, world: World, new_id: str
+) -> None:
     most = b'{"by":9223372036854775807}'
     await door.call("counter", new_id, "increment", most, authorization=world.admin)
     failure = await refused(door, "counter", new_id, "increment", authorization=world.admin)
@@ -125,13 +127,13 @@ async def test_an_overflow_inside_a_turn_is_refused_and_leaves_no_trace(door: Do
     assert await door.call("counter", new_id, "value", authorization=world.admin) == 2**63 - 1
 
 
-async def test_an_unknown_method_is_a_404(door: Door, world: World, new_id: str) -> None:
+async def test_an_unknown_method_is_a_404(door: EntryPoint, world: World, new_id: str) -> None:
     assert (await refused(door, "counter", new_id, "fly", authorization=world.admin)).code == "unknown-method"
 
 
 @pytest.mark.parametrize(("deadline", "status"), [("0", 408), ("-5", 408), ("soon", 400)])
 async def test_a_deadline_in_the_past_is_refused(
-    door: Door, world: World, new_id: str, deadline: str, status: int
+    door: EntryPoint, world: World, new_id: str, deadline: str, status: int
 ) -> None:
     failure = await refused(
         door, "counter", new_id, "increment", authorization=world.admin, headers={"Deadline": deadline}
@@ -141,7 +143,7 @@ async def test_a_deadline_in_the_past_is_refused(
     assert await door.call("counter", new_id, "value", authorization=world.admin) == 0
 
 
-async def test_money_moves_once_and_no_unit_is_made_or_lost(door: Door, world: World, new_id: str) -> None:
+async def test_money_moves_once_and_no_unit_is_made_or_lost(door: EntryPoint, world: World, new_id: str) -> None:
     payer, payee = f"{new_id}-a", f"{new_id}-b"
     await door.call("account", payer, "deposit", b'{"amount":100}', authorization=world.admin)
     arguments = b'{"to":"' + payee.encode() + b'","amount":30}'

@@ -8,10 +8,10 @@ import pytest
 
 from aidevos.contracts.errors import Failure
 from tests.support.forgeries import FORGERIES, Target, good
-from tests.support.world import Door, World
+from tests.support.world import EntryPoint, World
 
 
-async def test_no_forgery_is_taken_and_none_fails_otherwise(door: Door, world: World, new_id: str) -> None:
+async def test_no_forgery_is_taken_and_none_fails_otherwise(door: EntryPoint, world: World, new_id: str) -> None:
     target = Target(world.issuer.keys.at(time.time()), world.servers.public_url)
     answers = {}
     for name, forge in FORGERIES.items():

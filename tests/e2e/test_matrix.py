@@ -26,7 +26,7 @@ from services.events.service import service as events
 from services.objects.service import service as objects
 from services.projects.service import service as projects
 from services.user_management.service import service as user_management
-from tests.support.world import Door, HttpDoor, World
+from tests.support.world import EntryPoint, HttpDoor, World
 
 SERVICES = (objects, authentication, user_management, data_storage, projects, api_gateway, events)
 TYPES = [cls for service in SERVICES for cls in service.types]
@@ -280,7 +280,7 @@ async def test_every_type_that_the_fleet_announces_has_its_methods_here(world: W
 
 @pytest.mark.parametrize("type", sorted({type for type, _ in ROWS}))
 async def test_only_who_may_call_a_method_gets_past_its_rule(
-    door: Door, world: World, live: dict[str, str], new_id: str, type: str
+    door: EntryPoint, world: World, live: dict[str, str], new_id: str, type: str
 ) -> None:
     credentials = {caller: credential(world, caller) for caller in CALLERS} | live
     over_http = isinstance(door, HttpDoor)

@@ -15,7 +15,7 @@ from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.projects.belongings import STEP
 from tests.support.people import Person, made
-from tests.support.world import Door, NatsDoor, World
+from tests.support.world import EntryPoint, NatsDoor, World
 
 Persons = Callable[[], Awaitable[Person]]
 # Within which everybody goes by a change, and as much again for a busy machine.
@@ -164,7 +164,7 @@ async def test_what_belongs_to_a_project_goes_with_it_though_services_are_killed
 
 
 async def test_objects_of_a_project_are_its_members_at_both_doors(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, door: Door, person: Persons, world: World
+    http: httpx2.AsyncClient, over_nats: NatsDoor, door: EntryPoint, person: Persons, world: World
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, viewer=bob)

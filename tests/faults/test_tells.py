@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.durable.client.connection import connect
-from aidevos.durable.delivery.suspects import CRASHES
+from aidevos.durable.delivery.crash_suspects import CRASHES
 from tests.support.host_processes import HostProcess, client, eventually
 from tests.support.servers import Servers
 

@@ -63,7 +63,7 @@ async def check_applied_once(kit: ObjectKit, answers: list[int]) -> None:
         assert repeats == answers
         stored = await kit.store.read("tally", [f"o{number}" for number in range(OBJECTS)])
         assert {document.state["value"] for document in stored.values()} == {count + 1}
-    await successor.router.close()
+    await successor.runtime.close()
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from aidevos.contracts import subjects
 from aidevos.contracts.rate_limits import DEFAULT
 from aidevos.durable.access.limiter import Limited, Verdict
 from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery import tells
-from aidevos.durable.delivery.suspects import SHORT_LIFE, find_suspects
+from aidevos.durable.delivery.crash_suspects import SHORT_LIFE, find_crash_suspects
 from aidevos.durable.delivery.tells import AT_ONCE, Tells
-from aidevos.durable.hosting.placement import Bucket
-from aidevos.durable.ownership.router import Limits
-from aidevos.durable.turns.request import Answer
+from aidevos.durable.turns.environment import Limits
+from aidevos.durable.turns.headers import Reply
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
 from tests.support.kits import quiet, until
@@ -40,11 +40,15 @@ class Around:
 
     def __init__(self) -> None:
         self.limits = Limits()
+        self.clock = SystemClock()
         self.registry = SimpleNamespace(hides=lambda type, method: False)
         self.applied: list[bytes] = []
         self.trying = 0
         self.most = 0
         self.free = asyncio.Event()
+
+    def may_answer(self) -> bool:
+        return True
 
     def is_open(self, subject: str) -> bool:
         return False
@@ -67,7 +71,7 @@ class Around:
             await self.free.wait()
         self.trying -= 1
         self.applied.append(payload)
-        respond(Answer(b"null"))
+        respond(Reply(b"null"))
 
 
 class World:
@@ -87,7 +91,7 @@ class World:
         """An owner of the type, which leaves in peace or is gone all at once."""
         connection = await connect(servers.nats_url("fleet"), "host")
         around: Any = self.around
-        owner = Tells(connection, around, around, around, SystemClock(), lambda: True)
+        owner = Tells(connection, around, around, around, around)
         following = asyncio.create_task(owner.follow(self.type))
         try:
             yield owner
@@ -164,7 +168,7 @@ async def test_what_an_owner_has_left_is_suspect(
     connection = await connect(servers.nats_url("fleet"), "host")
     bucket = Bucket(connection, subjects.PLACEMENT_BUCKET)
 
-    suspects = await find_suspects(world.stream, bucket, world.type, SystemClock().now() + later)
+    suspects = await find_crash_suspects(world.stream, bucket, world.type, SystemClock().now() + later)
 
     counted = []
     for sequence in (last, last + 1):

@@ -14,8 +14,8 @@ from aidevos.contracts import subjects
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery.tells import Tells
-from aidevos.durable.ownership.router import Limits
-from aidevos.durable.turns.request import Answer
+from aidevos.durable.turns.environment import Limits
+from aidevos.durable.turns.headers import Reply
 from tests.support.servers import Servers
 
 
@@ -68,7 +68,11 @@ class Applying:
 
     def __init__(self) -> None:
         self.limits = Limits()
+        self.clock = SystemClock()
         self.applied: asyncio.Queue[str] = asyncio.Queue()
+
+    def may_answer(self) -> bool:
+        return True
 
     def is_open(self, subject: str) -> bool:
         return True
@@ -79,7 +83,7 @@ class Applying:
     def dispatch(self, subject: str, payload: bytes, *others: Any, **options: Any) -> None:
         respond = others[2]
         self.applied.put_nowait(payload.decode())
-        respond(Answer(b"null"))
+        respond(Reply(b"null"))
 
 
 async def test_a_tell_that_was_given_to_a_lost_connection_comes_again(servers: Servers) -> None:
@@ -88,7 +92,7 @@ async def test_a_tell_that_was_given_to_a_lost_connection_comes_again(servers: S
     teller = await nats.connect(servers.nats_url("fleet"))
     connection = await connect(await proxy.start(), "host")
     anything: Any = router
-    tells = Tells(connection, anything, anything, anything, SystemClock(), lambda: True)
+    tells = Tells(connection, anything, anything, anything, anything)
     following = asyncio.create_task(tells.follow(type))
     try:
         await teller.jetstream().publish(subject, b"first")

@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.servers import Servers, free_port
 
 from tests.support.gateway_world import eventually
+from tests.support.servers import Servers, free_port
 
 ROOT = Path(__file__).parents[2]
 IMPORT_ALL = """

@@ -70,7 +70,7 @@ class Bell(BaseDurableObject[BellState], type="bell", management="raw"):
         self.alarms.cancel("there")
         raise Failure("conflict", "it fails on purpose")
 
-    @command(allow=authenticated(), founds=True)
+    @command(allow=authenticated(), creates=True)
     async def found(self, name: str, args: dict[str, Any]) -> None:
         self.alarms.set(name, **args)
 

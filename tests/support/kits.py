@@ -62,5 +62,5 @@ def number(count: int, at: float = START) -> int:
 
 async def crash(kit: ObjectKit) -> None:
     """End the kit's process: it commits, sends and answers nothing any more."""
-    kit.router.drop_all()
-    await kit.router.close()
+    kit.catalogue.drop_all()
+    await kit.runtime.close()

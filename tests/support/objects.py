@@ -41,7 +41,7 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
         self.state.value += by
         return self.state.value
 
-    @command(allow=authenticated(), founds=True)
+    @command(allow=authenticated(), creates=True)
     async def found(self, value: int) -> int:
         Tally.turns += 1
         if self.state.value:

@@ -159,7 +159,7 @@ def wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
     raise AssertionError("the services did not become ready")
 
 
-class Door(Protocol):
+class EntryPoint(Protocol):
     """One way to the objects. Methods return decoded results and raise `Failure`."""
 
     async def call(

@@ -14,6 +14,8 @@ from msgspec import Meta
 from aidevos.contracts import subjects
 
 TYPE = "dead_letter"
+# The command that stores a letter; its object's ID is the letter's.
+BURY = "bury"
 # A search over all letters: `query.dead_letter.search`.
 SEARCH = "search"
 MANAGE = "dead_letters:manage"

@@ -27,18 +27,19 @@ from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.host import Host
-from aidevos.durable.hosting.placement import HostName
+from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.provision import check_mapping
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
-from aidevos.durable.ownership.router import Limits
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.completion import Bounds
+from aidevos.durable.turns.environment import Limits
 from aidevos.observability import logs
 from aidevos.process.collector import collect_rarely
 from aidevos.process.service import Service
 from aidevos.process.stack import Access, background, open_connection
+from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
@@ -131,6 +132,7 @@ class _Process:
                 access.admission,
                 access.limiter,
                 SystemClock(),
+                ProjectGate(self._fleet.client),
                 service=self._service.name,
                 name=self._name,
                 principal=self._credential.principal,

@@ -10,7 +10,7 @@ import msgspec
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.projects import COUNT_OF_PROJECT, OF_PROJECT
-from aidevos.durable.objects.object import View
+from aidevos.durable.objects.declaration import View
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.condition import Compare, Path
 from aidevos.durable.store.port import Find

@@ -22,15 +22,17 @@ from aidevos.durable.base.clock import ManualClock
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import FIRST_BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
-from aidevos.durable.hosting.queries import Question, questions
+from aidevos.durable.hosting.queries import StoredQuery, stored_queries
+from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resource, needs_of_class, open_resources
 from aidevos.durable.ownership.alarm_clock import HORIZON
-from aidevos.durable.ownership.router import DurableObjectRouter, Limits
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.turns.request import Answer
+from aidevos.durable.turns.environment import Limits
+from aidevos.durable.turns.headers import Reply
 from aidevos.process.service import Service
+from aidevos.projects.gate import ProjectGate
 from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
 
@@ -46,8 +48,9 @@ class ObjectKit:
     process. Any other keyword replaces a resource, which isn't opened then, by a value: it names the resource's
     function or an attribute that classes inject. `ObjectKit(Cart, pool=FakePool())` needs no database.
 
-    `kit.store`, `kit.bus`, `kit.clock` are what the objects run on; `kit.router` is their process;
-    `kit.letters` are the dead letters, by ID, unless their type is in the kit.
+    `kit.store`, `kit.bus` and `kit.clock` are what the objects run on; `kit.letters` are the dead letters, by ID,
+    unless their type is in the kit. `kit.catalogue`, `kit.lifecycle`, `kit.alarms` and `kit.router` are the parts of
+    their process.
     Two kits on one `store` are two processes, the second of which takes the objects over.
     """
 
@@ -76,26 +79,34 @@ class ObjectKit:
         self._opened = AsyncExitStack()
         registry = DurableObjectRegistry([cls for service in self._services for cls in service.types])
         self._reactions = Reactions(registry, self.bus, self, self.clock)
-        self.router = DurableObjectRouter(
+        gate = ProjectGate(self)
+        self.runtime = Runtime(
             registry,
             self.store,
             self.bus,
             self,
             self.clock,
+            gate,
             principal=SERVICE,
             incarnation=f"kit.{secrets.token_hex(4)}",
-            lease_valid=lambda: self.lease,
-            limits=limits,
+            may_answer=lambda: self.lease,
+            limits=limits or Limits(),
         )
-        self._questions: dict[str, Question] = {}
+        self.registry = registry
+        self.catalogue = self.runtime.catalogue
+        self.lifecycle = self.runtime.lifecycle
+        self.alarms = self.runtime.alarms
+        self.router = self.runtime.router
+        self._gate = gate
+        self._queries: dict[str, StoredQuery] = {}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
             await self._bind(opened)
-            self._questions = questions(self.router)
-            for name in self.router.registry.types:
+            self._queries = stored_queries(self.runtime.environment, self.catalogue, self._gate)
+            for name in self.registry.types:
                 await self.store.open(name)
-            opened.push_async_callback(self.router.close)
+            opened.push_async_callback(self.runtime.close)
             await self._reactions.start()
             opened.push_async_callback(self._reactions.close)
             self._opened = opened.pop_all()
@@ -141,7 +152,7 @@ class ObjectKit:
     ) -> bytes:
         """How the objects of this kit call each other: as a service, or as `judge` says, repeated until answered."""
         caller = SERVICE if authorization is None else self.judge(authorization, subject, payload, request_id or "")
-        if subject.startswith(_LETTERS) and dead_letters.TYPE not in self.router.registry.types:
+        if subject.startswith(_LETTERS) and dead_letters.TYPE not in self.registry.types:
             self._bury(payload)
             return b"null"
         sent = dict(headers or {})
@@ -163,10 +174,10 @@ class ObjectKit:
         of the limits."""
         end = self.clock.now() + seconds
         while True:
-            able = self.router.alarms.ring_due()
+            able = self.alarms.ring_due()
             await self.settle()
-            await self.router.alarms.scan(self.router.registry.types, max(end - self.clock.now(), HORIZON))
-            at = self.router.alarms.next_at()
+            await self.alarms.scan(self.registry.types, max(end - self.clock.now(), HORIZON))
+            at = self.alarms.next_at()
             if at > end or not able:
                 break
             self.clock.advance(max(0.0, at - self.clock.now()))
@@ -177,8 +188,8 @@ class ObjectKit:
         Raises `TimeoutError` when that takes longer than 10 seconds, as where a tell goes to a type that isn't in
         the kit."""
         async with asyncio.timeout(10.0):
-            while not (self.router.idle and self.bus.idle):
-                await self.router.settle(1.0)
+            while not (self.catalogue.idle and self.bus.idle):
+                await self.catalogue.settle(1.0)
                 await asyncio.sleep(0.001)
 
     async def _bind(self, opened: AsyncExitStack) -> None:
@@ -191,7 +202,7 @@ class ObjectKit:
             given = {types[name]: value for name, value in self._replaced.items() if name in types}
             given |= {Settings: self._settings} if self._settings is not None else {}
             resources = await opened.enter_async_context(open_resources(service.resources, given))
-            self.router.registry.bind(service.types, resources)
+            self.registry.bind(service.types, resources)
 
     def _bury(self, payload: bytes) -> None:
         letter = msgspec.msgpack.decode(payload, type=dict[str, Letter])["letter"]
@@ -199,8 +210,8 @@ class ObjectKit:
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
         if subject.startswith("query."):
-            return await self._questions[subject].ask(payload, None, caller)
-        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+            return await self._queries[subject].run(payload, None, caller)
+        future: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         _, type, id, method = subject.split(".", 3)
         owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
         self.router.dispatch(owned, payload, headers, caller, lambda answer: _resolve(future, answer))
@@ -222,6 +233,6 @@ def _judge(authorization: str, subject: str, payload: bytes, request_id: str) ->
     raise Failure("unauthenticated", "this kit knows no credential")
 
 
-def _resolve(future: asyncio.Future[Answer | None], answer: Answer | None) -> None:
+def _resolve(future: asyncio.Future[Reply | None], answer: Reply | None) -> None:
     if not future.done():
         future.set_result(answer)

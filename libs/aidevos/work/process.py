@@ -14,7 +14,7 @@ from nats.micro import add_service
 
 from aidevos.durable.bus.port import BusError, EventBus
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.durable.hosting.placement import HostName
+from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.objects.resources import Need, Resource
 from aidevos.process.service import Service
 from aidevos.settings import Settings

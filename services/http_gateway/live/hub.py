@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
-from aidevos.durable.access.resolving import NotYet, when_known
+from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
 from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.feeds.shown_events import ItemChange
@@ -195,7 +195,7 @@ class Hub:
         for (authorization, address), streams in readers.items():
             try:
                 _admit(streams, self._admission.caller(authorization, address))
-            except NotYet:
+            except NotReady:
                 unknown.append(self._look_up(authorization, address, streams))
             except Failure as failure:
                 _end(streams, failure)
@@ -204,7 +204,7 @@ class Hub:
     async def _look_up(self, authorization: str, address: str, streams: list[Stream]) -> None:
         try:
             async with asyncio.timeout(CHECK_WITHIN):
-                _admit(streams, await when_known(self._admission.caller, authorization, address))
+                _admit(streams, await resolve_when_ready(self._admission.caller, authorization, address))
         except TimeoutError:
             _end(streams, Failure("unavailable", "the API key can't be looked up"))
         except Failure as failure:

@@ -25,7 +25,7 @@ from aidevos.contracts import subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_TYPE, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.mandates import mandate_of
-from aidevos.durable.access.resolving import NotYet, when_known
+from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.security import api_keys
 from aidevos.security.access import Claims, Key
@@ -62,14 +62,14 @@ class Admission:
         self._used: set[str] = set()
 
     def caller(self, authorization: str | None, address: str) -> Principal:
-        """The caller, who came from this address. Raises `unauthenticated`, and `NotYet` for a key that has to be
+        """The caller, who came from this address. Raises `unauthenticated`, and `NotReady` for a key that has to be
         looked up, which may end in `unavailable`."""
         try:
             principal = self._verifier.verify(authorization)
         except Failure:
             if authorization is None or not is_key(authorization):
                 raise
-            raise NotYet(self._looked_up(authorization)) from None
+            raise NotReady(self._looked_up(authorization)) from None
         if principal.key:
             _check_address(principal.addresses, address)
             self._used.add(principal.key)
@@ -99,7 +99,7 @@ class Admission:
 
     async def _admit_stored_key(self, authorization: str, at: float) -> Principal:
         try:
-            return await when_known(self.caller, authorization, "")
+            return await resolve_when_ready(self.caller, authorization, "")
         except Failure as failure:
             if failure.code != "unauthenticated":
                 raise

@@ -1,7 +1,7 @@
-"""The door from NATS: who has sent a message, and whether it counts against a rate limit that has room.
+"""Authentication of NATS messages: who has sent one, and whether the sender's rate limit has room for it.
 
-Promise: only the fleet's own connections are believed to know a client's address, and only theirs pass without
-a rate limit: the gateway has seen to its callers', and services have none.
+Promise: only the fleet's own connections are trusted to name a client's address, and only theirs pass without
+a rate limit: the gateway has applied its callers', and services have none.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 OWN_INBOX = "_INBOX_"
 
 
-class Door:
-    """`is_open` says whether what is sent to a subject needs no credential."""
+class CallAuthenticator:
+    """Authenticates the senders of messages. `is_open` is true for subjects that need no credential."""
 
     def __init__(self, admission: Admission, limiter: RateLimiter, is_open: Callable[[str], bool]) -> None:
         self._admission = admission
@@ -29,8 +29,8 @@ class Door:
         self._is_open = is_open
 
     def admit(self, message: Msg, headers: Mapping[str, str]) -> Principal:
-        """Who asks, by the believed headers, and spend one of their requests. Raises `unauthenticated`, `Limited`
-        and `NotYet`."""
+        """Return the sender of a message with these trusted headers, and spend one of its requests. Raises
+        `unauthenticated`, `Limited` and `NotReady`."""
         authorization = headers.get(envelope.AUTHORIZATION)
         subject = _asked(message.subject)
         if authorization is not None and is_delegation(authorization):
@@ -45,8 +45,8 @@ class Door:
         return caller
 
 
-def believed(message: Msg) -> dict[str, str]:
-    """The headers of a message, as far as its sender is believed."""
+def trusted_headers(message: Msg) -> dict[str, str]:
+    """Return the headers of a message without those that its sender isn't trusted to set."""
     headers: dict[str, str] = message.headers or {}
     if not message.reply.startswith(OWN_INBOX):
         headers.pop(envelope.CLIENT_ADDRESS, None)

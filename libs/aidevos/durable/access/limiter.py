@@ -24,7 +24,7 @@ from aidevos.contracts import subjects
 from aidevos.contracts.api_keys import RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import ANONYMOUS, DEFAULT, LimitPolicy
-from aidevos.durable.access.resolving import NotYet
+from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.observability.metrics import UNLIMITED_REQUESTS
 from aidevos.security.gcra import Policy
@@ -110,7 +110,7 @@ class RateLimiter:
         self._groups = {group: name for name, each in policies.items() for group in each.applies_to}
 
     def spend(self, caller: Principal, address: str, group: str) -> Verdict:
-        """Spend one request. A `group` is the first part of a path, or a type. Raises `Limited`, and `NotYet` when
+        """Spend one request. A `group` is the first part of a path, or a type. Raises `Limited`, and `NotReady` when
         the quota has to be asked."""
         name, policy, who = self._find(caller, address, group)
         if caller.limits is None:
@@ -147,7 +147,7 @@ class RateLimiter:
             wait = bucket.empty_until - self._now()
             if wait > 0:
                 raise Limited(Verdict(name, policy, 0, wait))
-            raise NotYet(self._fetch(bucket, name, policy, who))
+            raise NotReady(self._fetch(bucket, name, policy, who))
         return bucket
 
     def _spend(self, name: str, policy: Policy, who: str) -> Verdict:

@@ -1,7 +1,7 @@
-"""What is nearly always known at once, and now and then has to be asked for first.
+"""Answers that are nearly always known at once, and now and then have to be looked up first.
 
-Who says such a thing is a plain function: one that raises `NotYet` has done nothing, and is called again when
-what it waits for is there. So what is known costs no task and nobody's turn.
+A plain function gives such an answer. If it raises `NotReady`, it has done nothing, and is called again once the
+look-up has ended. So an answer that is known costs no task.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ Args = TypeVarTuple("Args")
 T = TypeVar("T")
 
 
-class NotYet(Exception):
-    """It can't be said before this has ended, which may serve many."""
+class NotReady(Exception):
+    """Raised when the answer isn't known before `lookup` has ended; one look-up may serve many callers."""
 
-    def __init__(self, asking: asyncio.Future[None]) -> None:
+    def __init__(self, lookup: asyncio.Future[None]) -> None:
         super().__init__()
-        self.asking = asking
+        self.lookup = lookup
 
 
-async def when_known(say: Callable[[*Args], T], *args: *Args) -> T:
-    """What the function says, as soon as it can. Raises what it raises, or what has come of asking."""
+async def resolve_when_ready(function: Callable[[*Args], T], *args: *Args) -> T:
+    """Return the function's result as soon as it has one. Raises what it raises, or what the look-up raises."""
     while True:
         try:
-            return say(*args)
-        except NotYet as not_yet:
-            await asyncio.shield(not_yet.asking)
+            return function(*args)
+        except NotReady as not_ready:
+            await asyncio.shield(not_ready.lookup)

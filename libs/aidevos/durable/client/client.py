@@ -39,7 +39,7 @@ HEADERS_ROOM = 32 * 1024
 _NOT_THE_LAST_WORD = frozenset({"unavailable", "moved"})
 
 
-class Outside(Protocol):
+class ObjectCaller(Protocol):
     """How objects and relays reach other objects."""
 
     async def request(

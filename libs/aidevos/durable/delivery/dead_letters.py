@@ -11,17 +11,16 @@ import logging
 import msgspec
 
 from aidevos.contracts import dead_letters, envelope, subjects
-from aidevos.contracts.dead_letters import Letter
+from aidevos.contracts.dead_letters import BURY, Letter
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client.client import Outside
-from aidevos.durable.turns.request import TELL_PREFIX
+from aidevos.durable.client.client import ObjectCaller
+from aidevos.durable.turns.headers import TELL_PREFIX
 
 log = logging.getLogger(__name__)
-BURY = "bury"
 BURY_WITHIN = 10.0
 
 
-async def bury(outside: Outside, letter: Letter) -> None:
+async def bury(outside: ObjectCaller, letter: Letter) -> None:
     """Store a letter, as a service; raises `Failure`, after which it has to be tried again."""
     try:
         await outside.request(

@@ -17,11 +17,12 @@ from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import ATTEMPTS, BusError, Delivery, EventBus, Subscription
-from aidevos.durable.client.client import Outside
+from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.delivery.relay import PASSING
-from aidevos.durable.objects.registry import DurableObjectRegistry, MethodSpec, ObjectType
-from aidevos.durable.turns.request import TELL_PREFIX
+from aidevos.durable.objects.method import MethodSpec
+from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
+from aidevos.durable.turns.headers import TELL_PREFIX
 
 log = logging.getLogger(__name__)
 RETRY_AFTER = 0.5
@@ -35,7 +36,7 @@ class Reactions:
         self,
         registry: DurableObjectRegistry,
         bus: EventBus,
-        outside: Outside,
+        outside: ObjectCaller,
         clock: Clock,
         *,
         attempts: int = ATTEMPTS,

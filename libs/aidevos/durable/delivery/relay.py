@@ -11,81 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
 
 import msgspec
 
-from aidevos.contracts import dead_letters, subjects
+from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
-from aidevos.durable.base.clock import Clock, rfc3339_of
+from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
-from aidevos.durable.client.client import NUMBER_BITS, Outside, issued_at
-from aidevos.durable.delivery.dead_letters import BURY, bury
-from aidevos.durable.turns.request import TELL_PREFIX, digest
-
-if TYPE_CHECKING:
-    from aidevos.durable.objects.object import Event
-    from aidevos.durable.turns.activation import Activation
+from aidevos.durable.client.client import ObjectCaller, issued_at
+from aidevos.durable.delivery.dead_letters import bury
+from aidevos.durable.turns.activation import Activation
+from aidevos.durable.turns.entries import Entry
+from aidevos.durable.turns.headers import TELL_PREFIX, digest
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE = 0.05
 LAST_PAUSE = 5.0
 TELL_DEADLINE = 10.0
-EVENTS_LANE = ""
 # Refusals that a deployment under way explains: the tell is repeated until it is too old.
 PASSING = {"deadline-exceeded", "unauthenticated", "unknown-type", "unknown-method"}
-
-
-class Entry(NamedTuple):
-    """One thing to send. `number` grows with every entry of the object and is its stable ID."""
-
-    number: int
-    kind: str
-    subject: str
-    payload: bytes
-    at: float
-
-    def to_document(self) -> dict[str, Any]:
-        return {"kind": self.kind, "subject": self.subject, "payload": self.payload, "at": self.at}
-
-    @property
-    def lane(self) -> str:
-        """Entries of one lane are sent one after another: all events, and the tells to each object."""
-        return EVENTS_LANE if self.kind == "event" else self.subject.rpartition(".")[0]
-
-
-def next_number(last: int, now: float) -> int:
-    """The number after `last`; its upper bits are the time of issue."""
-    return max(last + 1, int(now * 1000) << NUMBER_BITS)
-
-
-def event_entry(type: str, id: str, number: int, event: Event, now: float, project: str | None = None) -> Entry:
-    """An event as CloudEvents 1.0 in JSON; of an object that belongs to a project with that as an extension."""
-    name = event.event_name()
-    document: dict[str, Any] = {
-        "specversion": "1.0",
-        "id": f"{type}:{id}:{number}",
-        "source": f"/durable-objects/{type}:{id}",
-        "type": f"{type}.{name}",
-        "time": rfc3339_of(now),
-        "datacontenttype": "application/json",
-        "data": event,
-    }
-    if project is not None:
-        document["project"] = project
-    return Entry(number, "event", subjects.event(type, id, name), msgspec.json.encode(document), now)
-
-
-def tell_entry(number: int, type: str, id: str, method: str, args: Mapping[str, Any], now: float) -> Entry:
-    return Entry(number, "tell", subjects.call(type, id, method), msgspec.json.encode(args), now)
-
-
-def letter_entry(number: int, letter: Letter) -> Entry:
-    """A dead letter on its way to where it is kept."""
-    subject = subjects.call(dead_letters.TYPE, letter.id, BURY)
-    return Entry(number, "letter", subject, msgspec.msgpack.encode(letter), letter.at)
 
 
 class Relay:
@@ -94,7 +40,7 @@ class Relay:
     def __init__(
         self,
         bus: EventBus,
-        outside: Outside,
+        outside: ObjectCaller,
         clock: Clock,
         *,
         tell_age: float,
@@ -141,7 +87,7 @@ class Relay:
             del self._lanes[lane], self._queues[lane]
 
     async def _deliver(self, activation: Activation, entry: Entry) -> None:
-        place, pause, attempts = activation.place, FIRST_PAUSE, 0
+        position, pause, attempts = activation.stream, FIRST_PAUSE, 0
         while not activation.broken:
             attempts += 1
             try:
@@ -153,29 +99,29 @@ class Relay:
                     await self._tell(activation, entry, attempts)
                 return
             except Misplaced:
-                place.known = False
+                position.known = False
                 await asyncio.sleep(0)
                 continue
             except StreamFull:
                 log.error("the event stream is full: raise AIDEVOS_EVENTS_MAX_BYTES or lower AIDEVOS_EVENTS_MAX_AGE")
             except Exception as error:
                 log.warning("%s: sending to %s failed, trying again: %s", activation.object_id, entry.subject, error)
-            place.known = False
+            position.known = False
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)
 
     async def _publish(self, activation: Activation, entry: Entry) -> None:
-        scope, place = subjects.events_of(activation.type.name, activation.id), activation.place
-        if not place.known:
-            place.sequence, place.number = await self._bus.last(scope)
-            place.known = True
-        if place.number >= entry.number:
+        scope, position = subjects.events_of(activation.type.name, activation.id), activation.stream
+        if not position.known:
+            position.sequence, position.number = await self._bus.last(scope)
+            position.known = True
+        if position.number >= entry.number:
             return
         event_id = f"{activation.object_id}:{entry.number}"
-        place.sequence = await self._bus.publish(
-            entry.subject, entry.payload, event_id, number=entry.number, scope=scope, after=place.sequence
+        position.sequence = await self._bus.publish(
+            entry.subject, entry.payload, event_id, number=entry.number, scope=scope, after=position.sequence
         )
-        place.number = entry.number
+        position.number = entry.number
 
     async def _tell(self, activation: Activation, entry: Entry, attempts: int) -> None:
         if issued_at(entry.number) < self._clock.now() - self._tell_age:
@@ -208,5 +154,4 @@ class Relay:
 
 
 def _entry(activation: Activation, number: int) -> Entry:
-    document = activation.outbox[number]
-    return Entry(number, document["kind"], document["subject"], bytes(document["payload"]), document["at"])
+    return Entry.from_document(number, activation.outbox[number])

@@ -16,7 +16,7 @@ from nats.js.errors import NotFoundError
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client.client import Outside
+from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.delivery.tells import Tell, letter_of
 from aidevos.security.permissions import ANONYMOUS
@@ -27,7 +27,7 @@ LOOK_EVERY = 5.0
 GRACE = 10.0
 
 
-async def bury_strays(connection: Client, outside: Outside) -> None:
+async def bury_strays(connection: Client, outside: ObjectCaller) -> None:
     """Bury the tells that nobody takes, until cancelled."""
     js = connection.jetstream()
     while True:
@@ -59,7 +59,7 @@ def _refusal(known: set[str], subject: str) -> Failure | None:
     return Failure("unknown-type", f"there is no type {parts[1][:64]!r}", field="type")
 
 
-async def _bury_all(js: JetStreamContext, outside: Outside, subject: str, failure: Failure) -> None:
+async def _bury_all(js: JetStreamContext, outside: ObjectCaller, subject: str, failure: Failure) -> None:
     # A wildcard would find the tells of others, and what is no text nothing.
     asked = subjects.TELLS if any(mark in subject for mark in "*>\ufffd") else subject
     sequence = 0

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -34,14 +33,14 @@ from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.resolving import when_known
-from aidevos.durable.base.clock import Clock
+from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.durable.bus.delivering import Lanes
+from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects, find_crash_suspects
 from aidevos.durable.delivery.dead_letters import bury
-from aidevos.durable.delivery.suspects import CRASHES, Suspects, find_suspects
-from aidevos.durable.hosting.placement import Bucket
 from aidevos.durable.ownership.router import DurableObjectRouter
-from aidevos.durable.turns.request import Answer
+from aidevos.durable.turns.environment import Environment
+from aidevos.durable.turns.headers import Reply
 from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
@@ -118,7 +117,7 @@ def letter_of(tell: Tell, failure: Failure, *, now: float, attempts: int, caller
 class _Hand:
     """The tells of one type that were taken and aren't done."""
 
-    def __init__(self, suspects: Suspects) -> None:
+    def __init__(self, suspects: CrashSuspects) -> None:
         self.suspects = suspects
         self.trying = asyncio.Semaphore(AT_ONCE)
         self.bytes = 0
@@ -130,18 +129,16 @@ class Tells:
     def __init__(
         self,
         connection: Client,
+        environment: Environment,
         router: DurableObjectRouter,
         admission: Admission,
         limiter: RateLimiter,
-        clock: Clock,
-        lease_valid: Callable[[], bool],
     ) -> None:
         self._connection = connection
+        self._environment = environment
         self._router = router
         self._admission = admission
         self._limiter = limiter
-        self._clock = clock
-        self._lease_valid = lease_valid
         self._lanes = Lanes()
         self._under_way: set[int] = set()
         self._followed: set[str] = set()
@@ -161,7 +158,7 @@ class Tells:
         )
         while not self._closed:
             try:
-                hand = hand or _Hand(await find_suspects(js, bucket, type, self._clock.now()))
+                hand = hand or _Hand(await find_crash_suspects(js, bucket, type, self._environment.clock.now()))
                 # A new consumer begins at the first tell that is left, at once and in their order.
                 with suppress(NotFoundError):
                     await js.delete_consumer(subjects.TELLS_STREAM, type)
@@ -205,7 +202,7 @@ class Tells:
         try:
             reconnects = self._connection.stats["reconnects"]
             while not gone.is_set() and self._connection.stats["reconnects"] == reconnects:
-                if not self._lease_valid() or hand.bytes > IN_HAND_BYTES:
+                if not self._environment.may_answer() or hand.bytes > IN_HAND_BYTES:
                     await asyncio.sleep(RETRY_AFTER)
                     continue
                 served.clear()
@@ -251,28 +248,28 @@ class Tells:
         has to be tried again."""
         caller = ANONYMOUS
         try:
-            if tell.at + self._router.limits.records.tell_age < self._clock.now():
+            if tell.at + self._environment.limits.records.tell_age < self._environment.clock.now():
                 raise _Refused("unavailable", "the tell was not settled in time")
             if tell.headers.get(envelope.AUTHORIZATION) or not self._router.is_open(_owned(tell)):
                 caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
             if crashes >= CRASHES:
                 raise _Refused("internal", "attempts to apply the tell have ended their process")
             if not caller.is_service:
-                await when_known(self._limiter.spend, caller, "", tell.target.partition(".")[0])
+                await resolve_when_ready(self._limiter.spend, caller, "", tell.target.partition(".")[0])
             await self._apply(tell, caller)
         except Failure as failure:
             if failure.retryable and not isinstance(failure, _Refused):
                 raise
             type, _, rest = tell.target.partition(".")
-            hidden = self._router.registry.hides(type, rest.partition(".")[2])
-            attempts, now = crashes + attempt, self._clock.now()
+            hidden = self._environment.registry.hides(type, rest.partition(".")[2])
+            attempts, now = crashes + attempt, self._environment.clock.now()
             letter = letter_of(tell, failure, now=now, attempts=attempts, caller=caller, hidden=hidden)
-            await bury(self._router.outside, letter)
+            await bury(self._environment.client, letter)
 
     async def _apply(self, tell: Tell, caller: Principal) -> None:
-        answered: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
 
-        def respond(answer: Answer | None) -> None:
+        def respond(answer: Reply | None) -> None:
             if not answered.done():
                 answered.set_result(answer)
 

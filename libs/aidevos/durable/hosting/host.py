@@ -28,21 +28,26 @@ from nats.micro.service import Service
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
-from aidevos.durable.access.authenticator import Door, believed
+from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.resolving import NotYet, when_known
+from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import EventBus
-from aidevos.durable.client.client import Outside
+from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
-from aidevos.durable.hosting.placement import Bucket, HostName, Lease, Placement
-from aidevos.durable.hosting.queries import questions
+from aidevos.durable.hosting.host_name import HostName
+from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.placement import Placement
+from aidevos.durable.hosting.queries import stored_queries
+from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
-from aidevos.durable.ownership.router import DurableObjectRouter, Limits
 from aidevos.durable.store.port import Store, StoreError
-from aidevos.durable.turns.request import Answer, remaining
-from aidevos.durable.turns.turn import unexpected
+from aidevos.durable.turns.environment import Limits
+from aidevos.durable.turns.failures import unexpected
+from aidevos.durable.turns.gate import Gate
+from aidevos.durable.turns.headers import Reply, remaining
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
 from aidevos.security.permissions import ANONYMOUS, Principal
@@ -70,11 +75,12 @@ class Host:
         registry: DurableObjectRegistry,
         store: Store,
         bus: EventBus,
-        outside: Outside,
+        client: ObjectCaller,
         connection: Client,
         admission: Admission,
         limiter: RateLimiter,
         clock: Clock,
+        gate: Gate,
         *,
         service: str,
         name: HostName,
@@ -96,26 +102,32 @@ class Host:
         hosts = Bucket(connection, subjects.HOSTS_BUCKET)
         self._types = Bucket(connection, subjects.TYPES_BUCKET)
         self.lease = Lease(hosts, name.name, clock, lease_ttl)
-        self.router = DurableObjectRouter(
+        self._runtime = Runtime(
             registry,
             store,
             bus,
-            outside,
+            client,
             clock,
+            gate,
             incarnation=self.lease.incarnation,
             principal=principal,
-            lease_valid=self.lease.valid,
+            may_answer=self.lease.valid,
             limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
         )
-        self._questions = questions(self.router)
-        self._door = Door(admission, limiter, self._is_open)
-        self._tells = Tells(connection, self.router, admission, limiter, clock, self.lease.valid)
+        self._environment = self._runtime.environment
+        self._catalogue = self._runtime.catalogue
+        self._lifecycle = self._runtime.lifecycle
+        self._alarms = self._runtime.alarms
+        self._router = self._runtime.router
+        self._queries = stored_queries(self._environment, self._catalogue, gate)
+        self._authenticator = CallAuthenticator(admission, limiter, self._is_open)
+        self._tells = Tells(connection, self._environment, self._router, admission, limiter)
         holders = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, self.lease, list(registry.types), self._own)
         self._micro: Service | None = None
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._replies: deque[tuple[str, Answer]] = deque()
+        self._replies: deque[tuple[str, Reply]] = deque()
         self._has_replies = asyncio.Event()
         self._sent = asyncio.Event()
         self._sent.set()
@@ -138,18 +150,18 @@ class Host:
         )
         for work in (self._placement.run(), self.lease.keep(), self._write(), self._housekeeping()):
             self._run(work)
-        self._run(self.router.alarms.run())
-        self._run(self.router.alarms.watch(lambda: tuple(self._owned)))
+        self._run(self._alarms.run())
+        self._run(self._alarms.watch(lambda: tuple(self._owned)))
 
     async def drain(self, within: float) -> None:
         """Take nothing new, finish and commit what was taken, and release the types. What can't be
         finished `within` seconds is answered with `unavailable`; outboxes and alarms go to the next owner."""
-        self.router.alarms.stop()
+        self._alarms.stop()
         await self._placement.stop()
         await self._tells.leave()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
-        await self.router.settle(within)
-        await self.router.give_up()
+        await self._catalogue.settle(within)
+        await self._catalogue.give_up()
         await self._sent.wait()
         await self._placement.release()
         await self.lease.release()
@@ -160,7 +172,7 @@ class Host:
     async def abandon(self) -> None:
         """The lease is lost: drop everything, answer nothing."""
         await self._placement.stop()
-        self.router.drop_all()
+        self._catalogue.drop_all()
         self._replies.clear()
         for subscription in self._subscriptions:
             try:
@@ -187,7 +199,7 @@ class Host:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._tells.close()
-        await self.router.close()
+        await self._runtime.close()
         if self._micro is not None:
             with suppress(NatsError):
                 await self._micro.stop()
@@ -196,15 +208,15 @@ class Host:
         """Announce a type and serve it. Called again if it has failed half-way."""
         await self._types.put(type, msgspec.json.encode(self._registry.types[type].description))
         if type not in self._owned:
-            for subject, question in self._questions.items():
-                if question.type.name == type:
+            for subject, query in self._queries.items():
+                if query.type.name == type:
                     await self._subscribe(subject, self._on_query, queue=self._service)
             await self._subscribe(subjects.owned(type), self._on_call)
             self._owned.add(type)
-            self.router.alarms.scan_soon()
+            self._alarms.scan_soon()
             self._run(self._tells.follow(type))
             if type == dead_letters.TYPE:
-                self._run(bury_strays(self._connection, self.router.outside))
+                self._run(bury_strays(self._connection, self._environment.client))
         await self._connection.flush()
 
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
@@ -224,12 +236,12 @@ class Host:
     async def _on_call(self, message: Msg) -> None:
         if not self.lease.valid():
             return
-        headers = believed(message)
+        headers = trusted_headers(message)
         self._taken += 1
         subject, reply_to, size = message.subject, message.reply, len(message.data)
         self._taken_bytes += size
 
-        def respond(answer: Answer | None) -> None:
+        def respond(answer: Reply | None) -> None:
             self._taken -= 1
             self._taken_bytes -= size
             if answer is None:
@@ -239,43 +251,54 @@ class Host:
             if reply_to:
                 self._send(reply_to, answer)
 
-        try:
-            if self._taken > self.router.limits.pending or self._taken_bytes > PENDING_BYTES:
-                raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
-            caller = self._door.admit(message, headers)
-            self.router.dispatch(subject, message.data, headers, caller, respond)
-        except NotYet:
-            self.router.spawn(self._dispatch_later(message, headers, respond))
-        except Exception as error:
-            respond(_refusal(error, subject))
+        limits = self._environment.limits
+        if self._taken > limits.pending or self._taken_bytes > PENDING_BYTES:
+            respond(Reply.of(Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)))
+        else:
+            self._dispatch(message, headers, respond)
 
-    async def _dispatch_later(
-        self, message: Msg, headers: Mapping[str, str], respond: Callable[[Answer | None], None]
-    ) -> None:
-        """Pass on a call whose credential has to be looked up first, or whose rate limit."""
+    def _dispatch(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Reply | None], None]) -> None:
+        """Pass a call on to its object. One whose caller or rate limit has to be looked up first comes here again
+        once that has ended."""
         try:
-            caller = await when_known(self._door.admit, message, headers)
-            self.router.dispatch(message.subject, message.data, headers, caller, respond)
+            caller = self._authenticator.admit(message, headers)
+            self._router.dispatch(message.subject, message.data, headers, caller, respond)
+        except NotReady as not_ready:
+            self._environment.spawn(self._dispatch_after(not_ready.lookup, message, headers, respond))
         except Exception as error:
             respond(_refusal(error, message.subject))
 
+    async def _dispatch_after(
+        self,
+        lookup: asyncio.Future[None],
+        message: Msg,
+        headers: Mapping[str, str],
+        respond: Callable[[Reply | None], None],
+    ) -> None:
+        try:
+            await asyncio.shield(lookup)
+        except Exception as error:
+            respond(_refusal(error, message.subject))
+        else:
+            self._dispatch(message, headers, respond)
+
     def _is_open(self, subject: str) -> bool:
-        question = self._questions.get(subject)
-        return self.router.is_open(subject) if question is None else question.allow.check(ANONYMOUS)
+        query = self._queries.get(subject)
+        return self._router.is_open(subject) if query is None else query.allow.check(ANONYMOUS)
 
     async def _on_query(self, message: Msg) -> None:
         if message.reply:
             self._taken += 1
-            self.router.spawn(self._answer_query(message))
+            self._environment.spawn(self._answer_query(message))
 
     async def _answer_query(self, message: Msg) -> None:
-        headers, question = believed(message), self._questions[message.subject]
+        headers, query = trusted_headers(message), self._queries[message.subject]
         try:
-            if self._taken > self.router.limits.pending:
+            if self._taken > self._environment.limits.pending:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
-            remaining(headers, self.router.limits.default_deadline, self.router.limits.max_deadline)
-            caller = await when_known(self._door.admit, message, headers)
-            answer = Answer(await question.ask(message.data, headers.get(envelope.CONTENT_TYPE), caller))
+            remaining(headers, self._environment.limits.default_deadline, self._environment.limits.max_deadline)
+            caller = await resolve_when_ready(self._authenticator.admit, message, headers)
+            answer = Reply(await query.run(message.data, headers.get(envelope.CONTENT_TYPE), caller))
         except Exception as error:
             answer = _refusal(error, message.subject)
         self._taken -= 1
@@ -283,18 +306,18 @@ class Host:
 
     async def _on_metrics(self, message: Msg) -> None:
         try:
-            headers = believed(message)
+            headers = trusted_headers(message)
             address = headers.get(envelope.CLIENT_ADDRESS, "")
-            principal = await when_known(self._admission.caller, headers.get(envelope.AUTHORIZATION), address)
+            principal = await resolve_when_ready(self._admission.caller, headers.get(envelope.AUTHORIZATION), address)
             if principal.project or not principal.has(METRICS_PERMISSION):
                 raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
-            answer = Answer(metrics.exposition())
+            answer = Reply(metrics.exposition())
         except Failure as failure:
-            answer = Answer.of(failure)
+            answer = Reply.of(failure)
         self._send(message.reply, answer)
 
     async def _on_health(self, message: Msg) -> None:
-        self.router.spawn(self._answer_health(message.reply))
+        self._environment.spawn(self._answer_health(message.reply))
 
     async def _answer_health(self, reply_to: str) -> None:
         detail = self._trouble()
@@ -307,7 +330,7 @@ class Host:
         document = {"name": self._service, "replica": self._name.replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
 
-    def _send(self, reply_to: str, answer: Answer) -> None:
+    def _send(self, reply_to: str, answer: Reply) -> None:
         self._replies.append((reply_to, answer))
         self._has_replies.set()
         self._sent.clear()
@@ -322,7 +345,7 @@ class Host:
                 try:
                     await self._connection.publish(reply_to, answer.payload, headers=_reply_headers(answer))
                 except MaxPayloadError:
-                    self._send(reply_to, Answer.of(Failure("internal", "the answer is larger than NATS takes")))
+                    self._send(reply_to, Reply.of(Failure("internal", "the answer is larger than NATS takes")))
                 except NatsError as error:
                     log.warning("an answer could not be sent: %s", error)
             self._sent.set()
@@ -333,9 +356,9 @@ class Host:
         while True:
             await asyncio.sleep(SWEEP_EVERY)
             try:
-                self.router.sweep()
+                self._lifecycle.sweep()
                 if loop.time() - scanned > SCAN_EVERY and self._owned:
-                    await self.router.scan(tuple(self._owned))
+                    await self._lifecycle.scan(tuple(self._owned))
                     scanned = loop.time()
                 if loop.time() - purged > PURGE_EVERY:
                     await self._purge()
@@ -344,15 +367,15 @@ class Host:
                 log.warning("housekeeping failed, trying again: %s", error)
 
     async def _purge(self) -> None:
-        bounds = self.router.limits.records
+        bounds = self._environment.limits.records
         age = max(bounds.age, bounds.tell_age)
         before = datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(seconds=age)
         for type in tuple(self._owned):
             await self._store.purge(type, before)
 
 
-def _refusal(error: Exception, subject: str) -> Answer:
-    return Answer.of(error if isinstance(error, Failure) else unexpected(error, subject))
+def _refusal(error: Exception, subject: str) -> Reply:
+    return Reply.of(error if isinstance(error, Failure) else unexpected(error, subject))
 
 
 async def _drain(subscription: Subscription) -> None:
@@ -362,7 +385,7 @@ async def _drain(subscription: Subscription) -> None:
         log.warning("draining a subscription failed: %s", error)
 
 
-def _reply_headers(answer: Answer) -> dict[str, str] | None:
+def _reply_headers(answer: Reply) -> dict[str, str] | None:
     if not answer.failed:
         return None
     problem = Failure.decode(answer.payload)
@@ -374,7 +397,7 @@ def _reply_headers(answer: Answer) -> dict[str, str] | None:
     }
 
 
-def _count_failure(subject: str, answer: Answer, *, answered: bool) -> None:
+def _count_failure(subject: str, answer: Reply, *, answered: bool) -> None:
     failure = Failure.decode(answer.payload)
     FAILURES.labels("nats", failure.code).inc()
     if not answered:

@@ -15,33 +15,38 @@ import msgspec
 from aidevos.contracts import projects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST, LIST_LIMIT, ObjectPage, SearchPage
-from aidevos.durable.hosting.search import decode_place, encode_place
-from aidevos.durable.objects.object import LISTS, Search, View
+from aidevos.durable.hosting.cursors import decode_cursor, encode_cursor
+from aidevos.durable.objects.declaration import Search, View
+from aidevos.durable.objects.object import LISTS
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.objects.schema import Schema
-from aidevos.durable.ownership.router import DurableObjectRouter, check_allowed
-from aidevos.durable.store.port import StoreError
+from aidevos.durable.ownership.catalogue import Catalogue
+from aidevos.durable.ownership.router import check_allowed
+from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turns.activation import show
+from aidevos.durable.turns.environment import Environment
+from aidevos.durable.turns.gate import Gate
 from aidevos.security.permissions import Principal, Rule
 
 Item = TypeVar("Item", bound=msgspec.Struct)
 
 
-class Question(NamedTuple):
-    """`answer` gets the decoded arguments and the caller; it raises `Failure` and `StoreError`."""
+class StoredQuery(NamedTuple):
+    """A query over the committed states of a type. `answer` gets the decoded arguments and the caller; it raises
+    `Failure` and `StoreError`."""
 
+    gate: Gate
     type: ObjectType
     name: str
     allow: Rule
     schema: Schema[Any]
     answer: Callable[[Any, Principal], Awaitable[Any]]
 
-    async def ask(self, payload: bytes, content_type: str | None, caller: Principal) -> bytes:
-        """The encoded answer to the arguments in a payload; raises `Failure`."""
+    async def run(self, payload: bytes, content_type: str | None, caller: Principal) -> bytes:
+        """Return the encoded answer to the arguments in a payload; raises `Failure`."""
         check_allowed(caller, self.type, self.name, self.allow)
-        if caller.project and self.name != LIST and not self.type.cls.judges_projects:
-            raise Failure("forbidden", "this API key counts in its project alone")
+        self.gate.check_query(caller, self.type, self.name)
         args = self.schema.decode(payload or b"{}", content_type)
         try:
             return msgspec.json.encode(await self.answer(args, caller))
@@ -59,41 +64,48 @@ class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
     count: bool = False
 
 
-def questions(router: DurableObjectRouter) -> dict[str, Question]:
-    """What can be asked about the types that a process knows, by subject."""
-    types = router.registry.types.values()
-    return {subjects.query(type.name, each.name): each for type in types for each in _about(router, type)}
+def stored_queries(environment: Environment, catalogue: Catalogue, gate: Gate) -> dict[str, StoredQuery]:
+    """Return the queries over the types that a process knows, by subject."""
+    types = environment.registry.types.values()
+    found = (query for type in types for query in _queries_of(type, environment, catalogue, gate))
+    return {subjects.query(query.type.name, query.name): query for query in found}
 
 
-def _about(router: DurableObjectRouter, type: ObjectType) -> Iterator[Question]:
-    yield Question(type, LIST, LISTS, Schema(ListArgs, "args"), partial(_list, router, type))
+def _queries_of(type: ObjectType, environment: Environment, catalogue: Catalogue, gate: Gate) -> Iterator[StoredQuery]:
+    yield StoredQuery(
+        gate, type, LIST, LISTS, Schema(ListArgs, "args"), partial(_list, environment, catalogue, gate, type)
+    )
     for search in type.cls.searches:
-        answer = partial(_search, router, type, search)
-        yield Question(type, search.name, search.allow, Schema(search.args, "args"), answer)
+        answer = partial(_search, environment, type, search)
+        yield StoredQuery(gate, type, search.name, search.allow, Schema(search.args, "args"), answer)
     for view in type.cls.views:
-        yield Question(type, view.name, view.allow, Schema(view.args, "args"), partial(_view, router, view))
+        yield StoredQuery(
+            gate, type, view.name, view.allow, Schema(view.args, "args"), partial(_view, environment, view)
+        )
 
 
-async def _list(router: DurableObjectRouter, type: ObjectType, args: ListArgs, caller: Principal) -> ObjectPage:
-    """Existing objects in the order of their IDs; the cursor is the last ID seen."""
-    project = await router.gate.place_of(caller, args.project)
+async def _list(
+    environment: Environment, catalogue: Catalogue, gate: Gate, type: ObjectType, args: ListArgs, caller: Principal
+) -> ObjectPage:
+    """Return existing objects in the order of their IDs; the cursor is the last ID seen."""
+    project = await gate.visible_project(caller, args.project)
     _check_limit(args.limit, "limit")
-    documents = await router.store.page(type.name, args.cursor or "", args.limit + 1, project)
+    documents = await environment.store.page(type.name, args.cursor or "", args.limit + 1, project)
     shown = (
-        show(type, document, active=router.activation(type.name, document.id) is not None)
+        show(type, document, active=catalogue.get(type.name, document.id) is not None)
         for document in documents[: args.limit]
     )
-    items = _fitting(shown, router.limits.answer)
+    items = _fitting(shown, environment.limits.answer)
     page = ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
     if args.count and project:
-        page.count = await _count_of(router, type, project)
+        page.count = await _count_of(environment.store, type, project)
     return page
 
 
-async def _count_of(router: DurableObjectRouter, type: ObjectType, project: str) -> int | None:
+async def _count_of(store: Store, type: ObjectType, project: str) -> int | None:
     """How many objects of a type belong to a project; None where that can't be counted in time."""
     try:
-        return await router.store.count_of(type.name, project)
+        return await store.count_of(type.name, project)
     except Failure as failure:
         if failure.code == "too-slow":
             return None
@@ -101,24 +113,24 @@ async def _count_of(router: DurableObjectRouter, type: ObjectType, project: str)
 
 
 async def _search(
-    router: DurableObjectRouter, type: ObjectType, search: Search, args: Any, caller: Principal
+    environment: Environment, type: ObjectType, search: Search, args: Any, caller: Principal
 ) -> SearchPage:
     """One page, of half the size that an answer may have: an object can pass it on."""
     _check_limit(args.limit, "args.limit")
     wanted = search.find(search.restrict(caller, args))
-    after = decode_place(args.cursor, wanted) if args.cursor is not None else None
-    documents = await router.store.find(type.name, wanted._replace(after=after, limit=args.limit + 1))
+    after = decode_cursor(args.cursor, wanted) if args.cursor is not None else None
+    documents = await environment.store.find(type.name, wanted._replace(after=after, limit=args.limit + 1))
     shown = (
         search.show(document.id, type.load_state(document.state or {}, document.schema), document.version)
         for document in documents[: args.limit]
     )
-    items = _fitting(shown, router.limits.answer // 2)
+    items = _fitting(shown, environment.limits.answer // 2)
     more = len(documents) > len(items)
-    return SearchPage(items=items, next_cursor=encode_place(wanted, documents[len(items) - 1]) if more else None)
+    return SearchPage(items=items, next_cursor=encode_cursor(wanted, documents[len(items) - 1]) if more else None)
 
 
-async def _view(router: DurableObjectRouter, view: View, args: Any, caller: Principal) -> Any:
-    return await view.answer(Reader(router.store, router.outside, caller, router.clock.now()), args)
+async def _view(environment: Environment, view: View, args: Any, caller: Principal) -> Any:
+    return await view.answer(Reader(environment.store, environment.client, caller, environment.clock.now()), args)
 
 
 def _check_limit(limit: int, field: str) -> None:

@@ -6,7 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -17,10 +17,9 @@ from aidevos.contracts.objects import (
     ReactionDescription,
     TypeDescription,
 )
-from aidevos.durable.objects.object import BaseDurableObject, Event, Search, View
-
-if TYPE_CHECKING:
-    from aidevos.durable.objects.registry import MethodSpec
+from aidevos.durable.objects.declaration import Event, Search, View
+from aidevos.durable.objects.method import MethodSpec
+from aidevos.durable.objects.object import BaseDurableObject
 
 
 def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> TypeDescription:

@@ -7,192 +7,24 @@ between commands and may not change it.
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
 from aidevos.contracts import envelope, objects, projects, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.events import CloudEvent, is_pattern
 from aidevos.contracts.objects import DurableObject
-from aidevos.durable.objects.alarms import Alarm, Alarms
+from aidevos.durable.objects.alarm import Alarm
+from aidevos.durable.objects.alarms import Alarms
+from aidevos.durable.objects.conditions import check_if_match
+from aidevos.durable.objects.declaration import Event, Management, Search, View, command, query
 from aidevos.durable.objects.running import RunningTurn, running
-from aidevos.durable.store.port import Find
-from aidevos.durable.turns.request import check_if_match
-from aidevos.projects.memberships import Memberships, check_role
-from aidevos.security.permissions import Principal, Rule, permission, services
+from aidevos.security.permissions import Principal, permission, services
 
 State = TypeVar("State", bound=msgspec.Struct)
-Method = TypeVar("Method", bound=Callable[..., Any])
-Management = Literal["raw", "lifecycle", "read_only"]
 MANAGE = permission("objects:manage")
 # A project finds its objects by the lists of their types.
 LISTS = MANAGE | services()
-
-
-class Event(msgspec.Struct):
-    """Base of events. `class Incremented(Event)` is published as `event.<type>.<id>.incremented`."""
-
-    @classmethod
-    def event_name(cls) -> str:
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-
-
-class Reaction(msgspec.Struct, frozen=True):
-    """Which events a method is called for, and what names the object that it is called on."""
-
-    pattern: str
-    key: Callable[[CloudEvent[Any]], str]
-
-    def target(self, type: str, event: CloudEvent[Any]) -> str:
-        """The ID of the object of this type that reacts; raises `invalid`."""
-        try:
-            return subjects.id_from_name(type, self.key(event))
-        except Failure:
-            raise
-        except Exception as error:
-            raise Failure("invalid", f"the event's key can't be told: {error!r}", field="args.event") from error
-
-
-class Declaration(msgspec.Struct, frozen=True):
-    """How a method was declared; `declare_methods` makes it callable from outside."""
-
-    kind: Literal["command", "query"]
-    allow: Rule
-    name: str | None = None
-    reentrant: bool = False
-    confidential: bool = False
-    matches: bool = True
-    keeps_version: bool = False
-    founds: bool = False
-    reaction: Reaction | None = None
-
-
-def _declare(declaration: Declaration) -> Callable[[Method], Method]:
-    def mark(method: Method) -> Method:
-        method.__declaration__ = declaration  # type: ignore[attr-defined]
-        return method
-
-    return mark
-
-
-def command(
-    *,
-    allow: Rule,
-    name: str | None = None,
-    confidential: bool = False,
-    matches: bool = True,
-    keeps_version: bool = False,
-    founds: bool = False,
-) -> Callable[[Method], Method]:
-    """A method that may change the state, emit events, set alarms, and call or tell other objects.
-
-    `allow` says whose calls are accepted; `name` is the name on the wire, by default the method's.
-    The outcome of a `confidential` one, whose arguments or result hold secrets, is never stored: a
-    repeat gets it from memory, and after a crash it runs the method again. Where `matches` is false
-    the method compares `If-Match` itself, by `check_if_match`, once it knows that the caller may see
-    the object. One that `keeps_version` changes only what nobody is shown. One that `founds` is usually
-    an object's first: it runs at once, as if there were none, and its commit makes the document; where
-    there is one already, the method runs again on what is there. It must not change its arguments.
-    """
-    declared = Declaration(
-        "command",
-        allow,
-        name,
-        confidential=confidential,
-        matches=matches,
-        keeps_version=keeps_version,
-        founds=founds,
-    )
-    return _declare(declared)
-
-
-def _emitter(event: CloudEvent[Any]) -> str:
-    return subjects.split_object_id(event.object_id)[1]
-
-
-def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter) -> Callable[[Method], Method]:
-    """A command that is called for each event of a pattern (`event.<type>.<id>.<name>`, with `*` for any), on the
-    object that `key` names: `async def added(self, event: CloudEvent[Added]) -> None`.
-
-    `key` gets the event and returns an ID or any other name; by default it is the ID of the object that has
-    emitted the event. Each event takes effect once. Events of one object come in their order; only one that
-    failed and is tried again may be overtaken. What raises a `Failure` that isn't retryable becomes a dead letter,
-    and so does what has failed `AIDEVOS_EVENT_ATTEMPTS` times.
-    """
-    if not is_pattern(pattern):
-        raise TypeError(f"{pattern!r} is no pattern of events: event.<type>.<id>.<name>, with * for any part")
-
-    def mark(method: Method) -> Method:
-        reaction = Reaction(pattern, key)
-
-        @functools.wraps(method)
-        async def react(self: BaseDurableObject[Any], event: CloudEvent[Any]) -> None:
-            target = reaction.target(self.object_type, event)
-            if target == self.id:
-                await method(self, event)
-            else:
-                self.tell(self.object_type, target, method.__name__, event=event)
-
-        return _declare(Declaration("command", services(), reaction=reaction))(cast(Method, react))
-
-    return mark
-
-
-def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> Callable[[Method], Method]:
-    """A method that only reads. A `reentrant` one answers from the last committed state even while
-    a command of the object waits for the caller."""
-    return _declare(Declaration("query", allow, name, reentrant))
-
-
-def _unrestricted(caller: Principal, args: Any) -> Any:
-    return args
-
-
-class Search(msgspec.Struct, frozen=True):
-    """A search over the committed states of all objects of a type: `query.<type>.<name>`.
-
-    `args` is a struct of the caller's arguments, with `limit` and `cursor` among them. `find` makes of
-    them what the store is asked, with `after` None and any `limit`; `show` makes of an ID, a state and
-    its version what the caller gets. `indexes` are the paths in the state, in their order, by which the
-    store finds and sorts: every order that `find` asks for ends one, after what it compares before.
-    `restrict` makes of the arguments those that the caller may ask with.
-    """
-
-    name: str
-    allow: Rule
-    args: type[msgspec.Struct]
-    find: Callable[[Any], Find]
-    show: Callable[[str, Any, int], msgspec.Struct]
-    indexes: tuple[tuple[str, ...], ...] = ()
-    restrict: Callable[[Principal, Any], Any] = _unrestricted
-
-
-class View(msgspec.Struct, frozen=True):
-    """A question about the committed states of objects that a function answers: `query.<type>.<name>`.
-
-    Any replica answers. `args` is a struct of the caller's arguments. `answer` gets a `Reader` and them; any
-    further parameters are injected by their types, like attributes declared with `inject`.
-    """
-
-    name: str
-    allow: Rule
-    args: type[msgspec.Struct]
-    answer: Callable[..., Awaitable[Any]]
-
-
-def upcast(*, from_: int) -> Callable[[Method], Method]:
-    """A static method that turns the state of schema version `from_`, a map, into the next version's."""
-
-    def mark(method: Method) -> Method:
-        target = method.__func__ if isinstance(method, staticmethod) else method
-        target.__upcast_from__ = from_  # type: ignore[attr-defined]
-        return method
-
-    return mark
 
 
 class BaseDurableObject(Generic[State]):
@@ -217,7 +49,7 @@ class BaseDurableObject(Generic[State]):
     state_limit: ClassVar[int | None] = None
     # Whether the type's own methods, searches and views judge themselves what an API key reaches that counts
     # in one project alone. Where they don't, it reaches nothing.
-    judges_projects: ClassVar[bool] = False
+    project_aware: ClassVar[bool] = False
     # Seconds after the last turn that changed the state at which the object deletes itself; None for never.
     # One that was last changed when this was None has no end until it is changed again.
     expires_after: ClassVar[float | None] = None
@@ -267,13 +99,13 @@ class BaseDurableObject(Generic[State]):
     @property
     def caller(self) -> Principal:
         """Who called the running method."""
-        return self._running().request.principal
+        return self._running().caller
 
     @property
     def client_address(self) -> str:
         """The IP address from which the running method's caller, or the caller of its caller, came to the
         gateway; empty for those who came over NATS."""
-        return self._running().request.address
+        return self._running().client_address
 
     @property
     def request_id(self) -> str:
@@ -289,12 +121,12 @@ class BaseDurableObject(Generic[State]):
     @property
     def if_match(self) -> str | None:
         """The condition that the caller has put on the version."""
-        return self._running().request.if_match
+        return self._running().if_match
 
     def check_if_match(self) -> None:
         """Raises `precondition-failed` where the object has another version than the caller named."""
         turn = self._running()
-        check_if_match(turn.request.if_match, turn.exists, turn.version)
+        check_if_match(turn.if_match, turn.exists, turn.version)
 
     @property
     def now(self) -> float:
@@ -370,10 +202,7 @@ class BaseDurableObject(Generic[State]):
         self._allow_management("raw", "lifecycle")
         if state is not None:
             self._replace_state(state)
-        if project is not None:
-            await self._join(project)
-        elif self.caller.project:
-            raise Failure("forbidden", "this API key counts in its project alone", field="args.project")
+        await turn.join(project)
         return turn.view()
 
     @query(allow=MANAGE, name=objects.READ)
@@ -414,15 +243,6 @@ class BaseDurableObject(Generic[State]):
         turn = self._running()
         if not turn.exists or turn.project == project:
             await self.delete()
-
-    async def _join(self, project: str) -> None:
-        if not self.caller.is_service:
-            role = await Memberships().role(self, project, self.caller)
-            if role is None:
-                raise Failure("invalid", "there is no such project", field="args.project")
-            check_role(role, "maintainer")
-        self._running().join(project)
-        self.tell(projects.TYPE, project, "confirm", type=self.object_type, id=self.id)
 
     def _replace_state(self, state: dict[str, Any]) -> None:
         self._allow_management("raw")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts import subjects
-from aidevos.durable.client.client import Outside
+from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.store.condition import Condition
 from aidevos.durable.store.port import Document, Find, Store
 from aidevos.security.permissions import Principal
@@ -17,7 +17,7 @@ from aidevos.security.permissions import Principal
 class Reader:
     """`caller` has asked; `now` is in seconds since the epoch. Methods raise `StoreError`."""
 
-    def __init__(self, store: Store, outside: Outside, caller: Principal, now: float) -> None:
+    def __init__(self, store: Store, outside: ObjectCaller, caller: Principal, now: float) -> None:
         self._store = store
         self._outside = outside
         self.caller = caller

@@ -18,7 +18,8 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
-from aidevos.durable.objects.object import BaseDurableObject, View
+from aidevos.durable.objects.declaration import View
+from aidevos.durable.objects.object import BaseDurableObject
 
 Value = TypeVar("Value")
 Parameters = ParamSpec("Parameters")

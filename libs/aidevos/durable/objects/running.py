@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from aidevos.contracts.objects import DurableObject
-
-if TYPE_CHECKING:
-    from aidevos.durable.objects.alarms import Scheduled
-    from aidevos.durable.objects.object import Event
-    from aidevos.durable.turns.request import Request
+from aidevos.durable.objects.alarm import Scheduled
+from aidevos.durable.objects.declaration import Event
+from aidevos.security.permissions import Principal
 
 
 class RunningTurn(Protocol):
-    request: Request
+    """The turn of one method call, as its object sees it."""
+
     now: float
     open: bool
+
+    @property
+    def caller(self) -> Principal: ...
+
+    @property
+    def client_address(self) -> str: ...
+
+    @property
+    def if_match(self) -> str | None: ...
 
     @property
     def id(self) -> str: ...
@@ -31,7 +39,7 @@ class RunningTurn(Protocol):
     @property
     def project(self) -> str | None: ...
 
-    def join(self, project: str) -> None: ...
+    async def join(self, project: str | None) -> None: ...
 
     def view(self) -> DurableObject: ...
 

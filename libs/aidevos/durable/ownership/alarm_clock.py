@@ -14,18 +14,18 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
-from aidevos.durable.objects.alarms import EXPIRY
+from aidevos.durable.objects.alarm import EXPIRY
+from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.activation import Activation
-from aidevos.durable.turns.request import Answer, Request
+from aidevos.durable.turns.environment import Environment
+from aidevos.durable.turns.headers import Reply
+from aidevos.durable.turns.request import Request
 from aidevos.observability.metrics import ALARMS_WAITING
-
-if TYPE_CHECKING:
-    from aidevos.durable.ownership.router import DurableObjectRouter
+from aidevos.security.permissions import Principal
 
 log = logging.getLogger(__name__)
 SCAN_EVERY = 5.0
@@ -101,11 +101,13 @@ class Schedule:
 
 
 class AlarmClock:
-    """Rings the alarms of one process."""
+    """Rings the alarms of one process, as `principal`."""
 
-    def __init__(self, router: DurableObjectRouter) -> None:
-        self._router = router
-        self._schedule = Schedule(router.limits.alarm_rate)
+    def __init__(self, environment: Environment, catalogue: Catalogue, principal: Principal) -> None:
+        self._environment = environment
+        self._catalogue = catalogue
+        self._principal = principal
+        self._schedule = Schedule(environment.limits.alarm_rate)
         self._ringing = 0
         self._stopped = False
         self._earlier = asyncio.Event()
@@ -118,7 +120,7 @@ class AlarmClock:
             self._earlier.clear()
             wait = NAP
             if self.ring_due():
-                wait = min(max(self._schedule.next_at() - self._router.clock.now(), 0.0), NAP)
+                wait = min(max(self._schedule.next_at() - self._environment.clock.now(), 0.0), NAP)
             timer = loop.call_later(wait, self._earlier.set)
             await self._earlier.wait()
             timer.cancel()
@@ -147,13 +149,13 @@ class AlarmClock:
     async def scan(self, types: Iterable[str], ahead: float) -> None:
         """Find what is late, as far as it can be dealt with soon, and what is due within `ahead` seconds.
         Raises `StoreError`."""
-        now = self._router.clock.now()
-        late_room = max(LATE_ROOM, int(2 * SCAN_EVERY * self._router.limits.alarm_rate))
+        now = self._environment.clock.now()
+        late_room = max(LATE_ROOM, int(2 * SCAN_EVERY * self._environment.limits.alarm_rate))
         for type in types:
-            late = await self._router.store.due(type, -math.inf, now - LATE_AFTER, late_room)
-            soon = await self._router.store.due(type, now - LATE_AFTER, now + ahead, CAPACITY)
+            late = await self._environment.store.due(type, -math.inf, now - LATE_AFTER, late_room)
+            soon = await self._environment.store.due(type, now - LATE_AFTER, now + ahead, CAPACITY)
             for id, at in (*late, *soon):
-                activation = self._router.activation(type, id)
+                activation = self._catalogue.get(type, id)
                 if activation is None:
                     self.expect(type, id, min(at, max(at - WARM_UP, now)))
                 else:
@@ -170,7 +172,7 @@ class AlarmClock:
         if activation.broken or activation.ringing or not activation.loaded:
             return
         found = activation.next_alarm()
-        if found is not None and found[0] <= self._router.clock.now() + ahead:
+        if found is not None and found[0] <= self._environment.clock.now() + ahead:
             self.expect(activation.type.name, activation.id, found[0])
 
     def begin(self, activation: Activation) -> None:
@@ -187,15 +189,15 @@ class AlarmClock:
 
     def ring_due(self) -> bool:
         """Wake everything whose time has come; whether this process is able to."""
-        room = self._router.limits.pending - self._ringing
-        if self._stopped or room <= 0 or not self._router.lease_valid():
+        room = self._environment.limits.pending - self._ringing
+        if self._stopped or room <= 0 or not self._environment.may_answer():
             return False
-        for type, id in self._schedule.pop(self._router.clock.now(), room):
-            activation = self._router.activation(type, id)
+        for type, id in self._schedule.pop(self._environment.clock.now(), room):
+            activation = self._catalogue.get(type, id)
             if activation is not None and activation.claimed:
                 self.ring(activation)
             else:
-                self._router.wake(type, id, alarm=True)
+                self._catalogue.wake(type, id, alarm=True)
         return True
 
     def ring(self, activation: Activation) -> None:
@@ -204,7 +206,7 @@ class AlarmClock:
         if found is None or activation.broken or activation.ringing or self._stopped:
             return
         at, name = found
-        if at > self._router.clock.now():
+        if at > self._environment.clock.now():
             self.note(activation)
             return
         request = self._request(activation, name)
@@ -214,10 +216,10 @@ class AlarmClock:
             activation.mailbox.put(request)
         except Failure:
             self._ended(activation)
-            self.expect(activation.type.name, activation.id, self._router.clock.now() + AGAIN_AFTER)
+            self.expect(activation.type.name, activation.id, self._environment.clock.now() + AGAIN_AFTER)
 
     def _request(self, activation: Activation, name: str) -> Request:
-        def respond(answer: Answer | None) -> None:
+        def respond(answer: Reply | None) -> None:
             self._ended(activation)
             self.note(activation)
             self._earlier.set()
@@ -226,7 +228,7 @@ class AlarmClock:
             activation.type,
             activation.id,
             activation.type.methods[EXPIRE if name == EXPIRY else ALARM],
-            self._router.principal,
+            self._principal,
             {},
             key=None,
             fingerprint=b"",

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.store.port import Claim, Commit, Document, Outcome, Place, StoreError
-from aidevos.durable.turns.activation import Activation, Pending
+from aidevos.durable.ownership.catalogue import Catalogue
+from aidevos.durable.ownership.owner_ids import OwnerIds
+from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Outcome, StoreError
+from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import recorded
-
-if TYPE_CHECKING:
-    from aidevos.durable.ownership.router import DurableObjectRouter
+from aidevos.durable.turns.environment import Environment
+from aidevos.durable.turns.failures import not_applied, outcome_unknown
+from aidevos.durable.turns.pending import Pending, fail_all
 
 log = logging.getLogger(__name__)
 BATCH_COUNT = 500
@@ -32,20 +34,39 @@ CLEAR_AFTER = 0.1
 
 
 class GroupCommit:
-    """Commits the activations of one type."""
+    """Commits the activations of one type. `committed` is called when a commit is durable, and `resolved` when the
+    outcome of one was unknown, with the document as a new claim has found it."""
 
-    def __init__(self, router: DurableObjectRouter, type: str) -> None:
-        self._router = router
+    def __init__(
+        self,
+        environment: Environment,
+        catalogue: Catalogue,
+        owner_ids: OwnerIds,
+        type: str,
+        *,
+        committed: Callable[[Activation, Pending], None],
+        resolved: Callable[[Activation, Document], None],
+    ) -> None:
+        self._environment = environment
+        self._catalogue = catalogue
+        self._owner_ids = owner_ids
         self._type = type
+        self._committed = committed
+        self._resolved = resolved
         self._ready: dict[Activation, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._sent: dict[Activation, None] = {}
 
-    def clear_later(self, activation: Activation) -> None:
-        """Remove from the document what its outbox has sent: soon, and together with others."""
-        if not self._sent:
-            asyncio.get_running_loop().call_later(CLEAR_AFTER, self._clear_sent)
-        self._sent[activation] = None
+    def sent(self, activation: Activation, number: int) -> None:
+        """Remove an outbox entry that was delivered from the document: soon, and together with others."""
+        entry = activation.outbox.pop(number)
+        activation.outbox_size -= len(entry["payload"])
+        fresh = activation.pending is None
+        activation.open_pending().changes.drop(f"outbox.{number}")
+        if fresh:
+            if not self._sent:
+                asyncio.get_running_loop().call_later(CLEAR_AFTER, self._clear_sent)
+            self._sent[activation] = None
 
     def add(self, activation: Activation) -> None:
         """Commit what is pending of an activation with the next batch."""
@@ -60,13 +81,13 @@ class GroupCommit:
                 batch = self._seal()
                 if batch:
                     commits = [commit for _, commit in batch.values()]
-                    outcomes = await self._router.store.commit(self._type, commits)
+                    outcomes = await self._environment.store.commit(self._type, commits)
                     for (activation, (pending, commit)), outcome in zip(batch.items(), outcomes, strict=True):
                         try:
                             self._settle(activation, pending, commit, outcome)
                         except Exception:
                             log.exception("%s: settling a commit failed", activation.object_id)
-                            self._router.discard(activation)
+                            self._catalogue.discard(activation)
         finally:
             self._task = None
 
@@ -77,7 +98,7 @@ class GroupCommit:
         for activation in sent.keys() - clear:
             self.add(activation)
         for first in range(0, len(clear), BATCH_COUNT):
-            self._router.spawn(self._clear(clear[first : first + BATCH_COUNT]))
+            self._environment.spawn(self._clear(clear[first : first + BATCH_COUNT]))
 
     async def _clear(self, activations: list[Activation]) -> None:
         """Empty these outboxes. Turns and commits go on meanwhile: one that comes first keeps its document from
@@ -85,9 +106,9 @@ class GroupCommit:
         places = []
         for activation in activations:
             activation.relay_flag = None
-            places.append((activation.pending, Place(activation.id, activation.owner, activation.commit or "")))
+            places.append((activation.pending, CommitPoint(activation.id, activation.owner, activation.commit or "")))
         try:
-            cleared = await self._router.store.clear(self._type, [place for _, place in places])
+            cleared = await self._environment.store.clear(self._type, [place for _, place in places])
         except StoreError as error:
             log.warning("outboxes of %s could not be cleared, trying it one by one: %s", self._type, error)
             cleared = False
@@ -98,7 +119,7 @@ class GroupCommit:
                 self.add(activation)
 
     def _seal(self) -> dict[Activation, tuple[Pending, Commit]]:
-        now = self._router.clock.now()
+        now = self._environment.clock.now()
         batch: dict[Activation, tuple[Pending, Commit]] = {}
         size = 0
         while self._ready and len(batch) < BATCH_COUNT and size < BATCH_BYTES // 2:
@@ -111,8 +132,8 @@ class GroupCommit:
                 commit = activation.seal(pending, now)
             except Exception:
                 log.exception("%s: a commit could not be put together", activation.object_id)
-                fail_all(pending, moved())
-                self._router.discard(activation)
+                fail_all(pending, not_applied())
+                self._catalogue.discard(activation)
                 continue
             batch[activation] = (pending, commit)
             size += commit.size
@@ -121,22 +142,22 @@ class GroupCommit:
     def _settle(self, activation: Activation, pending: Pending, commit: Commit, outcome: Outcome) -> None:
         if outcome is Outcome.UNKNOWN:
             activation.mailbox.hold()
-            self._router.spawn(self._resolve(activation, pending, commit))
+            self._environment.spawn(self._resolve(activation, pending, commit))
         elif activation.broken:
-            self._finish(activation, pending, None if outcome is Outcome.APPLIED else moved())
+            self._finish(activation, pending, None if outcome is Outcome.APPLIED else not_applied())
         elif outcome is Outcome.FENCED:
             log.warning("%s: a commit was fenced, another process owns the object", activation.object_id)
-            self._finish(activation, pending, moved())
-            self._router.discard(activation)
+            self._finish(activation, pending, not_applied())
+            self._catalogue.discard(activation)
         elif outcome is Outcome.EXISTS:
-            self._router.start_over(activation)
+            self._catalogue.start_over(activation)
         else:
             activation.in_flight = None
             activation.founding = False
             if pending.state_changed:
                 activation.committed = commit.set["state"].raw if "state" in commit.set else b""
             self._finish(activation, pending, None)
-            self._router.committed(activation, pending)
+            self._committed(activation, pending)
             if activation.pending is not None:
                 self.add(activation)
 
@@ -148,7 +169,7 @@ class GroupCommit:
             return
         for request, answer in pending.waiters:
             request.respond(answer)
-        valid = self._router.lease_valid()
+        valid = self._environment.may_answer()
         for request, answer in pending.readers:
             request.respond(answer if valid else None)
         for callback in pending.callbacks:
@@ -161,19 +182,17 @@ class GroupCommit:
             self._finish(activation, pending, None)
         else:
             self._answer_from_records(activation, pending, document)
-        self._router.discard(activation)
-        if document is not None and document.outbox:
-            self._router.wake(self._type, activation.id)
-        if document is not None and document.alarm_at is not None:
-            self._router.alarms.expect(self._type, activation.id, document.alarm_at)
+        self._catalogue.discard(activation)
+        if document is not None:
+            self._resolved(activation, document)
 
     async def _claim_again(self, activation: Activation) -> Document | None:
         loop = asyncio.get_running_loop()
         end, pause = loop.time() + RESOLVE_FOR, FIRST_PAUSE
         while not activation.broken and loop.time() < end:
-            claim = Claim(activation.id, self._router.next_owner(), activation.partition)
+            claim = Claim(activation.id, self._owner_ids.next(), activation.partition)
             try:
-                return (await self._router.store.claim(self._type, [claim])).get(activation.id)
+                return (await self._environment.store.claim(self._type, [claim])).get(activation.id)
             except StoreError as error:
                 log.warning("%s: claiming again failed: %s", activation.object_id, error)
             await asyncio.sleep(pause)
@@ -187,36 +206,10 @@ class GroupCommit:
             if document is not None and request.key is not None:
                 record = recorded(document.replies, request.key, request.fingerprint)
             if record is not None:
-                request.respond(record.answer)
+                request.respond(record.reply)
             else:
                 pending.waiters.append((request, answer))
-        fail_all(pending, unknown())
-
-
-def moved() -> Failure:
-    return Failure("unavailable", "the object was moved; the request was not applied")
-
-
-def unknown() -> Failure:
-    return Failure("unavailable", "the outcome is not known yet; repeat the request with its Request-Id")
-
-
-def drop_all(pending: Pending) -> None:
-    """Say nothing to anybody who waits for a commit: the lease is lost."""
-    requests, callbacks = pending.release()
-    for request in requests:
-        request.drop()
-    for callback in callbacks:
-        callback(moved())
-
-
-def fail_all(pending: Pending, failure: Failure) -> None:
-    """Tell everybody who waits for a commit that it has failed; nobody waits for it any more."""
-    requests, callbacks = pending.release()
-    for request in requests:
-        request.fail(failure)
-    for callback in callbacks:
-        callback(failure)
+        fail_all(pending, outcome_unknown())
 
 
 def _found(document: Document | None, commit: Commit) -> str:

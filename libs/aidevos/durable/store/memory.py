@@ -23,10 +23,10 @@ from aidevos.durable.store.port import (
     TIME_LIMIT,
     Claim,
     Commit,
+    CommitPoint,
     Document,
     Find,
     Outcome,
-    Place,
     StoreError,
     too_slow,
     up_to,
@@ -68,7 +68,7 @@ class MemoryStore:
         outcomes = [self._apply(type, commit) for commit in commits]
         return [Outcome.UNKNOWN for _ in commits] if fault == "lose" else outcomes
 
-    async def clear(self, type: str, places: Sequence[Place]) -> bool:
+    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
         self._answer()
         found = [self.documents[type].get(place.id, {}) for place in places]
         left = [

@@ -27,7 +27,17 @@ from pymongo.read_concern import ReadConcern
 from aidevos.durable.store import codec
 from aidevos.durable.store.condition import Condition, Path
 from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
-from aidevos.durable.store.port import TIME_LIMIT, Claim, Commit, Document, Find, Outcome, Place, StoreError, too_slow
+from aidevos.durable.store.port import (
+    TIME_LIMIT,
+    Claim,
+    Commit,
+    CommitPoint,
+    Document,
+    Find,
+    Outcome,
+    StoreError,
+    too_slow,
+)
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
@@ -120,7 +130,7 @@ class MongoStore:
             return [Outcome.UNKNOWN] * len(commits)
         return [Outcome.APPLIED] * len(commits)
 
-    async def clear(self, type: str, places: Sequence[Place]) -> bool:
+    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
         # No two documents ever have the same owner or commit, so these belong together.
         ids, owners, commits = (list(column) for column in zip(*places, strict=True))
         left = {"_id": {"$in": ids}, "owner": {"$in": owners}, "commit": {"$in": commits}}

@@ -71,7 +71,7 @@ class Commit(NamedTuple):
     founding: int | None = None
 
 
-class Place(NamedTuple):
+class CommitPoint(NamedTuple):
     """A document as its owner has left it: with this commit."""
 
     id: str
@@ -137,7 +137,7 @@ class Store(Protocol):
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
         """Apply each update whose owner and previous commit match; never raises but for cancellation."""
 
-    async def clear(self, type: str, places: Sequence[Place]) -> bool:
+    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
         """Empty the outboxes of those documents that are as they were left, all at once, without a commit.
         Whether that were all of them; which others there are isn't told."""
 

@@ -21,61 +21,26 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.alarms import Scheduled
+from aidevos.durable.objects.alarm import Scheduled
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.store import codec
 from aidevos.durable.store.port import Commit, Document
 from aidevos.durable.turns.completion import Bounds, Changes, CompletionRecords, Record
 from aidevos.durable.turns.mailbox import Mailbox
-from aidevos.durable.turns.request import Answer, Request
+from aidevos.durable.turns.pending import Pending, StreamPosition
 
 log = logging.getLogger(__name__)
 BASE_SIZE = 4096
-MAX_FLEETING = 64
+MAX_EPHEMERAL = 64
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
-class Pending:
-    """What the next commit of an object will hold, and who waits for it. One that is not `urgent`
-    only keeps books: nobody waits for it."""
-
-    def __init__(self) -> None:
-        self.changes = Changes()
-        self.state_changed = False
-        self.urgent = False
-        self.entries: list[int] = []
-        self.alarms: set[str] = set()
-        # Those whose outcome is in this commit, and those who have only seen what it will hold.
-        self.waiters: list[tuple[Request, Answer]] = []
-        self.readers: list[tuple[Request, Answer]] = []
-        self.callbacks: list[Callable[[Failure | None], None]] = []
-
-    @property
-    def only_sent(self) -> bool:
-        """Whether it does nothing but remove entries from the outbox."""
-        return not (self.urgent or self.changes.set) and all(path.startswith("outbox.") for path in self.changes.unset)
-
-    def release(self) -> tuple[list[Request], list[Callable[[Failure | None], None]]]:
-        """The requests and the callbacks that wait for this commit; nobody waits for it any more."""
-        requests, callbacks = [request for request, _ in self.waiters + self.readers], self.callbacks
-        self.waiters, self.readers, self.callbacks = [], [], []
-        return requests, callbacks
-
-
-class Place:
-    """Where in the stream of events an object's stand, as far as its owner knows."""
-
-    __slots__ = ("known", "number", "sequence")
-
-    def __init__(self) -> None:
-        self.known = False
-        self.sequence = 0
-        self.number = 0
-
-
 class Activation:
-    def __init__(self, type: ObjectType, id: str, mailbox: Mailbox) -> None:
+    """An object in memory. `save` asks for a commit of what is pending."""
+
+    def __init__(self, type: ObjectType, id: str, mailbox: Mailbox, save: Callable[[Activation], None]) -> None:
+        self._save = save
         self.type = type
         self.id = id
         self.partition = subjects.partition(type.name, id)
@@ -92,11 +57,11 @@ class Activation:
         self.last_used = 0.0
         # When it had come into memory, in seconds since the epoch.
         self.begun_at = 0.0
-        self.place = Place()
+        self.stream = StreamPosition()
         self.pending: Pending | None = None
         self.in_flight: Pending | None = None
         # Outcomes of confidential commands, the latest ones.
-        self.fleeting: dict[str, Record] = {}
+        self.ephemeral: dict[str, Record] = {}
 
     def load(self, document: Document | None, bounds: Bounds, *, claimed: bool) -> None:
         """Take over what the store holds; raises `Failure` for a state that can't be read."""
@@ -135,13 +100,13 @@ class Activation:
         self.owner = owner
         self.founding = True
         # There was no event before; if there was one after all, the stream says so.
-        self.place.known = True
+        self.stream.known = True
 
     def remember(self, key: str, record: Record) -> None:
         """Keep the outcome of a confidential command for the repeats of a caller that still waits."""
-        self.fleeting[key] = record
-        if len(self.fleeting) > MAX_FLEETING:
-            del self.fleeting[next(iter(self.fleeting))]
+        self.ephemeral[key] = record
+        if len(self.ephemeral) > MAX_EPHEMERAL:
+            del self.ephemeral[next(iter(self.ephemeral))]
 
     def restore(self, snapshot: bytes) -> None:
         """Make the state what it was when it was encoded. Encoded again it may look different: a
@@ -181,6 +146,10 @@ class Activation:
     def only_sent(self) -> bool:
         """Whether all that waits for a commit is that everything in the outbox was sent."""
         return self.pending is not None and not (self.outbox or self.in_flight) and self.pending.only_sent
+
+    def request_commit(self) -> None:
+        """Commit what is pending, soon and together with other objects."""
+        self._save(self)
 
     def open_pending(self) -> Pending:
         """The commit that gathers changes now."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,14 +17,11 @@ from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM
-from aidevos.durable.delivery.relay import letter_entry
-from aidevos.durable.objects.alarms import Scheduled
-from aidevos.durable.turns.outcome import check_bounds, gather
-from aidevos.durable.turns.request import Answer
+from aidevos.durable.objects.alarm import Scheduled
+from aidevos.durable.turns.entries import letter_entry
+from aidevos.durable.turns.headers import Reply
+from aidevos.durable.turns.turn import Turn
 from aidevos.observability.metrics import ALARM_LATENESS, ALARMS
-
-if TYPE_CHECKING:
-    from aidevos.durable.turns.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -38,46 +34,46 @@ def begin_alarm(turn: Turn) -> bool:
         request.drop()
         return False
     if scheduled.spent:
-        turn.alarms[request.alarm] = _bury(turn, scheduled, _no_outcome())
-        _commit(turn, Answer(b"null"))
+        turn.effects.alarms[request.alarm] = _bury(turn, scheduled, _no_outcome())
+        _commit(turn, Reply(b"null"))
         return False
     planned = scheduled.planned(turn.now)
     if planned is None:
         ALARMS.labels("skipped").inc()
-        turn.alarms[request.alarm] = scheduled.skipped(turn.now)
-        _commit(turn, Answer(b"null"))
+        turn.effects.alarms[request.alarm] = scheduled.skipped(turn.now)
+        _commit(turn, Reply(b"null"))
         return False
     ALARM_LATENESS.observe(max(0.0, turn.now - scheduled.at))
-    turn.ringing = planned
+    turn.effects.ringing = planned
     turn.counts_first = scheduled.failed > 0 or scheduled.at < activation.begun_at
     turn.alarm_key = planned.attempt_key
     request.args = {"alarm": planned.shown(request.alarm)} if request.method.name == ALARM else {}
-    request.deadline = asyncio.get_running_loop().time() + turn.router.limits.alarm_deadline
+    request.deadline = asyncio.get_running_loop().time() + turn.environment.limits.alarm_deadline
     return True
 
 
 async def count_attempt(turn: Turn) -> None:
     """Commit that an attempt has failed, before it begins; what comes of it takes the place of that."""
-    ringing, turn.counts_first = turn.ringing, False
+    ringing, turn.counts_first = turn.effects.ringing, False
     assert ringing is not None  # noqa: S101
-    turn.alarms[turn.request.alarm] = ringing.begun(turn.now)
-    gather(turn, changed=False).urgent = True
-    turn.ringing = ringing
-    turn.router.commit(turn.activation)
+    turn.effects.alarms[turn.request.alarm] = ringing.begun(turn.now)
+    turn.effects.gather(changed=False).urgent = True
+    turn.effects.ringing = ringing
+    turn.activation.request_commit()
     committed = turn.activation.wait_committed()
     if committed is not None:
         await committed
 
 
-def fail_alarm(turn: Turn, answer: Answer) -> None:
+def fail_alarm(turn: Turn, answer: Reply) -> None:
     """Count an attempt that has failed; after the last one the alarm is a dead letter."""
-    turn.entries, turn.alarms = [], {}
+    turn.effects.entries, turn.effects.alarms = [], {}
     failure, name = Failure.decode(answer.payload), turn.request.alarm
-    if turn.ringing is not None:
+    if turn.effects.ringing is not None:
         ALARMS.labels("failed").inc()
-        again = turn.ringing.after_failure(turn.now)
+        again = turn.effects.ringing.after_failure(turn.now)
         log.warning("%s: the alarm %s failed: %s", turn.activation.object_id, name, failure.detail)
-        turn.alarms[name] = _bury(turn, again, failure) if again.spent else again
+        turn.effects.alarms[name] = _bury(turn, again, failure) if again.spent else again
     _commit(turn, answer)
 
 
@@ -85,10 +81,10 @@ def _bury(turn: Turn, spent: Scheduled, failure: Failure) -> Scheduled | None:
     """What is left of an alarm that has no attempt any more; all of it while there is no room for its letter."""
     letter = letter_entry(turn.next_number(), _letter(turn, spent, failure))
     try:
-        check_bounds(turn, b"", [letter])
+        turn.effects.check_bounds(b"", [letter])
     except Failure:
         return spent.later(turn.now, spent.failed)
-    turn.entries.append(letter)
+    turn.effects.entries.append(letter)
     return spent.next()
 
 
@@ -112,9 +108,9 @@ def _no_outcome() -> Failure:
     return Failure("internal", "the last attempt has left no outcome: its process may have ended")
 
 
-def _commit(turn: Turn, answer: Answer) -> None:
+def _commit(turn: Turn, answer: Reply) -> None:
     """Commit what has become of an alarm that had no turn, or one that was undone."""
-    pending = gather(turn, changed=False)
+    pending = turn.effects.gather(changed=False)
     pending.urgent = True
     pending.waiters.append((turn.request, answer))
-    turn.router.commit(turn.activation)
+    turn.activation.request_commit()

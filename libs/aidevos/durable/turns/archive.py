@@ -9,45 +9,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.base.clock import timestamp
-from aidevos.durable.store.port import StoreError
+from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import Record
-from aidevos.durable.turns.request import Request, RequestKey
-
-if TYPE_CHECKING:
-    from aidevos.durable.ownership.router import DurableObjectRouter
+from aidevos.durable.turns.headers import RequestKey
+from aidevos.durable.turns.request import Request
 
 log = logging.getLogger(__name__)
-Question = tuple[str, str, str]
+# The type and the ID of an object, and the name of a record.
+RecordKey = tuple[str, str, str]
 
 
 class ReplyArchive:
-    def __init__(self, router: DurableObjectRouter) -> None:
-        self._router = router
-        self._questions: Batcher[Question, dict[str, Any] | None] = Batcher(self._ask_store)
+    """The archive as one process uses it. `discard` forgets an activation whose records can't be looked up."""
 
-    def must_be_asked(self, activation: Activation, request: Request) -> bool:
-        """Whether an earlier copy of the request may be recorded in the archive alone."""
+    def __init__(self, store: Store, discard: Callable[[Activation], None]) -> None:
+        self._store = store
+        self._discard = discard
+        self._lookups: Batcher[RecordKey, dict[str, Any] | None] = Batcher(self._read)
+
+    def must_look_up(self, activation: Activation, request: Request) -> bool:
+        """True if an earlier copy of the request may be recorded in the archive alone."""
         key, records = request.key, activation.records
         if key is None or not records.archived or request.looked_up == records.generation:
             return False
         return not records.knows(key)
 
-    async def ask(self, activation: Activation) -> None:
+    async def look_up(self, activation: Activation) -> None:
         """Look up all requests that wait in a held mailbox, and release it."""
         records = activation.records
         generation = records.generation
         waiting = [(request, request.key) for request in activation.mailbox.waiting() if request.key]
         asked = [(request, key) for request, key in waiting if not records.knows(key)]
-        questions = ((activation.type.name, activation.id, _place(key)) for _, key in asked)
+        names = ((activation.type.name, activation.id, _name(key)) for _, key in asked)
         try:
-            found = await asyncio.gather(*(self._questions.get(question) for question in questions))
+            found = await asyncio.gather(*(self._lookups.get(name) for name in names))
             for (request, key), document in zip(asked, found, strict=True):
                 request.looked_up = generation
                 if document and key.client:
@@ -56,7 +58,7 @@ class ReplyArchive:
                     request.archived = Record.from_document(document)
         except Exception as error:
             log.warning("%s: the archive of replies can't be read: %s", activation.object_id, error)
-            self._router.discard(activation)
+            self._discard(activation)
             return
         activation.mailbox.release()
 
@@ -74,7 +76,7 @@ class ReplyArchive:
             if committed is not None:
                 await committed
             kept = [(f"{old.name}-{old.key}", old.document, timestamp(old.end)) for old in oldest]
-            await self._router.store.archive(activation.type.name, activation.id, kept)
+            await self._store.archive(activation.type.name, activation.id, kept)
         except (StoreError, Failure) as error:
             log.warning("%s: archiving replies failed: %s", activation.object_id, error)
             return
@@ -85,16 +87,16 @@ class ReplyArchive:
         records.archived = True
         records.generation += 1
         activation.open_pending().changes.set["archived"] = True
-        self._router.commit(activation)
+        activation.request_commit()
 
-    async def _ask_store(self, questions: Sequence[Question]) -> list[dict[str, Any] | None]:
-        found: dict[Question, dict[str, Any]] = {}
-        for type in {question[0] for question in questions}:
-            keys = [(id, key) for of, id, key in questions if of == type]
-            for (id, key), record in (await self._router.store.archived(type, keys)).items():
-                found[type, id, key] = record
-        return [found.get(question) for question in questions]
+    async def _read(self, wanted: Sequence[RecordKey]) -> list[dict[str, Any] | None]:
+        found: dict[RecordKey, dict[str, Any]] = {}
+        for type in {name for name, _, _ in wanted}:
+            places = [(id, record) for name, id, record in wanted if name == type]
+            for (id, record), document in (await self._store.archived(type, places)).items():
+                found[type, id, record] = document
+        return [found.get(key) for key in wanted]
 
 
-def _place(key: RequestKey) -> str:
+def _name(key: RequestKey) -> str:
     return f"clients-{key.client}" if key.client else f"chosen-{key.key}"

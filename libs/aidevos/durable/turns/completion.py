@@ -21,7 +21,7 @@ import msgspec
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import issued_at
 from aidevos.durable.store import codec
-from aidevos.durable.turns.request import Answer, RequestKey
+from aidevos.durable.turns.headers import Reply, RequestKey
 
 CHOSEN_IN_DOCUMENT = 256
 CHOSEN_BYTES = 512 * 1024
@@ -34,7 +34,7 @@ SWEEP_EVERY = 600.0
 # Seconds by which a caller's clock may be ahead of ours.
 CLOCK_SKEW = 60.0
 OVERHEAD = 96
-_FORGOTTEN = Answer.of(Failure("stale", "the outcome of this request was erased"))
+_FORGOTTEN = Reply.of(Failure("stale", "the outcome of this request was erased"))
 
 
 class Bounds(NamedTuple):
@@ -79,8 +79,8 @@ class Record(NamedTuple):
     tell: bool
 
     @property
-    def answer(self) -> Answer:
-        return Answer(self.payload, self.failed)
+    def reply(self) -> Reply:
+        return Reply(self.payload, self.failed)
 
     @property
     def size(self) -> int:

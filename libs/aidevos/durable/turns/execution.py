@@ -9,98 +9,141 @@ has sent and changed becomes visible with its commit, never before.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
+from aidevos.durable.objects.conditions import check_if_match
 from aidevos.durable.objects.running import running
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.alarm_turn import begin_alarm, count_attempt, fail_alarm
+from aidevos.durable.turns.archive import ReplyArchive
 from aidevos.durable.turns.completion import Record, check_same
+from aidevos.durable.turns.environment import Environment
+from aidevos.durable.turns.failures import moved_during_turn, unexpected
+from aidevos.durable.turns.gate import Gate
+from aidevos.durable.turns.headers import Reply
+from aidevos.durable.turns.mailbox import Mailbox
 from aidevos.durable.turns.outcome import answer_when_committed, record, succeed, undo
-from aidevos.durable.turns.request import Answer, Request, check_if_match
-from aidevos.durable.turns.turn import Turn, moved_on, unexpected
+from aidevos.durable.turns.request import Request
+from aidevos.durable.turns.turn import Turn
 
-if TYPE_CHECKING:
-    from aidevos.durable.ownership.router import DurableObjectRouter
-
-
-def start_turn(router: DurableObjectRouter, activation: Activation, request: Request) -> asyncio.Task[None] | None:
-    """Run a request's turn, if it may begin: the lease is held, and its caller is let in. Where that or an earlier
-    outcome has to be looked up first, the request comes again."""
-    if not router.lease_valid():
-        request.drop()
-        return None
-    belongs = activation.project is not None or request.principal.project
-    if belongs and not _admits(router, activation, request):
-        return None
-    if router.archive.must_be_asked(activation, request):
-        activation.mailbox.put_back(request)
-        activation.mailbox.hold()
-        router.spawn(router.archive.ask(activation))
-        return None
-    try:
-        return run_turn(router, activation, request)
-    except Exception as error:
-        request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
-        return None
+# The task of a turn that could not end at once.
+Running = asyncio.Task[None] | None
 
 
-def _admits(router: DurableObjectRouter, activation: Activation, request: Request) -> bool:
-    try:
-        return router.gate.admits(activation, request)
-    except Failure as refused:
-        answer_when_committed(router, activation, request, Answer.of(refused))
-        return False
+class TurnRunner:
+    """Runs the turns of one process. `requeue` puts a request into its object's mailbox again."""
 
+    def __init__(
+        self, environment: Environment, gate: Gate, archive: ReplyArchive, requeue: Callable[[Request], None]
+    ) -> None:
+        self._environment = environment
+        self._gate = gate
+        self._archive = archive
+        self._requeue = requeue
 
-def run_turn(router: DurableObjectRouter, activation: Activation, request: Request) -> asyncio.Task[None] | None:
-    """Run a request's turn, at once if its method can't wait, else in the task that is returned."""
-    loop = asyncio.get_running_loop()
-    activation.last_used = loop.time()
-    if request.deadline <= loop.time():
-        request.fail(Failure("deadline-exceeded", "the deadline passed while the request was waiting"))
-        return None
-    try:
-        if request.method.is_command and _answered(router, activation, request):
+    def start(self, activation: Activation, request: Request) -> Running:
+        """Run a request's turn if it may begin: the lease is held, and the gate admits the caller. Where that or an
+        earlier outcome has to be looked up first, the request comes again."""
+        if not self._environment.may_answer():
+            request.drop()
             return None
-    except Failure as refused:
-        answer_when_committed(router, activation, request, Answer.of(refused))
-        return None
-    turn = Turn(router, activation, request)
-    if request.alarm and not begin_alarm(turn):
-        return None
-    try:
-        if request.method.matches:
-            check_if_match(request.if_match, activation.exists, activation.version)
-        if request.method.name in (ALARM, EXPIRE) and not activation.exists:
-            raise Failure("not-found", f"there is no object {activation.object_id}")
-    except Failure as failure:
-        _end(turn, None, failure)
-        return None
-    if request.method.inline and not turn.counts_first:
-        _run_inline(turn)
-        return None
-    return loop.create_task(_run(turn))
+        if self._gate.guards(activation, request) and not self._admits(activation, request):
+            return None
+        if self._archive.must_look_up(activation, request):
+            activation.mailbox.put_back(request)
+            activation.mailbox.hold()
+            self._environment.spawn(self._archive.look_up(activation))
+            return None
+        try:
+            return self._run(activation, request)
+        except Exception as error:
+            request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
+            return None
 
+    def reenter(self, activation: Activation | None, request: Request) -> Running:
+        """Answer a call of an object that waits for it: only a query on the last committed state can. Raises
+        `deadlock`."""
+        allowed = request.method.reentrant and activation is not None and activation.loaded
+        if activation is None or not allowed or self._gate.guards(activation, request):
+            raise Failure("deadlock", f"{request.type.name}:{request.id} waits for this call")
+        committed = Activation(request.type, request.id, _closed_mailbox(), _save_nothing)
+        committed.load(None, self._environment.limits.records, claimed=False)
+        if activation.committed:
+            committed.restore(activation.committed)
+        committed.exists = activation.exists
+        committed.version = activation.version
+        return self._run(committed, request)
 
-def _answered(router: DurableObjectRouter, activation: Activation, request: Request) -> bool:
-    """Whether an earlier copy's outcome was found, and is the answer."""
-    if request.fleeting:
-        found = check_same(activation.fleeting.get(request.fleeting), request.fingerprint)
-        if found is not None:
-            answer_when_committed(router, activation, request, found.answer)
-        return found is not None
-    if request.key is None:
-        return False
-    now = router.clock.now()
-    found = activation.records.find(request.key, request.fingerprint, now)
-    found = found or check_same(request.archived, request.fingerprint)
-    if found is None:
-        activation.records.admit(request.key, now)
-        return False
-    answer_when_committed(router, activation, request, found.answer)
-    return True
+    def _admits(self, activation: Activation, request: Request) -> bool:
+        try:
+            lookup = self._gate.admit(activation, request)
+        except Failure as refused:
+            self._answer(activation, request, Reply.of(refused))
+            return False
+        if lookup is not None:
+            self._environment.spawn(self._requeue_after(lookup, request))
+        return lookup is None
+
+    async def _requeue_after(self, lookup: Awaitable[None], request: Request) -> None:
+        try:
+            await lookup
+        except Failure as failure:
+            request.fail(failure)
+        else:
+            self._requeue(request)
+
+    def _run(self, activation: Activation, request: Request) -> Running:
+        """Run a request's turn, at once if its method can't wait, else in the task that is returned."""
+        loop = asyncio.get_running_loop()
+        activation.last_used = loop.time()
+        if request.deadline <= loop.time():
+            request.fail(Failure("deadline-exceeded", "the deadline passed while the request was waiting"))
+            return None
+        try:
+            if request.method.is_command and self._is_answered(activation, request):
+                return None
+        except Failure as refused:
+            self._answer(activation, request, Reply.of(refused))
+            return None
+        turn = Turn(self._environment, self._gate.join, activation, request)
+        if request.alarm and not begin_alarm(turn):
+            return None
+        try:
+            if request.method.matches:
+                check_if_match(request.if_match, activation.exists, activation.version)
+            if request.method.name in (ALARM, EXPIRE) and not activation.exists:
+                raise Failure("not-found", f"there is no object {activation.object_id}")
+        except Failure as failure:
+            _end(turn, None, failure)
+            return None
+        if request.method.inline and not turn.counts_first:
+            _run_inline(turn)
+            return None
+        return loop.create_task(_run_in_task(turn))
+
+    def _is_answered(self, activation: Activation, request: Request) -> bool:
+        """True if an earlier copy's outcome was found; it is the answer."""
+        if request.ephemeral:
+            found = check_same(activation.ephemeral.get(request.ephemeral), request.fingerprint)
+            if found is not None:
+                self._answer(activation, request, found.reply)
+            return found is not None
+        if request.key is None:
+            return False
+        now = self._environment.clock.now()
+        found = activation.records.find(request.key, request.fingerprint, now)
+        found = found or check_same(request.archived, request.fingerprint)
+        if found is None:
+            activation.records.admit(request.key, now)
+            return False
+        self._answer(activation, request, found.reply)
+        return True
+
+    def _answer(self, activation: Activation, request: Request, reply: Reply) -> None:
+        answer_when_committed(self._environment, activation, request, reply)
 
 
 def _run_inline(turn: Turn) -> None:
@@ -115,7 +158,7 @@ def _run_inline(turn: Turn) -> None:
         running.reset(token)
 
 
-async def _run(turn: Turn) -> None:
+async def _run_in_task(turn: Turn) -> None:
     running.set(turn)
     request = turn.request
     result: Any = None
@@ -132,13 +175,13 @@ async def _run(turn: Turn) -> None:
         error = raised
     if _is_cancelled(error):
         undo(turn.activation)
-        request.fail(moved_on())
+        request.fail(moved_during_turn())
         raise asyncio.CancelledError
     _end(turn, result, error)
 
 
 def _is_cancelled(error: BaseException | None) -> bool:
-    """Whether the turn itself was cancelled, and not something that it had waited for."""
+    """True if the turn itself was cancelled, and not something that it had waited for."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
@@ -148,31 +191,31 @@ def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
     activation, request = turn.activation, turn.request
     turn.open = False
     if activation.broken:
-        request.fail(moved_on())
+        request.fail(moved_during_turn())
         return
     try:
         if error is None:
-            answer = succeed(turn, result)
+            reply = succeed(turn, result)
         else:
             undo(activation)
-            answer = Answer.of(_failure(error, turn))
+            reply = Reply.of(_failure(error, turn))
     except Exception as raised:
         undo(activation)
         error = raised
-        answer = Answer.of(_failure(raised, turn))
-    if request.fleeting and not (error and _passing(error)):
-        fleeting = Record(request.fingerprint, answer.payload, answer.failed, turn.now, tell=False)
-        activation.remember(request.fleeting, fleeting)
+        reply = Reply.of(_failure(raised, turn))
+    if request.ephemeral and not (error and _is_passing(error)):
+        outcome = Record(request.fingerprint, reply.payload, reply.failed, turn.now, tell=False)
+        activation.remember(request.ephemeral, outcome)
     if error is not None and request.alarm:
-        fail_alarm(turn, answer)
+        fail_alarm(turn, reply)
     elif error is not None and request.method.is_command:
-        record(turn, answer, durable=not _passing(error))
+        record(turn, reply, durable=not _is_passing(error))
     elif not request.method.is_command:
-        answer_when_committed(turn.router, activation, request, answer)
+        answer_when_committed(turn.environment, activation, request, reply)
 
 
-def _passing(error: BaseException) -> bool:
-    """Whether a repeat may end otherwise, so that the outcome must not be recorded."""
+def _is_passing(error: BaseException) -> bool:
+    """True if a repeat may end otherwise, so that the outcome must not be recorded."""
     return isinstance(error, Failure) and (error.retryable or error.code == "deadline-exceeded")
 
 
@@ -180,3 +223,11 @@ def _failure(error: BaseException, turn: Turn) -> Failure:
     if isinstance(error, Failure):
         return error
     return unexpected(error, f"{turn.activation.object_id}.{turn.request.method.name}")
+
+
+def _closed_mailbox() -> Mailbox:
+    return Mailbox(0, lambda request: None)
+
+
+def _save_nothing(activation: Activation) -> None:
+    """A copy of an object's committed state is never committed itself."""

@@ -9,50 +9,47 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import secrets
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, cast
 
 import msgspec
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
-from aidevos.durable.delivery.relay import Entry, event_entry, next_number, tell_entry
-from aidevos.durable.objects.alarms import EXPIRY, Scheduled, check_room
+from aidevos.durable.objects.alarm import EXPIRY, Scheduled, check_room
+from aidevos.durable.objects.declaration import Event
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.activation import Activation
-from aidevos.durable.turns.outcome import advance, check_bounds, gather
-from aidevos.durable.turns.request import Request, digest
+from aidevos.durable.turns.effects import Effects
+from aidevos.durable.turns.entries import event_entry, next_number, tell_entry
+from aidevos.durable.turns.environment import Environment
+from aidevos.durable.turns.failures import moved_during_turn
+from aidevos.durable.turns.headers import digest
+from aidevos.durable.turns.request import Request
+from aidevos.security.permissions import Principal
 
-if TYPE_CHECKING:
-    from aidevos.durable.objects.object import Event
-    from aidevos.durable.ownership.router import DurableObjectRouter
-
-log = logging.getLogger(__name__)
+# Lets the object that a turn creates belong to a project: `Gate.join`.
+Join = Callable[["Turn", str | None], Awaitable[None]]
 
 
 class Turn:
-    """What a running method can reach through its object."""
+    """The turn of one request, as its object reaches it."""
 
-    def __init__(self, router: DurableObjectRouter, activation: Activation, request: Request) -> None:
-        self.router = router
+    def __init__(self, environment: Environment, joins: Join, activation: Activation, request: Request) -> None:
+        self.environment = environment
         self.activation = activation
         self.request = request
-        self.now = router.clock.now()
-        self.entries: list[Entry] = []
-        self.alarms: dict[str, Scheduled | None] = {}
-        # The alarm that this turn is about, until it has an outcome.
-        self.ringing: Scheduled | None = None
+        self.now = environment.clock.now()
+        self.effects = Effects(activation, environment.limits, self.now, request.alarm)
         self.alarm_key = ""
-        # Whether an earlier attempt may have ended its process.
+        # True if an earlier attempt may have ended its process.
         self.counts_first = False
-        self.deleted = False
         self.shows_object = False
-        self.joins: str | None = None
         self.open = True
+        self._joins = joins
         self._calls = 0
         self._id = ""
         self._last_number = activation.outbox_last
@@ -61,9 +58,21 @@ class Turn:
     def id(self) -> str:
         if not self._id:
             key = self.request.key
-            seed = key.key if key else self.request.fleeting or self.alarm_key or secrets.token_hex(16)
+            seed = key.key if key else self.request.ephemeral or self.alarm_key or secrets.token_hex(16)
             self._id = digest(self.activation.object_id, seed)
         return self._id
+
+    @property
+    def caller(self) -> Principal:
+        return self.request.principal
+
+    @property
+    def client_address(self) -> str:
+        return self.request.address
+
+    @property
+    def if_match(self) -> str | None:
+        return self.request.if_match
 
     @property
     def version(self) -> int:
@@ -77,9 +86,9 @@ class Turn:
     def project(self) -> str | None:
         return self.activation.project
 
-    def join(self, project: str) -> None:
-        """Have the object that this turn makes belong to a project."""
-        self.joins = project
+    async def join(self, project: str | None) -> None:
+        """Let the object that this turn creates belong to a project, or to none; raises `Failure`."""
+        await self._joins(self, project)
 
     def view(self) -> DurableObject:
         """Answer with the object as it is after this turn; return what this returns."""
@@ -92,19 +101,19 @@ class Turn:
     def emit(self, event: Event) -> None:
         self._only_in_command("emit")
         activation = self.activation
-        project = activation.project or self.joins
-        self.entries.append(
+        project = activation.project or self.effects.project
+        self.effects.entries.append(
             event_entry(activation.type.name, activation.id, self.next_number(), event, self.now, project)
         )
 
     def tell(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> None:
         self._only_in_command("tell")
         subjects.split_object_id(f"{type}:{id}")
-        self.entries.append(tell_entry(self.next_number(), type, id, method, args, self.now))
+        self.effects.entries.append(tell_entry(self.next_number(), type, id, method, args, self.now))
 
     def next_number(self) -> int:
         """The number of the next thing that this turn sends."""
-        self._last_number = next_number(self._last_number, self.router.clock.now())
+        self._last_number = next_number(self._last_number, self.environment.clock.now())
         return self._last_number
 
     def set_alarm(self, name: str, alarm: Scheduled) -> None:
@@ -114,26 +123,26 @@ class Turn:
         if cls.on_alarm is BaseDurableObject.on_alarm:
             raise RuntimeError(f"{cls.__name__} has no on_alarm")
         others = (self.alarm(other) for other in self.alarm_names() if other not in (name, EXPIRY))
-        check_room([alarm, *filter(None, others)], self.router.limits.alarms)
-        self.alarms[name] = alarm
+        check_room([alarm, *filter(None, others)], self.environment.limits.alarms)
+        self.effects.alarms[name] = alarm
 
     def cancel_alarm(self, name: str) -> bool:
         there = self.alarm(name) is not None
         if there:
-            self.alarms[name] = None
+            self.effects.alarms[name] = None
         return there
 
     def alarm(self, name: str) -> Scheduled | None:
         """An alarm as this turn will leave it."""
         self._only_in_command("look at alarms")
-        if name in self.alarms:
-            return self.alarms[name]
-        if self.ringing is not None and name == self.request.alarm:
-            return self.ringing.next()
+        if name in self.effects.alarms:
+            return self.effects.alarms[name]
+        if self.effects.ringing is not None and name == self.request.alarm:
+            return self.effects.ringing.next()
         return self.activation.alarms.get(name)
 
     def alarm_names(self) -> Iterable[str]:
-        return [name for name in {**self.activation.alarms, **self.alarms} if self.alarm(name) is not None]
+        return [name for name in {**self.activation.alarms, **self.effects.alarms} if self.alarm(name) is not None]
 
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
         """A request now: after the commits of all earlier turns, with an ID that a repeat of this turn would
@@ -160,26 +169,26 @@ class Turn:
     def delete(self) -> None:
         """Mark the object as deleted by this turn."""
         self._only_in_command("delete")
-        self.deleted = True
+        self.effects.deleted = True
 
     async def checkpoint(self, *, keeps_version: bool) -> None:
         """Commit what the turn has done so far; return when it is durable."""
         self._only_in_command("checkpoint")
-        activation = self.activation
+        activation, effects = self.activation, self.effects
         encoded = activation.type.encode_state(activation.object.state)
         activation.type.check_state(encoded)
-        check_bounds(self, encoded, self.entries)
+        effects.check_bounds(encoded, effects.entries)
         changed = encoded != activation.snapshot or not activation.exists
         if changed:
-            advance(self, encoded, keeps_version)
-        if changed or self.entries or self.alarms:
-            gather(self, changed).urgent = True
-            self.router.commit(activation)
+            effects.advance(encoded, keeps_version=keeps_version)
+        if changed or effects.entries or effects.alarms:
+            effects.gather(changed=changed).urgent = True
+            activation.request_commit()
         committed = activation.wait_committed()
         if committed is not None:
             await committed
-        if activation.broken or not self.router.lease_valid():
-            raise moved_on()
+        if activation.broken or not self.environment.may_answer():
+            raise moved_during_turn()
 
     async def forget_outcomes(self) -> None:
         """Blank the records in memory, and so with the next commit in the document; then those in the
@@ -187,11 +196,11 @@ class Turn:
         self._only_in_command("forget_outcomes")
         activation = self.activation
         activation.records.forget()
-        activation.fleeting.clear()
+        activation.ephemeral.clear()
         if activation.moving:
             raise Failure("unavailable", "records are on their way to the archive")
         try:
-            await self.router.store.forget(activation.type.name, activation.id)
+            await self.environment.store.forget(activation.type.name, activation.id)
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
 
@@ -206,23 +215,11 @@ class Turn:
         earlier = self.activation.wait_committed()
         if earlier is not None:
             await earlier
-        if self.activation.broken or not self.router.lease_valid():
-            raise moved_on()
+        if self.activation.broken or not self.environment.may_answer():
+            raise moved_during_turn()
         left = self.request.deadline - asyncio.get_running_loop().time()
-        return await self.router.outside.request(subject, payload, deadline=max(left, 0.001), **options)
+        return await self.environment.client.request(subject, payload, deadline=max(left, 0.001), **options)
 
     def _only_in_command(self, what: str) -> None:
         if not self.request.method.is_command:
             raise RuntimeError(f"a query can't {what}")
-
-
-def moved_on() -> Failure:
-    """What a caller gets when the turn can't go on here."""
-    return Failure("unavailable", "the object was moved while the method was running")
-
-
-def unexpected(error: BaseException, where: str) -> Failure:
-    """What a caller gets for a bug: nothing but an ID that finds the log line."""
-    error_id = secrets.token_hex(8)
-    log.error("%s raised (error %s)", where, error_id, exc_info=error, extra={"error_id": error_id})
-    return Failure("internal", "the request failed on our side; the log has the details", error_id=error_id)

@@ -11,7 +11,7 @@ from aidevos.contracts.api_keys import RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import LimitPolicy
 from aidevos.durable.access.limiter import Limited, RateLimiter, Verdict
-from aidevos.durable.access.resolving import when_known
+from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
@@ -41,7 +41,7 @@ class Fleet:
         return await self.kit.request(subject, payload)
 
     async def spend(self, caller: Principal = ADA, process: int = 0, address: str = "", group: str = "") -> Verdict:
-        return await when_known(self.limiters[process].spend, caller, address, group)
+        return await resolve_when_ready(self.limiters[process].spend, caller, address, group)
 
     async def passed(self, times: int, caller: Principal = ADA, **where: Any) -> int:
         """How many of so many requests pass."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.access.authenticator import Door, believed
-from aidevos.durable.access.resolving import NotYet, when_known
+from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
+from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.security.access import Change
 from aidevos.security.permissions import ANONYMOUS, Principal
 from tests.support.callers import API_KEY, DAY, NOW, World
@@ -40,7 +40,7 @@ class Asking(World):
         self.fleet.request = request  # type: ignore[method-assign]
 
     async def caller(self, authorization: str = SHOWN) -> Principal:
-        return await when_known(self.admission.caller, authorization, "")
+        return await resolve_when_ready(self.admission.caller, authorization, "")
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ class Limits:
 
     def spend(self, caller: Principal, address: str, group: str) -> None:
         if self.asking is not None and not self.asking.done():
-            raise NotYet(self.asking)
+            raise NotReady(self.asking)
         self.spent.append((caller.subject, address, group))
 
 
@@ -126,13 +126,13 @@ def test_only_what_comes_through_the_gateway_passes_without_a_limit(
     limits: Any = Limits()
     sent = message(subject, reply, Authorization=world.token())
 
-    assert Door(world.admission, limits, lambda subject: False).admit(sent, sent.headers).subject == "ada"
+    assert CallAuthenticator(world.admission, limits, lambda subject: False).admit(sent, sent.headers).subject == "ada"
     assert limits.spent == spent
 
 
 def test_an_open_subject_needs_no_credential_but_judges_one_that_is_shown(world: Asking) -> None:
     limits: Any = Limits()
-    door = Door(world.admission, limits, lambda subject: subject == "query.news.all")
+    door = CallAuthenticator(world.admission, limits, lambda subject: subject == "query.news.all")
 
     assert door.admit(message("query.news.all", "_INBOX.x"), {}) == ANONYMOUS
     for subject, headers in (("query.other.all", {}), ("query.news.all", {"Authorization": "Bearer x.y.z"})):
@@ -146,8 +146,8 @@ async def test_who_waits_for_a_limit_is_let_in_and_counted_once(world: Asking) -
     gate = asyncio.Event()
     limits.asking = asyncio.create_task(gate.wait())
     sent = message("query.counter.list", "_INBOX.x", Authorization=world.token())
-    door = Door(world.admission, limits, lambda subject: False)
-    admitted = asyncio.create_task(when_known(door.admit, sent, sent.headers))
+    door = CallAuthenticator(world.admission, limits, lambda subject: False)
+    admitted = asyncio.create_task(resolve_when_ready(door.admit, sent, sent.headers))
     await quiet()
     assert not admitted.done()
     gate.set()
@@ -158,5 +158,5 @@ async def test_who_waits_for_a_limit_is_let_in_and_counted_once(world: Asking) -
 
 @pytest.mark.parametrize(("reply", "address"), [("_INBOX_gateway.x", "192.0.2.1"), ("_INBOX.x", None), ("", None)])
 def test_only_the_fleet_is_believed_about_an_address(reply: str, address: str | None) -> None:
-    headers = believed(message("dop.7.counter.c.increment", reply, **{"Client-Address": "192.0.2.1"}))
+    headers = trusted_headers(message("dop.7.counter.c.increment", reply, **{"Client-Address": "192.0.2.1"}))
     assert headers.get("Client-Address") == address

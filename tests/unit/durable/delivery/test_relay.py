@@ -13,8 +13,8 @@ import pytest
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Place, StoreError
-from aidevos.durable.turns.activation import Pending
+from aidevos.durable.store.port import CommitPoint, StoreError
+from aidevos.durable.turns.pending import Pending
 from aidevos.testing import ObjectKit
 from tests.support.kits import chosen, crash, failure, quiet, until
 from tests.support.objects import Tally
@@ -86,7 +86,7 @@ async def test_the_next_owner_publishes_what_a_crashed_one_has_not(stores: bool)
         await crash(kit)
         kit.bus.broken = False
         async with ObjectKit(Tally, store=kit.store, bus=kit.bus) as successor:
-            await successor.router.scan(["tally"])
+            await successor.lifecycle.scan(["tally"])
             await until(lambda: kit.bus.events)
             await successor.settle()
             assert values(kit.bus) == [1]
@@ -139,7 +139,7 @@ async def test_a_tell_survives_a_crash_before_it_is_settled_and_is_applied_once(
     assert len(kit.store.documents["tally"]["a"]["outbox"]) == 1
     Tally.gate.set()
     async with ObjectKit(Tally, store=kit.store) as successor:
-        await successor.router.scan(["tally"])
+        await successor.lifecycle.scan(["tally"])
         await successor.settle()
         assert await successor.call("tally", "b", "value") == 1
         assert successor.store.documents["tally"]["a"]["outbox"] == {}
@@ -174,7 +174,7 @@ async def test_a_tell_that_nobody_settles_in_time_becomes_a_dead_letter(kit: Obj
     await crash(kit)
     kit.clock.advance(8 * 86_400)
     async with ObjectKit(Tally, store=kit.store, clock=kit.clock) as successor:
-        await successor.router.scan(["tally"])
+        await successor.lifecycle.scan(["tally"])
         await until(lambda: successor.letters)
         await successor.settle()
         assert [letter.code for letter in successor.letters.values()] == ["unavailable"]
@@ -199,7 +199,7 @@ class ClearingStore(MemoryStore):
         self.go = asyncio.Event()
         self.go.set()
 
-    async def clear(self, type: str, places: Sequence[Place]) -> bool:
+    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
         self.cleared.append(len(places))
         if self.before:
             await self.go.wait()
@@ -217,7 +217,7 @@ async def test_outboxes_of_many_objects_are_cleared_at_once_and_without_commits(
         await asyncio.gather(*(kit.call("tally", f"a{number}", "add_loudly") for number in range(30)))
         await until(lambda: store.cleared)
         commits = {id: document["commit"] for id, document in store.documents["tally"].items()}
-        await until(lambda: kit.router.idle)
+        await until(lambda: kit.catalogue.idle)
         assert sum(store.cleared) == 30
         assert len(store.cleared) < 5
         for id, document in store.documents["tally"].items():
@@ -242,7 +242,7 @@ async def test_what_is_to_be_sent_is_found_after_a_crash_whatever_was_cleared_me
         kit.bus.broken = False
         assert await store.pending("tally", "", 1) == ["a"]
         async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
-            await successor.router.scan(["tally"])
+            await successor.lifecycle.scan(["tally"])
             await until(lambda: len(kit.bus.events) == 2)
             await successor.settle()
         assert values(kit.bus) == [1, 2]
@@ -253,7 +253,7 @@ async def test_an_outbox_of_which_is_not_known_whether_it_was_cleared_is_emptied
     store.fails = True
     async with ObjectKit(Tally, store=store) as kit:
         await kit.call("tally", "a", "add_loudly")
-        await until(lambda: kit.router.idle)
+        await until(lambda: kit.catalogue.idle)
         assert store.cleared == [1]
         assert store.documents["tally"]["a"]["commit"].endswith(".2")
         assert await store.pending("tally", "", 1) == []
@@ -288,7 +288,7 @@ async def test_what_is_not_sent_yet_stays_when_something_else_was() -> None:
         await crash(kit)
         kit.bus.broken = False
         async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
-            await successor.router.scan(["tally"])
+            await successor.lifecycle.scan(["tally"])
             await until(lambda: kit.bus.events)
             await successor.settle()
         assert values(kit.bus) == [1]

@@ -14,8 +14,8 @@ from nats.errors import Error as NatsError
 from aidevos import BaseDurableObject, authenticated, command, query
 from aidevos.contracts.rate_limits import DEFAULT
 from aidevos.durable.access.limiter import Limited, Verdict
-from aidevos.durable.access.resolving import NotYet
-from aidevos.durable.delivery.suspects import CRASHES, Suspects
+from aidevos.durable.access.resolving import NotReady
+from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
 from aidevos.durable.delivery.tells import Tells, _Hand
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
@@ -77,7 +77,7 @@ class World:
         assert (address, group) == ("", "slate")
         if caller is EVE:
             self.fatal.set()
-            raise NotYet(asyncio.get_running_loop().create_future())
+            raise NotReady(asyncio.get_running_loop().create_future())
         if self.limits:
             raise self.limits.pop(0)
 
@@ -88,8 +88,8 @@ class World:
         """Be the next owner, after a short life in which so many were taken."""
         around: Any = self
         self.fatal = asyncio.Event()
-        self.tells = Tells(around, self.kit.router, around, around, self.kit.clock, lambda: True)
-        self.hand = _Hand(Suspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
+        self.tells = Tells(around, self.kit.runtime.environment, self.kit.router, around, around)
+        self.hand = _Hand(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
 
     async def die(self) -> None:
         """End as a process that is killed in the midst of an attempt: what it does after that isn't done."""

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from aidevos import BaseDurableObject, Service, anyone, command, inject, query, resource
-from aidevos.durable.objects.object import View
+from aidevos.durable.objects.declaration import View
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.objects.resources import Resource, open_resources
 from aidevos.settings import Settings, load
@@ -177,7 +177,7 @@ async def test_a_keyword_that_replaces_nothing_is_refused() -> None:
 async def test_a_class_that_needs_nothing_is_used_as_it_is() -> None:
     async with ObjectKit(Plain) as kit:
         assert await kit.call("plain", "a", "name") == "Plain"
-        assert kit.router.registry.types["plain"].cls is Plain
+        assert kit.registry.types["plain"].cls is Plain
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aidevos.durable.ownership.router import Limits
+from aidevos.durable.turns.environment import Limits
 from aidevos.testing import ObjectKit
 from tests.support.alarms import Bell
 from tests.support.kits import PATIENT, START, crash
@@ -191,6 +191,6 @@ def test_alarms_ring_as_a_plain_simulation_says(taken: list[Step]) -> None:
         assert {name: alarm["at"] - START for name, alarm in stored.items()} == {
             name: alarm.next for name, alarm in simulation.alarms.items()
         }
-        await product.kit.router.close()
+        await product.kit.runtime.close()
 
     asyncio.run(run())

@@ -12,8 +12,8 @@ import pytest
 
 from aidevos import Alarm, BaseDurableObject, Failure
 from aidevos.durable.objects.registry import DurableObjectRegistry
-from aidevos.durable.ownership.router import Limits
 from aidevos.durable.store.memory import MemoryStore
+from aidevos.durable.turns.environment import Limits
 from aidevos.testing import ObjectKit
 from tests.support.alarms import Bell, BellState, Guest
 from tests.support.kits import START, begun, crash, failure, quiet, until
@@ -145,7 +145,7 @@ async def test_what_no_alarm_can_be_is_refused_by_name(
 
 
 async def test_an_object_has_so_many_alarms_and_bytes_of_them(kit: ObjectKit) -> None:
-    for number in range(kit.router.limits.alarms):
+    for number in range(kit.runtime.environment.limits.alarms):
         await ring(kit, f"a{number}", in_=HOUR)
     assert (await failure(ring(kit, "more", in_=1))).code == "too-large"
     await ring(kit, "a7", in_=1)
@@ -209,14 +209,14 @@ async def test_a_letter_is_stored_in_the_commit_that_ends_its_alarm(kit: ObjectK
         raise ConnectionError
 
     kit.request = never  # type: ignore[method-assign]
-    await kit.router.alarms.scan(["bell"], 1)
-    kit.router.alarms.ring_due()
+    await kit.alarms.scan(["bell"], 1)
+    kit.alarms.ring_due()
     await quiet()
     assert stored(kit) == {"alarms": {}, "alarm_at": None}
     await crash(kit)
 
     async with ObjectKit(Bell, store=kit.store, clock=kit.clock) as successor:
-        await successor.router.scan(["bell"])
+        await successor.lifecycle.scan(["bell"])
         await successor.settle()
         assert [letter.kind for letter in successor.letters.values()] == ["alarm"]
 
@@ -227,14 +227,14 @@ async def test_a_handler_that_ends_its_process_does_so_a_limited_number_of_times
     process = kit
     for _ in range(6):
         kit.clock.advance(60)
-        await process.router.alarms.scan(["bell"], 1)
-        process.router.alarms.ring_due()
+        await process.alarms.scan(["bell"], 1)
+        process.alarms.ring_due()
         await quiet()
         await crash(process)
         process = ObjectKit(Bell, store=kit.store, clock=kit.clock)
 
     async with process:
-        await process.router.scan(["bell"])
+        await process.lifecycle.scan(["bell"])
         await process.settle()
         [letter] = process.letters.values()
     # The first one, to which nothing could point yet, is not counted.
@@ -256,7 +256,7 @@ async def test_an_alarm_waits_while_its_letter_finds_no_room(kit: ObjectKit) -> 
         await small.call("bell", "a", "set", {"name": "doomed", "args": args, "retry": {"max_attempts": 1}})
         for _ in range(10):
             small.clock.advance(1)
-            small.router.alarms.ring_due()
+            small.alarms.ring_due()
             await quiet()
         assert len(kit.store.documents["bell"]["a"]["outbox"]) == 2
         small.request = request  # type: ignore[method-assign]
@@ -288,12 +288,12 @@ async def test_an_alarm_that_finds_no_room_in_the_mailbox_rings_when_there_is() 
         await ring(kit, "tea", in_=1)
         calls = [await begun(kit.call("bell", "a", "wait")) for _ in range(2)]
         kit.clock.advance(1)
-        kit.router.alarms.ring_due()
+        kit.alarms.ring_due()
         Bell.gate.set()
         await asyncio.gather(*calls)
         assert Bell.attempts == []
         kit.clock.advance(1)
-        kit.router.alarms.ring_due()
+        kit.alarms.ring_due()
         await kit.settle()
         assert await rung(kit) == [("tea", 2)]
 
@@ -395,13 +395,13 @@ async def test_alarms_of_a_founding_commit_ring(kit: ObjectKit) -> None:
     assert await rung(kit) == [("first", 10)]
 
 
-async def test_hibernation_keeps_alarms(kit: ObjectKit) -> None:
-    await ring(kit, "tea", in_=5 * HOUR)
-    kit.router.limits = kit.router.limits._replace(idle_after=-1.0)
-    kit.router.sweep()
-    assert kit.router.activation("bell", "a") is None
-    await kit.advance(5 * HOUR)
-    assert await rung(kit) == [("tea", 5 * HOUR)]
+async def test_hibernation_keeps_alarms() -> None:
+    async with ObjectKit(Bell, limits=Limits(idle_after=-1.0)) as kit:
+        await ring(kit, "tea", in_=5 * HOUR)
+        kit.lifecycle.sweep()
+        assert kit.catalogue.get("bell", "a") is None
+        await kit.advance(5 * HOUR)
+        assert await rung(kit) == [("tea", 5 * HOUR)]
 
 
 async def test_an_alarm_that_was_moved_while_it_waited_for_its_turn_does_not_ring(kit: ObjectKit) -> None:
@@ -411,7 +411,7 @@ async def test_an_alarm_that_was_moved_while_it_waited_for_its_turn_does_not_rin
     second = await begun(kit.call("bell", "a", "wait"))
     moving = await begun(ring(kit, "moved", in_=100))
     kit.clock.advance(1)
-    kit.router.alarms.ring_due()
+    kit.alarms.ring_due()
     gate, Bell.gate = Bell.gate, asyncio.Event()
     gate.set()
     await asyncio.gather(first, setting)
@@ -426,7 +426,7 @@ async def test_an_object_is_in_memory_when_its_alarm_is_due(kit: ObjectKit) -> N
     await crash(kit)
     async with ObjectKit(Bell, store=kit.store, clock=kit.clock) as successor:
         await successor.advance(9.5)
-        activation = successor.router.activation("bell", "a")
+        activation = successor.catalogue.get("bell", "a")
         assert activation is not None
         assert activation.loaded
         assert Bell.attempts == []
@@ -439,10 +439,10 @@ async def test_an_alarm_does_not_ring_before_the_commit_that_sets_it(kit: Object
     gate = asyncio.Event()
     kit.store.faults.append(gate)
     setting = await begun(ring(kit, "now", in_=0))
-    activation = kit.router.activation("bell", "a")
+    activation = kit.catalogue.get("bell", "a")
     assert activation is not None
-    kit.router.alarms.note(activation)
-    kit.router.alarms.ring(activation)
+    kit.alarms.note(activation)
+    kit.alarms.ring(activation)
     await quiet()
     assert Bell.attempts == []
     gate.set()
@@ -467,9 +467,9 @@ async def test_an_alarm_whose_commit_was_lost_rings_again_at_once_and_not_with_t
     await ring(kit, "tea", in_=1)
     kit.clock.advance(1)
     kit.store.faults.append("fail")
-    kit.router.alarms.ring_due()
-    await until(lambda: not kit.store.faults and kit.router.activation("bell", "a") is None)
-    kit.router.alarms.ring_due()
+    kit.alarms.ring_due()
+    await until(lambda: not kit.store.faults and kit.catalogue.get("bell", "a") is None)
+    kit.alarms.ring_due()
     await until(lambda: len(Bell.attempts) == 2)
     await kit.settle()
     assert await rung(kit) == [("tea", 1)]
@@ -479,12 +479,12 @@ async def test_a_process_that_drains_finishes_what_rings_and_begins_nothing(kit:
     await ring(kit, "first", in_=1, payload={"hangs": True})
     await ring(kit, "second", in_=1)
     kit.clock.advance(1)
-    kit.router.alarms.ring_due()
+    kit.alarms.ring_due()
     await until(lambda: Bell.attempts)
-    kit.router.alarms.stop()
+    kit.alarms.stop()
     Bell.gate.set()
     await kit.settle()
-    kit.router.alarms.ring_due()
+    kit.alarms.ring_due()
     await quiet()
     assert [name for name, _, _ in Bell.attempts] == ["first"]
     assert list(stored(kit)["alarms"]) == ["second"]

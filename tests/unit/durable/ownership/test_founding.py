@@ -142,7 +142,7 @@ async def test_whatever_fails_an_object_is_founded_once_and_each_call_counts_onc
         kit.store.faults.clear()
         total = (await kit.call("tally", "a", "_read"))["state"]["value"]
         await kit.settle()
-        await kit.router.close()
+        await kit.runtime.close()
 
     founded = [answer for answer, method in zip(answers, calls, strict=True) if method == "found" and answer == 100]
     assert len(founded) <= 1

@@ -59,9 +59,9 @@ class Fleet:
     async def __aexit__(self, *error: object) -> None:
         await self._crashing
         self.kit.store.faults.clear()
-        await self.kit.router.scan(self.kit.router.registry.types)
+        await self.kit.lifecycle.scan(self.kit.registry.types)
         await self.kit.settle()
-        await self.kit.router.close()
+        await self.kit.runtime.close()
 
     async def call(self, id: str, method: str, args: dict[str, Any], headers: dict[str, str]) -> Any:
         async with asyncio.timeout(20):
@@ -81,7 +81,7 @@ class Fleet:
             self.kit = ObjectKit(self._type, store=old.store, bus=old.bus, clock=old.clock)
             self.kit.letters = old.letters
             await crash(old)
-            await self.kit.router.scan(self.kit.router.registry.types)
+            await self.kit.lifecycle.scan(self.kit.registry.types)
         for _ in range(LATE):
             await asyncio.sleep(0)
         self._late.set()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from aidevos.durable.base.clock import timestamp
-from aidevos.durable.ownership.router import Limits
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT, Bounds, Client
+from aidevos.durable.turns.environment import Limits
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
 from tests.support.kits import begun, chosen, crash, failure, numbered, quiet, until
@@ -127,7 +127,7 @@ async def test_chosen_ids_move_to_the_archive_and_are_still_found(where: str, re
     async with ObjectKit(Tally, store=store) as kit:
         calls = [kit.call("tally", "a", "add", headers=chosen(f"id{number}")) for number in range(count)]
         assert await asyncio.gather(*calls) == list(range(1, count + 1))
-        await until(lambda: not kit.router._tasks)
+        await until(lambda: not kit.runtime.tasks.running)
         await kit.settle()
         stored = (await kit.store.read("tally", ["a"]))["a"]
         assert stored.archived
@@ -155,7 +155,7 @@ async def test_clients_move_to_the_archive_and_their_records_and_marks_are_still
         for name in names:
             await kit.call("tally", "a", "add", headers=numbered(name, 1))
             await kit.call("tally", "a", "add", headers=numbered(name, 2, 2))
-            await until(lambda: not kit.router._tasks)
+            await until(lambda: not kit.runtime.tasks.running)
         await kit.settle()
         stored = (await kit.store.read("tally", ["a"]))["a"]
         assert stored.archived

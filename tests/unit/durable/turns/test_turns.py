@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from aidevos.durable.ownership.router import Limits
+from aidevos.durable.turns.environment import Limits
 from aidevos.testing import ObjectKit
 from tests.support.kits import begun, failure, quiet
 from tests.support.objects import Tally

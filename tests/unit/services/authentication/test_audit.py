@@ -25,7 +25,7 @@ class DoorState(msgspec.Struct):
     opened: int = 0
 
 
-class Door(BaseDurableObject[DoorState], type="door"):
+class EntryPoint(BaseDurableObject[DoorState], type="door"):
     @command(allow=anyone())
     async def open(self, key: str) -> None:
         audit.record(self, "door.opened", target=self.id, reason="with a key")
@@ -37,7 +37,7 @@ class Door(BaseDurableObject[DoorState], type="door"):
 
 @pytest.fixture
 async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
-    async with ObjectKit(Door, authentication, settings=settings) as kit:
+    async with ObjectKit(EntryPoint, authentication, settings=settings) as kit:
         yield kit
 
 

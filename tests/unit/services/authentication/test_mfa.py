@@ -238,7 +238,7 @@ async def test_whoever_has_the_password_guesses_so_many_codes_a_day_and_recovery
             await refused(ada.login(otp=ada.wrong()))
         ada.kit.clock.advance(settings.login_window)
         # As if it had been idle.
-        ada.kit.router.drop_all()
+        ada.kit.catalogue.drop_all()
 
     assert (await failure(ada.login(otp=ada.otp()))).code == "rate-limited"
     assert (await failure(ada.verify(await ada.challenge(), otp=ada.otp()))).code == "rate-limited"

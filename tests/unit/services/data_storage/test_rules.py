@@ -286,14 +286,14 @@ async def test_what_has_expired_is_removed_in_the_background(kit: ObjectKit, set
     kit.clock.advance(5)
     await create(kit, "long", 2)
     kit.clock.advance(6)
-    removing = asyncio.create_task(remove_expired(Outside(kit), settings))  # type: ignore[arg-type]
+    removing = asyncio.create_task(remove_expired(ObjectCaller(kit), settings))  # type: ignore[arg-type]
     await until(lambda: len(left(kit)) == 1)
     removing.cancel()
 
     assert left(kit)[0]["item"] == "long"
 
 
-class Outside:
+class ObjectCaller:
     """The service's own client, on a kit."""
 
     def __init__(self, kit: ObjectKit) -> None:

@@ -334,7 +334,7 @@ def item_event(number: int = 1) -> Delivery:
     return Delivery("event.item.x.created", payload, f"item:x:{number}", attempt=50)
 
 
-class Outside:
+class ObjectCaller:
     """Stands for the fleet; `down` is a webhook whose deliveries can't be begun."""
 
     def __init__(self) -> None:
@@ -359,7 +359,7 @@ def fan_out(outside: Any, owners: Any, *webhooks: WebhookInfo) -> FanOut:
 
 
 async def test_an_event_isnt_done_before_all_its_deliveries_have_begun(owners: Owners) -> None:
-    outside = Outside()
+    outside = ObjectCaller()
     outside.down = "b"
     fan = fan_out(outside, owners, webhook("a", "item.*"), webhook("b", "*"), webhook("c", "task.*"))
 
@@ -371,7 +371,7 @@ async def test_an_event_isnt_done_before_all_its_deliveries_have_begun(owners: O
 
 
 async def test_a_poison_event_becomes_a_letter_for_each_webhook_that_begins_its_delivery(owners: Owners) -> None:
-    outside = Outside()
+    outside = ObjectCaller()
     fan = fan_out(outside, owners, webhook("a", "item.*"), webhook("b", "*"))
     await fan.bury(item_event(), Failure("internal", "oh"))
 
@@ -383,7 +383,7 @@ async def test_a_poison_event_becomes_a_letter_for_each_webhook_that_begins_its_
 
 
 async def test_what_webhooks_bring_about_is_for_none(owners: Owners) -> None:
-    outside = Outside()
+    outside = ObjectCaller()
     fan = fan_out(outside, owners, webhook("a", "*", "webhook.*", "delivery.*"))
     for type in ("webhook", "delivery"):
         await fan.hand_on(item_event()._replace(subject=f"event.{type}.x.changed"))
@@ -403,7 +403,7 @@ def test_the_log_is_kept_for_longer_than_deliveries_are_tried() -> None:
 
 
 async def test_of_an_event_that_its_owner_may_not_see_a_webhook_keeps_nothing(owners: Owners) -> None:
-    outside = Outside()
+    outside = ObjectCaller()
     owners.allowed = False
     await fan_out(outside, owners, webhook("a", "*")).hand_on(item_event())
 

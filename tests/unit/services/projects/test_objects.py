@@ -27,8 +27,8 @@ class DoorState(msgspec.Struct):
     opened: int = 0
 
 
-class Door(BaseDurableObject[DoorState], type="door"):
-    @command(allow=anyone(), founds=True)
+class EntryPoint(BaseDurableObject[DoorState], type="door"):
+    @command(allow=anyone(), creates=True)
     async def open(self) -> int:
         self.state.opened += 1
         return self.state.opened
@@ -44,7 +44,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return project_kits.kit_of(settings, Counter, Door, **options)
+    return project_kits.kit_of(settings, Counter, EntryPoint, **options)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aidevos import new_id
-from aidevos.durable.ownership.router import Limits
+from aidevos.durable.turns.environment import Limits
 from aidevos.projects import belongings
 from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
@@ -343,8 +343,8 @@ async def test_a_deletion_that_dies_at_any_commit_is_finished_by_the_next_proces
 
         async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
             answer = await successor.call("project", id, "delete", caller=owner, headers=chosen("d"))
-            for type in successor.router.registry.types:
-                await successor.router.scan((type,))
+            for type in successor.registry.types:
+                await successor.lifecycle.scan((type,))
             await successor.settle()
 
             assert answer == {"id": id, "status": "deleting", "removes": {"tasks": 5, "objects": 0}}
@@ -464,8 +464,8 @@ async def test_a_departure_that_dies_at_any_commit_is_finished_by_the_next_proce
         kit.store.down = False
 
         async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
-            for type in successor.router.registry.types:
-                await successor.router.scan((type,))
+            for type in successor.registry.types:
+                await successor.lifecycle.scan((type,))
             await successor.settle()
 
             for id in shared:

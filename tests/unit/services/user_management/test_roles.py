@@ -28,12 +28,12 @@ async def kit(tmp_path: Path) -> AsyncIterator[ObjectKit]:
     ensure_signing_key(tmp_path)
     settings = load({"AIDEVOS_ADMIN_PASSWORD": "wheelbarrow at noon"}, home=tmp_path)
     async with kit_of(settings) as kit:
-        await install(Outside(kit), settings)  # type: ignore[arg-type]
+        await install(ObjectCaller(kit), settings)  # type: ignore[arg-type]
         await kit.settle()
         yield kit
 
 
-class Outside:
+class ObjectCaller:
     """The kit as a service's client."""
 
     def __init__(self, kit: ObjectKit) -> None:

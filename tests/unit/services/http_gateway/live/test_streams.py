@@ -30,7 +30,7 @@ HERS = Reader(CALLER, "Bearer ada", "")
 ALL = Wanted()
 
 
-class Door:
+class EntryPoint:
     """Says who callers are, and which events are for them."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Client:
 
 class World:
     def __init__(self, **limits: int) -> None:
-        self.bus, self.door = MemoryBus(), Door()
+        self.bus, self.door = MemoryBus(), EntryPoint()
         given: Any = {"streams": 100, "of_caller": 100, **limits}
         self.hub = Hub(self.bus, self.door, self.door, Limits(**given))  # type: ignore[arg-type]
         self.count = 0

@@ -19,14 +19,14 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from aidevos.contracts import subjects
-from aidevos.durable.hosting.placement import Bucket
+from aidevos.durable.client.bucket import Bucket
 
 CRASHES = 5
 # Seconds: longer than a supervisor waits before it starts anew what dies again and again.
 SHORT_LIFE = 600.0
 
 
-class Suspects:
+class CrashSuspects:
     """Those of one type: all up to this place in the stream. `key` names in the bucket how many attempts at each
     have ended their process."""
 
@@ -58,16 +58,16 @@ class Suspects:
         await self._bucket.put(self._key, msgspec.json.encode(ended))
 
 
-async def find_suspects(js: JetStreamContext, bucket: Bucket, type: str, now: float) -> Suspects:
+async def find_crash_suspects(js: JetStreamContext, bucket: Bucket, type: str, now: float) -> CrashSuspects:
     """What the last owner of a type has left; to be asked before its consumer is deleted."""
     try:
         last = await js.consumer_info(subjects.TELLS_STREAM, type)
     except NotFoundError:
-        return Suspects(bucket)
+        return CrashSuspects(bucket)
     if last.delivered is None or last.created.timestamp() + SHORT_LIFE < now:
-        return Suspects(bucket)
+        return CrashSuspects(bucket)
     # No type's name has a dot.
     key = f"{type}.crashes"
     value, _ = await bucket.get(key)
     ended = msgspec.json.decode(value, type=dict[str, int]) if value else {}
-    return Suspects(bucket, key, last.delivered.stream_seq, ended)
+    return CrashSuspects(bucket, key, last.delivered.stream_seq, ended)

@@ -1,0 +1,62 @@
+"""A NATS key-value bucket with compare-and-set and a time to live for each key."""
+
+from __future__ import annotations
+
+from nats.aio.client import Client
+from nats.js.errors import APIError, KeyNotFoundError, NoKeysError
+from nats.js.kv import KeyValue
+
+from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
+
+ANSWER_WITHIN = 1.0
+
+
+class Taken(Exception):
+    """Somebody else has changed the key."""
+
+
+class Bucket:
+    """A key-value bucket with compare-and-set and a time to live per key."""
+
+    def __init__(self, connection: Client, name: str) -> None:
+        self._js = connection.jetstream(timeout=ANSWER_WITHIN)
+        self._name = name
+        self._bucket: KeyValue | None = None
+
+    async def get(self, key: str) -> tuple[bytes | None, int]:
+        """Value and revision; the value is None where there is none."""
+        bucket = await self._open()
+        try:
+            entry = await bucket.get(key)
+        except KeyNotFoundError as error:
+            return None, (error.entry.revision or 0) if error.entry else 0
+        return entry.value, entry.revision or 0
+
+    async def set(self, key: str, value: bytes, revision: int, ttl: float | None = None) -> int:
+        """Set a key whose revision is this one; the new revision. Raises `Taken`."""
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        try:
+            ack = await self._js.publish(f"$KV.{self._name}.{key}", value, headers=headers, msg_ttl=ttl)
+        except APIError as error:
+            if error.err_code in WRONG_LAST_SEQUENCE:
+                raise Taken from None
+            raise
+        return ack.seq
+
+    async def put(self, key: str, value: bytes) -> None:
+        await (await self._open()).put(key, value)
+
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        await (await self._open()).delete(key, last=revision)
+
+    async def keys(self, prefix: str) -> list[str]:
+        bucket = await self._open()
+        try:
+            return [key for key in await bucket.keys() if key.startswith(prefix)]
+        except NoKeysError:
+            return []
+
+    async def _open(self) -> KeyValue:
+        if self._bucket is None:
+            self._bucket = await self._js.key_value(self._name)
+        return self._bucket

@@ -1,0 +1,43 @@
+"""Names of processes: each belongs to one living process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+from pathlib import Path
+from typing import IO
+
+MAX_NAMES = 1000
+
+
+class HostName:
+    """A name that one living process has: it holds the lock on a file, which the kernel releases
+    when the process ends, and only then. So whoever holds the lock may replace its predecessor."""
+
+    def __init__(self, home: Path, service: str, first: int = 0) -> None:
+        folder = home / "run"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+        for replica in range(first, first + MAX_NAMES):
+            file = (folder / f"{service}-{replica}.lock").open("w")
+            if _lock(file):
+                self._file, self.replica, self.name = file, replica, f"{service}-{replica}_{host}"
+                return
+            file.close()
+        raise RuntimeError(f"{MAX_NAMES} processes of {service} run already under {home}")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    file.truncate()
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return True

@@ -1,0 +1,105 @@
+"""A method as the host calls it: derived from its declaration and its signature, once for each class."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import typing
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import msgspec
+
+from aidevos.contracts import subjects
+from aidevos.durable.objects.declaration import Declaration
+from aidevos.durable.objects.schema import Schema
+from aidevos.security.permissions import Rule
+
+SUSPENDING = {"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_WITH", "YIELD_VALUE"}
+
+
+class MethodSpec:
+    """One method as the host calls it."""
+
+    __slots__ = (
+        "allow",
+        "confidential",
+        "creates",
+        "doc",
+        "empty",
+        "function",
+        "inline",
+        "is_command",
+        "keeps_version",
+        "matches",
+        "name",
+        "reaction",
+        "reentrant",
+        "result",
+        "schema",
+    )
+
+    def __init__(self, function: Callable[..., Awaitable[Any]], declaration: Declaration) -> None:
+        self.name = declaration.name or function.__name__
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__qualname__} must be async def")
+        if declaration.name is None and not subjects.is_method(self.name):
+            raise TypeError(f"{function.__qualname__}: a method's name must match {subjects.METHOD_PATTERN}")
+        self.function = function
+        self.is_command = declaration.kind == "command"
+        self.reentrant = declaration.reentrant
+        self.confidential = declaration.confidential
+        self.matches = self.is_command and declaration.matches
+        self.keeps_version = declaration.keeps_version
+        self.creates = declaration.creates
+        self.reaction = declaration.reaction
+        self.allow: Rule = declaration.allow
+        self.doc = inspect.getdoc(function) or ""
+        self.inline = _never_suspends(function)
+        arguments, self.result = _signature(function)
+        if self.reaction is not None and arguments.__struct_fields__ != ("event",):
+            raise TypeError(f"{function.__qualname__}: a method that reacts to events has one parameter, event")
+        self.schema: Schema[Any] = Schema(arguments, "args")
+        self.empty: dict[str, Any] | None = _defaults(arguments)
+
+    @property
+    def kind(self) -> Literal["command", "query"]:
+        return "command" if self.is_command else "query"
+
+    def arguments(self, payload: bytes, content_type: str | None) -> dict[str, Any]:
+        """The keyword arguments in a payload; raises `Failure`."""
+        if not payload and self.empty is not None:
+            return self.empty
+        value = self.schema.decode(payload or b"{}", content_type if payload else None)
+        return {name: getattr(value, name) for name in value.__struct_fields__}
+
+
+def _signature(function: Callable[..., Any]) -> tuple[type[msgspec.Struct], Any]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields: list[Any] = []
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(f"{function.__qualname__}: *args and **kwargs have no schema")
+        hint = hints.get(parameter.name, Any)
+        if parameter.default is parameter.empty:
+            fields.append((parameter.name, hint))
+        else:
+            fields.append((parameter.name, hint, parameter.default))
+    name = "".join(part.capitalize() for part in function.__name__.split("_")) + "Args"
+    arguments = msgspec.defstruct(name, fields, forbid_unknown_fields=True, kw_only=True)
+    return arguments, hints.get("return", Any)
+
+
+def _defaults(arguments: type[msgspec.Struct]) -> dict[str, Any] | None:
+    try:
+        value = arguments()
+    except TypeError:
+        return None
+    defaults = {name: getattr(value, name) for name in value.__struct_fields__}
+    mutable = any(isinstance(item, list | dict | set | msgspec.Struct) for item in defaults.values())
+    return None if mutable else defaults
+
+
+def _never_suspends(function: Callable[..., Any]) -> bool:
+    """Whether the coroutine has no point at which it could wait: then it runs without a task."""
+    return not any(instruction.opname in SUSPENDING for instruction in dis.get_instructions(function))
