@@ -22,6 +22,7 @@ from nats.errors import Error as NatsError
 from pymongo.errors import PyMongoError
 
 from aidevos.contracts import subjects
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.chosen import prepare_rabbitmq
 from aidevos.durable.hosting import provision as nats_provision
 from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, SECRETS_FILE, Secrets, load_secrets, with_credentials
@@ -94,7 +95,9 @@ def provision(settings: Settings) -> None:
     fleet_secrets = load_secrets(settings.home)
     mongo_server.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets)
     asyncio.run(_provision_nats(settings))
-    asyncio.run(prepare_rabbitmq(msgspec.structs.replace(settings, event_bus_url=_event_bus_url(settings))))
+    asyncio.run(
+        prepare_rabbitmq(msgspec.structs.replace(settings, event_bus_url=_event_bus_url(settings)), FLEET_EVENTS)
+    )
     reachable = msgspec.structs.replace(
         settings,
         host=GATEWAY_HOST,

@@ -19,6 +19,7 @@ from pathlib import Path
 import nats
 from nats.errors import Error as NatsError
 
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.chosen import prepare_rabbitmq
 from aidevos.durable.hosting.provision import provision
 from aidevos.process.fleet import FLEET_FILE, Secrets, load_fleet
@@ -101,7 +102,7 @@ def _start(settings: Settings, supervisor: Supervisor) -> None:
     servers = {}
     if settings.mongo_url:
         mongo_server.check_external(settings.mongo_url)
-    asyncio.run(prepare_rabbitmq(settings))
+    asyncio.run(prepare_rabbitmq(settings, FLEET_EVENTS))
     if not settings.nats_url:
         servers[programs.NATS] = nats_server.command(binaries.nats_server(), settings)
     if not settings.mongo_url:

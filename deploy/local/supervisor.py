@@ -16,6 +16,7 @@ from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates
 from supervisor.supervisord import Supervisor
 
+from aidevos import Backoff
 from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess, Secrets, load_secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings, load
@@ -25,7 +26,7 @@ from .endpoints import describe
 
 # How soon the death of a process is seen, in seconds.
 POLL = 0.1
-LAST_PAUSE = 30.0
+BACKOFF = Backoff(0.5, 30.0)
 OPEN_FILES = 65_536
 
 
@@ -46,7 +47,7 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         self._end_orphans()
         for process in self._processes():
             if process.state == ProcessStates.BACKOFF:
-                process.delay = min(process.delay, process.laststart + pause(process.backoff))
+                process.delay = min(process.delay, process.laststart + pause(process.backoff, process.config.name))
         self._publish()
 
     def _end_orphans(self) -> None:
@@ -73,9 +74,9 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
             self.options.logger.critical(f"{FLEET_FILE} can't be written: {error}")
 
 
-def pause(attempt: int) -> float:
-    """Seconds from the start of a process that ended too early to its next start: 0, 0.5, 1, 2, … 30."""
-    return 0.0 if attempt <= 1 else min(0.5 * 2.0 ** min(attempt - 2, 10), LAST_PAUSE)
+def pause(attempt: int, name: str) -> float:
+    """Seconds from the start of a process that ended too early to its next start: 0, then the pauses of `BACKOFF`."""
+    return 0.0 if attempt <= 1 else BACKOFF.pause(attempt - 1, name)
 
 
 def main(config: str) -> None:

@@ -3,6 +3,7 @@
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.events import CloudEvent
 from aidevos.contracts.subjects import id_from_name, new_id
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.objects.alarm import Alarm, AlarmRetry
 from aidevos.durable.objects.declaration import Event, command, on, query, upcast
@@ -18,6 +19,7 @@ from aidevos.work.handlers import TaskContext, task
 __all__ = [
     "Alarm",
     "AlarmRetry",
+    "Backoff",
     "BaseDurableObject",
     "CloudEvent",
     "DurableObjectClient",

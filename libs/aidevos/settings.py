@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_username: Annotated[str, Meta(pattern=whole(USERNAME_PATTERN))] = "admin"
     admin_password: str = ""
     # The gateway. `public_url` is where browsers and mail links find it, by default where it listens;
-    # `trusted_proxies` are addresses or networks whose X-Forwarded-For is trusted_headers, with commas between.
+    # `trusted_proxies` are addresses or networks whose X-Forwarded-For is trusted, with commas between.
     public_url: str = ""
     trusted_proxies: str = ""
     # Origins whose pages may call, with commas between, or * for any.

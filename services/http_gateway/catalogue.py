@@ -20,8 +20,8 @@ from nats.js.kv import KeyValue
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.subjects import TYPES_BUCKET, is_type
+from aidevos.durable.base.backoff import FOLLOWING
 
-RETRY_AFTER = 0.5
 CHECK_EVERY = 1.0
 
 log = logging.getLogger(__name__)
@@ -89,17 +89,19 @@ class Catalogue:
         self.generation = 0
 
     @property
-    def names(self) -> list[str]:
-        return sorted(self._types)
-
-    @property
     def descriptions(self) -> list[TypeDescription]:
-        return [self._types[name] for name in self.names]
+        """The descriptions of all types, by name."""
+        return [self._types[name] for name in self.names(internal=True)]
 
-    def check(self, type: str) -> None:
-        """Raises `unknown-type`, naming the known ones."""
-        if type not in self._types:
-            known = ", ".join(self.names) or "none yet"
+    def names(self, internal: bool = False) -> list[str]:
+        """The names of the types, with or without internal ones."""
+        return sorted(name for name, type in self._types.items() if internal or not type.internal)
+
+    def check(self, type: str, internal: bool = True) -> None:
+        """Raise `unknown-type` unless there is such a type; the message names those that aren't internal."""
+        found = self._types.get(type)
+        if found is None or (found.internal and not internal):
+            known = ", ".join(self.names()) or "none yet"
             raise Failure("unknown-type", f"no such type of object; known are: {known}", field="type")
 
     def method(self, type: str, name: str) -> Method | None:
@@ -112,12 +114,13 @@ class Catalogue:
 
     async def follow(self) -> None:
         """Keep up with the bucket until cancelled."""
+        pauses = FOLLOWING.pauses()
         while True:
             try:
                 await self._watch()
             except NatsError as error:
                 log.warning("the announced types can't be read: %r", error)
-                await asyncio.sleep(RETRY_AFTER)
+                await pauses.wait()
 
     async def _watch(self) -> None:
         reconnects = self._connection.stats["reconnects"]

@@ -8,7 +8,7 @@ import msgspec
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.projects import MANAGE, Role
-from aidevos.contracts.tasks import KINDS, PAYLOAD_LIMIT, RESERVED, Retry, Status
+from aidevos.contracts.tasks import KINDS, PAYLOAD_LIMIT, RESERVED, Status
 from aidevos.durable.objects.schema import Schema
 from aidevos.security.permissions import Principal
 
@@ -30,11 +30,6 @@ def follow(status: Status, action: Action) -> Status:
     if after is None:
         raise Failure("conflict", f"there is no {action} for a task that is {status}")
     return after
-
-
-def pause_after(retry: Retry, failed: int) -> float:
-    """Seconds until the next attempt, after so many that failed."""
-    return min(retry.backoff * 2.0 ** min(failed - 1, 100), retry.max_backoff)
 
 
 def role_of(caller: Principal, project: str, members: dict[str, Role]) -> Role | None:

@@ -17,6 +17,7 @@ import msgspec
 
 from aidevos import (
     Alarm,
+    Backoff,
     BaseDurableObject,
     Event,
     Failure,
@@ -70,7 +71,7 @@ from aidevos.security.delegations import Delegations
 from aidevos.settings import Settings
 
 from .orders import errands
-from .rules import Action, encode_payload, follow, pause_after, role_of
+from .rules import Action, encode_payload, follow, role_of
 from .task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
 
 KNOWN = permission(CREATE) | permission(MANAGE)
@@ -392,7 +393,8 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state.sends += error.known
         if error.retryable and state.attempts < state.retry.max_attempts:
             self._follow("postpone")
-            self._queue(self.now + pause_after(state.retry, state.attempts))
+            backoff = Backoff(state.retry.backoff, state.retry.max_backoff)
+            self._queue(self.now + backoff.pause(state.attempts, self.id))
         else:
             self._follow("fail")
             self._leave_line()

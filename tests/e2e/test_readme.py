@@ -143,9 +143,9 @@ async def test_the_example_of_resources_converts_with_a_client_of_the_test(
     monkeypatch.syspath_prepend(tmp_path)
     price = importlib.import_module("price")
     answer = httpx2.MockTransport(lambda request: httpx2.Response(200, json={"eur": 0.5}))
-    async with httpx2.AsyncClient(transport=answer, base_url="https://test") as rates:
-        async with ObjectKit(price.Price, rates=rates) as kit:
-            assert await kit.call("price", "tea", "convert", {"dollars": 3}) == 1.5
+    rates = httpx2.AsyncClient(transport=answer, base_url="https://test")
+    async with rates, ObjectKit(price.Price, rates=rates) as kit:
+        assert await kit.call("price", "tea", "convert", {"dollars": 3}) == 1.5
 
 
 def test_the_names_in_the_readme_have_the_ids_that_it_gives() -> None:

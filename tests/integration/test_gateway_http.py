@@ -13,8 +13,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
-from services.http_gateway.protocol import HEAD_LIMIT
-from services.http_gateway.routers import operation
+from services.http_gateway.endpoints import operations
+from services.http_gateway.http.protocol import HEAD_LIMIT
 from tests.support.gateway_world import World, assert_problem, gateway_world
 from tests.support.servers import Servers
 
@@ -278,7 +278,7 @@ class TestBugs:
         def broken() -> bytes:
             raise RuntimeError("the secret of the house")
 
-        monkeypatch.setattr(operation.metrics, "exposition", broken)
+        monkeypatch.setattr(operations.metrics, "exposition", broken)
 
         answer = await world.http.get("/metrics")
 

@@ -147,7 +147,7 @@ async def test_what_is_in_hand_is_bounded_in_bytes(
         await until(lambda: world.around.trying == 1, 20)
         # Longer than it takes to ask for the next ones.
         for _ in range(5):
-            await asyncio.sleep(tells.RETRY_AFTER / 2)
+            await asyncio.sleep(tells.LOOK_EVERY / 2)
             assert await world.in_hand() <= 30
         world.around.free.set()
         await until(lambda: len(world.around.applied) == 100, 20)

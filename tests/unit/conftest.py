@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from aidevos.durable.base import backoff
 from aidevos.testing import ObjectKit
 from tests.support.objects import Tally
 
@@ -15,6 +16,14 @@ from tests.support.objects import Tally
 async def kit() -> AsyncIterator[ObjectKit]:
     async with ObjectKit(Tally) as kit:
         yield kit
+
+
+@pytest.fixture(scope="module")
+def unjittered() -> Iterator[None]:
+    """Make pauses between attempts exactly as long as they may be at most."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backoff, "JITTER", 0.0)
+        yield
 
 
 @pytest.fixture(autouse=True)

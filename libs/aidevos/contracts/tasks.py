@@ -88,7 +88,7 @@ RESERVED = frozenset(kind.partition(".")[0] for kind in KINDS)
 
 class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """How often a task is tried in all, and how long it rests after a failure: `backoff` seconds, then
-    twice as long each time, at most `max_backoff`."""
+    twice as long each time, at most `max_backoff`. Jitter shortens each pause by up to half."""
 
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
     backoff: Pause = 1.0

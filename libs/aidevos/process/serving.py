@@ -38,7 +38,7 @@ from aidevos.durable.turns.environment import Limits
 from aidevos.observability import logs
 from aidevos.process.collector import collect_rarely
 from aidevos.process.service import Service
-from aidevos.process.stack import Access, background, open_connection
+from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
@@ -161,10 +161,10 @@ class _Process:
         await _open_collections(store, self._registry)
         return store
 
-    async def _open_access(self) -> Access:
+    async def _open_access(self) -> AccessControl:
         settings = self._settings
         verifier = TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
-        access = Access(settings, self._fleet, verifier, self._credential.authorization)
+        access = AccessControl(settings, self._fleet, verifier, self._credential.authorization)
         try:
             async with asyncio.timeout(STORE_WITHIN):
                 await self._stack.enter_async_context(access.following())

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.revocations import SINCE, Revocations
@@ -53,12 +54,12 @@ async def open_connection(
             default_deadline=settings.default_deadline,
         )
         await client.start()
-        bus = await open_bus(settings, connection)
+        bus = await open_bus(settings, connection, FLEET_EVENTS)
         stack.push_async_callback(bus.close)
         yield FleetConnection(connection, client, bus)
 
 
-class Access:
+class AccessControl:
     """Decides who calls and how often they may; `credential` authorizes the look-ups that this takes."""
 
     def __init__(

@@ -20,7 +20,7 @@ from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.clock import ManualClock
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.durable.client.client import FIRST_BACKOFF
+from aidevos.durable.client.client import BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.queries import StoredQuery, stored_queries
 from aidevos.durable.hosting.runtime import Runtime
@@ -167,7 +167,7 @@ class ObjectKit:
             except Failure as failure:
                 if failure.code not in ("unavailable", "moved") or loop.time() > end:
                     raise
-            await asyncio.sleep(FIRST_BACKOFF)
+            await asyncio.sleep(BACKOFF.first)
 
     async def advance(self, seconds: float) -> None:
         """Move the clock, and settle whenever alarms ring on the way: each at its time, late ones at the rate

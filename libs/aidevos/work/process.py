@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any
 from nats.aio.client import Client
 from nats.micro import add_service
 
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.port import BusError, EventBus
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.hosting.host_name import HostName
@@ -25,7 +25,6 @@ from aidevos.work.worker import Worker
 log = logging.getLogger(__name__)
 SERVICE = "task_worker"
 VERSION = "0.1.0"
-TRY_AGAIN_AFTER = 0.5
 _WORKER_NEEDS = [
     Need(SERVICE, "objects", DurableObjectClient),
     Need(SERVICE, "bus", EventBus),
@@ -98,12 +97,13 @@ def _named(need: Need, kind: str) -> Need:
 
 
 async def _keep_working(worker: Worker) -> None:
+    pauses = FOLLOWING.pauses()
     while True:
         try:
             await worker.run()
         except BusError as error:
             log.warning("tasks can't be heard of, trying again: %s", error)
-        await asyncio.sleep(TRY_AGAIN_AFTER)
+        await pauses.wait()
 
 
 @asynccontextmanager

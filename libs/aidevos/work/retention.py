@@ -17,7 +17,7 @@ PAUSE = 1.0
 EVERY = 600.0
 
 
-async def keep_expiring(outside: DurableObjectClient, type: str, search: str, age: float) -> None:
+async def keep_expiring(client: DurableObjectClient, type: str, search: str, age: float) -> None:
     """Remove the objects of a type that are older than `age` seconds, until cancelled. Several processes may.
 
     The search takes `to`, the moment after the last one, and `sort` by `at`; an object's command `expire`
@@ -26,15 +26,15 @@ async def keep_expiring(outside: DurableObjectClient, type: str, search: str, ag
     while True:
         removed = 0
         try:
-            removed = await _expire_page(outside, type, search, time.time() - age)
+            removed = await _expire_page(client, type, search, time.time() - age)
         except Failure as failure:
             log.warning("removing old objects of type %s failed, trying again: %s", type, failure)
         await asyncio.sleep(PAUSE if removed == PAGE else EVERY)
 
 
-async def _expire_page(outside: DurableObjectClient, type: str, search: str, before: float) -> int:
+async def _expire_page(client: DurableObjectClient, type: str, search: str, before: float) -> int:
     oldest = {"to": rfc3339(timestamp(before)), "sort": "at", "limit": PAGE}
-    page = await outside.query(type, search, oldest)
+    page = await client.query(type, search, oldest)
     for item in page["items"]:
-        await outside.call(type, item["id"], "expire")
+        await client.call(type, item["id"], "expire")
     return len(page["items"])

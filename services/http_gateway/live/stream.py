@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import PositionLost
 
-from ..connection import Connection
+from ..http.connection import Connection
 from . import events
+from .event_filter import EventFilter
 from .events import LiveEvent
-from .reader import Reader
-from .wanted import Wanted
+from .subscriber import Subscriber
 from .window import Repeats
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ ENDS = {
 class Stream:
     """A body of server-sent events. `after` is the position from which the reader resumes, None for now."""
 
-    def __init__(self, hub: Hub, wanted: Wanted, reader: Reader, connection: Connection, after: int | None) -> None:
+    def __init__(
+        self, hub: Hub, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None
+    ) -> None:
         self.wanted = wanted
         self.reader = reader
         self._hub = hub

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nats.aio.client import Client
 
 from aidevos.durable.bus.jetstream import JetStreamBus
@@ -10,22 +12,28 @@ from aidevos.durable.bus.rabbitmq import RabbitMqBus
 from aidevos.settings import Settings
 
 
-async def open_bus(settings: Settings, connection: Client) -> EventBus:
-    """RabbitMQ where `AIDEVOS_EVENT_BUS_URL` says so, else JetStream; raises `SettingsError`."""
+async def open_bus(settings: Settings, connection: Client, fleet_events: Sequence[str]) -> EventBus:
+    """Open RabbitMQ where `AIDEVOS_EVENT_BUS_URL` says so, else JetStream. `fleet_events` are the patterns that every
+    process follows. Raises `SettingsError`."""
     if not settings.event_bus_url:
         return JetStreamBus(connection)
-    bus = _rabbitmq(settings)
+    bus = _rabbitmq(settings, fleet_events)
     await bus.open()
     return bus
 
 
-async def prepare_rabbitmq(settings: Settings) -> None:
+async def prepare_rabbitmq(settings: Settings, fleet_events: Sequence[str]) -> None:
     """Make there what events need, if the settings choose RabbitMQ; raises `SettingsError`."""
     if settings.event_bus_url:
-        bus = _rabbitmq(settings)
+        bus = _rabbitmq(settings, fleet_events)
         await bus.open()
         await bus.close()
 
 
-def _rabbitmq(settings: Settings) -> RabbitMqBus:
-    return RabbitMqBus(settings.event_bus_url, max_age=settings.events_max_age, max_bytes=settings.events_max_bytes)
+def _rabbitmq(settings: Settings, fleet_events: Sequence[str]) -> RabbitMqBus:
+    return RabbitMqBus(
+        settings.event_bus_url,
+        max_age=settings.events_max_age,
+        max_bytes=settings.events_max_bytes,
+        fleet_events=fleet_events,
+    )

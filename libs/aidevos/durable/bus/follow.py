@@ -15,10 +15,9 @@ from typing import Any
 
 import msgspec
 
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.delivering import matches
 from aidevos.durable.bus.port import BusError, Delivery, EventBus
-
-RETRY_AFTER = 0.2
 
 log = logging.getLogger(__name__)
 Apply = Callable[[str, Any], None]
@@ -45,12 +44,13 @@ class EventStream:
 
     async def follow(self) -> None:
         """Keep up until cancelled; `loaded` is set once what was there at the start has been read."""
+        pauses = FOLLOWING.pauses()
         while True:
             try:
                 await self._read()
             except BusError as error:
                 log.warning("events can't be read, trying again: %s", error)
-                await asyncio.sleep(RETRY_AFTER)
+                await pauses.wait()
 
     async def _read(self) -> None:
         reading = self._bus.follow(list(self._readers), since=time.time() - self._since)

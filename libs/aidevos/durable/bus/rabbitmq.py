@@ -1,7 +1,7 @@
 """The event bus on RabbitMQ: a topic exchange, a quorum queue for each group, and streams to follow.
 
     aidevos.events (topic) ─┬─> aidevos.events (stream: all events)
-                            ├─> aidevos.process.fleet (stream: the few that every process follows)
+                            ├─> aidevos.fleet (stream: the few that every process follows)
                             └─> aidevos.group.<group> (quorum) ──dead──> aidevos.dead.<group> (quorum)
     aidevos.retry.<ms> (fanout) ─> aidevos.retry.<ms> (quorum, messages live that long) ─> the group again
 
@@ -44,7 +44,8 @@ from aio_pika.exceptions import (
     PublishError,
 )
 
-from aidevos.contracts import api_keys, authentication, rate_limits, roles, routes, subjects, users
+from aidevos.contracts import subjects
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle, matches
 from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
 from aidevos.settings import SettingsError
@@ -53,22 +54,13 @@ log = logging.getLogger(__name__)
 # Each of its errors is raised too, and told by whoever catches it.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 EVENTS = "aidevos.events"
-FLEET = "aidevos.process.fleet"
-FLEET_EVENTS = (
-    authentication.SESSION_ENDED,
-    users.ACCESS_CHANGED,
-    api_keys.CHANGED,
-    rate_limits.CHANGED,
-    roles.CHANGED,
-    routes.CHANGED,
-)
+FLEET = "aidevos.fleet"
 SUBJECT = "aidevos-subject"
 ATTEMPT = "aidevos-attempt"
 TIMEOUT = 5.0
 HEARTBEAT = 10
 START_WITHIN = 20.0
 DECLARE_WITHIN = 30.0
-RECONNECT_AFTER = 0.2
 # Messages that one follower has in hand.
 UNSETTLED = 128
 ACK_EVERY = UNSETTLED // 4
@@ -82,12 +74,14 @@ TROUBLE = (AMQPError, RuntimeError, OSError, TimeoutError)
 
 
 class RabbitMqBus:
-    """`max_age` and `max_bytes` are the settings of the event stream; a queue that is there keeps its own."""
+    """Events on RabbitMQ. `max_age` (seconds) and `max_bytes` are the settings of the event stream; a queue that is
+    there keeps its own. `fleet_events` are the patterns that every process follows."""
 
     guards = False
 
-    def __init__(self, url: str, *, max_age: float, max_bytes: int) -> None:
+    def __init__(self, url: str, *, max_age: float, max_bytes: int, fleet_events: Sequence[str]) -> None:
         self._url = url
+        self._fleet_events = tuple(fleet_events)
         self._max_age = max_age
         self._max_bytes = max_bytes
         self._connection: _Connection | None = None
@@ -98,7 +92,7 @@ class RabbitMqBus:
 
     async def open(self) -> None:
         """Connect, and make what isn't there yet. Raises `SettingsError` for what the URL is to blame for."""
-        end = asyncio.get_running_loop().time() + START_WITHIN
+        end, pauses = asyncio.get_running_loop().time() + START_WITHIN, FOLLOWING.pauses()
         while True:
             try:
                 await self._connected()
@@ -108,7 +102,7 @@ class RabbitMqBus:
                 # A broker that has just started knows its queues a moment later.
                 if isinstance(error, OSError) or asyncio.get_running_loop().time() > end:
                     raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
-                await asyncio.sleep(RECONNECT_AFTER)
+                await pauses.wait()
             else:
                 return
 
@@ -165,7 +159,7 @@ class RabbitMqBus:
     async def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
     ) -> AsyncGenerator[Delivery | None, None]:
-        stream = _stream(patterns)
+        stream = self._stream(patterns)
         if after and int(after) > int(await self.end(patterns)):
             raise PositionLost
         with _as_bus_errors():
@@ -190,7 +184,7 @@ class RabbitMqBus:
         return min(int(self._max_age * 1000), 2**32 - 1)
 
     async def end(self, patterns: Sequence[str]) -> str:
-        stream = _stream(patterns)
+        stream = self._stream(patterns)
         with _as_bus_errors():
             async with await self.channel() as channel:
                 messages = await _read(channel, stream, "next")
@@ -242,10 +236,14 @@ class RabbitMqBus:
             for pause in PAUSES:
                 await channel.declare_exchange(_retry(pause), ExchangeType.FANOUT, durable=True)
         await _declare(connection, EVENTS, stream, [(EVENTS, _binding(subjects.EVENTS))])
-        await _declare(connection, FLEET, stream, [(EVENTS, _binding(pattern)) for pattern in FLEET_EVENTS])
+        await _declare(connection, FLEET, stream, [(EVENTS, _binding(pattern)) for pattern in self._fleet_events])
         for pause in PAUSES:
             arguments = self.quorum(**{"x-message-ttl": int(pause * 1000), "x-dead-letter-exchange": ""})
             await _declare(connection, _retry(pause), arguments, [(_retry(pause), "")])
+
+    def _stream(self, patterns: Sequence[str]) -> str:
+        """Return the stream that has all events of these patterns."""
+        return FLEET if set(patterns) <= set(self._fleet_events) else EVENTS
 
     async def _publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
         """The one channel of all that is published: a broker allows some 2,000 in a connection."""
@@ -367,13 +365,14 @@ class _Member:
         await self._bus.declare(self._queue, (EVENTS, _binding(self._pattern)), **dead)
 
     async def run(self) -> None:
+        pauses = FOLLOWING.pauses()
         while True:
             try:
                 with _as_bus_errors():
                     await self._consume()
             except BusError as error:
                 log.warning("reading %s failed, trying again: %s", self._queue, error)
-            await asyncio.sleep(RECONNECT_AFTER)
+            await pauses.wait()
 
     async def _consume(self) -> None:
         lanes = Lanes()
@@ -457,11 +456,6 @@ def _delivery(message: AbstractIncomingMessage) -> Delivery:
     attempt = int(headers.get(ATTEMPT, 1)) + int(headers.get("x-delivery-count", 0))  # type: ignore[arg-type]
     subject, offset = str(headers.get(SUBJECT, "")), str(headers.get("x-stream-offset", ""))
     return Delivery(subject, message.body, message.message_id or "", attempt, offset)
-
-
-def _stream(patterns: Sequence[str]) -> str:
-    """The stream that has all events of these patterns."""
-    return FLEET if set(patterns) <= set(FLEET_EVENTS) else EVENTS
 
 
 async def _mark(channel: AbstractChannel, stream: str) -> str:

@@ -11,8 +11,8 @@ from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 ANSWER_WITHIN = 1.0
 
 
-class Taken(Exception):
-    """Somebody else has changed the key."""
+class RevisionConflict(Exception):
+    """Raised when the key has another revision than the caller knew."""
 
 
 class Bucket:
@@ -33,13 +33,13 @@ class Bucket:
         return entry.value, entry.revision or 0
 
     async def set(self, key: str, value: bytes, revision: int, ttl: float | None = None) -> int:
-        """Set a key whose revision is this one; the new revision. Raises `Taken`."""
+        """Set a key whose revision is this one; the new revision. Raises `RevisionConflict`."""
         headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
         try:
             ack = await self._js.publish(f"$KV.{self._name}.{key}", value, headers=headers, msg_ttl=ttl)
         except APIError as error:
             if error.err_code in WRONG_LAST_SEQUENCE:
-                raise Taken from None
+                raise RevisionConflict from None
             raise
         return ack.seq
 

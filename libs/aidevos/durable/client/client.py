@@ -27,10 +27,10 @@ from nats.errors import MaxPayloadError
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.backoff import Backoff
 
 NUMBER_BITS = 20
-FIRST_BACKOFF = 0.01
-LAST_BACKOFF = 0.5
+BACKOFF = Backoff(0.01, 0.5)
 # Seconds that the first attempt may take: one that a dying process has taken along is soon repeated.
 FIRST_ATTEMPT = 0.5
 # The server counts headers towards its payload limit, and cuts the connection of who passes it.
@@ -172,10 +172,11 @@ class DurableObjectClient:
         token = f"{next(self._tokens):x}"
         inbox = self._inbox + token
         replies = self._waiting[token] = _Replies(loop)
-        backoff, patience = FIRST_BACKOFF, min(FIRST_ATTEMPT, self._attempt_timeout)
+        attempt, patience = 0, min(FIRST_ATTEMPT, self._attempt_timeout)
         detail = "nobody answered before the deadline; the request may or may not have been applied"
         try:
             while (remaining := end - loop.time()) > 0:
+                attempt += 1
                 headers[envelope.DEADLINE] = str(max(1, int(remaining * 1000)))
                 try:
                     await self._connection.publish(subject, payload, reply=inbox, headers=headers)
@@ -184,7 +185,7 @@ class DurableObjectClient:
                 except MaxPayloadError:
                     raise Failure("too-large", "the payload is larger than the NATS server takes") from None
                 except NatsError:
-                    reply = await replies.next(min(remaining, _jittered(backoff)))
+                    reply = await replies.next(min(remaining, BACKOFF.pause(attempt)))
                 while reply is not None:
                     failure = failure_of(reply)
                     if failure is None:
@@ -192,8 +193,7 @@ class DurableObjectClient:
                     if failure.code not in _NOT_THE_LAST_WORD:
                         raise failure
                     detail = failure.detail
-                    reply = await replies.next(min(end - loop.time(), _jittered(backoff)))
-                backoff = min(backoff * 2, LAST_BACKOFF)
+                    reply = await replies.next(min(end - loop.time(), BACKOFF.pause(attempt)))
         finally:
             del self._waiting[token]
         raise Failure("unavailable", detail, retry_after=1.0)
@@ -245,7 +245,3 @@ def failure_of(message: Msg) -> Failure | None:
     if envelope.ERROR_CODE in headers:
         return Failure.decode(message.data)
     return None
-
-
-def _jittered(seconds: float) -> float:
-    return seconds * (0.5 + secrets.randbelow(1000) / 1000)

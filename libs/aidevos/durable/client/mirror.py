@@ -17,7 +17,8 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.bus.follow import RETRY_AFTER, EventStream
+from aidevos.durable.base.backoff import FOLLOWING
+from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.client.client import DurableObjectClient
 
 READ_EVERY = 30.0
@@ -47,13 +48,14 @@ class Mirror:
 
     async def follow(self) -> None:
         """Keep up with the stream until cancelled."""
+        pauses = FOLLOWING.pauses()
         while True:
             self._due.clear()
             try:
                 await self._read()
             except (Failure, msgspec.MsgspecError, NatsError) as error:
                 log.warning("the %s can't be read, trying again: %s", self._what, error)
-                await asyncio.sleep(RETRY_AFTER)
+                await pauses.wait()
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(READ_EVERY):

@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 BURY_WITHIN = 10.0
 
 
-async def bury(outside: ObjectCaller, letter: Letter) -> None:
+async def bury(client: ObjectCaller, letter: Letter) -> None:
     """Store a letter, as a service; raises `Failure`, after which it has to be tried again."""
     try:
-        await outside.request(
+        await client.request(
             subjects.call(dead_letters.TYPE, letter.id, BURY),
             msgspec.msgpack.encode({"letter": letter}),
             request_id=f"{TELL_PREFIX}{BURY}.{letter.id}",

@@ -15,6 +15,7 @@ from typing import Any
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import ATTEMPTS, BusError, Delivery, EventBus, Subscription
 from aidevos.durable.client.client import ObjectCaller
@@ -25,7 +26,6 @@ from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.turns.headers import TELL_PREFIX
 
 log = logging.getLogger(__name__)
-RETRY_AFTER = 0.5
 REACT_WITHIN = 10.0
 
 
@@ -36,14 +36,14 @@ class Reactions:
         self,
         registry: DurableObjectRegistry,
         bus: EventBus,
-        outside: ObjectCaller,
+        client: ObjectCaller,
         clock: Clock,
         *,
         attempts: int = ATTEMPTS,
     ) -> None:
         self._registry = registry
         self._bus = bus
-        self._outside = outside
+        self._client = client
         self._clock = clock
         self._attempts = attempts
         self._subscriptions: list[Subscription] = []
@@ -59,6 +59,7 @@ class Reactions:
         await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
 
     async def _subscribe(self, type: ObjectType, method: MethodSpec, pattern: str) -> Subscription:
+        pauses = FOLLOWING.pauses()
         while True:
             try:
                 return await self._bus.subscribe(
@@ -70,14 +71,14 @@ class Reactions:
                 )
             except BusError as error:
                 log.warning("subscribing to %s failed, trying again: %s", pattern, error)
-                await asyncio.sleep(RETRY_AFTER)
+                await pauses.wait()
 
     async def _react(self, type: ObjectType, method: MethodSpec, delivery: Delivery) -> None:
         payload = _arguments(delivery)
         request_id = f"{TELL_PREFIX}on.{letter_id(delivery.id, type.name, method.name)}"
         subject = subjects.call(type.name, _target(type, method, payload), method.name)
         try:
-            await self._outside.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
+            await self._client.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
         except Failure as failure:
             if failure.code in PASSING:
                 raise Failure("unavailable", failure.detail) from failure
@@ -101,7 +102,7 @@ class Reactions:
             attempts=delivery.attempt,
             at=self._clock.now(),
         )
-        await bury(self._outside, letter)
+        await bury(self._client, letter)
 
 
 def _arguments(delivery: Delivery) -> bytes:

@@ -18,6 +18,7 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
 from aidevos.durable.client.client import ObjectCaller, issued_at
@@ -27,8 +28,7 @@ from aidevos.durable.turns.entries import Entry
 from aidevos.durable.turns.headers import TELL_PREFIX, digest
 
 log = logging.getLogger(__name__)
-FIRST_PAUSE = 0.05
-LAST_PAUSE = 5.0
+BACKOFF = Backoff(0.05, 5.0)
 TELL_DEADLINE = 10.0
 # Refusals that a deployment under way explains: the tell is repeated until it is too old.
 PASSING = {"deadline-exceeded", "unauthenticated", "unknown-type", "unknown-method"}
@@ -40,7 +40,7 @@ class Relay:
     def __init__(
         self,
         bus: EventBus,
-        outside: ObjectCaller,
+        client: ObjectCaller,
         clock: Clock,
         *,
         tell_age: float,
@@ -48,7 +48,7 @@ class Relay:
         settled: Callable[[Activation, int], None],
     ) -> None:
         self._bus = bus
-        self._outside = outside
+        self._client = client
         self._clock = clock
         self._tell_age = tell_age
         self._hides = hides
@@ -87,14 +87,14 @@ class Relay:
             del self._lanes[lane], self._queues[lane]
 
     async def _deliver(self, activation: Activation, entry: Entry) -> None:
-        position, pause, attempts = activation.stream, FIRST_PAUSE, 0
+        position, pauses, attempts = activation.stream, BACKOFF.pauses(), 0
         while not activation.broken:
             attempts += 1
             try:
                 if entry.kind == "event":
                     await self._publish(activation, entry)
                 elif entry.kind == "letter":
-                    await bury(self._outside, msgspec.msgpack.decode(entry.payload, type=Letter))
+                    await bury(self._client, msgspec.msgpack.decode(entry.payload, type=Letter))
                 else:
                     await self._tell(activation, entry, attempts)
                 return
@@ -107,8 +107,7 @@ class Relay:
             except Exception as error:
                 log.warning("%s: sending to %s failed, trying again: %s", activation.object_id, entry.subject, error)
             position.known = False
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LAST_PAUSE)
+            await pauses.wait()
 
     async def _publish(self, activation: Activation, entry: Entry) -> None:
         scope, position = subjects.events_of(activation.type.name, activation.id), activation.stream
@@ -130,7 +129,7 @@ class Relay:
             return
         request_id = f"{TELL_PREFIX}{entry.number}.{digest(activation.object_id)}"
         try:
-            await self._outside.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
+            await self._client.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
         except Failure as failure:
             if failure.retryable or failure.code in PASSING:
                 raise
@@ -150,7 +149,7 @@ class Relay:
             at=self._clock.now(),
             confidential=self._hides(type, method),
         )
-        await bury(self._outside, letter)
+        await bury(self._client, letter)
 
 
 def _entry(activation: Activation, number: int) -> Entry:

@@ -27,7 +27,7 @@ LOOK_EVERY = 5.0
 GRACE = 10.0
 
 
-async def bury_strays(connection: Client, outside: ObjectCaller) -> None:
+async def bury_strays(connection: Client, client: ObjectCaller) -> None:
     """Bury the tells that nobody takes, until cancelled."""
     js = connection.jetstream()
     while True:
@@ -37,7 +37,7 @@ async def bury_strays(connection: Client, outside: ObjectCaller) -> None:
             for subject in state.subjects or {}:
                 refusal = _refusal(known, subject)
                 if refusal is not None:
-                    await _bury_all(js, outside, subject, refusal)
+                    await _bury_all(js, client, subject, refusal)
         except (NatsError, Failure) as error:
             log.warning("tells that nobody takes can't be seen to, trying again: %r", error)
         await asyncio.sleep(LOOK_EVERY)
@@ -59,7 +59,7 @@ def _refusal(known: set[str], subject: str) -> Failure | None:
     return Failure("unknown-type", f"there is no type {parts[1][:64]!r}", field="type")
 
 
-async def _bury_all(js: JetStreamContext, outside: ObjectCaller, subject: str, failure: Failure) -> None:
+async def _bury_all(js: JetStreamContext, client: ObjectCaller, subject: str, failure: Failure) -> None:
     # A wildcard would find the tells of others, and what is no text nothing.
     asked = subjects.TELLS if any(mark in subject for mark in "*>\ufffd") else subject
     sequence = 0
@@ -75,5 +75,5 @@ async def _bury_all(js: JetStreamContext, outside: ObjectCaller, subject: str, f
         if at + GRACE > time.time():
             return
         tell = Tell(subject, found.data or b"", dict(found.headers or {}), sequence, at)
-        await bury(outside, letter_of(tell, failure, now=time.time(), attempts=0, caller=ANONYMOUS, hidden=True))
+        await bury(client, letter_of(tell, failure, now=time.time(), attempts=0, caller=ANONYMOUS, hidden=True))
         await js.delete_msg(subjects.TELLS_STREAM, tell.sequence)

@@ -34,6 +34,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import resolve_when_ready
+from aidevos.durable.base.backoff import FOLLOWING, Backoff
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects, find_crash_suspects
@@ -59,9 +60,9 @@ PULL_FOR = 5.0
 ACK_WAIT = 7 * 86_400.0
 ACK_WITHIN = 5.0
 DEADLINE_MS = 10_000
-FIRST_PAUSE = 0.1
-LAST_PAUSE = 30.0
-RETRY_AFTER = 0.5
+BACKOFF = Backoff(0.1, 30.0)
+# Seconds until a host that may ask for no tells looks again.
+LOOK_EVERY = 0.5
 _NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.TELLS_STREAM}."
 # What of a caller's headers counts for the call itself.
 PASSED = (envelope.CONTENT_TYPE, envelope.IF_MATCH, envelope.TRACEPARENT)
@@ -156,6 +157,7 @@ class Tells:
             ack_wait=ACK_WAIT,
             max_ack_pending=IN_HAND,
         )
+        pauses = FOLLOWING.pauses()
         while not self._closed:
             try:
                 hand = hand or _Hand(await find_crash_suspects(js, bucket, type, self._environment.clock.now()))
@@ -166,7 +168,7 @@ class Tells:
                 await self._pull(type, hand)
             except (NatsError, TimeoutError) as error:
                 log.warning("the tells to %s can't be read, trying again: %r", type, error)
-            await asyncio.sleep(RETRY_AFTER)
+            await pauses.wait()
 
     async def close(self) -> None:
         """Stop at once; what isn't done comes again to the next owner."""
@@ -203,7 +205,7 @@ class Tells:
             reconnects = self._connection.stats["reconnects"]
             while not gone.is_set() and self._connection.stats["reconnects"] == reconnects:
                 if not self._environment.may_answer() or hand.bytes > IN_HAND_BYTES:
-                    await asyncio.sleep(RETRY_AFTER)
+                    await asyncio.sleep(LOOK_EVERY)
                     continue
                 served.clear()
                 left = PULL
@@ -226,7 +228,7 @@ class Tells:
 
     async def _settle(self, tell: Tell, done: str, hand: _Hand) -> None:
         for attempt in itertools.count(1):
-            pause = FIRST_PAUSE * 2 ** min(attempt - 1, 16)
+            pause = BACKOFF.pause(attempt)
             try:
                 async with hand.suspects.attempt(tell.sequence, tell.key) as crashes, hand.trying:
                     await self._end(tell, attempt, crashes)
@@ -239,7 +241,7 @@ class Tells:
                 log.warning("the tell to %s was not acknowledged, trying again: %r", tell.target, error)
             except Exception:
                 log.exception("the tell to %s could not be seen to, trying again", tell.target)
-            await asyncio.sleep(min(pause, LAST_PAUSE))
+            await asyncio.sleep(min(pause, BACKOFF.longest))
         self._under_way.discard(tell.sequence)
         hand.bytes -= tell.size
 

@@ -16,7 +16,7 @@ import secrets
 from nats.errors import Error as NatsError
 
 from aidevos.durable.base.clock import Clock
-from aidevos.durable.client.bucket import Bucket, Taken
+from aidevos.durable.client.bucket import Bucket, RevisionConflict
 
 log = logging.getLogger(__name__)
 MARGIN = 0.5
@@ -62,7 +62,7 @@ class Lease:
             try:
                 self._revision = await self._hosts.set(self.incarnation, ALIVE, self._revision, self._ttl)
                 self._ends = sent + self._ttl - MARGIN
-            except Taken:
+            except RevisionConflict:
                 await self._find_revision()
                 pause = 0.0
             except (NatsError, OSError) as error:

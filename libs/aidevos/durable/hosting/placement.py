@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from nats.errors import Error as NatsError
 
-from aidevos.durable.client.bucket import Bucket, Taken
+from aidevos.durable.client.bucket import Bucket, RevisionConflict
 from aidevos.durable.hosting.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Placement:
                 return False
         try:
             self._held[type] = await self._holders.set(type, self._lease.incarnation.encode(), revision)
-        except Taken:
+        except RevisionConflict:
             return False
         log.info("%s holds the type %s", self._lease.incarnation, type)
         return True

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.backoff import Backoff
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 PAYLOAD_LIMIT = 64 * 1024
@@ -36,15 +37,12 @@ is_name = re.compile(NAME_PATTERN).fullmatch
 
 class AlarmRetry(msgspec.Struct, frozen=True):
     """How often a handler that raises is tried, from 1 to 100 times in all, and how long after: `backoff` seconds
-    after the first time, and then twice as long each time, up to `max_backoff`."""
+    after the first time, and then twice as long each time, up to `max_backoff`. Jitter shortens each pause by up to
+    half; for one alarm of one object it is always the same."""
 
     max_attempts: int = 10
     backoff: float = 1.0
     max_backoff: float = 300.0
-
-    def pause(self, failed: int) -> float:
-        """Seconds until the next attempt, after so many that failed."""
-        return min(self.backoff * 2.0 ** (failed - 1), self.max_backoff)
 
 
 RETRY = AlarmRetry()
@@ -116,17 +114,18 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         """What names an attempt, and its repeat after a crash."""
         return f"{self.key}.{self.due}.{self.failed - self.unknown}"
 
-    def begun(self, now: float) -> Scheduled:
-        """What an attempt leaves behind that has no outcome."""
-        return msgspec.structs.replace(self.after_failure(now), unknown=self.unknown + 1)
+    def begun(self, now: float, alarm: str) -> Scheduled:
+        """What an attempt leaves behind that has no outcome; `alarm` names it in the fleet."""
+        return msgspec.structs.replace(self.after_failure(now, alarm), unknown=self.unknown + 1)
 
-    def after_failure(self, now: float) -> Scheduled:
+    def after_failure(self, now: float, alarm: str) -> Scheduled:
         """What an attempt that fails leaves behind."""
-        return self.later(now, self.failed + 1)
+        return self.later(now, self.failed + 1, alarm)
 
-    def later(self, now: float, failed: int) -> Scheduled:
+    def later(self, now: float, failed: int, alarm: str) -> Scheduled:
         """The same after a pause, with so many attempts that failed."""
-        return msgspec.structs.replace(self, at=now + self.retry.pause(failed), failed=failed)
+        backoff = Backoff(self.retry.backoff, self.retry.max_backoff)
+        return msgspec.structs.replace(self, at=now + backoff.pause(failed, alarm), failed=failed)
 
     def shown(self, name: str) -> Alarm:
         """As its object sees it."""

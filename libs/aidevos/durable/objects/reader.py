@@ -17,9 +17,9 @@ from aidevos.security.permissions import Principal
 class Reader:
     """`caller` has asked; `now` is in seconds since the epoch. Methods raise `StoreError`."""
 
-    def __init__(self, store: Store, outside: ObjectCaller, caller: Principal, now: float) -> None:
+    def __init__(self, store: Store, client: ObjectCaller, caller: Principal, now: float) -> None:
         self._store = store
-        self._outside = outside
+        self._client = client
         self.caller = caller
         self.now = now
 
@@ -38,5 +38,5 @@ class Reader:
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
         """What another view or a search answers now, on behalf of this service. Raises `Failure`."""
-        reply = await self._outside.request(subjects.query(type, view), msgspec.json.encode(args))
+        reply = await self._client.request(subjects.query(type, view), msgspec.json.encode(args))
         return msgspec.json.decode(reply)

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.owner_ids import OwnerIds
 from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Outcome, StoreError
@@ -28,8 +29,7 @@ log = logging.getLogger(__name__)
 BATCH_COUNT = 500
 BATCH_BYTES = 32 * 1024 * 1024
 RESOLVE_FOR = 30.0
-FIRST_PAUSE = 0.05
-LAST_PAUSE = 2.0
+BACKOFF = Backoff(0.05, 2.0)
 CLEAR_AFTER = 0.1
 
 
@@ -188,15 +188,14 @@ class GroupCommit:
 
     async def _claim_again(self, activation: Activation) -> Document | None:
         loop = asyncio.get_running_loop()
-        end, pause = loop.time() + RESOLVE_FOR, FIRST_PAUSE
+        end, pauses = loop.time() + RESOLVE_FOR, BACKOFF.pauses()
         while not activation.broken and loop.time() < end:
             claim = Claim(activation.id, self._owner_ids.next(), activation.partition)
             try:
                 return (await self._environment.store.claim(self._type, [claim])).get(activation.id)
             except StoreError as error:
                 log.warning("%s: claiming again failed: %s", activation.object_id, error)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LAST_PAUSE)
+            await pauses.wait()
         return None
 
     def _answer_from_records(self, activation: Activation, pending: Pending, document: Document | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
+from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.turns.environment import Environment
@@ -46,9 +47,8 @@ class DurableObjectRouter:
         stored: bool = False,
     ) -> None:
         """Take a call that came to `dop.<partition>.<type>.<id>.<method>`; `respond` gets its answer
-        once, now or later, or None if the lease is lost. The headers are trusted_headers. The outcome of one that
+        once, now or later, or None if the lease is lost. The headers are trusted. The outcome of one that
         a stream has `stored` is kept for as long as it may come again. Raises `Failure`."""
-        limits = self._environment.limits
         partition, type_name, id, method_name = subjects.parse_owned(subject)
         type, method = self._environment.registry.method(type_name, method_name)
         if not subjects.is_id(id):
@@ -57,33 +57,8 @@ class DurableObjectRouter:
             principal = principal.at(id)
         check_allowed(principal, type, method_name, method.allow)
         self._gate.check_call(principal, type, method_name)
-        left = remaining(headers, limits.default_deadline, limits.max_deadline)
-        chain = call_chain(headers)
-        content_type = headers.get(envelope.CONTENT_TYPE)
-        key = request_key(principal, headers) if method.is_command else None
-        if key is not None and stored:
-            key = key._replace(tell=True)
-        ephemeral = ""
-        if key is not None and method.confidential:
-            ephemeral, key = key.key, None
-        if_match = headers.get(envelope.IF_MATCH)
-        request = Request(
-            type,
-            id,
-            method,
-            principal,
-            method.arguments(payload, content_type),
-            key=key,
-            fingerprint=fingerprint(method_name, payload, if_match) if key or ephemeral else b"",
-            if_match=if_match,
-            deadline=asyncio.get_running_loop().time() + left,
-            chain=chain,
-            content_type=content_type,
-            respond=respond,
-            ephemeral=ephemeral,
-            address=headers.get(envelope.CLIENT_ADDRESS, ""),
-        )
-        if chain and subjects.join_object_id(type_name, id) in chain:
+        request = self._request(type, id, method, payload, headers, principal, respond, stored=stored)
+        if request.chain and subjects.join_object_id(type_name, id) in request.chain:
             task = self._runner.reenter(self._catalogue.get(type_name, id), request)
             if task is not None:
                 self._track(task)
@@ -97,6 +72,46 @@ class DurableObjectRouter:
             return self._environment.registry.method(type, method)[1].allow.check(ANONYMOUS)
         except Failure:
             return False
+
+    def _request(
+        self,
+        type: ObjectType,
+        id: str,
+        method: MethodSpec,
+        payload: bytes,
+        headers: Mapping[str, str],
+        principal: Principal,
+        respond: Callable[[Reply | None], None],
+        *,
+        stored: bool,
+    ) -> Request:
+        limits = self._environment.limits
+        left = remaining(headers, limits.default_deadline, limits.max_deadline)
+        chain = call_chain(headers)
+        content_type = headers.get(envelope.CONTENT_TYPE)
+        key = request_key(principal, headers) if method.is_command else None
+        if key is not None and stored:
+            key = key._replace(tell=True)
+        ephemeral = ""
+        if key is not None and method.confidential:
+            ephemeral, key = key.key, None
+        if_match = headers.get(envelope.IF_MATCH)
+        return Request(
+            type,
+            id,
+            method,
+            principal,
+            method.arguments(payload, content_type),
+            key=key,
+            fingerprint=fingerprint(method.name, payload, if_match) if key or ephemeral else b"",
+            if_match=if_match,
+            deadline=asyncio.get_running_loop().time() + left,
+            chain=chain,
+            content_type=content_type,
+            respond=respond,
+            ephemeral=ephemeral,
+            address=headers.get(envelope.CLIENT_ADDRESS, ""),
+        )
 
 
 def check_allowed(caller: Principal, type: ObjectType, name: str, allow: Rule) -> None:

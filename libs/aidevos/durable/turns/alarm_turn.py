@@ -56,7 +56,7 @@ async def count_attempt(turn: Turn) -> None:
     """Commit that an attempt has failed, before it begins; what comes of it takes the place of that."""
     ringing, turn.counts_first = turn.effects.ringing, False
     assert ringing is not None  # noqa: S101
-    turn.effects.alarms[turn.request.alarm] = ringing.begun(turn.now)
+    turn.effects.alarms[turn.request.alarm] = ringing.begun(turn.now, _name(turn))
     turn.effects.gather(changed=False).urgent = True
     turn.effects.ringing = ringing
     turn.activation.request_commit()
@@ -71,7 +71,7 @@ def fail_alarm(turn: Turn, answer: Reply) -> None:
     failure, name = Failure.decode(answer.payload), turn.request.alarm
     if turn.effects.ringing is not None:
         ALARMS.labels("failed").inc()
-        again = turn.effects.ringing.after_failure(turn.now)
+        again = turn.effects.ringing.after_failure(turn.now, _name(turn))
         log.warning("%s: the alarm %s failed: %s", turn.activation.object_id, name, failure.detail)
         turn.effects.alarms[name] = _bury(turn, again, failure) if again.spent else again
     _commit(turn, answer)
@@ -83,7 +83,7 @@ def _bury(turn: Turn, spent: Scheduled, failure: Failure) -> Scheduled | None:
     try:
         turn.effects.check_bounds(b"", [letter])
     except Failure:
-        return spent.later(turn.now, spent.failed)
+        return spent.later(turn.now, spent.failed, _name(turn))
     turn.effects.entries.append(letter)
     return spent.next()
 
@@ -102,6 +102,11 @@ def _letter(turn: Turn, spent: Scheduled, failure: Failure) -> Letter:
         attempts=spent.failed,
         at=turn.now,
     )
+
+
+def _name(turn: Turn) -> str:
+    """The alarm's name in the fleet."""
+    return f"{turn.activation.object_id}.{turn.request.alarm}"
 
 
 def _no_outcome() -> Failure:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from tests.support.kits import PATIENT, START, crash
 NAMES = ("a", "b", "c")
 BACKOFF, LONGEST = 3, 10
 GRACE = 60
+pytestmark = pytest.mark.usefixtures("unjittered")
 
 
 class Set(NamedTuple):

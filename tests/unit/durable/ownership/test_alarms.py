@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from aidevos import Alarm, BaseDurableObject, Failure
+from aidevos import Alarm, Backoff, BaseDurableObject, Failure
+from aidevos.durable.base import backoff
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.turns.environment import Limits
@@ -19,6 +20,7 @@ from tests.support.alarms import Bell, BellState, Guest
 from tests.support.kits import START, begun, crash, failure, quiet, until
 
 HOUR = 3600.0
+pytestmark = pytest.mark.usefixtures("unjittered")
 
 
 @pytest.fixture
@@ -171,6 +173,25 @@ async def test_an_attempt_that_failed_is_undone_and_repeated_with_a_growing_paus
     assert [attempt for _, attempt, _ in Bell.attempts] == [1, 2, 3, 4]
     assert len(kit.bus.events) == 1
     assert kit.letters == {}
+
+
+async def test_alarms_that_fail_together_are_repeated_apart_and_each_as_it_was_planned(
+    kit: ObjectKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "JITTER", 0.5)
+    ids = [f"b{number}" for number in range(20)]
+    retry = {"max_attempts": 5, "backoff": 8.0}
+    for id in ids:
+        args = {"name": "flaky", "args": {"in_": 10, "payload": {"fails": 1}}, "retry": retry}
+        await kit.call("bell", id, "set", args)
+
+    await kit.advance(10)
+
+    again = [stored(kit, id)["alarm_at"] - START - 10 for id in ids]
+    assert again == pytest.approx([Backoff(8.0, 300.0).pause(1, f"bell:{id}.flaky") for id in ids])
+    assert max(again) - min(again) > 2
+    await kit.advance(8)
+    assert [await rung(kit, id) for id in ids] == [[("flaky", pytest.approx(10 + pause))] for pause in again]
 
 
 async def test_after_the_last_attempt_it_is_a_dead_letter_that_a_replay_sends_again(kit: ObjectKit) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aidevos import Backoff
 from aidevos.contracts.errors import Failure
 from aidevos.durable.delivery import relay as outbox
 from aidevos.durable.ownership import commit
@@ -31,7 +32,7 @@ def _impatient() -> Iterator[None]:
     """Try again at once."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (commit, outbox):
-            patch.setattr(module, "FIRST_PAUSE", 0.0)
+            patch.setattr(module, "BACKOFF", Backoff(0.0, 0.0))
         patch.setattr(commit, "CLEAR_AFTER", 0.0)
         yield
 

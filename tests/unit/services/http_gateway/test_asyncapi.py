@@ -12,7 +12,7 @@ from aidevos.contracts.objects import TypeDescription
 from services.api_gateway.service import service as api_gateway
 from services.authentication.service import service as authentication
 from services.data_storage.service import service as data_storage
-from services.http_gateway.asyncapi import describe
+from services.http_gateway.description.asyncapi import describe
 from services.objects.service import service as objects
 from services.projects.service import service as projects
 from services.user_management.service import service as user_management

@@ -19,6 +19,7 @@ from standardwebhooks import Webhook
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT
+from aidevos.durable.base import backoff
 from aidevos.security.delegations import DelegationVerifier, Errand
 from aidevos.security.keys import load_public_keys
 from aidevos.security.permissions import Principal
@@ -31,6 +32,7 @@ from tests.support.task_kits import LEASE, PROJECT, due, queue, start, task_kit,
 
 ONCE = {"max_attempts": 1}
 TWICE = {"max_attempts": 2, "backoff": 20.0}
+pytestmark = pytest.mark.usefixtures("unjittered")
 
 
 @pytest.fixture
@@ -137,6 +139,20 @@ async def test_a_failed_attempt_is_repeated_with_growing_pauses_and_then_the_tas
     await work(kit, id, "finish", given["run"], error={"code": "error", "detail": "never"})
     ended = await read(kit, id)
     assert (ended["status"], ended["attempts"], ended["error"]["detail"]) == ("failed", 3, "never")
+
+
+async def test_tasks_that_fail_together_are_repeated_apart(kit: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "JITTER", 0.5)
+    ids = [await queue(kit, retry=TWICE) for _ in range(8)]
+    for id in ids:
+        given = await start(kit, id)
+        await work(kit, id, "finish", given["run"], error={"code": "error", "detail": "no"})
+
+    again = [datetime.fromisoformat((await read(kit, id))["run_at"]).timestamp() - kit.clock.now() for id in ids]
+    assert all(10 - 0.001 <= pause <= 20 for pause in again)
+    assert max(again) - min(again) > 0.1
+    await kit.advance(20)
+    assert sorted(await due(kit)) == sorted(ids)
 
 
 async def test_a_failure_that_no_repeat_mends_is_final(kit: ObjectKit) -> None:

@@ -1,0 +1,14 @@
+"""The events that every process of a fleet follows: what was revoked and what was configured."""
+
+from __future__ import annotations
+
+from aidevos.contracts import api_keys, authentication, rate_limits, roles, routes, users
+
+FLEET_EVENTS = (
+    authentication.SESSION_ENDED,
+    users.ACCESS_CHANGED,
+    api_keys.CHANGED,
+    rate_limits.CHANGED,
+    roles.CHANGED,
+    routes.CHANGED,
+)
