@@ -17,7 +17,7 @@ class QuotaState(msgspec.Struct):
     """Nothing of a quota is stored."""
 
 
-class QuotaDO(BaseDurableObject[QuotaState], type=QUOTA_TYPE, management="read_only"):
+class QuotaDO(BaseDurableObject[QuotaState], type=QUOTA_TYPE, management="read_only", internal=True):
     """One caller's use of one policy."""
 
     def __init__(self, id: str, state: QuotaState) -> None:

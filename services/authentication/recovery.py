@@ -26,7 +26,7 @@ class RecoveryState(msgspec.Struct):
     """Nothing is kept."""
 
 
-class RecoveryDO(BaseDurableObject[RecoveryState], type=RECOVERY_TYPE, management="read_only"):
+class RecoveryDO(BaseDurableObject[RecoveryState], type=RECOVERY_TYPE, management="read_only", internal=True):
     """Takes requests for password resets."""
 
     requests: MailRequests = inject()

@@ -30,7 +30,7 @@ class ReplayState(msgspec.Struct):
     """Nothing: the letter has it all."""
 
 
-class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_only"):
+class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_only", internal=True):
     """Sends the letter with its ID once more."""
 
     issuer: TokenIssuer = inject()

@@ -23,7 +23,7 @@ class WebhookHolderState(msgspec.Struct):
     webhooks: dict[str, float] = {}
 
 
-class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, management="read_only"):
+class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, management="read_only", internal=True):
     """A user's webhooks, under the user's ID."""
 
     settings: Settings = inject()

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
     keys.add_to(commands)
 
-    openapi = commands.add_parser("openapi", help="print the running fleet's OpenAPI document")
+    openapi = commands.add_parser("openapi", help="print the OpenAPI document of the fleet, or of the shipped services")
     openapi.set_defaults(run=_openapi)
 
     serve = commands.add_parser("serve", help="host your own types of objects in the running fleet")
@@ -94,16 +94,9 @@ def _token(options: argparse.Namespace) -> None:
 
 
 def _openapi(options: argparse.Namespace) -> None:
-    import urllib.request
+    from aidevos.cli.openapi import document
 
-    from aidevos.process.fleet import load_fleet
-
-    url = load_fleet(load().home).gateway_url + "/openapi.json"
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 the fleet's own URL
-            print(answer.read().decode())
-    except (OSError, ValueError) as error:
-        raise CommandError(f"{url} can't be read: {error}", 1) from None
+    print(document(load().home))
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ class MailState(msgspec.Struct):
     """Nothing is kept."""
 
 
-class MailDO(BaseDurableObject[MailState], type=MAIL_TYPE, management="read_only"):
+class MailDO(BaseDurableObject[MailState], type=MAIL_TYPE, management="read_only", internal=True):
     """A mail on its way."""
 
     settings: Settings = inject()

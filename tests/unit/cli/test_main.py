@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import sys
 import threading
 import time
@@ -13,8 +14,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos import TaskContext, task
+from aidevos.cli import openapi
 from aidevos.cli.main import main
 from aidevos.process.fleet import Fleet
 from aidevos.security.keys import ensure_signing_key, load_public_keys, load_ring
@@ -157,8 +160,22 @@ class TestOpenapi:
         assert main(["openapi"]) == 0
         assert capsys.readouterr().out == '{"openapi":"3.1.0"}\n'
 
-    def test_without_a_fleet_it_says_so(self, home: Path, capsys: Output) -> None:
-        assert_refused(main(["openapi"]), capsys, str(home))
+    def test_without_a_fleet_it_describes_the_services_as_shipped(self, home: Path, capsys: Output) -> None:
+        assert main(["openapi"]) == 0
+
+        output = capsys.readouterr()
+        document = json.loads(output.out)
+        OpenAPIV31SpecValidator(document).validate()
+        assert {"/users/{user_id}", "/durable-objects/counter:{id}/request"} <= document["paths"].keys()
+        assert str(home) in output.err
+
+    def test_without_services_it_says_where_they_would_be(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    ) -> None:
+        monkeypatch.setattr(openapi, "PACKAGES", ("aidevos.nowhere",))
+
+        assert main(["openapi"]) == 2
+        assert "aidevos.nowhere" in capsys.readouterr().err
 
     def test_a_gateway_that_does_not_answer_is_status_1(self, home: Path, capsys: Output) -> None:
         write_fleet(home, "http://127.0.0.1:1")
