@@ -48,15 +48,14 @@ ENDS = {
 }
 
 
-class Source(Protocol):
-    """Where a stream gets its events: the recent ones from `window`, earlier ones from `read`, and from `join` on
-    each new one by `offer`."""
-
-    @property
-    def audience(self) -> Audience[Subscriber]: ...
+class EventSource(Protocol):
+    """Where a stream gets its events: what the hub has read, and the bus behind it."""
 
     @property
     def window(self) -> Window: ...
+
+    @property
+    def audience(self) -> Audience[Subscriber]: ...
 
     def join(self, stream: Stream) -> None: ...
 
@@ -73,13 +72,13 @@ class Stream:
     """A body of server-sent events. `after` is the position from which the reader resumes, None for now."""
 
     def __init__(
-        self, source: Source, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None
+        self, hub: EventSource, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None
     ) -> None:
         self.wanted = wanted
         self.reader = reader
-        self._source = source
+        self._hub = hub
         self._connection = connection
-        self._after = source.window.end if after is None else after
+        self._after = hub.window.end if after is None else after
         self._ended = ""
         # When the last chunk was handed out to be sent; None while the next one is being made.
         self._handed_at: float | None = None
@@ -123,7 +122,7 @@ class Stream:
 
     async def aclose(self) -> None:
         self._connection.watch(None)
-        self._source.leave(self)
+        self._hub.leave(self)
         await self._chunks.aclose()
 
     async def _run(self) -> AsyncGenerator[bytes, None]:
@@ -145,15 +144,15 @@ class Stream:
         joined = known = False
         while not joined and not self._ended:
             # A place behind the window may be one that only other gateways have seen so far, or none at all.
-            if self._after < self._source.window.start or (self._after > self._source.window.end and not known):
+            if self._after < self._hub.window.start or (self._after > self._hub.window.end and not known):
                 known = True
                 async with aclosing(self._read()) as chunks:
                     async for chunk in chunks:
                         yield chunk
                 continue
-            missed, end = self._source.window.after(self._after, self.wanted, MAX_WAITING, MAX_WAITING_BYTES)
+            missed, end = self._hub.window.after(self._after, self.wanted, MAX_WAITING, MAX_WAITING_BYTES)
             if end is None:
-                self._source.join(self)
+                self._hub.join(self)
                 joined = True
             async with aclosing(self._shown(missed)) as chunks:
                 async for chunk in chunks:
@@ -162,7 +161,7 @@ class Stream:
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
         """What is not in the window, from the bus, as far as to the window."""
-        while not await self._source.may_read(HEARTBEAT):
+        while not await self._hub.may_read(HEARTBEAT):
             if self._ended:
                 return
             yield COMMENT
@@ -171,14 +170,14 @@ class Stream:
                 async for chunk in chunks:
                     yield chunk
         except PositionLost:
-            self._after = self._source.window.end
+            self._after = self._hub.window.end
             yield events.told("gap", "lost", GAP) + events.place(self._after)
         finally:
-            self._source.has_read()
+            self._hub.has_read()
 
     async def _from_bus(self) -> AsyncGenerator[bytes, None]:
-        start, repeats, quiet_since = self._source.window.start, Repeats(), time.monotonic()
-        async with aclosing(self._source.read(self._after)) as deliveries:
+        start, repeats, quiet_since = self._hub.window.start, Repeats(), time.monotonic()
+        async with aclosing(self._hub.read(self._after)) as deliveries:
             while not self._ended:
                 async with asyncio.timeout(READ_WITHIN):
                     delivery = await anext(deliveries)
@@ -188,11 +187,11 @@ class Stream:
                     return
                 event = events.read(delivery)
                 wanted = event is not None and repeats.is_new(event.id) and self.wanted.matches(event)
-                if event is not None and wanted and await self._source.audience.has(self.reader, event):
+                if event is not None and wanted and await self._hub.audience.has(self.reader, event):
                     yield event.frame
                     quiet_since = time.monotonic()
                 self._after = int(delivery.position)
-                if self._source.window.start <= self._after <= self._source.window.end:
+                if self._hub.window.start <= self._after <= self._hub.window.end:
                     return
                 if time.monotonic() - quiet_since > HEARTBEAT:
                     yield events.place(self._after)
@@ -211,7 +210,7 @@ class Stream:
                     await self._wake.wait()
             except TimeoutError:
                 # Nothing waits, so what the window has beyond is not for this reader.
-                self._after = max(self._after, self._source.window.end)
+                self._after = max(self._after, self._hub.window.end)
                 yield COMMENT + events.place(self._after)
 
     def _taken(self) -> Iterator[LiveEvent]:
@@ -225,7 +224,7 @@ class Stream:
         frames: list[bytes] = []
         size = 0
         for event in found:
-            if await self._source.audience.has(self.reader, event):
+            if await self._hub.audience.has(self.reader, event):
                 frames.append(event.frame)
                 size += len(event.frame)
             self._after = max(self._after, event.position)
