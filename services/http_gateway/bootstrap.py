@@ -18,20 +18,16 @@ from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
-from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.revocations import SINCE, Revocations
-from aidevos.durable.bus.chosen import open_bus
-from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.durable.client.connection import connect
 from aidevos.durable.client.mirror import Mirror, read_all
 from aidevos.feeds.audience import Audience
 from aidevos.observability import logs, metrics
 from aidevos.process.collector import collect_rarely
+from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
@@ -73,44 +69,32 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
     async with contextlib.AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(START_WITHIN):
-                connection = await connect(settings.nats_url, SERVICE)
-                stack.push_async_callback(connection.close)
-                verifier = await _verifier(settings)
-                catalogue = Catalogue(connection)
-                stack.push_async_callback(_end, asyncio.create_task(catalogue.follow()))
-                await catalogue.loaded()
-                client = DurableObjectClient(
-                    connection,
-                    lambda: "",
-                    attempt_timeout=settings.attempt_timeout,
-                    default_deadline=settings.default_deadline,
-                )
-                await client.start()
-                credential = ServiceCredential(settings, SERVICE)
-                admission = Admission(verifier, client, credential.authorization)
-                stack.push_async_callback(_end, asyncio.create_task(admission.report()))
-                limiter = RateLimiter(settings, client, credential.authorization)
-                bus = await open_bus(settings, connection, FLEET_EVENTS)
-                stack.push_async_callback(bus.close)
-                events = EventStream(bus, since=SINCE)
-                revocations = Revocations(
-                    events, verifier, client, credential.authorization, admission.change, limiter.set_policies
-                )
-                table = RouteTable(awaited=ROUTES_FROM in _services(settings))
-                mirror = Mirror(events, "routes", CHANGED, partial(_read_routes, client, credential, table))
-                for follower in (events, revocations, mirror):
-                    stack.push_async_callback(_end, asyncio.create_task(follower.follow()))
-                await revocations.loaded()
+                app = await _open(settings, stack)
         except TimeoutError:
             raise SettingsError(
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        forwarder = Forwarder(client, credential.authorization, settings)
-        audience: Audience[Subscriber] = Audience(reading(forwarder, credential.authorization))
-        hub = Hub(bus, audience, admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
-        stack.push_async_callback(_end, asyncio.create_task(hub.follow()))
-        yield build(settings, connection, forwarder, catalogue, admission, limiter, table, hub)
+        yield app
+
+
+async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp:
+    """Open what the application is built on, for `stack` to close."""
+    fleet = await stack.enter_async_context(open_connection(settings, SERVICE, lambda: ""))
+    verifier = await _verifier(settings)
+    catalogue = Catalogue(fleet.connection)
+    await stack.enter_async_context(background(catalogue.follow()))
+    await catalogue.loaded()
+    credential = ServiceCredential(settings, SERVICE)
+    control = AccessControl(settings, fleet, verifier, credential.authorization)
+    table = RouteTable(awaited=ROUTES_FROM in _services(settings))
+    routes = Mirror(control.events, "routes", CHANGED, partial(_read_routes, fleet.client, credential, table))
+    await stack.enter_async_context(control.following(routes))
+    forwarder = Forwarder(fleet.client, credential.authorization, settings)
+    audience: Audience[Subscriber] = Audience(reading(forwarder, credential.authorization))
+    hub = Hub(fleet.bus, audience, control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
+    await stack.enter_async_context(background(hub.follow()))
+    return build(settings, fleet.connection, forwarder, catalogue, control.admission, control.limiter, table, hub)
 
 
 def build(
@@ -265,11 +249,6 @@ async def _verifier(settings: Settings) -> TokenVerifier:
         with contextlib.suppress(FileNotFoundError):
             return TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
         await asyncio.sleep(RETRY_AFTER)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 async def _read_routes(client: DurableObjectClient, credential: ServiceCredential, table: RouteTable) -> None:

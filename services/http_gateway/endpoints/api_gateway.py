@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aidevos.contracts import api_keys, rate_limits, routes, subjects
-from aidevos.contracts.api_keys import ApiKeyInfo, NewApiKey
+from aidevos.contracts.api_keys import APIKey, NewApiKey
 from aidevos.contracts.rate_limits import RateLimits
 from aidevos.contracts.routes import RouteBody, RouteInfo
 
@@ -36,8 +36,8 @@ class ApiKeyRouter(APIRouter):
         get(KEYS, "list_api_keys", "List API keys", SEARCH_KEYS, api_keys.ApiKeyPage, query=(*PAGE, OWNER)),
         create(KEYS, "create_api_key", "Make an API key", api_keys.TYPE, NewApiKey, api_keys.CreateApiKeyBody,
                secret=True, about=SCOPES),
-        get(KEY, "read_api_key", "Show an API key", API_KEY, ApiKeyInfo),
-        patch(KEY, "change_api_key", "Change a key", API_KEY, ApiKeyInfo, api_keys.ApiKeyBody),
+        get(KEY, "read_api_key", "Show an API key", API_KEY, APIKey),
+        patch(KEY, "change_api_key", "Change a key", API_KEY, APIKey, api_keys.ApiKeyBody),
         delete(KEY, "revoke_api_key", "End a key everywhere, within a second", (API_KEY, "revoke")),
         post(f"{KEY}/rotate", "rotate_api_key", "Replace a key by another", (API_KEY, "rotate"), NewApiKey,
              api_keys.RotateBody, optional=True, secret=True),

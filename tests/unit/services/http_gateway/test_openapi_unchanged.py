@@ -14,17 +14,18 @@ from typing import Any
 from aidevos import DurableObjectRegistry
 from aidevos.contracts.objects import TypeDescription
 from aidevos.contracts.routes import RouteInfo
-from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
-from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
-from services.data_storage.bootstrap import TYPES as DATA_TYPES
-from services.events.bootstrap import TYPES as EVENT_TYPES
+from services.api_gateway.service import service as api_gateway
+from services.authentication.service import service as authentication
+from services.data_storage.service import service as data_storage
+from services.events.service import service as events
 from services.http_gateway.description.openapi import describe
-from services.objects.bootstrap import TYPES as EXAMPLES
-from services.projects.bootstrap import TYPES as PROJECT_TYPES
-from services.user_management.bootstrap import TYPES as USER_TYPES
+from services.objects.service import service as objects
+from services.projects.service import service as projects
+from services.user_management.service import service as user_management
 from tests.support.paths import VECTORS
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)
+SERVICES = (objects, authentication, user_management, data_storage, projects, api_gateway, events)
+TYPES = [cls for service in SERVICES for cls in service.types]
 BEFORE = VECTORS / "openapi" / "before.json"
 PROSE = {"description", "summary", "title"}
 # Where the document is meant to differ: a regular expression for paths in it → why.
@@ -60,6 +61,8 @@ INTENDED: dict[str, str] = {
     r"/paths/.*/content/application~1merge-patch.json/schema/additionalProperties": "the default is spelled out",
     r"/paths/~1users~1{user_id}/delete/requestBody/required": "the default is spelled out",
 }
+# Schemas whose models have another name since then: their content is compared under the new one.
+RENAMED = {"ApiKeyInfo": "APIKey"}
 
 
 def shipped() -> list[TypeDescription]:
@@ -117,7 +120,10 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences() -> set[str]:
-    before = dict(leaves(resolved(json.loads(BEFORE.read_text()))))
+    frozen = BEFORE.read_text()
+    for old, new in RENAMED.items():
+        frozen = frozen.replace(old, new)
+    before = dict(leaves(resolved(json.loads(frozen))))
     now = dict(leaves(resolved(document())))
     absent = object()
     return {path for path in before.keys() | now.keys() if before.get(path, absent) != now.get(path, absent)}
