@@ -126,10 +126,8 @@ class _Document:
 
     def add_call(self, subject: str, key: str, does: str, args: Json, result: Json) -> None:
         call = {"name": key, "headers": reference("CallHeaders"), "payload": args}
-        replies = {
-            "result": {"name": f"{key}.result", "payload": result},
-            "problem": {"$ref": "#/components/messages/problem"},
-        }
+        returned = {"name": f"{key}.result", "payload": result}
+        replies = {"result": returned, "problem": {"$ref": "#/components/messages/problem"}}
         self._add_channel(key, subject, does, {"call": call})
         self.channels[f"{key}.reply"] = {"address": None, "description": "The caller's inbox", "messages": replies}
         said = {"action": "receive", "summary": does.partition("\n")[0]}

@@ -10,16 +10,7 @@ import msgspec
 
 from aidevos.contracts import data as contract
 from aidevos.contracts import subjects
-from aidevos.contracts.data import (
-    COLLECTION_TYPE,
-    ITEM_TYPE,
-    Collection,
-    Config,
-    CreateItemBody,
-    Item,
-    ReplaceItemBody,
-    item_object,
-)
+from aidevos.contracts.data import COLLECTION_TYPE, ITEM_TYPE, Collection, CreateItemBody, Item, ReplaceItemBody
 from aidevos.contracts.errors import Failure
 
 from .. import item_files
@@ -37,7 +28,8 @@ CONFIG_LIMIT = 512 * 1024
 LIST, SEARCH = subjects.query(COLLECTION_TYPE, contract.VISIBLE), subjects.query(ITEM_TYPE, contract.FIND)
 COLLECTION = "/data/collections/{collection}"
 ITEM = f"{COLLECTION}/{{item_id}}"
-OF_PATH = Target(ITEM_TYPE, lambda request, body: item_object(request.path["collection"], request.path["item_id"]))
+# The path names the collection before the item.
+OF_PATH = Target(ITEM_TYPE, lambda request, body: contract.item_object(*request.path.values()))
 OF_NAME = Target(COLLECTION_TYPE, in_path("collection", "collection"))
 FIELDS = text("fields", "Paths in `data`; nothing else of it is shown")
 VERSION = text("version", "An earlier version, from the history", "^[0-9]{1,9}$")
@@ -52,11 +44,11 @@ FINDING = (
 CONFIGURE = "Make a collection, or change it"
 REPLACE = "Replace an item, or make it with `If-None-Match: *`"
 # The headers of changes that make something or replace it.
-PUTTING = ("Idempotency-Key", "If-Match", "If-None-Match", "Deadline")
+PUTTING: dict[str, Any] = {"headers": ("Idempotency-Key", "If-Match", "If-None-Match", "Deadline")}
 # A collection may refuse changes without `If-Match`.
 BLIND: dict[str, Any] = {"failures": (428,)}
-CONFIGURING: dict[str, Any] = {"others": {201: Collection}, "limit": CONFIG_LIMIT, "query": (VALIDATE,)}
-REPLACING: dict[str, Any] = BLIND | {"others": {201: Item}, "headers": PUTTING}
+CONFIGURING: dict[str, Any] = PUTTING | {"others": {201: Collection}, "limit": CONFIG_LIMIT, "query": (VALIDATE,)}
+REPLACING: dict[str, Any] = BLIND | PUTTING | {"others": {201: Item}}
 PATCHING: dict[str, Any] = BLIND | {"body": msgspec.Raw, "patches": (bodies.MERGE_PATCH, bodies.JSON_PATCH)}
 MANY = Annotated[list[CreateItemBody], msgspec.Meta(max_length=contract.BULK_LIMIT)]
 MAKING: dict[str, Any] = {"others": {207: contract.BulkResults}, "raw": True, "location": ITEM}
@@ -128,8 +120,8 @@ class DataRouter(APIRouter):
     )
     # fmt: on
 
-    @put(COLLECTION, "configure_collection", CONFIGURE, None, Collection, Config, headers=PUTTING, **CONFIGURING)
-    async def configure(self, request: HttpRequest, body: Config) -> HttpResponse:
+    @put(COLLECTION, "configure_collection", CONFIGURE, None, Collection, contract.Config, **CONFIGURING)
+    async def configure(self, request: HttpRequest, body: contract.Config) -> HttpResponse:
         contract.check_collection(request.path["collection"])
         validate = request.parameters.get("validate", "all")
         if validate not in ("all", "new"):
