@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from starlette.routing import Route
 
 from aidevos.contracts.errors import Failure
 from aidevos.observability import metrics
 
-from .. import pages
 from ..answers import JSON_HEADER, Answer
+from ..docs import Docs
 from ..document import Document
 from ..health import Readiness
 from ..resource import Guard, Incoming, Resource
 from ..versions import unless_known
-
-_POLICY = (
-    b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_PAGE_HEADERS = (
-    (b"content-type", b"text/html; charset=utf-8"),
-    (b"content-security-policy", _POLICY),
-)
 
 
 class OperationRouter:
@@ -33,7 +22,7 @@ class OperationRouter:
         self._readiness = readiness
         self._openapi = openapi
         self._asyncapi = asyncapi
-        self._page = files(pages.__package__).joinpath("docs.html").read_bytes()
+        self._docs = Docs()
 
     def routes(self, fleet: Guard) -> list[Route]:
         return [
@@ -41,7 +30,8 @@ class OperationRouter:
             Route("/health/ready", Resource(get=self.ready)),
             Route("/openapi.json", Resource(get=self.openapi)),
             Route("/asyncapi.json", Resource(get=self.asyncapi)),
-            Route("/docs", Resource(get=self.docs)),
+            Route("/docs", Resource(get=self._docs.page)),
+            Route("/docs/{file}", Resource(get=self._docs.file)),
             Route("/metrics", Resource(fleet, get=self.metrics)),
         ]
 
@@ -60,9 +50,6 @@ class OperationRouter:
 
     async def asyncapi(self, incoming: Incoming) -> Answer:
         return _shown(incoming, self._asyncapi)
-
-    async def docs(self, incoming: Incoming) -> Answer:
-        return Answer(200, self._page, _PAGE_HEADERS)
 
     async def metrics(self, incoming: Incoming) -> Answer:
         if incoming.principal.project:

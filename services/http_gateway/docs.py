@@ -1,0 +1,57 @@
+"""The API's description as a page: Swagger UI, which is vendored in `viewer/` with a script that updates it.
+
+Promise: the page loads its own files and the document from this gateway, and nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+from aidevos.contracts.errors import Failure
+
+from .answers import Answer, Header
+from .resource import Incoming
+from .versions import unless_known
+
+# `style-src` has no 'unsafe-inline': Swagger UI sets styles by the CSSOM. Its style sheet has images in data URLs.
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_FILES = {
+    "index.html": b"text/html; charset=utf-8",
+    "start.js": b"text/javascript; charset=utf-8",
+    "swagger-ui-bundle.js": b"text/javascript; charset=utf-8",
+    "swagger-ui.css": b"text/css; charset=utf-8",
+}
+
+
+class Docs:
+    """The page and its files, read once."""
+
+    def __init__(self) -> None:
+        self._answers = {name: _read(name, media_type) for name, media_type in _FILES.items()}
+
+    async def page(self, incoming: Incoming) -> Answer:
+        return unless_known(incoming, self._answers["index.html"])
+
+    async def file(self, incoming: Incoming) -> Answer:
+        """A file that the page loads; raises `not-found`."""
+        answer = self._answers.get(incoming.path["file"])
+        if answer is None:
+            raise Failure("not-found", "the page has no such file")
+        return unless_known(incoming, answer)
+
+
+def _read(name: str, media_type: bytes) -> Answer:
+    content = (files(__package__) / "viewer" / name).read_bytes()
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers: tuple[Header, ...] = (
+        (b"content-type", media_type),
+        (b"content-security-policy", _POLICY),
+        (b"cache-control", b"no-cache"),
+        # `unless_known` takes the last one for the version.
+        (b"etag", etag.encode()),
+    )
+    return Answer(200, content, headers)
