@@ -9,7 +9,10 @@ from aidevos.durable.objects.alarm import Alarm, AlarmRetry
 from aidevos.durable.objects.declaration import Event, command, on, query, upcast
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.durable.objects.resources import inject, resource
 from aidevos.durable.ownership.router import DurableObjectRouter
+from aidevos.process.entry import run
+from aidevos.process.service import Service
 from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
 from aidevos.work.handlers import TaskContext, task
 
@@ -25,15 +28,19 @@ __all__ = [
     "Event",
     "Failure",
     "Principal",
+    "Service",
     "TaskContext",
     "anyone",
     "authenticated",
     "command",
     "id_from_name",
+    "inject",
     "new_id",
     "on",
     "permission",
     "query",
+    "resource",
+    "run",
     "services",
     "task",
     "upcast",

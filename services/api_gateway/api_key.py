@@ -14,11 +14,11 @@ import ipaddress
 import math
 import secrets
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, NewType
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos import BaseDurableObject, Event, Failure, command, inject, permission, query, services
 from aidevos.contracts import projects, users
 from aidevos.contracts.api_keys import (
     MANAGE_KEYS,
@@ -26,8 +26,8 @@ from aidevos.contracts.api_keys import (
     SEARCH,
     TYPE,
     Addresses,
+    APIKey,
     ApiKeyBody,
-    ApiKeyInfo,
     FindApiKeys,
     KeyGrant,
     KeyName,
@@ -54,6 +54,8 @@ from aidevos.security.permissions import Principal
 
 # Seconds: how much later a use has to be before it is worth a write.
 USE_EVERY = 30.0
+# What the texts of keys are derived from.
+KeySecret = NewType("KeySecret", bytes)
 _body: Schema[ApiKeyBody] = Schema(ApiKeyBody, "args.patch")
 
 
@@ -94,16 +96,16 @@ def find(args: FindApiKeys) -> Find:
     return Find(And(tuple(where)), args.limit, ("created_at",))
 
 
-def show(id: str, state: ApiKeyState, version: int) -> ApiKeyInfo:
+def show(id: str, state: ApiKeyState, version: int) -> APIKey:
     """The key as it is shown."""
-    return ApiKeyInfo(**_shown(id, state, version))
+    return APIKey(**_shown(id, state, version))
 
 
 class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"):
     """An API key. Its ID is a UUID, 32 hexadecimal digits."""
 
-    secret: ClassVar[bytes]
-    memberships: ClassVar[Memberships]
+    secret: KeySecret = inject()
+    memberships: Memberships = inject()
     views = belongings(TYPE, ("project",))
     indexes = (("project",),)
     searches = (
@@ -156,13 +158,13 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         return self._new(changes=1)
 
     @query(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
-    async def read(self) -> ApiKeyInfo:
+    async def read(self) -> APIKey:
         """The key, for its owner and for those who have `keys:manage`; for others there is none."""
         self._check_visible()
         return show(self.id, self.state, self.version)
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
-    async def patch(self, patch: dict[str, Any]) -> ApiKeyInfo:
+    async def patch(self, patch: dict[str, Any]) -> APIKey:
         """Change name, scopes, limits, expiry or addresses by a JSON merge patch (RFC 7396)."""
         self._check_visible()
         state = self.state
@@ -269,7 +271,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         key = self._key()
         self.state.hashed, self.state.hint = key.hashed, key.hint
 
-    def _key(self) -> api_keys.ApiKey:
+    def _key(self) -> api_keys.KeyText:
         derived = hmac.digest(self.secret, f"{self.id}.{self.state.nonce}".encode(), hashlib.sha256)
         return api_keys.make(self.id, derived)
 

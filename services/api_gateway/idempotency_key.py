@@ -17,7 +17,7 @@ class NoState(msgspec.Struct):
     """There is none: the record of the request is all."""
 
 
-class IdempotencyKeyDO(BaseDurableObject[NoState], type=IDEMPOTENCY_KEY_TYPE, management="read_only"):
+class IdempotencyKeyDO(BaseDurableObject[NoState], type=IDEMPOTENCY_KEY_TYPE, management="read_only", internal=True):
     """A caller's key. Its ID is made of the caller and the key."""
 
     @command(allow=services())

@@ -14,7 +14,7 @@ class KeyHolderState(msgspec.Struct):
     """Nothing is kept: the keys name their owner."""
 
 
-class KeyHolderDO(BaseDurableObject[KeyHolderState], type=HOLDER_TYPE, management="read_only"):
+class KeyHolderDO(BaseDurableObject[KeyHolderState], type=HOLDER_TYPE, management="read_only", internal=True):
     """A user's API keys, under the user's ID."""
 
     @command(allow=services())

@@ -7,48 +7,17 @@ all routes again.
 
 from __future__ import annotations
 
-import msgspec
-
-from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos import BaseDurableObject, Event, Failure, command, permission, query
 from aidevos.contracts import routes
-from aidevos.contracts.routes import MANAGE_ROUTES, SEARCH, TYPE, FindRoutes, RouteBody, RouteInfo
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.declaration import Search
-from aidevos.durable.store.condition import And
-from aidevos.durable.store.port import Find
+from aidevos.contracts.routes import MANAGE_ROUTES, TYPE, RouteBody, RouteInfo
 from aidevos.security.audit import record
 
-ORDER = ("route", "path")
-
-
-class RouteState(msgspec.Struct):
-    """Times are in seconds since the epoch."""
-
-    route: RouteBody | None = None
-    created_at: float = 0.0
-    updated_at: float = 0.0
+from .gateway import APIGatewayDO
+from .route_table import RouteState, show
 
 
 class Changed(Event):
     """The route is there, is another, or is gone."""
-
-
-def find(args: FindRoutes) -> Find:
-    """What the store is asked for a search: all routes."""
-    return Find(And(()), args.limit, ORDER)
-
-
-def show(id: str, state: RouteState, version: int) -> RouteInfo:
-    """The route as it is shown."""
-    if state.route is None:
-        raise Failure("not-found", "there is no such route")
-    return RouteInfo(
-        **msgspec.structs.asdict(state.route),
-        id=id,
-        version=version,
-        created_at=rfc3339(timestamp(state.created_at)),
-        updated_at=rfc3339(timestamp(state.updated_at)),
-    )
 
 
 def check(route: RouteBody) -> None:
@@ -71,7 +40,7 @@ def check(route: RouteBody) -> None:
 class RouteDO(BaseDurableObject[RouteState], type=TYPE, management="read_only"):
     """A declared route. Its ID is made of its HTTP method and the shape of its path."""
 
-    searches = (Search(SEARCH, permission(MANAGE_ROUTES) | services(), FindRoutes, find, show, (ORDER,)),)
+    searches = (APIGatewayDO.route_table,)
 
     @command(allow=permission(MANAGE_ROUTES))
     async def create(self, route: RouteBody) -> RouteInfo:

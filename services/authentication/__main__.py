@@ -1,10 +1,7 @@
 """Runs the authentication service."""
 
-from __future__ import annotations
+from aidevos import run
 
-from aidevos.process.service import main
+from .service import service
 
-from .bootstrap import SERVICE, build, tend
-
-if __name__ == "__main__":
-    main(build, service=SERVICE, chore=tend)
+run(service)

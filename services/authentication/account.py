@@ -8,11 +8,11 @@ it came to be: so a registration that died on its way keeps no name, and no cloc
 from __future__ import annotations
 
 import hashlib
-from typing import ClassVar
+from typing import NewType
 
 import msgspec
 
-from aidevos import Failure, anyone, command, new_id, query, services
+from aidevos import Failure, anyone, command, inject, new_id, query, services
 from aidevos.contracts import users
 from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
@@ -36,12 +36,14 @@ from .proofs import AccountState
 from .rules import SessionEntry, shown, superfluous, wrong_login
 from .second_factor import SecondFactorMethods
 
+Logins = NewType("Logins", AddressThrottle)
+
 
 class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_only"):
     """A username or an e-mail address, and what it takes to log in with it."""
 
-    mint: ClassVar[Mint]
-    logins: ClassVar[AddressThrottle]
+    mint: Mint = inject()
+    logins: Logins = inject()
 
     @command(allow=anyone(), confidential=True)
     async def login(

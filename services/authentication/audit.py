@@ -6,11 +6,9 @@ alone, and leaves by age alone.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, command, permission, services
+from aidevos import BaseDurableObject, Failure, command, inject, permission, services
 from aidevos.contracts.audit import (
     READ_AUDIT,
     SEARCH,
@@ -81,7 +79,7 @@ def show(id: str, state: AuditState, version: int) -> AuditEntry:
 class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
     """An entry of the security log."""
 
-    settings: ClassVar[Settings]
+    settings: Settings = inject()
     searches = (Search(SEARCH, permission(READ_AUDIT) | services(), FindEntries, find, show, INDEXES),)
 
     @command(allow=services(), creates=True)

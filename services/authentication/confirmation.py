@@ -14,11 +14,11 @@ other. The old address is released by a tell of the deciding commit.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal, NewType
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, new_id, services
+from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, inject, new_id, services
 from aidevos.contracts import users
 from aidevos.contracts.authentication import ACCOUNT_TYPE, account_id
 from aidevos.contracts.confirmation import (
@@ -57,12 +57,15 @@ class ConfirmationState(msgspec.Struct):
     sent: dict[Purpose, list[float]] = {}
 
 
+LinkAttempts = NewType("LinkAttempts", AddressThrottle)
+
+
 class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYPE, management="read_only"):
     """The links in mails to one user, under the user's ID."""
 
-    settings: ClassVar[Settings]
-    tokens: ClassVar[Links]
-    attempts: ClassVar[AddressThrottle]
+    settings: Settings = inject()
+    tokens: Links = inject()
+    attempts: LinkAttempts = inject()
 
     @command(allow=services())
     async def welcome(self, email: str) -> None:

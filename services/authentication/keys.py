@@ -18,7 +18,7 @@ SELF = "service:authentication"
 log = logging.getLogger(__name__)
 
 
-async def tend_keys(outside: DurableObjectClient, settings: Settings) -> None:
+async def tend_keys(objects: DurableObjectClient, settings: Settings) -> None:
     """Look after the keys until cancelled, and write each rotation into the security log, whoever
     has asked for it."""
     recorded: set[str] = set()
@@ -27,14 +27,14 @@ async def tend_keys(outside: DurableObjectClient, settings: Settings) -> None:
             ring = await asyncio.to_thread(keys.tend, settings.home, settings.key_age, settings.key_notice)
             for key in ring:
                 if key.id not in recorded and key.cause != "first":
-                    await _record(outside, key)
+                    await _record(objects, key)
                     recorded.add(key.id)
         except (OSError, ValueError, Failure) as error:
             log.error("the signing keys can't be looked after, trying again: %s", error)
         await asyncio.sleep(TEND_EVERY)
 
 
-async def _record(outside: DurableObjectClient, key: Key) -> None:
+async def _record(objects: DurableObjectClient, key: Key) -> None:
     # The same for every process and each try, so that there is one entry.
     id = hashlib.sha256(f"keys.rotated {key.id}".encode()).hexdigest()[:32]
     entry = {
@@ -48,7 +48,7 @@ async def _record(outside: DurableObjectClient, key: Key) -> None:
         "session": "",
     }
     try:
-        await outside.call(audit.TYPE, id, "record", entry)
+        await objects.call(audit.TYPE, id, "record", entry)
     except Failure as failure:
         if failure.code != "exists":
             raise

@@ -9,11 +9,9 @@ recovery codes, which can't be guessed, still work past it.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import msgspec
 
-from aidevos import BaseDurableObject, Failure
+from aidevos import BaseDurableObject, Failure, inject
 from aidevos.security.audit import record_failure
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
@@ -41,10 +39,10 @@ class AccountState(msgspec.Struct):
 class Proofs(BaseDurableObject[AccountState]):
     """The checks; `action` is what they are asked for, as the security log names it."""
 
-    settings: ClassVar[Settings]
-    passwords: ClassVar[Passwords]
-    sealer: ClassVar[Sealer]
-    guesses: ClassVar[Throttles]
+    settings: Settings = inject()
+    passwords: Passwords = inject()
+    sealer: Sealer = inject()
+    guesses: Throttles = inject()
 
     def __init__(self, id: str, state: AccountState) -> None:
         super().__init__(id, state)

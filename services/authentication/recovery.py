@@ -7,11 +7,11 @@ number of these objects, so requests for unknown addresses leave nothing behind.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import NewType
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, command, services
+from aidevos import BaseDurableObject, Failure, anyone, command, inject, services
 from aidevos.contracts.authentication import ACCOUNT_TYPE, account_id
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE, RECOVERY_TYPE, recovery_id
 from aidevos.contracts.users import Email
@@ -19,16 +19,17 @@ from aidevos.security.emails import check_email
 from aidevos.security.throttle import AddressThrottle
 
 LOOK_UP = "look-up-"
+MailRequests = NewType("MailRequests", AddressThrottle)
 
 
 class RecoveryState(msgspec.Struct):
     """Nothing is kept."""
 
 
-class RecoveryDO(BaseDurableObject[RecoveryState], type=RECOVERY_TYPE, management="read_only"):
+class RecoveryDO(BaseDurableObject[RecoveryState], type=RECOVERY_TYPE, management="read_only", internal=True):
     """Takes requests for password resets."""
 
-    requests: ClassVar[AddressThrottle]
+    requests: MailRequests = inject()
 
     @command(allow=anyone())
     async def request_reset(self, email: Email) -> None:

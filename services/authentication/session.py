@@ -7,11 +7,11 @@ parties have its tokens. The end is an event, and every verifier of tokens liste
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, command, query, services
+from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, command, inject, query, services
 from aidevos.contracts import users
 from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
@@ -54,8 +54,8 @@ class SessionEnded(Event):
 class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="read_only"):
     """A login that goes on. It ends by logout, by disuse, or when a spent refresh token turns up."""
 
-    settings: ClassVar[Settings]
-    mint: ClassVar[Mint]
+    settings: Settings = inject()
+    mint: Mint = inject()
 
     @command(allow=services(), creates=True)
     async def open(self, user: str, account: str, roles: list[str], at: float) -> None:

@@ -12,14 +12,18 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, services
+from aidevos import BaseDurableObject, Failure, anyone, command, inject, new_id, query, services
 from aidevos.contracts import projects
 from aidevos.contracts.data import (
     COLLECTION_TYPE,
     ERASER_TYPE,
+    VISIBILITY,
+    VISIBLE,
     Collection,
     CollectionName,
     Config,
+    VisibilityArgs,
+    VisibleCollections,
 )
 from aidevos.durable.base.clock import rfc3339, timestamp
 from aidevos.durable.base.lookups import LIFE
@@ -32,7 +36,7 @@ from . import access, indexes
 from .access import grants_of
 from .changes import find_offenders, refusal
 from .collection_state import PROJECT, CollectionState, Proposal, schema_text, terms_of
-from .collection_views import TermsArgs, answer_terms
+from .collection_views import TermsArgs, answer_terms, answer_visibility, answer_visible
 from .config import check_config
 from .indexes import assign
 from .membership import terms_for
@@ -43,16 +47,18 @@ _name: Schema[CollectionName] = Schema(CollectionName, "id")
 MARGIN = 0.1
 
 
-class CollectionDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, management="read_only"):
+class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, management="read_only"):
     """A collection of items. Its ID is its name."""
 
     # Seconds that a change may take: longer than any request.
     change_within: ClassVar[float] = 330.0
     project_aware = True
-    memberships: ClassVar[Memberships]
+    memberships: Memberships = inject()
     views: ClassVar[tuple[View, ...]] = (
         View(TERMS, services(), TermsArgs, answer_terms),
         *belongings(COLLECTION_TYPE, PROJECT),
+        View(VISIBLE, anyone(), VisibleCollections, answer_visible),
+        View(VISIBILITY, anyone(), VisibilityArgs, answer_visibility),
     )
     indexes = ((".".join(PROJECT),),)
 

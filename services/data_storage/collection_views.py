@@ -46,40 +46,40 @@ async def answer_terms(reader: Reader, args: TermsArgs) -> Terms | None:
     return terms_of(args.name, msgspec.convert(found.state, CollectionState), reader.now) if found else None
 
 
-class Lister:
-    """Answers what callers may know of collections; `memberships` are those of this process."""
+async def answer_visible(reader: Reader, args: VisibleCollections, memberships: Memberships) -> CollectionPage:
+    """One page of the collections that the caller may know of, by their names."""
+    if not 1 <= args.limit <= LIST_LIMIT:
+        raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
+    after = None if args.cursor is None else (None, args.cursor)
+    found = await reader.find(COLLECTION_TYPE, Find(await _asked(reader, args), args.limit + 1, after=after))
+    at_once = asyncio.Semaphore(COUNTS_AT_ONCE)
+    entries = await asyncio.gather(
+        *(_entry(reader, document, memberships, at_once) for document in found[: args.limit])
+    )
+    more = len(found) > args.limit
+    return CollectionPage(
+        items=[entry for entry in entries if entry is not None],
+        next_cursor=found[args.limit - 1].id if more else None,
+    )
 
-    def __init__(self, memberships: Memberships) -> None:
-        self._memberships = memberships
 
-    async def answer(self, reader: Reader, args: VisibleCollections) -> CollectionPage:
-        """One page of the collections that the caller may know of, by their names."""
-        if not 1 <= args.limit <= LIST_LIMIT:
-            raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
-        after = None if args.cursor is None else (None, args.cursor)
-        found = await reader.find(COLLECTION_TYPE, Find(await _asked(reader, args), args.limit + 1, after=after))
-        at_once = asyncio.Semaphore(COUNTS_AT_ONCE)
-        entries = await asyncio.gather(*(self._entry(reader, document, at_once) for document in found[: args.limit]))
-        more = len(found) > args.limit
-        return CollectionPage(
-            items=[entry for entry in entries if entry is not None],
-            next_cursor=found[args.limit - 1].id if more else None,
-        )
+async def answer_visibility(reader: Reader, args: VisibilityArgs, memberships: Memberships) -> Visibility:
+    """Which items of a collection the caller may read."""
+    terms = await answer_terms(reader, TermsArgs(args.collection))
+    return visibility(terms and await terms_for(reader.caller, terms, memberships, reader), reader.caller)
 
-    async def visibility(self, reader: Reader, args: VisibilityArgs) -> Visibility:
-        """Which items of a collection the caller may read."""
-        terms = await answer_terms(reader, TermsArgs(args.collection))
-        return visibility(terms and await terms_for(reader.caller, terms, self._memberships, reader), reader.caller)
 
-    async def _entry(self, reader: Reader, document: Document, at_once: asyncio.Semaphore) -> CollectionEntry | None:
-        state = msgspec.convert(document.state, CollectionState)
-        terms = terms_of(document.id, state, reader.now)
-        async with at_once:
-            terms = terms and await terms_for(reader.caller, terms, self._memberships, reader)
-            if terms is None or not access.knows(terms.rules, reader.caller, terms.owner, collection=document.id):
-                return None
-            where = readable_items(terms.rules, document.id, state.incarnation, reader.caller, reader.now)
-            return _shown(document, state, await reader.count(ITEM_TYPE, where))
+async def _entry(
+    reader: Reader, document: Document, memberships: Memberships, at_once: asyncio.Semaphore
+) -> CollectionEntry | None:
+    state = msgspec.convert(document.state, CollectionState)
+    terms = terms_of(document.id, state, reader.now)
+    async with at_once:
+        terms = terms and await terms_for(reader.caller, terms, memberships, reader)
+        if terms is None or not access.knows(terms.rules, reader.caller, terms.owner, collection=document.id):
+            return None
+        where = readable_items(terms.rules, document.id, state.incarnation, reader.caller, reader.now)
+        return _shown(document, state, await reader.count(ITEM_TYPE, where))
 
 
 async def _asked(reader: Reader, args: VisibleCollections) -> Condition:

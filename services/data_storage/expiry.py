@@ -11,7 +11,7 @@ import logging
 
 from aidevos import DurableObjectClient, Failure
 from aidevos.contracts.data import ITEM_TYPE
-from aidevos.process.service import Process
+from aidevos.settings import Settings
 
 from .item_views import EXPIRED
 
@@ -20,16 +20,16 @@ AT_ONCE = 100
 log = logging.getLogger(__name__)
 
 
-async def remove_expired(process: Process) -> None:
+async def remove_expired(objects: DurableObjectClient, settings: Settings) -> None:
     """Go on until cancelled."""
     while True:
         try:
-            removed = await _remove(process.outside)
+            removed = await _remove(objects)
         except Failure as failure:
             log.warning("expired items could not be removed, trying again: %s", failure)
             removed = 0
         if removed < AT_ONCE:
-            await asyncio.sleep(process.settings.expiry_interval)
+            await asyncio.sleep(settings.expiry_interval)
 
 
 async def _remove(outside: DurableObjectClient) -> int:

@@ -106,6 +106,11 @@ class Finder:
         return terms
 
 
+async def answer_find(reader: Reader, args: FindItems, finder: Finder) -> FoundItems:
+    """One page of a collection's items."""
+    return await finder.answer(reader, args)
+
+
 class Page(NamedTuple):
     """Documents, the place of each in the order, the last place that was looked at, and whether there
     are more behind it."""

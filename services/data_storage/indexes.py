@@ -45,7 +45,7 @@ class IndexerState(msgspec.Struct):
     after: str = ""
 
 
-class IndexerDO(BaseDurableObject[IndexerState], type=TYPE, management="read_only"):
+class IndexerDO(BaseDurableObject[IndexerState], type=TYPE, management="read_only", internal=True):
     """Fills new indexes of the collection whose incarnation is the ID."""
 
     @command(allow=services())

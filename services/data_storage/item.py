@@ -11,16 +11,18 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, command, new_id, query, services
+from aidevos import BaseDurableObject, Failure, anyone, command, inject, new_id, query, services
 from aidevos.contracts.data import (
     COLLECTION_TYPE,
     ERASER_TYPE,
+    FIND,
     HISTORY_LIMIT,
     ITEM_TYPE,
     MAX_INDEXES,
     RESERVED_IDS,
     VERSION_TYPE,
     CollectionName,
+    FindItems,
     History,
     Item,
     ItemId,
@@ -33,6 +35,7 @@ from aidevos.projects.memberships import Memberships
 from . import access, reservations, values
 from .access import Operation
 from .filters import parse_fields, project
+from .find import answer_find
 from .item_state import Change, Created, Deleted, ItemState, Updated, holds, is_live, show
 from .item_views import (
     EXPIRED,
@@ -61,8 +64,8 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
     """An item of a collection. Its ID is that of the name `<collection>/<item>`."""
 
     project_aware = True
-    terms: ClassVar[TermsCache]
-    memberships: ClassVar[Memberships]
+    terms: TermsCache = inject()
+    memberships: Memberships = inject()
     state_limit = 2 * 1024 * 1024
     views: ClassVar[tuple[View, ...]] = (
         View(IDS, services(), IdsArgs, answer_ids(ITEM_TYPE)),
@@ -70,6 +73,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         View(EXPIRED, services(), ExpiredArgs, answer_expired),
         View(MEMBERS, services(), MembersArgs, answer_members),
         View(OFFENDERS, services(), OffendersArgs, answer_offenders),
+        View(FIND, anyone(), FindItems, answer_find),
     )
     indexes = (("incarnation", "item"), ("owner",))
     sparse_indexes = (("expires_at",), *(("incarnation", f"keys.{slot}") for slot in range(MAX_INDEXES)))

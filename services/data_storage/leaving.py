@@ -54,7 +54,7 @@ class EraserState(msgspec.Struct):
     steps: int = 0
 
 
-class EraserDO(BaseDurableObject[EraserState], type=ERASER_TYPE, management="read_only"):
+class EraserDO(BaseDurableObject[EraserState], type=ERASER_TYPE, management="read_only", internal=True):
     """Erases everything of something, which its ID names: a user, an incarnation of a collection, or a
     life of an item."""
 

@@ -61,7 +61,7 @@ def unique_ids(incarnation: str, paths: list[str], data: Any) -> dict[str, str]:
     return {id: path for id, path in found.items() if id is not None}
 
 
-class UniqueDO(BaseDurableObject[UniqueState], type=TYPE, management="read_only"):
+class UniqueDO(BaseDurableObject[UniqueState], type=TYPE, management="read_only", internal=True):
     """A value of a unique field of a collection, and the item that has it."""
 
     @command(allow=services())

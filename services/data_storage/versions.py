@@ -59,7 +59,7 @@ def version_id(item: str, number: int) -> str:
     return f"{item}-{number}"
 
 
-class VersionDO(BaseDurableObject[VersionState], type=VERSION_TYPE, management="read_only"):
+class VersionDO(BaseDurableObject[VersionState], type=VERSION_TYPE, management="read_only", internal=True):
     """A version of an item that another one has followed."""
 
     state_limit = 2 * 1024 * 1024

@@ -9,11 +9,11 @@ all have its request ID, until one of them gets the recorded outcome, or there m
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, command, permission, query, services
+from aidevos import BaseDurableObject, Failure, command, inject, permission, query, services
 from aidevos.contracts.dead_letters import MANAGE, SEARCH, TYPE, DeadLetter, FindLetters, Kind, Letter, Status
 from aidevos.contracts.envelope import JSON, MSGPACK
 from aidevos.durable.base.clock import rfc3339_of
@@ -123,8 +123,8 @@ def show(id: str, state: DeadLetterState, version: int) -> DeadLetter:
 class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="read_only"):
     """Something that couldn't be delivered."""
 
-    settings: ClassVar[Settings]
-    sealer: ClassVar[Sealer]
+    settings: Settings = inject()
+    sealer: Sealer = inject()
     # A sealed payload is a third longer than an object's outbox may be.
     state_limit = 3 * 1024 * 1024
     searches = (Search(SEARCH, permission(MANAGE) | services(), FindLetters, find, show, INDEXES),)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import NewType
 
 import msgspec
 
-from aidevos import Alarm, BaseDurableObject, Failure, command, permission, query, services
+from aidevos import Alarm, BaseDurableObject, Failure, command, inject, permission, query, services
 from aidevos.contracts.webhooks import (
     DELIVERY_TYPE,
     MANAGE_WEBHOOKS,
@@ -43,18 +42,19 @@ PUT_OFF = 5.0
 JITTER = 0.1
 ERROR_LIMIT = 200
 GONE = 410
+# Seconds between attempts.
+Pauses = NewType("Pauses", tuple[float, ...])
 
 
 class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, management="read_only"):
     """One event for one webhook. Its ID is made of both."""
 
-    settings: ClassVar[Settings]
-    pauses: ClassVar[Sequence[float]]
-    sealer: ClassVar[Sealer]
-    sender: ClassVar[WebhookSender]
-    sends: ClassVar[Sends]
-    # Known once the process can judge.
-    owners: ClassVar[Owners | None] = None
+    settings: Settings = inject()
+    pauses: Pauses = inject()
+    sealer: Sealer = inject()
+    sender: WebhookSender = inject()
+    sends: Sends = inject()
+    owners: Owners = inject()
     # An event may be as large as an object's outbox.
     state_limit = 3 * 1024 * 1024
     searches = (Search(SEARCH, services(), *FIND),)
@@ -109,7 +109,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
                 self._put_off()
 
     async def _attempt(self, admitted: bool) -> None:
-        if not admitted or self.owners is None:
+        if not admitted:
             self._put_off()
             return
         target = msgspec.convert(await self.call(TYPE, self.state.webhook, "target"), Target | None)

@@ -35,10 +35,15 @@ AT_ONCE = 32
 OWN = (TYPE, DELIVERY_TYPE)
 
 
+async def fan_out(bus: EventBus, objects: DurableObjectClient, owners: Owners) -> None:
+    """Begin the deliveries of every event until cancelled; raises `BusError`."""
+    await FanOut(bus, objects, owners).run()
+
+
 class FanOut:
-    def __init__(self, bus: EventBus, outside: DurableObjectClient, owners: Owners) -> None:
+    def __init__(self, bus: EventBus, objects: DurableObjectClient, owners: Owners) -> None:
         self._bus = bus
-        self._outside = outside
+        self._objects = objects
         self._owners = owners
         self._webhooks = Subscriptions()
         self._loaded = asyncio.Event()
@@ -69,7 +74,7 @@ class FanOut:
             async with at_once:
                 if await self._owners.may_see(webhook.owner, webhook.key, event):
                     id = delivery_id(webhook.id, delivery.id)
-                    await self._outside.call(DELIVERY_TYPE, id, "begin", _beginning(webhook, delivery))
+                    await self._objects.call(DELIVERY_TYPE, id, "begin", _beginning(webhook, delivery))
 
         begun = await asyncio.gather(
             *(begin(webhook) for webhook in found if wants(webhook, event)), return_exceptions=True
@@ -93,7 +98,7 @@ class FanOut:
                 attempts=delivery.attempt,
                 at=time.time(),
             )
-            await bury(self._outside, letter)
+            await bury(self._objects, letter)
 
     def _candidates(self, delivery: Delivery) -> list[WebhookInfo]:
         _, type, _, name = (*delivery.subject.split("."), "", "", "")[:4]
@@ -101,7 +106,7 @@ class FanOut:
 
     async def _read(self) -> None:
         subject = subjects.query(TYPE, SEARCH)
-        found = await read_all(self._outside, None, subject, WebhookPage, MAX_WEBHOOKS)
+        found = await read_all(self._objects, None, subject, WebhookPage, MAX_WEBHOOKS)
         self._webhooks = Subscriptions(found)
         self._loaded.set()
 

@@ -35,8 +35,8 @@ class Owner(NamedTuple):
 
 
 class Owners:
-    def __init__(self, outside: DurableObjectClient, verifier: TokenVerifier, delegations: Delegations) -> None:
-        self._outside = outside
+    def __init__(self, objects: DurableObjectClient, verifier: TokenVerifier, delegations: Delegations) -> None:
+        self._objects = objects
         self._verifier = verifier
         self._delegations = delegations
         self._audience: Audience[Owner] = Audience(self._ask)
@@ -56,7 +56,7 @@ class Owners:
 
     async def _owner(self, user: str, key: str) -> Owner:
         try:
-            mandate = await mandate_of(self._outside.call, user, key)
+            mandate = await mandate_of(self._objects.call, user, key)
             caller = self._verifier.judge(claims_of(mandate, time.time()))
         except Failure as failure:
             if failure.code != "unauthenticated":
@@ -66,7 +66,7 @@ class Owners:
 
     async def _ask(self, owner: Owner | None, subject: str, payload: bytes) -> bytes:
         if owner is None or owner.mandate is None:
-            return await self._outside.request(subject, payload)
+            return await self._objects.request(subject, payload)
         errand = Errand(subject, payload, f"webhook.{secrets.token_hex(16)}")
         authorization = self._delegations.authorization(owner.mandate, errand)
-        return await self._outside.request(subject, payload, authorization=authorization, request_id=errand.request_id)
+        return await self._objects.request(subject, payload, authorization=authorization, request_id=errand.request_id)

@@ -9,11 +9,10 @@ it, for that one call, and as they are then.
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, command, services
+from aidevos import BaseDurableObject, Failure, command, inject, services
 from aidevos.contracts.dead_letters import TYPE
 from aidevos.durable.access.mandates import mandate_of
 from aidevos.durable.delivery.relay import PASSING
@@ -31,11 +30,11 @@ class ReplayState(msgspec.Struct):
     """Nothing: the letter has it all."""
 
 
-class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_only"):
+class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_only", internal=True):
     """Sends the letter with its ID once more."""
 
-    issuer: ClassVar[TokenIssuer]
-    delegations: ClassVar[Delegations]
+    issuer: TokenIssuer = inject()
+    delegations: Delegations = inject()
 
     @command(allow=services())
     async def send(self, number: int) -> None:

@@ -7,11 +7,11 @@ which whoever sends reads the webhooks again. With the webhook goes all that was
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos import BaseDurableObject, Event, Failure, command, inject, permission, query, services
 from aidevos.contracts import users
 from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.users import User
@@ -62,8 +62,8 @@ class Changed(Event):
 class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_only"):
     """A webhook. Its ID is a UUID, 32 hexadecimal digits."""
 
-    sealer: ClassVar[Sealer]
-    sender: ClassVar[WebhookSender]
+    sealer: Sealer = inject()
+    sender: WebhookSender = inject()
     searches = (Search(SEARCH, KNOWN | services(), *FIND),)
 
     @command(allow=permission(OWN_WEBHOOKS), confidential=True)

@@ -6,12 +6,11 @@ is made. A place that nothing was made in is found when there is no other, a min
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, command, services
+from aidevos import BaseDurableObject, Failure, command, inject, services
 from aidevos.contracts.webhooks import HOLDER_TYPE, SEARCH, TYPE, WebhookPage
+from aidevos.settings import Settings
 
 STEP = 100
 # Seconds by which what a reservation was for is there, or never will be.
@@ -24,19 +23,19 @@ class WebhookHolderState(msgspec.Struct):
     webhooks: dict[str, float] = {}
 
 
-class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, management="read_only"):
+class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, management="read_only", internal=True):
     """A user's webhooks, under the user's ID."""
 
-    limit: ClassVar[int]
+    settings: Settings = inject()
 
     @command(allow=services())
     async def reserve(self, webhook: str) -> None:
         """Take a place; raises `conflict` when there is none."""
         held = self.state.webhooks
-        if webhook not in held and len(held) >= self.limit:
+        if webhook not in held and len(held) >= self.settings.max_webhooks:
             held = self.state.webhooks = await self._used()
-        if webhook not in held and len(held) >= self.limit:
-            raise Failure("conflict", f"a user has at most {self.limit} webhooks")
+        if webhook not in held and len(held) >= self.settings.max_webhooks:
+            raise Failure("conflict", f"a user has at most {self.settings.max_webhooks} webhooks")
         held[webhook] = self.now
 
     @command(allow=services())
@@ -58,7 +57,7 @@ class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, m
 
     async def _used(self) -> dict[str, float]:
         """The places of what is there, or may come."""
-        there = {webhook.id for webhook in (await self._find(self.limit)).items}
+        there = {webhook.id for webhook in (await self._find(self.settings.max_webhooks)).items}
         recent = self.now - SETTLED
         return {id: at for id, at in self.state.webhooks.items() if id in there or at > recent}
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from aidevos.security.permissions import Principal
 
-from .answers import Answer
+from .http.responses import HttpResponse
 
 MAX_ENTRIES = 10_000
 MAX_BYTES = 16 * 1024 * 1024
@@ -24,7 +24,7 @@ OVERHEAD = 512
 
 
 class _Entry(NamedTuple):
-    answer: Answer
+    answer: HttpResponse
     until: float
     size: int
 
@@ -35,14 +35,14 @@ class AnswerCache:
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: Hashable) -> Answer | None:
+    def get(self, key: Hashable) -> HttpResponse | None:
         entry = self._entries.get(key)
         if entry is None or entry.until <= self._now():
             return None
         self._entries.move_to_end(key)
         return entry.answer
 
-    def put(self, key: Hashable, answer: Answer, seconds: float, weight: int = 0) -> None:
+    def put(self, key: Hashable, answer: HttpResponse, seconds: float, weight: int = 0) -> None:
         """Keep an answer for so many seconds; `weight` are the bytes that its key takes."""
         self._drop(key)
         size = len(answer.body) + weight + OVERHEAD

@@ -10,67 +10,50 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from functools import partial
+from collections.abc import AsyncIterator, Callable
+from functools import cache, partial
 
 import uvicorn
 from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
-from aidevos.contracts.audit import READ_AUDIT
-from aidevos.contracts.fleet_events import FLEET_EVENTS
-from aidevos.contracts.rate_limits import MANAGE_LIMITS
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.revocations import SINCE, Revocations
-from aidevos.durable.bus.chosen import open_bus
-from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.durable.client.connection import connect
 from aidevos.durable.client.mirror import Mirror, read_all
-from aidevos.feeds.audience import READ_EVENTS, Audience
+from aidevos.feeds.audience import Audience
 from aidevos.observability import logs, metrics
 from aidevos.process.collector import collect_rarely
+from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, cors_origins, load
 
-from . import asyncapi, openapi
-from .calls import Calls
 from .catalogue import Catalogue
-from .cookies import Cookies
-from .declared import MAX_ROUTES, Declarations, DeclaredRoutes, not_found
+from .declared_routes import MAX_ROUTES, DeclaredRoutes, RouteTable, not_found
+from .description import asyncapi, openapi
 from .document import Document
+from .endpoints.api_router import APIRouter
+from .endpoints.auth import AuthRouter
+from .endpoints.events import EventRouter
+from .endpoints.objects import DurableObjectRouter
+from .endpoints.operation import Access, Operation
+from .endpoints.operations import READ_FLEET, OperationRouter
+from .endpoints.routers import ROUTERS
+from .forwarder import Forwarder
 from .health import Readiness
-from .live.hub import Hub, Limits
-from .live.reader import Reader, reading
+from .http.cookies import Cookies
+from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
+from .http.protocol import ProblemProtocol
+from .http.segments import Segments
+from .live.hub import Hub, StreamLimits
+from .live.subscriber import Subscriber, reading
 from .middleware.answering import Answering
 from .middleware.cors import Cors
-from .protocol import ProblemProtocol
-from .resource import Guard, OpenDoor
-from .routers.api_keys import ApiKeyRouter
-from .routers.audit import AuditRouter
-from .routers.auth import AuthRouter
-from .routers.confirmation import ConfirmationRouter
-from .routers.data import DataRouter
-from .routers.data_transfer import DataTransferRouter
-from .routers.dead_letters import DeadLetterRouter
-from .routers.events import EventRouter
-from .routers.examples import ExampleRouter
-from .routers.mfa import MfaRouter
-from .routers.objects import DurableObjectRouter
-from .routers.operation import OperationRouter
-from .routers.projects import ProjectRouter
-from .routers.rate_limits import RateLimitRouter
-from .routers.roles import RoleRouter
-from .routers.routes import RouteRouter
-from .routers.users import UserRouter
-from .routers.webhooks import WebhookRouter
-from .segments import Segments
 
 SERVICE = "http_gateway"
 # The service of declared routes.
@@ -86,89 +69,85 @@ async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
     async with contextlib.AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(START_WITHIN):
-                connection = await connect(settings.nats_url, SERVICE)
-                stack.push_async_callback(connection.close)
-                verifier = await _verifier(settings)
-                catalogue = Catalogue(connection)
-                stack.push_async_callback(_end, asyncio.create_task(catalogue.follow()))
-                await catalogue.loaded()
-                client = DurableObjectClient(
-                    connection,
-                    lambda: "",
-                    attempt_timeout=settings.attempt_timeout,
-                    default_deadline=settings.default_deadline,
-                )
-                await client.start()
-                credential = ServiceCredential(settings, SERVICE)
-                admission = Admission(verifier, client, credential.authorization)
-                stack.push_async_callback(_end, asyncio.create_task(admission.report()))
-                limiter = RateLimiter(settings, client, credential.authorization)
-                bus = await open_bus(settings, connection, FLEET_EVENTS)
-                stack.push_async_callback(bus.close)
-                events = EventStream(bus, since=SINCE)
-                revocations = Revocations(
-                    events, verifier, client, credential.authorization, admission.change, limiter.set_policies
-                )
-                declarations = Declarations(awaited=ROUTES_FROM in _services(settings))
-                mirror = Mirror(events, "routes", CHANGED, partial(_read_routes, client, credential, declarations))
-                for follower in (events, revocations, mirror):
-                    stack.push_async_callback(_end, asyncio.create_task(follower.follow()))
-                await revocations.loaded()
+                app = await _open(settings, stack)
         except TimeoutError:
             raise SettingsError(
                 f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
-        calls = Calls(client, credential.authorization, settings)
-        audience: Audience[Reader] = Audience(reading(calls, credential.authorization))
-        hub = Hub(bus, audience, admission, Limits(settings.max_streams, settings.max_caller_streams))
-        stack.push_async_callback(_end, asyncio.create_task(hub.follow()))
-        yield build(settings, connection, calls, catalogue, admission, limiter, declarations, hub)
+        yield app
+
+
+async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp:
+    """Open what the application is built on, for `stack` to close."""
+    fleet = await stack.enter_async_context(open_connection(settings, SERVICE, lambda: ""))
+    verifier = await _verifier(settings)
+    catalogue = Catalogue(fleet.connection)
+    await stack.enter_async_context(background(catalogue.follow()))
+    await catalogue.loaded()
+    credential = ServiceCredential(settings, SERVICE)
+    control = AccessControl(settings, fleet, verifier, credential.authorization)
+    table = RouteTable(awaited=ROUTES_FROM in _services(settings))
+    routes = Mirror(control.events, "routes", CHANGED, partial(_read_routes, fleet.client, credential, table))
+    await stack.enter_async_context(control.following(routes))
+    forwarder = Forwarder(fleet.client, credential.authorization, settings)
+    audience: Audience[Subscriber] = Audience(reading(forwarder, credential.authorization))
+    hub = Hub(fleet.bus, audience, control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
+    await stack.enter_async_context(background(hub.follow()))
+    return build(settings, fleet.connection, forwarder, catalogue, control.admission, control.limiter, table, hub)
 
 
 def build(
     settings: Settings,
     connection: Client,
-    calls: Calls,
+    forwarder: Forwarder,
     catalogue: Catalogue,
     admission: Admission,
     limiter: RateLimiter,
-    declarations: Declarations,
+    table: RouteTable,
     hub: Hub,
 ) -> ASGIApp:
-    objects = DurableObjectRouter(calls, catalogue, settings)
-    operation = OperationRouter(
-        Readiness(connection, _services(settings), declarations),
-        Document(
-            lambda: openapi.describe(catalogue.descriptions, declarations.routes),
-            lambda: (catalogue.generation, declarations.generation),
-        ),
-        Document(lambda: asyncapi.describe(catalogue.descriptions), lambda: catalogue.generation),
-    )
     cookies = Cookies(settings)
-    guard = partial(Guard, admission, limiter, cookies)
-    routes = objects.routes(guard("objects:manage"), guard("objects:request"))
-    routes += operation.routes(guard("fleet:read"))
-    routes += AuthRouter(calls, settings, cookies).routes(guard(), OpenDoor(limiter))
-    routes += ConfirmationRouter(calls).routes(guard(), OpenDoor(limiter))
-    routes += MfaRouter(calls).routes(guard())
-    routes += UserRouter(calls).routes(guard())
-    routes += RoleRouter(calls).routes(guard())
-    routes += DeadLetterRouter(calls).routes(guard())
-    routes += AuditRouter(calls).routes(guard(READ_AUDIT))
-    routes += DataTransferRouter(calls).routes(guard(strangers=True))
-    routes += ApiKeyRouter(calls).routes(guard())
-    routes += WebhookRouter(calls).routes(guard())
-    routes += RouteRouter(calls).routes(guard())
-    routes += ProjectRouter(calls).routes(guard())
-    routes += ExampleRouter().routes()
-    routes += EventRouter(hub).routes(guard(READ_EVENTS))
-    routes += RateLimitRouter(calls).routes(guard(MANAGE_LIMITS))
-    routes += DataRouter(calls, settings).routes(guard(strangers=True))
-    declared = DeclaredRoutes(declarations, catalogue, calls, guard(), limiter, settings)
+    credentials = partial(CredentialGuard, admission, limiter, cookies)
+    operations = OperationRouter(
+        forwarder,
+        settings,
+        Readiness(connection, _services(settings), table),
+        Document(
+            lambda internal: openapi.describe(catalogue.descriptions, table.routes, internal),
+            lambda: (catalogue.generation, table.generation),
+        ),
+        Document(lambda internal: asyncapi.describe(catalogue.descriptions, internal), lambda: catalogue.generation),
+        credentials(READ_FLEET),
+    )
+    special: dict[type[APIRouter], APIRouter] = {
+        AuthRouter: AuthRouter(forwarder, settings, cookies),
+        DurableObjectRouter: DurableObjectRouter(forwarder, settings, catalogue),
+        EventRouter: EventRouter(forwarder, settings, hub),
+        OperationRouter: operations,
+    }
+    routers = [special.get(router) or router(forwarder, settings) for router in ROUTERS]
+    guard_of = _guards(credentials, AnonymousGuard(limiter))
+    routes = [route for router in routers for route in router.routes(guard_of)]
+    declared = DeclaredRoutes(table, catalogue, forwarder, credentials(), limiter, settings)
     app = Answering(Segments(routes, default=declared), settings.public_url)
     origins = cors_origins(settings.cors_origins)
     return Cors(app, origins) if origins else app
+
+
+def _guards(credentials: Callable[..., Guard], anonymous: Guard) -> Callable[[Operation], Guard]:
+    """Return a function that finds the guard of an operation; operations of the same rule share one."""
+    public = PublicGuard()
+
+    @cache
+    def of_rule(access: Access | None, permission: str | None) -> Guard:
+        if access is Access.PUBLIC:
+            return public
+        if access is Access.OPEN:
+            return anonymous
+        return credentials(permission or "", strangers=access is Access.OPTIONAL)
+
+    return lambda operation: of_rule(operation.access, operation.permission)
 
 
 class Application:
@@ -272,13 +251,8 @@ async def _verifier(settings: Settings) -> TokenVerifier:
         await asyncio.sleep(RETRY_AFTER)
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def _read_routes(client: DurableObjectClient, credential: ServiceCredential, declarations: Declarations) -> None:
-    declarations.set(await read_all(client, credential.authorization(), LIST_SUBJECT, RoutePage, MAX_ROUTES))
+async def _read_routes(client: DurableObjectClient, credential: ServiceCredential, table: RouteTable) -> None:
+    table.set(await read_all(client, credential.authorization(), LIST_SUBJECT, RoutePage, MAX_ROUTES))
 
 
 def _services(settings: Settings) -> tuple[str, ...]:

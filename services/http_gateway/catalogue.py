@@ -89,17 +89,19 @@ class Catalogue:
         self.generation = 0
 
     @property
-    def names(self) -> list[str]:
-        return sorted(self._types)
-
-    @property
     def descriptions(self) -> list[TypeDescription]:
-        return [self._types[name] for name in self.names]
+        """The descriptions of all types, by name."""
+        return [self._types[name] for name in self.names(internal=True)]
 
-    def check(self, type: str) -> None:
-        """Raises `unknown-type`, naming the known ones."""
-        if type not in self._types:
-            known = ", ".join(self.names) or "none yet"
+    def names(self, internal: bool = False) -> list[str]:
+        """The names of the types, with or without internal ones."""
+        return sorted(name for name, type in self._types.items() if internal or not type.internal)
+
+    def check(self, type: str, internal: bool = True) -> None:
+        """Raise `unknown-type` unless there is such a type; the message names those that aren't internal."""
+        found = self._types.get(type)
+        if found is None or (found.internal and not internal):
+            known = ", ".join(self.names()) or "none yet"
             raise Failure("unknown-type", f"no such type of object; known are: {known}", field="type")
 
     def method(self, type: str, name: str) -> Method | None:

@@ -10,9 +10,9 @@ from importlib.resources import files
 
 from aidevos.contracts.errors import Failure
 
-from .answers import Answer, Header
-from .resource import Incoming
-from .versions import unless_known
+from .http.request import HttpRequest
+from .http.responses import Header, HttpResponse
+from .http.versions import unless_known
 
 # `style-src` has no 'unsafe-inline': Swagger UI sets styles by the CSSOM. Its style sheet has images in data URLs.
 _POLICY = (
@@ -20,7 +20,6 @@ _POLICY = (
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _FILES = {
-    "index.html": b"text/html; charset=utf-8",
     "start.js": b"text/javascript; charset=utf-8",
     "swagger-ui-bundle.js": b"text/javascript; charset=utf-8",
     "swagger-ui.css": b"text/css; charset=utf-8",
@@ -31,20 +30,18 @@ class Docs:
     """The page and its files, read once."""
 
     def __init__(self) -> None:
-        self._answers = {name: _read(name, media_type) for name, media_type in _FILES.items()}
+        self.page = _read("index.html", b"text/html; charset=utf-8")
+        self._files = {name: _read(name, media_type) for name, media_type in _FILES.items()}
 
-    async def page(self, incoming: Incoming) -> Answer:
-        return unless_known(incoming, self._answers["index.html"])
-
-    async def file(self, incoming: Incoming) -> Answer:
-        """A file that the page loads; raises `not-found`."""
-        answer = self._answers.get(incoming.path["file"])
-        if answer is None:
+    async def file(self, request: HttpRequest) -> HttpResponse:
+        """Return a file that the page loads; raises `not-found`."""
+        file = self._files.get(request.path["file"])
+        if file is None:
             raise Failure("not-found", "the page has no such file")
-        return unless_known(incoming, answer)
+        return unless_known(request, file)
 
 
-def _read(name: str, media_type: bytes) -> Answer:
+def _read(name: str, media_type: bytes) -> HttpResponse:
     content = (files(__package__) / "viewer" / name).read_bytes()
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers: tuple[Header, ...] = (
@@ -54,4 +51,4 @@ def _read(name: str, media_type: bytes) -> Answer:
         # `unless_known` takes the last one for the version.
         (b"etag", etag.encode()),
     )
-    return Answer(200, content, headers)
+    return HttpResponse(200, content, headers)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import msgspec
 
-from .openapi_parts import Json
-
 
 class Document:
-    """What `render` makes, as long as `generation` is the same."""
+    """The result of `render`, which is kept as long as `generation` stays the same. `render` takes whether internal
+    types are part of the document."""
 
-    def __init__(self, render: Callable[[], Json], generation: Callable[[], Hashable]) -> None:
+    def __init__(self, render: Callable[[bool], dict[str, Any]], generation: Callable[[], Hashable]) -> None:
         self._render = render
         self._generation = generation
-        self._rendered: Hashable = object()
-        self._current = (b"", "")
+        self._rendered: dict[bool, tuple[Hashable, bytes, str]] = {}
 
-    def current(self) -> tuple[bytes, str]:
-        """The document as JSON, and its entity tag."""
+    def current(self, internal: bool = False) -> tuple[bytes, str]:
+        """Return the document as JSON, and its entity tag."""
         latest = self._generation()
-        if self._rendered != latest:
-            encoded = msgspec.json.encode(self._render())
-            self._current = encoded, f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
-            self._rendered = latest
-        return self._current
+        rendered = self._rendered.get(internal)
+        if rendered is None or rendered[0] != latest:
+            encoded = msgspec.json.encode(self._render(internal))
+            tag = f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
+            rendered = self._rendered[internal] = latest, encoded, tag
+        return rendered[1:]

@@ -12,7 +12,7 @@ from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
 
-from .declared import Declarations
+from .declared_routes import RouteTable
 
 TIMEOUT = 1.0
 FRESH_FOR = 0.25
@@ -26,9 +26,9 @@ class _Report(msgspec.Struct):
 class Readiness:
     """What is not ready, asked at most once in `FRESH_FOR` seconds however many want to know."""
 
-    def __init__(self, connection: Client, services: tuple[str, ...], declarations: Declarations) -> None:
+    def __init__(self, connection: Client, services: tuple[str, ...], table: RouteTable) -> None:
         self._connection = connection
-        self._declarations = declarations
+        self._table = table
         self._services = services
         self._lock = asyncio.Lock()
         self._troubles: dict[str, str] = {}
@@ -47,7 +47,7 @@ class Readiness:
             return {"nats": "not connected"}
         details = await asyncio.gather(*(self._trouble(service) for service in self._services))
         troubles = {service: detail for service, detail in zip(self._services, details, strict=True) if detail}
-        return troubles if self._declarations.known else troubles | {"routes": "not known yet"}
+        return troubles if self._table.known else troubles | {"routes": "not known yet"}
 
     async def _trouble(self, service: str) -> str:
         try:

@@ -7,10 +7,10 @@ import hashlib
 import re
 from importlib.resources import files
 
-from .answers import Answer
+from .http.responses import HttpResponse
 
 
-def page(name: str) -> Answer:
+def page(name: str) -> HttpResponse:
     """The page in the file of this name. It may run its own script and style, and talk to its own origin."""
     content = files(__package__).joinpath(name).read_bytes()
     script, style = (
@@ -27,4 +27,4 @@ def page(name: str) -> Answer:
         (b"content-security-policy", policy.encode()),
         (b"cache-control", b"no-store"),
     )
-    return Answer(200, content, headers)
+    return HttpResponse(200, content, headers)

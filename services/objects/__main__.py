@@ -1,10 +1,7 @@
 """Runs the objects service."""
 
-from __future__ import annotations
+from aidevos import run
 
-from aidevos.process.service import main
+from .service import service
 
-from .bootstrap import TYPES
-
-if __name__ == "__main__":
-    main(TYPES, service="objects")
+run(service)

@@ -19,7 +19,7 @@ class DepartureState(msgspec.Struct):
     after: str = ""
 
 
-class DepartureDO(BaseDurableObject[DepartureState], type=DEPARTURE_TYPE, management="read_only"):
+class DepartureDO(BaseDurableObject[DepartureState], type=DEPARTURE_TYPE, management="read_only", internal=True):
     """Takes a user, whose ID is its own, out of all projects."""
 
     @command(allow=services())

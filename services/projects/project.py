@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, NewType, cast
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
+from aidevos import BaseDurableObject, Event, Failure, command, inject, permission, query, services
 from aidevos.contracts import objects, subjects, tasks, users
 from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import (
@@ -59,6 +59,8 @@ from .rules import change_members, is_only_owner, role_of
 
 log = logging.getLogger(__name__)
 STEP = 100
+# The types whose objects may belong to a project, by what a deletion calls them.
+Belongings = NewType("Belongings", Mapping[str, str])
 # Seconds: what can't be counted in them is removed uncounted.
 COUNT_WITHIN = 2.0
 # Seconds for which a secret counts after another has taken its place.
@@ -187,9 +189,8 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     """A project, its members and their roles."""
 
     project_aware = True
-    # The types whose objects may belong to a project, by what a deletion calls them.
-    belongings: ClassVar[Mapping[str, str]] = {"tasks": tasks.TYPE}
-    sealer: ClassVar[Sealer]
+    belongings: Belongings = inject()
+    sealer: Sealer = inject()
     searches = (Search(SEARCH, KNOWN, FindProjects, find, show, INDEXES, restrict),)
     views = (
         View(OF_USER, services(), OfUserArgs, answer_of_user),

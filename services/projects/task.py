@@ -11,7 +11,7 @@ after a failure, are alarms of the task, which need no worker.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -23,6 +23,7 @@ from aidevos import (
     Failure,
     Principal,
     command,
+    inject,
     new_id,
     permission,
     query,
@@ -121,8 +122,8 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
 
     project_aware = True
     state_limit = STATE_LIMIT
-    settings: ClassVar[Settings]
-    delegations: ClassVar[Delegations]
+    settings: Settings = inject()
+    delegations: Delegations = inject()
     searches = (Search(SEARCH, services(), FindTasks, find, show, INDEXES),)
     views = (*belongings(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
     indexes = (DUE_INDEX,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -14,17 +13,12 @@ from aidevos.feeds.webhook_sender import WebhookSender
 from aidevos.work.handlers import TaskContext, task
 
 
-def deliver_by(sender: WebhookSender) -> Callable[[TaskContext, Webhook], Awaitable[dict[str, Any]]]:
-    """What does the tasks, by this sender."""
-
-    @task("webhook")
-    async def deliver(context: TaskContext, payload: Webhook) -> dict[str, Any]:
-        """Send the message, as the task has signed it; the result is the receiver's status."""
-        given = await context.objects.call(tasks.TYPE, context.id, "message", {"run": context.run})
-        message = msgspec.convert(given, Message)
-        answer = await sender.send(message.url, message.body.encode(), message.headers)
-        if not answer.accepted:
-            raise Failure("unavailable", f"the receiver has answered {answer.status}")
-        return {"status": answer.status}
-
-    return deliver
+@task("webhook")
+async def deliver(context: TaskContext, payload: Webhook, sender: WebhookSender) -> dict[str, Any]:
+    """Send the message, as the task has signed it; the result is the receiver's status."""
+    given = await context.objects.call(tasks.TYPE, context.id, "message", {"run": context.run})
+    message = msgspec.convert(given, Message)
+    answer = await sender.send(message.url, message.body.encode(), message.headers)
+    if not answer.accepted:
+        raise Failure("unavailable", f"the receiver has answered {answer.status}")
+    return {"status": answer.status}

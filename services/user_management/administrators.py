@@ -22,7 +22,7 @@ class AdministratorsState(msgspec.Struct):
     left: dict[str, int] = {}
 
 
-class AdministratorsDO(BaseDurableObject[AdministratorsState], type=TYPE, management="read_only"):
+class AdministratorsDO(BaseDurableObject[AdministratorsState], type=TYPE, management="read_only", internal=True):
     """The active administrators, by user ID; there is one such object, `administrators:all`."""
 
     @command(allow=services())

@@ -9,11 +9,22 @@ such a name next gets it: it asks here, and the answer comes from the only owner
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any, NewType
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, anyone, authenticated, command, permission, query, services
+from aidevos import (
+    BaseDurableObject,
+    Event,
+    Failure,
+    anyone,
+    authenticated,
+    command,
+    inject,
+    permission,
+    query,
+    services,
+)
 from aidevos.contracts import roles
 from aidevos.contracts.authentication import ACCOUNT_TYPE, SessionPage, account_id
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
@@ -48,6 +59,12 @@ from .user_state import INDEXES, Announced, UserState, find, show
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
 OWN_PROFILE = "profile:self"
+Registrations = NewType("Registrations", AddressThrottle)
+# Types that keep something in an object under the user's ID, and the method, for services and without
+# arguments, that erases it. It is told once, after the commit: `Keepers` of the user's erasure, `Credentials`,
+# which end for good like the sessions, of a deactivation too.
+Keepers = NewType("Keepers", tuple[tuple[str, str], ...])
+Credentials = NewType("Credentials", tuple[tuple[str, str], ...])
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
 _new_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
@@ -67,10 +84,10 @@ class AccessChanged(Event):
 class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read_only"):
     """A user's profile, roles and status."""
 
-    settings: ClassVar[Settings]
-    registrations: ClassVar[AddressThrottle]
-    keepers: ClassVar[tuple[tuple[str, str], ...]] = ()
-    credentials: ClassVar[tuple[tuple[str, str], ...]] = ()
+    settings: Settings = inject()
+    registrations: Registrations = inject()
+    keepers: Keepers = inject()
+    credentials: Credentials = inject()
     searches = (Search(SEARCH, permission(READ_USERS) | services(), FindUsers, find, show, INDEXES),)
 
     @command(allow=anyone(), confidential=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from aidevos.process import service as hosting
+from aidevos import Service
+from aidevos.process.serving import run
 from aidevos.settings import load
 from tests.support.alarms import Bell
 
 if __name__ == "__main__":
-    hosting.run([Bell], load())
+    run(Service("objects", [Bell]), load(), reports_health=False)

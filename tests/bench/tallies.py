@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from aidevos.process import service as hosting
+from aidevos import Service
+from aidevos.process.serving import run
 from aidevos.settings import load
 from tests.support.fault_objects import Tally
 
 if __name__ == "__main__":
-    hosting.run([Tally], load())
+    run(Service("objects", [Tally]), load(), reports_health=False)

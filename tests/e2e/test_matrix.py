@@ -19,16 +19,17 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import TypeDescription
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer
-from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
-from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
-from services.data_storage.bootstrap import TYPES as DATA_TYPES
-from services.events.bootstrap import TYPES as EVENT_TYPES
-from services.objects.bootstrap import TYPES as EXAMPLES
-from services.projects.bootstrap import TYPES as PROJECT_TYPES
-from services.user_management.bootstrap import TYPES as USER_TYPES
+from services.api_gateway.service import service as api_gateway
+from services.authentication.service import service as authentication
+from services.data_storage.service import service as data_storage
+from services.events.service import service as events
+from services.objects.service import service as objects
+from services.projects.service import service as projects
+from services.user_management.service import service as user_management
 from tests.support.world import EntryPoint, HttpDoor, World
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)
+SERVICES = (objects, authentication, user_management, data_storage, projects, api_gateway, events)
+TYPES = [cls for service in SERVICES for cls in service.types]
 MANAGERS = {"manager", "admin"}
 KNOWN = {"stranger", "user", "reader", "writer", "manager", "service", "admin"}
 # Also without a credential; the HTTP door's generic endpoint asks for one all the same.

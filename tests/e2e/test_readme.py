@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import re
 import subprocess
@@ -131,6 +132,20 @@ async def test_the_example_of_alarms_rings() -> None:
         await kit.advance(600)
 
         assert await kit.call("reminder", "ada", "said") == ["stretch", "tea", "stretch"]
+
+
+async def test_the_example_of_resources_converts_with_a_client_of_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = re.search(r"<!-- resources -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert found
+    (tmp_path / "price.py").write_text(found[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    price = importlib.import_module("price")
+    answer = httpx2.MockTransport(lambda request: httpx2.Response(200, json={"eur": 0.5}))
+    rates = httpx2.AsyncClient(transport=answer, base_url="https://test")
+    async with rates, ObjectKit(price.Price, rates=rates) as kit:
+        assert await kit.call("price", "tea", "convert", {"dollars": 3}) == 1.5
 
 
 def test_the_names_in_the_readme_have_the_ids_that_it_gives() -> None:

@@ -14,9 +14,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
-from services.http_gateway.protocol import HEAD_LIMIT
-from services.http_gateway.routers import operation
-from tests.support.gateway_world import World, assert_problem, gateway_world
+from services.http_gateway.endpoints import operations
+from services.http_gateway.http.protocol import HEAD_LIMIT
+from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
 from tests.support.servers import Servers
 
 OBJECT = "/durable-objects/counter:c"
@@ -241,6 +241,22 @@ class TestDescription:
         assert "counter.increment.args" in document["components"]["schemas"]
         assert "/durable-objects/account:{id}/request" in document["paths"]
 
+    @pytest.mark.parametrize("path", ["/openapi.json", "/asyncapi.json"])
+    async def test_internal_types_are_for_operators_who_ask(self, world: World, path: str) -> None:
+        await world.host.host("gearbox", internal=True)
+        operator = world.authorized(permissions=("fleet:read",))
+
+        async def is_known() -> bool:
+            return "gearbox" in (await world.anonymous.get(f"{path}?internal=true", headers=operator)).text
+
+        await eventually(is_known)
+        assert "gearbox" not in (await world.anonymous.get(path)).text
+        assert "gearbox" not in (await world.anonymous.get(path, headers=operator)).text
+        assert_problem(await world.anonymous.get(f"{path}?internal=true"), 401, "unauthenticated")
+        stranger = world.authorized(permissions=("objects:manage",))
+        assert_problem(await world.anonymous.get(f"{path}?internal=true", headers=stranger), 403, "forbidden")
+        assert_problem(await world.anonymous.get(f"{path}?internal=perhaps"), 422, "invalid", "internal")
+
     async def test_it_is_spared_to_who_has_it(self, world: World) -> None:
         etag = (await world.anonymous.get("/openapi.json")).headers["etag"]
 
@@ -294,7 +310,7 @@ class TestBugs:
         def broken() -> bytes:
             raise RuntimeError("the secret of the house")
 
-        monkeypatch.setattr(operation.metrics, "exposition", broken)
+        monkeypatch.setattr(operations.metrics, "exposition", broken)
 
         answer = await world.http.get("/metrics")
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from aidevos.contracts import envelope, subjects
-from tests.support.gateway_world import World, assert_problem, described, gateway_world
+from tests.support.gateway_world import World, assert_problem, described, eventually, gateway_world
 from tests.support.servers import Servers
 
 REQUEST = "/durable-objects/counter:c/request"
@@ -288,6 +288,30 @@ class TestLists:
         page = await world.http.get("/durable-objects?type=basket")
 
         assert page.json() == {"items": [], "next_cursor": None}
+
+    async def test_internal_types_are_listed_for_operators_who_ask(self, world: World) -> None:
+        await world.host.host("gearbox", internal=True)
+        await eventually(lambda: world.answers("gearbox:x"))
+        await world.http.post("/durable-objects", json={"type": "gearbox", "name": "m"})
+        manager = world.authorized(permissions=("objects:manage",))
+        operator = world.authorized(
+            permissions=(
+                "objects:manage",
+                "fleet:read",
+            )
+        )
+
+        async def types(query: str, headers: dict[str, str]) -> set[str]:
+            page = (await world.anonymous.get(f"/durable-objects?{query}", headers=headers)).json()
+            return {item["object_id"].partition(":")[0] for item in page["items"]}
+
+        assert "gearbox" not in await types("limit=500", operator)
+        assert "gearbox" in await types("limit=500&internal=true", operator)
+        assert await types("type=gearbox&internal=true", operator) == {"gearbox"}
+        listed = await world.anonymous.get("/durable-objects?type=gearbox", headers=operator)
+        assert "gearbox" not in assert_problem(listed, 404, "unknown-type", "type")["detail"]
+        refused = await world.anonymous.get("/durable-objects?internal=true", headers=manager)
+        assert_problem(refused, 403, "forbidden", "internal")
 
     @pytest.mark.parametrize(
         ("query", "field"),

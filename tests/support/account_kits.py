@@ -5,27 +5,36 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aidevos import BaseDurableObject
+from aidevos import BaseDurableObject, Service
 from aidevos.contracts import envelope
 from aidevos.contracts.authentication import account_id, session_of
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
-from services.authentication.bootstrap import build as build_authentication
-from services.user_management.bootstrap import CREDENTIALS, KEEPERS
-from services.user_management.bootstrap import build as build_users
-from services.user_management.user import UserManagementDO
+from services.authentication.service import service as authentication
+from services.user_management.service import CREDENTIALS, KEEPERS
+from services.user_management.service import service as user_management
 from tests.support.kits import chosen
 
 
-def kit_of(settings: Settings, *others: type[BaseDurableObject[Any]], **options: Any) -> ObjectKit:
+def kit_of(settings: Settings, *others: type[BaseDurableObject[Any]] | Service, **options: Any) -> ObjectKit:
     """A kit in which users tell those services alone of their end that are in it."""
-    kit = ObjectKit(*build_authentication(settings), *build_users(settings), *others, **options)
-    hosted = kit.registry.types
-    UserManagementDO.keepers = tuple(keeper for keeper in KEEPERS if keeper[0] in hosted)
-    UserManagementDO.credentials = tuple(ended for ended in CREDENTIALS if ended[0] in hosted)
-    return kit
+    hosted = hosted_types(authentication, user_management, *others)
+    return ObjectKit(
+        authentication,
+        user_management,
+        *others,
+        settings=settings,
+        keepers=tuple(keeper for keeper in KEEPERS if keeper[0] in hosted),
+        credentials=tuple(ended for ended in CREDENTIALS if ended[0] in hosted),
+        **options,
+    )
+
+
+def hosted_types(*hosted: type[BaseDurableObject[Any]] | Service) -> set[str]:
+    """The names of the types of all these."""
+    return {cls.object_type for each in hosted for cls in (each.types if isinstance(each, Service) else (each,))}
 
 
 PASSWORD = "wheelbarrow at noon"

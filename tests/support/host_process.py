@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from aidevos import Service
 from aidevos.durable.delivery.relay import Relay
 from aidevos.durable.store.mongo import MongoStore
-from aidevos.process import service as hosting
+from aidevos.process.serving import run
 from aidevos.settings import load
 from services.objects.account import Account
 from tests.support.alarms import Bell
@@ -95,7 +96,7 @@ def main() -> None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if point is not None:
                 _die_at(point)
-            hosting.run([Tally, Account, Bell], load())
+            run(Service("objects", (Tally, Account, Bell)), load(), reports_health=False)
             return
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

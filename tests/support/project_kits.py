@@ -10,9 +10,8 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN
-from services.projects import project
-from services.projects.bootstrap import BELONGINGS
-from services.projects.bootstrap import build as build_projects
+from services.projects.service import BELONGINGS
+from services.projects.service import service as projects
 from tests.support import account_kits
 from tests.support.kits import chosen
 
@@ -20,10 +19,9 @@ PASSWORD = "wheelbarrow at noon"
 
 
 def kit_of(settings: Settings, *others: Any, **options: Any) -> ObjectKit:
-    kit = account_kits.kit_of(settings, *build_projects(settings), *others, **options)
-    hosted = kit.registry.types
-    project.ProjectDO.belongings = {kind: type for kind, type in BELONGINGS.items() if type in hosted}
-    return kit
+    hosted = account_kits.hosted_types(projects, *others)
+    belongings = {kind: type for kind, type in BELONGINGS.items() if type in hosted}
+    return account_kits.kit_of(settings, projects, *others, belongings=belongings, **options)
 
 
 async def user(kit: ObjectKit, name: str) -> Principal:

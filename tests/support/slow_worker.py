@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from aidevos import TaskContext, task
+from aidevos.process.serving import run
 from aidevos.settings import load
 from aidevos.work.handlers import handlers_in
-from aidevos.work.process import run
+from aidevos.work.process import worker_of
 
 
 class Slow(msgspec.Struct):
@@ -47,4 +48,5 @@ async def fails(context: TaskContext, payload: Slow) -> str:
 
 
 if __name__ == "__main__":
-    run(handlers_in([sys.modules["__main__"]]), load(), group="workers-slow")
+    service = worker_of(handlers_in([sys.modules["__main__"]]), group="workers-slow")
+    run(service, load(), reports_health=False)

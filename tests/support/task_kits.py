@@ -15,8 +15,7 @@ from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
 from services.authentication.audit import AuditDO
-from services.projects.bootstrap import build
-from services.projects.project import ProjectDO
+from services.projects.service import service as projects
 
 PROJECT = "p1"
 LEASE = 10.0
@@ -53,9 +52,8 @@ def settings(home: Path, **changed: Any) -> Settings:
 
 @asynccontextmanager
 async def task_kit(home: Path, *others: type[BaseDurableObject[Any]]) -> AsyncIterator[ObjectKit]:
-    types = build(settings(home))
-    ProjectDO.belongings = {"tasks": "task"}
-    async with ObjectKit(*types, Person, AuditDO, *others) as kit:
+    belongings = {"tasks": "task"}
+    async with ObjectKit(projects, Person, AuditDO, *others, settings=settings(home), belongings=belongings) as kit:
         await kit.call("project", PROJECT, "create", {"name": "Engine"})
         yield kit
 

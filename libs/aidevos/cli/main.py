@@ -10,12 +10,15 @@ import argparse
 import importlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
 from aidevos.cli import keys
 from aidevos.cli.errors import CommandError
+from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.durable.objects.resources import Resource
+from aidevos.process.service import Service
 from aidevos.settings import SettingsError, load
 
 
@@ -43,11 +46,16 @@ def _parser() -> argparse.ArgumentParser:
 
     keys.add_to(commands)
 
-    openapi = commands.add_parser("openapi", help="print the running fleet's OpenAPI document")
+    openapi = commands.add_parser("openapi", help="print the OpenAPI document of the fleet, or of the shipped services")
     openapi.set_defaults(run=_openapi)
 
     serve = commands.add_parser("serve", help="host your own types of objects in the running fleet")
-    serve.add_argument("types", nargs="+", metavar="module:Class", help="for example my_package.objects:Counter")
+    serve.add_argument(
+        "types",
+        nargs="+",
+        metavar="module:Class",
+        help="for example my_package.objects:Counter, or one module:service that is an aidevos.Service",
+    )
     serve.set_defaults(run=_serve)
 
     work = commands.add_parser("work", help="do your own kinds of tasks in the running fleet")
@@ -86,31 +94,23 @@ def _token(options: argparse.Namespace) -> None:
 
 
 def _openapi(options: argparse.Namespace) -> None:
-    import urllib.request
+    from aidevos.cli.openapi import document
 
-    from aidevos.process.fleet import load_fleet
-
-    url = load_fleet(load().home).gateway_url + "/openapi.json"
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 the fleet's own URL
-            print(answer.read().decode())
-    except (OSError, ValueError) as error:
-        raise CommandError(f"{url} can't be read: {error}", 1) from None
+    print(document(load().home))
 
 
 def _serve(options: argparse.Namespace) -> None:
     sys.path.insert(0, "")
-    types = [load_type(path) for path in options.types]
+    service = load_service(options.types)
 
-    from aidevos.durable.objects.registry import DurableObjectRegistry
     from aidevos.process.fleet import fleet_settings
-    from aidevos.process.service import run
+    from aidevos.process.serving import check, run
 
     try:
-        DurableObjectRegistry(types)
+        check(service)
     except TypeError as error:
         raise CommandError(str(error)) from None
-    run(types, fleet_settings(load().home, "objects"))
+    run(service, fleet_settings(load().home, service.name), reports_health=False)
 
 
 def _work(options: argparse.Namespace) -> None:
@@ -118,32 +118,54 @@ def _work(options: argparse.Namespace) -> None:
     modules = [_import(name, name) for name in dict.fromkeys(options.modules)]
 
     from aidevos.process.fleet import fleet_settings
+    from aidevos.process.serving import check, run
     from aidevos.work.handlers import handlers_in
-    from aidevos.work.process import SERVICE, group_of, run
+    from aidevos.work.process import group_of, worker_of
 
     try:
         handlers = handlers_in(modules)
+        service = worker_of(handlers, group=group_of(options.modules), resources=_resources_in(modules))
+        check(service)
     except TypeError as error:
         raise CommandError(str(error)) from None
     if not handlers:
         raise CommandError(f"no function in {', '.join(options.modules)} is a @task")
-    run(handlers, fleet_settings(load().home, SERVICE), group=group_of(options.modules))
+    run(service, fleet_settings(load().home, service.name), reports_health=False)
 
 
-def load_type(path: str) -> type[Any]:
-    """The durable object class at `package.module:Class`; raises `CommandError`."""
-    from aidevos.durable.objects.object import BaseDurableObject
+def load_service(paths: Sequence[str]) -> Service:
+    """The `Service` at `package.module:name`, or one of the durable object classes at these paths and of the
+    resources in their modules; raises `CommandError`."""
+    found = [_load(path) for path in paths]
+    for each in found:
+        if isinstance(each, Service):
+            if len(found) > 1:
+                raise CommandError(f"{paths[found.index(each)]} is a Service: serve it in a process of its own")
+            return each
+    names = dict.fromkeys(name for path, cls in zip(paths, found, strict=True) for name in (path, cls.__module__))
+    modules = [sys.modules[name.partition(":")[0]] for name in names]
+    return Service("objects", types=found, resources=_resources_in(modules))
 
-    module_name, colon, class_name = path.partition(":")
-    if not (colon and class_name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
+
+def _load(path: str) -> Any:
+    """The `Service` or durable object class at `package.module:name`; raises `CommandError`."""
+    module_name, colon, name = path.partition(":")
+    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
         raise CommandError(f"{path!r} is not of the form package.module:Class")
     module = _import(module_name, path)
-    found = getattr(module, class_name, None)
+    found = getattr(module, name, None)
     if found is None:
-        raise CommandError(f"{path}: the module has no {class_name}")
-    if not (isinstance(found, type) and issubclass(found, BaseDurableObject) and found is not BaseDurableObject):
-        raise CommandError(f"{path} is no durable object class")
+        raise CommandError(f"{path}: the module has no {name}")
+    is_class = isinstance(found, type) and issubclass(found, BaseDurableObject) and found is not BaseDurableObject
+    if not (is_class or isinstance(found, Service)):
+        raise CommandError(f"{path} is no durable object class, and no Service")
     return found
+
+
+def _resources_in(modules: Iterable[ModuleType]) -> list[Resource[Any]]:
+    """The resources that the modules define or import, each once."""
+    values = [value for module in modules for value in vars(module).values()]
+    return list(dict.fromkeys(value for value in values if isinstance(value, Resource)))
 
 
 def _import(name: str, path: str) -> ModuleType:

@@ -60,7 +60,7 @@ class RotateBody(msgspec.Struct, forbid_unknown_fields=True):
     overlap: Overlap = 0.0
 
 
-class ApiKeyInfo(msgspec.Struct, kw_only=True):
+class APIKey(msgspec.Struct, kw_only=True):
     """A key without the key: `hint` is four of its digits; `last_used_at` is true to a minute; times are
     RFC 3339 in UTC; `version` is the ETag."""
 
@@ -79,7 +79,7 @@ class ApiKeyInfo(msgspec.Struct, kw_only=True):
     updated_at: str
 
 
-class NewApiKey(ApiKeyInfo, kw_only=True):
+class NewApiKey(APIKey, kw_only=True):
     """A key that was made just now: `key` is shown this once."""
 
     key: str
@@ -95,7 +95,7 @@ class FindApiKeys(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ApiKeyPage(msgspec.Struct, kw_only=True):
-    items: list[ApiKeyInfo]
+    items: list[APIKey]
     next_cursor: str | None = None
 
 

@@ -93,7 +93,8 @@ class TypeDescription(msgspec.Struct, kw_only=True):
     """What a host announces of a type; the gateway's OpenAPI document is made of these.
 
     `management` is what the management endpoints may do: `raw` reads and writes the state,
-    `lifecycle` creates and deletes but shows no state, `read_only` only reads.
+    `lifecycle` creates and deletes but shows no state, `read_only` only reads. An `internal` type is a service's own
+    machinery; documents and lists leave it out.
     """
 
     type: str
@@ -105,3 +106,4 @@ class TypeDescription(msgspec.Struct, kw_only=True):
     queries: list[QueryDescription] = []
     events: list[EventDescription] = []
     reactions: list[ReactionDescription] = []
+    internal: bool = False

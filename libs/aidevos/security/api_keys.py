@@ -24,7 +24,7 @@ KNOWN_LIMIT = 10_000
 _key = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{ID_DIGITS + SECRET_DIGITS}}})([0-9A-Za-z]{{{CHECK_DIGITS}}})").fullmatch
 
 
-class ApiKey(NamedTuple):
+class KeyText(NamedTuple):
     """`id` names the key's object, `text` is the whole of it."""
 
     id: str
@@ -43,13 +43,13 @@ class ApiKey(NamedTuple):
 is_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
-def make(id: str, secret: bytes) -> ApiKey:
+def make(id: str, secret: bytes) -> KeyText:
     """The key of the object with this ID, 32 hexadecimal digits, from 32 random bytes."""
     body = _encode(int(id, 16), ID_DIGITS) + _encode(int.from_bytes(secret, "big"), SECRET_DIGITS)
-    return ApiKey(id, f"{PREFIX}{body}{_checksum(body)}")
+    return KeyText(id, f"{PREFIX}{body}{_checksum(body)}")
 
 
-def parse(text: str) -> ApiKey:
+def parse(text: str) -> KeyText:
     """A key as its holder shows it; raises `unauthenticated` for what can't be one."""
     parts = _key(text)
     if parts is None or not hmac.compare_digest(_checksum(parts[1]), parts[2]):
@@ -57,7 +57,7 @@ def parse(text: str) -> ApiKey:
     number = _decode(parts[1][:ID_DIGITS])
     if number >= 2**128:
         raise Failure("unauthenticated", "the API key is not valid")
-    return ApiKey(f"{number:032x}", text)
+    return KeyText(f"{number:032x}", text)
 
 
 def _checksum(body: str) -> str:

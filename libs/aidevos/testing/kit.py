@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,16 +22,19 @@ from aidevos.durable.base.clock import ManualClock
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
-from aidevos.durable.hosting.queries import stored_queries
+from aidevos.durable.hosting.queries import StoredQuery, stored_queries
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.durable.objects.resources import Resource, needs_of_class, open_resources
 from aidevos.durable.ownership.alarm_clock import HORIZON
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.headers import Reply
+from aidevos.process.service import Service
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.permissions import Principal
+from aidevos.settings import Settings
 
 ADMIN = Principal("admin", ("admin",), frozenset({"*"}))
 _LETTERS = f"do.{dead_letters.TYPE}."
@@ -38,7 +42,11 @@ SERVICE = Principal("service:test", ("service",), frozenset({"*"}))
 
 
 class ObjectKit:
-    """Runs objects of the given classes: `async with ObjectKit(Counter) as kit`.
+    """Runs objects of classes, or of whole services: `async with ObjectKit(Counter) as kit`.
+
+    `settings` and `resources` are injected into the classes, and services open their own resources, as in a
+    process. Any other keyword replaces a resource, which isn't opened then, by a value: it names the resource's
+    function or an attribute that classes inject. `ObjectKit(Cart, pool=FakePool())` needs no database.
 
     `kit.store`, `kit.bus` and `kit.clock` are what the objects run on; `kit.letters` are the dead letters, by ID,
     unless their type is in the kit. `kit.catalogue`, `kit.lifecycle`, `kit.alarms` and `kit.router` are the parts of
@@ -48,11 +56,14 @@ class ObjectKit:
 
     def __init__(
         self,
-        *classes: type[BaseDurableObject[Any]],
+        *hosted: type[BaseDurableObject[Any]] | Service,
         store: Any = None,
         bus: MemoryBus | None = None,
         clock: ManualClock | None = None,
         limits: Limits | None = None,
+        settings: Settings | None = None,
+        resources: Iterable[Resource[Any]] = (),
+        **replaced: Any,
     ) -> None:
         self.store: Any = store or MemoryStore()
         self.bus = bus or MemoryBus()
@@ -61,7 +72,12 @@ class ObjectKit:
         self.letters: dict[str, Letter] = {}
         # Who calls with this authorization: of (authorization, subject, payload, request ID).
         self.judge: Callable[[str, str, bytes, str], Principal] = _judge
-        registry = DurableObjectRegistry(classes)
+        own = Service("kit", [each for each in hosted if not isinstance(each, Service)], tuple(resources))
+        self._services = [own, *(each for each in hosted if isinstance(each, Service))]
+        self._settings = settings
+        self._replaced = replaced
+        self._opened = AsyncExitStack()
+        registry = DurableObjectRegistry([cls for service in self._services for cls in service.types])
         self._reactions = Reactions(registry, self.bus, self, self.clock)
         gate = ProjectGate(self)
         self.runtime = Runtime(
@@ -81,19 +97,25 @@ class ObjectKit:
         self.lifecycle = self.runtime.lifecycle
         self.alarms = self.runtime.alarms
         self.router = self.runtime.router
-        self._queries = stored_queries(self.runtime.environment, self.catalogue, gate)
+        self._gate = gate
+        self._queries: dict[str, StoredQuery] = {}
 
     async def __aenter__(self) -> Self:
-        for name in self.registry.types:
-            await self.store.open(name)
-        await self._reactions.start()
+        async with AsyncExitStack() as opened:
+            await self._bind(opened)
+            self._queries = stored_queries(self.runtime.environment, self.catalogue, self._gate)
+            for name in self.registry.types:
+                await self.store.open(name)
+            opened.push_async_callback(self.runtime.close)
+            await self._reactions.start()
+            opened.push_async_callback(self._reactions.close)
+            self._opened = opened.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._reactions.close()
-        await self.runtime.close()
+        await self._opened.aclose()
 
     async def call(
         self,
@@ -170,6 +192,18 @@ class ObjectKit:
                 await self.catalogue.settle(1.0)
                 await asyncio.sleep(0.001)
 
+    async def _bind(self, opened: AsyncExitStack) -> None:
+        """Open each service's resources, except those that are replaced, and inject them into its classes."""
+        names = {service: _types_by_name(service) for service in self._services}
+        unknown = self._replaced.keys() - {name for types in names.values() for name in types}
+        if unknown:
+            raise TypeError(f"nothing in this kit needs or provides {', '.join(sorted(unknown))}")
+        for service, types in names.items():
+            given = {types[name]: value for name, value in self._replaced.items() if name in types}
+            given |= {Settings: self._settings} if self._settings is not None else {}
+            resources = await opened.enter_async_context(open_resources(service.resources, given))
+            self.registry.bind(service.types, resources)
+
     def _bury(self, payload: bytes) -> None:
         letter = msgspec.msgpack.decode(payload, type=dict[str, Letter])["letter"]
         self.letters[letter.id] = letter
@@ -187,6 +221,12 @@ class ObjectKit:
         if answer.failed:
             raise Failure.decode(answer.payload)
         return answer.payload
+
+
+def _types_by_name(service: Service) -> dict[str, Any]:
+    """The types of a service's resources, and those that its classes inject, by the names that tests know."""
+    types = {need.name: need.type for cls in service.types for need in needs_of_class(cls)}
+    return types | {each.name: each.type for each in service.resources}
 
 
 def _judge(authorization: str, subject: str, payload: bytes, request_id: str) -> Principal:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,11 +18,14 @@ import msgspec
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import KIND_PATTERN, KINDS, RESERVED, Assignment
 from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.objects.resources import Need, needs_of
 from aidevos.durable.objects.schema import Schema
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Report = Callable[[float], Awaitable[None]]
 _MARK = "__task_kind__"
+# The context and the payload; the parameters that follow are injected.
+OWN_PARAMETERS = 2
 _is_kind = re.compile(KIND_PATTERN).fullmatch
 
 
@@ -50,11 +53,12 @@ class TaskContext:
 
 
 class TaskHandler(NamedTuple):
-    """A handler, and what it takes."""
+    """A handler, what it takes, and what has to be injected into it."""
 
     kind: str
-    run: Callable[[TaskContext, Any], Awaitable[Any]]
+    run: Callable[..., Awaitable[Any]]
     payload: Schema[Any]
+    needs: Sequence[Need] = ()
 
 
 Handlers = Mapping[str, TaskHandler]
@@ -68,6 +72,8 @@ def task(kind: str) -> Callable[[Function], Function]:
     raises is the task's, which is tried again only where its code is one that passes (`unavailable`, …); after
     any other exception it is, as its `retry` says. The function may run again after a crash: what it does should
     be safe to repeat. It shares its thread with other tasks, so long calculations belong into another one.
+
+    Further parameters are injected by their types from the resources of the process.
     """
     if _is_kind(kind) is None:
         raise TypeError(f"{kind!r} is no kind of task: it must match {KIND_PATTERN}")
@@ -85,11 +91,11 @@ def handler_of(function: Callable[..., Any]) -> TaskHandler:
     kind = getattr(function, _MARK)
     name = getattr(function, "__qualname__", kind)
     parameters = list(inspect.signature(function).parameters)
-    if not inspect.iscoroutinefunction(function) or len(parameters) != 2:
+    if not inspect.iscoroutinefunction(function) or len(parameters) < OWN_PARAMETERS:
         raise TypeError(f"{name} must be: async def {name}(context: TaskContext, payload: …)")
     try:
         payload = typing.get_type_hints(function).get(parameters[1], dict[str, Any])
-        return TaskHandler(kind, function, Schema(payload, "payload"))
+        return TaskHandler(kind, function, Schema(payload, "payload"), needs_of(function, OWN_PARAMETERS))
     except (TypeError, NameError) as error:
         raise TypeError(f"{name}: tasks can't have a payload of this type: {error}") from None
 

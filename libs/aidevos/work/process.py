@@ -1,30 +1,23 @@
-"""Running a process that does tasks: the composition root of `services/task_worker` and of `aidevos work`."""
+"""The service that does tasks: `services/task_worker`, and what `aidevos work` runs."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
-import sys
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
-import msgspec
-import uvloop
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.micro import add_service
 
-from aidevos.contracts import subjects
-from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.base.backoff import FOLLOWING
-from aidevos.durable.bus.chosen import open_bus
-from aidevos.durable.bus.port import BusError
+from aidevos.durable.bus.port import BusError, EventBus
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.durable.client.connection import connect
 from aidevos.durable.hosting.host_name import HostName
-from aidevos.observability import logs
-from aidevos.security.credentials import ServiceCredential
-from aidevos.settings import Settings, SettingsError
+from aidevos.durable.objects.resources import Need, Resource
+from aidevos.process.service import Service
+from aidevos.settings import Settings
 from aidevos.work.attempt import STOP_WITHIN
 from aidevos.work.handlers import Handlers
 from aidevos.work.worker import Worker
@@ -32,57 +25,75 @@ from aidevos.work.worker import Worker
 log = logging.getLogger(__name__)
 SERVICE = "task_worker"
 VERSION = "0.1.0"
+_WORKER_NEEDS = [
+    Need(SERVICE, "objects", DurableObjectClient),
+    Need(SERVICE, "bus", EventBus),
+    Need(SERVICE, "settings", Settings),
+    Need(SERVICE, "connection", Client),
+    Need(SERVICE, "name", HostName),
+]
 
 
-def run(handlers: Handlers, settings: Settings, *, group: str, reports_health: bool = False) -> None:
-    """Do tasks until SIGTERM or SIGINT. What can't be used ends the process with one line and status 2."""
-    logs.configure(settings.log_level, SERVICE)
-    try:
-        uvloop.run(serve(handlers, settings, group=group, reports_health=reports_health))
-    except SettingsError as error:
-        print(f"aidevos: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-async def serve(handlers: Handlers, settings: Settings, *, group: str, reports_health: bool) -> None:
-    """Do tasks until the process gets SIGTERM or SIGINT; then end within the drain time."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    name = HostName(settings.home, SERVICE, settings.replica)
-    connection = await connect(settings.nats_url, f"{SERVICE}-{name.replica}")
-    objects = DurableObjectClient(
-        connection,
-        ServiceCredential(settings, SERVICE).authorization,
-        attempt_timeout=settings.attempt_timeout,
-        default_deadline=settings.default_deadline,
-    )
-    await objects.start()
-    bus = await open_bus(settings, connection, FLEET_EVENTS)
-    worker = Worker(
-        handlers,
-        objects,
-        bus,
-        name=name.name,
-        group=group,
-        slots=settings.task_slots,
-        poll=settings.task_poll,
-    )
-    working = asyncio.create_task(_keep_working(worker))
-    await _register(connection, handlers, name.replica, reports_health=reports_health)
-    await stop.wait()
-    # What is given back needs its time too.
-    await worker.drain(max(settings.drain_timeout - STOP_WITHIN - 1.0, 0.0))
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
-    await bus.close()
-    await connection.close()
-    name.close()
+def worker_of(handlers: Handlers, *, group: str, resources: Iterable[Resource[Any]] = ()) -> Service:
+    """The service whose processes do tasks with these handlers. `group` is shared by all processes with the same
+    ones."""
+    return Service(SERVICE, resources=tuple(resources), chores=(_Work(handlers, group),))
 
 
 def group_of(modules: Iterable[str]) -> str:
     """The group of workers with the handlers of these modules."""
     return "workers-" + "-".join(sorted(set(modules)))
+
+
+class _Work:
+    """The chore of a worker's process: it does tasks until it is cancelled, and then drains."""
+
+    def __init__(self, handlers: Handlers, group: str) -> None:
+        self.handlers = handlers
+        self.group = group
+
+    @property
+    def needs(self) -> list[Need]:
+        """What the worker needs, and what the handlers do, each under its kind."""
+        of_handlers = [_named(each, kind) for kind, handler in self.handlers.items() for each in handler.needs]
+        return [*_WORKER_NEEDS, *of_handlers]
+
+    async def __call__(
+        self,
+        objects: DurableObjectClient,
+        bus: EventBus,
+        settings: Settings,
+        connection: Client,
+        name: HostName,
+        **values: Any,
+    ) -> None:
+        worker = Worker(
+            self._bind(values),
+            objects,
+            bus,
+            name=name.name,
+            group=self.group,
+            slots=settings.task_slots,
+            poll=settings.task_poll,
+        )
+        async with _registered(connection, self.handlers):
+            try:
+                await _keep_working(worker)
+            finally:
+                # What is given back needs its time too.
+                await worker.drain(max(settings.drain_timeout - STOP_WITHIN - 1.0, 0.0))
+
+    def _bind(self, values: dict[str, Any]) -> Handlers:
+        return {
+            kind: handler._replace(
+                run=partial(handler.run, **{need.name: values[_named(need, kind).name] for need in handler.needs})
+            )
+            for kind, handler in self.handlers.items()
+        }
+
+
+def _named(need: Need, kind: str) -> Need:
+    return need._replace(name=f"{kind}:{need.name}")
 
 
 async def _keep_working(worker: Worker) -> None:
@@ -95,14 +106,12 @@ async def _keep_working(worker: Worker) -> None:
         await pauses.wait()
 
 
-async def _register(connection: Client, handlers: Handlers, replica: int, *, reports_health: bool) -> None:
-    await add_service(
-        connection, name=SERVICE, version=VERSION, description="does tasks", metadata={"kinds": ",".join(handlers)}
-    )
-
-    async def health(message: Msg) -> None:
-        document = {"name": SERVICE, "replica": replica, "ok": True, "detail": ""}
-        await connection.publish(message.reply, msgspec.json.encode(document))
-
-    if reports_health:
-        await connection.subscribe(subjects.health(SERVICE), cb=health)
+@asynccontextmanager
+async def _registered(connection: Client, handlers: Handlers) -> AsyncIterator[None]:
+    """Register as a NATS micro service while the block runs."""
+    kinds = {"kinds": ",".join(handlers)}
+    service = await add_service(connection, name=SERVICE, version=VERSION, description="does tasks", metadata=kinds)
+    try:
+        yield
+    finally:
+        await service.stop()

@@ -8,11 +8,9 @@ stands nowhere else: not in the tell, not in a document, not in a log.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, command, services
+from aidevos import BaseDurableObject, Failure, command, inject, services
 from aidevos.contracts.confirmation import MAIL_TYPE, Letter
 from aidevos.settings import Settings
 
@@ -25,12 +23,12 @@ class MailState(msgspec.Struct):
     """Nothing is kept."""
 
 
-class MailDO(BaseDurableObject[MailState], type=MAIL_TYPE, management="read_only"):
+class MailDO(BaseDurableObject[MailState], type=MAIL_TYPE, management="read_only", internal=True):
     """A mail on its way."""
 
-    settings: ClassVar[Settings]
-    tokens: ClassVar[Links]
-    outgoing: ClassVar[Outgoing]
+    settings: Settings = inject()
+    tokens: Links = inject()
+    outgoing: Outgoing = inject()
 
     @command(allow=services())
     async def send(self, letter: Letter) -> None:

@@ -25,12 +25,12 @@ from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.feeds.shown_events import ItemChange
 from aidevos.security.permissions import Principal
 
-from ..connection import Connection
+from ..http.connection import Connection
 from . import events
+from .event_filter import EventFilter
 from .events import LiveEvent
-from .reader import Reader
 from .stream import Stream
-from .wanted import Wanted
+from .subscriber import Subscriber
 from .window import Repeats, Window
 
 ALL = (subjects.EVENTS,)
@@ -51,7 +51,7 @@ Topic = tuple[str, str]
 EVERYTHING: Topic = ("", "")
 
 
-class Limits(NamedTuple):
+class StreamLimits(NamedTuple):
     """Streams altogether and of one caller."""
 
     streams: int
@@ -59,7 +59,9 @@ class Limits(NamedTuple):
 
 
 class Hub:
-    def __init__(self, bus: EventBus, audience: Audience[Reader], admission: Admission, limits: Limits) -> None:
+    def __init__(
+        self, bus: EventBus, audience: Audience[Subscriber], admission: Admission, limits: StreamLimits
+    ) -> None:
         self.audience = audience
         self._limits = limits
         self.window = Window(0)
@@ -74,7 +76,7 @@ class Hub:
         self._repeats = Repeats()
         self._used_at = 0.0
 
-    async def open(self, wanted: Wanted, reader: Reader, connection: Connection, after: int | None) -> Stream:
+    async def open(self, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None) -> Stream:
         """A stream for a reader; raises `rate-limited`, `overloaded`, or `unavailable` while the bus can't be read."""
         self._needed.set()
         self._used_at = time.monotonic()
@@ -225,7 +227,7 @@ def _end(streams: list[Stream], failure: Failure) -> None:
         stream.end("unauthenticated" if failure.code == "unauthenticated" else "unavailable")
 
 
-def _topics_of(wanted: Wanted) -> list[Topic]:
+def _topics_of(wanted: EventFilter) -> list[Topic]:
     if wanted.collections:
         return [(type, name) for type in wanted.types for name in wanted.collections]
     return [(type, "") for type in wanted.types] or [EVERYTHING]

@@ -13,20 +13,18 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.bus.port import PositionLost
+from aidevos.durable.bus.port import Delivery, PositionLost
+from aidevos.feeds.audience import Audience
 
-from ..connection import Connection
+from ..http.connection import Connection
 from . import events
+from .event_filter import EventFilter
 from .events import LiveEvent
-from .reader import Reader
-from .wanted import Wanted
-from .window import Repeats
-
-if TYPE_CHECKING:
-    from .hub import Hub
+from .subscriber import Subscriber
+from .window import Repeats, Window
 
 # Seconds between two signs of life, for the next event of those that are there, and for a reader to take a chunk.
 HEARTBEAT = 15.0
@@ -50,10 +48,32 @@ ENDS = {
 }
 
 
+class EventSource(Protocol):
+    """Where a stream gets its events: what the hub has read, and the bus behind it."""
+
+    @property
+    def window(self) -> Window: ...
+
+    @property
+    def audience(self) -> Audience[Subscriber]: ...
+
+    def join(self, stream: Stream) -> None: ...
+
+    def leave(self, stream: Stream) -> None: ...
+
+    async def may_read(self, within: float) -> bool: ...
+
+    def has_read(self) -> None: ...
+
+    def read(self, after: int) -> AsyncGenerator[Delivery | None, None]: ...
+
+
 class Stream:
     """A body of server-sent events. `after` is the position from which the reader resumes, None for now."""
 
-    def __init__(self, hub: Hub, wanted: Wanted, reader: Reader, connection: Connection, after: int | None) -> None:
+    def __init__(
+        self, hub: EventSource, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None
+    ) -> None:
         self.wanted = wanted
         self.reader = reader
         self._hub = hub

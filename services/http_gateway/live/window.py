@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from operator import attrgetter
 
+from .event_filter import EventFilter
 from .events import LiveEvent
-from .wanted import Wanted
 
 MAX_EVENTS = 10_000
 MAX_BYTES = 32 * 1024 * 1024
@@ -52,7 +52,7 @@ class Window:
         if len(self._events) > MAX_EVENTS or self._bytes > MAX_BYTES:
             self._forget()
 
-    def after(self, position: int, wanted: Wanted, count: int, size: int) -> tuple[list[LiveEvent], int | None]:
+    def after(self, position: int, wanted: EventFilter, count: int, size: int) -> tuple[list[LiveEvent], int | None]:
         """What is wanted behind a position that is not before `start`: about so many events or bytes, and the
         position up to which that is all; None when it is all that there is."""
         found: list[LiveEvent] = []

@@ -16,14 +16,14 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.access.limiter import Limited
 from aidevos.observability import metrics, request_ids
 
-from ..answers import (
+from ..http.responses import (
     POLICY,
     PRIVATE,
     RATE_LIMIT,
     SECURITY,
     Header,
-    answer_of,
-    send_answer,
+    problem_response,
+    send_response,
 )
 
 UNMATCHED = "unmatched"
@@ -73,7 +73,7 @@ class Answering:
             if isinstance(error, Limited):
                 scope[RATE_LIMIT] = error.verdict
             failure = _failure_of(error, request_id)
-            await send_answer(answer_of(failure), tagged)
+            await send_response(problem_response(failure), tagged)
             _record(failure, scope, request_id)
         self._count(scope, status, perf_counter() - started)
 

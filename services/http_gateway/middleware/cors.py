@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
 from aidevos.observability import request_ids
 
-from ..answers import SECURITY
+from ..http.responses import SECURITY
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 SENT = (

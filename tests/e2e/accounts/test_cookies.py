@@ -12,7 +12,7 @@ import pytest
 
 from aidevos.contracts.errors import Failure
 from aidevos.settings import load
-from services.http_gateway.cookies import Cookies
+from services.http_gateway.http.cookies import Cookies
 from tests.support.world import World
 
 PASSWORD = "wheelbarrow at noon"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import sys
 import threading
 import time
@@ -13,8 +14,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos import TaskContext, task
+from aidevos.cli import openapi
 from aidevos.cli.main import main
 from aidevos.process.fleet import Fleet
 from aidevos.security.keys import ensure_signing_key, load_public_keys, load_ring
@@ -157,8 +160,22 @@ class TestOpenapi:
         assert main(["openapi"]) == 0
         assert capsys.readouterr().out == '{"openapi":"3.1.0"}\n'
 
-    def test_without_a_fleet_it_says_so(self, home: Path, capsys: Output) -> None:
-        assert_refused(main(["openapi"]), capsys, str(home))
+    def test_without_a_fleet_it_describes_the_services_as_shipped(self, home: Path, capsys: Output) -> None:
+        assert main(["openapi"]) == 0
+
+        output = capsys.readouterr()
+        document = json.loads(output.out)
+        OpenAPIV31SpecValidator(document).validate()
+        assert {"/users/{user_id}", "/durable-objects/counter:{id}/request"} <= document["paths"].keys()
+        assert str(home) in output.err
+
+    def test_without_services_it_says_where_they_would_be(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    ) -> None:
+        monkeypatch.setattr(openapi, "PACKAGES", ("aidevos.nowhere",))
+
+        assert main(["openapi"]) == 2
+        assert "aidevos.nowhere" in capsys.readouterr().err
 
     def test_a_gateway_that_does_not_answer_is_status_1(self, home: Path, capsys: Output) -> None:
         write_fleet(home, "http://127.0.0.1:1")
@@ -179,11 +196,26 @@ class TestServe:
             "class Plain(BaseDurableObject[State]):\n    '''No type.'''\n"
             "number = 1\n"
         )
+        (tmp_path / "bare.py").write_text(
+            "from aidevos import BaseDurableObject, inject\n"
+            "import msgspec\n"
+            "class Pool: ...\n"
+            "class State(msgspec.Struct):\n    value: int = 0\n"
+            "class Shelf(BaseDurableObject[State], type='shelf'):\n    pool: Pool = inject()\n"
+        )
+        (tmp_path / "stocked.py").write_text(
+            "from collections.abc import AsyncIterator\n"
+            "from aidevos import Service, resource\n"
+            "from bare import Pool, Shelf\n"
+            "@resource\n"
+            "async def pool() -> AsyncIterator[Pool]:\n    yield Pool()\n"
+            "service = Service('events', types=[Shelf], resources=[pool])\n"
+        )
         (tmp_path / "broken.py").write_text("1 / 0\n")
         (tmp_path / "needy.py").write_text("import no_such_library\n")
         yield
         sys.path[:] = path
-        for name in ("mine", "broken", "needy"):
+        for name in ("mine", "broken", "needy", "bare", "stocked"):
             sys.modules.pop(name, None)
 
     @pytest.mark.parametrize(
@@ -213,12 +245,34 @@ class TestServe:
 
     def test_it_hosts_the_classes_with_the_fleets_settings(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []
-        monkeypatch.setattr("aidevos.process.service.run", lambda types, settings: hosted.extend([types, settings]))
+        monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend([*args, named]))
         monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
 
         assert main(["serve", "mine:Thing"]) == 0
-        assert [type.__name__ for type in hosted[0]] == ["Thing"]
-        assert hosted[1] == (home, "objects")
+        assert [type.__name__ for type in hosted[0].types] == ["Thing"]
+        assert hosted[1:] == [(home, "objects"), {"reports_health": False}]
+
+    def test_it_finds_the_resources_of_the_module(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hosted: list[Any] = []
+        monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend(args))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+
+        assert main(["serve", "stocked:Shelf"]) == 0
+        assert [each.name for each in hosted[0].resources] == ["pool"]
+
+    def test_a_service_is_hosted_as_it_is_declared(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hosted: list[Any] = []
+        monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend(args))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+
+        assert main(["serve", "stocked:service"]) == 0
+        assert hosted == [sys.modules["stocked"].service, (home, "events")]
+
+    def test_a_service_has_a_process_of_its_own(self, home: Path, capsys: Output) -> None:
+        assert_refused(main(["serve", "mine:Thing", "stocked:service"]), capsys, "stocked:service", "own")
+
+    def test_a_resource_that_is_missing_is_named(self, home: Path, capsys: Output) -> None:
+        assert_refused(main(["serve", "bare:Shelf"]), capsys, "Shelf", "Pool", "pool")
 
     @pytest.mark.parametrize(
         ("modules", "words"),
@@ -243,12 +297,13 @@ class TestServe:
         module.report = report  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "worked", module)
         ran: list[Any] = []
-        monkeypatch.setattr("aidevos.work.process.run", lambda *args, **named: ran.extend([*args, named]))
+        monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: ran.extend([*args, named]))
         monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
 
         assert main(["work", "worked", "worked"]) == 0
-        assert list(ran[0]) == ["report"]
-        assert ran[1:] == [(home, "task_worker"), {"group": "workers-worked"}]
+        (work,) = ran[0].chores
+        assert (list(work.handlers), work.group) == (["report"], "workers-worked")
+        assert ran[1:] == [(home, "task_worker"), {"reports_health": False}]
 
 
 def test_without_a_command_it_shows_the_usage(capsys: Output) -> None:

@@ -16,7 +16,7 @@ ids = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
 HELD = frozenset({"data:read", "data:write", "counter:write"})
 
 
-def make(id: str) -> api_keys.ApiKey:
+def make(id: str) -> api_keys.KeyText:
     return api_keys.make(id, secrets.token_bytes(32))
 
 

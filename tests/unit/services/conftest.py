@@ -9,15 +9,6 @@ import pytest
 
 from aidevos.security.keys import ensure_signing_key
 from aidevos.settings import Settings, load
-from services.data_storage.collection import CollectionDO
-from services.data_storage.item import ItemDO
-
-
-@pytest.fixture(autouse=True)
-def _views(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that was built in a test leaves its types' views as they were."""
-    for type in (CollectionDO, ItemDO):
-        monkeypatch.setattr(type, "views", type.views)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ class Admission:
     async def _ask(self, type: str, id: str, method: str) -> Any:
         return await self._client.call(type, id, method, authorization=self._credential())
 
-    async def _resolve(self, key: api_keys.ApiKey, at: float | None = None) -> contract.KeyGrant:
+    async def _resolve(self, key: api_keys.KeyText, at: float | None = None) -> contract.KeyGrant:
         payload = msgspec.json.encode({"hashed": key.hashed, "at": at})
         try:
             reply = await self._client.request(
@@ -166,7 +166,7 @@ class Admission:
             # Whoever still waits is told of a failure; where nobody does, it isn't worth a line in the log.
             looking.exception()
 
-    async def _look_up(self, authorization: str, key: api_keys.ApiKey) -> None:
+    async def _look_up(self, authorization: str, key: api_keys.KeyText) -> None:
         while True:
             before, now = self._changes, self._now()
             grant = await self._resolve(key)
@@ -185,7 +185,7 @@ def is_key(authorization: str) -> bool:
     return authorization[: len(SCHEME)].lower() == SCHEME
 
 
-def _key(authorization: str) -> api_keys.ApiKey:
+def _key(authorization: str) -> api_keys.KeyText:
     return api_keys.parse(authorization[len(SCHEME) :].strip())
 
 

@@ -12,7 +12,6 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.events import CloudEvent, is_pattern
-from aidevos.durable.objects.reader import Reader
 from aidevos.durable.store.port import Find
 from aidevos.security.permissions import Principal, Rule, services
 
@@ -161,13 +160,14 @@ class Search(msgspec.Struct, frozen=True):
 class View(msgspec.Struct, frozen=True):
     """A question about the committed states of objects that a function answers: `query.<type>.<name>`.
 
-    Any replica answers. `args` is a struct of the caller's arguments.
+    Any replica answers. `args` is a struct of the caller's arguments. `answer` gets a `Reader` and them; any
+    further parameters are injected by their types, like attributes declared with `inject`.
     """
 
     name: str
     allow: Rule
     args: type[msgspec.Struct]
-    answer: Callable[[Reader, Any], Awaitable[Any]]
+    answer: Callable[..., Awaitable[Any]]
 
 
 def upcast(*, from_: int) -> Callable[[Method], Method]:

@@ -35,6 +35,7 @@ def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> 
         type=cls.object_type,
         doc=inspect.cleandoc(cls.__doc__ or ""),
         management=cls.management,
+        internal=cls.internal,
         state=next(found),
         methods=[
             MethodDescription(

@@ -32,13 +32,15 @@ class BaseDurableObject(Generic[State]):
 
     Class options: `type`, the name on the wire; `schema_version` of the state, with an `@upcast` for
     each earlier one; `management`, what the management endpoints may do: `"raw"` reads and writes the
-    state, `"lifecycle"` creates and deletes but shows no state, `"read_only"` only reads.
+    state, `"lifecycle"` creates and deletes but shows no state, `"read_only"` only reads; `internal`, True for
+    machinery that people needn't know: documents and lists leave the type out.
     """
 
     object_type: ClassVar[str] = ""
     state_type: ClassVar[type[msgspec.Struct]]
     schema_version: ClassVar[int] = 1
     management: ClassVar[Management] = "lifecycle"
+    internal: ClassVar[bool] = False
     searches: ClassVar[tuple[Search, ...]] = ()
     views: ClassVar[tuple[View, ...]] = ()
     # Paths in the state by which views look for objects; a sparse one has only the objects in whose
@@ -58,7 +60,13 @@ class BaseDurableObject(Generic[State]):
     id: str
 
     def __init_subclass__(
-        cls, *, type: str = "", schema_version: int = 1, management: Management = "lifecycle", **options: Any
+        cls,
+        *,
+        type: str = "",
+        schema_version: int = 1,
+        management: Management = "lifecycle",
+        internal: bool = False,
+        **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
         if not type:
@@ -68,6 +76,7 @@ class BaseDurableObject(Generic[State]):
         cls.object_type = type
         cls.schema_version = schema_version
         cls.management = management
+        cls.internal = internal
         cls.state_type = _state_type(cls)
 
     def __init__(self, id: str, state: State) -> None:

@@ -20,6 +20,7 @@ from aidevos.durable.objects.declaration import Declaration
 from aidevos.durable.objects.description import describe
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.durable.objects.resources import Resources
 from aidevos.durable.objects.schema import Schema, nests_freely
 from aidevos.durable.store import codec
 from aidevos.security.permissions import services
@@ -99,6 +100,11 @@ class DurableObjectRegistry:
             if cls.object_type in self.types:
                 raise TypeError(f"two classes have the type {cls.object_type!r}")
             self.types[cls.object_type] = ObjectType(cls)
+
+    def bind(self, classes: Iterable[type[BaseDurableObject[Any]]], resources: Resources) -> None:
+        """Inject the resources into these classes. Raises `TypeError` for a need that nothing provides."""
+        for cls in classes:
+            self.types[cls.object_type].cls = resources.bind(cls)
 
     def permissions(self) -> set[str]:
         """The permissions that the types' own methods ask for."""

@@ -19,7 +19,7 @@ from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from aidevos.testing import SERVICE, ObjectKit
-from services.events.bootstrap import build
+from services.events.service import service as events
 from tests.support.kits import chosen, failure, quiet, until
 from tests.support.objects import Tally
 
@@ -97,7 +97,7 @@ async def letters(tmp_path: Path) -> AsyncIterator[ObjectKit]:
     AuditSink.actions = []
     ensure_signing_key(tmp_path)
     settings = load({}, home=tmp_path)
-    async with ObjectKit(Tally, Vault, AuditSink, Person, *build(settings)) as kit:
+    async with ObjectKit(Tally, Vault, AuditSink, Person, events, settings=settings, owners=None) as kit:
         tokens = TokenVerifier(lambda: load_public_keys(tmp_path), settings.public_url)
         kit.judge = partial(judge, tokens)
         yield kit

@@ -10,7 +10,7 @@ import pytest
 from aidevos import BaseDurableObject, CloudEvent, Failure, on
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.testing import ObjectKit
-from services.http_gateway import asyncapi
+from services.http_gateway.description import asyncapi
 from tests.support.described_types import assert_sound
 from tests.support.kits import until
 from tests.support.shop import Added, Basket, Nothing, Stock, event

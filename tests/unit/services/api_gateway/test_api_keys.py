@@ -13,7 +13,7 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
-from services.api_gateway.bootstrap import build
+from services.api_gateway.service import service as api_gateway
 from tests.support import account_kits
 from tests.support.kits import chosen, failure
 
@@ -21,7 +21,7 @@ KEY = "0190" + "a" * 28
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return account_kits.kit_of(settings, *build(settings), **options)
+    return account_kits.kit_of(settings, api_gateway, **options)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
-from services.api_gateway.bootstrap import build as build_gateway
-from services.data_storage.bootstrap import build as build_data
+from services.api_gateway.service import service as api_gateway
+from services.data_storage.service import service as data_storage
 from services.objects.counter import Counter
 from tests.support import project_kits
 from tests.support.collection_kits import collection, create, done, found, listed
@@ -34,7 +34,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
-    async with project_kits.kit_of(settings, *build_data(settings), *build_gateway(settings), Counter) as kit:
+    async with project_kits.kit_of(settings, data_storage, api_gateway, Counter) as kit:
         yield kit
 
 

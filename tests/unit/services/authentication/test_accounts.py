@@ -13,7 +13,6 @@ from aidevos.contracts.authentication import account_id, session_of
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
-from services.authentication.bootstrap import build as build_authentication
 from services.authentication.rules import MAX_SESSIONS, SessionEntry, superfluous
 from tests.support.account_kits import (
     EMAIL,
@@ -224,12 +223,13 @@ async def test_a_session_tells_the_address_that_it_began_at(kit: ObjectKit) -> N
 
 async def test_a_hash_is_renewed_at_the_login_after_parameters_have_risen(kit: ObjectKit, settings: Settings) -> None:
     await register(kit, new_id())
-    build_authentication(load({"AIDEVOS_PASSWORD_TIME": "3"}, home=settings.home))
-    await login(kit)
-    await kit.settle()
+    raised = load({"AIDEVOS_PASSWORD_TIME": "3"}, home=settings.home)
+    async with kit_of(raised, store=kit.store, clock=kit.clock) as successor:
+        await login(successor)
+        await successor.settle()
 
-    assert "t=3" in kit.store.documents["auth"][account_id(NAME)]["state"]["hashed"]
-    assert await login(kit)
+        assert "t=3" in kit.store.documents["auth"][account_id(NAME)]["state"]["hashed"]
+        assert await login(successor)
 
 
 async def test_registration_can_be_closed(settings: Settings) -> None:

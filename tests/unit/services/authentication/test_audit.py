@@ -15,7 +15,7 @@ from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
-from services.authentication.bootstrap import build
+from services.authentication.service import service as authentication
 from tests.support.kits import failure
 
 ADA = Principal("ada-id", ("user",), frozenset(), session="s1")
@@ -37,7 +37,7 @@ class EntryPoint(BaseDurableObject[DoorState], type="door"):
 
 @pytest.fixture
 async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
-    async with ObjectKit(EntryPoint, *build(settings)) as kit:
+    async with ObjectKit(EntryPoint, authentication, settings=settings) as kit:
         yield kit
 
 

@@ -17,7 +17,6 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
-from services.authentication.mail.message import MailDO
 from services.authentication.mail.port import Outgoing
 from tests.support.account_kits import EMAIL, NAME, OPEN, PASSWORD, from_address, kit_of, login, owner, register, serve
 from tests.support.kits import chosen, crash, failure, until
@@ -489,9 +488,20 @@ class Unsteady:
         self.taken.append(message)
 
 
-async def test_a_mail_waits_for_the_mail_server_and_is_then_sent_once(kit: ObjectKit) -> None:
-    server = Unsteady()
-    MailDO.outgoing = Outgoing(server)
+@pytest.fixture
+def server() -> Unsteady:
+    return Unsteady()
+
+
+@pytest.fixture
+async def unsteady(settings: Settings, server: Unsteady) -> AsyncIterator[ObjectKit]:
+    """A kit whose mail goes to the server."""
+    async with kit_of(settings, outgoing=Outgoing(server)) as kit:
+        yield kit
+
+
+async def test_a_mail_waits_for_the_mail_server_and_is_then_sent_once(unsteady: ObjectKit, server: Unsteady) -> None:
+    kit = unsteady
     id = new_id()
     await register(kit, id)
     await until(lambda: server.attempts > 2)
@@ -505,10 +515,9 @@ async def test_a_mail_waits_for_the_mail_server_and_is_then_sent_once(kit: Objec
 
 @pytest.mark.parametrize("reason", ["refused", "late"])
 async def test_a_mail_that_is_never_taken_ends_as_a_dead_letter(
-    kit: ObjectKit, settings: Settings, reason: str
+    unsteady: ObjectKit, server: Unsteady, settings: Settings, reason: str
 ) -> None:
-    server = Unsteady()
-    MailDO.outgoing = Outgoing(server)
+    kit = unsteady
     await register(kit, new_id())
     await until(lambda: server.attempts > 0)
     if reason == "refused":

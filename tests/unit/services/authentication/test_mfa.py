@@ -14,9 +14,8 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
-from services.authentication.bootstrap import OTP_WINDOW
-from services.authentication.bootstrap import build as build_authentication
 from services.authentication.challenge import LIFETIME
+from services.authentication.service import OTP_WINDOW
 from tests.support.account_kits import kit_of
 from tests.support.kits import chosen, crash, failure
 
@@ -319,13 +318,14 @@ async def test_a_deactivated_user_gets_neither_a_challenge_nor_a_session(ada: Pe
 
 
 async def test_a_hash_is_renewed_at_a_login_of_two_steps(ada: Person, settings: Settings) -> None:
-    build_authentication(load({"AIDEVOS_PASSWORD_TIME": "3"}, home=settings.home))
-    await ada.verify(await ada.challenge(), otp=ada.otp())
-    await ada.kit.settle()
+    raised = load({"AIDEVOS_PASSWORD_TIME": "3"}, home=settings.home)
+    async with kit_of(raised, store=ada.kit.store, clock=ada.kit.clock) as ada.kit:
+        await ada.verify(await ada.challenge(), otp=ada.otp())
+        await ada.kit.settle()
 
-    assert "t=3" in ada.kit.store.documents["auth"][ada.account]["state"]["hashed"]
-    ada.kit.clock.advance(STEP)
-    assert await ada.login(otp=ada.otp())
+        assert "t=3" in ada.kit.store.documents["auth"][ada.account]["state"]["hashed"]
+        ada.kit.clock.advance(STEP)
+        assert await ada.login(otp=ada.otp())
 
 
 async def test_after_a_crash_challenges_hold_spent_codes_stay_spent_and_a_repeat_passes(

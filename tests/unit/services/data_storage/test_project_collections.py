@@ -17,8 +17,8 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN
-from services.data_storage.bootstrap import build as build_data
 from services.data_storage.membership import rules_for
+from services.data_storage.service import service as data_storage
 from tests.support import project_kits
 from tests.support.collection_kits import collection, configure, done, listed
 from tests.support.kits import crash, failure, until
@@ -36,7 +36,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
-    return project_kits.kit_of(settings, *build_data(settings), **options)
+    return project_kits.kit_of(settings, data_storage, **options)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +16,9 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
-from services.data_storage.bootstrap import build
-from services.data_storage.collection import CollectionDO
+from services.data_storage.collection import DataStorageDO
 from services.data_storage.expiry import remove_expired
+from services.data_storage.service import service as data_storage
 from services.data_storage.terms import Terms, TermsCache
 from services.data_storage.unique import unique_id
 from tests.support.kits import begun, chosen, crash, failure, until
@@ -40,7 +39,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
-    async with ObjectKit(*build(settings)) as kit:
+    async with ObjectKit(data_storage, settings=settings) as kit:
         yield kit
 
 
@@ -71,7 +70,7 @@ async def test_a_creation_that_dies_at_any_commit_keeps_no_value_that_its_item_h
     store = await dies_at(settings, commit, fate)
     came_to_be = commit == COMMITS - 1 and fate == "applied"
 
-    async with ObjectKit(*build(settings), store=store) as successor:
+    async with ObjectKit(data_storage, settings=settings, store=store) as successor:
         if came_to_be:
             assert (await read(successor, "first"))["data"] == {"mail": "a"}
             assert (await failure(create(successor, "second", {"mail": "a"}))).code == "exists"
@@ -84,7 +83,7 @@ async def test_a_creation_that_dies_at_any_commit_keeps_no_value_that_its_item_h
 async def dies_at(settings: Settings, commit: int, fate: str) -> Any:
     """The store of a process that ended while this commit of a creation was under way."""
     gate = asyncio.Event()
-    async with ObjectKit(*build(settings)) as kit:
+    async with ObjectKit(data_storage, settings=settings) as kit:
         await configure(kit, unique=["mail"])
         kit.store.faults.extend([OPEN] * commit + [gate])
         before = kit.store.commits
@@ -133,12 +132,12 @@ async def test_a_value_that_comes_back_before_its_release_stays_taken(kit: Objec
 
 async def test_an_item_that_is_made_anew_takes_its_values_again_in_another_process(settings: Settings) -> None:
     item = item_object("c", "first")
-    async with ObjectKit(*build(settings)) as kit:
+    async with ObjectKit(data_storage, settings=settings) as kit:
         await configure(kit, unique=["mail"])
         await create(kit, "first", {"mail": "a"})
         await kit.call("item", item, "delete", caller=ADA)
         await kit.settle()
-    async with ObjectKit(*build(settings), store=kit.store) as successor:
+    async with ObjectKit(data_storage, settings=settings, store=kit.store) as successor:
         args = {"collection": "c", "id": "first", "data": {"mail": "a"}}
         made = await successor.call("item", item, "create", args, caller=ADA, headers=chosen("once"))
 
@@ -148,7 +147,7 @@ async def test_an_item_that_is_made_anew_takes_its_values_again_in_another_proce
 
 async def test_a_creation_that_comes_too_late_leaves_the_values_that_the_item_has(settings: Settings) -> None:
     item = item_object("c", "first")
-    async with ObjectKit(*build(settings)) as kit:
+    async with ObjectKit(data_storage, settings=settings) as kit:
         await configure(kit, unique=["mail", "name"])
         await create(kit, "first", {"mail": "a"})
         for mail in ("b", "a"):
@@ -158,7 +157,7 @@ async def test_a_creation_that_comes_too_late_leaves_the_values_that_the_item_ha
         await create(kit, "other", {"name": later})
         await kit.settle()
     for data in ({"mail": "a"}, {"mail": "a", "name": later}):
-        async with ObjectKit(*build(settings), store=kit.store) as successor:
+        async with ObjectKit(data_storage, settings=settings, store=kit.store) as successor:
             assert (await failure(create(successor, "first", data))).code == "exists"
             await successor.call("unique", value, "release", {"item": item, "version": 2}, caller=SERVICE)
 
@@ -196,7 +195,7 @@ async def test_whoever_wants_what_a_dead_write_has_left_does_not_block_whom_it_i
 
 async def test_a_repeat_that_finds_another_version_is_no_other_request(settings: Settings) -> None:
     item = item_object("c", "first")
-    async with ObjectKit(*build(settings)) as kit:
+    async with ObjectKit(data_storage, settings=settings) as kit:
         await configure(kit, unique=["mail"])
         await create(kit, "first", {})
         replacing = {"data": {"mail": "a"}}
@@ -206,7 +205,7 @@ async def test_a_repeat_that_finds_another_version_is_no_other_request(settings:
         await until(lambda: not kit.store.faults)
         await crash(kit)
         lost.cancel()
-    async with ObjectKit(*build(settings), store=kit.store) as successor:
+    async with ObjectKit(data_storage, settings=settings, store=kit.store) as successor:
         await successor.call("item", item, "replace", {"data": {"mail": "b"}}, caller=ADA)
         repeated = await successor.call("item", item, "replace", replacing, caller=ADA, headers=chosen("once"))
 
@@ -235,7 +234,7 @@ async def test_terms_that_were_asked_for_before_a_collection_was_made_are_not_th
 async def test_a_change_that_dies_while_items_are_looked_at_lapses(
     settings: Settings,
 ) -> None:
-    async with ObjectKit(*build(settings)) as kit:
+    async with ObjectKit(data_storage, settings=settings) as kit:
         await create(kit, "first", {"mail": "a"})
         await create(kit, "second", {"mail": "b"})
         changing = asyncio.create_task(configure(kit, unique=["mail"]))
@@ -244,10 +243,10 @@ async def test_a_change_that_dies_while_items_are_looked_at_lapses(
         proposed = collection["state"]["proposal"]
         await crash(kit)
         changing.cancel()
-        async with ObjectKit(*build(settings), store=kit.store) as successor:
+        async with ObjectKit(data_storage, settings=settings, store=kit.store) as successor:
             meanwhile = await failure_or(create(successor, "third", {"mail": "c"}))
             taken = await failure_or(create(successor, "fourth", {"mail": "c"}))
-            successor.clock.advance(CollectionDO.change_within + 1)
+            successor.clock.advance(DataStorageDO.change_within + 1)
             await asyncio.sleep(0.6)
             lapsed = await failure_or(create(successor, "fifth", {"mail": "c"}))
             shown = await successor.call("collection", "c", "config", caller=ADA)
@@ -287,8 +286,7 @@ async def test_what_has_expired_is_removed_in_the_background(kit: ObjectKit, set
     kit.clock.advance(5)
     await create(kit, "long", 2)
     kit.clock.advance(6)
-    process: Any = SimpleNamespace(settings=settings, outside=ObjectCaller(kit))
-    removing = asyncio.create_task(remove_expired(process))
+    removing = asyncio.create_task(remove_expired(ObjectCaller(kit), settings))  # type: ignore[arg-type]
     await until(lambda: len(left(kit)) == 1)
     removing.cancel()
 

@@ -18,11 +18,9 @@ from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import Principal
 from aidevos.settings import SettingsError, load
 from aidevos.testing import SERVICE, ObjectKit
-from services.events.bootstrap import build
-from services.events.delivery import DeliveryDO
 from services.events.fan_out import FanOut
+from services.events.service import service as events
 from services.events.subscriptions import Subscriptions, wants
-from services.events.webhook import WebhookDO
 from tests.support import account_kits
 from tests.support.kits import failure
 
@@ -66,26 +64,21 @@ class Owners:
 
 
 @pytest.fixture
-def owners(monkeypatch: pytest.MonkeyPatch) -> Owners:
-    owners = Owners()
-    monkeypatch.setattr(DeliveryDO, "owners", owners)
-    return owners
+def owners() -> Owners:
+    return Owners()
 
 
 @pytest.fixture
-async def kit(tmp_path: Path, owners: Owners) -> AsyncIterator[ObjectKit]:
+def sender() -> Sender:
+    return Sender()
+
+
+@pytest.fixture
+async def kit(tmp_path: Path, owners: Owners, sender: Sender) -> AsyncIterator[ObjectKit]:
     ensure_signing_key(tmp_path)
     settings = load({"AIDEVOS_MAX_WEBHOOKS": "2", "AIDEVOS_WEBHOOK_PAUSES": "10,100,1000"}, home=tmp_path)
-    async with account_kits.kit_of(settings, *build(settings)) as kit:
+    async with account_kits.kit_of(settings, events, owners=owners, sender=sender) as kit:
         yield kit
-
-
-@pytest.fixture
-def sender(kit: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> Sender:
-    sender = Sender()
-    monkeypatch.setattr(WebhookDO, "sender", sender)
-    monkeypatch.setattr(DeliveryDO, "sender", sender)
-    return sender
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos.contracts.errors import Failure
-from services.http_gateway import headers
-from services.http_gateway.cursors import Position, decode_cursor, encode_cursor
+from services.http_gateway.http import headers
+from services.http_gateway.object_lists import Position, decode_cursor, encode_cursor
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=256)
 TAG = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"'), max_size=20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from services.http_gateway.joined_writes import JoinedWrites
+from services.http_gateway.http.joined_writes import JoinedWrites
 
 
 class Recorder:

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts.errors import CODES
-from services.http_gateway.openapi import describe
+from services.http_gateway.description.openapi import describe
 from tests.support.described_types import Group, Line, method, of, references
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)

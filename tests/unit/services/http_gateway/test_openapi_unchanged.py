@@ -7,27 +7,62 @@ other difference is listed here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from aidevos import DurableObjectRegistry
 from aidevos.contracts.objects import TypeDescription
 from aidevos.contracts.routes import RouteInfo
-from services.api_gateway.bootstrap import TYPES as GATEWAY_TYPES
-from services.authentication.bootstrap import TYPES as AUTHENTICATION_TYPES
-from services.data_storage.bootstrap import TYPES as DATA_TYPES
-from services.events.bootstrap import TYPES as EVENT_TYPES
-from services.http_gateway.openapi import describe
-from services.objects.bootstrap import TYPES as EXAMPLES
-from services.projects.bootstrap import TYPES as PROJECT_TYPES
-from services.user_management.bootstrap import TYPES as USER_TYPES
+from services.api_gateway.service import service as api_gateway
+from services.authentication.service import service as authentication
+from services.data_storage.service import service as data_storage
+from services.events.service import service as events
+from services.http_gateway.description.openapi import describe
+from services.objects.service import service as objects
+from services.projects.service import service as projects
+from services.user_management.service import service as user_management
 from tests.support.paths import VECTORS
 
-TYPES = (*EXAMPLES, *AUTHENTICATION_TYPES, *USER_TYPES, *DATA_TYPES, *PROJECT_TYPES, *GATEWAY_TYPES, *EVENT_TYPES)
+SERVICES = (objects, authentication, user_management, data_storage, projects, api_gateway, events)
+TYPES = [cls for service in SERVICES for cls in service.types]
 BEFORE = VECTORS / "openapi" / "before.json"
 PROSE = {"description", "summary", "title"}
-# Where the document is meant to differ: a prefix of the paths in it → why.
-INTENDED: dict[str, str] = {}
+# Where the document is meant to differ: a regular expression for paths in it → why.
+INTENDED: dict[str, str] = {
+    r"/paths/(~1openapi.json|~1asyncapi.json|~1durable-objects)/get/parameters/query internal/.*": (
+        "internal types are shown on request"
+    ),
+    r"/paths/~1projects~1{project_id}~1tasks/post/requestBody/content/.*/example/.*": "a row may have an example",
+    # Headers that have always counted, and failures that there have always been, but weren't documented.
+    r"/paths/(~1api-keys|~1webhooks)/post/parameters/header If-Match/.*": "every change takes If-Match",
+    r"/paths/~1data.*{collection}(~1import)?/post/parameters/header If-Match/.*": "every change takes If-Match",
+    r"/paths/~1auth~1(logout|password|sessions~1{session_id})/(post|delete)/parameters/header Idempotency-Key/.*": (
+        "every change takes an Idempotency-Key"
+    ),
+    r"/paths/~1rate-limits/put/parameters/header Idempotency-Key/.*": "every change takes an Idempotency-Key",
+    r"/paths/~1data~1collections~1{collection}/delete/parameters/header (Idempotency-Key|Deadline)/.*": (
+        "every change takes an Idempotency-Key, and everything a Deadline"
+    ),
+    r"/paths/~1data.*{item_id}/delete/parameters/header Deadline/.*": "everything takes a Deadline",
+    r"/paths/~1data.*~1(export|import)/(get|post)/parameters/header Deadline/.*": "everything takes a Deadline",
+    r"/paths/~1api-keys~1{key_id}/get/(parameters/header If-None-Match|responses/304)/.*": (
+        "whatever has a version takes If-None-Match"
+    ),
+    r"/paths/~1rate-limits/get/(parameters/header If-None-Match|responses/304)/.*": (
+        "whatever has a version takes If-None-Match"
+    ),
+    r"/paths/~1auth~1register/post/responses/201/headers/ETag/.*": "whatever has a version has an ETag",
+    r"/paths/~1auth~1(email|password~1reset)~1confirm/get/responses/429/.*": "the pages are under the rate limit",
+    # What is said of operations of a kind is said of all of them.
+    r"/paths/~1data.*~1import/post/responses/4(09|12)/.*": "the failures of changes",
+    r"/paths/~1metrics/get/responses/(408|413|415|429|504)/.*": "the failures of operations with a credential",
+    r"/paths/~1examples~1chat/get/responses/503/.*": "the failures of operations without a credential",
+    r"/paths/.*/content/application~1merge-patch.json/schema/additionalProperties": "the default is spelled out",
+    r"/paths/~1users~1{user_id}/delete/requestBody/required": "the default is spelled out",
+}
+# Schemas whose models have another name since then: their content is compared under the new one.
+RENAMED = {"ApiKeyInfo": "APIKey"}
 
 
 def shipped() -> list[TypeDescription]:
@@ -52,7 +87,7 @@ def declared(method: str, path: str, object_method: str) -> RouteInfo:
 
 def document() -> dict[str, Any]:
     routes = [declared("GET", "/shop/{name}", "value"), declared("POST", "/shop/{name}/hit", "increment")]
-    made: dict[str, Any] = json.loads(json.dumps(describe(shipped(), routes)))
+    made: dict[str, Any] = json.loads(json.dumps(describe(shipped(), routes, internal=True)))
     return made
 
 
@@ -64,7 +99,7 @@ def resolved(document: dict[str, Any]) -> dict[str, Any]:
         for operation in item.values():
             given = [*common, *operation.pop("parameters", [])]
             spelled = [shared[one["$ref"].rpartition("/")[2]] if "$ref" in one else one for one in given]
-            operation["parameters"] = {f"{one['in']} {one['name']}": one for one in spelled}
+            operation["parameters"] = {f"{one['in']} {one['name']}": {"required": False} | one for one in spelled}
             assert len(operation["parameters"]) == len(spelled)
     document["tags"] = {tag["name"]: tag for tag in document["tags"]}
     document["info"].pop("version")
@@ -85,14 +120,17 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences() -> set[str]:
-    before = dict(leaves(resolved(json.loads(BEFORE.read_text()))))
+    frozen = BEFORE.read_text()
+    for old, new in RENAMED.items():
+        frozen = frozen.replace(old, new)
+    before = dict(leaves(resolved(json.loads(frozen))))
     now = dict(leaves(resolved(document())))
     absent = object()
     return {path for path in before.keys() | now.keys() if before.get(path, absent) != now.get(path, absent)}
 
 
 def test_the_document_says_what_it_said_but_for_what_is_listed() -> None:
-    unlisted = {path for path in differences() if not any(path.startswith(prefix) for prefix in INTENDED)}
+    unlisted = {path for path in differences() if not any(re.fullmatch(listed, path) for listed in INTENDED)}
 
     assert sorted(unlisted) == []
 
@@ -100,4 +138,4 @@ def test_the_document_says_what_it_said_but_for_what_is_listed() -> None:
 def test_every_listed_difference_is_there() -> None:
     found = differences()
 
-    assert [prefix for prefix in INTENDED if not any(path.startswith(prefix) for path in found)] == []
+    assert [listed for listed in INTENDED if not any(re.fullmatch(listed, path) for path in found)] == []

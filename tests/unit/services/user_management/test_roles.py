@@ -15,7 +15,7 @@ from aidevos.security.permissions import ROLES, Principal
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
-from services.user_management.bootstrap import install
+from services.user_management.service import install
 from tests.support.account_kits import kit_of
 from tests.support.kits import failure, quiet
 

@@ -20,15 +20,15 @@ from aidevos.security.permissions import Principal
 from services.http_gateway.live import hub as hubs
 from services.http_gateway.live import stream as streams
 from services.http_gateway.live import window
+from services.http_gateway.live.event_filter import EventFilter
 from services.http_gateway.live.events import LiveEvent
-from services.http_gateway.live.hub import Hub, Limits
-from services.http_gateway.live.reader import Reader
+from services.http_gateway.live.hub import Hub, StreamLimits
 from services.http_gateway.live.stream import Stream
-from services.http_gateway.live.wanted import Wanted
+from services.http_gateway.live.subscriber import Subscriber
 
 CALLER = Principal("ada", permissions=frozenset({"events:read"}))
-HERS = Reader(CALLER, "Bearer ada", "")
-ALL = Wanted()
+HERS = Subscriber(CALLER, "Bearer ada", "")
+ALL = EventFilter()
 
 
 class EntryPoint:
@@ -44,7 +44,7 @@ class EntryPoint:
             raise found
         return found
 
-    async def has(self, reader: Reader, event: LiveEvent) -> bool:
+    async def has(self, reader: Subscriber, event: LiveEvent) -> bool:
         await asyncio.sleep(0)
         return self.shows(event)
 
@@ -95,7 +95,7 @@ class World:
     def __init__(self, **limits: int) -> None:
         self.bus, self.door = MemoryBus(), EntryPoint()
         given: Any = {"streams": 100, "of_caller": 100, **limits}
-        self.hub = Hub(self.bus, self.door, self.door, Limits(**given))  # type: ignore[arg-type]
+        self.hub = Hub(self.bus, self.door, self.door, StreamLimits(**given))  # type: ignore[arg-type]
         self.count = 0
         self.link = Link()
 
@@ -122,7 +122,7 @@ class World:
                 after=after,
             )
 
-    async def open(self, after: str = "", reader: Reader = HERS, wanted: Wanted = ALL) -> Client:
+    async def open(self, after: str = "", reader: Subscriber = HERS, wanted: EventFilter = ALL) -> Client:
         stream = await self.hub.open(wanted, reader, self.link, int(after) if after else None)
         client = Client(stream)
         await client.read(lambda: client.place != "")
@@ -234,7 +234,7 @@ async def test_what_a_bus_delivers_twice_comes_once(world: World) -> None:
 async def test_streams_of_one_caller_and_altogether_are_bounded() -> None:
     async with running(of_caller=2, streams=3) as world:
         world.door.callers["Bearer bob"] = bob = Principal("bob", permissions=frozenset({"events:read"}))
-        his = Reader(bob, "Bearer bob", "")
+        his = Subscriber(bob, "Bearer bob", "")
         first = await world.open()
         await world.open()
         with pytest.raises(Failure, match="too many") as refused:
@@ -324,7 +324,7 @@ async def test_what_another_gateway_has_shown_already_does_not_come_again(monkey
 
 async def test_a_quiet_stream_tells_its_place(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "HEARTBEAT", 0.05)
-    client = await world.open(wanted=Wanted(types=frozenset({"other"})))
+    client = await world.open(wanted=EventFilter(types=frozenset({"other"})))
     await world.publish(7)
     await client.read(lambda: client.place == "7")
     assert client.numbers == []

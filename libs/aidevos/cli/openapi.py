@@ -1,0 +1,69 @@
+"""`aidevos openapi`: the OpenAPI document of the running fleet, or, if none runs, of the services as they are shipped.
+
+The library imports no service. The description is found by its name, beside this package in a wheel
+(`aidevos.services`) or beside the library in a checkout (`services`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from aidevos.cli.errors import CommandError
+from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.process.fleet import FLEET_FILE, load_fleet
+
+PACKAGES = ("aidevos.services", "services")
+DESCRIPTION = "http_gateway.description.openapi"
+
+
+def document(home: Path) -> str:
+    """Return the document of the fleet under `home`, or of the shipped services if none is up; raises
+    `CommandError`."""
+    if not (home / FLEET_FILE).exists():
+        print(f"aidevos: no fleet is up under {home}: this describes the services as shipped", file=sys.stderr)
+        return offline().decode()
+    url = load_fleet(home).gateway_url + "/openapi.json"
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 the fleet's own URL
+            found: str = answer.read().decode()
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{url} can't be read: {error}", 1) from None
+    return found
+
+
+def offline() -> bytes:
+    """Return the document of the shipped types, without declared routes; raises `CommandError`."""
+    services = _services()
+    describe = importlib.import_module(f"{services.__name__}.{DESCRIPTION}").describe
+    types = DurableObjectRegistry(shipped_types(services)).types
+    return msgspec.json.encode(describe([types[name].description for name in sorted(types)]))
+
+
+def shipped_types(services: ModuleType) -> list[type[BaseDurableObject[Any]]]:
+    """Return the object types in the modules below a package, each of which is imported."""
+    for found in pkgutil.walk_packages(services.__path__, f"{services.__name__}."):
+        if not found.name.endswith(".__main__"):
+            importlib.import_module(found.name)
+    below = f"{services.__name__}."
+    return [cls for cls in _subclasses(BaseDurableObject) if cls.object_type and cls.__module__.startswith(below)]
+
+
+def _services() -> ModuleType:
+    for name in PACKAGES:
+        if find_spec(name) is not None:
+            return importlib.import_module(name)
+    raise CommandError(f"no fleet is up, and the services are not installed: {' or '.join(PACKAGES)}")
+
+
+def _subclasses(cls: type[BaseDurableObject[Any]]) -> list[type[BaseDurableObject[Any]]]:
+    return [found for child in cls.__subclasses__() for found in (child, *_subclasses(child))]

@@ -1,0 +1,308 @@
+"""Running a service's process: the composition root that all services but the gateway share.
+
+Promise: the process closes whatever it opened, in the opposite order, also when its start or another closing
+fails. Resources close after the last object and the last chore.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, closing
+from typing import Any
+
+import msgspec
+import uvloop
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from aidevos.contracts import subjects
+from aidevos.contracts.errors import Failure
+from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.bus.port import EventBus
+from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.delivery.reactions import Reactions
+from aidevos.durable.hosting.host import Host
+from aidevos.durable.hosting.host_name import HostName
+from aidevos.durable.hosting.provision import check_mapping
+from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import StoreError
+from aidevos.durable.turns.completion import Bounds
+from aidevos.durable.turns.environment import Limits
+from aidevos.observability import logs
+from aidevos.process.collector import collect_rarely
+from aidevos.process.service import Service
+from aidevos.process.stack import AccessControl, background, open_connection
+from aidevos.projects.gate import ProjectGate
+from aidevos.security.credentials import ServiceCredential
+from aidevos.security.keys import load_public_keys
+from aidevos.security.tokens import TokenVerifier
+from aidevos.settings import Settings, SettingsError, load
+
+log = logging.getLogger(__name__)
+STORE_WITHIN = 30.0
+REJOIN_PAUSE = 0.5
+CHORE_PAUSE = 1.0
+# The types that a process injects beside those of its resources; the verifier only where it hosts objects.
+GIVEN = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, TokenVerifier})
+
+
+def run(service: Service, settings: Settings | None = None, *, reports_health: bool = True) -> None:
+    """Run the service's process until SIGTERM or SIGINT, with the settings of its environment by default.
+
+    With `reports_health` it answers for the health of the service. A setting or a declaration that can't be used
+    ends the process with one line and status 2.
+    """
+    try:
+        check(service)
+        settings = settings or load()
+    except (SettingsError, TypeError) as error:
+        raise SystemExit(_complain(error)) from None
+    logs.configure(settings.log_level, service.name)
+    collect_rarely()
+    try:
+        uvloop.run(serve(service, settings, reports_health=reports_health))
+    except SettingsError as error:
+        raise SystemExit(_complain(error)) from None
+
+
+def check(service: Service) -> None:
+    """Raises `TypeError` for types that can't be hosted, and for a need that neither a resource nor the process
+    provides."""
+    DurableObjectRegistry(service.types)
+    check_needs(service.needs(), service.resources, GIVEN if service.types else GIVEN - {TokenVerifier})
+
+
+async def serve(service: Service, settings: Settings, *, reports_health: bool = True) -> None:
+    """Run the service until the task is cancelled or the process gets SIGTERM or SIGINT. Raises `SettingsError`."""
+    async with AsyncExitStack() as stack:
+        process = _Process(service, settings, stack)
+        await process.join()
+        if service.types:
+            await process.host(reports_health=reports_health)
+        else:
+            await process.stand_by(reports_health=reports_health)
+
+
+class _Process:
+    """One process of a service. Whatever it opens is closed by `stack`."""
+
+    def __init__(self, service: Service, settings: Settings, stack: AsyncExitStack) -> None:
+        self._service = service
+        self._settings = settings
+        self._stack = stack
+        self._registry = DurableObjectRegistry(service.types)
+        self._credential = ServiceCredential(settings, service.name, self._registry.permissions())
+        self._stop = _stop_on_signals(stack)
+        self._prepared = asyncio.Event()
+        self._current: Host | None = None
+
+    async def join(self) -> None:
+        """Connect to the fleet."""
+        settings, service = self._settings, self._service
+        self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
+        self._fleet = await self._stack.enter_async_context(
+            open_connection(
+                settings,
+                f"{service.name}-{self._name.replica}",
+                self._credential.authorization,
+                on_disconnect=self._suspend,
+            )
+        )
+
+    async def host(self, *, reports_health: bool) -> None:
+        """Serve the service's types until told to stop, as one incarnation after another."""
+        await check_mapping(self._fleet.connection)
+        store = await self._open_store()
+        access = await self._open_access()
+        await self._begin({TokenVerifier: access.verifier})
+        while not self._stop.is_set():
+            self._current = Host(
+                self._registry,
+                store,
+                self._fleet.bus,
+                self._fleet.client,
+                self._fleet.connection,
+                access.admission,
+                access.limiter,
+                SystemClock(),
+                ProjectGate(self._fleet.client),
+                service=self._service.name,
+                name=self._name,
+                principal=self._credential.principal,
+                limits=limits(self._settings),
+                lease_ttl=self._settings.lease,
+                trouble=lambda: "" if self._prepared.is_set() else "it is being prepared",
+                reports_health=reports_health,
+            )
+            if not await _serve_incarnation(self._current, self._stop, self._settings.drain_timeout):
+                await asyncio.sleep(REJOIN_PAUSE)
+
+    async def stand_by(self, *, reports_health: bool) -> None:
+        """Run the chores until told to stop."""
+        if reports_health:
+            await self._fleet.connection.subscribe(subjects.health(self._service.name), cb=self._on_health)
+        await self._begin({})
+        await self._stop.wait()
+
+    def _suspend(self) -> None:
+        if self._current is not None:
+            self._current.lease.suspend()
+
+    async def _open_store(self) -> MongoStore:
+        store = MongoStore(self._settings.mongo_url, self._settings.mongo_database)
+        self._stack.callback(store.close)
+        await _open_collections(store, self._registry)
+        return store
+
+    async def _open_access(self) -> AccessControl:
+        settings = self._settings
+        verifier = TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
+        access = AccessControl(settings, self._fleet, verifier, self._credential.authorization)
+        try:
+            async with asyncio.timeout(STORE_WITHIN):
+                await self._stack.enter_async_context(access.following())
+        except TimeoutError:
+            raise SettingsError(
+                f"within {STORE_WITHIN:.0f} s the stream of events could not be read at AIDEVOS_EVENT_BUS_URL, "
+                "or at AIDEVOS_NATS_URL where that is not set"
+            ) from None
+        return access
+
+    async def _begin(self, given: Mapping[Any, Any]) -> None:
+        """Open the resources, and start what uses them: preparation, reactions to events, and chores."""
+        fleet, service = self._fleet, self._service
+        given = {
+            Settings: self._settings,
+            Client: fleet.connection,
+            DurableObjectClient: fleet.client,
+            EventBus: fleet.bus,
+            HostName: self._name,
+            **given,
+        }
+        resources = await self._stack.enter_async_context(open_resources(service.resources, given))
+        self._registry.bind(service.types, resources)
+        await self._stack.enter_async_context(background(self._prepare(resources)))
+        reactions = Reactions(
+            self._registry, fleet.bus, fleet.client, SystemClock(), attempts=self._settings.event_attempts
+        )
+        self._stack.push_async_callback(reactions.close)
+        await reactions.start()
+        chores = [_keep_doing(chore, resources) for chore in service.chores]
+        await self._stack.enter_async_context(background(*chores))
+
+    async def _prepare(self, resources: Resources) -> None:
+        prepare = self._service.prepare
+        while prepare is not None:
+            try:
+                await prepare(**resources.arguments(needs_of(prepare)))
+                break
+            except Failure as failure:
+                log.warning("preparing the service failed, trying again: %s", failure)
+            except Exception:
+                log.exception("preparing the service failed, trying again")
+            await asyncio.sleep(REJOIN_PAUSE)
+        self._prepared.set()
+
+    async def _on_health(self, message: Msg) -> None:
+        ready = self._prepared.is_set()
+        document = {
+            "name": self._service.name,
+            "replica": self._name.replica,
+            "ok": ready,
+            "detail": "" if ready else "it is being prepared",
+        }
+        await self._fleet.connection.publish(message.reply, msgspec.json.encode(document))
+
+
+def limits(settings: Settings) -> Limits:
+    return Limits(
+        records=Bounds(
+            age=settings.request_id_age,
+            tell_age=settings.tell_age,
+            clients=settings.max_clients,
+            records=settings.max_records,
+        ),
+        state=settings.max_state,
+        mailbox=settings.max_mailbox,
+        pending=settings.max_pending,
+        outbox=settings.max_outbox,
+        alarms=settings.max_alarms,
+        alarm_rate=settings.alarm_rate,
+        alarm_deadline=settings.alarm_deadline,
+        idle_after=settings.idle_after,
+        memory=settings.max_memory,
+        default_deadline=settings.default_deadline,
+        max_deadline=settings.max_deadline,
+    )
+
+
+async def _keep_doing(chore: Callable[..., Awaitable[None]], resources: Resources) -> None:
+    while True:
+        try:
+            await chore(**resources.arguments(needs_of(chore)))
+        except Exception:
+            log.exception("a chore of the service failed, it begins again")
+        await asyncio.sleep(CHORE_PAUSE)
+
+
+async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> bool:
+    """Serve until told to stop or the lease is lost; return False if the host couldn't join the fleet."""
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(host.abandon)
+        try:
+            await host.start()
+        except (NatsError, OSError) as error:
+            log.warning("joining the fleet failed, trying again: %s", error)
+            return False
+        await _first(stop, host.lease.lost)
+        if not host.lease.lost.is_set():
+            await host.drain(drain_timeout)
+            undo.pop_all()
+    return True
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return when one of these is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _stop_on_signals(stack: AsyncExitStack) -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set until the stack is closed."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+        stack.callback(loop.remove_signal_handler, number)
+    return stop
+
+
+async def _open_collections(store: MongoStore, registry: DurableObjectRegistry) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + STORE_WITHIN
+    while True:
+        try:
+            for name, type in registry.types.items():
+                searched = [index for search in type.cls.searches for index in search.indexes]
+                await store.open(name, [*searched, *type.cls.indexes], type.cls.sparse_indexes)
+        except StoreError as error:
+            if loop.time() > end:
+                raise SettingsError(f"AIDEVOS_MONGO_URL: {error}") from None
+            await asyncio.sleep(REJOIN_PAUSE)
+        else:
+            return
+
+
+def _complain(error: Exception) -> int:
+    print(f"aidevos: {error}", file=sys.stderr)
+    return 2

@@ -1,0 +1,96 @@
+"""The stack that every process of a fleet shares: its connection and what is built on it.
+
+Promise: whatever was opened is closed in the opposite order, also when opening the rest or closing something
+else fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple
+
+from nats.aio.client import Client
+
+from aidevos.contracts.fleet_events import FLEET_EVENTS
+from aidevos.durable.access.admission import Admission
+from aidevos.durable.access.limiter import RateLimiter
+from aidevos.durable.access.revocations import SINCE, Revocations
+from aidevos.durable.bus.chosen import open_bus
+from aidevos.durable.bus.follow import EventStream
+from aidevos.durable.bus.port import EventBus
+from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.client.connection import connect
+from aidevos.durable.client.mirror import Mirror
+from aidevos.security.tokens import TokenVerifier
+from aidevos.settings import Settings
+
+
+class FleetConnection(NamedTuple):
+    """A process's connection to NATS, and its client and event bus."""
+
+    connection: Client
+    client: DurableObjectClient
+    bus: EventBus
+
+
+@asynccontextmanager
+async def open_connection(
+    settings: Settings,
+    name: str,
+    authorization: Callable[[], str],
+    *,
+    on_disconnect: Callable[[], None] | None = None,
+) -> AsyncIterator[FleetConnection]:
+    """Connect to the fleet; `authorization` gives the client's default credential. Raises `SettingsError`."""
+    async with AsyncExitStack() as stack:
+        connection = await connect(settings.nats_url, name, on_disconnect=on_disconnect)
+        stack.push_async_callback(connection.close)
+        client = DurableObjectClient(
+            connection,
+            authorization,
+            attempt_timeout=settings.attempt_timeout,
+            default_deadline=settings.default_deadline,
+        )
+        await client.start()
+        bus = await open_bus(settings, connection, FLEET_EVENTS)
+        stack.push_async_callback(bus.close)
+        yield FleetConnection(connection, client, bus)
+
+
+class AccessControl:
+    """Decides who calls and how often they may; `credential` authorizes the look-ups that this takes."""
+
+    def __init__(
+        self, settings: Settings, fleet: FleetConnection, verifier: TokenVerifier, credential: Callable[[], str]
+    ) -> None:
+        self.verifier = verifier
+        self.admission = Admission(verifier, fleet.client, credential)
+        self.limiter = RateLimiter(settings, fleet.client, credential)
+        self.events = EventStream(fleet.bus, since=SINCE)
+        self._revocations = Revocations(
+            self.events, verifier, fleet.client, credential, self.admission.change, self.limiter.set_policies
+        )
+
+    @asynccontextmanager
+    async def following(self, *mirrors: Mirror) -> AsyncIterator[None]:
+        """Keep up with events, for these mirrors of `events` too. The block begins once every revocation that
+        was known at the start has been read."""
+        works = [mirror.follow() for mirror in mirrors]
+        works += [self.events.follow(), self._revocations.follow(), self.admission.report()]
+        async with background(*works):
+            await self._revocations.loaded()
+            yield
+
+
+@asynccontextmanager
+async def background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these beside the block, and cancel them at its end."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,89 @@
+"""The authentication service: accounts, sessions, mail, the security log and the fleet's signing keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aidevos import DurableObjectClient, Service, resource
+from aidevos.contracts import audit
+from aidevos.security.passwords import Passwords
+from aidevos.security.sealed import Sealer
+from aidevos.security.throttle import AddressThrottle, Throttles
+from aidevos.settings import Settings
+from aidevos.work.retention import keep_expiring
+
+from .account import AuthenticationDO, Logins
+from .audit import AuditDO
+from .confirmation import ConfirmationDO, LinkAttempts
+from .keys import tend_keys
+from .links import Links
+from .mail.folder import FolderMailer
+from .mail.message import MailDO
+from .mail.port import Outgoing
+from .mail.smtp import SmtpMailer
+from .mint import Mint
+from .recovery import MailRequests, RecoveryDO
+from .session import SessionDO
+
+# Seconds.
+OTP_WINDOW = 86_400.0
+# Where mail goes without a mail server, under the home.
+OUTBOX = "outbox"
+
+
+@resource
+async def mint(settings: Settings) -> AsyncIterator[Mint]:
+    yield Mint(settings)
+
+
+@resource
+async def passwords(settings: Settings) -> AsyncIterator[Passwords]:
+    yield Passwords(settings)
+
+
+@resource
+async def sealer(settings: Settings) -> AsyncIterator[Sealer]:
+    yield Sealer(settings)
+
+
+@resource
+async def guesses(settings: Settings) -> AsyncIterator[Throttles]:
+    yield Throttles(settings.otp_failures, OTP_WINDOW, "wrong codes of this account today")
+
+
+@resource
+async def logins(settings: Settings) -> AsyncIterator[Logins]:
+    yield Logins(AddressThrottle(settings.address_logins, settings.login_window, "logins"))
+
+
+@resource
+async def requests(settings: Settings) -> AsyncIterator[MailRequests]:
+    yield MailRequests(AddressThrottle(settings.address_mails, settings.login_window, "requests for mail"))
+
+
+@resource
+async def attempts(settings: Settings) -> AsyncIterator[LinkAttempts]:
+    yield LinkAttempts(AddressThrottle(settings.address_mails, settings.login_window, "attempts with links"))
+
+
+@resource
+async def tokens(settings: Settings) -> AsyncIterator[Links]:
+    yield Links(settings)
+
+
+@resource
+async def outgoing(settings: Settings) -> AsyncIterator[Outgoing]:
+    yield Outgoing(SmtpMailer(settings.smtp_url) if settings.smtp_url else FolderMailer(settings.home / OUTBOX))
+
+
+async def keep_audit_log(objects: DurableObjectClient, settings: Settings) -> None:
+    """Remove entries of the security log that are too old."""
+    await keep_expiring(objects, audit.TYPE, audit.SEARCH, settings.audit_age)
+
+
+service = Service(
+    "authentication",
+    types=(AuthenticationDO, SessionDO, AuditDO, ConfirmationDO, RecoveryDO, MailDO),
+    resources=(mint, passwords, sealer, guesses, logins, requests, attempts, tokens, outgoing),
+    chores=(tend_keys, keep_audit_log),
+)

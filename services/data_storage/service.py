@@ -1,0 +1,43 @@
+"""The data service: collections and their items."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aidevos import Service, resource
+from aidevos.projects.memberships import Memberships
+from aidevos.settings import Settings
+
+from .collection import DataStorageDO
+from .cursors import Cursors
+from .expiry import remove_expired
+from .find import Finder
+from .indexes import IndexerDO
+from .item import ItemDO
+from .leaving import EraserDO
+from .terms import TermsCache
+from .unique import UniqueDO
+from .versions import VersionDO
+
+
+@resource
+async def terms() -> AsyncIterator[TermsCache]:
+    yield TermsCache()
+
+
+@resource
+async def memberships() -> AsyncIterator[Memberships]:
+    yield Memberships()
+
+
+@resource
+async def finder(settings: Settings, terms: TermsCache, memberships: Memberships) -> AsyncIterator[Finder]:
+    yield Finder(terms, memberships, Cursors.of(settings.home))
+
+
+service = Service(
+    "data_storage",
+    types=(DataStorageDO, ItemDO, UniqueDO, VersionDO, EraserDO, IndexerDO),
+    resources=(terms, memberships, finder),
+    chores=(remove_expired,),
+)

@@ -1,0 +1,203 @@
+"""Declared routes as the gateway serves them: after its own paths, which none of them can take.
+
+A request goes to the route whose path has a literal segment where another has a variable, from the left
+on. Nobody is answered, not even from the cache, who lacks the route's permission; what the cache doesn't
+have, the object's host judges by the method's own rule. GET only calls queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from aidevos.contracts import routes, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.routes import RouteInfo
+from aidevos.durable.access.limiter import RateLimiter
+from aidevos.durable.access.resolving import resolve_when_ready
+from aidevos.settings import Settings
+
+from .answer_cache import AnswerCache, identity
+from .catalogue import Catalogue, Method
+from .forwarder import Forwarder
+from .http import bodies
+from .http.dispatch import MethodDispatcher
+from .http.guard import Guard
+from .http.request import HttpRequest
+from .http.responses import HttpResponse, MethodNotAllowed
+
+# More routes than these, in the order of their paths, aren't served.
+MAX_ROUTES = 1000
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class RouteTable:
+    """The routes that are declared now; `generation` grows with every change. Where they are `awaited`
+    they are `known` only once they have been read."""
+
+    def __init__(self, *, awaited: bool) -> None:
+        self.known = not awaited
+        self.generation = 0
+        self.routes: list[RouteInfo] = []
+
+    def set(self, found: list[RouteInfo]) -> None:
+        self.known = True
+        if found != self.routes:
+            self.routes = found
+            self.generation += 1
+
+
+class DeclaredRoutes:
+    """An ASGI application for the paths that are not the gateway's own."""
+
+    def __init__(
+        self,
+        table: RouteTable,
+        catalogue: Catalogue,
+        forwarder: Forwarder,
+        guard: Guard,
+        limiter: RateLimiter,
+        settings: Settings,
+    ) -> None:
+        self._table = table
+        self._catalogue = catalogue
+        self._forwarder = forwarder
+        self._guard = guard
+        self._limiter = limiter
+        self._max_body = settings.max_body
+        self._cache = AnswerCache()
+        self._built = (-1, -1)
+        self._routers: dict[str, ASGIApp] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        latest = (self._table.generation, self._catalogue.generation)
+        if self._built != latest:
+            self._build()
+            self._built = latest
+        first = scope["path"].split("/", 2)[1]
+        if not self._table.known and first not in routes.RESERVED:
+            raise Failure("unavailable", "the declared routes are not known yet")
+        await self._routers.get(first, not_found)(scope, receive, send)
+
+    def _build(self) -> None:
+        ordered = sorted(self._table.routes, key=lambda route: _precedence(route.path))
+        found: dict[str, list[Route]] = {}
+        for _, same in groupby(ordered, lambda route: routes.shape(route.path)):
+            one, *others = same
+            methods: dict[str, MethodDispatcher] = {route.method: self._dispatcher(route) for route in (one, *others)}
+            found.setdefault(one.path.split("/", 2)[1], []).append(Route(one.path, _Methods(methods)))
+        self._routers = {
+            first: Router(below, redirect_slashes=False, default=not_found) for first, below in found.items()
+        }
+
+    def _dispatcher(self, route: RouteInfo) -> MethodDispatcher:
+        method = self._catalogue.method(route.object_type, route.object_method)
+        handler = _Handler(route, method, self._catalogue, self._forwarder, self._limiter, self._cache, self._max_body)
+        return MethodDispatcher({route.method: (self._guard, handler)}, handler.parameters)
+
+
+class _Methods:
+    """The methods of one shape of paths."""
+
+    def __init__(self, dispatchers: dict[str, MethodDispatcher]) -> None:
+        self._dispatchers = dispatchers
+        self._allowed = ", ".join(sorted({*dispatchers, *(("HEAD",) if "GET" in dispatchers else ())}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._dispatchers.get("GET" if scope["method"] == "HEAD" else scope["method"])
+        if found is None:
+            raise MethodNotAllowed(scope["method"], self._allowed)
+        await found(scope, receive, send)
+
+
+class _Handler:
+    """One declared route; `method` is what its type says of the method, None while it says nothing."""
+
+    def __init__(
+        self,
+        route: RouteInfo,
+        method: Method | None,
+        catalogue: Catalogue,
+        forwarder: Forwarder,
+        limiter: RateLimiter,
+        cache: AnswerCache,
+        max_body: int,
+    ) -> None:
+        self._route = route
+        self._method = method
+        self._catalogue = catalogue
+        self._forwarder = forwarder
+        self._limiter = limiter
+        self._cache = cache
+        self._max_body = max_body
+        self._names = routes.variables(route.path)
+        self._in_id = frozenset(routes.variables(route.object_id))
+        self.parameters = () if method is None or route.method != "GET" else query_parameters(route, method)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponse:
+        route = self._route
+        # Of a shape with several methods the path is spelled once: its variables count by their places.
+        values: dict[str, str] = dict(zip(self._names, request.path.values(), strict=True))
+        id = subjects.id_from_name(route.object_type, routes.fill(route.object_id, values))
+        if not request.principal.has(route.permission, id=id):
+            raise Failure("forbidden", f"this needs the permission {route.permission}")
+        if route.limits is not None:
+            spending = resolve_when_ready(self._limiter.spend_on, f"route-{route.id}", route.limits, request.principal)
+            await request.spend(spending)
+        method = self._checked_method()
+        payload = msgspec.json.encode(await self._arguments(request, method, values), order="deterministic")
+        if not (route.cache_seconds and method.is_query):
+            return await self._call(request, id, payload)
+        key = (route.id, route.version, id, payload, identity(request.principal))
+        answer = self._cache.get(key)
+        if answer is None:
+            answer = await self._call(request, id, payload)
+            self._cache.put(key, answer, route.cache_seconds, len(payload))
+        return answer
+
+    async def _call(self, request: HttpRequest, id: str, payload: bytes) -> HttpResponse:
+        subject = subjects.call(self._route.object_type, id, self._route.object_method)
+        reply = await self._forwarder.arguments(subject, payload, self._forwarder.options(request))
+        return HttpResponse(200, b'{"result":%b}' % (reply or b"null"))
+
+    def _checked_method(self) -> Method:
+        route, method = self._route, self._method
+        if method is None:
+            self._catalogue.check(route.object_type)
+            raise Failure("unknown-method", f"{route.object_type} has no method {route.object_method}")
+        if route.method == "GET" and not method.is_query:
+            raise Failure("conflict", f"GET only asks, and {route.object_method} is a command")
+        return method
+
+    async def _arguments(self, request: HttpRequest, method: Method, values: dict[str, str]) -> dict[str, Any]:
+        given: dict[str, Any] = {name: method.value(name, text) for name, text in request.parameters.items()}
+        if self._route.method != "GET":
+            body = await request.body(self._max_body)
+            fields: dict[str, msgspec.Raw] = bodies.decode(_fields, body or b"{}", "body")
+            given |= fields
+        for name, text in values.items():
+            if name in self._in_id:
+                continue
+            if name in given:
+                raise Failure("invalid", "the path says what this is", field=name)
+            given[name] = method.value(name, text)
+        return given
+
+
+def query_parameters(route: RouteInfo, method: Method) -> tuple[str, ...]:
+    """The arguments that a GET has in its query string: those that the path doesn't say."""
+    said: Iterable[str] = set(routes.variables(route.path)) - set(routes.variables(route.object_id))
+    return tuple(name for name in method.properties if name not in said)
+
+
+def _precedence(path: str) -> list[tuple[bool, str]]:
+    return [(segment == "{}", segment) for segment in routes.shape(path).split("/")]
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    raise Failure("not-found", "there is no such path")

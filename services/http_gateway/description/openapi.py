@@ -1,0 +1,139 @@
+"""The OpenAPI document (3.1): the gateway's operations from their rows, each announced type, and declared routes.
+
+A type gets a tag, a schema for its state, for each method's request, arguments and result, and a path of its own,
+`/durable-objects/<type>:{id}/request`, which is the generic one spelled out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+
+import msgspec
+
+from aidevos.contracts.envelope import JSON
+from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
+from aidevos.contracts.objects import TypeDescription
+from aidevos.contracts.routes import RouteInfo
+
+from ..endpoints.operation import Operation, Text
+from ..endpoints.parameters import SHARED
+from ..endpoints.routers import ROUTERS
+from . import fleet
+from .examples import add_examples
+from .paths import COMPONENTS, Json, Schemas, described, reference
+
+ABOUT = """\
+Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every
+answer carries `X-Request-Id`. Send a token as `Authorization: Bearer …`; `aidevos token` prints one."""
+SECURITY: Json = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "api_key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Api-Key",
+        "description": "Of `POST /api-keys`; also as `Authorization: ApiKey …`.",
+    },
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-aidevos_access",
+        "description": "From a login with `?cookie=true`; without the prefix on loopback without TLS. Changes need the "
+        "header `X-CSRF-Token` too.",
+    },
+}
+
+_TEXT = {"type": "string"}
+_SIGNED = {
+    "webhook-id": "Of the delivery, the same for every attempt",
+    "webhook-timestamp": "When it was sent, in seconds since the epoch",
+    "webhook-signature": "`v1,<base64>`, several with spaces between while a secret is rotated",
+}
+_SCHEMA = {
+    "type": "object",
+    "description": "CloudEvents 1.0",
+    "properties": {"id": _TEXT, "source": _TEXT, "type": _TEXT, "time": _TEXT, "data": {"type": "object"}},
+    "required": ["id", "source", "type", "time", "data"],
+}
+RECEIVED: Json = {
+    "event": {
+        "post": {
+            "operationId": "receive_event",
+            "tags": ["webhooks"],
+            "summary": "An event, signed by Standard Webhooks",
+            "parameters": [
+                {"name": name, "in": "header", "required": True, "description": about, "schema": _TEXT}
+                for name, about in _SIGNED.items()
+            ],
+            "requestBody": {"required": True, "content": {JSON: {"schema": _SCHEMA}}},
+            "responses": {
+                "2XX": {"description": "It has arrived"},
+                "410": {"description": "Nothing more is wanted: the webhook is made inactive"},
+                "default": {"description": "It is sent again later"},
+            },
+            "security": [],
+        }
+    }
+}
+
+
+def describe(announced: Iterable[TypeDescription], declared: Sequence[RouteInfo] = (), internal: bool = False) -> Json:
+    """Return the whole document; internal types are left out unless they are asked for."""
+    shown = [each for each in announced if internal or not each.internal]
+    schemas = _schemas()
+    paths: Json = {}
+    for router in ROUTERS:
+        about = {variable.name: variable for variable in router.variables}
+        for row in router.operations:
+            item = paths.setdefault(row.path, {"parameters": [about[name].described() for name in row.variables]})
+            item[row.method.lower()] = described(row, router.tag, schemas)
+    add_examples(schemas.components)
+    tags = {router.tag: router.about for router in ROUTERS if router.about} | fleet.tags(shown)
+    paths |= fleet.paths(shown, schemas) | fleet.declared_paths(declared, shown, schemas)
+    if shown:
+        schemas.components["CreateBody"]["properties"]["type"] |= {"enum": [each.type for each in shown]}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "AIDevOS", "version": version("aidevos"), "description": ABOUT},
+        "tags": [{"name": name, "description": about} for name, about in tags.items()],
+        "security": [{name: []} for name in SECURITY],
+        "paths": paths,
+        "webhooks": RECEIVED,
+        "components": {
+            "securitySchemes": SECURITY,
+            "schemas": schemas.components | fleet.schemas(shown),
+            "parameters": {name: parameter.described() for name, parameter in SHARED.items()},
+            "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
+        },
+    }
+
+
+def _schemas() -> Schemas:
+    """The schemas of all bodies of the gateway's own operations."""
+    spelled = {name: schema for router in ROUTERS for name, schema in router.schemas.items()}
+    found = {each: None for router in ROUTERS for each in (*router.types, *_bodies(router.operations))}
+    derived = [each for each in found if getattr(each, "__name__", "") not in spelled]
+    schemas, components = msgspec.json.schema_components((*derived, Problem), ref_template=COMPONENTS + "{name}")
+    by_type = dict(zip(derived, schemas, strict=False)) | {
+        each: reference(each.__name__) for each in found if each not in derived
+    }
+    copies: Json = msgspec.json.decode(msgspec.json.encode(spelled))
+    return Schemas(by_type, components | copies)
+
+
+def _bodies(rows: Iterable[Operation]) -> Iterable[object]:
+    for row in rows:
+        for each in (row.body, row.changes, row.answer, *row.others.values()):
+            if each is not None and not isinstance(each, Text | dict):
+                yield from each if isinstance(each, tuple) else (each,)
+
+
+def _problem(status: int) -> Json:
+    codes = [f"`{name}`: {code.title}" for name, code in CODES.items() if code.status == status]
+    problem: Json = {
+        "description": ". ".join(codes),
+        "content": {MEDIA_TYPE: {"schema": reference("Problem")}},
+    }
+    if status in (429, 503):
+        problem["headers"] = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}}
+    return problem

@@ -1,0 +1,117 @@
+"""An operation as OpenAPI spells it, from its row."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from aidevos.contracts.envelope import JSON
+
+from ..endpoints.operation import Access, Operation, Text, is_versioned
+from ..endpoints.parameters import SHARED, Parameter
+from ..http.bodies import JSON_PATCH
+
+Json = dict[str, Any]
+COMPONENTS = "#/components/schemas/"
+# Statuses of the failures that any operation may have, one that calls an object, and one that knows its caller.
+OWN = {400, 404, 405, 422, 500, 503}
+CALL = OWN | {408, 413, 415, 429, 504}
+KNOWN = CALL | {401, 403}
+ETAG = {"ETag": {"description": "The object's version", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"schema": {"type": "string"}}}
+SECURITY: dict[Access | None, Json] = {
+    Access.PUBLIC: {"security": []},
+    Access.OPEN: {"security": []},
+    Access.OPTIONAL: {"security": [{"bearer": []}, {}]},
+}
+
+
+class Schemas(NamedTuple):
+    """The schemas of types of bodies, and the components that they refer to, by name."""
+
+    by_type: dict[Any, Json]
+    components: Json
+
+    def of(self, body: Any) -> Json:
+        """The schema of a type, of several alternatives, or of what is a schema itself."""
+        if isinstance(body, Text):
+            return {"type": "string"}
+        if isinstance(body, tuple):
+            return {"oneOf": [self.of(each) for each in body]}
+        return body if isinstance(body, dict) else self.by_type[body]
+
+
+def reference(component: str) -> Json:
+    return {"$ref": COMPONENTS + component}
+
+
+def described(row: Operation, tag: str, schemas: Schemas) -> Json:
+    """The operation object."""
+    headers = [{"$ref": f"#/components/parameters/{name}"} for name in row.headers or ()]
+    refused = {f"{status}": {"$ref": f"#/components/responses/problem_{status}"} for status in sorted(_failures(row))}
+    found: Json = {
+        "operationId": row.id,
+        "tags": [tag],
+        "summary": row.summary,
+        "parameters": [*map(_parameter, row.query), *headers],
+        "responses": _successes(row, schemas) | refused | {"4XX": {"$ref": "#/components/responses/problem_422"}},
+        **SECURITY.get(row.access, {}),
+    }
+    about = f"{row.about} {row.needs}".strip()
+    if about:
+        found["description"] = about
+    if row.body is not None:
+        found["requestBody"] = {"required": not row.optional, "content": _content(row, schemas)}
+    return found
+
+
+def _parameter(parameter: Parameter) -> Json:
+    shared = SHARED.get(parameter.name) is parameter
+    return {"$ref": f"#/components/parameters/{parameter.name}"} if shared else parameter.described()
+
+
+def _failures(row: Operation) -> set[int]:
+    if row.access is Access.PUBLIC:
+        usual = OWN
+    elif row.access is Access.OPEN:
+        usual = OWN | {429} if row.method == "GET" else CALL | {409}
+    else:
+        usual = KNOWN if row.method == "GET" else KNOWN | {409, 412}
+    return usual | set(row.failures)
+
+
+def _successes(row: Operation, schemas: Schemas) -> Json:
+    answers = {row.status: row.answer, **row.others}
+    found: Json = {f"{status}": _answer(row, status, answer, schemas) for status, answer in answers.items()}
+    if row.conditional:
+        found["304"] = {"description": "Not modified"} | ({"headers": ETAG} if row.versioned else {})
+    return found
+
+
+def _answer(row: Operation, status: int, answer: Any, schemas: Schemas) -> Json:
+    found: Json = {"description": row.returns or _about(answer)}
+    if answer is not None:
+        media = answer.media if isinstance(answer, Text) else JSON
+        found["content"] = {media: {"schema": schemas.of(answer)}}
+    headers: Json = {
+        **(ETAG if is_versioned(answer) else {}),
+        **(LOCATION if row.location and status == row.status else {}),
+    }
+    return found | ({"headers": headers} if headers else {})
+
+
+def _about(answer: Any) -> str:
+    """What a body is, by the name of its type: `NewWebhook` is the new webhook."""
+    if answer is None:
+        return "It is done"
+    name = getattr(answer[0] if isinstance(answer, tuple) and not isinstance(answer, Text) else answer, "__name__", "")
+    if name.endswith("Page"):
+        return "One page"
+    return "The " + re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower() if name and name != "dict" else "The document"
+
+
+def _content(row: Operation, schemas: Schemas) -> Json:
+    media = row.patches or ((row.body.media,) if isinstance(row.body, Text) else (JSON,))
+    example = {} if row.example is None else {"example": row.example}
+    operations = {"type": "array", "items": {"type": "object"}}
+    return {each: {"schema": operations if each == JSON_PATCH else schemas.of(row.body)} | example for each in media}

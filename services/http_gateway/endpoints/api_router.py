@@ -1,0 +1,190 @@
+"""The base of all API routers: it makes routes of rows. All of it happens when the gateway starts; a request meets
+closures that know everything about their operation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, get_args
+
+import msgspec
+from starlette.routing import Route
+
+from aidevos.contracts import subjects
+from aidevos.settings import Settings
+
+from ..forwarder import Forwarder
+from ..http import bodies, parameters
+from ..http.dispatch import Handler, MethodDispatcher
+from ..http.guard import Guard
+from ..http.request import HttpRequest
+from ..http.responses import JSON_HEADER, NO_STORE, SECRET, HttpResponse
+from ..http.versions import unless_known, versioned
+from .operation import USUAL, Access, Operation, Target
+from .parameters import Parameter
+
+Body = Callable[[HttpRequest, Any], Awaitable[HttpResponse]]
+Respond = Callable[[HttpRequest, bytes, str], HttpResponse]
+
+
+class APIRouter:
+    """A part of the HTTP API. Subclasses list their `rows`, or decorate handlers with them: `handler(request, body)`
+    for a row with a body, else `handler(request)`. `operations` are all rows, complete."""
+
+    tag: ClassVar[str]
+    # What the tag is about; empty if another router says it.
+    about: ClassVar[str] = ""
+    rows: ClassVar[tuple[Operation, ...]] = ()
+    # What counts for each operation that says nothing else; `headers` are those of changes.
+    access: ClassVar[Access] = Access.REQUIRED
+    permission: ClassVar[str] = ""
+    needs: ClassVar[str] = ""
+    headers: ClassVar[tuple[str, ...]] = ("Idempotency-Key", "If-Match", "Deadline")
+    body_limit: ClassVar[int] = 64 * 1024
+    # The variables in the paths, and further types whose schemas are in the document.
+    variables: ClassVar[tuple[Parameter, ...]] = ()
+    types: ClassVar[tuple[Any, ...]] = ()
+    # Schemas of bodies that can't be derived from their types, by name.
+    schemas: ClassVar[dict[str, Any]] = {}
+    operations: ClassVar[tuple[Operation, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        handled = [
+            msgspec.structs.replace(function.__operation__, handler=name)
+            for name, function in vars(cls).items()
+            if hasattr(function, "__operation__")
+        ]
+        cls.operations = tuple(map(cls._complete, (*handled, *cls.rows)))
+
+    def __init__(self, forwarder: Forwarder, settings: Settings) -> None:
+        self._forwarder = forwarder
+        self._max_body = settings.max_body
+
+    @classmethod
+    def _complete(cls, row: Operation) -> Operation:
+        access = row.access or cls.access
+        permission = cls.permission if row.permission is None else row.permission
+        return msgspec.structs.replace(
+            row,
+            calls=(row.calls, USUAL[row.method]) if isinstance(row.calls, Target) else row.calls,
+            access=access,
+            permission=permission,
+            needs=cls._needs(access, permission) if row.needs is None else row.needs,
+            headers=cls._headers(row, access) if row.headers is None else row.headers,
+            limit=cls.body_limit if row.limit is None else row.limit,
+            status=row.status or (201 if row.location else 200 if row.answer else 204),
+        )
+
+    @classmethod
+    def _needs(cls, access: Access, permission: str) -> str:
+        if access in (Access.PUBLIC, Access.OPEN):
+            return ""
+        return cls.needs or (f"Needs `{permission}`." if permission else "")
+
+    @classmethod
+    def _headers(cls, row: Operation, access: Access) -> tuple[str, ...]:
+        if access is Access.PUBLIC:
+            return ()
+        if row.method != "GET":
+            return cls.headers
+        return ("If-None-Match", "Deadline") if row.versioned else ("Deadline",)
+
+    def routes(self, guard_of: Callable[[Operation], Guard]) -> list[Route]:
+        """The routes of the operations, by path; `guard_of` says who admits an operation's requests."""
+        found: defaultdict[str, list[Operation]] = defaultdict(list)
+        for operation in self.operations:
+            found[operation.path].append(operation)
+        return [Route(path, self._dispatcher(operations, guard_of)) for path, operations in found.items()]
+
+    def _dispatcher(self, operations: list[Operation], guard_of: Callable[[Operation], Guard]) -> MethodDispatcher:
+        methods = {each.method: (guard_of(each), self._handler(each)) for each in operations}
+        return MethodDispatcher(methods, {parameter.name for each in operations for parameter in each.query})
+
+    def _handler(self, row: Operation) -> Handler:
+        """The handler of an operation, with the reading of its body before it."""
+        if row.body is None or row.raw:
+            own: Handler = getattr(self, row.handler) if row.handler else self._call(row)
+            return own
+        run: Body = getattr(self, row.handler) if row.handler else self._call(row)
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row.body)
+        limit, patches, optional = row.limit or self._max_body, row.patches, row.optional
+        nested = _nesting(row.changes or row.body)
+
+        async def decoded(request: HttpRequest) -> HttpResponse:
+            content = await request.body(limit, patches=patches)
+            if optional and not content:
+                content = request.content = b"{}"
+            return await run(request, bodies.decode(decoder, content, nested))
+
+        return decoded
+
+    def _call(self, row: Operation) -> Callable[..., Awaitable[HttpResponse]]:
+        """The handler of an operation that is one call of an object, or one question to a view."""
+        forwarder, arguments, respond = self._forwarder, _arguments(row), _responder(row)
+        within = f"args.{row.within}" if row.within else "args"
+        options = forwarder.anonymous_options if row.access is Access.OPEN else forwarder.options
+        if isinstance(row.calls, str):
+            view = row.calls
+
+            async def ask(request: HttpRequest) -> HttpResponse:
+                reply = await forwarder.arguments(view, arguments(request, None), options(request))
+                return respond(request, reply, "")
+
+            return ask
+        if row.calls is None or isinstance(row.calls, Target):
+            raise TypeError(f"{row.id} has neither a handler nor an object to call")
+        target, method = row.calls
+        type, find = target
+
+        async def call(request: HttpRequest, body: Any = None) -> HttpResponse:
+            id = find(request, body)
+            if row.binds_key:
+                await forwarder.bind_key(request)
+            subject = subjects.call(type, id, method)
+            reply = await forwarder.arguments(subject, arguments(request, body), options(request), within)
+            return respond(request, reply, id)
+
+        return call
+
+
+def _nesting(type: Any) -> str:
+    """The field of a body that holds what callers may nest; `body` if there is none."""
+    fields = msgspec.structs.fields(type) if hasattr(type, "__struct_fields__") else ()
+    return next((field.encode_name for field in fields if _nests_freely(field.type)), "body")
+
+
+def _nests_freely(type: Any) -> bool:
+    return type in (Any, msgspec.Raw) or any(map(_nests_freely, get_args(type)))
+
+
+def _arguments(row: Operation) -> Callable[[HttpRequest, Any], bytes]:
+    """How the payload of the call is made of a request and its decoded body."""
+    if row.args is not None:
+        args = row.args
+        return lambda request, body: msgspec.json.encode(args(request, body))
+    if row.within:
+        before = f'{{"{row.within}":'.encode()
+        return lambda request, body: before + request.content + b"}"
+    if row.body is not None:
+        return lambda request, body: request.content
+    if row.query:
+        return lambda request, body: parameters.page(request.parameters)
+    return lambda request, body: b"{}"
+
+
+def _responder(row: Operation) -> Respond:
+    """How the response is made of the object's reply."""
+    status, secret, location = row.status, SECRET if row.secret else (), row.location
+    if row.answer is None:
+        empty = HttpResponse(status, headers=())
+        return lambda request, reply, id: empty
+    if not row.versioned:
+        headers = NO_STORE if row.secret else (JSON_HEADER,)
+        return lambda request, reply, id: HttpResponse(status, reply, headers)
+    if row.conditional:
+        return lambda request, reply, id: unless_known(request, versioned(reply, status, *secret))
+    if location:
+        return lambda request, reply, id: versioned(
+            reply, status, *secret, (b"location", location.replace("{id}", id).encode())
+        )
+    return lambda request, reply, id: versioned(reply, status, *secret)

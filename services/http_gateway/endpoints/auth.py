@@ -1,0 +1,235 @@
+"""`/auth`: registration, logins, sessions, second factors and links in mail; the keys of access tokens; the audit log.
+
+A link in a mail leads to a page that does nothing until its button is pressed: programs that follow the links in a
+mail don't use them up. The token is the URL's fragment, so it stands in no request line, no log and no Referer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from aidevos.contracts import audit, authentication, confirmation, subjects, users
+from aidevos.contracts.authentication import (
+    ACCOUNT_TYPE,
+    SESSION_TYPE,
+    ConfirmPasswordBody,
+    MfaVerifyBody,
+    RecoveryCodes,
+    RefreshBody,
+)
+from aidevos.contracts.confirmation import CONFIRM_PATH, CONFIRMATION_TYPE, RECOVERY_TYPE, RESET_PATH
+from aidevos.contracts.errors import Failure
+from aidevos.security.keys import read_public_keys
+from aidevos.settings import Settings
+
+from ..forwarder import Forwarder, new_object_id
+from ..http import bodies, parameters
+from ..http.cookies import Cookies
+from ..http.request import HttpRequest
+from ..http.responses import JSON_HEADER, NO_STORE, HttpResponse
+from ..http.versions import versioned
+from ..pages import page
+from .api_router import APIRouter
+from .operation import Access, Target, Text, delete, get, in_path, post
+from .parameters import PAGE, flag, moment, text, variable
+
+DEVICE_LIMIT = 256
+# The longest that others may keep the key set, in seconds.
+KEYS_MAX_AGE = 60
+SEARCH = subjects.query(audit.TYPE, audit.SEARCH)
+TOTP = "/auth/mfa/totp"
+COOKIE = flag("cookie", "True if the tokens are to come as cookies")
+ALL = flag("all", "True if every session of the user is to end")
+ENTRIES = (
+    text("actor", "Only what this one did: a user's ID or `service:<name>`", "^.{0,160}$"),
+    text("target", "Only what was done to this ID", "^.{0,160}$"),
+    text("action", "Only this action; `mfa.*`: those that begin so", r"^[a-z0-9_.]{1,64}\*?$"),
+    text("outcome", "Only entries with this outcome", "^(success|failure)$"),
+    moment("from", "The first moment"),
+    moment("to", "The moment after the last one"),
+    text("sort", "The order by time; with a minus (the default) the newest first", "^-?at$"),
+)
+OTP = ("Otp", "Idempotency-Key", "Deadline")
+OPEN: dict[str, Any] = {"access": Access.OPEN}
+LOGIN: dict[str, Any] = OPEN | {"answer": (authentication.TokenPair, authentication.CookieSession), "failures": (401,)}
+REGISTER: dict[str, Any] = OPEN | {"location": "/users/{id}"}
+KEYS: dict[str, Any] = {"answer": dict[str, Any], "access": Access.PUBLIC}
+FORM: dict[str, Any] = OPEN | {"answer": Text("text/html"), "headers": ()}
+MAILED: dict[str, Any] = {"status": 202, "returns": "If there is something to mail, it is being mailed"}
+ALIKE = "The answer is the same whether anybody has the address or not."
+NOTICE = "The address changes when the link is used. A notice goes to the present address at once."
+VERIFY = "Complete a login by its second factor"
+RENEW = "Exchange a refresh token for a new pair"
+DISABLE = "Require the password alone at logins"
+CHALLENGE = "Takes the challenge of `POST /auth/login`, from the same client."
+REFRESH = "Takes the token in the body, or the cookie of a login with `?cookie=true`."
+_refresh = msgspec.json.Decoder(RefreshBody)
+_password = msgspec.json.Decoder(ConfirmPasswordBody)
+
+
+def _session(request: HttpRequest, body: Any = None) -> str:
+    if not request.principal.session:
+        raise Failure("forbidden", "this needs the token of a login")
+    return request.principal.session
+
+
+def _user(request: HttpRequest, body: Any) -> str:
+    if not subjects.is_id(request.principal.subject):
+        raise Failure("forbidden", "this needs the token of a user")
+    return request.principal.subject
+
+
+def _holder(request: HttpRequest, body: Any) -> str:
+    try:
+        return confirmation.user_of(body.token)
+    except Failure as failure:
+        failure.field = "token"
+        raise
+
+
+OWN = Target(SESSION_TYPE, _session)
+SESSION = Target(SESSION_TYPE, in_path("session_id", "session"))
+USER = Target(CONFIRMATION_TYPE, _user)
+HOLDER = Target(CONFIRMATION_TYPE, _holder)
+RECOVERY = Target(RECOVERY_TYPE, lambda request, body: confirmation.recovery_id(body.email))
+
+
+class AuthRouter(APIRouter):
+    """`/auth` and `/.well-known/jwks.json`."""
+
+    tag = "accounts"
+    about = "Registration, logins and sessions"
+    needs = "Needs the token of a login."
+    headers = ("Idempotency-Key", "Deadline")
+    body_limit = 16 * 1024
+    variables = (variable("session_id", "As in the list of sessions"),)
+    # fmt: off
+    rows = (
+        get("/auth/me", "me", "Show the caller and its session", (OWN, "me"), authentication.Whoami, secret=True),
+        get("/auth/sessions", "list_sessions", "List the caller's sessions", (OWN, "sessions"),
+            authentication.SessionPage),
+        delete("/auth/sessions/{session_id}", "end_session", "End a session of the caller", (SESSION, "end")),
+        post("/auth/password", "change_password", "Change the password, which ends every other session",
+             (OWN, "change_password"), body=authentication.PasswordBody),
+        post(TOTP, "begin_totp", "Make a secret for an authenticator app, which counts once it is confirmed",
+             (OWN, "begin_totp"), authentication.TotpSecret, ConfirmPasswordBody, secret=True),
+        post(f"{TOTP}/confirm", "confirm_totp", "Require a second factor at logins from now on",
+             (OWN, "confirm_totp"), RecoveryCodes, authentication.OtpBody, secret=True),
+        post("/auth/mfa/recovery-codes", "renew_recovery_codes", "Replace all recovery codes",
+             (OWN, "renew_recovery_codes"), RecoveryCodes, ConfirmPasswordBody, secret=True),
+        post("/auth/password/reset", "forgot_password", "Have a link to a new password mailed",
+             (RECOVERY, "request_reset"), body=confirmation.ForgottenBody, about=ALIKE, **OPEN, **MAILED),
+        post(RESET_PATH, "reset_password", "Use the link: choose another password, which ends every session",
+             (HOLDER, "reset_password"), body=confirmation.ResetBody, **OPEN),
+        post("/auth/email", "change_email", "Have a link mailed to another address that makes it the caller's",
+             (USER, "change_email"), body=confirmation.EmailBody, about=NOTICE, **MAILED),
+        post("/auth/email/verify", "verify_email", "Have a link mailed that confirms the caller's address",
+             (USER, "verify_email"), **MAILED),
+        post(CONFIRM_PATH, "confirm_email", "Use the link: confirm the address", (HOLDER, "confirm_email"),
+             confirmation.ConfirmedEmail, confirmation.ConfirmBody, secret=True, **OPEN),
+    )
+    # fmt: on
+
+    def __init__(self, forwarder: Forwarder, settings: Settings, cookies: Cookies) -> None:
+        super().__init__(forwarder, settings)
+        self._cookies = cookies
+        self._home = settings.home
+        self._page = page("link.html")
+        # A new key signs only once nobody has an older key set any more.
+        max_age = int(min(KEYS_MAX_AGE, settings.key_notice / 2))
+        self._keys_headers = (JSON_HEADER, (b"cache-control", f"public, max-age={max_age}".encode()))
+
+    @post("/auth/register", "register", "Register a user", None, users.User, users.RegisterBody, **REGISTER)
+    async def register(self, request: HttpRequest, body: users.RegisterBody) -> HttpResponse:
+        options = self._forwarder.anonymous_options(request)
+        id = new_object_id(request, users.TYPE, body.username, body.email)
+        reply = await self._request(users.TYPE, id, "register", request.content, options)
+        return versioned(reply, 201, (b"location", f"/users/{id}".encode()))
+
+    @post("/auth/login", "login", "Open a session", body=authentication.LoginBody, query=(COOKIE,), **LOGIN)
+    async def login(self, request: HttpRequest, body: authentication.LoginBody) -> HttpResponse:
+        return await self._open(request, authentication.account_id(body.username), "login", body)
+
+    @post("/auth/mfa/verify", "verify_mfa", VERIFY, body=MfaVerifyBody, query=(COOKIE,), about=CHALLENGE, **LOGIN)
+    async def verify(self, request: HttpRequest, body: MfaVerifyBody) -> HttpResponse:
+        return await self._open(request, authentication.account_of(body.challenge), "verify", body)
+
+    @post("/auth/refresh", "refresh", RENEW, body=RefreshBody, raw=True, optional=True, about=REFRESH, **LOGIN)
+    async def refresh(self, request: HttpRequest) -> HttpResponse:
+        token = self._cookies.of(request.headers).get(self._cookies.refresh)
+        payload = await request.body(self.body_limit)
+        if token and payload:
+            raise Failure(
+                "bad-request", "send the refresh token in the body or in its cookie, not both", field="Cookie"
+            )
+        if token:
+            payload = msgspec.json.encode(RefreshBody(refresh_token=token))
+        session = authentication.session_of(bodies.decode(_refresh, payload, "body").refresh_token)
+        if token:
+            self._cookies.check(request.headers, session)
+        options = self._forwarder.anonymous_options(request)
+        reply = await self._request(SESSION_TYPE, session, "refresh", payload, options)
+        return self._tokens(reply, bool(token))
+
+    @post("/auth/logout", "logout", "End this session", query=(ALL,))
+    async def logout(self, request: HttpRequest) -> HttpResponse:
+        method = "end_all" if parameters.flag(request.parameters, "all") else "end"
+        await self._request(SESSION_TYPE, _session(request), method, b"{}", self._forwarder.options(request))
+        return HttpResponse(204, headers=self._cookies.end() if b"cookie" in request.headers else ())
+
+    @delete(TOTP, "disable_totp", DISABLE, body=ConfirmPasswordBody, raw=True, optional=True, headers=OTP)
+    async def disable(self, request: HttpRequest) -> HttpResponse:
+        """The password is in the body. Not every client can send a body with DELETE (RFC 9110 §9.3.5), so a code in
+        the header `Otp` does too: it is worth nothing to whoever logs headers."""
+        otp = request.header(b"otp")
+        if otp is None:
+            payload = await request.body(self.body_limit)
+            bodies.decode(_password, payload, "body")
+        else:
+            payload = msgspec.json.encode({"otp": otp})
+        options = self._forwarder.options(request)
+        await self._request(SESSION_TYPE, _session(request), "disable_totp", payload, options)
+        return HttpResponse(204, headers=())
+
+    @get(RESET_PATH, "show_reset_page", "Show the page that a link to a new password leads to", **FORM)
+    async def show_reset_page(self, request: HttpRequest) -> HttpResponse:
+        return self._page
+
+    @get(CONFIRM_PATH, "show_confirm_page", "Show the page that a link to confirm an address leads to", **FORM)
+    async def show_confirm_page(self, request: HttpRequest) -> HttpResponse:
+        return self._page
+
+    @get("/.well-known/jwks.json", "keys", "Show the public keys of access tokens (RFC 7517)", **KEYS)
+    async def keys(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, read_public_keys(self._home), self._keys_headers)
+
+    async def _open(self, request: HttpRequest, account: str, method: str, body: msgspec.Struct) -> HttpResponse:
+        with_cookies = parameters.flag(request.parameters, "cookie")
+        if with_cookies:
+            self._cookies.check_possible()
+            self._cookies.check_origin(request.headers)
+        device = (request.header(b"user-agent") or "")[:DEVICE_LIMIT]
+        payload = msgspec.json.encode({**msgspec.structs.asdict(body), "device": device})
+        options = self._forwarder.anonymous_options(request)
+        return self._tokens(await self._request(ACCOUNT_TYPE, account, method, payload, options), with_cookies)
+
+    def _tokens(self, reply: bytes, with_cookies: bool) -> HttpResponse:
+        """The response to a login: the pair of tokens, or cookies that hold it."""
+        if not with_cookies:
+            return HttpResponse(200, reply, NO_STORE)
+        body, headers = self._cookies.begin(reply)
+        return HttpResponse(200, body, (*NO_STORE, *headers))
+
+    async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
+        return await self._forwarder.arguments(subjects.call(type, id, method), payload, options)
+
+
+class AuditRouter(APIRouter):
+    """`/audit`."""
+
+    tag = "audit"
+    about = "The security log"
+    permission = audit.READ_AUDIT
+    rows = (get("/audit", "search_audit", "Read the security log", SEARCH, audit.AuditPage, query=(*PAGE, *ENTRIES)),)

@@ -1,0 +1,234 @@
+"""`/data`: collections and their items, one by one, as lists, and by the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import msgspec
+
+from aidevos.contracts import subjects
+from aidevos.contracts.data import (
+    BULK_LIMIT,
+    COLLECTION_PATTERN,
+    COLLECTION_TYPE,
+    FIND,
+    ITEM_TYPE,
+    VISIBLE,
+    BulkResults,
+    Collection,
+    CollectionPage,
+    Config,
+    CreateItemBody,
+    History,
+    Item,
+    ItemPage,
+    ReplaceItemBody,
+    check_collection,
+    item_object,
+)
+from aidevos.contracts.errors import Failure
+
+from .. import item_files
+from ..http import bodies, headers, parameters
+from ..http.request import HttpRequest
+from ..http.responses import HttpResponse
+from ..http.versions import versioned
+from ..item_calls import caller_of, create_body, make_item, make_items
+from ..new_ids import new_id
+from .api_router import APIRouter
+from .operation import Access, Target, Text, delete, get, in_path, patch, post, put
+from .parameters import ID_PATTERN, PAGE, PROJECT, flag, text, variable
+
+CONFIG_LIMIT = 512 * 1024
+LIST, SEARCH = subjects.query(COLLECTION_TYPE, VISIBLE), subjects.query(ITEM_TYPE, FIND)
+COLLECTION = "/data/collections/{collection}"
+ITEM = f"{COLLECTION}/{{item_id}}"
+OF_PATH = Target(ITEM_TYPE, lambda request, body: item_object(request.path["collection"], request.path["item_id"]))
+OF_NAME = Target(COLLECTION_TYPE, in_path("collection", "collection"))
+FIELDS = text("fields", "Paths in `data`; nothing else of it is shown")
+VERSION = text("version", "An earlier version, from the history", "^[0-9]{1,9}$")
+VALIDATE = text("validate", "`all` if a new schema is for existing items too, else `new`", "^(all|new)$")
+FINDING = (
+    text("filter", 'A filter as JSON: `{"price": {"gte": 10}}`'),
+    text("sort", "Paths in `data`: `-price,name`"),
+    FIELDS,
+    *PAGE,
+    flag("count", "True to count all items that fit"),
+)
+CONFIGURE = "Make a collection, or change it"
+REPLACE = "Replace an item, or make it with `If-None-Match: *`"
+# The headers of changes that make something or replace it.
+PUTTING = ("Idempotency-Key", "If-Match", "If-None-Match", "Deadline")
+# A collection may refuse changes without `If-Match`.
+BLIND: dict[str, Any] = {"failures": (428,)}
+CONFIGURING: dict[str, Any] = {
+    "others": {201: Collection},
+    "limit": CONFIG_LIMIT,
+    "query": (VALIDATE,),
+    "headers": PUTTING,
+}
+REPLACING: dict[str, Any] = BLIND | {"others": {201: Item}, "headers": PUTTING}
+PATCHING: dict[str, Any] = BLIND | {"body": msgspec.Raw, "patches": (bodies.MERGE_PATCH, bodies.JSON_PATCH)}
+MANY = Annotated[list[CreateItemBody], msgspec.Meta(max_length=BULK_LIMIT)]
+MAKING: dict[str, Any] = {"others": {207: BulkResults}, "raw": True, "location": ITEM}
+LINES = Text(bodies.NDJSON)
+IMPORT: dict[str, Any] = {"raw": True, "returns": "One result a line"}
+_NDJSON = ((b"content-type", bodies.NDJSON.encode()),)
+
+
+class _Configured(msgspec.Struct):
+    created_at: str
+    updated_at: str
+
+
+_configured = msgspec.json.Decoder(_Configured)
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+_filter = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _read(request: HttpRequest, body: None) -> dict[str, Any]:
+    version = parameters.integer(request.parameters, "version")
+    return {**request.parameters} if version is None else {**request.parameters, "version": version}
+
+
+def _restore(request: HttpRequest, body: None) -> dict[str, int]:
+    version = parameters.integer(request.parameters, "version")
+    if version is None:
+        raise Failure("invalid", "say which version is to be restored", field="version")
+    return {"version": version}
+
+
+def _find(request: HttpRequest, body: None) -> dict[str, Any]:
+    values = request.parameters
+    args: dict[str, Any] = {**values, "collection": request.path["collection"]}
+    args["limit"] = parameters.limit(values)
+    args["count"] = parameters.flag(values, "count")
+    if "filter" in values:
+        args["filter"] = _filter_of(values["filter"])
+    return args
+
+
+class DataRouter(APIRouter):
+    tag = "data"
+    about = "Collections of documents"
+    access = Access.OPTIONAL
+    needs = "The collection's rules say who may."
+    body_limit = 0
+    variables = (
+        variable("collection", "The collection's name", f"^{COLLECTION_PATTERN}$"),
+        variable("item_id", "The item's ID in its collection", ID_PATTERN),
+    )
+    # fmt: off
+    rows = (
+        get("/data/collections", "list_collections", "List the collections that the caller may know of", LIST,
+            CollectionPage, query=(*PAGE, PROJECT)),
+        get(f"{COLLECTION}/config", "read_collection", "Show a configuration", (OF_NAME, "config"), Collection),
+        delete(COLLECTION, "delete_collection", "Delete a collection and its items", (OF_NAME, "delete")),
+        get(COLLECTION, "find_items", "Find items", SEARCH, ItemPage, query=FINDING, args=_find),
+        get(ITEM, "read_item", "Show an item", OF_PATH, Item, query=(VERSION, FIELDS), args=_read),
+        delete(ITEM, "delete_item", "Delete an item", (OF_PATH, "delete"), **BLIND),
+        get(f"{ITEM}/history", "item_history", "List an item's versions, the latest first", (OF_PATH, "history"),
+            History, query=PAGE),
+        post(f"{ITEM}/restore", "restore_item", "Give an item the data of an earlier version", (OF_PATH, "restore"),
+             Item, query=(VERSION,), args=_restore, **BLIND),
+    )
+    # fmt: on
+
+    @put(COLLECTION, "configure_collection", CONFIGURE, None, Collection, Config, **CONFIGURING)
+    async def configure(self, request: HttpRequest, body: Config) -> HttpResponse:
+        check_collection(request.path["collection"])
+        validate = request.parameters.get("validate", "all")
+        if validate not in ("all", "new"):
+            raise Failure("invalid", "it is all or new", field="validate")
+        payload = b'{"validate":"%b","only_new":%b,"config":%b}'
+        payload %= validate.encode(), b"true" if _only_new(request) else b"false", request.content
+        with _nothing_there():
+            reply = await self._ask(request, OF_NAME, "configure", payload, "args.config")
+        shown = _configured.decode(reply)
+        return versioned(reply, 201 if shown.created_at == shown.updated_at else 200)
+
+    @post(COLLECTION, "create_items", "Make an item, or each of a list", None, Item, (CreateItemBody, MANY), **MAKING)
+    async def create(self, request: HttpRequest) -> HttpResponse:
+        body = await request.body(self._max_body)
+        if body.lstrip()[:1] == b"[":
+            items = bodies.decode(_list, body, "data")
+            await self._forwarder.bind_key(request)
+            return await self._create_many(request, items)
+        wanted = bodies.decode(create_body, body, "data")
+        await self._forwarder.bind_key(request)
+        collection, options = request.path["collection"], self._forwarder.options(request)
+        id = wanted.id or new_id(options["request_id"], collection, caller_of(request))
+        return await self._make(collection, id, wanted.data, options)
+
+    async def _create_many(self, request: HttpRequest, bodies: list[msgspec.Raw]) -> HttpResponse:
+        if len(bodies) > BULK_LIMIT:
+            raise Failure("invalid", f"a list has at most {BULK_LIMIT} items", field="body")
+        numbered = [(number, bytes(body)) for number, body in enumerate(bodies)]
+        results = await make_items(self._forwarder, request, request.path["collection"], numbered)
+        return HttpResponse(207, msgspec.json.encode(BulkResults(results=results)))
+
+    @put(ITEM, "replace_item", REPLACE, None, Item, ReplaceItemBody, **REPLACING)
+    async def replace(self, request: HttpRequest, body: ReplaceItemBody) -> HttpResponse:
+        if not _only_new(request):
+            return versioned(await self._ask(request, OF_PATH, "replace", request.content))
+        collection, id = request.path["collection"], request.path["item_id"]
+        with _nothing_there():
+            return await self._make(collection, id, body.data, self._forwarder.options(request))
+
+    @patch(ITEM, "patch_item", "Change an item by a JSON patch (RFC 6902) or", None, Item, ReplaceItemBody, **PATCHING)
+    async def patch(self, request: HttpRequest, body: msgspec.Raw) -> HttpResponse:
+        kind = b"merge" if bodies.kind_of(request.headers) == bodies.MERGE_PATCH else b"json"
+        payload = b'{"kind":"%b","patch":%b}' % (kind, request.content)
+        return versioned(await self._ask(request, OF_PATH, "patch", payload, "args.patch"))
+
+    @get(f"{COLLECTION}/export", "export_items", "Show all items, by their IDs", answer=LINES, returns="An item a line")
+    async def export(self, request: HttpRequest) -> HttpResponse:
+        lines = await item_files.export(self._forwarder, request, request.path["collection"])
+        return HttpResponse(200, headers=_NDJSON, chunks=lines)
+
+    @post(f"{COLLECTION}/import", "import_items", "Make an item of each line", None, LINES, LINES, **IMPORT)
+    async def take_in(self, request: HttpRequest) -> HttpResponse:
+        results = await item_files.take_in(self._forwarder, request, request.path["collection"])
+        return HttpResponse(200, headers=_NDJSON, chunks=results)
+
+    async def _make(self, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> HttpResponse:
+        reply = await make_item(self._forwarder, collection, id, data, options)
+        location = f"/data/collections/{collection}/{id}".encode()
+        return versioned(reply, 201, (b"location", location))
+
+    async def _ask(
+        self, request: HttpRequest, target: Target, method: str, payload: bytes, within: str = "args"
+    ) -> bytes:
+        subject = subjects.call(target.type, target.id(request, None), method)
+        return await self._forwarder.arguments(subject, payload, self._forwarder.options(request), within)
+
+
+def _filter_of(text: str) -> Any:
+    try:
+        return _filter.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise Failure("invalid", "a filter is a JSON object", field="filter") from None
+
+
+def _only_new(request: HttpRequest) -> bool:
+    """True if a PUT is to make something, and to change nothing."""
+    condition = request.header(b"if-none-match")
+    if condition is None:
+        return False
+    if headers.entity_tags("If-None-Match", condition) != "*":
+        raise Failure("bad-request", "a PUT takes If-None-Match: * and no other", field="If-None-Match")
+    return True
+
+
+@contextmanager
+def _nothing_there() -> Iterator[None]:
+    """Report an object that exists as a condition that has failed (RFC 9110 §13.1.2), but not values of unique
+    fields."""
+    try:
+        yield
+    except Failure as failure:
+        if failure.code != "exists" or failure.field not in (None, "id"):
+            raise
+        raise Failure("precondition-failed", failure.detail, field="If-None-Match") from None

@@ -1,0 +1,151 @@
+"""`/durable-objects`: each request becomes one NATS request, and its reply the response.
+
+No rule of an object lives here; what is checked is checked again by the host.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from aidevos.contracts import objects, subjects
+from aidevos.contracts.envelope import CreateBody, ReplaceBody, RequestBody
+from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import DurableObject, ObjectPage
+from aidevos.settings import Settings
+
+from ..catalogue import Catalogue
+from ..forwarder import Forwarder, new_object_id
+from ..http import parameters
+from ..http.request import HttpRequest
+from ..http.responses import HttpResponse
+from ..http.versions import unless_known, versioned
+from ..object_lists import ObjectLists
+from .api_router import APIRouter
+from .operation import delete, get, post, put
+from .operations import LEFT_OUT, READ_FLEET
+from .parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
+
+OBJECTS, OBJECT = "/durable-objects", "/durable-objects/{object_id}"
+LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$"), PROJECT, *PAGE, INTERNAL)
+NAMED = "Without `name` it gets a new ID."
+RAW = "Needs `objects:manage`, and a type whose `management` is `raw`."
+ALL_TYPES = "Without `type` it lists all types that are served now, one after another. " + LEFT_OUT
+REQUEST: dict[str, Any] = {
+    "permission": "objects:request",
+    "needs": "Needs `objects:request`, and what the method itself asks for.",
+    "headers": ("Idempotency-Key", "If-Match", "Deadline", "traceparent"),
+}
+
+
+class Result(msgspec.Struct, forbid_unknown_fields=True):
+    """The result of a method."""
+
+    result: Annotated[Any, msgspec.Meta(description="By the method's own schema")]
+
+
+STATE = {"type": "object", "description": "By the type's own schema"}
+ARGS = {"type": "object", "description": "By the method's own schema", "default": {}}
+NAME = {"type": "string", "minLength": 1, "description": f"1 to {subjects.NAME_LIMIT} bytes"}
+TYPE = {"type": "string", "pattern": f"^{subjects.TYPE_PATTERN}$"}
+METHOD = {"type": "string", "pattern": f"^{subjects.METHOD_PATTERN}$"}
+MEMBER_OF = {"type": "string", "pattern": ID_PATTERN, "description": "A project to belong to"}
+
+
+def _schema(required: str, **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [required], "additionalProperties": False}
+
+
+class _Shown(msgspec.Struct):
+    """What the gateway reads of a `DurableObject`, which passes through as the host wrote it."""
+
+    object_id: str
+
+
+_shown = msgspec.json.Decoder(_Shown)
+
+
+class DurableObjectRouter(APIRouter):
+    tag = "objects"
+    about = "Durable objects of every type"
+    permission = "objects:manage"
+    body_limit = 0
+    variables = (variable("object_id", "`<type>:<id>`", f"^{subjects.TYPE_PATTERN}:{subjects.ID_PATTERN}$"),)
+
+    schemas: ClassVar[dict[str, Any]] = {
+        "CreateBody": _schema("type", type=TYPE, name=NAME, state=STATE, project=MEMBER_OF),
+        "ReplaceBody": _schema("state", state=STATE),
+        "RequestBody": _schema("method", method=METHOD, args=ARGS),
+    }
+
+    def __init__(self, forwarder: Forwarder, settings: Settings, catalogue: Catalogue) -> None:
+        super().__init__(forwarder, settings)
+        self._catalogue = catalogue
+        self._lists = ObjectLists(forwarder)
+
+    @post(f"{OBJECT}/request", "request", "Call a method of an object", None, Result, RequestBody, **REQUEST)
+    async def request(self, request: HttpRequest, body: RequestBody) -> HttpResponse:
+        type, id = self._address(request)
+        if not subjects.is_method(body.method):
+            raise Failure("unknown-method", "a method's name is [a-z][a-z0-9_]*, of at most 64", field="method")
+        subject = subjects.call(type, id, body.method)
+        reply = await self._forwarder.request(subject, bytes(body.args), self._forwarder.options(request))
+        return HttpResponse(200, b'{"result":%b}' % (reply or b"null"))
+
+    @post(OBJECTS, "create_object", "Make an object", None, DurableObject, CreateBody, about=NAMED, location=OBJECT)
+    async def create(self, request: HttpRequest, body: CreateBody) -> HttpResponse:
+        self._catalogue.check(body.type)
+        options = self._forwarder.options(request)
+        await self._forwarder.bind_key(request)
+        name = body.name
+        id = new_object_id(request, body.type) if name is None else subjects.id_from_name(body.type, name)
+        arguments: dict[str, Any] = {"project": body.project} if body.project is not None else {}
+        if bytes(body.state):
+            arguments["state"] = body.state
+        payload = msgspec.json.encode(arguments)
+        reply = await self._forwarder.arguments(subjects.call(body.type, id, objects.CREATE), payload, options)
+        location = f"/durable-objects/{_shown.decode(reply).object_id}".encode()
+        return versioned(reply, 201, (b"location", location))
+
+    @get(OBJECT, "read_object", "Show an object", answer=DurableObject, failures=(409, 412))
+    async def read(self, request: HttpRequest) -> HttpResponse:
+        return unless_known(request, versioned(await self._manage(request, objects.READ)))
+
+    @put(OBJECT, "replace_object", "Replace an object's state", None, DurableObject, ReplaceBody, needs=RAW)
+    async def replace(self, request: HttpRequest, body: ReplaceBody) -> HttpResponse:
+        return versioned(await self._manage(request, objects.REPLACE, request.content))
+
+    @delete(OBJECT, "delete_object", "Delete an object")
+    async def delete(self, request: HttpRequest) -> HttpResponse:
+        await self._manage(request, objects.DELETE)
+        return HttpResponse(204, headers=())
+
+    @get(OBJECTS, "list_objects", "List objects by type and ID", answer=ObjectPage, query=LISTING, about=ALL_TYPES)
+    async def list(self, request: HttpRequest) -> HttpResponse:
+        values = request.parameters
+        internal, type = self._shows_internal(request), values.get("type")
+        if type is not None:
+            self._catalogue.check(type, internal)
+        asked = values.get("cursor"), parameters.limit(values), values.get("project"), self._forwarder.options(request)
+        if type is not None:
+            page = await self._lists.of_type(type, *asked)
+        else:
+            page = await self._lists.of_types(self._catalogue.names(internal), *asked)
+        return HttpResponse(200, msgspec.json.encode(page))
+
+    async def _manage(self, request: HttpRequest, method: str, payload: bytes = b"{}") -> bytes:
+        type, id = self._address(request)
+        subject = subjects.call(type, id, method)
+        return await self._forwarder.request(subject, payload, self._forwarder.options(request))
+
+    def _address(self, request: HttpRequest) -> tuple[str, str]:
+        type, id = subjects.split_object_id(request.path["object_id"])
+        self._catalogue.check(type)
+        return type, id
+
+    def _shows_internal(self, request: HttpRequest) -> bool:
+        internal = parameters.flag(request.parameters, INTERNAL.name)
+        if internal and not request.principal.has(READ_FLEET):
+            raise Failure("forbidden", f"internal types need the permission {READ_FLEET}", field=INTERNAL.name)
+        return internal

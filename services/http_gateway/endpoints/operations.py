@@ -1,0 +1,113 @@
+"""What operators and tools ask of the gateway itself: health, metrics, and the API's description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.routing import Route
+
+from aidevos.contracts.errors import Failure
+from aidevos.observability import metrics
+from aidevos.settings import Settings
+
+from ..docs import Docs
+from ..document import Document
+from ..forwarder import Forwarder
+from ..health import Readiness
+from ..http import parameters
+from ..http.dispatch import MethodDispatcher
+from ..http.guard import Guard
+from ..http.request import HttpRequest
+from ..http.responses import JSON_HEADER, HttpResponse
+from ..http.versions import unless_known
+from .api_router import APIRouter
+from .operation import Access, Operation, Text, get
+from .parameters import INTERNAL
+
+READ_FLEET = "fleet:read"
+LEFT_OUT = f"Internal types are left out, unless a caller with `{READ_FLEET}` asks for them."
+METRICS = "Show counters in Prometheus' text format"
+WELL = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"]}
+DOCUMENT: dict[str, Any] = {
+    "answer": dict[str, Any],
+    "about": LEFT_OUT,
+    "query": (INTERNAL,),
+    "headers": ("If-None-Match",),
+}
+
+
+class OperationRouter(APIRouter):
+    """`/health`, `/metrics`, `/openapi.json`, `/asyncapi.json` and `/docs`; `operators` guards what is internal."""
+
+    tag = "operation"
+    about = "The gateway itself"
+    access = Access.PUBLIC
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        settings: Settings,
+        readiness: Readiness,
+        openapi: Document,
+        asyncapi: Document,
+        operators: Guard,
+    ) -> None:
+        super().__init__(forwarder, settings)
+        self._readiness = readiness
+        self._openapi = openapi
+        self._asyncapi = asyncapi
+        self._operators = operators
+        self._docs = Docs()
+
+    def routes(self, guard_of: Callable[[Operation], Guard]) -> list[Route]:
+        """Add the files of `/docs`, which are no operations of the API."""
+        (page,) = (operation for operation in self.operations if operation.path == "/docs")
+        files = MethodDispatcher({"GET": (guard_of(page), self._docs.file)})
+        return [*super().routes(guard_of), Route("/docs/{file}", files)]
+
+    @get("/health/live", "live", "Tell whether the gateway runs", answer=WELL)
+    async def live(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, b'{"ok":true}')
+
+    @get("/health/ready", "ready", "Tell whether the whole fleet can serve", answer=WELL)
+    async def ready(self, request: HttpRequest) -> HttpResponse:
+        troubles = await self._readiness.troubles()
+        if troubles:
+            detail = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
+            raise Failure("unavailable", f"not ready: {detail}", extra={"services": troubles})
+        return HttpResponse(200, b'{"ok":true}')
+
+    @get("/openapi.json", "openapi", "Show this document", returns="OpenAPI 3.1", **DOCUMENT)
+    async def openapi(self, request: HttpRequest) -> HttpResponse:
+        return await self._show(request, self._openapi)
+
+    @get("/asyncapi.json", "asyncapi", "Describe what NATS takes", returns="AsyncAPI 3.0", **DOCUMENT)
+    async def asyncapi(self, request: HttpRequest) -> HttpResponse:
+        return await self._show(request, self._asyncapi)
+
+    @get("/docs", "docs", "Show this document as a page", answer=Text("text/html"))
+    async def docs(self, request: HttpRequest) -> HttpResponse:
+        return self._docs.page
+
+    @get(
+        "/metrics",
+        "metrics",
+        METRICS,
+        answer=Text("text/plain"),
+        access=Access.REQUIRED,
+        permission=READ_FLEET,
+        headers=(),
+    )
+    async def metrics(self, request: HttpRequest) -> HttpResponse:
+        if request.principal.project:
+            raise Failure("forbidden", "this API key counts in its project alone")
+        return HttpResponse(200, metrics.exposition(), ((b"content-type", metrics.CONTENT_TYPE.encode()),))
+
+    async def _show(self, request: HttpRequest, document: Document) -> HttpResponse:
+        internal = parameters.flag(request.parameters, INTERNAL.name)
+        if internal:
+            await self._operators.admit(request.scope, request.headers)
+        content, etag = document.current(internal)
+        headers = (JSON_HEADER, (b"cache-control", b"no-cache"), (b"etag", etag.encode()))
+        return unless_known(request, HttpResponse(200, content, headers))

@@ -1,0 +1,30 @@
+"""All API routers, in the order of the document."""
+
+from __future__ import annotations
+
+from .api_gateway import ApiKeyRouter, RateLimitRouter, RouteRouter
+from .api_router import APIRouter
+from .auth import AuditRouter, AuthRouter
+from .data import DataRouter
+from .events import DeadLetterRouter, EventRouter, WebhookRouter
+from .objects import DurableObjectRouter
+from .operations import OperationRouter
+from .projects import ProjectRouter
+from .users import RoleRouter, UserRouter
+
+ROUTERS: tuple[type[APIRouter], ...] = (
+    DurableObjectRouter,
+    AuthRouter,
+    UserRouter,
+    RoleRouter,
+    AuditRouter,
+    DeadLetterRouter,
+    DataRouter,
+    ApiKeyRouter,
+    RouteRouter,
+    RateLimitRouter,
+    ProjectRouter,
+    WebhookRouter,
+    EventRouter,
+    OperationRouter,
+)

@@ -1,0 +1,105 @@
+"""Requests to objects on behalf of HTTP requests.
+
+Promise: at most `max_type_pending` requests to one type are under way, so a service that doesn't answer takes no
+more of this process than that; further callers get `overloaded` at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from aidevos.contracts import envelope, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.durable.client.client import DurableObjectClient
+from aidevos.settings import Settings
+
+from .http import headers
+from .http.request import HttpRequest
+from .new_ids import derived_id, new_id
+
+# What a request ID is called over HTTP.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
+
+class Forwarder:
+    """Sends requests on the caller's behalf; the gateway's own lookups use `credential`."""
+
+    def __init__(self, client: DurableObjectClient, credential: Callable[[], str], settings: Settings) -> None:
+        self._client = client
+        self._credential = credential
+        self._max_deadline = settings.max_deadline
+        self._max_pending = settings.max_type_pending
+        self._under_way: Counter[str] = Counter()
+
+    async def request(self, subject: str, payload: bytes, options: dict[str, Any]) -> bytes:
+        """Return the reply's payload; `options` are those of `DurableObjectClient.request`. Raises `Failure`."""
+        type = subject.split(".", 2)[1]
+        if self._under_way[type] >= self._max_pending:
+            raise Failure("overloaded", f"too many requests to {type} are under way in this gateway")
+        self._under_way[type] += 1
+        try:
+            return await self._client.request(subject, payload, **options)
+        except Failure as failure:
+            if failure.field == envelope.REQUEST_ID:
+                failure.field = IDEMPOTENCY_KEY
+            raise
+        finally:
+            self._under_way[type] -= 1
+
+    async def arguments(self, subject: str, payload: bytes, options: dict[str, Any], within: str = "args") -> bytes:
+        """As `request`, for an HTTP body that the method takes as its arguments, or as the part `within` of them: a
+        failure names the body's field."""
+        try:
+            return await self.request(subject, payload, options)
+        except Failure as failure:
+            if failure.field is not None:
+                failure.field = failure.field.removeprefix(within).removeprefix(".") or "body"
+            raise
+
+    async def bind_key(self, request: HttpRequest) -> None:
+        """Bind the caller's `Idempotency-Key` to this request; raises `request-id-reused` if it is bound to another.
+        This is for requests whose body says which object is made; otherwise that object itself notices."""
+        key, caller = key_of(request), request.principal.subject
+        if key is None or not caller:
+            return
+        hashed = hashlib.sha256(request.target.encode() + b"\0" + request.content).hexdigest()
+        subject = subjects.call(envelope.IDEMPOTENCY_KEY_TYPE, derived_id(caller, key), "use")
+        options = {"authorization": self._credential(), "request_id": "use"}
+        await self.request(subject, msgspec.json.encode({"request": hashed}), options)
+
+    def options(self, request: HttpRequest) -> dict[str, Any]:
+        """Options for `request` from the HTTP request's headers."""
+        left = request.header(b"deadline")
+        match = request.header(b"if-match")
+        trace = request.header(b"traceparent")
+        passed = {envelope.CLIENT_ADDRESS: request.address}
+        if match is not None:
+            passed[envelope.IF_MATCH] = headers.entity_tags("If-Match", match)
+        if trace is not None and headers.is_trace(trace):
+            passed[envelope.TRACEPARENT] = trace
+        return {
+            "authorization": request.header(b"authorization"),
+            "request_id": key_of(request),
+            "deadline": None if left is None else min(headers.deadline(left), self._max_deadline),
+            "headers": passed,
+        }
+
+    def anonymous_options(self, request: HttpRequest) -> dict[str, Any]:
+        """As `options`, without the credential that the request may carry."""
+        return self.options(request) | {"authorization": ""}
+
+
+def new_object_id(request: HttpRequest, type: str, *parts: str) -> str:
+    """The ID for what the request makes. It follows from the caller and the `Idempotency-Key`, if there is one, so
+    that a repeat makes no second object. `parts` stand for a caller who isn't known."""
+    return new_id(key_of(request), type, request.principal.subject, *parts)
+
+
+def key_of(request: HttpRequest) -> str | None:
+    key = request.header(b"idempotency-key")
+    return None if key is None else headers.idempotency_key(key)

@@ -1,0 +1,40 @@
+"""The methods of one path: what every request passes before a handler sees it.
+
+In this order: the method is one of the path's (405), the caller is admitted (401, 403, 429), the query parameters
+are known (422).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from starlette.types import Receive, Scope, Send
+
+from . import parameters
+from .guard import Guard
+from .request import HttpRequest, headers_of
+from .responses import HttpResponse, MethodNotAllowed, send_response
+
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+
+
+class MethodDispatcher:
+    """An ASGI application that maps the methods of one path to handlers; HEAD comes with GET."""
+
+    def __init__(self, methods: Mapping[str, tuple[Guard, Handler]], parameters: Iterable[str] = ()) -> None:
+        self._methods = dict(methods)
+        self._parameters = frozenset(parameters)
+        if "GET" in self._methods:
+            self._methods["HEAD"] = self._methods["GET"]
+        self._allowed = ", ".join(sorted(self._methods))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._methods.get(scope["method"])
+        if found is None:
+            raise MethodNotAllowed(scope["method"], self._allowed)
+        guard, handler = found
+        headers = headers_of(scope)
+        principal = await guard.admit(scope, headers)
+        query: bytes = scope["query_string"]
+        values = parameters.parse(query, self._parameters) if query else {}
+        await send_response(await handler(HttpRequest(scope, receive, headers, principal, values)), send)

@@ -1,0 +1,132 @@
+"""One HTTP request as a handler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
+
+from starlette.types import Receive, Scope
+
+from aidevos.durable.access.limiter import Verdict
+from aidevos.security.permissions import Principal
+
+from . import bodies, headers
+from .connection import CONNECTION, Connection
+from .responses import RATE_LIMIT
+
+# Headers that may be sent once; a second one would leave open which of them counts.
+_SINGLE = {
+    b"authorization": "Authorization",
+    b"content-type": "Content-Type",
+    b"cookie": "Cookie",
+    b"deadline": "Deadline",
+    b"idempotency-key": "Idempotency-Key",
+    b"origin": "Origin",
+    b"sec-fetch-site": "Sec-Fetch-Site",
+    b"x-api-key": "X-Api-Key",
+}
+
+
+class HttpRequest:
+    """A request whose caller was admitted. `headers` have lower-case names; `parameters` are those of the query
+    string; `content` is the body of a request whose body was read."""
+
+    __slots__ = ("_receive", "content", "headers", "parameters", "principal", "scope")
+
+    def __init__(
+        self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], principal: Principal, values: dict[str, str]
+    ) -> None:
+        self.scope = scope
+        self._receive = receive
+        self.headers = headers
+        self.principal = principal
+        self.parameters = values
+        self.content = b""
+
+    @property
+    def path(self) -> dict[str, str]:
+        """The values of the variables in the path."""
+        return self.scope["path_params"]  # type: ignore[no-any-return]
+
+    @property
+    def target(self) -> str:
+        """The method and the path."""
+        return f"{self.scope['method']} {self.scope['path']}"
+
+    @property
+    def is_head(self) -> bool:
+        """True if the client wants the response's headers alone."""
+        return bool(self.scope["method"] == "HEAD")
+
+    @property
+    def address(self) -> str:
+        """The client's IP address; empty if it isn't known."""
+        return address_of(self.scope)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that carries the response."""
+        return self.scope[CONNECTION]  # type: ignore[no-any-return]
+
+    async def spend(self, spending: Awaitable[Verdict]) -> None:
+        """Spend from one more rate limit, which the response's headers then show; raises `Limited`."""
+        self.scope[RATE_LIMIT] = await spending
+
+    def header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    async def body(self, limit: int, *, patches: Sequence[str] = ()) -> bytes:
+        """Read the JSON body of at most `limit` bytes, or a patch of one of these kinds; raises
+        `unsupported-media-type` and `too-large`."""
+        bodies.check_media_type(self.headers, patches)
+        self.content = await bodies.read(self.headers, self._receive, limit)
+        return self.content
+
+    def lines(self, limit: int) -> AsyncIterator[bytes]:
+        """Yield the lines of a body of any length as they arrive; raises like `body`, for a line of more than
+        `limit` bytes."""
+        bodies.check_lines(self.headers)
+        return bodies.lines(self._receive, limit)
+
+    async def gone(self) -> None:
+        """Return when the client has disconnected, which may never happen."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+def group_of(scope: Scope) -> str:
+    """The first segment of the path."""
+    return scope["path"].split("/", 2)[1]  # type: ignore[no-any-return]
+
+
+def address_of(scope: Scope) -> str:
+    """The client's IP address; empty if it isn't known."""
+    client = scope.get("client")
+    return _address(client[0]) if client else ""
+
+
+@lru_cache(maxsize=10_000)
+def _address(host: str) -> str:
+    """The address in canonical spelling; empty for anything else that a proxy has sent."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """Map lower-case names to values; repeated headers that are lists are joined (RFC 9110 §5.3). Raises
+    `bad-request` if a header that counts once is repeated."""
+    pairs: list[tuple[bytes, bytes]] = scope["headers"]
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    found = {}
+    for name, value in pairs:
+        if name in found and name in _SINGLE:
+            raise headers.repeated(_SINGLE[name])
+        found[name] = found[name] + b", " + value if name in found else value
+    return found

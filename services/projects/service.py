@@ -1,0 +1,38 @@
+"""The projects service: projects, their members and their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aidevos import Service, resource
+from aidevos.contracts import api_keys, data, tasks
+from aidevos.security.delegations import Delegations
+from aidevos.security.keys import SigningKeys
+from aidevos.security.sealed import Sealer
+from aidevos.settings import Settings
+
+from .departure import DepartureDO
+from .project import Belongings, ProjectDO
+from .task import TaskDO
+
+NAME = "projects"
+# What goes with a project, each beside its type.
+BELONGINGS = Belongings({"tasks": tasks.TYPE, "collections": data.COLLECTION_TYPE, "keys": api_keys.TYPE})
+
+
+@resource
+async def belongings() -> AsyncIterator[Belongings]:
+    yield BELONGINGS
+
+
+@resource
+async def sealer(settings: Settings) -> AsyncIterator[Sealer]:
+    yield Sealer(settings)
+
+
+@resource
+async def delegations(settings: Settings) -> AsyncIterator[Delegations]:
+    yield Delegations(SigningKeys(settings.home), settings.public_url, NAME)
+
+
+service = Service(NAME, types=(ProjectDO, TaskDO, DepartureDO), resources=(belongings, sealer, delegations))

@@ -1,0 +1,79 @@
+"""The user management service: users, roles, and the first administrator."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+
+from aidevos import DurableObjectClient, Failure, Service, resource
+from aidevos.contracts import roles, users
+from aidevos.contracts.api_keys import HOLDER_TYPE
+from aidevos.contracts.confirmation import CONFIRMATION_TYPE
+from aidevos.contracts.data import ERASER_TYPE
+from aidevos.contracts.projects import DEPARTURE_TYPE
+from aidevos.contracts.webhooks import HOLDER_TYPE as WEBHOOKS_TYPE
+from aidevos.process.fleet import load_secrets
+from aidevos.security.permissions import ROLES
+from aidevos.security.throttle import AddressThrottle
+from aidevos.settings import Settings
+
+from .administrators import AdministratorsDO
+from .role import RoleDO
+from .user import Credentials, Keepers, Registrations, UserManagementDO
+
+log = logging.getLogger(__name__)
+# What has to go with a user.
+KEEPERS = Keepers(
+    (
+        (CONFIRMATION_TYPE, "forget"),
+        (HOLDER_TYPE, "erase"),
+        (WEBHOOKS_TYPE, "erase"),
+        (ERASER_TYPE, "erase"),
+        (DEPARTURE_TYPE, "begin"),
+    )
+)
+# What ends for good when a user is deactivated, besides the sessions.
+CREDENTIALS = Credentials(((HOLDER_TYPE, "erase"),))
+
+
+@resource
+async def registrations(settings: Settings) -> AsyncIterator[Registrations]:
+    yield Registrations(AddressThrottle(settings.address_registrations, settings.login_window, "registrations"))
+
+
+@resource
+async def keepers() -> AsyncIterator[Keepers]:
+    yield KEEPERS
+
+
+@resource
+async def credentials() -> AsyncIterator[Credentials]:
+    yield CREDENTIALS
+
+
+async def install(objects: DurableObjectClient, settings: Settings) -> None:
+    """Make what every fleet has."""
+    for role in ROLES:
+        await objects.call(roles.TYPE, role, "install")
+    await install_administrator(objects, settings)
+
+
+async def install_administrator(objects: DurableObjectClient, settings: Settings) -> None:
+    """Make the first administrator, whose credentials `fleet.json` tells; once for each name."""
+    password = settings.admin_password or load_secrets(settings.home).admin_password
+    id = hashlib.sha256(f"administrator:{settings.admin_username.lower()}".encode()).hexdigest()[:32]
+    try:
+        await objects.call(users.TYPE, id, "install", {"username": settings.admin_username, "password": password})
+    except Failure as failure:
+        if failure.code != "exists":
+            raise
+        log.error("AIDEVOS_ADMIN_USERNAME is the name of another user, who is no administrator by that")
+
+
+service = Service(
+    "user_management",
+    types=(UserManagementDO, AdministratorsDO, RoleDO),
+    resources=(registrations, keepers, credentials),
+    prepare=install,
+)

@@ -1,0 +1,20 @@
+"""The page of permissions is what the rows say."""
+
+from __future__ import annotations
+
+from services.http_gateway.description import permissions
+from services.http_gateway.endpoints.operation import Access
+from services.http_gateway.endpoints.routers import ROUTERS
+from tests.support.paths import ROOT
+
+
+def test_the_page_is_what_the_rows_say() -> None:
+    assert (ROOT / "docs" / "permissions.md").read_text() == permissions.page()
+
+
+def test_every_operation_says_who_may_call_it() -> None:
+    rows = [row for router in ROUTERS for row in router.operations]
+
+    assert [row.id for row in rows if row.access in (Access.REQUIRED, Access.OPTIONAL) and not row.needs] == []
+    assert len({row.id for row in rows}) == len(rows)
+    assert len({(row.method, row.path) for row in rows}) == len(rows)
