@@ -20,7 +20,7 @@ test: $(READY)
 	@$(PYTEST) $(OPTIONS)
 
 check: lint
-	@$(PYTEST) tests/unit -m "not servers" $(OPTIONS)
+	@$(PYTEST) tests/unit tests/contract tests/bench -m "not servers" $(OPTIONS)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check

@@ -102,8 +102,8 @@ def _sharing(item: pytest.Item) -> int:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """End the services before a test that wants the servers for itself."""
-    names = getattr(item, "fixturenames", ())
-    if WORLDS in item.config.stash and "servers" in names and "worlds" not in names:
+    needs_them = item.get_closest_marker("servers") is not None
+    if WORLDS in item.config.stash and needs_them and "worlds" not in getattr(item, "fixturenames", ()):
         item.config.stash[WORLDS].end()
 
 
