@@ -19,6 +19,7 @@ lint: $(READY)
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/python -m pytest --quiet tests/unit/test_imports.py
 
 bench: $(READY)
 	@$(VENV)/bin/python -m tests.bench
