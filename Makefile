@@ -5,14 +5,22 @@ INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 QUIETLY := --quiet --disable-pip-version-check
 RUN := $(VENV)/bin/python -P -m
+# One process of tests for each core, each with servers of its own: four sets of them at most.
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+# More options of pytest, as in `make test OPTIONS="--random-order"`.
+OPTIONS ?=
 
-.PHONY: up down ps logs test lint bench faults
+.PHONY: up down ps logs check test lint bench faults
 
 up down ps logs: $(READY)
 	@$(RUN) deploy.local $@
 
 test: $(READY)
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m tests.support.needs
+	@$(PYTEST) $(OPTIONS)
+
+check: lint
+	@$(PYTEST) tests/unit tests/contract tests/bench -m "not servers" $(OPTIONS)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check
@@ -25,7 +33,8 @@ bench: $(READY)
 	@$(VENV)/bin/python -m tests.bench
 
 faults: $(READY)
-	@$(VENV)/bin/python -m pytest tests/faults
+	@$(VENV)/bin/python -m tests.support.needs
+	@$(VENV)/bin/python -m pytest tests/faults $(OPTIONS)
 
 $(READY): $(INSTALLED) pyproject.toml
 	@$(VENV)/bin/python -m pip install $(QUIETLY) --no-deps --no-build-isolation --editable .

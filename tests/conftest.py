@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
@@ -9,14 +10,18 @@ from typing import Protocol, TypeVar
 import hypothesis
 import pytest
 
+import tests.support.kits  # noqa: F401
 from aidevos.settings import SettingsError
 from tests.support.browser import Browsers
-from tests.support.kits import PATIENT
 from tests.support.rabbitmq import RabbitMq
 from tests.support.servers import Servers, drop_database
+from tests.support.world import Worlds
 
-hypothesis.settings.register_profile("patient", PATIENT)
-hypothesis.settings.load_profile("patient")
+hypothesis.settings.load_profile("everyday")
+
+WORLDS = pytest.StashKey[Worlds]()
+# Where the fixture of the shared services is.
+SHARED = "tests/e2e"
 
 
 class Startable(Protocol):
@@ -28,7 +33,8 @@ class Startable(Protocol):
 Started = TypeVar("Started", bound=Startable)
 
 
-def _running(find: Callable[[], Started]) -> Iterator[Started]:
+def _running(config: pytest.Config, name: str, find: Callable[[], Started]) -> Iterator[Started]:
+    _say(config, f"starting {name} …")
     found: Started | None = None
     try:
         found = find()
@@ -43,22 +49,62 @@ def _running(find: Callable[[], Started]) -> Iterator[Started]:
         found.close()
 
 
+def _say(config: pytest.Config, line: str) -> None:
+    """Tell whoever runs the tests, whatever is captured."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "tests")
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
+        os.write(2, f"\n[{worker}] {line}\n".encode())
+
+
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
+def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
     """Real NATS and MongoDB for the whole run; missing ones fail each test that needs them, in one line."""
-    yield from _running(Servers)
+    yield from _running(pytestconfig, "NATS and MongoDB", Servers)
 
 
 @pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[RabbitMq]:
+def rabbitmq(pytestconfig: pytest.Config) -> Iterator[RabbitMq]:
     """A real RabbitMQ for the tests that need one; a missing one fails each of them, in one line."""
-    yield from _running(RabbitMq)
+    yield from _running(pytestconfig, "RabbitMQ", RabbitMq)
 
 
 @pytest.fixture(scope="session")
-def browsers() -> Iterator[Browsers]:
+def browsers(pytestconfig: pytest.Config) -> Iterator[Browsers]:
     """Real browsers for the tests of pages; a missing one fails each of them, in one line."""
-    yield from _running(Browsers)
+    yield from _running(pytestconfig, "the driver of browsers", Browsers)
+
+
+@pytest.fixture(scope="session")
+def worlds(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Worlds]:
+    """The services on the servers, a set of them at a time."""
+    worlds = request.config.stash[WORLDS] = Worlds(servers)
+    yield worlds
+    worlds.end()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need servers, and let those come first that share a set of services."""
+    for item in items:
+        if {"servers", "rabbitmq", "browsers"} & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("servers")
+    items.sort(key=_sharing)
+
+
+def _sharing(item: pytest.Item) -> int:
+    """0 for a test that shares services, 1 for one that has its own, 2 for one without any."""
+    fixtures = getattr(item, "_fixtureinfo", None)
+    found = fixtures.name2fixturedefs if fixtures else {}
+    if "worlds" not in found:
+        return 2
+    return 0 if "world" in found and found["world"][-1].baseid == SHARED else 1
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End the services before a test that wants the servers for itself."""
+    needs_them = item.get_closest_marker("servers") is not None
+    if WORLDS in item.config.stash and needs_them and "worlds" not in getattr(item, "fixturenames", ()):
+        item.config.stash[WORLDS].end()
 
 
 @pytest.fixture

@@ -27,8 +27,9 @@ if [ ! -e "$0" ]; then
     printf '#!/bin/sh\\nexit 101\\n' > "$0"
     chmod 755 "$0"
 fi
+export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
-DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends "$@" > /dev/null
+apt-get -qqy install --no-install-recommends "$@" > /dev/null
 """
 
 

@@ -18,6 +18,7 @@ import aio_pika
 import msgspec
 import nats
 
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import Delivery, EventBus
 from aidevos.durable.bus.rabbitmq import EVENTS, RabbitMqBus
@@ -143,7 +144,7 @@ async def _publishing(stage: Stage, url: str) -> AsyncIterator[Publish]:
 @asynccontextmanager
 async def _bus(stage: Stage, url: str) -> AsyncIterator[EventBus]:
     if url:
-        bus = RabbitMqBus(url, max_age=86_400.0, max_bytes=4 * 1024 * 1024 * 1024)
+        bus = RabbitMqBus(url, max_age=86_400.0, max_bytes=4 * 1024 * 1024 * 1024, fleet_events=FLEET_EVENTS)
         await bus.open()
         yield bus
         await bus.close()

@@ -9,14 +9,19 @@ from typing import Any
 import nats
 import pytest
 
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.mongo import MongoStore
 
+MONGO, JETSTREAM, RABBITMQ = (
+    pytest.param(name, marks=pytest.mark.servers) for name in ("mongo", "jetstream", "rabbitmq")
+)
 
-@pytest.fixture(params=["memory", "mongo"])
+
+@pytest.fixture(params=["memory", MONGO])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param == "memory":
         store: Any = MemoryStore()
@@ -29,13 +34,13 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
         store.close()
 
 
-@pytest.fixture(params=["memory", "jetstream", "rabbitmq"])
+@pytest.fixture(params=["memory", JETSTREAM, RABBITMQ])
 async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     async with opened(request, request.param) as bus:
         yield bus
 
 
-@pytest.fixture(params=["memory", "jetstream"])
+@pytest.fixture(params=["memory", JETSTREAM])
 async def guarding_bus(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     """A bus that itself refuses what is repeated or out of order."""
     async with opened(request, request.param) as bus:
@@ -54,7 +59,7 @@ async def opened(request: pytest.FixtureRequest, kind: str) -> AsyncIterator[Any
             await connection.close()
         case "rabbitmq":
             url = request.getfixturevalue("rabbitmq").url
-            bus = RabbitMqBus(url, max_age=86_400.0, max_bytes=64 * 1024 * 1024)
+            bus = RabbitMqBus(url, max_age=86_400.0, max_bytes=64 * 1024 * 1024, fleet_events=FLEET_EVENTS)
             await bus.open()
             yield bus
             await bus.close()

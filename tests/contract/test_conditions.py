@@ -7,7 +7,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos.durable.store import codec
@@ -27,7 +27,7 @@ from aidevos.durable.store.condition import (
     matches,
 )
 from aidevos.durable.store.mongo_filter import compile_condition
-from tests.support.kits import PATIENT
+from tests.support.kits import examples
 from tests.support.servers import Servers
 
 NAMES = ["a", "b", "0", "é"]
@@ -108,7 +108,7 @@ def found(collection: Any, condition: Condition) -> list[int]:
     return sorted(document["_id"] for document in collection.find(compile_condition(condition), projection=["_id"]))
 
 
-@settings(PATIENT, max_examples=150)
+@examples(150)
 @given(worlds())
 def test_any_condition_is_true_of_the_same_states_in_memory_and_in_mongodb(
     collection: Any, world: tuple[list[Any], list[Condition]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import httpx2
@@ -11,15 +11,7 @@ import nats
 import pytest
 
 from tests.support.people import Person, register
-from tests.support.servers import Servers
 from tests.support.world import EntryPoint, HttpDoor, NatsDoor, World, Worlds
-
-
-@pytest.fixture(scope="package")
-def worlds(servers: Servers) -> Iterator[Worlds]:
-    worlds = Worlds(servers)
-    yield worlds
-    worlds.end()
 
 
 @pytest.fixture(scope="module")

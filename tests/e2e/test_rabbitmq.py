@@ -13,6 +13,7 @@ import pytest
 
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.port import Delivery
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
 from tests.support.logins import Person, bearer, dies, logged_in
@@ -37,7 +38,7 @@ def person() -> Person:
 
 @pytest.fixture
 async def bus(rabbitmq: RabbitMq) -> AsyncIterator[RabbitMqBus]:
-    bus = RabbitMqBus(rabbitmq.url, max_age=86_400.0, max_bytes=64 * 1024 * 1024)
+    bus = RabbitMqBus(rabbitmq.url, max_age=86_400.0, max_bytes=64 * 1024 * 1024, fleet_events=FLEET_EVENTS)
     await bus.open()
     yield bus
     await bus.close()

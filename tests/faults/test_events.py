@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from aidevos import DurableObjectClient, Failure
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import BusError, Delivery, EventBus
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
@@ -144,7 +145,7 @@ async def stage(
     if request.param == "rabbitmq":
         rabbitmq: RabbitMq = request.getfixturevalue("rabbitmq")
         broker, url = rabbitmq.server, rabbitmq.url
-        bus = RabbitMqBus(url, max_age=86_400.0, max_bytes=4 * 1024 * 1024 * 1024)
+        bus = RabbitMqBus(url, max_age=86_400.0, max_bytes=4 * 1024 * 1024 * 1024, fleet_events=FLEET_EVENTS)
         await bus.open()
     host = HostProcess(servers, database, tmp_path, event_bus_url=url)
     yield Stage(bus, host, broker)

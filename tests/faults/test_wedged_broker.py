@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
 from tests.support.rabbitmq import RabbitMq
@@ -25,7 +26,7 @@ async def proxy(rabbitmq: RabbitMq) -> AsyncIterator[StallingProxy]:
 
 @pytest.fixture
 async def bus(proxy: StallingProxy) -> RabbitMqBus:
-    bus = RabbitMqBus(proxy.url, max_age=86_400.0, max_bytes=64 * 1024 * 1024)
+    bus = RabbitMqBus(proxy.url, max_age=86_400.0, max_bytes=64 * 1024 * 1024, fleet_events=FLEET_EVENTS)
     await bus.open()
     return bus
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.support.gateway_world import World, gateway_world
+from tests.support.kits import examples
 from tests.support.servers import Servers
 
-SOME = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+SOME = settings(examples(150), suppress_health_check=list(HealthCheck))
+FEW = settings(examples(12), suppress_health_check=list(HealthCheck))
 PATHS = ["/durable-objects", "/durable-objects/counter:c/request", "/durable-objects/counter:c"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

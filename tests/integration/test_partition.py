@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import nats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos.contracts import subjects
-from tests.support.kits import PATIENT
+from tests.support.kits import examples
 from tests.support.servers import Servers
 
 types = st.from_regex(subjects.TYPE_PATTERN, fullmatch=True)
@@ -26,7 +26,7 @@ def test_any_type_and_id_are_mapped_to_the_partition_that_is_computed(servers: S
         await connection.close()
         return got
 
-    @settings(PATIENT, max_examples=10)
+    @examples(10)
     @given(st.lists(st.tuples(types, ids), min_size=1, max_size=100))
     def check(pairs: list[tuple[str, str]]) -> None:
         expected = [f"dop.{subjects.partition(type, id)}.{type}.{id}.ping" for type, id in pairs]

@@ -87,6 +87,8 @@ class StandIn:
         return self.last.headers or {}
 
     async def start(self, *types: str) -> None:
+        """Serve these types, the only ones that are announced."""
+        await self.leave()
         self._subscriptions.append(await self.connection.subscribe(subjects.health("objects"), cb=self._health))
         keys = subjects.owned(envelope.IDEMPOTENCY_KEY_TYPE)
         self._subscriptions.append(await self.connection.subscribe(keys, cb=self._use_key))

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from nats.aio.client import Client
 from aidevos import DurableObjectClient
 from aidevos.durable.client.connection import connect
 from tests.support import host_process
-from tests.support.paths import ROOT
+from tests.support.programs import Program
 from tests.support.servers import Servers
 
 
@@ -31,7 +30,6 @@ class HostProcess:
         host_process.arm(self.crash_file, "none", 0)
         environment = {
             **os.environ,
-            "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}",
             "AIDEVOS_HOME": str(servers.home),
             "AIDEVOS_NATS_URL": servers.nats_url("objects"),
             "AIDEVOS_MONGO_URL": servers.mongo_url,
@@ -40,14 +38,7 @@ class HostProcess:
             "AIDEVOS_REPLICA": str(replica),
         }
         self.log = folder / f"host-{replica}.log"
-        self._log = self.log.open("wb")
-        self._parent = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.host_process", str(self.crash_file)],
-            cwd=ROOT,
-            env=environment,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        self._parent = Program(["tests.support.host_process", str(self.crash_file)], environment, str(self.log))
 
     def pid(self) -> int:
         """The PID of the host itself."""
@@ -71,8 +62,6 @@ class HostProcess:
             os.kill(self.pid(), signal.SIGKILL)
             self._parent.kill()
             raise
-        finally:
-            self._log.close()
 
 
 @asynccontextmanager

@@ -13,8 +13,16 @@ from aidevos.durable.client.client import NUMBER_BITS
 from aidevos.testing import ObjectKit
 
 START = 1_800_000_000.0
-# Properties hold however busy the machine is.
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Properties hold however busy the machine is. Every day they are tried with a quarter of their examples.
+for profile, percent in (("everyday", 25), ("deep", 100)):
+    settings.register_profile(
+        profile, max_examples=percent, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+
+
+def examples(count: int) -> settings:
+    """The settings of a property that is tried with `count` examples by the profile `deep`."""
+    return settings(max_examples=count * settings.default.max_examples // 100)
 
 
 async def until(condition: Callable[[], Any], within: float = 10.0) -> None:

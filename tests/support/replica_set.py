@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-from deploy.local import binaries
-from tests.support.servers import free_port
+from deploy.local import binaries, ports
+from tests.support.servers import MONGO_IMAGE, Server, find_server, free_port
 
+HOST = "127.0.0.1"
+START_TIMEOUT = 60.0
 Client = pymongo.MongoClient[dict[str, Any]]
 
 
@@ -21,56 +25,65 @@ class ReplicaSet:
     """Three members that elect a new primary within about two seconds."""
 
     def __init__(self, folder: Path) -> None:
-        self._program = binaries.mongod()
         self._folder = folder
         self._ports = [free_port() for _ in range(3)]
-        self._members: dict[int, subprocess.Popen[bytes]] = {}
-        self.url = "mongodb://" + ",".join(f"127.0.0.1:{port}" for port in self._ports) + "/?replicaSet=rs"
+        self._members = {port: self._member(port) for port in self._ports}
+        self._killed: set[int] = set()
+        self.url = "mongodb://" + ",".join(f"{HOST}:{port}" for port in self._ports) + "/?replicaSet=rs"
 
     def start(self) -> None:
-        for port in self._ports:
-            self.start_member(port)
-        members = [{"_id": index, "host": f"127.0.0.1:{port}"} for index, port in enumerate(self._ports)]
+        with ThreadPoolExecutor(len(self._ports)) as together:
+            list(together.map(self.start_member, self._ports))
+        members = [{"_id": index, "host": f"{HOST}:{port}"} for index, port in enumerate(self._ports)]
         settings = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 300}
         config = {"_id": "rs", "members": members, "settings": settings}
-        with self._direct(self._ports[0]) as client:
+        with self._direct(self._ports[0], timeout=START_TIMEOUT) as client:
             client.admin.command("replSetInitiate", config)
         self.primary()
 
     def start_member(self, port: int) -> None:
-        data = self._folder / str(port)
-        data.mkdir(exist_ok=True)
-        line = [str(self._program), "--replSet", "rs", "--bind_ip", "127.0.0.1", "--port", str(port)]
-        line += ["--dbpath", str(data), "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]
-        line += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
-        with (data / "log").open("ab") as log:
-            self._members[port] = subprocess.Popen(line, stdout=log, stderr=log)
+        """Start a member, and return when it accepts connections."""
+        self._members[port].start()
+        self._killed.discard(port)
 
     def primary(self) -> int:
         """The port of the primary, as soon as there is one that can write."""
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            for port, member in self._members.items():
+            for port in {*self._ports} - self._killed:
                 with contextlib.suppress(PyMongoError):
-                    if member.poll() is None and self._is_primary(port):
+                    if self._is_primary(port):
                         return port
             time.sleep(0.05)
         raise AssertionError("the replica set elected no primary")
 
     def kill(self, port: int) -> None:
+        self._killed.add(port)
         self._members[port].kill()
-        self._members[port].wait()
 
     def close(self) -> None:
-        for port in self._ports:
-            if port in self._members:
-                self.kill(port)
+        for member in self._members.values():
+            member.close()
+
+    def _member(self, port: int) -> Server:
+        home = self._folder / str(port)
+        (home / "data").mkdir(parents=True)
+        return find_server(binaries.mongod, MONGO_IMAGE, home, partial(_command, home, port), partial(_wait, port))
 
     def _is_primary(self, port: int) -> bool:
         with self._direct(port) as client:
             return bool(client.admin.command("hello")["isWritablePrimary"])
 
-    def _direct(self, port: int) -> Client:
-        return pymongo.MongoClient(
-            f"mongodb://127.0.0.1:{port}/?directConnection=true", serverSelectionTimeoutMS=2000, socketTimeoutMS=5000
-        )
+    def _direct(self, port: int, timeout: float = 5.0) -> Client:
+        url, limit = f"mongodb://{HOST}:{port}/?directConnection=true", int(timeout * 1000)
+        return pymongo.MongoClient(url, serverSelectionTimeoutMS=limit, socketTimeoutMS=limit)
+
+
+def _command(home: Path, port: int, program: Path) -> list[str]:
+    line = [str(program), "--replSet", "rs", "--bind_ip", HOST, "--port", str(port), "--nounixsocket"]
+    line += ["--dbpath", str(home / "data"), "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]
+    return [*line, "--setParameter", "diagnosticDataCollectionEnabled=false"]
+
+
+def _wait(port: int, check: Callable[[], None]) -> None:
+    ports.wait_for_port(HOST, port, check, START_TIMEOUT)

@@ -7,7 +7,6 @@ wheels), else from containers where a Docker engine answers.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import random
 import shlex
@@ -32,10 +31,12 @@ from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, SettingsError, load
 from deploy.local import binaries, mongo_server, nats_server, ports
 from deploy.local.credentials import ensure_secrets
+from tests.support.programs import end_with_parent
 
 START_TIMEOUT = 20.0
 NATS_IMAGE = "nats:2"
 MONGO_IMAGE = "mongo:7"
+PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
 # Below the range from which outgoing connections take theirs: nobody is given the port of a server that is down.
 FREE_PORTS = range(15_000, 32_000)
 # The kernel takes the end of the thread that started a child for the end of its parent.
@@ -46,7 +47,7 @@ TEST_OPTIONS = ("--setParameter", "enableTestCommands=1", "--setParameter", "dia
 def free_port() -> int:
     """A port on loopback that nothing listens on."""
     while True:
-        port = random.choice(FREE_PORTS)
+        port = random.SystemRandom().choice(FREE_PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -112,7 +113,7 @@ class LocalServer(_Restart):
                     stderr=log,
                     cwd=self._log.parent,
                     env=self._environment,
-                    preexec_fn=_end_with_parent,
+                    preexec_fn=end_with_parent,
                 ).result()
             self._ready(self._check)
 
@@ -222,6 +223,23 @@ class ExternalServer(_Restart):
         """It goes on."""
 
 
+def find_server(
+    find: Callable[[], Path],
+    image: str,
+    home: Path,
+    command: Callable[[Path], list[str]],
+    ready: Callable[[Callable[[], None]], None],
+) -> Server:
+    """The server of a program that is found, else of a container; raises `SettingsError` without either."""
+    try:
+        program = find()
+    except SettingsError:
+        if not docker_answers():
+            raise
+        return ContainerServer(image, command(PROGRAMS[image]), home, ready)
+    return LocalServer(command(program), home / f"{program.name}.log", ready)
+
+
 class Servers:
     """NATS with the fleet's users, streams and buckets, and MongoDB as a replica set.
 
@@ -238,12 +256,10 @@ class Servers:
         self.mongo: Server = ExternalServer()
         if not self._settings.nats_url:
             nats_server.configure(self._settings, self._secrets)
-            self.nats = self._server(
-                "nats-server", binaries.nats_server, NATS_IMAGE, self._nats_command, self._nats_ready
-            )
+            self.nats = find_server(binaries.nats_server, NATS_IMAGE, self.home, self._nats_command, self._nats_ready)
         if not self._settings.mongo_url:
             mongo_server.configure(self._settings, self._secrets)
-            self.mongo = self._server("mongod", binaries.mongod, MONGO_IMAGE, self._mongo_command, self._mongo_ready)
+            self.mongo = find_server(binaries.mongod, MONGO_IMAGE, self.home, self._mongo_command, self._mongo_ready)
 
     def start(self) -> None:
         """Start both, make the fleet's streams and buckets, and the signing key."""
@@ -289,22 +305,6 @@ class Servers:
         urls = {"nats_url": self.nats_url(user), "mongo_url": self.mongo_url}
         return load({}, **{"home": self.home, **urls, **overrides})
 
-    def _server(
-        self,
-        name: str,
-        find: Callable[[], Path],
-        image: str,
-        command: Callable[[Path], list[str]],
-        ready: Callable[[Callable[[], None]], None],
-    ) -> Server:
-        try:
-            program = find()
-        except SettingsError:
-            if not docker_answers():
-                raise
-            return ContainerServer(image, command(Path(name)), self.home, ready)
-        return LocalServer(command(program), self.home / f"{name}.log", ready)
-
     def _nats_command(self, program: Path) -> list[str]:
         return nats_server.command(program, self._settings)
 
@@ -327,11 +327,6 @@ class Servers:
 def drop_database(url: str, name: str) -> None:
     with pymongo.MongoClient[dict[str, Any]](url) as client:
         client.drop_database(name)
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel (Linux) to kill the child when this process dies, however it dies."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def docker_answers() -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +17,7 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import failure_of
 from aidevos.security.tokens import TokenIssuer
-from tests.support.paths import ROOT
+from tests.support.programs import Program
 from tests.support.receiver import ADDRESS
 from tests.support.servers import Servers, drop_database, free_port
 
@@ -53,6 +51,8 @@ class World(NamedTuple):
     # Sends a signal to a service's process.
     signal: Callable[[str, int], None]
     database: str
+    # The PID of a service's process.
+    pid: Callable[[str], int]
 
     def token(self, *permissions: str, subject: str = "tester", roles: tuple[str, ...] = ()) -> str:
         return "Bearer " + self.issuer.issue(subject, roles=roles, permissions=permissions)
@@ -62,11 +62,10 @@ class World(NamedTuple):
         return self.token(roles=("admin",), subject="admin")
 
 
-def start(servers: Servers, module: str, user: str, database: str, **settings: str) -> subprocess.Popen[bytes]:
-    """A service's process as the fleet starts it."""
+def start(servers: Servers, module: str, user: str, database: str, **settings: str) -> Program:
+    """A service's process with the settings that the fleet gives it."""
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}",
         "AIDEVOS_HOME": str(servers.home),
         "AIDEVOS_NATS_URL": servers.nats_url(user),
         "AIDEVOS_MONGO_URL": servers.mongo_url,
@@ -74,7 +73,7 @@ def start(servers: Servers, module: str, user: str, database: str, **settings: s
         "AIDEVOS_PUBLIC_URL": servers.public_url,
         **settings,
     }
-    return subprocess.Popen([sys.executable, "-m", *module.split()], cwd=ROOT, env=environment)
+    return Program(module.split(), environment)
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def running(servers: Servers, database: str, event_bus_url: str = "", **accounts
     port = free_port()
     everywhere = {"AIDEVOS_EVENT_BUS_URL": event_bus_url}
 
-    def begin(service: str) -> subprocess.Popen[bytes]:
+    def begin(service: str) -> Program:
         user, settings = USERS.get(service, service), accounts
         if service == "http_gateway":
             settings = {"AIDEVOS_PORT": str(port)}
@@ -100,10 +99,13 @@ def running(servers: Servers, database: str, event_bus_url: str = "", **accounts
     def signal(service: str, number: int) -> None:
         processes[service].send_signal(number)
 
+    def pid(service: str) -> int:
+        return processes[service].pid
+
     url = f"http://127.0.0.1:{port}"
     try:
         wait_ready(url, list(processes.values()))
-        yield World(servers, url, servers.issuer(), restart, signal, database)
+        yield World(servers, url, servers.issuer(), restart, signal, database, pid)
     finally:
         for process in processes.values():
             process.terminate()
@@ -146,7 +148,7 @@ class Worlds:
         drop_database(self._servers.mongo_url, name)
 
 
-def wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
+def wait_ready(url: str, processes: list[Program]) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         assert all(process.poll() is None for process in processes), "a service has ended"

@@ -18,7 +18,8 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.keys import load_ring
 from tests.support.gateways import another_gateway
 from tests.support.logins import bearer, login, register
-from tests.support.world import ROOT, NatsDoor, World, Worlds, wait_ready
+from tests.support.paths import ROOT
+from tests.support.world import NatsDoor, World, Worlds, wait_ready
 
 NOTICE = 2.0
 WITHIN = 2.0

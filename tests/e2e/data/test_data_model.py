@@ -19,7 +19,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.data_collections import of
-from tests.support.kits import PATIENT
+from tests.support.kits import examples
 from tests.support.world import World
 
 EXAMPLES = 300 if os.environ.get("FULL") else 25
@@ -178,7 +178,7 @@ class Collection:
 
 
 # To make an example smaller takes minutes over the real stack.
-@settings(PATIENT, max_examples=EXAMPLES, phases=[Phase.reuse, Phase.generate])
+@settings(examples(EXAMPLES), phases=[Phase.reuse, Phase.generate])
 @given(
     data=st.lists(documents, min_size=4, max_size=14),
     others=st.lists(documents, min_size=2, max_size=4),

@@ -32,7 +32,7 @@ async def test_an_export_takes_no_more_memory_than_a_few_pages(
     await made(http, name, ada, "x" * size, id=f"{0:06}")
     copy(world, name, count)
     lines = received = 0
-    with watched() as grown:
+    with watched(world) as grown:
         async with http.stream("GET", f"/{name}/export", headers=ada, timeout=600) as answer:
             async for chunk in answer.aiter_bytes():
                 lines += chunk.count(b"\n")
@@ -63,14 +63,9 @@ def copy(world: World, name: str, count: int) -> None:
 
 
 @contextmanager
-def watched() -> Iterator[Any]:
+def watched(world: World) -> Iterator[Any]:
     """How many bytes the gateway and the data service have grown by at most, as often as it is asked."""
-    services = [
-        process
-        for process in psutil.Process().children()
-        if {"services.http_gateway", "services.data_storage"} & {*process.cmdline()}
-    ]
-    assert len(services) == 2
+    services = [psutil.Process(world.pid(name)) for name in ("http_gateway", "data_storage")]
     before = [process.memory_info().rss for process in services]
     most = 0
 

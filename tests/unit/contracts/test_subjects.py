@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from tests.support.kits import PATIENT
 
 
 @pytest.mark.parametrize(
@@ -26,7 +25,6 @@ def test_a_name_becomes_the_id_of_the_published_vectors(type: str, name: str, id
     assert subjects.id_from_name(type, name) == id
 
 
-@PATIENT
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256))
 def test_every_name_becomes_a_valid_id_and_a_valid_id_is_its_own(name: str) -> None:
     id = subjects.id_from_name("user", name)

@@ -216,12 +216,12 @@ class TestFollowing:
         assert issuer.at(switch).id == second.id
 
     def test_a_token_of_before_is_the_same_again_afterwards(self, home: Path) -> None:
-        issuer = TokenIssuer(SigningKeys(home), ISSUER)
-        made = issuer.issue("ada", issued_at=time.time() - 5, id="x")
+        issuer, before = TokenIssuer(SigningKeys(home), ISSUER), time.time() - 5
+        made = issuer.issue("ada", issued_at=before, id="x")
         keys.rotate(home, NOTICE)
         make_due(home)
 
-        assert issuer.issue("ada", issued_at=time.time() - 5, id="x") == made
+        assert issuer.issue("ada", issued_at=before, id="x") == made
 
     def test_a_services_credential_changes_its_key_with_the_issuer(self, home: Path) -> None:
         credential = ServiceCredential(load({}, home=home, public_url=ISSUER), "objects")

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from aidevos.security.sealed import Sealer, SealError
 from aidevos.settings import SettingsError, load
-from tests.support.kits import PATIENT
 
 CONTEXT = st.lists(st.text(max_size=5), max_size=3).map(tuple)
 
@@ -29,7 +28,6 @@ def sealer(*keys: str) -> Sealer:
 ONE = sealer(new_key())
 
 
-@PATIENT
 @given(st.binary(max_size=100), CONTEXT, CONTEXT)
 def test_a_value_opens_in_its_own_context_alone(value: bytes, context: tuple[str, ...], other: tuple[str, ...]) -> None:
     sealed = ONE.seal(value, *context)
@@ -40,7 +38,6 @@ def test_a_value_opens_in_its_own_context_alone(value: bytes, context: tuple[str
             ONE.open(sealed, *other)
 
 
-@PATIENT
 @given(st.binary(max_size=40), st.data())
 def test_a_changed_value_does_not_open(value: bytes, data: st.DataObject) -> None:
     raw = bytearray(base64.urlsafe_b64decode(padded(ONE.seal(value))))
@@ -50,7 +47,6 @@ def test_a_changed_value_does_not_open(value: bytes, data: st.DataObject) -> Non
         ONE.open(base64.urlsafe_b64encode(raw).decode().rstrip("="))
 
 
-@PATIENT
 @given(st.text(max_size=60))
 def test_no_other_text_opens(text: str) -> None:
     with pytest.raises(SealError):

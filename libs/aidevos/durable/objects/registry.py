@@ -6,6 +6,7 @@ of it is looked at again when a message arrives.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ import msgspec
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM
 from aidevos.durable.objects.alarm import Alarm
-from aidevos.durable.objects.declaration import Declaration
+from aidevos.durable.objects.declaration import Declaration, View
 from aidevos.durable.objects.description import describe
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.object import BaseDurableObject
@@ -99,7 +100,7 @@ class DurableObjectRegistry:
                 raise TypeError(f'{cls.__name__} has no type: class {cls.__name__}(BaseDurableObject[…], type="…")')
             if cls.object_type in self.types:
                 raise TypeError(f"two classes have the type {cls.object_type!r}")
-            self.types[cls.object_type] = ObjectType(cls)
+            self.types[cls.object_type] = _object_type(cls, cls.views)  # type: ignore[arg-type]
 
     def bind(self, classes: Iterable[type[BaseDurableObject[Any]]], resources: Resources) -> None:
         """Inject the resources into these classes. Raises `TypeError` for a need that nothing provides."""
@@ -127,6 +128,12 @@ class DurableObjectRegistry:
             known = ", ".join(sorted(name for name in found.methods if not name.startswith("_")))
             raise Failure("unknown-method", f"{type} has no method {method[:64]!r}; it has {known}", field="method")
         return found, spec
+
+
+@functools.cache
+def _object_type(cls: type[BaseDurableObject[Any]], _views: tuple[View, ...]) -> ObjectType:
+    """Derive a type once for a class and its views, however many registries have it."""
+    return ObjectType(cls)
 
 
 def _alarm_method(cls: type[BaseDurableObject[Any]]) -> MethodSpec:

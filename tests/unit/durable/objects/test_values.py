@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
 from aidevos.testing import ADMIN, ObjectKit
-from tests.support.kits import PATIENT, failure
+from tests.support.kits import examples, failure
 from tests.support.objects import Tally
 
 DEEP = 70
@@ -33,7 +33,6 @@ json_values = st.recursive(
 )
 
 
-@PATIENT
 @given(st.dictionaries(keys, json_values, max_size=5))
 def test_any_json_is_the_same_after_it_was_stored(value: dict[str, Any]) -> None:
     state = {"free": value}
@@ -43,7 +42,7 @@ def test_any_json_is_the_same_after_it_was_stored(value: dict[str, Any]) -> None
     assert codec.encode(decoded) == codec.encode(state)
 
 
-@settings(PATIENT, max_examples=50)
+@examples(50)
 @given(st.dictionaries(keys, json_values, max_size=5))
 def test_any_json_comes_back_from_an_object_that_another_process_wrote(value: dict[str, Any]) -> None:
     async def write_and_read() -> Any:

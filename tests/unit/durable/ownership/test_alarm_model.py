@@ -7,13 +7,13 @@ from collections import Counter
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos.durable.turns.environment import Limits
 from aidevos.testing import ObjectKit
 from tests.support.alarms import Bell
-from tests.support.kits import PATIENT, START, crash
+from tests.support.kits import START, crash, examples
 
 NAMES = ("a", "b", "c")
 BACKOFF, LONGEST = 3, 10
@@ -175,7 +175,7 @@ class Product:
         ]
 
 
-@settings(PATIENT, max_examples=300)
+@examples(300)
 @given(steps)
 def test_alarms_ring_as_a_plain_simulation_says(taken: list[Step]) -> None:
     simulation = Simulation()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.testing import ObjectKit
-from tests.support.kits import begun, chosen, crash, failure
+from tests.support.kits import begun, chosen, crash, examples, failure
 from tests.support.objects import Tally
 
 
@@ -104,7 +104,7 @@ async def test_after_a_deletion_versions_go_on() -> None:
         assert (await kit.call("tally", "a", "_read"))["version"] == 3
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     faults=st.lists(st.sampled_from(["pass", "fail", "lose"]), max_size=6),
     crashes=st.lists(st.integers(0, 30), max_size=3),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos import Backoff
@@ -17,7 +17,7 @@ from aidevos.durable.ownership import commit
 from aidevos.testing import ObjectKit
 from services.objects.account import Account
 from services.objects.counter import Counter
-from tests.support.kits import PATIENT, chosen, crash, numbered
+from tests.support.kits import chosen, crash, examples, numbered
 
 ACCOUNTS = ("ann", "bob", "cid")
 DEPOSIT = 100
@@ -88,7 +88,7 @@ class Fleet:
         self._late.set()
 
 
-@settings(PATIENT, max_examples=60)
+@examples(60)
 @given(
     changes=st.lists(st.tuples(st.integers(-9, 9), st.integers(1, 3), st.booleans()), min_size=1, max_size=12),
     faults=faults,
@@ -127,7 +127,7 @@ def _is_a_history(results: list[tuple[int, int]]) -> bool:
     return balance == ({0: 1, total: -1} if total else {})
 
 
-@settings(PATIENT, max_examples=40)
+@examples(40)
 @given(
     transfers=st.lists(
         st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from([*ACCOUNTS, "closed"]), st.integers(1, 60)),

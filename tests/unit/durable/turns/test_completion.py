@@ -118,7 +118,7 @@ async def test_a_dead_client_s_records_and_mark_expire_and_its_late_copies_stay_
     assert (await failure(kit.call("tally", "a", "add", headers=numbered("a", 1, at=now)))).code == "stale"
 
 
-@pytest.mark.parametrize("where", ["memory", "mongo"])
+@pytest.mark.parametrize("where", ["memory", pytest.param("mongo", marks=pytest.mark.servers)])
 async def test_chosen_ids_move_to_the_archive_and_are_still_found(where: str, request: pytest.FixtureRequest) -> None:
     store: Any = None
     if where == "mongo":
@@ -142,7 +142,7 @@ async def test_chosen_ids_move_to_the_archive_and_are_still_found(where: str, re
         kit.store.close()
 
 
-@pytest.mark.parametrize("where", ["memory", "mongo"])
+@pytest.mark.parametrize("where", ["memory", pytest.param("mongo", marks=pytest.mark.servers)])
 async def test_clients_move_to_the_archive_and_their_records_and_marks_are_still_found(
     where: str, request: pytest.FixtureRequest
 ) -> None:

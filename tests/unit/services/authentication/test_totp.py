@@ -18,7 +18,6 @@ from aidevos.security.sealed import Sealer
 from aidevos.settings import load
 from services.authentication.mfa import MfaState, SecondFactor
 from services.authentication.totp import MODULE_PIXELS, new_secret, step_of
-from tests.support.kits import PATIENT
 
 DIGITS = b"1234567890" * 7
 # RFC 6238 appendix B: the time, and the codes of SHA-1, SHA-256 and SHA-512.
@@ -49,7 +48,6 @@ def test_the_last_six_digits_of_the_standards_codes_are_good_at_their_time(at: i
     assert step_of(seed(20), code[2:], at) == at // 30
 
 
-@PATIENT
 @given(st.integers(0, 10**10), st.integers(-100, 100))
 def test_a_code_is_good_within_one_step_of_drift(at: int, drift: int) -> None:
     secret = seed(20)
@@ -73,7 +71,6 @@ class Attempt(NamedTuple):
 ATTEMPTS = st.lists(st.builds(Attempt, st.integers(0, 70), st.integers(-3, 3)), max_size=30)
 
 
-@PATIENT
 @given(ATTEMPTS)
 def test_whatever_is_tried_each_step_passes_once_and_none_before_the_last(attempts: list[Attempt]) -> None:
     sealer = Sealer(load({"AIDEVOS_SECRET_KEY": base64.b64encode(bytes(32)).decode()}))

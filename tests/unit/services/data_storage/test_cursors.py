@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from aidevos.contracts.errors import Failure
 from services.data_storage.cursors import Cursors, Position
 from tests.support.injections import TEXTS
-from tests.support.kits import PATIENT
 
 CURSORS = Cursors(b"s" * 32)
 QUERY: tuple[Any, ...] = ("books", {"price": {"gte": 1}, "name": {"eq": "a"}}, "-price", "ada")
@@ -61,7 +60,6 @@ def test_a_cursor_of_another_fleet_is_refused() -> None:
     refused(CURSOR, *QUERY, cursors=Cursors(b"t" * 32))
 
 
-@PATIENT
 @given(st.integers(0, len(base64.urlsafe_b64decode(CURSOR + "==")) - 1), st.integers(1, 255))
 def test_a_cursor_of_which_one_bit_was_changed_is_refused(place: int, change: int) -> None:
     raw = bytearray(base64.urlsafe_b64decode(CURSOR + "=="))
@@ -69,7 +67,6 @@ def test_a_cursor_of_which_one_bit_was_changed_is_refused(place: int, change: in
     refused(base64.urlsafe_b64encode(raw).rstrip(b"=").decode(), *QUERY)
 
 
-@PATIENT
 @given(st.text(max_size=80) | st.binary(max_size=80).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     refused(text, *QUERY)

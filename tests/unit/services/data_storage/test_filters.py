@@ -7,7 +7,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos.contracts.data import item_object
@@ -20,7 +20,7 @@ from services.data_storage import filters, values
 from services.data_storage.filters import in_store, parse_fields, parse_filter, parse_sort, project
 from services.data_storage.paths import Field, split
 from tests.support.injections import OBJECTS, TEXTS
-from tests.support.kits import PATIENT
+from tests.support.kits import examples
 from tests.support.servers import Servers
 
 BOOKS: dict[str, Any] = {
@@ -237,7 +237,7 @@ def test_an_injected_order_or_list_of_fields_names_something_in_the_data_alone()
     assert project(BOOKS["a"], parse_fields(r"_id,$owner,state\.owner,__class__")) == {}
 
 
-@settings(PATIENT, max_examples=100)
+@examples(100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=2),

@@ -28,7 +28,6 @@ from services.data_storage.keys import MAX_TEXT, encode_key, index_keys, key_ran
 from services.data_storage.paths import Field
 from services.data_storage.plans import plan
 from services.data_storage.terms import Index
-from tests.support.kits import PATIENT
 
 EDGES = [0, -0.0, 1, 1.0, -1, 0.5, 2**53, 2**53 + 1, float(2**53), 2**63 - 1, -(2**63), float(2**63), 5e-324, -5e-324]
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=3) | st.sampled_from(["", "\0", "a", "a\0", "ab"])
@@ -62,7 +61,6 @@ def sign(one: str, other: str) -> int:
     return (one > other) - (one < other)
 
 
-@PATIENT
 @given(st.lists(st.tuples(values, values, st.booleans()), min_size=1, max_size=3))
 @example([("a", "a\0", True)])
 @example([(2**53 + 1, float(2**53), False)])
@@ -79,7 +77,6 @@ def test_the_order_of_keys_is_that_of_their_values(parts: list[tuple[Any, Any, b
     assert sign(one.encode(), other.encode()) == sign(one, other)  # type: ignore[arg-type]
 
 
-@PATIENT
 @given(st.lists(keyed, max_size=2), st.lists(st.tuples(values, st.booleans(), texts), min_size=1), st.data())
 def test_a_range_holds_exactly_the_keys_that_its_conditions_are_true_of(
     prefix: list[tuple[Any, bool]], others: list[tuple[Any, bool, str]], data: st.DataObject
@@ -140,7 +137,6 @@ def before(one: Any, other: Any, order: list[Field]) -> int:
     return 0
 
 
-@PATIENT
 @given(st.lists(documents, max_size=12), filters, orders, indexes)
 def test_a_plan_finds_what_the_filter_is_true_of_in_the_order_asked_for(
     data: list[Any], where: Condition, order: list[Field], indexes: dict[str, Index]

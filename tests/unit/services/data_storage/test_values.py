@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pymongo
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
 from services.data_storage import values
-from tests.support.kits import PATIENT
+from tests.support.kits import examples
 from tests.support.servers import Servers
 
 AWKWARD_NAMES = ["", "$set", "a.b", ".", "..", "$", "%", "%2E", "%25", "$ref", "$id", "_id", "0", "__proto__", "é.ß"]
@@ -41,7 +41,7 @@ def nested(levels: int) -> Any:
     return value
 
 
-@settings(PATIENT, max_examples=60)
+@examples(60)
 @given(st.lists(documents, min_size=1, max_size=8))
 def test_any_document_is_the_same_after_mongodb_had_it(data_collection: Any, data: list[Any]) -> None:
     for item in data:
@@ -71,13 +71,11 @@ def test_any_name_is_found_by_its_path_in_mongodb(data_collection: Any, path: tu
     assert [found["_id"] for found in data_collection.find({stored: "here", "_id": id})] == [id]
 
 
-@PATIENT
 @given(documents)
 def test_any_document_is_the_same_in_the_json_of_what_is_stored(data: Any) -> None:
     assert values.to_json(values.encode(data)) == msgspec.Raw(msgspec.json.encode(data))
 
 
-@PATIENT
 @given(names, names)
 def test_names_are_told_apart_and_safe_after_escaping(one: str, other: str) -> None:
     escaped = values.escape(one)

@@ -13,7 +13,6 @@ import jwt
 import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import settings as options
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
@@ -27,7 +26,7 @@ from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN, SERVICE
-from tests.support.kits import PATIENT, chosen, failure
+from tests.support.kits import chosen, examples, failure
 from tests.support.task_kits import LEASE, PROJECT, due, queue, start, task_kit, work
 
 ONCE = {"max_attempts": 1}
@@ -428,7 +427,7 @@ class Model:
             self.status = "failed"
 
 
-@options(PATIENT, max_examples=60)
+@examples(60)
 @given(st.lists(STEPS, max_size=25))
 def test_whatever_happens_a_task_does_what_the_model_says(steps: list[tuple[str, float]]) -> None:
     with tempfile.TemporaryDirectory() as home:

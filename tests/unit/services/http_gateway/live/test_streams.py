@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos import Backoff
@@ -25,6 +25,7 @@ from services.http_gateway.live.events import LiveEvent
 from services.http_gateway.live.hub import Hub, StreamLimits
 from services.http_gateway.live.stream import Stream
 from services.http_gateway.live.subscriber import Subscriber
+from tests.support.kits import examples
 
 CALLER = Principal("ada", permissions=frozenset({"events:read"}))
 HERS = Subscriber(CALLER, "Bearer ada", "")
@@ -147,7 +148,7 @@ async def world() -> AsyncIterator[World]:
 STEPS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.booleans()), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(steps=STEPS, room=st.integers(2, 40), hidden=st.integers(2, 7))
 def test_a_reader_that_reconnects_anywhere_gets_each_event_once_and_in_order(
     steps: list[tuple[int, int, bool]], room: int, hidden: int

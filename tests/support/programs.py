@@ -1,0 +1,72 @@
+"""Programs of the product as processes: forked from one that has imported them, so that a start costs no imports."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from deploy.local.programs import SERVICES
+from tests.support.paths import ROOT
+
+IMPORTED = [*(f"services.{service.name}.__main__" for service in SERVICES), "tests.support.host_process"]
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(IMPORTED)
+
+
+class Program:
+    """A process that runs `python -m <line>` with these variables; used like `subprocess.Popen`."""
+
+    def __init__(self, line: Sequence[str], environment: Mapping[str, str], output: str = "") -> None:
+        """`output` is a file for what the program prints, else it goes where the tests' own goes."""
+        self._line = line
+        self._process = _forks.Process(target=_run, args=(line, dict(environment), output), daemon=True)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(list(self._line), timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def end_with_parent() -> None:
+    """Ask the kernel (Linux) to kill this process when its parent dies, however it dies."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _run(line: Sequence[str], environment: Mapping[str, str], output: str) -> None:
+    end_with_parent()
+    if output:
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[:] = line
+    runpy.run_module(line[0], run_name="__main__", alter_sys=True)
