@@ -11,13 +11,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from deploy.local.programs import SERVICES
 from tests.support.paths import ROOT
 
-IMPORTED = [*(f"services.{service.name}.__main__" for service in SERVICES), "tests.support.host_process"]
+# Every module of the services but those that run them.
+IMPORTED = sorted(
+    f"services.{file.parent.name}.{file.stem}" for file in ROOT.glob("services/*/*.py") if "__" not in file.stem
+)
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(IMPORTED)
+_forks.set_forkserver_preload([*IMPORTED, "tests.support.host_process"])
 
 
 class Program:
