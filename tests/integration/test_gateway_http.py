@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -263,13 +264,28 @@ class TestDescription:
 
         assert (answer.status_code, answer.content) == (304, b"")
 
-    async def test_the_page_loads_nothing_from_elsewhere(self, world: World) -> None:
+    async def test_the_page_may_load_from_its_own_origin_alone_and_runs_no_inline_script(self, world: World) -> None:
         answer = await world.anonymous.get("/docs")
 
+        policy = answer.headers["content-security-policy"]
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+        assert "unsafe" not in policy
         assert "http://" not in answer.text
         assert "https://" not in answer.text
+        loaded = re.findall(r'(?:src|href)="(docs/[^"]+)"', answer.text)
+        assert len(loaded) == 3
+        for path in loaded:
+            file = await world.anonymous.get(f"/{path}")
+            assert file.status_code == 200
+            again = await world.anonymous.get(f"/{path}", headers={"If-None-Match": file.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+
+    @pytest.mark.parametrize(
+        "path", ["/docs/nothing.js", "/docs/update.sh", "/docs/..%2fdocs.py", "/docs/%2e%2e/docs.py"]
+    )
+    async def test_the_page_has_no_other_files(self, world: World, path: str) -> None:
+        assert_problem(await world.anonymous.get(world.url + path), 404, "not-found")
 
 
 class TestMetrics:

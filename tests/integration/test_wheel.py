@@ -22,7 +22,7 @@ from tests.support.servers import Servers, free_port
 
 ROOT = Path(__file__).parents[2]
 IMPORT_ALL = """
-import importlib, json, pkgutil
+import importlib, importlib.util, json, pkgutil
 import aidevos
 
 def fail(name):
@@ -30,7 +30,9 @@ def fail(name):
 
 exported = {name: getattr(aidevos, name) for name in aidevos.__all__}
 names = [module.name for module in pkgutil.walk_packages(aidevos.__path__, "aidevos.", fail)]
-files = {name: importlib.import_module(name).__file__ for name in names}
+# A `__main__` runs when it is imported.
+find = lambda name: importlib.util.find_spec(name).origin
+files = {name: find(name) if name.endswith("__main__") else importlib.import_module(name).__file__ for name in names}
 shadowed = [name for name in exported if getattr(aidevos, name) != exported[name]]
 same = aidevos.services().text == exported["services"]().text
 print(json.dumps({"files": files, "shadowed": shadowed, "same": same}))

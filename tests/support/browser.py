@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -56,7 +57,7 @@ class Browsers:
         for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=900,700"):
             options.add_argument(argument)
         options.add_argument(f"--user-data-dir={tempfile.mkdtemp(dir=self.home)}")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         return Remote(f"http://{HOST}:{self._port}", options=options)
 
     def _find_driver(self) -> Server:
@@ -73,6 +74,19 @@ class Browsers:
 
     def _ready(self, check: Callable[[], None]) -> None:
         ports.wait_for_port(HOST, self._port, check, START_TIMEOUT)
+
+
+def complaints(browser: Remote) -> list[str]:
+    """Return what the browser has logged against a page's policy since the last call."""
+    log = browser.execute("getLog", {"type": "browser"})["value"]
+    return [entry["message"] for entry in log if "Content Security" in entry["message"]]
+
+
+def requested(browser: Remote) -> set[str]:
+    """Return the URLs that the browser has asked for since the last call."""
+    log = browser.execute("getLog", {"type": "performance"})["value"]
+    events = [json.loads(entry["message"])["message"] for entry in log]
+    return {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
 
 
 class Page:
@@ -103,8 +117,7 @@ class Page:
     @property
     def complaints(self) -> list[str]:
         """What the browser itself had to say against the page."""
-        log = self.browser.execute("getLog", {"type": "browser"})["value"]
-        return [entry["message"] for entry in log if "Content Security" in entry["message"]]
+        return complaints(self.browser)
 
     def at(self, id: str) -> Any:
         return self.browser.find_element(By.ID, id)

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from collections.abc import Callable
 from typing import Any
+
+from starlette.routing import Route
 
 from aidevos.contracts.errors import Failure
 from aidevos.observability import metrics
 from aidevos.settings import Settings
 
-from .. import pages
+from ..docs import Docs
 from ..document import Document
 from ..forwarder import Forwarder
 from ..health import Readiness
 from ..http import parameters
+from ..http.dispatch import MethodDispatcher
 from ..http.guard import Guard
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, HttpResponse
 from ..http.versions import unless_known
 from .api_router import APIRouter
-from .operation import Access, Text, get
+from .operation import Access, Operation, Text, get
 from .parameters import INTERNAL
 
 READ_FLEET = "fleet:read"
 LEFT_OUT = f"Internal types are left out, unless a caller with `{READ_FLEET}` asks for them."
 METRICS = "Show counters in Prometheus' text format"
-_POLICY = (
-    b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_PAGE_HEADERS = (
-    (b"content-type", b"text/html; charset=utf-8"),
-    (b"content-security-policy", _POLICY),
-)
 WELL = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"]}
 DOCUMENT: dict[str, Any] = {
     "answer": dict[str, Any],
@@ -63,7 +58,13 @@ class OperationRouter(APIRouter):
         self._openapi = openapi
         self._asyncapi = asyncapi
         self._operators = operators
-        self._page = files(pages.__package__).joinpath("docs.html").read_bytes()
+        self._docs = Docs()
+
+    def routes(self, guard_of: Callable[[Operation], Guard]) -> list[Route]:
+        """Add the files of `/docs`, which are no operations of the API."""
+        (page,) = (operation for operation in self.operations if operation.path == "/docs")
+        files = MethodDispatcher({"GET": (guard_of(page), self._docs.file)})
+        return [*super().routes(guard_of), Route("/docs/{file}", files)]
 
     @get("/health/live", "live", "Tell whether the gateway runs", answer=WELL)
     async def live(self, request: HttpRequest) -> HttpResponse:
@@ -87,7 +88,7 @@ class OperationRouter(APIRouter):
 
     @get("/docs", "docs", "Show this document as a page", answer=Text("text/html"))
     async def docs(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponse(200, self._page, _PAGE_HEADERS)
+        return self._docs.page
 
     @get(
         "/metrics",

@@ -1,0 +1,111 @@
+"""The API's description as a page, in a real browser."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from anyio.from_thread import start_blocking_portal
+from selenium.common.exceptions import TimeoutException
+from selenium.webdriver import Remote
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.support.browser import Browsers, complaints, requested
+from tests.support.gateway_world import World, gateway_world
+from tests.support.servers import Servers
+
+VERBS = {"get", "put", "post", "delete", "patch"}
+# Longer than a busy machine takes to show 500 operations.
+WITHIN = 60.0
+SHOW_ALL = "for (const tag of document.querySelectorAll('.opblock-tag[data-is-open=false]')) tag.click()"
+SHOWN = """
+return [...document.querySelectorAll('.opblock')].map(block => [
+    block.querySelector('.opblock-summary-method').textContent.toLowerCase(),
+    block.querySelector('.opblock-summary-path').dataset.path,
+].join(' '))
+"""
+
+pytestmark = pytest.mark.timeout(240)
+
+
+class DocsPage:
+    """What a person does with the page."""
+
+    def __init__(self, browser: Remote, url: str) -> None:
+        self.browser = browser
+        browser.get(url)
+
+    def until(self, script: str) -> Any:
+        """Return what the script returns, once that is true."""
+        return WebDriverWait(self.browser, WITHIN).until(lambda _: self.browser.execute_script(script))
+
+    def click(self, selector: str) -> None:
+        self.until(f"const found = document.querySelector('{selector}'); found?.click(); return found !== null")
+
+    def type(self, selector: str, text: str) -> None:
+        self.until(f"return document.querySelector('{selector}')").send_keys(text)
+
+
+@pytest.fixture(scope="module")
+def world(servers: Servers) -> Iterator[World]:
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(gateway_world(servers)) as world:
+        yield world
+
+
+@pytest.fixture
+def browser(browsers: Browsers) -> Iterator[Remote]:
+    browser = browsers.open()
+    yield browser
+    browser.quit()
+
+
+def test_it_shows_every_operation_and_loads_nothing_from_elsewhere(world: World, browser: Remote) -> None:
+    document = httpx2.get(f"{world.url}/openapi.json").json()
+    page = DocsPage(browser, f"{world.url}/docs")
+
+    page.until("return document.querySelector('.opblock-tag') !== null")
+    browser.execute_script(SHOW_ALL)
+    items = document["paths"] | document["webhooks"]
+    described = {f"{verb} {path}" for path, item in items.items() for verb in VERBS & item.keys()}
+    with contextlib.suppress(TimeoutException):
+        page.until(f"return document.querySelectorAll('.opblock').length >= {len(described)}")
+
+    assert {*browser.execute_script(SHOWN)} == described
+    urls = requested(browser)
+    # The browser's own first page has other schemes.
+    assert {url for url in urls if url.startswith(("http", "ws")) and not url.startswith(f"{world.url}/")} == set()
+    assert {f"{world.url}/docs/{name}" for name in ("swagger-ui-bundle.js", "start.js")} <= urls
+    assert complaints(browser) == []
+
+
+def test_a_request_is_sent_with_the_token_that_was_entered(world: World, browser: Remote) -> None:
+    page = DocsPage(browser, f"{world.url}/docs#/operation/metrics")
+
+    page.click(".btn.authorize")
+    page.type("input[aria-label=auth-bearer-value]", world.authorized("admin")["Authorization"].removeprefix("Bearer "))
+    page.click(".auth-container .btn.authorize")
+    page.click(".btn-done")
+    page.click(".try-out__btn")
+    page.click(".execute")
+    status = page.until(
+        "return document.querySelector('.live-responses-table tbody .response-col_status')?.textContent"
+    )
+
+    assert status.startswith("200")
+    assert complaints(browser) == []
+
+
+def test_no_inline_script_runs_in_it(world: World, browser: Remote) -> None:
+    page = DocsPage(browser, f"{world.url}/docs")
+    page.until("return document.querySelector('.opblock-tag') !== null")
+
+    browser.execute_script(
+        "const script = document.createElement('script'); script.textContent = 'window.owned = true';"
+        "document.body.append(script)"
+    )
+
+    assert browser.execute_script("return window.owned") is None
+    assert len(complaints(browser)) == 1
