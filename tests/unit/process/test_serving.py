@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aidevos import DurableObjectClient, Failure, Service, resource
+from aidevos import Backoff, DurableObjectClient, Failure, Service, resource
 from aidevos.process import serving, stack
 from aidevos.security.keys import ensure_signing_key
 from aidevos.settings import Settings, SettingsError, load
@@ -123,7 +123,7 @@ async def test_a_resource_that_cannot_be_opened_closes_everything_before_it(sett
 async def test_preparation_is_repeated_until_it_succeeds(
     settings: Settings, bus: Cable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "REJOIN_PAUSE", 0.0)
+    monkeypatch.setattr(serving, "REJOIN", Backoff(0.0, 0.0))
     attempts = 0
 
     async def prepare(objects: DurableObjectClient, pool: Pool) -> None:
@@ -141,7 +141,7 @@ async def test_preparation_is_repeated_until_it_succeeds(
 async def test_a_chore_begins_again_when_it_returns_or_fails(
     settings: Settings, bus: Cable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "CHORE_PAUSE", 0.0)
+    monkeypatch.setattr(serving, "CHORES", Backoff(0.0, 0.0))
     begun = 0
 
     async def chore() -> None:
