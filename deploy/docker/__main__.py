@@ -25,7 +25,8 @@ from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.chosen import prepare_rabbitmq
 from aidevos.durable.hosting import provision as nats_provision
-from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, SECRETS_FILE, Secrets, load_secrets, with_credentials
+from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, with_credentials
+from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError, load
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from aidevos.process.fleet import SECRETS_FILE, Secrets, load_secrets
+from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import write_secret
 
 from ..nats.config import USERS as NATS_USERS

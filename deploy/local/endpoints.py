@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
-from aidevos.process.fleet import CLIENT_USER, Fleet, FleetProcess, Secrets, with_credentials
+from aidevos.process.fleet import CLIENT_USER, Fleet, FleetProcess, with_credentials
+from aidevos.security.fleet_secrets import Secrets
 from aidevos.settings import Settings
 
 from . import mongo_server, nats_server

@@ -22,7 +22,8 @@ from nats.errors import Error as NatsError
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.chosen import prepare_rabbitmq
 from aidevos.durable.hosting.provision import provision
-from aidevos.process.fleet import FLEET_FILE, Secrets, load_fleet
+from aidevos.process.fleet import FLEET_FILE, load_fleet
+from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError
 

@@ -13,7 +13,8 @@ from typing import Any
 import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
-from aidevos.process.fleet import Secrets, with_credentials
+from aidevos.process.fleet import with_credentials
+from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings, SettingsError
 

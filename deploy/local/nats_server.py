@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aidevos.process.fleet import Secrets, with_credentials
+from aidevos.process.fleet import with_credentials
+from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings
 

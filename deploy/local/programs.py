@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from aidevos.process.fleet import Secrets
+from aidevos.security.fleet_secrets import Secrets
 from aidevos.settings import Settings, SettingsError
 
 from ..nats.config import GATEWAY_USER, WORKER_USER

@@ -17,7 +17,8 @@ from supervisor.states import ProcessStates
 from supervisor.supervisord import Supervisor
 
 from aidevos import Backoff
-from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess, Secrets, load_secrets
+from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess
+from aidevos.security.fleet_secrets import Secrets, load_secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings, load
 

@@ -5,11 +5,12 @@ from aidevos.contracts.events import CloudEvent
 from aidevos.contracts.subjects import id_from_name, new_id
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.durable.objects.alarm import Alarm, AlarmRetry
+from aidevos.durable.objects.alarm import LONGEST_ALARM, Alarm, AlarmRetry
 from aidevos.durable.objects.declaration import Event, command, on, query, upcast
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import inject, resource
+from aidevos.durable.objects.schema import Schema
 from aidevos.durable.ownership.router import DurableObjectRouter
 from aidevos.process.entry import run
 from aidevos.process.service import Service
@@ -17,6 +18,7 @@ from aidevos.security.permissions import Principal, anyone, authenticated, permi
 from aidevos.work.handlers import TaskContext, task
 
 __all__ = [
+    "LONGEST_ALARM",
     "Alarm",
     "AlarmRetry",
     "Backoff",
@@ -28,6 +30,7 @@ __all__ = [
     "Event",
     "Failure",
     "Principal",
+    "Schema",
     "Service",
     "TaskContext",
     "anyone",

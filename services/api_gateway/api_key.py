@@ -18,7 +18,18 @@ from typing import Any, NewType
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, command, inject, permission, query, services
+from aidevos import (
+    LONGEST_ALARM,
+    BaseDurableObject,
+    Event,
+    Failure,
+    Schema,
+    command,
+    inject,
+    permission,
+    query,
+    services,
+)
 from aidevos.contracts import projects, users
 from aidevos.contracts.api_keys import (
     MANAGE_KEYS,
@@ -39,15 +50,11 @@ from aidevos.contracts.api_keys import (
 )
 from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import Id as ProjectId
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.contracts.users import User
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.alarm import LONGEST
-from aidevos.durable.objects.declaration import Search
-from aidevos.durable.objects.schema import Schema
-from aidevos.durable.store.condition import And, Compare, Condition
-from aidevos.durable.store.port import Find
 from aidevos.projects.belongings import belongings
 from aidevos.projects.memberships import Memberships, check_role
+from aidevos.queries import And, Compare, Condition, Find, Search
 from aidevos.security import api_keys, scopes
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal
@@ -338,7 +345,7 @@ def _later(moment: datetime | None, now: float, field: str) -> float | None:
         return None
     if moment.timestamp() <= now:
         raise Failure("invalid", "this moment has passed", field=field)
-    if moment.timestamp() > now + LONGEST:
+    if moment.timestamp() > now + LONGEST_ALARM:
         raise Failure("invalid", "a key expires within 100 years; leave this away for one that doesn't", field=field)
     return moment.timestamp()
 

@@ -10,7 +10,7 @@ import msgspec
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
 from aidevos.contracts.rate_limits import ANONYMOUS, DEFAULT, ID, MANAGE_LIMITS, TYPE, LimitPolicy, Policies, RateLimits
 from aidevos.contracts.routes import MANAGE_ROUTES, SEARCH, FindRoutes
-from aidevos.durable.objects.declaration import Search
+from aidevos.queries import Search
 from aidevos.security.audit import record
 
 from .route_table import ORDER, find, show

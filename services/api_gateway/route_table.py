@@ -6,9 +6,8 @@ import msgspec
 
 from aidevos import Failure
 from aidevos.contracts.routes import FindRoutes, RouteBody, RouteInfo
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.store.condition import And
-from aidevos.durable.store.port import Find
+from aidevos.contracts.times import rfc3339, timestamp
+from aidevos.queries import And, Find
 
 ORDER = ("route", "path")
 

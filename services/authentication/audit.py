@@ -20,10 +20,8 @@ from aidevos.contracts.audit import (
     Party,
     Reason,
 )
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.declaration import Search
-from aidevos.durable.store.condition import And, Compare, Condition, StartsWith
-from aidevos.durable.store.port import Find
+from aidevos.contracts.times import rfc3339, timestamp
+from aidevos.queries import And, Compare, Condition, Find, Search, StartsWith
 from aidevos.settings import Settings
 
 AT, ACTION = ("at",), ("action",)

@@ -6,7 +6,7 @@ import msgspec
 
 from aidevos.contracts.authentication import Session
 from aidevos.contracts.errors import Failure
-from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.contracts.times import rfc3339, timestamp
 
 MAX_SESSIONS = 100
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, anyone, command, inject, new_id, query, services
+from aidevos import BaseDurableObject, Failure, Schema, anyone, command, inject, new_id, query, services
 from aidevos.contracts import projects
 from aidevos.contracts.data import (
     COLLECTION_TYPE,
@@ -25,12 +25,10 @@ from aidevos.contracts.data import (
     VisibilityArgs,
     VisibleCollections,
 )
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.base.lookups import LIFE
-from aidevos.durable.objects.declaration import View
-from aidevos.durable.objects.schema import Schema
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.projects.belongings import belongings
 from aidevos.projects.memberships import Memberships, check_role
+from aidevos.queries import LOOKUP_LIFE, View
 
 from . import access, indexes
 from .access import grants_of
@@ -157,7 +155,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
     async def _be_in_force(self, *, keeps_version: bool = False) -> None:
         """Commit, and return when nobody goes by older terms."""
         await self.checkpoint(keeps_version=keeps_version)
-        await asyncio.sleep(LIFE + MARGIN)
+        await asyncio.sleep(LOOKUP_LIFE + MARGIN)
 
     def _begin(self, owner: str) -> None:
         _name.convert(self.id)

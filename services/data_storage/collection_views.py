@@ -21,11 +21,9 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
 from aidevos.contracts.projects import OF_USER
 from aidevos.contracts.projects import TYPE as PROJECT_TYPE
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.reader import Reader
-from aidevos.durable.store.condition import And, Compare, Condition
-from aidevos.durable.store.port import Document, Find
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.projects.memberships import Memberships
+from aidevos.queries import And, Compare, Condition, Document, Find, Reader
 
 from . import access
 from .collection_state import PROJECT, CollectionState, terms_of

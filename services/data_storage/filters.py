@@ -10,7 +10,7 @@ Every path has an object of operators:
 - `gt`, `gte`, `lt`, `lte`: a number or a text. `starts_with`: a text.
 - `contains`: a scalar that is in a list, or a text that is a part of a text.
 
-What each means of which values is in `aidevos.durable.store.condition`; `ne` and `nin` are true
+What each means of which values is in `aidevos.queries`; `ne` and `nin` are true
 exactly where `eq` and `in` are not, so also where the value is missing.
 """
 
@@ -22,8 +22,7 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.store import codec
-from aidevos.durable.store.condition import (
+from aidevos.queries import (
     And,
     Compare,
     Condition,
@@ -35,6 +34,7 @@ from aidevos.durable.store.condition import (
     Path,
     StartsWith,
     Text,
+    check_storable,
     class_of,
 )
 
@@ -148,7 +148,7 @@ def _all(conditions: list[Condition]) -> Condition:
 
 
 def _scalar(value: Any, field: str) -> Any:
-    codec.check(value, field)
+    check_storable(value, field)
     if class_of(value) is None:
         raise _invalid("this operator compares with null, a boolean, a number or a text", field)
     if type(value) is str and len(value) > MAX_TEXT:

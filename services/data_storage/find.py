@@ -15,10 +15,8 @@ import msgspec
 from aidevos.contracts.data import ITEM_TYPE, FindItems, Item
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
-from aidevos.durable.objects.reader import Reader
-from aidevos.durable.store.condition import And, Compare, Condition, Path, at, matches
-from aidevos.durable.store.port import Document, Find
 from aidevos.projects.memberships import Memberships
+from aidevos.queries import And, Compare, Condition, Document, Find, Path, Reader, at, matches
 
 from . import access, values
 from .collection_views import TermsArgs, answer_terms

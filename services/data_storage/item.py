@@ -29,8 +29,8 @@ from aidevos.contracts.data import (
     Version,
     item_object,
 )
-from aidevos.durable.objects.declaration import View
 from aidevos.projects.memberships import Memberships
+from aidevos.queries import View
 
 from . import access, reservations, values
 from .access import Operation

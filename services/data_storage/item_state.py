@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from aidevos import Event
 from aidevos.contracts.data import Item
-from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.objects.declaration import Event
+from aidevos.contracts.times import rfc3339_of
 
 from . import values
 

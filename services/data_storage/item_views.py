@@ -6,9 +6,7 @@ import msgspec
 
 from aidevos.contracts.data import ITEM_TYPE
 from aidevos.contracts.errors import Failure
-from aidevos.durable.objects.reader import Reader
-from aidevos.durable.store.condition import And, Compare, Condition, Not
-from aidevos.durable.store.port import Find
+from aidevos.queries import And, Compare, Condition, Find, Not, Reader
 
 from . import values
 from .item_state import ItemState, holds

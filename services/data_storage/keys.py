@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-from aidevos.durable.store.condition import MISSING, Compare, OneOf, StartsWith, at
+from aidevos.queries import MISSING, Compare, OneOf, StartsWith, at
 
 from .paths import Field, parse_field
 from .terms import Index

@@ -14,9 +14,7 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, services
 from aidevos.contracts.data import ERASER_TYPE, ITEM_TYPE, VERSION_TYPE
-from aidevos.durable.objects.reader import Reader
-from aidevos.durable.store.condition import Compare
-from aidevos.durable.store.port import Find
+from aidevos.queries import Compare, Find, Reader
 
 from .terms import SETTLED
 

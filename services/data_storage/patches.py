@@ -14,9 +14,9 @@ import msgspec
 from jsonpatch import JsonPatch, JsonPatchException, JsonPatchTestFailed
 from jsonpointer import JsonPointer, JsonPointerException
 
+from aidevos import Schema
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.merge_patch import merge_patch
-from aidevos.durable.objects.schema import Schema
 
 MAX_OPERATIONS = 1000
 MAX_COPIED = 1 << 20

@@ -11,8 +11,7 @@ import re
 from typing import NamedTuple
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.store import codec
-from aidevos.durable.store.condition import Path
+from aidevos.queries import MAX_DEPTH, Path, check_storable
 
 MAX_LENGTH = 512
 _character = re.compile(r"\\?.", re.DOTALL)
@@ -28,8 +27,8 @@ class Field(NamedTuple):
 def split(path: str, field: str = "path") -> Path:
     """The names in a path, which is called `field` in errors. Raises `invalid`."""
     names = tuple(_unescape(part) for part in _divide(path, ".", field, MAX_LENGTH))
-    if len(names) > codec.MAX_DEPTH:
-        raise Failure("invalid", f"a path has at most {codec.MAX_DEPTH} names", field=field)
+    if len(names) > MAX_DEPTH:
+        raise Failure("invalid", f"a path has at most {MAX_DEPTH} names", field=field)
     return names
 
 
@@ -51,7 +50,7 @@ def parse_field(text: str, field: str) -> Field:
 def _divide(text: str, separator: str, field: str, limit: int) -> list[str]:
     if len(text) > limit:
         raise Failure("invalid", f"this has more than {limit} characters", field=field)
-    codec.check(text, field)
+    check_storable(text, field)
     if "\0" in text:
         raise Failure("invalid", "no name has NUL in it", field=field)
     if "\\" not in text:

@@ -10,16 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from aidevos.durable.store.condition import (
-    EVERYTHING,
-    And,
-    Compare,
-    Condition,
-    OneOf,
-    Path,
-    Scalar,
-    conjuncts,
-)
+from aidevos.queries import EVERYTHING, And, Compare, Condition, OneOf, Path, Scalar, conjuncts
 
 from .keys import END, Range, Ranged, fields_of, key_range
 from .paths import Field

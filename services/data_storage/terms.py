@@ -1,6 +1,6 @@
 """The terms of a collection: what every turn of its items must know, kept in the process for a moment.
 
-Promise: a turn works by terms that were in force less than `lookups.LIFE` seconds before it asked for them.
+Promise: a turn works by terms that were in force less than `queries.LOOKUP_LIFE` seconds before it asked for them.
 So a changed configuration is in force everywhere by then after its commit, and the change itself
 can wait that long before it looks at what was written before.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts.data import Rules
-from aidevos.durable.base.lookups import Lookups
+from aidevos.queries import Lookups
 
 from .schemas import Validator
 

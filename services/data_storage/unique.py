@@ -26,7 +26,7 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, services
 from aidevos.contracts.data import ITEM_TYPE
-from aidevos.durable.store.condition import MISSING, at
+from aidevos.queries import MISSING, at
 
 from .item_views import HELD
 from .paths import split

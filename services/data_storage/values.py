@@ -16,7 +16,7 @@ import bson
 import msgspec
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.store import codec
+from aidevos.queries import INT64, MAX_DEPTH
 
 MAX_SIZE = 1 << 20
 NAME = "data"
@@ -33,7 +33,7 @@ def check(data: Any, field: str = NAME) -> None:
     Integers fit into 64 bit, floats are finite, text is Unicode, names are without NUL, maps and lists
     nest at most 64 levels deep, and the whole takes at most 1 MiB, as JSON and as it is stored.
     """
-    wrong = _find(data, codec.MAX_DEPTH)
+    wrong = _find(data, MAX_DEPTH)
     if wrong is not None:
         raise Failure("invalid", wrong[0], field=field + wrong[1])
     size = max(len(bson.encode({NAME: encode(data)})), len(msgspec.json.encode(data)))
@@ -82,12 +82,12 @@ def _find(value: Any, levels: int) -> _Wrong:
     if kind is str:
         return None if _is_unicode(value) else ("text must be valid Unicode", "")
     if kind is int:
-        return None if value in codec.INT64 else ("integers must fit into 64 bit", "")
+        return None if value in INT64 else ("integers must fit into 64 bit", "")
     if kind is float:
         return None if math.isfinite(value) else ("numbers must be finite", "")
     if kind is dict or kind is list:
         if levels == 0:
-            return f"values nest at most {codec.MAX_DEPTH} levels deep", ""
+            return f"values nest at most {MAX_DEPTH} levels deep", ""
         return _find_in_list(value, levels - 1) if kind is list else _find_in_map(value, levels - 1)
     return None if value is None or kind is bool else ("this is no JSON value", "")
 

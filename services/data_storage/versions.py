@@ -12,11 +12,8 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, query, services
 from aidevos.contracts.data import HISTORY_LIMIT, VERSION_TYPE, Version
-from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.objects.declaration import View
-from aidevos.durable.objects.reader import Reader
-from aidevos.durable.store.condition import And, Compare, Condition
-from aidevos.durable.store.port import Find
+from aidevos.contracts.times import rfc3339_of
+from aidevos.queries import And, Compare, Condition, Find, Reader, View
 
 from .leaving import IDS, IdsArgs, answer_ids
 

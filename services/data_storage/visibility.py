@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aidevos.contracts.data import Rules, Visibility
-from aidevos.durable.store.condition import And, Compare, Condition, Contains, Not, OneOf, Or
+from aidevos.queries import And, Compare, Condition, Contains, Not, OneOf, Or
 from aidevos.security.permissions import Principal
 
 from . import access

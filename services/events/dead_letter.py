@@ -16,10 +16,8 @@ import msgspec
 from aidevos import BaseDurableObject, Failure, command, inject, permission, query, services
 from aidevos.contracts.dead_letters import MANAGE, SEARCH, TYPE, DeadLetter, FindLetters, Kind, Letter, Status
 from aidevos.contracts.envelope import JSON, MSGPACK
-from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.objects.declaration import Search
-from aidevos.durable.store.condition import And, Compare, Condition
-from aidevos.durable.store.port import Find
+from aidevos.contracts.times import rfc3339_of
+from aidevos.queries import And, Compare, Condition, Find, Search
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal
 from aidevos.security.sealed import Sealer, SealError

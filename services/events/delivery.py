@@ -22,9 +22,9 @@ from aidevos.contracts.webhooks import (
     TYPE,
     DeliveryInfo,
 )
-from aidevos.durable.bus.port import Delivery
-from aidevos.durable.objects.declaration import Search
+from aidevos.feeds import Delivery
 from aidevos.feeds.webhook_sender import WebhookSender, headers
+from aidevos.queries import Search
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer, SealError
 from aidevos.settings import Settings

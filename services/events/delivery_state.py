@@ -7,10 +7,9 @@ from typing import Literal, cast
 import msgspec
 
 from aidevos.contracts import subjects
+from aidevos.contracts.times import rfc3339_of
 from aidevos.contracts.webhooks import Attempt, DeliveryInfo, FindDeliveries, Status
-from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.store.condition import And, Compare, Condition
-from aidevos.durable.store.port import Find
+from aidevos.queries import And, Compare, Condition, Find
 
 AT = ("at",)
 # Attempts that are shown.

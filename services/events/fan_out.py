@@ -17,10 +17,7 @@ from aidevos import DurableObjectClient, Failure
 from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.webhooks import CHANGED, DELIVERY_TYPE, SEARCH, TYPE, WebhookInfo, WebhookPage, delivery_id
-from aidevos.durable.bus.follow import EventStream
-from aidevos.durable.bus.port import Delivery, EventBus
-from aidevos.durable.client.mirror import Mirror, read_all
-from aidevos.durable.delivery.dead_letters import bury
+from aidevos.feeds import Delivery, EventBus, EventStream, Mirror, bury, read_all
 from aidevos.feeds.shown_events import read
 
 from .owners import Owners

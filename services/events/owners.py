@@ -1,7 +1,7 @@
 """What the owners of webhooks may see: judged as a live stream of theirs would be, by their rights of today.
 
 Promises: an owner who was deactivated, or whose API key is gone, sees nothing; a changed role counts within
-`lookups.LIFE` seconds. What only the service of the data can say is asked by a delegation that is good for
+`queries.LOOKUP_LIFE` seconds. What only the service of the data can say is asked by a delegation that is good for
 that question alone.
 """
 
@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from aidevos import DurableObjectClient, Failure
 from aidevos.contracts import webhooks
-from aidevos.durable.access.mandates import mandate_of
-from aidevos.durable.base.lookups import Lookups
-from aidevos.durable.bus.port import Delivery
+from aidevos.feeds import Delivery
 from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.feeds.shown_events import ShownEvent, read
+from aidevos.queries import Lookups
 from aidevos.security.delegations import Delegations, Errand, Mandate, claims_of
+from aidevos.security.mandates import mandate_of
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.security.tokens import TokenVerifier
 

@@ -14,10 +14,9 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, inject, services
 from aidevos.contracts.dead_letters import TYPE
-from aidevos.durable.access.mandates import mandate_of
-from aidevos.durable.delivery.relay import PASSING
-from aidevos.durable.turns.headers import TELL_PREFIX
+from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.security.delegations import LIFETIME, Delegations, Errand, Mandate
+from aidevos.security.mandates import mandate_of
 from aidevos.security.tokens import TokenIssuer
 
 from .dead_letter import Contents, Replayer
@@ -40,7 +39,7 @@ class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_o
     async def send(self, number: int) -> None:
         """Send what the letter says, and tell the letter what came of it."""
         failure = await self._try(number)
-        known = failure is None or not (failure.retryable or failure.code in PASSING)
+        known = failure is None or not failure.is_passing
         code, detail = (failure.code, failure.detail) if failure else ("", "")
         self.tell(TYPE, self.id, "settle", number=number, code=code, detail=detail, known=known)
         await self.delete()

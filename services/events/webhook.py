@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, command, inject, permission, query, services
+from aidevos import BaseDurableObject, Event, Failure, Schema, command, inject, permission, query, services
 from aidevos.contracts import users
 from aidevos.contracts.merge_patch import merge_patch
+from aidevos.contracts.times import rfc3339_of
 from aidevos.contracts.users import User
 from aidevos.contracts.webhooks import (
     DAY,
@@ -38,11 +39,9 @@ from aidevos.contracts.webhooks import (
     WebhookInfo,
     delivery_id,
 )
-from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.objects.declaration import Search
-from aidevos.durable.objects.schema import Schema
 from aidevos.feeds.audience import READ_EVENTS
 from aidevos.feeds.webhook_sender import WebhookSender, new_secret
+from aidevos.queries import Search
 from aidevos.security import api_keys
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer

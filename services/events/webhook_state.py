@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from aidevos.contracts.times import rfc3339_of
 from aidevos.contracts.webhooks import MANAGE_WEBHOOKS, FindWebhooks, WebhookBody, WebhookInfo
-from aidevos.durable.base.clock import rfc3339_of
-from aidevos.durable.store.condition import And, Compare, Condition
-from aidevos.durable.store.port import Find
+from aidevos.queries import And, Compare, Condition, Find
 from aidevos.security.permissions import Principal
 
 AT = ("created_at",)

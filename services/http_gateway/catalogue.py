@@ -20,7 +20,7 @@ from nats.js.kv import KeyValue
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.subjects import TYPES_BUCKET, is_type
-from aidevos.durable.base.backoff import FOLLOWING
+from aidevos.feeds import FOLLOWING
 
 CHECK_EVERY = 1.0
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from aidevos import BaseDurableObject, Event, command, permission, query
-from aidevos.durable.base.clock import rfc3339_of
+from aidevos.contracts.times import rfc3339_of
 
 RECENT = 50
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, NewType, cast
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, Failure, command, inject, permission, query, services
+from aidevos import BaseDurableObject, Event, Failure, Schema, command, inject, permission, query, services
 from aidevos.contracts import objects, subjects, tasks, users
 from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import (
@@ -43,14 +43,10 @@ from aidevos.contracts.projects import (
     WebhookSecret,
 )
 from aidevos.contracts.tasks import Kind, Status, TaskPage
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.declaration import Search, View
-from aidevos.durable.objects.reader import Reader
-from aidevos.durable.objects.schema import Schema
-from aidevos.durable.store.condition import And, Compare, Condition, Includes, Text
-from aidevos.durable.store.port import Find
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.feeds.webhook_sender import new_secret
 from aidevos.projects.memberships import check_role
+from aidevos.queries import And, Compare, Condition, Find, Includes, Reader, Search, Text, View
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal
 from aidevos.security.sealed import Sealer

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from aidevos import Schema
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.projects import MANAGE, Role
 from aidevos.contracts.tasks import KINDS, PAYLOAD_LIMIT, RESERVED, Status
-from aidevos.durable.objects.schema import Schema
 from aidevos.security.permissions import Principal
 
 Action = Literal["start", "succeed", "fail", "postpone", "cancel", "retry"]

@@ -16,12 +16,14 @@ from typing import Any
 import msgspec
 
 from aidevos import (
+    LONGEST_ALARM,
     Alarm,
     Backoff,
     BaseDurableObject,
     Event,
     Failure,
     Principal,
+    Schema,
     command,
     inject,
     new_id,
@@ -59,15 +61,13 @@ from aidevos.contracts.tasks import (
     TaskError,
     Webhook,
 )
-from aidevos.durable.access.mandates import mandate_of
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.alarm import LONGEST
-from aidevos.durable.objects.declaration import Search, View
-from aidevos.durable.objects.schema import Schema
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.feeds import webhook_sender as webhooks
 from aidevos.projects.belongings import belongings
 from aidevos.projects.memberships import check_role
+from aidevos.queries import Search, View
 from aidevos.security.delegations import Delegations
+from aidevos.security.mandates import mandate_of
 from aidevos.settings import Settings
 
 from .orders import errands
@@ -418,7 +418,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state.priority, state.timeout, state.retry = plan.priority, plan.timeout, plan.retry
         state.updated_at = self.now
         at = self.now if plan.run_at is None else plan.run_at.timestamp()
-        if abs(at - self.now) > LONGEST:
+        if abs(at - self.now) > LONGEST_ALARM:
             raise Failure("invalid", "a task runs within 100 years of now", field=field.replace("payload", "run_at"))
         self._queue(at)
 

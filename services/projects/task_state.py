@@ -5,10 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from aidevos.contracts.tasks import TYPE, FindDue, FindTasks, Retry, Status, Task, TaskError
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.reader import Reader
-from aidevos.durable.store.condition import And, Compare, Condition, OneOf
-from aidevos.durable.store.port import Find
+from aidevos.contracts.times import rfc3339, timestamp
+from aidevos.queries import And, Compare, Condition, Find, OneOf, Reader
 
 DUE = ("due",)
 INDEXES = (

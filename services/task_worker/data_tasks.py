@@ -10,7 +10,6 @@ import msgspec
 from aidevos.contracts.data import BulkResult
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT, DataExport, DataImport, Order
-from aidevos.durable.delivery.relay import PASSING
 from aidevos.work.handlers import TaskContext, task
 
 from .acting import orders, send
@@ -81,6 +80,6 @@ async def _make(context: TaskContext, order: Order) -> BulkResult:
     try:
         return BulkResult(status=201, id=_made.decode(await send(context, order)).id)
     except Failure as failure:
-        if failure.retryable or failure.code in PASSING:
+        if failure.is_passing:
             raise
         return BulkResult(status=failure.status, problem=msgspec.to_builtins(failure.problem))

@@ -16,10 +16,8 @@ import msgspec
 from aidevos import BaseDurableObject, Event, Failure, command, permission, query, services
 from aidevos.contracts import users
 from aidevos.contracts.roles import NAME_PATTERN, SEARCH, TYPE, Description, FindRoles, Permissions, Role
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.objects.declaration import Search
-from aidevos.durable.store.condition import And
-from aidevos.durable.store.port import Find
+from aidevos.contracts.times import rfc3339, timestamp
+from aidevos.queries import And, Find, Search
 from aidevos.security.audit import record
 from aidevos.security.permissions import ROLES
 

@@ -13,7 +13,7 @@ from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.data import ERASER_TYPE
 from aidevos.contracts.projects import DEPARTURE_TYPE
 from aidevos.contracts.webhooks import HOLDER_TYPE as WEBHOOKS_TYPE
-from aidevos.process.fleet import load_secrets
+from aidevos.security.fleet_secrets import load_secrets
 from aidevos.security.permissions import ROLES
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings

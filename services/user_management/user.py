@@ -17,6 +17,7 @@ from aidevos import (
     BaseDurableObject,
     Event,
     Failure,
+    Schema,
     anyone,
     authenticated,
     command,
@@ -43,8 +44,7 @@ from aidevos.contracts.users import (
     User,
     Username,
 )
-from aidevos.durable.objects.declaration import Search
-from aidevos.durable.objects.schema import Schema
+from aidevos.queries import Search
 from aidevos.security.audit import record
 from aidevos.security.emails import check_email
 from aidevos.security.permissions import ROLES

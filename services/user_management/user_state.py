@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.contracts.users import FindUsers, Status, User
-from aidevos.durable.base.clock import rfc3339, timestamp
-from aidevos.durable.store.condition import And, Compare, Condition, Contains, Text
-from aidevos.durable.store.port import Find
+from aidevos.queries import And, Compare, Condition, Contains, Find, Text
 
 # By each order, alone and after each of the filters.
 INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))

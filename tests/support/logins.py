@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from aidevos.process.fleet import load_secrets
+from aidevos.security.fleet_secrets import load_secrets
 from tests.support.world import World
 
 PASSWORD = "wheelbarrow at noon"

@@ -25,7 +25,7 @@ import nats
 import pymongo
 
 from aidevos.durable.hosting.provision import provision
-from aidevos.process.fleet import Secrets
+from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import SigningKeys, ensure_signing_key
 from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, SettingsError, load

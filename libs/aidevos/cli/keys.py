@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aidevos.cli.errors import CommandError
-from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.security import keys
 from aidevos.security.key_ring import Ring, retirements
 from aidevos.settings import load

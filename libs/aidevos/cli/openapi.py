@@ -50,12 +50,10 @@ def offline() -> bytes:
 
 
 def shipped_types(services: ModuleType) -> list[type[BaseDurableObject[Any]]]:
-    """Return the object types in the modules below a package, each of which is imported."""
-    for found in pkgutil.walk_packages(services.__path__, f"{services.__name__}."):
-        if not found.name.endswith(".__main__"):
-            importlib.import_module(found.name)
-    below = f"{services.__name__}."
-    return [cls for cls in _subclasses(BaseDurableObject) if cls.object_type and cls.__module__.startswith(below)]
+    """Return the object types that the services in a package declare."""
+    packages = pkgutil.iter_modules(services.__path__, f"{services.__name__}.")
+    names = [name for name in (f"{package.name}.service" for package in packages) if find_spec(name)]
+    return [cls for name in names for cls in importlib.import_module(name).service.types]
 
 
 def _services() -> ModuleType:
@@ -63,7 +61,3 @@ def _services() -> ModuleType:
         if find_spec(name) is not None:
             return importlib.import_module(name)
     raise CommandError(f"no fleet is up, and the services are not installed: {' or '.join(PACKAGES)}")
-
-
-def _subclasses(cls: type[BaseDurableObject[Any]]) -> list[type[BaseDurableObject[Any]]]:
-    return [found for child in cls.__subclasses__() for found in (child, *_subclasses(child))]

@@ -25,6 +25,8 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 
 REQUEST_ID_LIMIT = 256
+# Begins the request IDs of tells, which only services send.
+TELL_PREFIX = "tell."
 # The type of objects that know for which requests callers have used their keys.
 IDEMPOTENCY_KEY_TYPE = "idempotency_key"
 CALL_CHAIN_LIMIT = 16

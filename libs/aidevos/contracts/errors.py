@@ -70,6 +70,10 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     extra: dict[str, Any] | None = None
 
 
+# Refusals that a deployment under way explains.
+_PASSING = frozenset({"deadline-exceeded", "unauthenticated", "unknown-type", "unknown-method"})
+
+
 class Failure(Exception):
     """An error that a caller may see.
 
@@ -104,6 +108,11 @@ class Failure(Exception):
         self.error_id = error_id
         self.challenge = challenge
         self.extra = extra
+
+    @property
+    def is_passing(self) -> bool:
+        """True if the same request may succeed later: a retryable failure, or one that a deployment explains."""
+        return self.retryable or self.code in _PASSING
 
     @property
     def problem(self) -> Problem:

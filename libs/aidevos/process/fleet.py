@@ -12,10 +12,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 
+from aidevos.security.fleet_secrets import load_secrets
 from aidevos.settings import Settings, SettingsError, load
 
 FLEET_FILE = "fleet.json"
-SECRETS_FILE = "secrets.json"
 # The NATS user that anyone may have: it may call, tell and read events.
 CLIENT_USER = "client"
 
@@ -45,17 +45,6 @@ class Fleet(msgspec.Struct, kw_only=True, frozen=True):
     event_bus_url: str = ""
 
 
-class Secrets(msgspec.Struct, kw_only=True, frozen=True):
-    """Everything generated at first start. `nats` and `mongo` map users to passwords; `rabbitmq` is that of the
-    only user there, in containers."""
-
-    nats: dict[str, str]
-    mongo: dict[str, str]
-    mongo_key: str
-    admin_password: str
-    rabbitmq: str = ""
-
-
 def load_fleet(home: Path) -> Fleet:
     """The fleet that is up under this home; raises `SettingsError`."""
     try:
@@ -71,14 +60,6 @@ def fleet_issuer(settings: Settings) -> str:
     if (settings.home / FLEET_FILE).exists():
         return load_fleet(settings.home).public_url
     return settings.public_url
-
-
-def load_secrets(home: Path) -> Secrets:
-    """The secrets under this home; raises `FileNotFoundError`, or `SettingsError` for a broken file."""
-    try:
-        return msgspec.json.decode((home / SECRETS_FILE).read_bytes(), type=Secrets)
-    except msgspec.MsgspecError as error:
-        raise SettingsError(f"{home / SECRETS_FILE} can't be read: {error}") from None
 
 
 def fleet_settings(home: Path, service: str) -> Settings:

@@ -18,7 +18,6 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT, TIMEOUT, TYPE, Assignment, AttemptError
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.durable.delivery.relay import PASSING
 from aidevos.work.handlers import TaskContext, TaskHandler, encode_result
 
 log = logging.getLogger(__name__)
@@ -138,7 +137,7 @@ def _ended(work: asyncio.Future[bytes]) -> dict[str, Any]:
     except asyncio.CancelledError:
         return _error(AttemptError(code="error", detail="the handler has cancelled itself"))
     except Failure as failure:
-        passing = failure.retryable or failure.code in PASSING
+        passing = failure.is_passing
         retryable = passing or failure.code == "internal"
         return _error(AttemptError(code=failure.code, detail=failure.detail, retryable=retryable, known=not passing))
     except Exception as error:

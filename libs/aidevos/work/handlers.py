@@ -10,6 +10,7 @@ import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
@@ -59,6 +60,10 @@ class TaskHandler(NamedTuple):
     run: Callable[..., Awaitable[Any]]
     payload: Schema[Any]
     needs: Sequence[Need] = ()
+
+    def bind(self, values: Mapping[str, Any]) -> TaskHandler:
+        """Return the handler with what it needs, by the names of its parameters."""
+        return self._replace(run=partial(self.run, **values), needs=()) if self.needs else self
 
 
 Handlers = Mapping[str, TaskHandler]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from nats.aio.client import Client
@@ -85,9 +84,7 @@ class _Work:
 
     def _bind(self, values: dict[str, Any]) -> Handlers:
         return {
-            kind: handler._replace(
-                run=partial(handler.run, **{need.name: values[_named(need, kind).name] for need in handler.needs})
-            )
+            kind: handler.bind({need.name: values[_named(need, kind).name] for need in handler.needs})
             for kind, handler in self.handlers.items()
         }
 

@@ -7,7 +7,7 @@ import logging
 import time
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.durable.client.client import DurableObjectClient
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from email.policy import SMTPUTF8
 from email.utils import format_datetime, parseaddr
 
 from aidevos.contracts.confirmation import CONFIRM_PATH, RESET_PATH, Letter
-from aidevos.durable.base.clock import timestamp
+from aidevos.contracts.times import timestamp
 
 DEFAULT_FROM = "AIDevOS <noreply@localhost>"
 PATHS = {"verify": CONFIRM_PATH, "change": CONFIRM_PATH, "reset": RESET_PATH}

@@ -19,8 +19,8 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
-from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
+from aidevos.feeds import FOLLOWING
 from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.feeds.shown_events import ItemChange
 from aidevos.security.permissions import Principal

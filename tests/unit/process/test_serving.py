@@ -7,34 +7,19 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from aidevos import Backoff, DurableObjectClient, Failure, Service, resource
-from aidevos.process import serving, stack
+from aidevos.process import serving
 from aidevos.security.keys import ensure_signing_key
 from aidevos.settings import Settings, SettingsError, load
+from services.objects.counter import Counter
+from tests.support.cables import Cables, cut
 
 EVENTS: list[str] = []
-
-
-class Cable:
-    """Stands for the connection to NATS, and for the bus on it."""
-
-    def __init__(self, name: str, failing: bool = False) -> None:
-        self.name = name
-        self.failing = failing
-
-    async def close(self) -> None:
-        EVENTS.append(f"close {self.name}")
-        if self.failing:
-            raise OSError(f"{self.name} broke")
-
-    async def subscribe(self, *args: Any, **options: Any) -> None: ...
-
-    def new_inbox(self) -> str:
-        return "_INBOX.x"
 
 
 class Pool:
@@ -54,21 +39,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def bus(monkeypatch: pytest.MonkeyPatch) -> Cable:
+def cables(monkeypatch: pytest.MonkeyPatch) -> Cables:
     EVENTS.clear()
-    bus = Cable("bus")
-
-    async def connect(*args: Any, **options: Any) -> Cable:
-        return Cable("connection")
-
-    async def open_bus(*args: Any) -> Cable:
-        if bus.failing:
-            raise SettingsError("AIDEVOS_EVENT_BUS_URL: no answer")
-        return bus
-
-    monkeypatch.setattr(stack, "connect", connect)
-    monkeypatch.setattr(stack, "open_bus", open_bus)
-    return bus
+    cables = cut(monkeypatch)
+    cables.events = EVENTS
+    return cables
 
 
 async def stop_soon(pool: Pool) -> None:
@@ -79,7 +54,7 @@ async def stop_soon(pool: Pool) -> None:
         EVENTS.append("chore ended")
 
 
-async def test_resources_close_after_the_chores_and_before_the_connection(settings: Settings, bus: Cable) -> None:
+async def test_resources_close_after_the_chores_and_before_the_connection(settings: Settings, cables: Cables) -> None:
     service = Service("task_worker", resources=[pool], chores=[stop_soon])
 
     await asyncio.wait_for(serving.serve(service, settings), 10)
@@ -89,9 +64,9 @@ async def test_resources_close_after_the_chores_and_before_the_connection(settin
     await asyncio.wait_for(serving.serve(service, settings), 10)
 
 
-async def test_a_bus_that_fails_to_close_leaves_nothing_else_open(settings: Settings, bus: Cable) -> None:
+async def test_a_bus_that_fails_to_close_leaves_nothing_else_open(settings: Settings, cables: Cables) -> None:
     service = Service("task_worker", resources=[pool], chores=[stop_soon])
-    bus.close = Cable("bus", failing=True).close  # type: ignore[method-assign]
+    cables.bus_fails_to_close = True
 
     with pytest.raises(OSError, match="bus broke"):
         await asyncio.wait_for(serving.serve(service, settings), 10)
@@ -99,8 +74,8 @@ async def test_a_bus_that_fails_to_close_leaves_nothing_else_open(settings: Sett
     assert EVENTS == ["chore ended", "close pool", "close bus", "close connection"]
 
 
-async def test_a_bus_that_cannot_be_opened_closes_the_connection(settings: Settings, bus: Cable) -> None:
-    bus.failing = True
+async def test_a_bus_that_cannot_be_opened_closes_the_connection(settings: Settings, cables: Cables) -> None:
+    cables.bus_fails_to_open = True
 
     with pytest.raises(SettingsError, match="EVENT_BUS_URL"):
         await serving.serve(Service("task_worker", chores=[stop_soon]), settings)
@@ -108,7 +83,7 @@ async def test_a_bus_that_cannot_be_opened_closes_the_connection(settings: Setti
     assert EVENTS == ["close connection"]
 
 
-async def test_a_resource_that_cannot_be_opened_closes_everything_before_it(settings: Settings, bus: Cable) -> None:
+async def test_a_resource_that_cannot_be_opened_closes_everything_before_it(settings: Settings, cables: Cables) -> None:
     @resource
     async def broken(pool: Pool) -> AsyncIterator[int]:
         raise SettingsError("AIDEVOS_SMTP_URL: no answer")
@@ -120,8 +95,68 @@ async def test_a_resource_that_cannot_be_opened_closes_everything_before_it(sett
     assert EVENTS == ["close pool", "close bus", "close connection"]
 
 
+async def test_a_fleet_that_hosts_cannot_join_leaves_nothing_open(
+    settings: Settings, cables: Cables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check_mapping(connection: Any) -> None:
+        raise SettingsError("AIDEVOS_NATS_URL: the server doesn't map subjects")
+
+    monkeypatch.setattr(serving, "check_mapping", check_mapping)
+
+    with pytest.raises(SettingsError, match="map subjects"):
+        await serving.serve(Service("objects", types=[Counter]), settings)
+
+    assert EVENTS == ["close bus", "close connection"]
+
+
+class Incarnation:
+    """Stands for a host whose `part` fails."""
+
+    def __init__(self, part: str, error: BaseException | None) -> None:
+        self.part = part
+        self.error = error
+        self.lease = SimpleNamespace(lost=asyncio.Event())
+        self.did: list[str] = []
+
+    def _do(self, part: str) -> None:
+        self.did.append(part)
+        if part == self.part and self.error is not None:
+            raise self.error
+
+    async def start(self) -> None:
+        self._do("start")
+
+    async def drain(self, within: float) -> None:
+        self._do("drain")
+
+    async def abandon(self) -> None:
+        self._do("abandon")
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "did"),
+    [
+        ("", None, ["start", "drain"]),
+        ("start", RuntimeError("a mistake"), ["start", "abandon"]),
+        ("drain", RuntimeError("a mistake"), ["start", "drain", "abandon"]),
+        ("start", OSError("no route"), ["start", "abandon"]),
+    ],
+)
+async def test_a_host_lets_go_of_everything_whatever_fails(
+    part: str, error: BaseException | None, did: list[str]
+) -> None:
+    host: Any = Incarnation(part, error)
+    stop = asyncio.Event()
+    stop.set()
+
+    outcome = await asyncio.gather(serving._serve_incarnation(host, stop, 1.0), return_exceptions=True)
+
+    assert host.did == did
+    assert outcome == [error if isinstance(error, RuntimeError) else error is None]
+
+
 async def test_preparation_is_repeated_until_it_succeeds(
-    settings: Settings, bus: Cable, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, cables: Cables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "REJOIN", Backoff(0.0, 0.0))
     attempts = 0
@@ -139,7 +174,7 @@ async def test_preparation_is_repeated_until_it_succeeds(
 
 
 async def test_a_chore_begins_again_when_it_returns_or_fails(
-    settings: Settings, bus: Cable, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, cables: Cables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CHORES", Backoff(0.0, 0.0))
     begun = 0

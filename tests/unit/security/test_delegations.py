@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aidevos.contracts.authentication import CLOCK_MARGIN
 from aidevos.contracts.errors import Failure
-from aidevos.durable.access.mandates import mandate_of
 from aidevos.durable.base.clock import ManualClock
 from aidevos.security import delegations
 from aidevos.security.access import Change
 from aidevos.security.delegations import Delegations, DelegationVerifier, Errand, Mandate
 from aidevos.security.key_ring import SigningKey
+from aidevos.security.mandates import mandate_of
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenIssuer, TokenVerifier
 from tests.support.callers import GRANT, USER

@@ -11,9 +11,11 @@ import pytest
 
 from aidevos import Failure, TaskContext, task
 from aidevos.contracts.tasks import RESULT_LIMIT, Assignment
+from aidevos.process.serving import check
 from aidevos.work import attempt as attempts
 from aidevos.work.attempt import Attempt
 from aidevos.work.handlers import handler_of, handlers_in
+from aidevos.work.process import worker_of
 
 GIVEN = Assignment(
     id="t1",
@@ -179,6 +181,31 @@ async def test_an_attempt_that_is_given_back_is_stopped_and_says_so() -> None:
 
 def test_a_module_has_the_handlers_that_are_in_it() -> None:
     assert set(handlers_in([module(report, waits)])) == {"report", "waits"}
+
+
+class Printer:
+    def print(self, text: str) -> str:
+        return f"printed {text}"
+
+
+@task("printed")
+async def printed(context: TaskContext, payload: Report, printer: Printer) -> str:
+    return printer.print(payload.title)
+
+
+async def test_a_handler_gets_the_resources_that_its_further_parameters_ask_for() -> None:
+    objects: Any = Objects()
+    handler = handler_of(printed)
+
+    await Attempt(GIVEN, handler.bind({"printer": Printer()}), objects).run()
+
+    assert [(need.name, need.type) for need in handler.needs] == [("printer", Printer)]
+    assert objects.reports == [("finish", {"run": "r1", "result": "printed May"})]
+
+
+def test_a_worker_whose_handler_needs_what_nothing_provides_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"printed needs a Printer"):
+        check(worker_of(handlers_in([module(printed)]), group="g"))
 
 
 def test_what_is_no_handler_is_refused() -> None:

@@ -24,12 +24,12 @@ from aidevos.contracts import api_keys as contract
 from aidevos.contracts import subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_TYPE, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
-from aidevos.durable.access.mandates import mandate_of
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.security import api_keys
 from aidevos.security.access import Claims, Key
 from aidevos.security.delegations import DelegationVerifier, Errand
+from aidevos.security.mandates import mandate_of
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
 

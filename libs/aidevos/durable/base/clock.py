@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Protocol
 
 
@@ -42,23 +40,3 @@ class ManualClock:
 
     def advance(self, seconds: float) -> None:
         self._now += seconds
-
-
-def timestamp(now: float) -> datetime:
-    """The moment as MongoDB keeps it: UTC, whole milliseconds."""
-    return datetime.fromtimestamp(int(now * 1000) / 1000, UTC)
-
-
-def rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def rfc3339_of(now: float) -> str:
-    """The moment so many seconds after the epoch."""
-    milliseconds = int(now * 1000)
-    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
-
-
-@lru_cache(maxsize=10_000)
-def _second(now: int) -> str:
-    return datetime.fromtimestamp(now, UTC).isoformat().removesuffix("+00:00")

@@ -12,9 +12,9 @@ import msgspec
 
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import BURY, Letter
+from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import ObjectCaller
-from aidevos.durable.turns.headers import TELL_PREFIX
 
 log = logging.getLogger(__name__)
 BURY_WITHIN = 10.0

@@ -14,16 +14,15 @@ from typing import Any
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
+from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import ATTEMPTS, BusError, Delivery, EventBus, Subscription
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.dead_letters import bury
-from aidevos.durable.delivery.relay import PASSING
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
-from aidevos.durable.turns.headers import TELL_PREFIX
 
 log = logging.getLogger(__name__)
 REACT_WITHIN = 10.0
@@ -80,7 +79,7 @@ class Reactions:
         try:
             await self._client.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
         except Failure as failure:
-            if failure.code in PASSING:
+            if failure.is_passing and not failure.retryable:
                 raise Failure("unavailable", failure.detail) from failure
             raise
 

@@ -17,6 +17,7 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
+from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import Clock
@@ -25,13 +26,11 @@ from aidevos.durable.client.client import ObjectCaller, issued_at
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import Entry
-from aidevos.durable.turns.headers import TELL_PREFIX, digest
+from aidevos.durable.turns.headers import digest
 
 log = logging.getLogger(__name__)
 BACKOFF = Backoff(0.05, 5.0)
 TELL_DEADLINE = 10.0
-# Refusals that a deployment under way explains: the tell is repeated until it is too old.
-PASSING = {"deadline-exceeded", "unauthenticated", "unknown-type", "unknown-method"}
 
 
 class Relay:
@@ -131,7 +130,7 @@ class Relay:
         try:
             await self._client.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
         except Failure as failure:
-            if failure.retryable or failure.code in PASSING:
+            if failure.is_passing:
                 raise
             await self._bury(activation, entry, attempts, failure)
 

@@ -13,7 +13,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.alarm import (
     EXPIRY,
     GRACE,
-    LONGEST,
+    LONGEST_ALARM,
     MAX_ATTEMPTS,
     NAME_PATTERN,
     PAYLOAD_LIMIT,
@@ -66,9 +66,9 @@ class Alarms:
         turn = self._turn
         _check(is_name(name) is not None, "name", f"the name of an alarm matches {NAME_PATTERN}")
         _check((at is None) != (in_ is None), "at", "an alarm has either `at` or `in_`")
-        _check(every is None or SHORTEST_EVERY <= every <= LONGEST, "every", "`every` is at least 1 second")
+        _check(every is None or SHORTEST_EVERY <= every <= LONGEST_ALARM, "every", "`every` is at least 1 second")
         _check(catch_up in ("all", "latest", "skip"), "catch_up", "`catch_up` is all, latest or skip")
-        _check(0 <= grace <= LONGEST, "grace", "`grace` is a number of seconds")
+        _check(0 <= grace <= LONGEST_ALARM, "grace", "`grace` is a number of seconds")
         _check_retry(retry)
         due = _time(turn.now, at, in_)
         turn.set_alarm(
@@ -106,7 +106,7 @@ def _time(now: float, at: float | datetime | None, in_: float | None) -> float:
         at = at.timestamp()
     due = float(now + in_ if at is None and in_ is not None else at or 0.0)
     _check(in_ is None or in_ >= 0, "in_", "`in_` is a number of seconds from now on")
-    _check(math.isfinite(due) and due <= now + LONGEST, "at", "an alarm rings within 100 years")
+    _check(math.isfinite(due) and due <= now + LONGEST_ALARM, "at", "an alarm rings within 100 years")
     return max(due, now)
 
 
@@ -124,7 +124,7 @@ def _encoded(payload: Any) -> bytes:
 def _check_retry(retry: AlarmRetry) -> None:
     _check(1 <= retry.max_attempts <= MAX_ATTEMPTS, "retry.max_attempts", f"from 1 to {MAX_ATTEMPTS} attempts")
     _check(0 < retry.backoff <= retry.max_backoff, "retry.backoff", "`backoff` is more than 0, up to `max_backoff`")
-    _check(retry.max_backoff <= LONGEST, "retry.max_backoff", "`max_backoff` is a number of seconds")
+    _check(retry.max_backoff <= LONGEST_ALARM, "retry.max_backoff", "`max_backoff` is a number of seconds")
 
 
 def _check(allowed: bool, field: str, detail: str) -> None:

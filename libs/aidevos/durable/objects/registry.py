@@ -6,6 +6,7 @@ of it is looked at again when a message arrives.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import typing
@@ -17,7 +18,7 @@ import msgspec
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM
 from aidevos.durable.objects.alarm import Alarm
-from aidevos.durable.objects.declaration import Declaration, View
+from aidevos.durable.objects.declaration import Declaration
 from aidevos.durable.objects.description import describe
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.object import BaseDurableObject
@@ -100,12 +101,15 @@ class DurableObjectRegistry:
                 raise TypeError(f'{cls.__name__} has no type: class {cls.__name__}(BaseDurableObject[…], type="…")')
             if cls.object_type in self.types:
                 raise TypeError(f"two classes have the type {cls.object_type!r}")
-            self.types[cls.object_type] = _object_type(cls, cls.views)  # type: ignore[arg-type]
+            self.types[cls.object_type] = _object_type(cls)  # type: ignore[arg-type]
 
     def bind(self, classes: Iterable[type[BaseDurableObject[Any]]], resources: Resources) -> None:
         """Inject the resources into these classes. Raises `TypeError` for a need that nothing provides."""
         for cls in classes:
-            self.types[cls.object_type].cls = resources.bind(cls)
+            # A copy: other registries of the process may have the same type, with other resources.
+            type = copy.copy(self.types[cls.object_type])
+            type.cls = resources.bind(cls)
+            self.types[type.name] = type
 
     def permissions(self) -> set[str]:
         """The permissions that the types' own methods ask for."""
@@ -131,8 +135,8 @@ class DurableObjectRegistry:
 
 
 @functools.cache
-def _object_type(cls: type[BaseDurableObject[Any]], _views: tuple[View, ...]) -> ObjectType:
-    """Derive a type once for a class and its views, however many registries have it."""
+def _object_type(cls: type[BaseDurableObject[Any]]) -> ObjectType:
+    """Derive a type once for a class, however many registries have it."""
     return ObjectType(cls)
 
 

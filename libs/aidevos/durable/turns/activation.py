@@ -20,7 +20,7 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
-from aidevos.durable.base.clock import rfc3339, timestamp
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.durable.objects.alarm import Scheduled
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import ObjectType

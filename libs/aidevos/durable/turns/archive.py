@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.times import timestamp
 from aidevos.durable.base.batcher import Batcher
-from aidevos.durable.base.clock import timestamp
 from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import Record

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.base.clock import timestamp
+from aidevos.contracts.times import timestamp
 from aidevos.durable.objects.alarm import EXPIRY, Scheduled, expiry
 from aidevos.durable.store import codec
 from aidevos.durable.turns.activation import Activation

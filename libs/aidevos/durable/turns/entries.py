@@ -9,7 +9,7 @@ import msgspec
 
 from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.dead_letters import BURY, Letter
-from aidevos.durable.base.clock import rfc3339_of
+from aidevos.contracts.times import rfc3339_of
 from aidevos.durable.client.client import NUMBER_BITS
 from aidevos.durable.objects.declaration import Event
 

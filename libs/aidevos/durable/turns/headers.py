@@ -13,7 +13,6 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.security.permissions import Principal
 
-TELL_PREFIX = "tell."
 _numbered = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,18})").fullmatch
 _number = re.compile(r"[0-9]{1,19}").fullmatch
 _milliseconds = re.compile(r"-?[0-9]{1,15}").fullmatch
@@ -62,7 +61,7 @@ def request_key(principal: Principal, headers: Mapping[str, str]) -> RequestKey 
     if not _chosen(request_id):
         detail = f"a request ID has 1 to {envelope.REQUEST_ID_LIMIT} printable ASCII characters"
         raise Failure("bad-request", detail, field=envelope.REQUEST_ID)
-    tell = (principal.is_service or bool(principal.actor)) and request_id.startswith(TELL_PREFIX)
+    tell = (principal.is_service or bool(principal.actor)) and request_id.startswith(envelope.TELL_PREFIX)
     return RequestKey(digest(whose, request_id), tell=tell)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aidevos.durable.base.clock import rfc3339, rfc3339_of, timestamp
+from aidevos.contracts.times import rfc3339, rfc3339_of, timestamp
 
 
 @given(st.floats(0, 4e9, allow_nan=False))

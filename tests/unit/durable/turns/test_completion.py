@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aidevos.durable.base.clock import timestamp
+from aidevos.contracts.times import timestamp
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT, Bounds, Client
 from aidevos.durable.turns.environment import Limits

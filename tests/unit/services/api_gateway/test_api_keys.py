@@ -146,6 +146,6 @@ async def test_bad_input_is_named(kit: ObjectKit, more: dict[str, Any], field: s
 
 
 def _rfc3339(seconds: float) -> str:
-    from aidevos.durable.base.clock import rfc3339, timestamp
+    from aidevos.contracts.times import rfc3339, timestamp
 
     return str(rfc3339(timestamp(seconds)))

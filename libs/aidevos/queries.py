@@ -1,0 +1,71 @@
+"""Queries over the committed states of objects: searches and views, the conditions that they ask with, and pages.
+
+A type declares a `Search`, whose answers are pages, or a `View`, which a function answers with a `Reader`.
+`Find` and conditions say which states are wanted, by paths in them. `Lookups` keeps what was asked of others for
+`LOOKUP_LIFE` seconds. `check_storable` refuses values that a state can't hold: those that nest more than `MAX_DEPTH`
+levels deep, integers outside `INT64`, and text that is not Unicode.
+"""
+
+from aidevos.contracts.objects import LIST_LIMIT, SearchPage
+from aidevos.durable.base.lookups import LIFE as LOOKUP_LIFE
+from aidevos.durable.base.lookups import Lookups
+from aidevos.durable.objects.declaration import Search, View
+from aidevos.durable.objects.reader import Reader
+from aidevos.durable.store.codec import INT64, MAX_DEPTH
+from aidevos.durable.store.codec import check as check_storable
+from aidevos.durable.store.condition import (
+    EVERYTHING,
+    MISSING,
+    And,
+    Compare,
+    Condition,
+    Contains,
+    Exists,
+    Includes,
+    Not,
+    OneOf,
+    Or,
+    Path,
+    Scalar,
+    StartsWith,
+    Text,
+    at,
+    class_of,
+    conjuncts,
+    matches,
+)
+from aidevos.durable.store.port import Document, Find
+
+__all__ = [
+    "EVERYTHING",
+    "INT64",
+    "LIST_LIMIT",
+    "LOOKUP_LIFE",
+    "MAX_DEPTH",
+    "MISSING",
+    "And",
+    "Compare",
+    "Condition",
+    "Contains",
+    "Document",
+    "Exists",
+    "Find",
+    "Includes",
+    "Lookups",
+    "Not",
+    "OneOf",
+    "Or",
+    "Path",
+    "Reader",
+    "Scalar",
+    "Search",
+    "SearchPage",
+    "StartsWith",
+    "Text",
+    "View",
+    "at",
+    "check_storable",
+    "class_of",
+    "conjuncts",
+    "matches",
+]

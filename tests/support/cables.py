@@ -1,0 +1,58 @@
+"""Stand-ins for what a process opens, which note when they are closed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aidevos.process import stack
+from aidevos.settings import SettingsError
+
+
+class Cables:
+    """The connection to NATS and the event bus of a process; `events` is what happened to them."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.bus_fails_to_open = False
+        self.bus_fails_to_close = False
+
+    async def connect(self, *args: Any, **options: Any) -> _Connection:
+        return _Connection(self.events)
+
+    async def open_bus(self, *args: Any) -> _Bus:
+        if self.bus_fails_to_open:
+            raise SettingsError("AIDEVOS_EVENT_BUS_URL: no answer")
+        return _Bus(self)
+
+
+class _Connection:
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+
+    async def close(self) -> None:
+        self._events.append("close connection")
+
+    async def subscribe(self, *args: Any, **options: Any) -> None: ...
+
+    def new_inbox(self) -> str:
+        return "_INBOX.x"
+
+
+class _Bus:
+    def __init__(self, cables: Cables) -> None:
+        self._cables = cables
+
+    async def close(self) -> None:
+        self._cables.events.append("close bus")
+        if self._cables.bus_fails_to_close:
+            raise OSError("bus broke")
+
+
+def cut(monkeypatch: pytest.MonkeyPatch) -> Cables:
+    """Put stand-ins in the place of the connection and the bus that processes open."""
+    cables = Cables()
+    monkeypatch.setattr(stack, "connect", cables.connect)
+    monkeypatch.setattr(stack, "open_bus", cables.open_bus)
+    return cables
