@@ -33,7 +33,7 @@ from aidevos.security.keys import load_public_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, cors_origins, load
 
-from .catalogue import Catalogue
+from .catalogue import TypeCatalogue
 from .declared_routes import MAX_ROUTES, DeclaredRoutes, RouteTable, not_found
 from .description import asyncapi, openapi
 from .document import Document
@@ -82,7 +82,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     """Open what the application is built on, for `stack` to close."""
     fleet = await stack.enter_async_context(open_connection(settings, SERVICE, lambda: ""))
     verifier = await _verifier(settings)
-    catalogue = Catalogue(fleet.connection)
+    catalogue = TypeCatalogue(fleet.connection)
     await stack.enter_async_context(background(catalogue.follow()))
     await catalogue.loaded()
     credential = ServiceCredential(settings, SERVICE)
@@ -101,7 +101,7 @@ def build(
     settings: Settings,
     connection: Client,
     forwarder: Forwarder,
-    catalogue: Catalogue,
+    catalogue: TypeCatalogue,
     admission: Admission,
     limiter: RateLimiter,
     table: RouteTable,

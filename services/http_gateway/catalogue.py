@@ -79,7 +79,7 @@ class Method(NamedTuple):
         return schema
 
 
-class Catalogue:
+class TypeCatalogue:
     """The known types; `generation` grows with every change."""
 
     def __init__(self, connection: Client) -> None:

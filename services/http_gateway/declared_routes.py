@@ -23,7 +23,7 @@ from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.settings import Settings
 
 from .answer_cache import AnswerCache, identity
-from .catalogue import Catalogue, Method
+from .catalogue import Method, TypeCatalogue
 from .forwarder import Forwarder
 from .http import bodies
 from .http.dispatch import MethodDispatcher
@@ -58,7 +58,7 @@ class DeclaredRoutes:
     def __init__(
         self,
         table: RouteTable,
-        catalogue: Catalogue,
+        catalogue: TypeCatalogue,
         forwarder: Forwarder,
         guard: Guard,
         limiter: RateLimiter,
@@ -122,7 +122,7 @@ class _Handler:
         self,
         route: RouteInfo,
         method: Method | None,
-        catalogue: Catalogue,
+        catalogue: TypeCatalogue,
         forwarder: Forwarder,
         limiter: RateLimiter,
         cache: AnswerCache,

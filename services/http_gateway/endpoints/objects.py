@@ -15,7 +15,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject, ObjectPage
 from aidevos.settings import Settings
 
-from ..catalogue import Catalogue
+from ..catalogue import TypeCatalogue
 from ..forwarder import Forwarder, new_object_id
 from ..http import parameters
 from ..http.parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
@@ -69,7 +69,7 @@ class DurableObjectRouter(APIRouter):
         "RequestBody": _schema("method", method=METHOD, args=ARGS),
     }
 
-    def __init__(self, forwarder: Forwarder, settings: Settings, catalogue: Catalogue) -> None:
+    def __init__(self, forwarder: Forwarder, settings: Settings, catalogue: TypeCatalogue) -> None:
         super().__init__(forwarder, settings)
         self._catalogue = catalogue
         self._lists = ObjectLists(forwarder)

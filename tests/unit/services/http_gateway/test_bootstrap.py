@@ -24,7 +24,7 @@ async def test_a_start_that_fails_leaves_nothing_open(
 ) -> None:
     cables = cut(monkeypatch)
     cables.bus_fails_to_close = bus_fails_to_close
-    monkeypatch.setattr(bootstrap, "Catalogue", NoCatalogue)
+    monkeypatch.setattr(bootstrap, "TypeCatalogue", NoCatalogue)
 
     with pytest.raises((SettingsError, OSError)):
         async with bootstrap.running(settings):

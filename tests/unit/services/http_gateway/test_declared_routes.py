@@ -16,7 +16,7 @@ from aidevos.security.permissions import Principal
 from aidevos.settings import load
 from services.http_gateway import answer_cache, bootstrap
 from services.http_gateway.answer_cache import AnswerCache, identity
-from services.http_gateway.catalogue import Catalogue, Method
+from services.http_gateway.catalogue import Method, TypeCatalogue
 from services.http_gateway.declared_routes import DeclaredRoutes, RouteTable
 from services.http_gateway.description.openapi import describe
 from services.http_gateway.forwarder import Forwarder
@@ -33,7 +33,7 @@ def described(arguments: dict[str, Any], **defs: Any) -> Method:
 
 def own_paths(tmp_path: Path) -> list[str]:
     """The paths of the gateway's own routing table."""
-    settings, catalogue, table = load({}, home=tmp_path), Catalogue(NOTHING), RouteTable(awaited=False)
+    settings, catalogue, table = load({}, home=tmp_path), TypeCatalogue(NOTHING), RouteTable(awaited=False)
     forwarder = Forwarder(NOTHING, NOTHING, settings)
     app: Any = bootstrap.build(settings, NOTHING, forwarder, catalogue, NOTHING, NOTHING, table, NOTHING)
     return [route.path for route in app._app.routes]
@@ -52,7 +52,7 @@ def test_every_path_of_the_gateway_s_own_is_described(tmp_path: Path) -> None:
 
 async def test_while_routes_are_awaited_nobody_is_told_that_a_path_is_not_there(tmp_path: Path) -> None:
     declarations = RouteTable(awaited=True)
-    app = DeclaredRoutes(declarations, Catalogue(NOTHING), NOTHING, NOTHING, NOTHING, load({}, home=tmp_path))
+    app = DeclaredRoutes(declarations, TypeCatalogue(NOTHING), NOTHING, NOTHING, NOTHING, load({}, home=tmp_path))
 
     async def code(path: str) -> str:
         with pytest.raises(Failure) as failed:

@@ -11,7 +11,7 @@ from aidevos import DurableObjectRegistry
 from aidevos.cli.openapi import shipped_types
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import TypeDescription
-from services.http_gateway.catalogue import Catalogue
+from services.http_gateway.catalogue import TypeCatalogue
 from services.http_gateway.description import asyncapi, openapi
 
 INTERNAL = {
@@ -68,7 +68,7 @@ def test_a_document_has_every_type_on_request(shipped: list[TypeDescription]) ->
 
 
 def test_the_catalogue_names_internal_types_on_request_alone(shipped: list[TypeDescription]) -> None:
-    catalogue = Catalogue(NOTHING)
+    catalogue = TypeCatalogue(NOTHING)
     catalogue._types = {type.type: type for type in shipped}
 
     assert INTERNAL & set(catalogue.names()) == set()
