@@ -22,6 +22,7 @@ from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import DurableObjectClient
@@ -47,8 +48,8 @@ from aidevos.settings import Settings, SettingsError, load
 
 log = logging.getLogger(__name__)
 STORE_WITHIN = 30.0
-REJOIN_PAUSE = 0.5
-CHORE_PAUSE = 1.0
+REJOIN = Backoff(0.5, 2.0)
+CHORES = Backoff(1.0, 1.0)
 # The types that a process injects beside those of its resources; the verifier only where it hosts objects.
 GIVEN = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, TokenVerifier})
 
@@ -142,7 +143,7 @@ class _Process:
                 reports_health=reports_health,
             )
             if not await _serve_incarnation(self._current, self._stop, self._settings.drain_timeout):
-                await asyncio.sleep(REJOIN_PAUSE)
+                await asyncio.sleep(REJOIN.pause(1))
 
     async def stand_by(self, *, reports_health: bool) -> None:
         """Run the chores until told to stop."""
@@ -198,7 +199,7 @@ class _Process:
         await self._stack.enter_async_context(background(*chores))
 
     async def _prepare(self, resources: Resources) -> None:
-        prepare = self._service.prepare
+        prepare, pauses = self._service.prepare, REJOIN.pauses()
         while prepare is not None:
             try:
                 await prepare(**resources.arguments(needs_of(prepare)))
@@ -207,7 +208,7 @@ class _Process:
                 log.warning("preparing the service failed, trying again: %s", failure)
             except Exception:
                 log.exception("preparing the service failed, trying again")
-            await asyncio.sleep(REJOIN_PAUSE)
+            await pauses.wait()
         self._prepared.set()
 
     async def _on_health(self, message: Msg) -> None:
@@ -249,7 +250,7 @@ async def _keep_doing(chore: Callable[..., Awaitable[None]], resources: Resource
             await chore(**resources.arguments(needs_of(chore)))
         except Exception:
             log.exception("a chore of the service failed, it begins again")
-        await asyncio.sleep(CHORE_PAUSE)
+        await asyncio.sleep(CHORES.pause(1))
 
 
 async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> bool:
@@ -289,7 +290,7 @@ def _stop_on_signals(stack: AsyncExitStack) -> asyncio.Event:
 
 async def _open_collections(store: MongoStore, registry: DurableObjectRegistry) -> None:
     loop = asyncio.get_running_loop()
-    end = loop.time() + STORE_WITHIN
+    end, pauses = loop.time() + STORE_WITHIN, REJOIN.pauses()
     while True:
         try:
             for name, type in registry.types.items():
@@ -298,7 +299,7 @@ async def _open_collections(store: MongoStore, registry: DurableObjectRegistry) 
         except StoreError as error:
             if loop.time() > end:
                 raise SettingsError(f"AIDEVOS_MONGO_URL: {error}") from None
-            await asyncio.sleep(REJOIN_PAUSE)
+            await pauses.wait()
         else:
             return
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aidevos import DurableObjectClient, Failure, Service, resource
+from aidevos import Backoff, DurableObjectClient, Failure, Service, resource
 from aidevos.process import serving
 from aidevos.security.keys import ensure_signing_key
 from aidevos.settings import Settings, SettingsError, load
@@ -158,7 +158,7 @@ async def test_a_host_lets_go_of_everything_whatever_fails(
 async def test_preparation_is_repeated_until_it_succeeds(
     settings: Settings, cables: Cables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "REJOIN_PAUSE", 0.0)
+    monkeypatch.setattr(serving, "REJOIN", Backoff(0.0, 0.0))
     attempts = 0
 
     async def prepare(objects: DurableObjectClient, pool: Pool) -> None:
@@ -176,7 +176,7 @@ async def test_preparation_is_repeated_until_it_succeeds(
 async def test_a_chore_begins_again_when_it_returns_or_fails(
     settings: Settings, cables: Cables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "CHORE_PAUSE", 0.0)
+    monkeypatch.setattr(serving, "CHORES", Backoff(0.0, 0.0))
     begun = 0
 
     async def chore() -> None:
