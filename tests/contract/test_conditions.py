@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.condition import (
+from aidevos.durable.store.conditions import (
     EVERYTHING,
     And,
     Compare,

@@ -13,7 +13,7 @@ import pytest
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
-from aidevos.durable.store.condition import EVERYTHING, And, Compare, Condition, Contains, Text
+from aidevos.durable.store.conditions import EVERYTHING, And, Compare, Condition, Contains, Text
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Find, Outcome, StoreError
 from tests.support.servers import Servers

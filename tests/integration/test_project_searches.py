@@ -11,7 +11,7 @@ import pytest
 
 from aidevos.contracts.projects import FindProjects
 from aidevos.contracts.tasks import FindTasks
-from aidevos.durable.store.condition import Includes
+from aidevos.durable.store.conditions import Includes
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import Find
 from aidevos.security.permissions import Principal

@@ -12,7 +12,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.projects import COUNT_OF_PROJECT, OF_PROJECT
 from aidevos.durable.objects.declaration import View
 from aidevos.durable.objects.reader import Reader
-from aidevos.durable.store.condition import Compare, Path
+from aidevos.durable.store.conditions import Compare, Path
 from aidevos.durable.store.port import Find
 from aidevos.security.permissions import services
 

@@ -56,28 +56,21 @@ CALL_HEADERS = {
     envelope.TRACEPARENT: TEXT | {"description": "W3C Trace Context"},
     envelope.CONTENT_TYPE: TEXT | {"enum": [envelope.JSON, envelope.MSGPACK]},
 }
+# fmt: off
 CLOUD_EVENT = {
-    "specversion": {"const": "1.0"},
-    "id": TEXT,
-    "source": TEXT,
-    "type": TEXT,
-    "time": TEXT | {"format": "date-time"},
-    "datacontenttype": {"const": envelope.JSON},
-    "data": {"type": "object"},
+    "specversion": {"const": "1.0"}, "id": TEXT, "source": TEXT, "type": TEXT, "time": TEXT | {"format": "date-time"},
+    "datacontenttype": {"const": envelope.JSON}, "data": {"type": "object"},
 }
 PROBLEM = {
-    "name": "problem",
-    "title": "The call failed (RFC 9457)",
-    "headers": reference("ProblemHeaders"),
-    "payload": reference("Problem"),
+    "name": "problem", "title": "The call failed (RFC 9457)",
+    "headers": reference("ProblemHeaders"), "payload": reference("Problem"),
 }
 SERVER = {
-    "host": "{address}",
-    "protocol": "nats",
-    "description": "As `nats_url` in var/fleet.json",
+    "host": "{address}", "protocol": "nats", "description": "As `nats_url` in var/fleet.json",
     "variables": {"address": {"default": "127.0.0.1:4222"}},
     "security": [{"$ref": "#/components/securitySchemes/nats"}],
 }
+# fmt: on
 
 
 def describe(announced: list[TypeDescription], internal: bool = False) -> Json:
@@ -133,19 +126,12 @@ class _Document:
 
     def add_call(self, subject: str, key: str, does: str, args: Json, result: Json) -> None:
         call = {"name": key, "headers": reference("CallHeaders"), "payload": args}
-        replies = {
-            "result": {"name": f"{key}.result", "payload": result},
-            "problem": {"$ref": "#/components/messages/problem"},
-        }
+        returned = {"name": f"{key}.result", "payload": result}
+        replies = {"result": returned, "problem": {"$ref": "#/components/messages/problem"}}
         self._add_channel(key, subject, does, {"call": call})
         self.channels[f"{key}.reply"] = {"address": None, "description": "The caller's inbox", "messages": replies}
-        reply = _operation(f"{key}.reply", *replies)
-        self.operations[key] = {
-            "action": "receive",
-            "summary": does.partition("\n")[0],
-            **_operation(key, "call"),
-            "reply": reply,
-        }
+        said = {"action": "receive", "summary": does.partition("\n")[0]}
+        self.operations[key] = said | _operation(key, "call") | {"reply": _operation(f"{key}.reply", *replies)}
 
     def add_reaction(self, type: str, reaction: ReactionDescription) -> None:
         """Add what a type reacts to; the events may be those of a channel that is there already."""
@@ -167,12 +153,8 @@ class _Document:
 
     def _add_channel(self, key: str, address: str, does: str, messages: Json) -> None:
         parameters = {name: about for name, about in VARIABLES.items() if f"{{{name}}}" in address}
-        self.channels[key] = {
-            "address": address,
-            "description": does,
-            "parameters": parameters,
-            "messages": messages,
-        }
+        said = {"address": address, "description": does}
+        self.channels[key] = said | {"parameters": parameters, "messages": messages}
 
 
 def _operation(channel: str, *messages: str) -> Json:

@@ -19,7 +19,7 @@ from aidevos.contracts.routes import RouteInfo
 from ..catalogue import DEFS, Method, method_of
 from ..endpoints.objects import DurableObjectRouter
 from ..endpoints.operation import Operation
-from ..endpoints.parameters import Parameter
+from ..http.parameters import Parameter
 from .paths import COMPONENTS, Json, Schemas, described, reference
 
 MANAGEMENT = {
@@ -42,7 +42,9 @@ def about(method: MethodDescription) -> str:
 def schemas(types: Iterable[TypeDescription]) -> Json:
     found: Json = {}
     for type in types:
-        found |= _definitions(type) | {f"{type.type}.state": mover(type)(type.state)}
+        names, moved = definitions(type), mover(type)
+        found |= {names[name]: moved(schema) for name, schema in type.defs.items()}
+        found[f"{type.type}.state"] = moved(type.state)
         for method in type.methods:
             found |= _method(type, method)
     return found
@@ -82,11 +84,6 @@ def mover(type: TypeDescription) -> Callable[[Any], Any]:
         return value
 
     return moved
-
-
-def _definitions(type: TypeDescription) -> Json:
-    names, moved = definitions(type), mover(type)
-    return {names[name]: moved(schema) for name, schema in type.defs.items()}
 
 
 def _method(type: TypeDescription, method: MethodDescription) -> Json:
@@ -145,6 +142,10 @@ def _declared_row(route: RouteInfo, path: str, type: TypeDescription | None) -> 
     variables = _variables(route, path, arguments)
     get = route.method == "GET"
     required = [name for name in (method.required if method else ()) if name in arguments]
+    others = [Parameter(name, "", schema, required=name in required) for name, schema in arguments.items()]
+    body: Json = {"type": "object"}
+    if method is not None:
+        body |= {"properties": arguments, "required": required, "additionalProperties": False}
     return Operation(
         method=route.method,
         path=path,
@@ -154,9 +155,9 @@ def _declared_row(route: RouteInfo, path: str, type: TypeDescription | None) -> 
         status=200,
         returns="The method's result",
         needs=f"Calls {target}. Needs `{route.permission}`, and what the method itself asks for.",
-        body=None if get else _body(method, arguments, required),
+        body=None if get else body,
         optional=not required,
-        query=(*variables, *_query(arguments, required)) if get else variables,
+        query=(*variables, *others) if get else variables,
         headers=("Deadline",) if get else HEADERS,
         failures=(409, 412),
     )
@@ -170,13 +171,3 @@ def _variables(route: RouteInfo, path: str, arguments: Json) -> tuple[Parameter,
         Parameter(name, "", text if own in in_id else arguments.pop(own, text), "path")
         for name, own in zip(routes.variables(path), routes.variables(route.path), strict=True)
     )
-
-
-def _query(arguments: Json, required: list[str]) -> Iterable[Parameter]:
-    return (Parameter(name, "", schema, required=name in required) for name, schema in arguments.items())
-
-
-def _body(method: Method | None, arguments: Json, required: list[str]) -> Json:
-    if method is None:
-        return {"type": "object"}
-    return {"type": "object", "properties": arguments, "required": required, "additionalProperties": False}

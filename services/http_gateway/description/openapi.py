@@ -14,11 +14,11 @@ import msgspec
 from aidevos.contracts.envelope import JSON
 from aidevos.contracts.errors import CODES, MEDIA_TYPE, Problem
 from aidevos.contracts.objects import TypeDescription
-from aidevos.contracts.routes import RouteInfo
+from aidevos.contracts.routes import RouteInfo, variables
 
 from ..endpoints.operation import Operation, Text
-from ..endpoints.parameters import SHARED
 from ..endpoints.routers import ROUTERS
+from ..http.parameters import SHARED, Parameter
 from . import fleet
 from .examples import add_examples
 from .paths import COMPONENTS, Json, Schemas, described, reference
@@ -26,55 +26,36 @@ from .paths import COMPONENTS, Json, Schemas, described, reference
 ABOUT = """\
 Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every
 answer carries `X-Request-Id`. Send a token as `Authorization: Bearer …`; `aidevos token` prints one."""
+# fmt: off
 SECURITY: Json = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-    "api_key": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Api-Key",
-        "description": "Of `POST /api-keys`; also as `Authorization: ApiKey …`.",
-    },
-    "cookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "__Host-aidevos_access",
-        "description": "From a login with `?cookie=true`; without the prefix on loopback without TLS. Changes need the "
-        "header `X-CSRF-Token` too.",
-    },
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-Api-Key",
+                "description": "Of `POST /api-keys`; also as `Authorization: ApiKey …`."},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": "__Host-aidevos_access",
+               "description": "From a login with `?cookie=true`; without the prefix on loopback without TLS. Changes "
+               "need the header `X-CSRF-Token` too."},
 }
-
 _TEXT = {"type": "string"}
-_SIGNED = {
-    "webhook-id": "Of the delivery, the same for every attempt",
-    "webhook-timestamp": "When it was sent, in seconds since the epoch",
-    "webhook-signature": "`v1,<base64>`, several with spaces between while a secret is rotated",
-}
-_SCHEMA = {
-    "type": "object",
-    "description": "CloudEvents 1.0",
-    "properties": {"id": _TEXT, "source": _TEXT, "type": _TEXT, "time": _TEXT, "data": {"type": "object"}},
-    "required": ["id", "source", "type", "time", "data"],
-}
-RECEIVED: Json = {
-    "event": {
-        "post": {
-            "operationId": "receive_event",
-            "tags": ["webhooks"],
-            "summary": "An event, signed by Standard Webhooks",
-            "parameters": [
-                {"name": name, "in": "header", "required": True, "description": about, "schema": _TEXT}
-                for name, about in _SIGNED.items()
-            ],
-            "requestBody": {"required": True, "content": {JSON: {"schema": _SCHEMA}}},
-            "responses": {
-                "2XX": {"description": "It has arrived"},
-                "410": {"description": "Nothing more is wanted: the webhook is made inactive"},
-                "default": {"description": "It is sent again later"},
-            },
-            "security": [],
-        }
-    }
-}
+_CLOUD_EVENT = {"id": _TEXT, "source": _TEXT, "type": _TEXT, "time": _TEXT, "data": {"type": "object"}}
+_EVENT = {"type": "object", "description": "CloudEvents 1.0", "properties": _CLOUD_EVENT,
+          "required": ["id", "source", "type", "time", "data"]}
+# What receivers of webhooks get.
+RECEIVED: Json = {"event": {"post": {
+    "operationId": "receive_event", "tags": ["webhooks"], "summary": "An event, signed by Standard Webhooks",
+    "parameters": [Parameter(name, about, _TEXT, "header", required=True).described() for name, about in (
+        ("webhook-id", "Of the delivery, the same for every attempt"),
+        ("webhook-timestamp", "When it was sent, in seconds since the epoch"),
+        ("webhook-signature", "`v1,<base64>`, several with spaces between while a secret is rotated"),
+    )],
+    "requestBody": {"required": True, "content": {JSON: {"schema": _EVENT}}},
+    "responses": {
+        "2XX": {"description": "It has arrived"},
+        "410": {"description": "Nothing more is wanted: the webhook is made inactive"},
+        "default": {"description": "It is sent again later"},
+    },
+    "security": [],
+}}}
+# fmt: on
 
 
 def describe(announced: Iterable[TypeDescription], declared: Sequence[RouteInfo] = (), internal: bool = False) -> Json:
@@ -85,7 +66,7 @@ def describe(announced: Iterable[TypeDescription], declared: Sequence[RouteInfo]
     for router in ROUTERS:
         about = {variable.name: variable for variable in router.variables}
         for row in router.operations:
-            item = paths.setdefault(row.path, {"parameters": [about[name].described() for name in row.variables]})
+            item = paths.setdefault(row.path, {"parameters": [about[name].described() for name in variables(row.path)]})
             item[row.method.lower()] = described(row, router.tag, schemas)
     add_examples(schemas.components)
     tags = {router.tag: router.about for router in ROUTERS if router.about} | fleet.tags(shown)
@@ -130,10 +111,8 @@ def _bodies(rows: Iterable[Operation]) -> Iterable[object]:
 
 def _problem(status: int) -> Json:
     codes = [f"`{name}`: {code.title}" for name, code in CODES.items() if code.status == status]
-    problem: Json = {
-        "description": ". ".join(codes),
-        "content": {MEDIA_TYPE: {"schema": reference("Problem")}},
-    }
+    content = {MEDIA_TYPE: {"schema": reference("Problem")}}
+    problem: Json = {"description": ". ".join(codes), "content": content}
     if status in (429, 503):
         problem["headers"] = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}}
     return problem

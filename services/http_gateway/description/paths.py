@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from aidevos.contracts.envelope import JSON
 
 from ..endpoints.operation import Access, Operation, Text, is_versioned
-from ..endpoints.parameters import SHARED, Parameter
 from ..http.bodies import JSON_PATCH
+from ..http.parameters import SHARED, Parameter
 
 Json = dict[str, Any]
 COMPONENTS = "#/components/schemas/"
@@ -19,11 +19,7 @@ CALL = OWN | {408, 413, 415, 429, 504}
 KNOWN = CALL | {401, 403}
 ETAG = {"ETag": {"description": "The object's version", "schema": {"type": "string"}}}
 LOCATION = {"Location": {"schema": {"type": "string"}}}
-SECURITY: dict[Access | None, Json] = {
-    Access.PUBLIC: {"security": []},
-    Access.OPEN: {"security": []},
-    Access.OPTIONAL: {"security": [{"bearer": []}, {}]},
-}
+SECURITY: dict[Access | None, list[Json]] = {Access.PUBLIC: [], Access.OPEN: [], Access.OPTIONAL: [{"bearer": []}, {}]}
 
 
 class Schemas(NamedTuple):
@@ -55,8 +51,9 @@ def described(row: Operation, tag: str, schemas: Schemas) -> Json:
         "summary": row.summary,
         "parameters": [*map(_parameter, row.query), *headers],
         "responses": _successes(row, schemas) | refused | {"4XX": {"$ref": "#/components/responses/problem_422"}},
-        **SECURITY.get(row.access, {}),
     }
+    if row.access in SECURITY:
+        found["security"] = SECURITY[row.access]
     about = f"{row.about} {row.needs}".strip()
     if about:
         found["description"] = about

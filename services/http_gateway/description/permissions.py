@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from ..endpoints.operation import Operation
 from ..endpoints.routers import ROUTERS
 
 HEAD = """\
@@ -20,14 +19,9 @@ Each operation of the HTTP API, and who may call it. This page is made of the ga
 
 def page() -> str:
     """Return the page."""
-    rows = [row for router in ROUTERS for row in router.operations]
-    rows.sort(key=lambda row: row.path)
-    return HEAD + "".join(map(_line, rows))
-
-
-def _line(row: Operation) -> str:
-    callers = row.access.value if row.access is not None else ""
-    return f"| `{row.method} {row.path}` | {callers} | {row.needs} |\n"
+    rows = sorted((row for router in ROUTERS for row in router.operations), key=lambda row: (row.path, row.method))
+    lines = [f"| `{row.method} {row.path}` | {row.access and row.access.value} | {row.needs} |\n" for row in rows]
+    return HEAD + "".join(lines)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from aidevos.contracts.api_keys import APIKey, NewApiKey
 from aidevos.contracts.rate_limits import RateLimits
 from aidevos.contracts.routes import RouteBody, RouteInfo
 
+from ..http.parameters import PAGE, text, variable
 from .api_router import APIRouter
 from .operation import Target, create, delete, get, in_path, patch, post, put
-from .parameters import PAGE, text, variable
 
 KEYS, KEY = "/api-keys", "/api-keys/{key_id}"
 ROUTES, ROUTE = "/routes", "/routes/{route_id}"

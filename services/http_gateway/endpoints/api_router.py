@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import msgspec
 from starlette.routing import Route
@@ -17,11 +17,11 @@ from ..forwarder import Forwarder
 from ..http import bodies, parameters
 from ..http.dispatch import Handler, MethodDispatcher
 from ..http.guard import Guard
+from ..http.parameters import Parameter
 from ..http.request import HttpRequest
-from ..http.responses import JSON_HEADER, NO_STORE, SECRET, HttpResponse
+from ..http.responses import JSON_HEADER, SECRET, HttpResponse
 from ..http.versions import unless_known, versioned
 from .operation import USUAL, Access, Operation, Target
-from .parameters import Parameter
 
 Body = Callable[[HttpRequest, Any], Awaitable[HttpResponse]]
 Respond = Callable[[HttpRequest, bytes, str], HttpResponse]
@@ -50,9 +50,9 @@ class APIRouter:
 
     def __init_subclass__(cls) -> None:
         handled = [
-            msgspec.structs.replace(function.__operation__, handler=name)
+            msgspec.structs.replace(operation, handler=name)
             for name, function in vars(cls).items()
-            if hasattr(function, "__operation__")
+            for operation in getattr(function, "__operations__", ())
         ]
         cls.operations = tuple(map(cls._complete, (*handled, *cls.rows)))
 
@@ -108,7 +108,7 @@ class APIRouter:
         run: Body = getattr(self, row.handler) if row.handler else self._call(row)
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row.body)
         limit, patches, optional = row.limit or self._max_body, row.patches, row.optional
-        nested = _nesting(row.changes or row.body)
+        nested = bodies.nesting(row.changes or row.body)
 
         async def decoded(request: HttpRequest) -> HttpResponse:
             content = await request.body(limit, patches=patches)
@@ -147,16 +147,6 @@ class APIRouter:
         return call
 
 
-def _nesting(type: Any) -> str:
-    """The field of a body that holds what callers may nest; `body` if there is none."""
-    fields = msgspec.structs.fields(type) if hasattr(type, "__struct_fields__") else ()
-    return next((field.encode_name for field in fields if _nests_freely(field.type)), "body")
-
-
-def _nests_freely(type: Any) -> bool:
-    return type in (Any, msgspec.Raw) or any(map(_nests_freely, get_args(type)))
-
-
 def _arguments(row: Operation) -> Callable[[HttpRequest, Any], bytes]:
     """How the payload of the call is made of a request and its decoded body."""
     if row.args is not None:
@@ -174,17 +164,17 @@ def _arguments(row: Operation) -> Callable[[HttpRequest, Any], bytes]:
 
 def _responder(row: Operation) -> Respond:
     """How the response is made of the object's reply."""
-    status, secret, location = row.status, SECRET if row.secret else (), row.location
-    if row.answer is None:
-        empty = HttpResponse(status, headers=())
-        return lambda request, reply, id: empty
-    if not row.versioned:
-        headers = NO_STORE if row.secret else (JSON_HEADER,)
-        return lambda request, reply, id: HttpResponse(status, reply, headers)
-    if row.conditional:
-        return lambda request, reply, id: unless_known(request, versioned(reply, status, *secret))
-    if location:
-        return lambda request, reply, id: versioned(
-            reply, status, *secret, (b"location", location.replace("{id}", id).encode())
-        )
-    return lambda request, reply, id: versioned(reply, status, *secret)
+    status, location, versions, conditional = row.status, row.location, row.versioned, row.conditional
+    empty = HttpResponse(status, headers=()) if row.answer is None else None
+    secret = SECRET if row.secret else ()
+
+    def respond(request: HttpRequest, reply: bytes, id: str) -> HttpResponse:
+        if empty is not None:
+            return empty
+        if not versions:
+            return HttpResponse(status, reply, (JSON_HEADER, *secret))
+        headers = (*secret, (b"location", location.replace("{id}", id).encode())) if location else secret
+        response = versioned(reply, status, *headers)
+        return unless_known(request, response) if conditional else response
+
+    return respond

@@ -11,14 +11,7 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts import audit, authentication, confirmation, subjects, users
-from aidevos.contracts.authentication import (
-    ACCOUNT_TYPE,
-    SESSION_TYPE,
-    ConfirmPasswordBody,
-    MfaVerifyBody,
-    RecoveryCodes,
-    RefreshBody,
-)
+from aidevos.contracts.authentication import SESSION_TYPE, ConfirmPasswordBody, RecoveryCodes, RefreshBody
 from aidevos.contracts.confirmation import CONFIRM_PATH, CONFIRMATION_TYPE, RECOVERY_TYPE, RESET_PATH
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import read_public_keys
@@ -27,21 +20,20 @@ from aidevos.settings import Settings
 from ..forwarder import Forwarder, new_object_id
 from ..http import bodies, parameters
 from ..http.cookies import Cookies
+from ..http.parameters import PAGE, moment, switch, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, NO_STORE, HttpResponse
-from ..http.versions import versioned
 from ..pages import page
 from .api_router import APIRouter
 from .operation import Access, Target, Text, delete, get, in_path, post
-from .parameters import PAGE, flag, moment, text, variable
 
 DEVICE_LIMIT = 256
 # The longest that others may keep the key set, in seconds.
 KEYS_MAX_AGE = 60
 SEARCH = subjects.query(audit.TYPE, audit.SEARCH)
 TOTP = "/auth/mfa/totp"
-COOKIE = flag("cookie", "True if the tokens are to come as cookies")
-ALL = flag("all", "True if every session of the user is to end")
+COOKIE = switch("cookie", "True if the tokens are to come as cookies")
+ALL = switch("all", "True if every session of the user is to end")
 ENTRIES = (
     text("actor", "Only what this one did: a user's ID or `service:<name>`", "^.{0,160}$"),
     text("target", "Only what was done to this ID", "^.{0,160}$"),
@@ -53,8 +45,8 @@ ENTRIES = (
 )
 OTP = ("Otp", "Idempotency-Key", "Deadline")
 OPEN: dict[str, Any] = {"access": Access.OPEN}
-LOGIN: dict[str, Any] = OPEN | {"answer": (authentication.TokenPair, authentication.CookieSession), "failures": (401,)}
-REGISTER: dict[str, Any] = OPEN | {"location": "/users/{id}"}
+TOKENS: dict[str, Any] = OPEN | {"answer": (authentication.TokenPair, authentication.CookieSession), "failures": (401,)}
+LOGIN: dict[str, Any] = TOKENS | {"query": (COOKIE,)}
 KEYS: dict[str, Any] = {"answer": dict[str, Any], "access": Access.PUBLIC}
 FORM: dict[str, Any] = OPEN | {"answer": Text("text/html"), "headers": ()}
 MAILED: dict[str, Any] = {"status": 202, "returns": "If there is something to mail, it is being mailed"}
@@ -89,6 +81,11 @@ def _holder(request: HttpRequest, body: Any) -> str:
         raise
 
 
+def _new(request: HttpRequest, body: users.RegisterBody) -> str:
+    return new_object_id(request, users.TYPE, body.username, body.email)
+
+
+NEW = Target(users.TYPE, _new)
 OWN = Target(SESSION_TYPE, _session)
 SESSION = Target(SESSION_TYPE, in_path("session_id", "session"))
 USER = Target(CONFIRMATION_TYPE, _user)
@@ -111,6 +108,8 @@ class AuthRouter(APIRouter):
         get("/auth/sessions", "list_sessions", "List the caller's sessions", (OWN, "sessions"),
             authentication.SessionPage),
         delete("/auth/sessions/{session_id}", "end_session", "End a session of the caller", (SESSION, "end")),
+        post("/auth/register", "register", "Register a user", (NEW, "register"), users.User, users.RegisterBody,
+             location="/users/{id}", **OPEN),
         post("/auth/password", "change_password", "Change the password, which ends every other session",
              (OWN, "change_password"), body=authentication.PasswordBody),
         post(TOTP, "begin_totp", "Make a secret for an authenticator app, which counts once it is confirmed",
@@ -141,22 +140,15 @@ class AuthRouter(APIRouter):
         max_age = int(min(KEYS_MAX_AGE, settings.key_notice / 2))
         self._keys_headers = (JSON_HEADER, (b"cache-control", f"public, max-age={max_age}".encode()))
 
-    @post("/auth/register", "register", "Register a user", None, users.User, users.RegisterBody, **REGISTER)
-    async def register(self, request: HttpRequest, body: users.RegisterBody) -> HttpResponse:
-        options = self._forwarder.anonymous_options(request)
-        id = new_object_id(request, users.TYPE, body.username, body.email)
-        reply = await self._request(users.TYPE, id, "register", request.content, options)
-        return versioned(reply, 201, (b"location", f"/users/{id}".encode()))
-
-    @post("/auth/login", "login", "Open a session", body=authentication.LoginBody, query=(COOKIE,), **LOGIN)
+    @post("/auth/login", "login", "Open a session", body=authentication.LoginBody, **LOGIN)
     async def login(self, request: HttpRequest, body: authentication.LoginBody) -> HttpResponse:
         return await self._open(request, authentication.account_id(body.username), "login", body)
 
-    @post("/auth/mfa/verify", "verify_mfa", VERIFY, body=MfaVerifyBody, query=(COOKIE,), about=CHALLENGE, **LOGIN)
-    async def verify(self, request: HttpRequest, body: MfaVerifyBody) -> HttpResponse:
+    @post("/auth/mfa/verify", "verify_mfa", VERIFY, body=authentication.MfaVerifyBody, about=CHALLENGE, **LOGIN)
+    async def verify(self, request: HttpRequest, body: authentication.MfaVerifyBody) -> HttpResponse:
         return await self._open(request, authentication.account_of(body.challenge), "verify", body)
 
-    @post("/auth/refresh", "refresh", RENEW, body=RefreshBody, raw=True, optional=True, about=REFRESH, **LOGIN)
+    @post("/auth/refresh", "refresh", RENEW, body=RefreshBody, raw=True, optional=True, about=REFRESH, **TOKENS)
     async def refresh(self, request: HttpRequest) -> HttpResponse:
         token = self._cookies.of(request.headers).get(self._cookies.refresh)
         payload = await request.body(self.body_limit)
@@ -194,11 +186,8 @@ class AuthRouter(APIRouter):
         return HttpResponse(204, headers=())
 
     @get(RESET_PATH, "show_reset_page", "Show the page that a link to a new password leads to", **FORM)
-    async def show_reset_page(self, request: HttpRequest) -> HttpResponse:
-        return self._page
-
     @get(CONFIRM_PATH, "show_confirm_page", "Show the page that a link to confirm an address leads to", **FORM)
-    async def show_confirm_page(self, request: HttpRequest) -> HttpResponse:
+    async def show_page(self, request: HttpRequest) -> HttpResponse:
         return self._page
 
     @get("/.well-known/jwks.json", "keys", "Show the public keys of access tokens (RFC 7517)", **KEYS)
@@ -213,7 +202,8 @@ class AuthRouter(APIRouter):
         device = (request.header(b"user-agent") or "")[:DEVICE_LIMIT]
         payload = msgspec.json.encode({**msgspec.structs.asdict(body), "device": device})
         options = self._forwarder.anonymous_options(request)
-        return self._tokens(await self._request(ACCOUNT_TYPE, account, method, payload, options), with_cookies)
+        reply = await self._request(authentication.ACCOUNT_TYPE, account, method, payload, options)
+        return self._tokens(reply, with_cookies)
 
     def _tokens(self, reply: bytes, with_cookies: bool) -> HttpResponse:
         """The response to a login: the pair of tokens, or cookies that hold it."""

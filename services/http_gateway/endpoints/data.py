@@ -8,30 +8,14 @@ from typing import Annotated, Any
 
 import msgspec
 
+from aidevos.contracts import data as contract
 from aidevos.contracts import subjects
-from aidevos.contracts.data import (
-    BULK_LIMIT,
-    COLLECTION_PATTERN,
-    COLLECTION_TYPE,
-    FIND,
-    ITEM_TYPE,
-    VISIBLE,
-    BulkResults,
-    Collection,
-    CollectionPage,
-    Config,
-    CreateItemBody,
-    History,
-    Item,
-    ItemPage,
-    ReplaceItemBody,
-    check_collection,
-    item_object,
-)
+from aidevos.contracts.data import COLLECTION_TYPE, ITEM_TYPE, Collection, CreateItemBody, Item, ReplaceItemBody
 from aidevos.contracts.errors import Failure
 
 from .. import item_files
 from ..http import bodies, headers, parameters
+from ..http.parameters import ID_PATTERN, PAGE, PROJECT, switch, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import versioned
@@ -39,13 +23,13 @@ from ..item_calls import caller_of, create_body, make_item, make_items
 from ..new_ids import new_id
 from .api_router import APIRouter
 from .operation import Access, Target, Text, delete, get, in_path, patch, post, put
-from .parameters import ID_PATTERN, PAGE, PROJECT, flag, text, variable
 
 CONFIG_LIMIT = 512 * 1024
-LIST, SEARCH = subjects.query(COLLECTION_TYPE, VISIBLE), subjects.query(ITEM_TYPE, FIND)
+LIST, SEARCH = subjects.query(COLLECTION_TYPE, contract.VISIBLE), subjects.query(ITEM_TYPE, contract.FIND)
 COLLECTION = "/data/collections/{collection}"
 ITEM = f"{COLLECTION}/{{item_id}}"
-OF_PATH = Target(ITEM_TYPE, lambda request, body: item_object(request.path["collection"], request.path["item_id"]))
+# The path names the collection before the item.
+OF_PATH = Target(ITEM_TYPE, lambda request, body: contract.item_object(*request.path.values()))
 OF_NAME = Target(COLLECTION_TYPE, in_path("collection", "collection"))
 FIELDS = text("fields", "Paths in `data`; nothing else of it is shown")
 VERSION = text("version", "An earlier version, from the history", "^[0-9]{1,9}$")
@@ -55,24 +39,19 @@ FINDING = (
     text("sort", "Paths in `data`: `-price,name`"),
     FIELDS,
     *PAGE,
-    flag("count", "True to count all items that fit"),
+    switch("count", "True to count all items that fit"),
 )
 CONFIGURE = "Make a collection, or change it"
 REPLACE = "Replace an item, or make it with `If-None-Match: *`"
 # The headers of changes that make something or replace it.
-PUTTING = ("Idempotency-Key", "If-Match", "If-None-Match", "Deadline")
+PUTTING: dict[str, Any] = {"headers": ("Idempotency-Key", "If-Match", "If-None-Match", "Deadline")}
 # A collection may refuse changes without `If-Match`.
 BLIND: dict[str, Any] = {"failures": (428,)}
-CONFIGURING: dict[str, Any] = {
-    "others": {201: Collection},
-    "limit": CONFIG_LIMIT,
-    "query": (VALIDATE,),
-    "headers": PUTTING,
-}
-REPLACING: dict[str, Any] = BLIND | {"others": {201: Item}, "headers": PUTTING}
+CONFIGURING: dict[str, Any] = PUTTING | {"others": {201: Collection}, "limit": CONFIG_LIMIT, "query": (VALIDATE,)}
+REPLACING: dict[str, Any] = BLIND | PUTTING | {"others": {201: Item}}
 PATCHING: dict[str, Any] = BLIND | {"body": msgspec.Raw, "patches": (bodies.MERGE_PATCH, bodies.JSON_PATCH)}
-MANY = Annotated[list[CreateItemBody], msgspec.Meta(max_length=BULK_LIMIT)]
-MAKING: dict[str, Any] = {"others": {207: BulkResults}, "raw": True, "location": ITEM}
+MANY = Annotated[list[CreateItemBody], msgspec.Meta(max_length=contract.BULK_LIMIT)]
+MAKING: dict[str, Any] = {"others": {207: contract.BulkResults}, "raw": True, "location": ITEM}
 LINES = Text(bodies.NDJSON)
 IMPORT: dict[str, Any] = {"raw": True, "returns": "One result a line"}
 _NDJSON = ((b"content-type", bodies.NDJSON.encode()),)
@@ -85,12 +64,15 @@ class _Configured(msgspec.Struct):
 
 _configured = msgspec.json.Decoder(_Configured)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
-_filter = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _read(request: HttpRequest, body: None) -> dict[str, Any]:
     version = parameters.integer(request.parameters, "version")
     return {**request.parameters} if version is None else {**request.parameters, "version": version}
+
+
+def _patch(request: HttpRequest, body: msgspec.Raw) -> dict[str, Any]:
+    return {"kind": "merge" if bodies.kind_of(request.headers) == bodies.MERGE_PATCH else "json", "patch": body}
 
 
 def _restore(request: HttpRequest, body: None) -> dict[str, int]:
@@ -106,7 +88,7 @@ def _find(request: HttpRequest, body: None) -> dict[str, Any]:
     args["limit"] = parameters.limit(values)
     args["count"] = parameters.flag(values, "count")
     if "filter" in values:
-        args["filter"] = _filter_of(values["filter"])
+        args["filter"] = parameters.json_object(values, "filter", "a filter")
     return args
 
 
@@ -117,33 +99,35 @@ class DataRouter(APIRouter):
     needs = "The collection's rules say who may."
     body_limit = 0
     variables = (
-        variable("collection", "The collection's name", f"^{COLLECTION_PATTERN}$"),
+        variable("collection", "The collection's name", f"^{contract.COLLECTION_PATTERN}$"),
         variable("item_id", "The item's ID in its collection", ID_PATTERN),
     )
     # fmt: off
     rows = (
         get("/data/collections", "list_collections", "List the collections that the caller may know of", LIST,
-            CollectionPage, query=(*PAGE, PROJECT)),
+            contract.CollectionPage, query=(*PAGE, PROJECT)),
         get(f"{COLLECTION}/config", "read_collection", "Show a configuration", (OF_NAME, "config"), Collection),
         delete(COLLECTION, "delete_collection", "Delete a collection and its items", (OF_NAME, "delete")),
-        get(COLLECTION, "find_items", "Find items", SEARCH, ItemPage, query=FINDING, args=_find),
+        get(COLLECTION, "find_items", "Find items", SEARCH, contract.ItemPage, query=FINDING, args=_find),
         get(ITEM, "read_item", "Show an item", OF_PATH, Item, query=(VERSION, FIELDS), args=_read),
         delete(ITEM, "delete_item", "Delete an item", (OF_PATH, "delete"), **BLIND),
+        patch(ITEM, "patch_item", "Change an item by a JSON patch (RFC 6902) or", OF_PATH, Item, ReplaceItemBody,
+              args=_patch, **PATCHING),
         get(f"{ITEM}/history", "item_history", "List an item's versions, the latest first", (OF_PATH, "history"),
-            History, query=PAGE),
+            contract.History, query=PAGE),
         post(f"{ITEM}/restore", "restore_item", "Give an item the data of an earlier version", (OF_PATH, "restore"),
              Item, query=(VERSION,), args=_restore, **BLIND),
     )
     # fmt: on
 
-    @put(COLLECTION, "configure_collection", CONFIGURE, None, Collection, Config, **CONFIGURING)
-    async def configure(self, request: HttpRequest, body: Config) -> HttpResponse:
-        check_collection(request.path["collection"])
+    @put(COLLECTION, "configure_collection", CONFIGURE, None, Collection, contract.Config, **CONFIGURING)
+    async def configure(self, request: HttpRequest, body: contract.Config) -> HttpResponse:
+        contract.check_collection(request.path["collection"])
         validate = request.parameters.get("validate", "all")
         if validate not in ("all", "new"):
             raise Failure("invalid", "it is all or new", field="validate")
         payload = b'{"validate":"%b","only_new":%b,"config":%b}'
-        payload %= validate.encode(), b"true" if _only_new(request) else b"false", request.content
+        payload %= validate.encode(), b"true" if headers.only_new(request.headers) else b"false", request.content
         with _nothing_there():
             reply = await self._ask(request, OF_NAME, "configure", payload, "args.config")
         shown = _configured.decode(reply)
@@ -163,25 +147,19 @@ class DataRouter(APIRouter):
         return await self._make(collection, id, wanted.data, options)
 
     async def _create_many(self, request: HttpRequest, bodies: list[msgspec.Raw]) -> HttpResponse:
-        if len(bodies) > BULK_LIMIT:
-            raise Failure("invalid", f"a list has at most {BULK_LIMIT} items", field="body")
+        if len(bodies) > contract.BULK_LIMIT:
+            raise Failure("invalid", f"a list has at most {contract.BULK_LIMIT} items", field="body")
         numbered = [(number, bytes(body)) for number, body in enumerate(bodies)]
         results = await make_items(self._forwarder, request, request.path["collection"], numbered)
-        return HttpResponse(207, msgspec.json.encode(BulkResults(results=results)))
+        return HttpResponse(207, msgspec.json.encode(contract.BulkResults(results=results)))
 
     @put(ITEM, "replace_item", REPLACE, None, Item, ReplaceItemBody, **REPLACING)
     async def replace(self, request: HttpRequest, body: ReplaceItemBody) -> HttpResponse:
-        if not _only_new(request):
+        if not headers.only_new(request.headers):
             return versioned(await self._ask(request, OF_PATH, "replace", request.content))
         collection, id = request.path["collection"], request.path["item_id"]
         with _nothing_there():
             return await self._make(collection, id, body.data, self._forwarder.options(request))
-
-    @patch(ITEM, "patch_item", "Change an item by a JSON patch (RFC 6902) or", None, Item, ReplaceItemBody, **PATCHING)
-    async def patch(self, request: HttpRequest, body: msgspec.Raw) -> HttpResponse:
-        kind = b"merge" if bodies.kind_of(request.headers) == bodies.MERGE_PATCH else b"json"
-        payload = b'{"kind":"%b","patch":%b}' % (kind, request.content)
-        return versioned(await self._ask(request, OF_PATH, "patch", payload, "args.patch"))
 
     @get(f"{COLLECTION}/export", "export_items", "Show all items, by their IDs", answer=LINES, returns="An item a line")
     async def export(self, request: HttpRequest) -> HttpResponse:
@@ -203,23 +181,6 @@ class DataRouter(APIRouter):
     ) -> bytes:
         subject = subjects.call(target.type, target.id(request, None), method)
         return await self._forwarder.arguments(subject, payload, self._forwarder.options(request), within)
-
-
-def _filter_of(text: str) -> Any:
-    try:
-        return _filter.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise Failure("invalid", "a filter is a JSON object", field="filter") from None
-
-
-def _only_new(request: HttpRequest) -> bool:
-    """True if a PUT is to make something, and to change nothing."""
-    condition = request.header(b"if-none-match")
-    if condition is None:
-        return False
-    if headers.entity_tags("If-None-Match", condition) != "*":
-        raise Failure("bad-request", "a PUT takes If-None-Match: * and no other", field="If-None-Match")
-    return True
 
 
 @contextmanager

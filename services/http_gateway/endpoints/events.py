@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, get_args
 
 from aidevos.contracts import data, dead_letters, subjects, webhooks
 from aidevos.contracts.dead_letters import DeadLetter
-from aidevos.contracts.errors import Failure
 from aidevos.contracts.webhooks import DeliveryInfo, NewWebhook, WebhookBody, WebhookInfo
 from aidevos.feeds.audience import READ_EVENTS
 from aidevos.settings import Settings
 
 from ..forwarder import Forwarder
+from ..http.parameters import ID_PATTERN, PAGE, Parameter, moment, one_of, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..live import event_filter
@@ -21,7 +20,6 @@ from ..live.subscriber import Subscriber
 from ..pages import page
 from .api_router import APIRouter
 from .operation import Access, Target, Text, create, delete, get, in_path, patch, post
-from .parameters import ID_PATTERN, PAGE, Parameter, moment, one_of, text, variable
 
 ABOUT = """\
 Server-sent events (WHATWG HTML §9.2) without end. Each event goes to callers who may know of it at that moment: an
@@ -47,7 +45,6 @@ _HEADERS = (
     # Proxies that follow nginx's lead pass each event on at once.
     (b"x-accel-buffering", b"no"),
 )
-_position = re.compile(r"[0-9]{1,18}").fullmatch
 
 
 def _several(name: str, pattern: str, description: str) -> Parameter:
@@ -59,7 +56,7 @@ def _webhook(request: HttpRequest, body: None) -> dict[str, str]:
     return {"webhook": WEBHOOK.id(request, None)}
 
 
-LAST_EVENT_ID = text("last_event_id", "As `Last-Event-ID`, which counts before it", "^[0-9]{1,18}$")
+LAST_EVENT_ID = text(event_filter.LAST_EVENT_ID, "As `Last-Event-ID`, which counts before it", "^[0-9]{1,18}$")
 FILTERS = (
     _several("type", subjects.TYPE_PATTERN, "Only events of objects of these types"),
     _several("collection", data.COLLECTION_PATTERN, "Only events of items of these collections"),
@@ -95,7 +92,8 @@ class EventRouter(APIRouter):
 
     @get("/events", "read_events", "Follow events", query=FILTERS, **EVENTS)
     async def read(self, request: HttpRequest) -> HttpResponse:
-        what, after = event_filter.parse(request.parameters), _after(request)
+        what = event_filter.parse(request.parameters)
+        after = event_filter.position(request.header(b"last-event-id"), request.parameters)
         if request.is_head:
             return HttpResponse(200, headers=_HEADERS)
         subscriber = Subscriber(request.principal, request.header(b"authorization") or "", request.address)
@@ -105,19 +103,6 @@ class EventRouter(APIRouter):
     @get("/examples/chat", "chat", "Show a page that lives from events", query=(ROOM,), **CHAT)
     async def chat(self, request: HttpRequest) -> HttpResponse:
         return self._chat
-
-
-def _after(request: HttpRequest) -> int | None:
-    """The last event that the reader has. A browser that comes back names it in the header, whatever its URL said
-    at the beginning."""
-    header = request.header(b"last-event-id")
-    name = "Last-Event-ID" if header else LAST_EVENT_ID.name
-    position = header or request.parameters.get(LAST_EVENT_ID.name)
-    if position is None:
-        return None
-    if not _position(position):
-        raise Failure("invalid", "this is not the ID of an event of this stream", field=name)
-    return int(position)
 
 
 class WebhookRouter(APIRouter):

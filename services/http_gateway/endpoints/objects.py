@@ -18,6 +18,7 @@ from aidevos.settings import Settings
 from ..catalogue import Catalogue
 from ..forwarder import Forwarder, new_object_id
 from ..http import parameters
+from ..http.parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import unless_known, versioned
@@ -25,7 +26,6 @@ from ..object_lists import ObjectLists
 from .api_router import APIRouter
 from .operation import delete, get, post, put
 from .operations import LEFT_OUT, READ_FLEET
-from .parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
 
 OBJECTS, OBJECT = "/durable-objects", "/durable-objects/{object_id}"
 LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$"), PROJECT, *PAGE, INTERNAL)
@@ -57,22 +57,12 @@ def _schema(required: str, **properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": [required], "additionalProperties": False}
 
 
-class _Shown(msgspec.Struct):
-    """What the gateway reads of a `DurableObject`, which passes through as the host wrote it."""
-
-    object_id: str
-
-
-_shown = msgspec.json.Decoder(_Shown)
-
-
 class DurableObjectRouter(APIRouter):
     tag = "objects"
     about = "Durable objects of every type"
     permission = "objects:manage"
     body_limit = 0
     variables = (variable("object_id", "`<type>:<id>`", f"^{subjects.TYPE_PATTERN}:{subjects.ID_PATTERN}$"),)
-
     schemas: ClassVar[dict[str, Any]] = {
         "CreateBody": _schema("type", type=TYPE, name=NAME, state=STATE, project=MEMBER_OF),
         "ReplaceBody": _schema("state", state=STATE),
@@ -105,8 +95,7 @@ class DurableObjectRouter(APIRouter):
             arguments["state"] = body.state
         payload = msgspec.json.encode(arguments)
         reply = await self._forwarder.arguments(subjects.call(body.type, id, objects.CREATE), payload, options)
-        location = f"/durable-objects/{_shown.decode(reply).object_id}".encode()
-        return versioned(reply, 201, (b"location", location))
+        return versioned(reply, 201, (b"location", f"/durable-objects/{body.type}:{id}".encode()))
 
     @get(OBJECT, "read_object", "Show an object", answer=DurableObject, failures=(409, 412))
     async def read(self, request: HttpRequest) -> HttpResponse:

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from aidevos.contracts import routes, subjects
+from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 
 from ..forwarder import new_object_id
 from ..http.bodies import MERGE_PATCH
+from ..http.parameters import Parameter
 from ..http.request import HttpRequest
-from .parameters import Parameter
 
+Find = Callable[[HttpRequest, Any], str]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -39,15 +40,15 @@ class Target(NamedTuple):
     """The object that an operation calls: `id` finds its ID in a request and its decoded body."""
 
     type: str
-    id: Callable[[HttpRequest, Any], str]
+    id: Find
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """A row. `None` stands for what the router says of all its operations, or for what is usual."""
+    """A row; `id` is the `operationId`. `None` stands for what the router says of all its operations, or for what is
+    usual."""
 
     method: str
     path: str
-    # The `operationId`.
     id: str
     summary: str
     # An object and its method, or the subject of a view; None where a handler does the work.
@@ -96,14 +97,9 @@ class Operation(msgspec.Struct, frozen=True):
     handler: str = ""
 
     def __call__(self, function: Function) -> Function:
-        """Let a method of an `APIRouter` handle the operation."""
-        function.__operation__ = self  # type: ignore[attr-defined]
+        """Let a method of an `APIRouter` handle the operation, among others."""
+        function.__operations__ = (self, *getattr(function, "__operations__", ()))  # type: ignore[attr-defined]
         return function
-
-    @property
-    def variables(self) -> list[str]:
-        """The names of the variables in the path."""
-        return routes.variables(self.path)
 
     @property
     def versioned(self) -> bool:
@@ -143,9 +139,7 @@ def patch(path: str, id: str, summary: str, calls: Target | None, answer: Any, c
     return Operation("PATCH", path, id, summary, calls, answer, **merge | more)
 
 
-def in_path(
-    variable: str, what: str, is_id: Callable[[str], Any] = subjects.is_id
-) -> Callable[[HttpRequest, Any], str]:
+def in_path(variable: str, what: str, is_id: Callable[[str], Any] = subjects.is_id) -> Find:
     """Find an object's ID in the path; a value that can't be an ID raises `not-found`."""
 
     def find(request: HttpRequest, body: Any) -> str:

@@ -18,23 +18,19 @@ from ..health import Readiness
 from ..http import parameters
 from ..http.dispatch import MethodDispatcher
 from ..http.guard import Guard
+from ..http.parameters import INTERNAL
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, HttpResponse
 from ..http.versions import unless_known
 from .api_router import APIRouter
 from .operation import Access, Operation, Text, get
-from .parameters import INTERNAL
 
 READ_FLEET = "fleet:read"
 LEFT_OUT = f"Internal types are left out, unless a caller with `{READ_FLEET}` asks for them."
 METRICS = "Show counters in Prometheus' text format"
+GUARDED: dict[str, Any] = {"access": Access.REQUIRED, "headers": ()}
 WELL = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"]}
-DOCUMENT: dict[str, Any] = {
-    "answer": dict[str, Any],
-    "about": LEFT_OUT,
-    "query": (INTERNAL,),
-    "headers": ("If-None-Match",),
-}
+DOCUMENT: dict[str, Any] = {"answer": dict[str, Any], "query": (INTERNAL,), "headers": ("If-None-Match",)}
 
 
 class OperationRouter(APIRouter):
@@ -78,11 +74,11 @@ class OperationRouter(APIRouter):
             raise Failure("unavailable", f"not ready: {detail}", extra={"services": troubles})
         return HttpResponse(200, b'{"ok":true}')
 
-    @get("/openapi.json", "openapi", "Show this document", returns="OpenAPI 3.1", **DOCUMENT)
+    @get("/openapi.json", "openapi", "Show this document", about=LEFT_OUT, **DOCUMENT)
     async def openapi(self, request: HttpRequest) -> HttpResponse:
         return await self._show(request, self._openapi)
 
-    @get("/asyncapi.json", "asyncapi", "Describe what NATS takes", returns="AsyncAPI 3.0", **DOCUMENT)
+    @get("/asyncapi.json", "asyncapi", "Describe what NATS takes", about=LEFT_OUT, **DOCUMENT)
     async def asyncapi(self, request: HttpRequest) -> HttpResponse:
         return await self._show(request, self._asyncapi)
 
@@ -90,15 +86,7 @@ class OperationRouter(APIRouter):
     async def docs(self, request: HttpRequest) -> HttpResponse:
         return self._docs.page
 
-    @get(
-        "/metrics",
-        "metrics",
-        METRICS,
-        answer=Text("text/plain"),
-        access=Access.REQUIRED,
-        permission=READ_FLEET,
-        headers=(),
-    )
+    @get("/metrics", "metrics", METRICS, answer=Text("text/plain"), permission=READ_FLEET, **GUARDED)
     async def metrics(self, request: HttpRequest) -> HttpResponse:
         if request.principal.project:
             raise Failure("forbidden", "this API key counts in its project alone")

@@ -11,10 +11,10 @@ from aidevos.contracts.projects import MemberBody, Project, ProjectBody
 from aidevos.contracts.tasks import CreateTaskBody, Task
 
 from ..http import parameters
+from ..http.parameters import ID_PATTERN, PAGE, text, variable
 from ..http.request import HttpRequest
 from .api_router import APIRouter
 from .operation import Target, create, delete, get, in_path, patch, post, put
-from .parameters import ID_PATTERN, PAGE, text, variable
 
 ME = "me"
 # The payload, and what is beside it.

@@ -12,19 +12,9 @@ from .operations import OperationRouter
 from .projects import ProjectRouter
 from .users import RoleRouter, UserRouter
 
+# fmt: off
 ROUTERS: tuple[type[APIRouter], ...] = (
-    DurableObjectRouter,
-    AuthRouter,
-    UserRouter,
-    RoleRouter,
-    AuditRouter,
-    DeadLetterRouter,
-    DataRouter,
-    ApiKeyRouter,
-    RouteRouter,
-    RateLimitRouter,
-    ProjectRouter,
-    WebhookRouter,
-    EventRouter,
-    OperationRouter,
+    DurableObjectRouter, AuthRouter, UserRouter, RoleRouter, AuditRouter, DeadLetterRouter, DataRouter, ApiKeyRouter,
+    RouteRouter, RateLimitRouter, ProjectRouter, WebhookRouter, EventRouter, OperationRouter,
 )
+# fmt: on

@@ -11,10 +11,10 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.roles import CreateRoleBody, ReplaceRoleBody, Role
 from aidevos.contracts.users import EraseUserBody, ReplaceUserBody, User
 
+from ..http.parameters import PAGE, text, variable
 from ..http.request import HttpRequest
 from .api_router import APIRouter
 from .operation import Target, create, delete, get, in_path, patch, post, put
-from .parameters import PAGE, text, variable
 
 ME = "me"
 USERS, USER, SESSIONS = "/users", "/users/{user_id}", "/users/{user_id}/sessions"

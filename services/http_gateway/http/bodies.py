@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from starlette.types import Receive
@@ -122,6 +122,16 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, deepest: str) -> T:
         raise Failure("bad-request", f"the body is no valid JSON: {error}"[: 2 * NAME_LIMIT], field="body") from None
     except RecursionError:
         raise Failure("invalid", "the value is nested too deeply", field=deepest) from None
+
+
+def nesting(type: Any) -> str:
+    """The field of a body that holds what callers may nest; `body` if there is none."""
+    fields = msgspec.structs.fields(type) if hasattr(type, "__struct_fields__") else ()
+    return next((field.encode_name for field in fields if _nests_freely(field.type)), "body")
+
+
+def _nests_freely(type: Any) -> bool:
+    return type in (Any, msgspec.Raw) or any(map(_nests_freely, get_args(type)))
 
 
 def _field_of(message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from aidevos.contracts.envelope import REQUEST_ID_LIMIT
 from aidevos.contracts.errors import Failure
@@ -32,6 +33,16 @@ def entity_tags(name: str, value: str) -> str:
     if len(value) > VALUE_LIMIT or not _etags(value):
         raise _malformed(name, '* or a list of entity tags, like "3"')
     return value
+
+
+def only_new(headers: Mapping[bytes, bytes]) -> bool:
+    """True if a PUT is to make something and to change nothing: with `If-None-Match: *`, and with no other value."""
+    condition = headers.get(b"if-none-match")
+    if condition is None:
+        return False
+    if entity_tags("If-None-Match", condition.decode("latin-1")) != "*":
+        raise Failure("bad-request", "a PUT takes If-None-Match: * and no other", field="If-None-Match")
+    return True
 
 
 def none_match(value: str, etag: str) -> bool:

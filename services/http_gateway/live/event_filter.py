@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -10,10 +11,11 @@ from aidevos.contracts.data import ITEM_TYPE, check_collection
 from aidevos.contracts.errors import Failure
 from aidevos.feeds.shown_events import ItemChange, ShownEvent
 
-PARAMETERS = ("type", "collection", "id", "name")
+LAST_EVENT_ID = "last_event_id"
 MAX_VALUES = 50
 # Collection names and IDs have no commas.
 SEPARATOR = ","
+_is_position = re.compile(r"[0-9]{1,18}").fullmatch
 
 
 class EventFilter(NamedTuple):
@@ -48,6 +50,18 @@ def parse(parameters: Mapping[str, str]) -> EventFilter:
         ids=_values(parameters, "id", subjects.is_id),
         names=_values(parameters, "name", subjects.is_method),
     )
+
+
+def position(header: str | None, parameters: Mapping[str, str]) -> int | None:
+    """The last event that the reader has; raises `invalid`. A browser that comes back names it in the header,
+    whatever its URL said at the beginning."""
+    text = header or parameters.get(LAST_EVENT_ID)
+    if text is None:
+        return None
+    if not _is_position(text):
+        name = "Last-Event-ID" if header else LAST_EVENT_ID
+        raise Failure("invalid", "this is not the ID of an event of this stream", field=name)
+    return int(text)
 
 
 def _values(parameters: Mapping[str, str], name: str, is_one: Callable[[str], bool]) -> frozenset[str]:

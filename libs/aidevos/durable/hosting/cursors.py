@@ -8,7 +8,7 @@ import binascii
 import msgspec
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.store.condition import Path, at
+from aidevos.durable.store.conditions import Path, at
 from aidevos.durable.store.port import Document, Find
 
 CURSOR_LIMIT = 4096

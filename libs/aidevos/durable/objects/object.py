@@ -16,8 +16,8 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.objects.alarm import Alarm
 from aidevos.durable.objects.alarms import Alarms
-from aidevos.durable.objects.conditions import check_if_match
 from aidevos.durable.objects.declaration import Event, Management, Search, View, command, query
+from aidevos.durable.objects.if_match import check_if_match
 from aidevos.durable.objects.running import RunningTurn, running
 from aidevos.security.permissions import Principal, permission, services
 

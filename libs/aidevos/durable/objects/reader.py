@@ -9,7 +9,7 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.durable.client.client import ObjectCaller
-from aidevos.durable.store.condition import Condition
+from aidevos.durable.store.conditions import Condition
 from aidevos.durable.store.port import Document, Find, Store
 from aidevos.security.permissions import Principal
 

@@ -18,7 +18,7 @@ import msgspec
 from bson.raw_bson import RawBSONDocument
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.condition import EVERYTHING, MISSING, Condition, Path, at, matches
+from aidevos.durable.store.conditions import EVERYTHING, MISSING, Condition, Path, at, matches
 from aidevos.durable.store.port import (
     TIME_LIMIT,
     Claim,

@@ -25,7 +25,7 @@ from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
 from aidevos.durable.store import codec
-from aidevos.durable.store.condition import Condition, Path
+from aidevos.durable.store.conditions import Condition, Path
 from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
 from aidevos.durable.store.port import (
     TIME_LIMIT,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import singledispatch
 from typing import Any, TypeAlias
 
-from aidevos.durable.store.condition import (
+from aidevos.durable.store.conditions import (
     And,
     Compare,
     Condition,

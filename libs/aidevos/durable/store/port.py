@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.store.condition import Condition, Path
+from aidevos.durable.store.conditions import Condition, Path
 
 # Of a search, in milliseconds.
 TIME_LIMIT = 5_000

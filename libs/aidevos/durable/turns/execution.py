@@ -14,7 +14,7 @@ from typing import Any
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
-from aidevos.durable.objects.conditions import check_if_match
+from aidevos.durable.objects.if_match import check_if_match
 from aidevos.durable.objects.running import running
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.alarm_turn import begin_alarm, count_attempt, fail_alarm

@@ -14,7 +14,7 @@ from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import is_id
 from aidevos.durable.store import codec
-from aidevos.durable.store.condition import EVERYTHING, Compare, Condition, matches
+from aidevos.durable.store.conditions import EVERYTHING, Compare, Condition, matches
 from aidevos.durable.store.mongo_filter import compile_condition
 from services.data_storage import filters, values
 from services.data_storage.filters import in_store, parse_fields, parse_filter, parse_sort, project

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aidevos.durable.store.condition import (
+from aidevos.durable.store.conditions import (
     MISSING,
     And,
     Compare,
