@@ -181,6 +181,16 @@ def create_application() -> Application:
     return Application(settings)
 
 
+def main() -> None:
+    """Serve with the settings of the environment. A setting that can't be used ends the process with one line and
+    status 2."""
+    try:
+        serve(load())
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first. Exits by `SystemExit`."""
     logs.configure(settings.log_level, SERVICE)

@@ -19,7 +19,7 @@ IMPORTED = sorted(
 )
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([*IMPORTED, "tests.support.host_process"])
+_forks.set_forkserver_preload(["aidevos.process.serving", *IMPORTED, "tests.support.host_process"])
 
 
 class Program:
