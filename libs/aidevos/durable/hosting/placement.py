@@ -34,7 +34,7 @@ class Placement:
         self._holders = holders
         self._hosts = hosts
         self._lease = lease
-        self._wanted = list(types)
+        self._wanted = dict.fromkeys(types)
         self._own = own
         self._held: dict[str, int] = {}
         self._running: asyncio.Task[None] | None = None
@@ -48,7 +48,8 @@ class Placement:
                 try:
                     if await self._take(type):
                         await self._own(type)
-                        self._wanted.remove(type)
+                        # `stop` may have come meanwhile, and nats-py may have swallowed the cancellation.
+                        self._wanted.pop(type, None)
                     elif type not in waiting:
                         waiting.add(type)
                         log.warning("the type %s is served by another process: waiting until that ends", type)
