@@ -25,9 +25,9 @@ from tests.bench import accounts, alarms, data, events, gateway, streams, tells
 from tests.bench.cases import Stage, orders
 from tests.bench.comparison import compare
 from tests.bench.load import Load, Order
+from tests.bench.processes import running, start
 from tests.bench.report import Measure, Measures, Report, report, save, table
 from tests.support.servers import Servers, free_port
-from tests.support.world import running, start
 
 DATABASE = "bench"
 START_WITHIN = 20.0

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from tests.bench.cases import Stage
 from tests.bench.comparison import Compared
 from tests.bench.load import Sample
+from tests.bench.processes import start
 from tests.support.alarms import lateness, set_evenly
 from tests.support.host_processes import client
-from tests.support.world import start
 
 COUNT = 10_000
 SECONDS = 60.0

@@ -25,9 +25,9 @@ from aidevos.durable.bus.rabbitmq import EVENTS, RabbitMqBus
 from tests.bench.cases import Stage
 from tests.bench.comparison import Compared
 from tests.bench.load import Sample
+from tests.bench.processes import start
 from tests.support.host_processes import client
 from tests.support.rabbitmq import RabbitMq
-from tests.support.world import start
 
 Kind = Literal["JetStream", "RabbitMQ"]
 KINDS: tuple[Kind, ...] = ("JetStream", "RabbitMQ")

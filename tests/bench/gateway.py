@@ -13,8 +13,9 @@ import msgspec
 from tests.bench.cases import Stage, http_order, post
 from tests.bench.comparison import Comparison
 from tests.bench.load import Order
+from tests.bench.processes import start
 from tests.support.servers import free_port
-from tests.support.world import start, wait_ready
+from tests.support.world import wait_ready
 
 IN_FLIGHT = 64
 PASSWORD = "wheelbarrow at noon"

@@ -12,8 +12,9 @@ import psutil
 from tests.bench.cases import Stage
 from tests.bench.comparison import Compared
 from tests.bench.load import Sample
+from tests.bench.processes import start
 from tests.support.servers import free_port
-from tests.support.world import start, wait_ready
+from tests.support.world import wait_ready
 
 CLIENTS = 1000
 AT_ONCE = 50

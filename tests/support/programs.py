@@ -9,7 +9,8 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from tests.support.paths import ROOT
 
@@ -20,6 +21,27 @@ IMPORTED = sorted(
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["aidevos.process.serving", *IMPORTED, "tests.support.host_process"])
+
+
+class Process(Protocol):
+    """What tests do with a process, as `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+# Starts `python -m <line>` with these variables.
+Launch = Callable[[Sequence[str], Mapping[str, str]], Process]
 
 
 class Program:
@@ -54,6 +76,11 @@ class Program:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+def spawn(line: Sequence[str], environment: Mapping[str, str]) -> Process:
+    """Run `python -m <line>` in a process of its own, as the fleet does: with nothing imported before."""
+    return subprocess.Popen([sys.executable, "-m", *line], cwd=ROOT, env=dict(environment))
 
 
 def end_with_parent() -> None:

@@ -17,7 +17,7 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import failure_of
 from aidevos.security.tokens import TokenIssuer
-from tests.support.programs import Program
+from tests.support.programs import Launch, Process, Program
 from tests.support.receiver import ADDRESS
 from tests.support.servers import Servers, drop_database, free_port
 
@@ -62,7 +62,9 @@ class World(NamedTuple):
         return self.token(roles=("admin",), subject="admin")
 
 
-def start(servers: Servers, module: str, user: str, database: str, **settings: str) -> Program:
+def start(
+    servers: Servers, module: str, user: str, database: str, launch: Launch = Program, **settings: str
+) -> Process:
     """A service's process with the settings that the fleet gives it."""
     environment = {
         **os.environ,
@@ -73,20 +75,22 @@ def start(servers: Servers, module: str, user: str, database: str, **settings: s
         "AIDEVOS_PUBLIC_URL": servers.public_url,
         **settings,
     }
-    return Program(module.split(), environment)
+    return launch(module.split(), environment)
 
 
 @contextmanager
-def running(servers: Servers, database: str, event_bus_url: str = "", **accounts: str) -> Iterator[World]:
+def running(
+    servers: Servers, database: str, event_bus_url: str = "", launch: Launch = Program, **accounts: str
+) -> Iterator[World]:
     """The services, ready; `accounts` are settings of those that keep accounts."""
     port = free_port()
     everywhere = {"AIDEVOS_EVENT_BUS_URL": event_bus_url}
 
-    def begin(service: str) -> Program:
+    def begin(service: str) -> Process:
         user, settings = USERS.get(service, service), accounts
         if service == "http_gateway":
             settings = {"AIDEVOS_PORT": str(port)}
-        return start(servers, f"services.{service}", user, database, **everywhere, **settings)
+        return start(servers, f"services.{service}", user, database, launch, **everywhere, **settings)
 
     accounts = {**UNTHROTTLED, **WEBHOOKS, **accounts}
     processes = {service: begin(service) for service in SERVICES}
@@ -148,7 +152,7 @@ class Worlds:
         drop_database(self._servers.mongo_url, name)
 
 
-def wait_ready(url: str, processes: list[Program]) -> None:
+def wait_ready(url: str, processes: list[Process]) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         assert all(process.poll() is None for process in processes), "a service has ended"
