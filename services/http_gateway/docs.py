@@ -47,7 +47,6 @@ def _read(name: str, media_type: bytes) -> HttpResponse:
     headers: tuple[Header, ...] = (
         (b"content-type", media_type),
         (b"content-security-policy", _POLICY),
-        (b"cache-control", b"no-cache"),
         # `unless_known` takes the last one for the version.
         (b"etag", etag.encode()),
     )

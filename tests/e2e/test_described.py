@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
@@ -59,6 +60,8 @@ def cast(world: World) -> Iterator[Cast]:
         item = http.post("/data/collections/books", json={"data": {"a": 1}}, headers=token).headers["location"]
         route = http.post("/routes", json=hit("described", path="/described/{name}/hit/{by}"), headers=admin).json()
         http.post("/routes", json=value("described"), headers=admin).raise_for_status()
+        while "/described/{name}/hit/{by}" not in http.get("/openapi.json").json()["paths"]:
+            time.sleep(0.05)
         there = {
             "object_id": "counter:described",
             "user_id": other["user"]["id"],

@@ -38,6 +38,7 @@ class HostProcess:
             "AIDEVOS_REPLICA": str(replica),
         }
         self.log = folder / f"host-{replica}.log"
+        self.log.touch()
         self._parent = Program(["tests.support.host_process", str(self.crash_file)], environment, str(self.log))
 
     def pid(self) -> int:

@@ -17,11 +17,12 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import load_ring
 from tests.support.gateways import another_gateway
-from tests.support.logins import bearer, login, register
+from tests.support.logins import Person, bearer, login, register
 from tests.support.paths import ROOT
 from tests.support.world import NatsDoor, World, Worlds, wait_ready
 
 NOTICE = 2.0
+ADA = Person("ada", "ada@example.org")
 WITHIN = 2.0
 
 
@@ -76,7 +77,7 @@ async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[i
 async def test_no_request_fails_while_keys_are_rotated(
     world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
 ) -> None:
-    await register(http, "ada")
+    await register(http, ADA)
     pair = old = await logged_in(http, "ada")
     signed_with: set[str] = set()
 
@@ -116,7 +117,7 @@ async def test_no_request_fails_while_keys_are_rotated(
 async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
     world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
 ) -> None:
-    await register(http, "eve")
+    await register(http, Person("eve", "eve@example.org"))
     pair, forged = await logged_in(http, "eve"), world.token(roles=("admin",))
     mine = f"Bearer {pair['access_token']}"
     with another_gateway(world) as url:
@@ -175,7 +176,7 @@ async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
 async def test_a_key_is_replaced_at_its_age(worlds: Worlds) -> None:
     with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE), AIDEVOS_KEY_AGE="4") as world:
         async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
-            await register(http, "ada")
+            await register(http, ADA)
             old = await logged_in(http, "ada")
             kids = {kid(old["access_token"])}
             async with asyncio.timeout(30):
