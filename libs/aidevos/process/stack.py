@@ -17,6 +17,7 @@ from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.revocations import SINCE, Revocations
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.chosen import open_bus
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.port import EventBus
@@ -91,6 +92,4 @@ async def background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(tasks)

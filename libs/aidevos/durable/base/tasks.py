@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 log = logging.getLogger(__name__)
+# Seconds after which a task that goes on is cancelled once more.
+CANCEL_AGAIN_AFTER = 5.0
+
+
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and return when all have ended; what they raise is dropped.
+
+    A task may miss a cancellation: `asyncio.wait_for` of Python 3.11 swallows one that comes together with its result.
+    So those that go on are cancelled again.
+    """
+    pending = {task for task in tasks if task is not asyncio.current_task()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        done, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_AFTER)
+        for task in done:
+            if not task.cancelled():
+                task.exception()
 
 
 class BackgroundTasks:
@@ -32,10 +50,7 @@ class BackgroundTasks:
 
     async def close(self) -> None:
         """Cancel every task and wait until all have ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(list(self._tasks))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

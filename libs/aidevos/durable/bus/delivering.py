@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from aidevos.contracts.errors import Failure
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.port import Bury, Delivery, Handler
 
 Work = Callable[[], Awaitable[None]]
@@ -80,10 +81,7 @@ class Lanes:
 
     async def close(self) -> None:
         """Stop at once, in the middle of the work."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(list(self._tasks))
 
     async def _drain(self, scope: str) -> None:
         waiting = self._waiting[scope]

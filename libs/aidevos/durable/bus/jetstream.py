@@ -27,6 +27,7 @@ from nats.nuid import NUID
 
 from aidevos.contracts import subjects
 from aidevos.durable.base.batcher import Batcher
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle
 from aidevos.durable.bus.port import (
     AT_ONCE,
@@ -247,9 +248,7 @@ class JetStreamSubscription:
         self._needs_more.set()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks)
         await self._lanes.close()
         with suppress(NatsError, TimeoutError):
             # Without this the server would give the next event to the request that is still open here.

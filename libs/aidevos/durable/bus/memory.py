@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.delivering import handle, matches
 from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, Delivery, Handler, Misplaced, PositionLost
 
@@ -141,5 +142,4 @@ class MemorySubscription:
         self._taking.set()
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancel_and_wait([self._task])

@@ -46,6 +46,7 @@ from aio_pika.exceptions import (
 
 from aidevos.contracts import subjects
 from aidevos.durable.base.backoff import FOLLOWING
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle, matches
 from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
 from aidevos.settings import SettingsError
@@ -314,8 +315,7 @@ class RabbitMqSubscription:
         await self._member.resume()
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancel_and_wait([self._task])
 
 
 class _Member:

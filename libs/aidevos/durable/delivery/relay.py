@@ -21,6 +21,7 @@ from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import Clock
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
 from aidevos.durable.client.client import ObjectCaller, issued_at
 from aidevos.durable.delivery.dead_letters import bury
@@ -67,10 +68,7 @@ class Relay:
 
     async def close(self) -> None:
         """Stop sending; what is left stays in the outboxes."""
-        tasks = list(self._lanes.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(list(self._lanes.values()))
 
     async def _run(self, lane: tuple[Activation, str]) -> None:
         activation, _ = lane

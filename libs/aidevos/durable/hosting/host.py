@@ -32,6 +32,7 @@ from aidevos.durable.access.authenticator import CallAuthenticator, trusted_head
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.base.clock import Clock
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.client import ObjectCaller
@@ -195,9 +196,7 @@ class Host:
             self.lease.lost.set()
 
     async def _stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks)
         await self._tells.close()
         await self._runtime.close()
         if self._micro is not None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from nats.errors import Error as NatsError
 
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Bucket, RevisionConflict
 from aidevos.durable.hosting.lease import Lease
 
@@ -62,8 +63,7 @@ class Placement:
         """Take no further type."""
         self._wanted.clear()
         if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+            await cancel_and_wait([self._running])
 
     async def release(self) -> None:
         """Let others take the types of this host."""
