@@ -1,4 +1,4 @@
-"""What starts a fleet: on one machine (`local`) or in containers (`docker`), with the servers' permissions (`nats`).
+"""Starts a fleet: on one machine (`local`) or in containers (`docker`), with the servers' permissions (`nats`).
 
 In a wheel this package is `aidevos.deploy`.
 """

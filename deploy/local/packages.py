@@ -1,4 +1,4 @@
-"""What no wheel carries: programs and libraries of the system, found or else installed.
+"""Programs and libraries of the system that no wheel carries: found, or else installed.
 
 Promise: nothing that is there is installed again, an installation is announced in one line, no
 service that a package brings is started, and where nothing can be installed one line says what to
@@ -73,7 +73,7 @@ def _install(names: str, packages: list[str]) -> None:
 
 
 def _privileged() -> list[str] | None:
-    """What runs a command as root: nothing more, sudo, or None if neither is possible."""
+    """Return the words before a command that run it as root (none, or sudo); None if it can't be done."""
     if os.geteuid() == 0:
         return []
     sudo = shutil.which("sudo")

@@ -37,7 +37,7 @@ class Lease:
         self._ends = 0.0
 
     def valid(self) -> bool:
-        """Whether this process may answer from memory now."""
+        """True if this process may answer from memory now."""
         return self._clock.elapsed() < self._ends
 
     def suspend(self) -> None:

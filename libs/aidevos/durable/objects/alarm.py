@@ -97,21 +97,21 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.catch_up == "skip" and now - last.due > grace else last
 
     def next(self) -> Scheduled | None:
-        """What is left once this occurrence has rung."""
+        """Return the alarm that remains once this occurrence has rung, or None."""
         return self._moved(1)
 
     def skipped(self, now: float) -> Scheduled | None:
-        """What is left when all occurrences up to now are left out."""
+        """Return the alarm that remains when all occurrences up to now are left out, or None."""
         return self._moved(self._passed(now) + 1)
 
     @property
     def spent(self) -> bool:
-        """Whether there was an attempt as often as there may be one."""
+        """True if no further attempt is allowed."""
         return self.failed >= self.retry.max_attempts
 
     @property
     def attempt_key(self) -> str:
-        """What names an attempt, and its repeat after a crash."""
+        """The name of an attempt, and of its repeat after a crash."""
         return f"{self.key}.{self.due}.{self.failed - self.unknown}"
 
     def begun(self, now: float, alarm: str) -> Scheduled:
