@@ -24,6 +24,7 @@ from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from aidevos.testing import ObjectKit
 from tests.support.host_processes import eventually
+from tests.support.http import http_client
 from tests.support.local_fleet import LocalFleet
 from tests.support.paths import ROOT
 
@@ -66,7 +67,7 @@ async def test_the_tutorials_type_is_described_and_callable_through_both_doors(
 ) -> None:
     told = fleet.read()
     token = "Bearer " + TokenIssuer(load_signing_key(fleet.home), told["public_url"]).issue("ada", roles=("admin",))
-    async with httpx2.AsyncClient(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
+    async with http_client(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
 
         async def described() -> bool:
             known = (await client.get("/openapi.json")).text
@@ -179,7 +180,7 @@ async def test_the_example_of_tasks_is_done_by_the_command_that_the_readme_names
     line = [sys.executable, "-m", "aidevos.cli.main", *command[1].split()]
     working = await asyncio.create_subprocess_exec(*line, cwd=tmp_path, env=environment)
     token = "Bearer " + TokenIssuer(load_signing_key(fleet.home), told["public_url"]).issue("ada", roles=("admin",))
-    async with httpx2.AsyncClient(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
+    async with http_client(base_url=told["gateway_url"], headers={"Authorization": token}) as client:
         project = (await client.post("/projects", json={"name": "Engine"})).json()["id"]
         good = {"kind": "report", "payload": {"title": "May", "pages": 3}}
         bad = {"kind": "report", "payload": {"title": 5}}

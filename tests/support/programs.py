@@ -20,7 +20,9 @@ IMPORTED = sorted(
 )
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["aidevos.process.serving", *IMPORTED, "tests.support.host_process"])
+_forks.set_forkserver_preload(
+    ["aidevos.process.serving", *IMPORTED, "tests.support.host_process", "tests.support.frozen"]
+)
 
 
 class Process(Protocol):

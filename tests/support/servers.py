@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -31,6 +30,7 @@ from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, SettingsError, load
 from deploy.local import binaries, mongo_server, nats_server, ports
 from deploy.local.credentials import ensure_secrets
+from tests.support.paths import temporary_folder
 from tests.support.programs import end_with_parent
 
 START_TIMEOUT = 20.0
@@ -248,7 +248,7 @@ class Servers:
     """
 
     def __init__(self) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="aidevos-test-"))
+        self.home = temporary_folder("test")
         urls = {name: os.environ.get(name, "") for name in ("AIDEVOS_NATS_URL", "AIDEVOS_MONGO_URL")}
         self._settings = load(urls, home=self.home, nats_port=free_port(), mongo_port=free_port())
         self._secrets: Secrets = ensure_secrets(self.home)
