@@ -11,7 +11,7 @@ VECTORS = ROOT / "tests" / "vectors"
 
 MEMORY = Path("/dev/shm")
 # What each process of tests leaves free for the others.
-ROOM = 3 * 1024**3
+ROOM = 1024**3
 
 
 def temporary_folder(name: str) -> Path:

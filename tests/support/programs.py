@@ -21,7 +21,7 @@ IMPORTED = sorted(
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
-    ["aidevos.process.serving", *IMPORTED, "tests.support.host_process", "tests.support.frozen"]
+    ["aidevos.process.serving", *IMPORTED, "tests.support.host_process", "tests.support.preloaded"]
 )
 
 

@@ -41,7 +41,11 @@ PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
 FREE_PORTS = range(15_000, 32_000)
 # The kernel takes the end of the thread that started a child for the end of its parent.
 _PARENT = ThreadPoolExecutor(1)
-TEST_OPTIONS = ("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false")
+TEST_OPTIONS = (
+    *("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false"),
+    # Otherwise each start writes some hundred megabytes of zeros.
+    *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=8MB)"),
+)
 
 
 def free_port() -> int:
