@@ -22,7 +22,7 @@ from aidevos.durable.turns.archive import ReplyArchive
 from aidevos.durable.turns.environment import Environment, Limits
 from aidevos.durable.turns.execution import TurnRunner
 from aidevos.durable.turns.gate import Gate
-from aidevos.durable.turns.pending import Pending
+from aidevos.durable.turns.pending import PendingCommit
 from aidevos.security.permissions import Principal
 
 
@@ -101,14 +101,14 @@ class Runtime:
     def _save(self, activation: Activation) -> None:
         self._commits[activation.type.name].add(activation)
 
-    def _committed(self, activation: Activation, pending: Pending) -> None:
+    def _committed(self, activation: Activation, pending: PendingCommit) -> None:
         """Send the outbox entries of a commit that is durable now, and expect its alarms."""
         if pending.entries and not activation.broken:
             self._relay.offer(activation, pending.entries)
         if pending.alarms:
             self.alarms.note(activation)
-        if activation.records.crowded() and not activation.broken:
-            self.tasks.spawn(self._archive.take(activation))
+        if activation.records.needs_archiving() and not activation.broken:
+            self.tasks.spawn(self._archive.move_oldest(activation))
 
     def _resolved(self, activation: Activation, document: Document) -> None:
         """See to what an object has left in its document, which no activation holds any more."""

@@ -177,8 +177,8 @@ class AlarmClock:
 
     def begin(self, activation: Activation) -> None:
         """An object has come into memory: it may have done so for an alarm."""
-        if activation.woken:
-            activation.woken = False
+        if activation.woken_for_alarm:
+            activation.woken_for_alarm = False
             self.ring(activation)
         else:
             self.note(activation)

@@ -15,7 +15,7 @@ from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import not_applied, outcome_unknown
-from aidevos.durable.turns.pending import drop_all, fail_all
+from aidevos.durable.turns.pending import drop_waiting, fail_waiting
 from aidevos.durable.turns.request import Request
 
 
@@ -53,7 +53,7 @@ class Catalogue:
 
     def requeue(self, request: Request) -> None:
         """Put a request into its object's mailbox once more, and answer it if that is refused."""
-        request.archived, request.looked_up = None, -1
+        request.archived_record, request.archive_generation = None, -1
         try:
             self.enqueue(request)
         except Failure as refused:
@@ -65,7 +65,7 @@ class Catalogue:
         if activation is None and self._environment.may_answer():
             activation = self._create(self._environment.registry.types[type_name], id, claim=True)
         if activation is not None and alarm:
-            activation.woken = True
+            activation.woken_for_alarm = True
 
     def withdraw(self, activation: Activation) -> None:
         """Let an activation serve those who wait for it, and nobody else: the next call makes another."""
@@ -84,7 +84,7 @@ class Catalogue:
             return
         self.forget(activation)
         if activation.pending is not None:
-            fail_all(activation.pending, not_applied())
+            fail_waiting(activation.pending, not_applied())
         for request in activation.mailbox.close():
             self.requeue(request)
 
@@ -111,7 +111,7 @@ class Catalogue:
                 request.drop()
             for pending in (activation.pending, activation.in_flight):
                 if pending is not None:
-                    drop_all(pending)
+                    drop_waiting(pending)
 
     async def settle(self, within: float) -> None:
         """Return when nothing waits or is uncommitted any more, or after `within` seconds."""
@@ -128,9 +128,9 @@ class Catalogue:
         for activation in self.all():
             self.forget(activation)
             if activation.in_flight is not None:
-                fail_all(activation.in_flight, outcome_unknown())
+                fail_waiting(activation.in_flight, outcome_unknown())
             if activation.pending is not None:
-                fail_all(activation.pending, not_applied())
+                fail_waiting(activation.pending, not_applied())
             for request in activation.mailbox.close():
                 request.fail(not_applied())
         await asyncio.sleep(0)

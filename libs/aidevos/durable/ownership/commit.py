@@ -20,10 +20,10 @@ from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.owner_ids import OwnerIds
 from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Outcome, StoreError
 from aidevos.durable.turns.activation import Activation
-from aidevos.durable.turns.completion import recorded
+from aidevos.durable.turns.completion import find_record
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import not_applied, outcome_unknown
-from aidevos.durable.turns.pending import Pending, fail_all
+from aidevos.durable.turns.pending import PendingCommit, fail_waiting
 
 log = logging.getLogger(__name__)
 BATCH_COUNT = 500
@@ -44,7 +44,7 @@ class GroupCommit:
         owner_ids: OwnerIds,
         type: str,
         *,
-        committed: Callable[[Activation, Pending], None],
+        committed: Callable[[Activation, PendingCommit], None],
         resolved: Callable[[Activation, Document], None],
     ) -> None:
         self._environment = environment
@@ -94,7 +94,7 @@ class GroupCommit:
     def _clear_sent(self) -> None:
         """Those of which nothing else has changed need no commit of their own."""
         sent, self._sent = self._sent, {}
-        clear = [activation for activation in sent if activation.only_sent and not activation.broken]
+        clear = [activation for activation in sent if activation.only_clears_outbox and not activation.broken]
         for activation in sent.keys() - clear:
             self.add(activation)
         for first in range(0, len(clear), BATCH_COUNT):
@@ -113,14 +113,14 @@ class GroupCommit:
             log.warning("outboxes of %s could not be cleared, trying it one by one: %s", self._type, error)
             cleared = False
         for activation, (pending, _) in zip(activations, places, strict=True):
-            if cleared and activation.pending is pending and activation.only_sent:
+            if cleared and activation.pending is pending and activation.only_clears_outbox:
                 activation.pending, activation.relay_flag = None, False
             else:
                 self.add(activation)
 
-    def _seal(self) -> dict[Activation, tuple[Pending, Commit]]:
+    def _seal(self) -> dict[Activation, tuple[PendingCommit, Commit]]:
         now = self._environment.clock.now()
-        batch: dict[Activation, tuple[Pending, Commit]] = {}
+        batch: dict[Activation, tuple[PendingCommit, Commit]] = {}
         size = 0
         while self._ready and len(batch) < BATCH_COUNT and size < BATCH_BYTES // 2:
             activation = next(iter(self._ready))
@@ -132,14 +132,14 @@ class GroupCommit:
                 commit = activation.seal(pending, now)
             except Exception:
                 log.exception("%s: a commit could not be put together", activation.object_id)
-                fail_all(pending, not_applied())
+                fail_waiting(pending, not_applied())
                 self._catalogue.discard(activation)
                 continue
             batch[activation] = (pending, commit)
             size += commit.size
         return batch
 
-    def _settle(self, activation: Activation, pending: Pending, commit: Commit, outcome: Outcome) -> None:
+    def _settle(self, activation: Activation, pending: PendingCommit, commit: Commit, outcome: Outcome) -> None:
         if outcome is Outcome.UNKNOWN:
             activation.mailbox.hold()
             self._environment.spawn(self._resolve(activation, pending, commit))
@@ -161,11 +161,11 @@ class GroupCommit:
             if activation.pending is not None:
                 self.add(activation)
 
-    def _finish(self, activation: Activation, pending: Pending, failure: Failure | None) -> None:
+    def _finish(self, activation: Activation, pending: PendingCommit, failure: Failure | None) -> None:
         """Tell everybody who waits for a commit what has become of it."""
         activation.last_used = asyncio.get_running_loop().time()
         if failure is not None:
-            fail_all(pending, failure)
+            fail_waiting(pending, failure)
             return
         for request, answer in pending.waiters:
             request.respond(answer)
@@ -175,7 +175,7 @@ class GroupCommit:
         for callback in pending.callbacks:
             callback(None)
 
-    async def _resolve(self, activation: Activation, pending: Pending, commit: Commit) -> None:
+    async def _resolve(self, activation: Activation, pending: PendingCommit, commit: Commit) -> None:
         document = await self._claim_again(activation)
         log.warning("%s: the outcome of a commit was unknown, now %s", activation.object_id, _found(document, commit))
         if document is not None and document.commit == commit.commit:
@@ -198,17 +198,17 @@ class GroupCommit:
             await pauses.wait()
         return None
 
-    def _answer_from_records(self, activation: Activation, pending: Pending, document: Document | None) -> None:
+    def _answer_from_records(self, activation: Activation, pending: PendingCommit, document: Document | None) -> None:
         waiters, pending.waiters = pending.waiters, []
         for request, answer in waiters:
             record = None
             if document is not None and request.key is not None:
-                record = recorded(document.replies, request.key, request.fingerprint)
+                record = find_record(document.replies, request.key, request.fingerprint)
             if record is not None:
                 request.respond(record.reply)
             else:
                 pending.waiters.append((request, answer))
-        fail_all(pending, outcome_unknown())
+        fail_waiting(pending, outcome_unknown())
 
 
 def _found(document: Document | None, commit: Commit) -> str:

@@ -82,7 +82,7 @@ class Lifecycle:
         """Make a new activation ready and let its turns begin; with `claim` its document is claimed in any case."""
         try:
             if not claim and self._may_create(activation):
-                activation.found(self._owner_ids.next(), self._environment.limits.records)
+                activation.load_new(self._owner_ids.next(), self._environment.limits.records)
             else:
                 await self._load_document(activation, claim=claim)
             await _call_on_activate(activation)
@@ -157,8 +157,8 @@ class Lifecycle:
         if activation.broken:
             return
         activation.last_used = asyncio.get_running_loop().time()
-        activation.begun_at = self._environment.clock.now()
-        if not activation.claimed and (activation.woken or _wants_claim(activation)):
+        activation.loaded_at = self._environment.clock.now()
+        if not activation.claimed and (activation.woken_for_alarm or _wants_claim(activation)):
             self._environment.spawn(self._load(activation, claim=True))
             return
         if activation.claimed:

@@ -13,7 +13,7 @@ from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.execution import TurnRunner
 from aidevos.durable.turns.gate import Gate
-from aidevos.durable.turns.headers import Reply, call_chain, fingerprint, remaining, request_key
+from aidevos.durable.turns.headers import Reply, fingerprint, parse_call_chain, parse_deadline, parse_request_key
 from aidevos.durable.turns.request import Request
 from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
@@ -86,10 +86,10 @@ class DurableObjectRouter:
         stored: bool,
     ) -> Request:
         limits = self._environment.limits
-        left = remaining(headers, limits.default_deadline, limits.max_deadline)
-        chain = call_chain(headers)
+        left = parse_deadline(headers, limits.default_deadline, limits.max_deadline)
+        chain = parse_call_chain(headers)
         content_type = headers.get(envelope.CONTENT_TYPE)
-        key = request_key(principal, headers) if method.is_command else None
+        key = parse_request_key(principal, headers) if method.is_command else None
         if key is not None and stored:
             key = key._replace(tell=True)
         ephemeral = ""
