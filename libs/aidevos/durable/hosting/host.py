@@ -152,7 +152,7 @@ class Host:
         for work in (self._placement.run(), self.lease.keep(), self._write(), self._housekeeping()):
             self._run(work)
         self._run(self._alarms.run())
-        self._run(self._alarms.watch(lambda: tuple(self._owned)))
+        self._run(self._alarms.keep_scanning(lambda: tuple(self._owned)))
 
     async def drain(self, within: float) -> None:
         """Take nothing new, finish and commit what was taken, and release the types. What can't be
