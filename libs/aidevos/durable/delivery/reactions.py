@@ -111,5 +111,5 @@ def _arguments(delivery: Delivery) -> bytes:
 def _target(type: ObjectType, method: MethodSpec, payload: bytes) -> str:
     """Return the ID of the object that reacts. Raises `invalid` if the event can't be decoded or has no key."""
     assert method.reaction is not None  # noqa: S101
-    arguments: dict[str, Any] = method.arguments(payload, envelope.JSON)
+    arguments: dict[str, Any] = method.decode_arguments(payload, envelope.JSON)
     return method.reaction.target(type.name, arguments["event"])

@@ -79,7 +79,7 @@ class Runtime:
             client,
             clock,
             tell_age=limits.records.tell_age,
-            is_confidential=registry.hides,
+            is_confidential=registry.is_confidential,
             on_sent=self._on_sent,
         )
         self.router = DurableObjectRouter(self.environment, self.catalogue, runner, gate, self.tasks.track)
