@@ -75,7 +75,9 @@ def stored_queries(environment: Environment, catalogue: Catalogue, gate: Gate) -
     return {subjects.query(query.type.name, query.name): query for query in found}
 
 
-def _define_queries(type: ObjectType, environment: Environment, catalogue: Catalogue, gate: Gate) -> Iterator[StoredQuery]:
+def _define_queries(
+    type: ObjectType, environment: Environment, catalogue: Catalogue, gate: Gate
+) -> Iterator[StoredQuery]:
     yield StoredQuery(
         gate, type, LIST, LISTS, Schema(ListArgs, "args"), partial(_list, environment, catalogue, gate, type)
     )
