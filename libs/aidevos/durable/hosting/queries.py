@@ -24,7 +24,7 @@ from aidevos.durable.objects.schema import Schema
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.router import check_allowed
 from aidevos.durable.store.port import Store, StoreError
-from aidevos.durable.turns.activation import show
+from aidevos.durable.turns.activation import describe
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
 from aidevos.security.permissions import Principal, Rule
@@ -90,9 +90,9 @@ async def _list(
     """Return existing objects in the order of their IDs; the cursor is the last ID seen."""
     project = await gate.visible_project(caller, args.project)
     _check_limit(args.limit, "limit")
-    documents = await environment.store.page(type.name, args.cursor or "", args.limit + 1, project)
+    documents = await environment.store.list_page(type.name, args.cursor or "", args.limit + 1, project)
     shown = (
-        show(type, document, active=catalogue.get(type.name, document.id) is not None)
+        describe(type, document, active=catalogue.get(type.name, document.id) is not None)
         for document in documents[: args.limit]
     )
     items = _fitting(shown, environment.limits.answer)
@@ -105,7 +105,7 @@ async def _list(
 async def _count_of(store: Store, type: ObjectType, project: str) -> int | None:
     """How many objects of a type belong to a project; None where that can't be counted in time."""
     try:
-        return await store.count_of(type.name, project)
+        return await store.count_in_project(type.name, project)
     except Failure as failure:
         if failure.code == "too-slow":
             return None
