@@ -131,6 +131,6 @@ async def test_what_no_index_serves_is_for_few_items(queries: Queries, monkeypat
     page = await queries.page(**unserved)
     assert [item.data["number"] for item in page.items] == list(range(29, 9, -1))
     monkeypatch.setattr("services.data_storage.find.MAX_UNINDEXED", COUNT - 1)
-    with pytest.raises(Failure, match="declare one") as refused:
+    with pytest.raises(Failure, match="declare an index") as refused:
         await queries.page(**unserved)
     assert refused.value.status == 422
