@@ -4,10 +4,10 @@ Promise: a published event is kept for `AIDEVOS_EVENTS_MAX_AGE`. It reaches ever
 pattern it matches, at least once, under an ID that is never reused. A reader that drops IDs it has already seen gets
 each event of an object once, in order.
 
-A bus that guards the order (`guards_order`) accepts an event only directly after the event that the publisher knows as
-the last of its scope (all events of one object). So each event is stored once, whoever publishes it and however often.
-A bus that doesn't, such as RabbitMQ, may store an event again. Each publisher sends the events of an object as one run
-without gaps, so they are still in order once repeats are dropped.
+The scope of an event is all events of its object. A bus that guards the order (`guards_order`) accepts an event only
+directly after the one that the publisher knows as the last of its scope. So each event is stored once, whoever
+publishes it and however often. A bus that doesn't, such as RabbitMQ, may store an event again. Each publisher sends the
+events of an object as one run without gaps, so they are still in order once repeats are dropped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Connections to NATS, as opened by every process of the product.
 
-They read and write message headers in bulk. nats-py goes through each header character by character, which would cost
-a gateway and a host a tenth of their time for the four headers of a call.
+They read and write message headers in bulk. nats-py handles headers character by character. For the four headers of a
+call, that would cost a gateway and a host a tenth of their time.
 
 Promise: no published message stops this process from reading other messages or reaches a wrong subscription. The server
 accepts any bytes except blanks in a subject. nats-py would stop reading after one that isn't UTF-8, and would end a

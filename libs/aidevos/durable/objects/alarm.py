@@ -1,12 +1,12 @@
 """Alarms: calls that an object schedules to itself.
 
 Promise: an alarm is set, moved or cancelled by the commit of the turn that did so. It rings at least once after its
-time, in a turn of its own. That turn's commit holds both the handler's effects and what becomes of the alarm: it is
-gone, moved to its next time, or has one more failed attempt. So the effects on the object, its events and its tells
-happen exactly once, while effects elsewhere may be repeated after a crash.
+time, in a turn of its own. That turn's commit holds both the handler's effects and the alarm's new state: gone, moved
+to its next time, or with one more failed attempt. So the effects on the object, its events and its tells happen exactly
+once, while effects elsewhere may be repeated after a crash.
 
 A handler that raises undoes its turn, and after the last attempt the alarm becomes a dead letter. An attempt that may
-follow one without an outcome is counted before it begins, so a handler that kills its process does so a limited number
+follow one without an outcome is counted before it begins. So a handler that kills its process does so a limited number
 of times. None of this depends on which host owns the object.
 """
 

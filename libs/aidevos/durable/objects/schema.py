@@ -1,7 +1,7 @@
 """Validation of values from outside against the types that methods declare.
 
-msgspec decodes and validates. This module adds three things: errors name the field in one format, unknown fields are
-refused even in structs that allow them, and so are values that MongoDB can't hold.
+msgspec decodes and validates. In addition, this module names the field in every error in one format. It refuses unknown
+fields even in structs that allow them, and values that MongoDB can't hold.
 """
 
 from __future__ import annotations

@@ -34,9 +34,9 @@ HIDDEN: dict[str, Any] = {"replies": {}, "outbox": {}, "alarms": {}}
 class MemoryStore:
     """A store in memory with scripted faults.
 
-    `faults` says what happens to each of the next batches of commits: `"fail"` (not applied, outcome unknown), `"lose"`
-    (applied, outcome unknown), or an `asyncio.Event` to wait for before applying it. While `down` is set, every call
-    fails. While `slow` is set, every search exceeds its time limit.
+    Each entry of `faults` applies to one of the next batches of commits. `"fail"` doesn't apply the batch and `"lose"`
+    does; in both cases the outcome is unknown. An `asyncio.Event` delays the batch until the event is set. While `down`
+    is set, every call fails. While `slow` is set, every search exceeds its time limit.
     """
 
     def __init__(self) -> None:

@@ -89,10 +89,10 @@ class CommitPoint(NamedTuple):
 class Find(NamedTuple):
     """A search for at most `limit` objects by their states.
 
-    The result is sorted by the value at the path `order`, where all values must be numbers or all text, then by ID;
-    without `order`, by ID alone. `after` is the (value, ID) of the last object seen. `within` is the time limit in
-    milliseconds. With `size`, the search stops soon after it has found that many bytes. With `only`, the states contain
-    only these paths.
+    The result is sorted by the value at the path `order`, then by ID; without `order`, by ID alone. The values at
+    `order` must be all numbers or all text. `after` is the (value, ID) of the last object seen. `within` is the time
+    limit in milliseconds. With `size`, the search stops soon after it has found that many bytes. With `only`, the
+    states contain only these paths.
     """
 
     where: Condition
