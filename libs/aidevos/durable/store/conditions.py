@@ -5,7 +5,8 @@ a name is an ordinary character. Values are compared only within their class (nu
 1.0, and neither equals true or "1".
 
 A condition is either true or false of a state, and `Not` is its exact opposite. So `Not` of an equality is true if the
-value is missing, of another class, a map or a list. A list equals nothing; use `Contains` or `Includes` to look into it.
+value is missing, of another class, a map or a list. A list equals nothing; use `Contains` or `Includes` to look into
+it.
 """
 
 from __future__ import annotations
