@@ -30,7 +30,7 @@ LOOK_UP_WITHIN = 5.0
 MANAGEMENT = frozenset({CREATE, READ, REPLACE, DELETE, LIST})
 
 
-class Standing(NamedTuple):
+class Membership(NamedTuple):
     """What a caller is in a project, as it was looked up for one request."""
 
     project: str
@@ -56,7 +56,7 @@ class ProjectGate:
         if caller.project and name != LIST and not type.cls.project_aware:
             raise _confined()
 
-    def guards(self, activation: Activation, request: Request) -> bool:
+    def applies_to(self, activation: Activation, request: Request) -> bool:
         """True if the object belongs to a project, or the caller's key does."""
         caller = request.principal
         return (activation.project is not None or caller.project != "") and not caller.is_service
@@ -69,15 +69,15 @@ class ProjectGate:
             raise _confined()
         if project is None:
             return None
-        standing = request.standing
-        if not isinstance(standing, Standing) or standing.project != project:
+        membership = request.membership
+        if not isinstance(membership, Membership) or membership.project != project:
             known = self._memberships.known(project, caller)
             if known is None:
                 return self._look_up(project, request)
-            standing = Standing(project, known)
-        if standing.role is None:
+            membership = Membership(project, known)
+        if membership.role is None:
             raise Failure("not-found", f"there is no object {activation.object_id}")
-        check_role(standing.role, "maintainer" if request.method.is_command else "viewer")
+        check_role(membership.role, "maintainer" if request.method.is_command else "viewer")
         return None
 
     def needs_document(self, request: Request) -> bool:
@@ -118,7 +118,7 @@ class ProjectGate:
         return msgspec.json.decode(reply)
 
     async def _look_up(self, project: str, request: Request) -> None:
-        request.standing = Standing(project, await self._memberships.role(self, project, request.principal))
+        request.membership = Membership(project, await self._memberships.role(self, project, request.principal))
 
 
 _CONFINED = "this API key counts in its project alone"

@@ -46,9 +46,9 @@ from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.port import Store, StoreError
 from aidevos.durable.turns.environment import Limits
-from aidevos.durable.turns.failures import unexpected
+from aidevos.durable.turns.failures import log_unexpected
 from aidevos.durable.turns.gate import Gate
-from aidevos.durable.turns.headers import Reply, remaining
+from aidevos.durable.turns.headers import Reply, parse_deadline
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
 from aidevos.security.permissions import ANONYMOUS, Principal
@@ -152,7 +152,7 @@ class Host:
         for work in (self._placement.run(), self.lease.keep(), self._write(), self._housekeeping()):
             self._run(work)
         self._run(self._alarms.run())
-        self._run(self._alarms.watch(lambda: tuple(self._owned)))
+        self._run(self._alarms.keep_scanning(lambda: tuple(self._owned)))
 
     async def drain(self, within: float) -> None:
         """Take nothing new, finish and commit what was taken, and release the types. What can't be
@@ -295,7 +295,7 @@ class Host:
         try:
             if self._taken > self._environment.limits.pending:
                 raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
-            remaining(headers, self._environment.limits.default_deadline, self._environment.limits.max_deadline)
+            parse_deadline(headers, self._environment.limits.default_deadline, self._environment.limits.max_deadline)
             caller = await resolve_when_ready(self._authenticator.admit, message, headers)
             answer = Reply(await query.run(message.data, headers.get(envelope.CONTENT_TYPE), caller))
         except Exception as error:
@@ -376,7 +376,7 @@ class Host:
 
 
 def _refusal(error: Exception, subject: str) -> Reply:
-    return Reply.of(error if isinstance(error, Failure) else unexpected(error, subject))
+    return Reply.of(error if isinstance(error, Failure) else log_unexpected(error, subject))
 
 
 async def _drain(subscription: Subscription) -> None:

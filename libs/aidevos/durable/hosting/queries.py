@@ -24,7 +24,7 @@ from aidevos.durable.objects.schema import Schema
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.router import check_allowed
 from aidevos.durable.store.port import Store, StoreError
-from aidevos.durable.turns.activation import show
+from aidevos.durable.turns.activation import describe
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
 from aidevos.security.permissions import Principal, Rule
@@ -92,7 +92,7 @@ async def _list(
     _check_limit(args.limit, "limit")
     documents = await environment.store.list_page(type.name, args.cursor or "", args.limit + 1, project)
     shown = (
-        show(type, document, active=catalogue.get(type.name, document.id) is not None)
+        describe(type, document, active=catalogue.get(type.name, document.id) is not None)
         for document in documents[: args.limit]
     )
     items = _fitting(shown, environment.limits.answer)

@@ -22,7 +22,7 @@ from aidevos.durable.turns.archive import ReplyArchive
 from aidevos.durable.turns.environment import Environment, Limits
 from aidevos.durable.turns.execution import TurnRunner
 from aidevos.durable.turns.gate import Gate
-from aidevos.durable.turns.pending import Pending
+from aidevos.durable.turns.pending import PendingCommit
 from aidevos.security.permissions import Principal
 
 
@@ -60,8 +60,8 @@ class Runtime:
                 self.catalogue,
                 owner_ids,
                 name,
-                committed=self._committed,
-                resolved=self._resolved,
+                on_committed=self._on_committed,
+                on_resolved=self._on_resolved,
             )
             for name in registry.types
         }
@@ -70,17 +70,17 @@ class Runtime:
             self.catalogue,
             owner_ids,
             gate,
-            start=runner.start,
+            start_turn=runner.start,
             save=self._save,
-            loaded=self._loaded,
+            on_loaded=self._on_loaded,
         )
         self._relay = Relay(
             bus,
             client,
             clock,
             tell_age=limits.records.tell_age,
-            hides=registry.is_confidential,
-            settled=self._sent,
+            is_confidential=registry.is_confidential,
+            on_sent=self._on_sent,
         )
         self.router = DurableObjectRouter(self.environment, self.catalogue, runner, gate, self.tasks.track)
 
@@ -92,30 +92,30 @@ class Runtime:
     def _activate(self, type: ObjectType, id: str, claim: bool) -> Activation:
         return self.lifecycle.activate(type, id, claim)
 
-    def _loaded(self, activation: Activation) -> None:
+    def _on_loaded(self, activation: Activation) -> None:
         if activation.outbox:
             self._relay.offer(activation, sorted(activation.outbox))
         if activation.alarms:
-            self.alarms.begin(activation)
+            self.alarms.ring_or_schedule(activation)
 
     def _save(self, activation: Activation) -> None:
         self._commits[activation.type.name].add(activation)
 
-    def _committed(self, activation: Activation, pending: Pending) -> None:
+    def _on_committed(self, activation: Activation, pending: PendingCommit) -> None:
         """Send the outbox entries of a commit that is durable now, and expect its alarms."""
         if pending.entries and not activation.broken:
             self._relay.offer(activation, pending.entries)
         if pending.alarms:
-            self.alarms.note(activation)
-        if activation.records.crowded() and not activation.broken:
-            self.tasks.spawn(self._archive.take(activation))
+            self.alarms.schedule_next(activation)
+        if activation.records.needs_archiving() and not activation.broken:
+            self.tasks.spawn(self._archive.move_oldest(activation))
 
-    def _resolved(self, activation: Activation, document: Document) -> None:
+    def _on_resolved(self, activation: Activation, document: Document) -> None:
         """See to what an object has left in its document, which no activation holds any more."""
         if document.outbox:
             self.catalogue.wake(activation.type.name, activation.id)
         if document.alarm_at is not None:
-            self.alarms.expect(activation.type.name, activation.id, document.alarm_at)
+            self.alarms.schedule(activation.type.name, activation.id, document.alarm_at)
 
-    def _sent(self, activation: Activation, number: int) -> None:
-        self._commits[activation.type.name].sent(activation, number)
+    def _on_sent(self, activation: Activation, number: int) -> None:
+        self._commits[activation.type.name].remove_sent(activation, number)
