@@ -25,11 +25,14 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.bus.port import EventBus
+from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.host_name import HostName
+from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.provision import check_mapping
+from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
 from aidevos.durable.store.mongo import MongoStore
@@ -48,6 +51,8 @@ from aidevos.settings import Settings, SettingsError, load
 
 log = logging.getLogger(__name__)
 STORE_WITHIN = 30.0
+# Bytes of the largest NATS payload that are reserved for the headers of an answer.
+HEADERS_RESERVE = 16 * 1024
 REJOIN = Backoff(0.5, 2.0)
 CHORES = Backoff(1.0, 1.0)
 # The types that a process injects beside those of its resources; the verifier only where it hosts objects.
@@ -124,24 +129,7 @@ class _Process:
         access = await self._open_access()
         await self._begin({TokenVerifier: access.verifier})
         while not self._stop.is_set():
-            self._current = Host(
-                self._registry,
-                store,
-                self._fleet.bus,
-                self._fleet.client,
-                self._fleet.connection,
-                access.admission,
-                access.limiter,
-                SystemClock(),
-                ProjectGate(self._fleet.client),
-                service=self._service.name,
-                name=self._name,
-                principal=self._credential.principal,
-                limits=limits(self._settings),
-                lease_ttl=self._settings.lease,
-                trouble=lambda: "" if self._prepared.is_set() else "it is being prepared",
-                reports_health=reports_health,
-            )
+            self._current = self._new_host(store, access, reports_health=reports_health)
             if not await _serve_incarnation(self._current, self._stop, self._settings.drain_timeout):
                 await asyncio.sleep(REJOIN.pause(1))
 
@@ -151,6 +139,37 @@ class _Process:
             await self._fleet.connection.subscribe(subjects.health(self._service.name), cb=self._on_health)
         await self._begin({})
         await self._stop.wait()
+
+    def _new_host(self, store: MongoStore, access: AccessControl, *, reports_health: bool) -> Host:
+        """Return the next incarnation of this process's host."""
+        fleet, clock = self._fleet, SystemClock()
+        lease = Lease(Bucket(fleet.connection, subjects.HOSTS_BUCKET), self._name.name, clock, self._settings.lease)
+        runtime = Runtime(
+            self._registry,
+            store,
+            fleet.bus,
+            fleet.client,
+            clock,
+            ProjectGate(fleet.client),
+            incarnation=lease.incarnation,
+            principal=self._credential.principal,
+            may_answer=lease.valid,
+            limits=_limits(self._settings, fleet.connection.max_payload),
+        )
+        return Host(
+            runtime,
+            lease,
+            fleet.connection,
+            access.admission,
+            access.limiter,
+            service=self._service.name,
+            replica=self._name.replica,
+            find_problem=self._find_problem,
+            reports_health=reports_health,
+        )
+
+    def _find_problem(self) -> str:
+        return "" if self._prepared.is_set() else "it is being prepared"
 
     def _suspend(self) -> None:
         if self._current is not None:
@@ -212,18 +231,15 @@ class _Process:
         self._prepared.set()
 
     async def _on_health(self, message: Msg) -> None:
-        ready = self._prepared.is_set()
-        document = {
-            "name": self._service.name,
-            "replica": self._name.replica,
-            "ok": ready,
-            "detail": "" if ready else "it is being prepared",
-        }
+        detail = self._find_problem()
+        document = {"name": self._service.name, "replica": self._name.replica, "ok": not detail, "detail": detail}
         await self._fleet.connection.publish(message.reply, msgspec.json.encode(document))
 
 
-def limits(settings: Settings) -> Limits:
+def _limits(settings: Settings, max_payload: int) -> Limits:
+    """Return the limits of the settings; an answer and its headers must fit into a NATS message."""
     return Limits(
+        answer=min(Limits().answer, max_payload - HEADERS_RESERVE),
         records=Bounds(
             age=settings.request_id_age,
             tell_age=settings.tell_age,

@@ -22,7 +22,6 @@ from aidevos.durable.base.clock import ManualClock
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
-from aidevos.durable.hosting.queries import StoredQuery, stored_queries
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
@@ -79,14 +78,13 @@ class ObjectKit:
         self._opened = AsyncExitStack()
         registry = DurableObjectRegistry([cls for service in self._services for cls in service.types])
         self._reactions = Reactions(registry, self.bus, self, self.clock)
-        gate = ProjectGate(self)
         self.runtime = Runtime(
             registry,
             self.store,
             self.bus,
             self,
             self.clock,
-            gate,
+            ProjectGate(self),
             principal=SERVICE,
             incarnation=f"kit.{secrets.token_hex(4)}",
             may_answer=lambda: self.lease,
@@ -97,13 +95,10 @@ class ObjectKit:
         self.lifecycle = self.runtime.lifecycle
         self.alarms = self.runtime.alarms
         self.router = self.runtime.router
-        self._gate = gate
-        self._queries: dict[str, StoredQuery] = {}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
             await self._bind(opened)
-            self._queries = stored_queries(self.runtime.environment, self.catalogue, self._gate)
             for name in self.registry.types:
                 await self.store.open(name)
             opened.push_async_callback(self.runtime.close)
@@ -210,7 +205,7 @@ class ObjectKit:
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
         if subject.startswith("query."):
-            return await self._queries[subject].run(payload, None, caller)
+            return await self.runtime.queries[subject].run(payload, None, caller)
         future: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         _, type, id, method = subject.split(".", 3)
         owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"

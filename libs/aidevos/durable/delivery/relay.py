@@ -46,8 +46,8 @@ class Relay:
         bus: EventBus,
         client: ObjectCaller,
         clock: Clock,
-        *,
         tell_age: float,
+        *,
         is_confidential: Callable[[str, str], bool],
         on_sent: Callable[[Activation, int], None],
     ) -> None:
