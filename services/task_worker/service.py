@@ -1,4 +1,4 @@
-"""The worker that does the built-in kinds of tasks."""
+"""The worker for the built-in kinds of tasks."""
 
 from __future__ import annotations
 
