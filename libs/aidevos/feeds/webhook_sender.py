@@ -48,7 +48,7 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
-class Answer(NamedTuple):
+class WebhookResponse(NamedTuple):
     """What the receiver has said: the status, and the first `ANSWER_LIMIT` bytes of the body."""
 
     status: int
@@ -133,7 +133,7 @@ class WebhookSender:
         except Failure as failure:
             raise Failure("invalid", failure.detail, field="url") from None
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
         """POST a JSON body. Raises `invalid` for a URL that can't be used, `forbidden` for one that leads to no
         address that may be reached, and `unavailable` where nobody answers in time."""
         target = _parse(url)
@@ -164,7 +164,7 @@ class WebhookSender:
 
     async def _post(
         self, target: httpx2.URL, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> WebhookResponse:
         sent = {"content-type": "application/json", "user-agent": "aidevos-webhooks", **headers}
         sent["host"] = target.netloc.decode()
         # httpx2: the name that the certificate must have, of a connection that goes to an address.
@@ -187,7 +187,7 @@ class WebhookSender:
         body: bytes,
         headers: Mapping[str, str],
         extensions: dict[str, str],
-    ) -> Answer:
+    ) -> WebhookResponse:
         async with client.stream("POST", url, content=body, headers=headers, extensions=extensions) as response:
             received = bytearray()
             # What is packed could grow beyond every bound.
@@ -195,7 +195,7 @@ class WebhookSender:
                 received += chunk
                 if len(received) >= ANSWER_LIMIT:
                     break
-            return Answer(response.status_code, bytes(received[:ANSWER_LIMIT]))
+            return WebhookResponse(response.status_code, bytes(received[:ANSWER_LIMIT]))
 
 
 def _parse(url: str) -> httpx2.URL:

@@ -13,7 +13,7 @@ from aidevos import Failure, new_id
 from aidevos.contracts.webhooks import WebhookInfo, delivery_id
 from aidevos.durable.bus.port import Delivery
 from aidevos.feeds.shown_events import read
-from aidevos.feeds.webhook_sender import Answer
+from aidevos.feeds.webhook_sender import WebhookResponse
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import Principal
 from aidevos.settings import SettingsError, load
@@ -40,12 +40,12 @@ class Sender:
         if "private" in url:
             raise Failure("invalid", "not public", field="url")
 
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
+    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> WebhookResponse:
         self.sent.append(headers["webhook-id"])
         outcome = self.outcomes[0] if len(self.outcomes) == 1 else self.outcomes.pop(0)
         if isinstance(outcome, Failure):
             raise outcome
-        return Answer(outcome, b"")
+        return WebhookResponse(outcome, b"")
 
 
 class Owners:
