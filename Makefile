@@ -12,7 +12,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=logical --maxprocesses=4 -
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up down ps logs check test lint bench faults
+.PHONY: up down ps logs check test lint docs bench faults
 
 up down ps logs: $(READY)
 	@$(RUN) deploy.local $@
@@ -29,7 +29,12 @@ lint: $(READY)
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(VENV)/bin/python -m pytest --quiet tests/unit/test_imports.py
+	@$(VENV)/bin/python -m pytest --quiet tests/unit/test_imports.py tests/unit/test_links.py tests/unit/tools/test_pages.py
+	@$(MAKE) --no-print-directory docs
+
+# The site of the documentation, in var/docs. A link that leads nowhere fails.
+docs: $(READY)
+	@$(VENV)/bin/zensical build --strict
 
 bench: $(READY)
 	@$(VENV)/bin/python -m tests.bench

@@ -11,8 +11,7 @@ from aidevos.durable.base.lookups import LIFE as LOOKUP_LIFE
 from aidevos.durable.base.lookups import Lookups
 from aidevos.durable.objects.declaration import Search, View
 from aidevos.durable.objects.reader import Reader
-from aidevos.durable.store.codec import INT64, MAX_DEPTH
-from aidevos.durable.store.codec import check as check_storable
+from aidevos.durable.store.codec import INT64, MAX_DEPTH, check_storable
 from aidevos.durable.store.conditions import (
     EVERYTHING,
     MISSING,

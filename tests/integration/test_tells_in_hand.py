@@ -16,7 +16,7 @@ from nats.js import JetStreamContext
 
 from aidevos.contracts import subjects
 from aidevos.contracts.rate_limits import DEFAULT
-from aidevos.durable.access.limiter import Limited, Verdict
+from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import connect
@@ -31,7 +31,7 @@ from tests.support.kits import quiet, until
 from tests.support.servers import Servers
 
 MORE = AT_ONCE + 50
-NO_MORE = Limited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))
+NO_MORE = RateLimited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))
 
 
 class Around:

@@ -16,9 +16,9 @@ from nats.aio.client import Client
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.revocations import SINCE, Revocations
+from aidevos.durable.access.revocations import HISTORY, Revocations
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.chosen import open_bus
+from aidevos.durable.bus.factory import open_bus
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import DurableObjectClient
@@ -69,9 +69,9 @@ class AccessControl:
         self.verifier = verifier
         self.admission = Admission(verifier, fleet.client, credential)
         self.limiter = RateLimiter(settings, fleet.client, credential)
-        self.events = EventStream(fleet.bus, since=SINCE)
+        self.events = EventStream(fleet.bus, since=HISTORY)
         self._revocations = Revocations(
-            self.events, verifier, fleet.client, credential, self.admission.change, self.limiter.set_policies
+            self.events, verifier, fleet.client, credential, self.admission.invalidate_key, self.limiter.set_policies
         )
 
     @asynccontextmanager
@@ -79,9 +79,9 @@ class AccessControl:
         """Keep up with events, for these mirrors of `events` too. The block begins once every revocation that
         was known at the start has been read."""
         works = [mirror.follow() for mirror in mirrors]
-        works += [self.events.follow(), self._revocations.follow(), self.admission.report()]
+        works += [self.events.follow(), self._revocations.follow(), self.admission.report_usage()]
         async with background(*works):
-            await self._revocations.loaded()
+            await self._revocations.wait_until_loaded()
             yield
 
 

@@ -188,7 +188,7 @@ class ObjectKit:
         Raises `TimeoutError` when that takes longer than 10 seconds, as where a tell goes to a type that isn't in
         the kit."""
         async with asyncio.timeout(10.0):
-            while not (self.catalogue.idle and self.bus.idle):
+            while not (self.catalogue.idle and self.bus.is_idle):
                 await self.catalogue.settle(1.0)
                 await asyncio.sleep(0.001)
 

@@ -23,7 +23,7 @@ class Guard(Protocol):
     async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
         """Return the caller after charging the request to its rate limit.
 
-        Raises `unauthenticated`, `forbidden` or `Limited`.
+        Raises `unauthenticated`, `forbidden` or `RateLimited`.
         """
 
 
@@ -81,7 +81,7 @@ class CredentialGuard:
     def _caller(self, authorization: bytes | None, address: str) -> Principal:
         if authorization is None and self._allow_anonymous:
             return ANONYMOUS
-        return self._admission.caller(None if authorization is None else authorization.decode("latin-1"), address)
+        return self._admission.authenticate(None if authorization is None else authorization.decode("latin-1"), address)
 
 
 class AnonymousGuard:

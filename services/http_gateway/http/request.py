@@ -73,7 +73,7 @@ class HttpRequest:
         return self.scope[CONNECTION]  # type: ignore[no-any-return]
 
     async def spend(self, spending: Awaitable[Verdict]) -> None:
-        """Charge one more rate limit, which the response's headers then show. Raises `Limited`."""
+        """Charge one more rate limit, which the response's headers then show. Raises `RateLimited`."""
         self.scope[RATE_LIMIT] = await spending
 
     def header(self, name: bytes) -> str | None:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 PAUSES = (0.1, 0.4, 1.6, 6.4, 25.6)
 
 
-def pause_after(attempt: int) -> float:
+def retry_pause(attempt: int) -> float:
     return PAUSES[min(max(attempt, 1), len(PAUSES)) - 1]
 
 
@@ -39,7 +39,7 @@ def matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(given)
 
 
-async def handle(delivery: Delivery, handler: Handler, bury: Bury, attempts: int) -> float | None:
+async def handle_delivery(delivery: Delivery, handler: Handler, bury: Bury, attempts: int) -> float | None:
     """None when the broker may forget the event, else the seconds after which to deliver it again."""
     failure = Failure("internal", "no attempt to handle the event came to an end")
     if delivery.attempt <= attempts:
@@ -50,7 +50,7 @@ async def handle(delivery: Delivery, handler: Handler, bury: Bury, attempts: int
             failure = error if isinstance(error, Failure) else Failure("internal", f"{type(error).__name__}: {error}")
             passing = failure.retryable or not isinstance(error, Failure)
             if passing and delivery.attempt < attempts:
-                return pause_after(delivery.attempt)
+                return retry_pause(delivery.attempt)
         else:
             return None
     try:

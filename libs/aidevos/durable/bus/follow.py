@@ -32,7 +32,7 @@ class EventStream:
         self._bus = bus
         self._since = since
         self._readers: dict[str, tuple[msgspec.json.Decoder[Any], Apply]] = {}
-        self._begun: list[Callable[[], None]] = []
+        self._on_begin: list[Callable[[], None]] = []
 
     def on(self, pattern: str, type: type[Any], apply: Apply) -> None:
         """Have `apply` called with the object's ID and the event; each pattern can be asked for once."""
@@ -40,7 +40,7 @@ class EventStream:
 
     def on_begin(self, call: Callable[[], None]) -> None:
         """Have this called whenever reading has begun anew, as after a reconnect: events before may be missing."""
-        self._begun.append(call)
+        self._on_begin.append(call)
 
     async def follow(self) -> None:
         """Keep up until cancelled; `loaded` is set once what was there at the start has been read."""
@@ -58,13 +58,13 @@ class EventStream:
             async for event in events:
                 if event is None:
                     # From here on nothing is missed.
-                    for call in self._begun:
+                    for call in self._on_begin:
                         call()
                     self.loaded.set()
                 else:
-                    self._take(event)
+                    self._dispatch(event)
 
-    def _take(self, delivery: Delivery) -> None:
+    def _dispatch(self, delivery: Delivery) -> None:
         for pattern, (decoder, apply) in self._readers.items():
             if matches(pattern, delivery.subject):
                 try:

@@ -28,7 +28,7 @@ from nats.nuid import NUID
 from aidevos.contracts import subjects
 from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle
+from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery
 from aidevos.durable.bus.port import (
     AT_ONCE,
     ATTEMPTS,
@@ -36,7 +36,7 @@ from aidevos.durable.bus.port import (
     BusError,
     Delivery,
     Handler,
-    Misplaced,
+    OrderConflict,
     PositionLost,
     StreamFull,
 )
@@ -67,15 +67,15 @@ class _Event(NamedTuple):
 class JetStreamBus:
     """`connection` may publish `event.>` and `replay.>`, and read the stream `EVENTS`, which exists."""
 
-    guards = True
+    guards_order = True
 
     def __init__(self, connection: Client) -> None:
         self._connection = connection
         self._js = connection.jetstream(timeout=TIMEOUT)
         self._batch_ids = NUID()
-        self._together = Batcher(self._publish_all, BATCH_COUNT)
+        self._batcher = Batcher(self._publish_all, BATCH_COUNT)
 
-    async def last(self, scope: str) -> tuple[int, int]:
+    async def read_last(self, scope: str) -> tuple[int, int]:
         try:
             found = await self._js.get_last_msg(subjects.EVENTS_STREAM, scope)
         except NotFoundError:
@@ -93,7 +93,7 @@ class JetStreamBus:
             "Content-Type": "application/cloudevents+json",
         }
         event = _Event(subject, payload, headers)
-        sequence = None if len(payload) > LARGE else await self._together.get(event)
+        sequence = None if len(payload) > LARGE else await self._batcher.get(event)
         return await self._publish_alone(event) if sequence is None else sequence
 
     async def _publish_all(self, events: Sequence[_Event]) -> Sequence[int | None]:
@@ -119,12 +119,12 @@ class JetStreamBus:
             ack = await self._send(event)
         except APIError as error:
             if error.err_code in WRONG_LAST_SEQUENCE:
-                raise Misplaced from None
+                raise OrderConflict from None
             if error.err_code == STREAM_STORE_FAILED and "maximum" in str(error.description):
                 raise StreamFull(f"JetStream: {error.description}") from error
             raise BusError(f"JetStream: {error}") from error
         if ack.duplicate:
-            raise Misplaced
+            raise OrderConflict
         return ack.seq
 
     async def _send(self, event: _Event, more: Mapping[str, str] = MappingProxyType({})) -> PubAck:
@@ -176,13 +176,13 @@ class JetStreamBus:
     ) -> AsyncGenerator[Delivery | None, None]:
         try:
             reconnects = self._connection.stats["reconnects"]
-            config = _start(since, after)
+            config = _start_config(since, after)
             config.filter_subjects = list(patterns)
             reader = await self._js.subscribe(
                 subjects.EVENTS, stream=subjects.EVENTS_STREAM, ordered_consumer=True, config=config
             )
             try:
-                if after and not await self._keeps(int(after)):
+                if after and not await self._keeps_all_after(int(after)):
                     raise PositionLost
                 info, behind = await reader.consumer_info(), True
                 # Some of them may be here already.
@@ -205,7 +205,7 @@ class JetStreamBus:
             raise BusError(f"JetStream: {error!r}") from error
         raise BusError("JetStream: the connection was lost meanwhile")
 
-    async def end(self, patterns: Sequence[str]) -> str:
+    async def find_end(self, patterns: Sequence[str]) -> str:
         try:
             return str((await self._js.stream_info(subjects.EVENTS_STREAM)).state.last_seq)
         except NatsError as error:
@@ -214,7 +214,7 @@ class JetStreamBus:
     async def close(self) -> None:
         """The connection is whose it was."""
 
-    async def _keeps(self, sequence: int) -> bool:
+    async def _keeps_all_after(self, sequence: int) -> bool:
         """Whether all that followed is there; what goes by its age goes from the beginning."""
         state = (await self._js.stream_info(subjects.EVENTS_STREAM)).state
         return state.first_seq - 1 <= sequence <= state.last_seq
@@ -230,15 +230,15 @@ class JetStreamSubscription:
         self._settle = settle
         self._at_once = at_once
         self._paused = False
-        self._asked_for = 0
+        self._requested = 0
         self._needs_more = asyncio.Event()
         self._unsettled: dict[str, Msg] = {}
         self._lanes = Lanes()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        self._messages = await self._connection.subscribe(self._inbox, cb=self._take)
-        self._tasks = [asyncio.create_task(work) for work in (self._ask(), self._hold())]
+        self._messages = await self._connection.subscribe(self._inbox, cb=self._receive)
+        self._tasks = [asyncio.create_task(work) for work in (self._request_events(), self._extend_ack_deadlines())]
 
     async def pause(self) -> None:
         self._paused = True
@@ -257,49 +257,49 @@ class JetStreamSubscription:
             for message in self._unsettled.values():
                 await message.nak()
 
-    async def _ask(self) -> None:
+    async def _request_events(self) -> None:
         while True:
             self._needs_more.clear()
-            wanted = 0 if self._paused else self._at_once - len(self._unsettled) - self._asked_for
+            wanted = 0 if self._paused else self._at_once - len(self._unsettled) - self._requested
             try:
                 if wanted > 0:
                     request = {"batch": wanted, "expires": int(PULL_EXPIRES * 1e9)}
                     await self._connection.publish(self._next, msgspec.json.encode(request), self._inbox)
-                    self._asked_for += wanted
+                    self._requested += wanted
                 # Unlike `wait_for` of Python 3.11 it never swallows a cancellation that comes with the event.
                 async with asyncio.timeout(PULL_EXPIRES + PAUSES[0]):
                     await self._needs_more.wait()
             except TimeoutError:
-                self._asked_for = 0
+                self._requested = 0
             except ConnectionClosedError:
                 return  # for good
             except NatsError as error:
                 log.warning("asking for events failed, trying again: %s", error)
-                self._asked_for = 0
+                self._requested = 0
                 await asyncio.sleep(PAUSES[0])
 
-    async def _take(self, message: Msg) -> None:
+    async def _receive(self, message: Msg) -> None:
         if "Status" in (message.headers or {}):
-            self._asked_for = 0
+            self._requested = 0
         else:
-            self._asked_for -= 1
+            self._requested -= 1
             self._unsettled[message.reply] = message
-            self._lanes.add(_delivery(message).subject, partial(self._work, message))
-        self._ask_for_more()
+            self._lanes.add(_delivery(message).subject, partial(self._process, message))
+        self._request_more()
 
-    async def _work(self, message: Msg) -> None:
+    async def _process(self, message: Msg) -> None:
         try:
             await self._settle(message)
         except NatsError as error:
             log.warning("an event was not acknowledged, it comes again: %s", error)
         self._unsettled.pop(message.reply, None)
-        self._ask_for_more()
+        self._request_more()
 
-    def _ask_for_more(self) -> None:
-        if self._asked_for + len(self._unsettled) <= self._at_once // 2:
+    def _request_more(self) -> None:
+        if self._requested + len(self._unsettled) <= self._at_once // 2:
             self._needs_more.set()
 
-    async def _hold(self) -> None:
+    async def _extend_ack_deadlines(self) -> None:
         """Tell the server that what was taken is being worked on."""
         while True:
             await asyncio.sleep(ACK_WAIT / 3)
@@ -309,7 +309,7 @@ class JetStreamSubscription:
 
 
 async def _settle(handler: Handler, bury: Bury, attempts: int, message: Msg) -> None:
-    pause = await handle(_delivery(message), handler, bury, attempts)
+    pause = await handle_delivery(_delivery(message), handler, bury, attempts)
     if pause is None:
         await message.ack()
     else:
@@ -323,7 +323,7 @@ def _delivery(message: Msg) -> Delivery:
     return Delivery(subject, message.data, id, place.num_delivered, str(place.sequence.stream))
 
 
-def _start(since: float | None, after: str) -> ConsumerConfig:
+def _start_config(since: float | None, after: str) -> ConsumerConfig:
     if after:
         return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=int(after) + 1)
     if since is not None:

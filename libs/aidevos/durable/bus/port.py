@@ -4,7 +4,7 @@ Promise: an event that was published is kept for `AIDEVOS_EVENTS_MAX_AGE`, and r
 pattern it matches and every follower, at least once, under an ID that is never used again. Whoever
 drops what has an ID that it knows sees the events of one object in their order, each once.
 
-A bus that guards its order (`guards`) takes an event only behind the one that the publisher knows as the
+A bus that guards its order (`guards_order`) takes an event only behind the one that the publisher knows as the
 last of its scope (all events of one object), so each is stored once, whoever publishes and however often.
 One that doesn't, such as RabbitMQ, may store an event again: each publisher sends the events of an object
 as one run without gaps, so after dropping the repeats they still stand in their order.
@@ -34,7 +34,7 @@ class StreamFull(BusError):
     """There is no room for another event until old ones have passed their age."""
 
 
-class Misplaced(Exception):
+class OrderConflict(Exception):
     """The scope's last event is another one than the publisher said."""
 
 
@@ -70,16 +70,16 @@ class Subscription(Protocol):
 
 
 class EventBus(Protocol):
-    guards: bool
+    guards_order: bool
 
-    async def last(self, scope: str) -> tuple[int, int]:
+    async def read_last(self, scope: str) -> tuple[int, int]:
         """Sequence and number of the last event of a scope; (0, 0) when there is none, or the bus doesn't guard.
         Raises `BusError`."""
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
         """Store an event behind the one with sequence `after`; its own sequence, 0 when the bus doesn't guard.
 
-        Raises `Misplaced` when another event is the scope's last, `StreamFull`, or `BusError` when it isn't known
+        Raises `OrderConflict` when another event is the scope's last, `StreamFull`, or `BusError` when it isn't known
         whether the event was stored.
         """
 
@@ -114,7 +114,7 @@ class EventBus(Protocol):
         go on; begin anew then. Raises `PositionLost` where not all is kept that followed a position.
         """
 
-    async def end(self, patterns: Sequence[str]) -> str:
+    async def find_end(self, patterns: Sequence[str]) -> str:
         """A position behind all that has been published, for following these patterns. Raises `BusError`."""
 
     async def close(self) -> None:

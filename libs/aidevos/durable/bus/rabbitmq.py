@@ -47,7 +47,7 @@ from aio_pika.exceptions import (
 from aidevos.contracts import subjects
 from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle, matches
+from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery, matches
 from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
 from aidevos.settings import SettingsError
 
@@ -71,14 +71,14 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 Settle = Callable[[AbstractIncomingMessage], Awaitable[None]]
 Binding = tuple[str, str]
 # What was closed is told as a RuntimeError.
-TROUBLE = (AMQPError, RuntimeError, OSError, TimeoutError)
+CONNECTION_ERRORS = (AMQPError, RuntimeError, OSError, TimeoutError)
 
 
 class RabbitMqBus:
     """Events on RabbitMQ. `max_age` (seconds) and `max_bytes` are the settings of the event stream; a queue that is
     there keeps its own. `fleet_events` are the patterns that every process follows."""
 
-    guards = False
+    guards_order = False
 
     def __init__(self, url: str, *, max_age: float, max_bytes: int, fleet_events: Sequence[str]) -> None:
         self._url = url
@@ -96,10 +96,10 @@ class RabbitMqBus:
         end, pauses = asyncio.get_running_loop().time() + START_WITHIN, FOLLOWING.pauses()
         while True:
             try:
-                await self._connected()
+                await self._ensure_connected()
             except (AuthenticationError, ValueError) as error:
                 raise SettingsError(f"RabbitMQ refuses AIDEVOS_EVENT_BUS_URL: {error}") from None
-            except TROUBLE as error:
+            except CONNECTION_ERRORS as error:
                 # A broker that has just started knows its queues a moment later.
                 if isinstance(error, OSError) or asyncio.get_running_loop().time() > end:
                     raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
@@ -112,25 +112,25 @@ class RabbitMqBus:
         if connection is not None:
             await connection.end(TIMEOUT)
 
-    async def last(self, scope: str) -> tuple[int, int]:
+    async def read_last(self, scope: str) -> tuple[int, int]:
         return 0, 0
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
         with _as_bus_errors():
-            channel, exchange = await self._publisher()
+            channel, exchange = await self._open_publisher()
             message = _message(payload, id, {SUBJECT: subject}, "application/cloudevents+json")
             confirmed = self._confirmed
             try:
                 await exchange.publish(message, subject, mandatory=True, timeout=TIMEOUT)
             except PublishError as error:
-                await self._renew(channel)
+                await self._reset_channel(channel)
                 raise BusError("RabbitMQ: the event's queue is gone, it is made anew") from error
             except DeliveryError as error:
                 raise StreamFull("RabbitMQ: a queue refuses the event") from error
             except TimeoutError as error:
                 # A channel that was opened while the broker began may wait for a stream that it never learns of.
                 if self._confirmed == confirmed:
-                    await self._renew(channel)
+                    await self._reset_channel(channel)
                 raise BusError("RabbitMQ: the event was not confirmed in time") from error
             self._confirmed += 1
         return 0
@@ -154,19 +154,19 @@ class RabbitMqBus:
         queue = f"aidevos.group.{group_name(pattern, group)}"
         message = _message(delivery.payload, delivery.id, {SUBJECT: delivery.subject})
         with _as_bus_errors():
-            channel, _ = await self._publisher()
+            channel, _ = await self._open_publisher()
             await channel.default_exchange.publish(message, queue, mandatory=True, timeout=TIMEOUT)
 
     async def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
     ) -> AsyncGenerator[Delivery | None, None]:
-        stream = self._stream(patterns)
-        if after and int(after) > int(await self.end(patterns)):
+        stream = self._stream_of(patterns)
+        if after and int(after) > int(await self.find_end(patterns)):
             raise PositionLost
         with _as_bus_errors():
             async with await self.channel() as channel:
-                messages = await _read(channel, stream, _start(since, after))
-                marker = await _mark(channel, stream)
+                messages = await _read(channel, stream, _start_offset(since, after))
+                marker = await _publish_marker(channel, stream)
                 expected = int(after) + 1 if after else None
                 async for message in messages:
                     delivery = _delivery(message)
@@ -180,16 +180,16 @@ class RabbitMqBus:
         raise BusError("RabbitMQ: the connection was lost meanwhile")
 
     @property
-    def abandoned_after(self) -> int:
+    def group_expiry_ms(self) -> int:
         """Milliseconds after which a group without a member has lost its place."""
         return min(int(self._max_age * 1000), 2**32 - 1)
 
-    async def end(self, patterns: Sequence[str]) -> str:
-        stream = self._stream(patterns)
+    async def find_end(self, patterns: Sequence[str]) -> str:
+        stream = self._stream_of(patterns)
         with _as_bus_errors():
             async with await self.channel() as channel:
                 messages = await _read(channel, stream, "next")
-                marker = await _mark(channel, stream)
+                marker = await _publish_marker(channel, stream)
                 async for message in messages:
                     if message.message_id == marker:
                         return _delivery(message).position
@@ -197,18 +197,18 @@ class RabbitMqBus:
 
     async def channel(self) -> AbstractChannel:
         """A new channel that confirms; it is closed by whoever asked for it."""
-        return await (await self._connected()).channel(on_return_raises=True)
+        return await (await self._ensure_connected()).channel(on_return_raises=True)
 
     async def declare(self, name: str, *bindings: Binding, **arguments: Any) -> None:
         """Make a durable queue, unless there is one of the name, and bind it to exchanges by keys."""
-        await _declare(await self._connected(), name, self.quorum(**arguments), bindings)
+        await _declare(await self._ensure_connected(), name, self.quorum_arguments(**arguments), bindings)
 
-    def quorum(self, **arguments: Any) -> dict[str, Any]:
+    def quorum_arguments(self, **arguments: Any) -> dict[str, Any]:
         """A queue that refuses what it has no room for, and loses nothing on the way to where its dead go."""
         kept = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-max-length-bytes": self._max_bytes}
         return kept | {"x-dead-letter-strategy": "at-least-once"} | arguments
 
-    async def _connected(self) -> AbstractConnection:
+    async def _ensure_connected(self) -> AbstractConnection:
         async with self._connecting:
             if self._connection is None or not self._connection.connected.is_set():
                 await self._drop()
@@ -235,18 +235,18 @@ class RabbitMqBus:
         async with connection.channel() as channel:
             await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
             for pause in PAUSES:
-                await channel.declare_exchange(_retry(pause), ExchangeType.FANOUT, durable=True)
-        await _declare(connection, EVENTS, stream, [(EVENTS, _binding(subjects.EVENTS))])
-        await _declare(connection, FLEET, stream, [(EVENTS, _binding(pattern)) for pattern in self._fleet_events])
+                await channel.declare_exchange(_retry_queue(pause), ExchangeType.FANOUT, durable=True)
+        await _declare(connection, EVENTS, stream, [(EVENTS, _routing_key(subjects.EVENTS))])
+        await _declare(connection, FLEET, stream, [(EVENTS, _routing_key(pattern)) for pattern in self._fleet_events])
         for pause in PAUSES:
-            arguments = self.quorum(**{"x-message-ttl": int(pause * 1000), "x-dead-letter-exchange": ""})
-            await _declare(connection, _retry(pause), arguments, [(_retry(pause), "")])
+            arguments = self.quorum_arguments(**{"x-message-ttl": int(pause * 1000), "x-dead-letter-exchange": ""})
+            await _declare(connection, _retry_queue(pause), arguments, [(_retry_queue(pause), "")])
 
-    def _stream(self, patterns: Sequence[str]) -> str:
+    def _stream_of(self, patterns: Sequence[str]) -> str:
         """Return the stream that has all events of these patterns."""
         return FLEET if set(patterns) <= set(self._fleet_events) else EVENTS
 
-    async def _publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
+    async def _open_publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
         """The one channel of all that is published: a broker allows some 2,000 in a connection."""
         async with self._opening:
             if self._publishing is None or self._publishing[0].is_closed:
@@ -254,7 +254,7 @@ class RabbitMqBus:
                 self._publishing = channel, await channel.get_exchange(EVENTS, ensure=False)
             return self._publishing
 
-    async def _renew(self, channel: AbstractChannel) -> None:
+    async def _reset_channel(self, channel: AbstractChannel) -> None:
         """Have everything declared again before the next event goes out, unless somebody has."""
         if self._publishing is not None and self._publishing[0] is channel:
             await self._drop()
@@ -283,7 +283,7 @@ class _Connection(aio_pika.Connection):
     async def end(self, within: float) -> None:
         """Close it; not in a friendly way where that would take longer than these seconds."""
         limit = asyncio.get_running_loop().call_later(within, self.abort)
-        with contextlib.suppress(*TROUBLE):
+        with contextlib.suppress(*CONNECTION_ERRORS):
             await self.close()
         limit.cancel()
 
@@ -344,13 +344,13 @@ class _Member:
 
     async def pause(self) -> None:
         self._paused = True
-        with contextlib.suppress(*TROUBLE):
+        with contextlib.suppress(*CONNECTION_ERRORS):
             for consumer in self._consumers:
                 await consumer.stop()
 
     async def resume(self) -> None:
         self._paused = False
-        with contextlib.suppress(*TROUBLE):
+        with contextlib.suppress(*CONNECTION_ERRORS):
             for consumer in self._consumers:
                 await consumer.start()
 
@@ -359,10 +359,10 @@ class _Member:
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": self._dead,
             "x-delivery-limit": CRASHES,
-            "x-expires": self._bus.abandoned_after,
+            "x-expires": self._bus.group_expiry_ms,
         }
         await self._bus.declare(self._dead)
-        await self._bus.declare(self._queue, (EVENTS, _binding(self._pattern)), **dead)
+        await self._bus.declare(self._queue, (EVENTS, _routing_key(self._pattern)), **dead)
 
     async def run(self) -> None:
         pauses = FOLLOWING.pauses()
@@ -380,7 +380,7 @@ class _Member:
             try:
                 await self.declare()
                 await channel.set_qos(self._at_once)
-                lost = await _watch(channel)
+                lost = await _watch_closing(channel)
                 for name, attempts in ((self._queue, self._attempts), (self._dead, 0)):
                     queue = await channel.get_queue(name, ensure=False)
                     take = partial(self._take, lanes, partial(self._settle, channel, name, attempts))
@@ -399,17 +399,17 @@ class _Member:
         self, channel: AbstractChannel, queue: str, attempts: int, message: AbstractIncomingMessage
     ) -> None:
         delivery = _delivery(message)
-        pause = await handle(delivery, self._handler, self._bury, attempts)
+        pause = await handle_delivery(delivery, self._handler, self._bury, attempts)
         try:
             if pause is not None:
                 headers: HeadersType = {SUBJECT: delivery.subject, ATTEMPT: delivery.attempt + 1}
                 again = _message(delivery.payload, delivery.id, headers)
-                exchange = await channel.get_exchange(_retry(pause), ensure=False)
+                exchange = await channel.get_exchange(_retry_queue(pause), ensure=False)
                 await exchange.publish(again, queue, mandatory=True, timeout=TIMEOUT)
             await message.ack()
-        except TROUBLE as error:
+        except CONNECTION_ERRORS as error:
             log.warning("%s was not acknowledged, it comes again: %r", delivery.id, error)
-            with contextlib.suppress(*TROUBLE):
+            with contextlib.suppress(*CONNECTION_ERRORS):
                 await message.nack(requeue=True)
 
 
@@ -436,7 +436,7 @@ def _as_bus_errors() -> Iterator[None]:
     """A connection that is lost also cancels who waits for it."""
     try:
         yield
-    except TROUBLE as error:
+    except CONNECTION_ERRORS as error:
         raise BusError(f"RabbitMQ: {error!r}") from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
@@ -458,23 +458,23 @@ def _delivery(message: AbstractIncomingMessage) -> Delivery:
     return Delivery(subject, message.body, message.message_id or "", attempt, offset)
 
 
-async def _mark(channel: AbstractChannel, stream: str) -> str:
+async def _publish_marker(channel: AbstractChannel, stream: str) -> str:
     """Put a message that is no event into a stream, behind everything that is there; its ID."""
     marker = _message(b"", f"marker {uuid4().hex}", {})
     await channel.default_exchange.publish(marker, stream, mandatory=True, timeout=TIMEOUT)
     return str(marker.message_id)
 
 
-def _retry(pause: float) -> str:
+def _retry_queue(pause: float) -> str:
     return f"aidevos.retry.{int(pause * 1000)}"
 
 
-def _binding(pattern: str) -> str:
+def _routing_key(pattern: str) -> str:
     """A NATS pattern as a topic exchange spells it, where `#` may also stand for nothing."""
     return pattern[:-1] + "*.#" if pattern.endswith(">") else pattern
 
 
-def _start(since: float | None, after: str) -> str | int | datetime:
+def _start_offset(since: float | None, after: str) -> str | int | datetime:
     if after:
         return int(after) + 1
     return "next" if since is None else datetime.fromtimestamp(int(since), UTC)
@@ -501,7 +501,7 @@ async def _read(
     """Consume a stream, from now on; the messages end with the channel."""
     received: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
     await channel.set_qos(UNSETTLED)
-    lost = await _watch(channel)
+    lost = await _watch_closing(channel)
     lost.add_done_callback(lambda _: received.put_nowait(None))
     queue = await channel.get_queue(stream, ensure=False)
     await queue.consume(received.put, arguments={"x-stream-offset": offset})
@@ -517,7 +517,7 @@ async def _read(
     return messages()
 
 
-async def _watch(channel: AbstractChannel) -> asyncio.Future[Any]:
+async def _watch_closing(channel: AbstractChannel) -> asyncio.Future[Any]:
     """Done when the channel has ended, which it does also when the broker ends one of its consumers."""
     closing: list[asyncio.Task[None]] = []
 

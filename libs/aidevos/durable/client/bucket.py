@@ -8,7 +8,7 @@ from nats.js.kv import KeyValue
 
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 
-ANSWER_WITHIN = 1.0
+TIMEOUT = 1.0
 
 
 class RevisionConflict(Exception):
@@ -19,7 +19,7 @@ class Bucket:
     """A key-value bucket with compare-and-set and a time to live per key."""
 
     def __init__(self, connection: Client, name: str) -> None:
-        self._js = connection.jetstream(timeout=ANSWER_WITHIN)
+        self._js = connection.jetstream(timeout=TIMEOUT)
         self._name = name
         self._bucket: KeyValue | None = None
 

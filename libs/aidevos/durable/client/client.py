@@ -81,7 +81,7 @@ class RequestIds:
         if not awaited:
             self._awaited.pop(target, None)
 
-    def lowest(self, target: str = "") -> int:
+    def lowest_awaited(self, target: str = "") -> int:
         return next(iter(self._awaited.get(target, ())), self._last + 1)
 
 
@@ -161,7 +161,7 @@ class DurableObjectClient:
         number = self._ids.take(target)
         try:
             sent[envelope.REQUEST_ID] = f"{self._ids.client}.{number}"
-            sent[envelope.REQUEST_ACK] = str(self._ids.lowest(target))
+            sent[envelope.REQUEST_ACK] = str(self._ids.lowest_awaited(target))
             return await self._attempt_until(subject, payload, sent, wait)
         finally:
             self._ids.settle(number, target)

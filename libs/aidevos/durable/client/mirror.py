@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
-class Anything(msgspec.Struct):
+class AnyEvent(msgspec.Struct):
     """An event whose content doesn't matter."""
 
 
@@ -36,14 +36,14 @@ class Mirror:
     """Calls `read`, which takes the whole over, whenever there may be something new; `changed` is the
     subject of the events that say so, and `what` a name for the log."""
 
-    def __init__(self, stream: EventStream, what: str, changed: str, read: Callable[[], Awaitable[None]]) -> None:
-        self._what = what
+    def __init__(self, stream: EventStream, label: str, changed: str, read: Callable[[], Awaitable[None]]) -> None:
+        self._label = label
         self._read = read
         self._due = asyncio.Event()
-        stream.on(changed, Anything, self._note)
+        stream.on(changed, AnyEvent, self._request_read)
         stream.on_begin(self._due.set)
 
-    def _note(self, id: str, event: Anything) -> None:
+    def _request_read(self, id: str, event: AnyEvent) -> None:
         self._due.set()
 
     async def follow(self) -> None:
@@ -54,7 +54,7 @@ class Mirror:
             try:
                 await self._read()
             except (Failure, msgspec.MsgspecError, NatsError) as error:
-                log.warning("the %s can't be read, trying again: %s", self._what, error)
+                log.warning("the %s can't be read, trying again: %s", self._label, error)
                 await pauses.wait()
                 continue
             with contextlib.suppress(TimeoutError):

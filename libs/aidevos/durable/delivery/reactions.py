@@ -111,5 +111,5 @@ def _arguments(delivery: Delivery) -> bytes:
 def _target(type: ObjectType, method: MethodSpec, payload: bytes) -> str:
     """The ID of the object that reacts; raises `invalid` where the event can't be read or has no key."""
     assert method.reaction is not None  # noqa: S101
-    arguments: dict[str, Any] = method.arguments(payload, envelope.JSON)
+    arguments: dict[str, Any] = method.decode_arguments(payload, envelope.JSON)
     return method.reaction.target(type.name, arguments["event"])

@@ -22,7 +22,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
+from aidevos.durable.bus.port import EventBus, OrderConflict, StreamFull
 from aidevos.durable.client.client import ObjectCaller, issued_at
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.turns.activation import Activation
@@ -95,7 +95,7 @@ class Relay:
                 else:
                     await self._tell(activation, entry, attempts)
                 return
-            except Misplaced:
+            except OrderConflict:
                 position.known = False
                 await asyncio.sleep(0)
                 continue
@@ -109,7 +109,7 @@ class Relay:
     async def _publish(self, activation: Activation, entry: Entry) -> None:
         scope, position = subjects.events_of(activation.type.name, activation.id), activation.stream
         if not position.known:
-            position.sequence, position.number = await self._bus.last(scope)
+            position.sequence, position.number = await self._bus.read_last(scope)
             position.known = True
         if position.number >= entry.number:
             return

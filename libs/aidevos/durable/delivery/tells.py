@@ -263,7 +263,7 @@ class Tells:
             if failure.retryable and not isinstance(failure, _Refused):
                 raise
             type, _, rest = tell.target.partition(".")
-            hidden = self._environment.registry.hides(type, rest.partition(".")[2])
+            hidden = self._environment.registry.is_confidential(type, rest.partition(".")[2])
             attempts, now = crashes + attempt, self._environment.clock.now()
             letter = letter_of(tell, failure, now=now, attempts=attempts, caller=caller, hidden=hidden)
             await bury(self._environment.client, letter)

@@ -307,7 +307,9 @@ class Host:
         try:
             headers = trusted_headers(message)
             address = headers.get(envelope.CLIENT_ADDRESS, "")
-            principal = await resolve_when_ready(self._admission.caller, headers.get(envelope.AUTHORIZATION), address)
+            principal = await resolve_when_ready(
+                self._admission.authenticate, headers.get(envelope.AUTHORIZATION), address
+            )
             if principal.project or not principal.has(METRICS_PERMISSION):
                 raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
             answer = Reply(metrics.exposition())

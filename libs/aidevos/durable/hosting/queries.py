@@ -90,7 +90,7 @@ async def _list(
     """Return existing objects in the order of their IDs; the cursor is the last ID seen."""
     project = await gate.visible_project(caller, args.project)
     _check_limit(args.limit, "limit")
-    documents = await environment.store.page(type.name, args.cursor or "", args.limit + 1, project)
+    documents = await environment.store.list_page(type.name, args.cursor or "", args.limit + 1, project)
     shown = (
         show(type, document, active=catalogue.get(type.name, document.id) is not None)
         for document in documents[: args.limit]
@@ -105,7 +105,7 @@ async def _list(
 async def _count_of(store: Store, type: ObjectType, project: str) -> int | None:
     """How many objects of a type belong to a project; None where that can't be counted in time."""
     try:
-        return await store.count_of(type.name, project)
+        return await store.count_in_project(type.name, project)
     except Failure as failure:
         if failure.code == "too-slow":
             return None

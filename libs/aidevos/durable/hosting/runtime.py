@@ -79,7 +79,7 @@ class Runtime:
             client,
             clock,
             tell_age=limits.records.tell_age,
-            hides=registry.hides,
+            hides=registry.is_confidential,
             settled=self._sent,
         )
         self.router = DurableObjectRouter(self.environment, self.catalogue, runner, gate, self.tasks.track)

@@ -87,25 +87,25 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
     def size(self) -> int:
         return OVERHEAD + len(self.payload)
 
-    def planned(self, now: float) -> Scheduled | None:
+    def choose_occurrence(self, now: float) -> Scheduled | None:
         """The occurrence that is to ring now, by the policy; None for none."""
         if self.failed or self.catch_up == "all":
             return self
-        passed = self._passed(now)
-        last = msgspec.structs.replace(self, due=self._after(passed), missed=passed)
+        passed = self._count_missed(now)
+        last = msgspec.structs.replace(self, due=self._due_after(passed), missed=passed)
         grace = self.grace if self.every is None else min(self.grace, self.every / 2)
         return None if self.catch_up == "skip" and now - last.due > grace else last
 
-    def next(self) -> Scheduled | None:
+    def advance(self) -> Scheduled | None:
         """Return the alarm that remains once this occurrence has rung, or None."""
-        return self._moved(1)
+        return self._advance_by(1)
 
-    def skipped(self, now: float) -> Scheduled | None:
+    def skip_missed(self, now: float) -> Scheduled | None:
         """Return the alarm that remains when all occurrences up to now are left out, or None."""
-        return self._moved(self._passed(now) + 1)
+        return self._advance_by(self._count_missed(now) + 1)
 
     @property
-    def spent(self) -> bool:
+    def is_exhausted(self) -> bool:
         """True if no further attempt is allowed."""
         return self.failed >= self.retry.max_attempts
 
@@ -114,43 +114,43 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         """The name of an attempt, and of its repeat after a crash."""
         return f"{self.key}.{self.due}.{self.failed - self.unknown}"
 
-    def begun(self, now: float, alarm: str) -> Scheduled:
+    def mark_begun(self, now: float, alarm: str) -> Scheduled:
         """What an attempt leaves behind that has no outcome; `alarm` names it in the fleet."""
-        return msgspec.structs.replace(self.after_failure(now, alarm), unknown=self.unknown + 1)
+        return msgspec.structs.replace(self.mark_failed(now, alarm), unknown=self.unknown + 1)
 
-    def after_failure(self, now: float, alarm: str) -> Scheduled:
+    def mark_failed(self, now: float, alarm: str) -> Scheduled:
         """What an attempt that fails leaves behind."""
-        return self.later(now, self.failed + 1, alarm)
+        return self.postpone(now, self.failed + 1, alarm)
 
-    def later(self, now: float, failed: int, alarm: str) -> Scheduled:
+    def postpone(self, now: float, failed: int, alarm: str) -> Scheduled:
         """The same after a pause, with so many attempts that failed."""
         backoff = Backoff(self.retry.backoff, self.retry.max_backoff)
         return msgspec.structs.replace(self, at=now + backoff.pause(failed, alarm), failed=failed)
 
-    def shown(self, name: str) -> Alarm:
+    def to_alarm(self, name: str) -> Alarm:
         """As its object sees it."""
         return Alarm(name, msgspec.json.decode(self.payload), self.due, self.failed + 1, self.missed)
 
-    def _passed(self, now: float) -> int:
+    def _count_missed(self, now: float) -> int:
         """How many later occurrences of a repeating one have come."""
         return 0 if self.every is None else max(0, int((now - self.due) // self.every))
 
-    def _after(self, times: int) -> float:
+    def _due_after(self, times: int) -> float:
         return self.due + times * (self.every or 0.0)
 
-    def _moved(self, times: int) -> Scheduled | None:
+    def _advance_by(self, times: int) -> Scheduled | None:
         if self.every is None:
             return None
-        due = self._after(times)
+        due = self._due_after(times)
         return msgspec.structs.replace(self, at=due, due=due, failed=0, unknown=0, missed=0)
 
 
-def expiry(now: float, after: float) -> Scheduled:
+def schedule_expiry(now: float, after: float) -> Scheduled:
     """The alarm that ends an object."""
     return Scheduled(at=now + after, due=now + after, key=secrets.token_hex(8))
 
 
-def check_room(alarms: list[Scheduled], limit: int) -> None:
+def check_alarm_bounds(alarms: list[Scheduled], limit: int) -> None:
     """Raises `too-large` where an object can't have all of these."""
     if len(alarms) > limit:
         raise Failure("too-large", f"an object has at most {limit} alarms", field="alarms")

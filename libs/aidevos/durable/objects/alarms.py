@@ -64,20 +64,20 @@ class Alarms:
         Raises `invalid` for values that are not allowed, and `too-large` past the bounds of an object.
         """
         turn = self._turn
-        _check(is_name(name) is not None, "name", f"the name of an alarm matches {NAME_PATTERN}")
-        _check((at is None) != (in_ is None), "at", "an alarm has either `at` or `in_`")
-        _check(every is None or SHORTEST_EVERY <= every <= LONGEST_ALARM, "every", "`every` is at least 1 second")
-        _check(catch_up in ("all", "latest", "skip"), "catch_up", "`catch_up` is all, latest or skip")
-        _check(0 <= grace <= LONGEST_ALARM, "grace", "`grace` is a number of seconds")
+        _require(is_name(name) is not None, "name", f"the name of an alarm matches {NAME_PATTERN}")
+        _require((at is None) != (in_ is None), "at", "an alarm has either `at` or `in_`")
+        _require(every is None or SHORTEST_EVERY <= every <= LONGEST_ALARM, "every", "`every` is at least 1 second")
+        _require(catch_up in ("all", "latest", "skip"), "catch_up", "`catch_up` is all, latest or skip")
+        _require(0 <= grace <= LONGEST_ALARM, "grace", "`grace` is a number of seconds")
         _check_retry(retry)
-        due = _time(turn.now, at, in_)
+        due = _due_time(turn.now, at, in_)
         turn.set_alarm(
             name,
             Scheduled(
                 at=due,
                 due=due,
                 key=secrets.token_hex(8),
-                payload=_encoded(payload),
+                payload=_encode_payload(payload),
                 every=None if every is None else float(every),
                 grace=float(grace),
                 catch_up=catch_up,
@@ -92,7 +92,7 @@ class Alarms:
     def get(self, name: str) -> Alarm | None:
         """The alarm of this name as it will ring next, this turn's changes included."""
         scheduled = self._turn.alarm(name)
-        return scheduled.shown(name) if scheduled else None
+        return scheduled.to_alarm(name) if scheduled else None
 
     @property
     def names(self) -> list[str]:
@@ -100,17 +100,17 @@ class Alarms:
         return sorted(name for name in self._turn.alarm_names() if name != EXPIRY)
 
 
-def _time(now: float, at: float | datetime | None, in_: float | None) -> float:
+def _due_time(now: float, at: float | datetime | None, in_: float | None) -> float:
     if isinstance(at, datetime):
-        _check(at.tzinfo is not None, "at", "a datetime needs a zone: datetime(…, tzinfo=UTC)")
+        _require(at.tzinfo is not None, "at", "a datetime needs a zone: datetime(…, tzinfo=UTC)")
         at = at.timestamp()
     due = float(now + in_ if at is None and in_ is not None else at or 0.0)
-    _check(in_ is None or in_ >= 0, "in_", "`in_` is a number of seconds from now on")
-    _check(math.isfinite(due) and due <= now + LONGEST_ALARM, "at", "an alarm rings within 100 years")
+    _require(in_ is None or in_ >= 0, "in_", "`in_` is a number of seconds from now on")
+    _require(math.isfinite(due) and due <= now + LONGEST_ALARM, "at", "an alarm rings within 100 years")
     return max(due, now)
 
 
-def _encoded(payload: Any) -> bytes:
+def _encode_payload(payload: Any) -> bytes:
     try:
         encoded = msgspec.json.encode(payload)
         msgspec.json.decode(encoded)
@@ -122,11 +122,11 @@ def _encoded(payload: Any) -> bytes:
 
 
 def _check_retry(retry: AlarmRetry) -> None:
-    _check(1 <= retry.max_attempts <= MAX_ATTEMPTS, "retry.max_attempts", f"from 1 to {MAX_ATTEMPTS} attempts")
-    _check(0 < retry.backoff <= retry.max_backoff, "retry.backoff", "`backoff` is more than 0, up to `max_backoff`")
-    _check(retry.max_backoff <= LONGEST_ALARM, "retry.max_backoff", "`max_backoff` is a number of seconds")
+    _require(1 <= retry.max_attempts <= MAX_ATTEMPTS, "retry.max_attempts", f"from 1 to {MAX_ATTEMPTS} attempts")
+    _require(0 < retry.backoff <= retry.max_backoff, "retry.backoff", "`backoff` is more than 0, up to `max_backoff`")
+    _require(retry.max_backoff <= LONGEST_ALARM, "retry.max_backoff", "`max_backoff` is a number of seconds")
 
 
-def _check(allowed: bool, field: str, detail: str) -> None:
+def _require(allowed: bool, field: str, detail: str) -> None:
     if not allowed:
         raise Failure("invalid", detail, field=f"alarm.{field}")

@@ -44,7 +44,7 @@ class Reaction(msgspec.Struct, frozen=True):
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """How a method was declared; `declare_methods` makes it callable from outside."""
+    """How a method was declaration; `declare_methods` makes it callable from outside."""
 
     kind: Literal["command", "query"]
     allow: Rule
@@ -84,7 +84,7 @@ def command(
     an object's first: it runs at once, as if there were none, and its commit makes the document; where
     there is one already, the method runs again on what is there. It must not change its arguments.
     """
-    declared = Declaration(
+    declaration = Declaration(
         "command",
         allow,
         name,
@@ -93,14 +93,14 @@ def command(
         keeps_version=keeps_version,
         creates=creates,
     )
-    return _declare(declared)
+    return _declare(declaration)
 
 
-def _emitter(event: CloudEvent[Any]) -> str:
+def _emitter_id(event: CloudEvent[Any]) -> str:
     return subjects.split_object_id(event.object_id)[1]
 
 
-def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter) -> Callable[[Method], Method]:
+def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter_id) -> Callable[[Method], Method]:
     """A command that is called for each event of a pattern (`event.<type>.<id>.<name>`, with `*` for any), on the
     object that `key` names: `async def added(self, event: CloudEvent[Added]) -> None`.
 
@@ -161,7 +161,7 @@ class View(msgspec.Struct, frozen=True):
     """A question about the committed states of objects that a function answers: `query.<type>.<name>`.
 
     Any replica answers. `args` is a struct of the caller's arguments. `answer` gets a `Reader` and them; any
-    further parameters are injected by their types, like attributes declared with `inject`.
+    further parameters are injected by their types, like attributes declaration with `inject`.
     """
 
     name: str

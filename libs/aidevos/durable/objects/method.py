@@ -25,14 +25,14 @@ class MethodSpec:
         "allow",
         "confidential",
         "creates",
+        "default_arguments",
         "doc",
-        "empty",
         "function",
-        "inline",
         "is_command",
         "keeps_version",
         "matches",
         "name",
+        "never_suspends",
         "reaction",
         "reentrant",
         "result",
@@ -55,21 +55,21 @@ class MethodSpec:
         self.reaction = declaration.reaction
         self.allow: Rule = declaration.allow
         self.doc = inspect.getdoc(function) or ""
-        self.inline = _never_suspends(function)
+        self.never_suspends = _cannot_suspend(function)
         arguments, self.result = _signature(function)
         if self.reaction is not None and arguments.__struct_fields__ != ("event",):
             raise TypeError(f"{function.__qualname__}: a method that reacts to events has one parameter, event")
         self.schema: Schema[Any] = Schema(arguments, "args")
-        self.empty: dict[str, Any] | None = _defaults(arguments)
+        self.default_arguments: dict[str, Any] | None = _default_arguments(arguments)
 
     @property
     def kind(self) -> Literal["command", "query"]:
         return "command" if self.is_command else "query"
 
-    def arguments(self, payload: bytes, content_type: str | None) -> dict[str, Any]:
+    def decode_arguments(self, payload: bytes, content_type: str | None) -> dict[str, Any]:
         """The keyword arguments in a payload; raises `Failure`."""
-        if not payload and self.empty is not None:
-            return self.empty
+        if not payload and self.default_arguments is not None:
+            return self.default_arguments
         value = self.schema.decode(payload or b"{}", content_type if payload else None)
         return {name: getattr(value, name) for name in value.__struct_fields__}
 
@@ -90,7 +90,7 @@ def _signature(function: Callable[..., Any]) -> tuple[type[msgspec.Struct], Any]
     return arguments, hints.get("return", Any)
 
 
-def _defaults(arguments: type[msgspec.Struct]) -> dict[str, Any] | None:
+def _default_arguments(arguments: type[msgspec.Struct]) -> dict[str, Any] | None:
     try:
         value = arguments()
     except TypeError:
@@ -100,6 +100,6 @@ def _defaults(arguments: type[msgspec.Struct]) -> dict[str, Any] | None:
     return None if mutable else defaults
 
 
-def _never_suspends(function: Callable[..., Any]) -> bool:
+def _cannot_suspend(function: Callable[..., Any]) -> bool:
     """Whether the coroutine has no point at which it could wait: then it runs without a task."""
     return not any(instruction.opname in SUSPENDING for instruction in dis.get_instructions(function))

@@ -18,7 +18,7 @@ from aidevos.durable.objects.alarm import Alarm
 from aidevos.durable.objects.alarms import Alarms
 from aidevos.durable.objects.declaration import Event, Management, Search, View, command, query
 from aidevos.durable.objects.if_match import check_if_match
-from aidevos.durable.objects.running import RunningTurn, running
+from aidevos.durable.objects.running import RunningTurn, current_turn
 from aidevos.security.permissions import Principal, permission, services
 
 State = TypeVar("State", bound=msgspec.Struct)
@@ -262,7 +262,7 @@ class BaseDurableObject(Generic[State]):
             raise Failure("forbidden", f"the type {self.object_type} doesn't allow this through management")
 
     def _running(self) -> RunningTurn:
-        turn = running.get(None)
+        turn = current_turn.get(None)
         if turn is None or not turn.open:
             raise RuntimeError("this is possible in a turn only")
         return turn

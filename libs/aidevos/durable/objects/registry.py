@@ -69,7 +69,7 @@ class ObjectType:
         """A state as it is stored; raises `invalid` with the path of what can't be."""
         encoded = codec.encode(state)
         if self._nests_freely and codec.may_nest_too_deep(encoded):
-            codec.check(msgspec.to_builtins(state, str_keys=True), "state")
+            codec.check_storable(msgspec.to_builtins(state, str_keys=True), "state")
         return encoded
 
     def check_state(self, encoded: bytes) -> None:
@@ -116,7 +116,7 @@ class DurableObjectRegistry:
         specs = [spec for type in self.types.values() for spec in type.methods.values()]
         return {name for spec in specs if not spec.name.startswith("_") for name in spec.allow.permissions}
 
-    def hides(self, type: str, method: str) -> bool:
+    def is_confidential(self, type: str, method: str) -> bool:
         """Whether what a method is called with must not be shown: it is confidential, or isn't known here."""
         found = self.types.get(type)
         spec = found.methods.get(method) if found else None

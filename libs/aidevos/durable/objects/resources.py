@@ -36,7 +36,7 @@ class Need(NamedTuple):
 
     def missing(self) -> TypeError:
         """The error for a need that nothing provides."""
-        return TypeError(f"{self.owner} needs a {_name(self.type)} as {self.name!r}, but no resource provides one")
+        return TypeError(f"{self.owner} needs a {_type_name(self.type)} as {self.name!r}, but no resource provides one")
 
 
 class Resource(Generic[Value]):
@@ -119,7 +119,7 @@ class Resources:
 
     def arguments(self, needs: Iterable[Need]) -> dict[str, Any]:
         """The values for these needs, by name. Raises `TypeError` for one that nothing provides."""
-        return {need.name: self._value(need) for need in needs}
+        return {need.name: self._value_for(need) for need in needs}
 
     def bind(self, cls: type[BaseDurableObject[Any]]) -> type[BaseDurableObject[Any]]:
         """This process's own version of a class, with everything that it and its views need; the class itself
@@ -137,7 +137,7 @@ class Resources:
         values = self.arguments(needs_of(view.answer, VIEW_PARAMETERS))
         return msgspec.structs.replace(view, answer=partial(view.answer, **values)) if values else view
 
-    def _value(self, need: Need) -> Any:
+    def _value_for(self, need: Need) -> Any:
         try:
             return self._values[need.type]
         except KeyError:
@@ -145,15 +145,15 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(resources: Iterable[Resource[Any]], given: Mapping[Any, Any]) -> AsyncIterator[Resources]:
-    """Open the resources in the order of their needs, except those of whose types a value is `given`.
+async def open_resources(resources: Iterable[Resource[Any]], provided: Mapping[Any, Any]) -> AsyncIterator[Resources]:
+    """Open the resources in the order of their needs, except those of whose types a value is `provided`.
 
     Raises `TypeError` for a need that nothing provides, for resources that need each other, and for two of
     one type.
     """
-    values = dict(given)
+    values = dict(provided)
     async with AsyncExitStack() as stack:
-        for each in opening_order(resources, given):
+        for each in opening_order(resources, provided):
             arguments = Resources(values).arguments(each.needs)
             opened = each.open(arguments)
             values[each.type] = await opened.__aenter__()
@@ -162,13 +162,15 @@ async def open_resources(resources: Iterable[Resource[Any]], given: Mapping[Any,
         yield Resources(values)
 
 
-def opening_order(resources: Iterable[Resource[Any]], given: Iterable[Any]) -> list[Resource[Any]]:
+def opening_order(resources: Iterable[Resource[Any]], provided: Iterable[Any]) -> list[Resource[Any]]:
     """The resources in an order in which each follows those it needs. Raises `TypeError`, as `open_resources`."""
-    known = set(given)
+    known = set(provided)
     sources: dict[Any, Resource[Any]] = {}
     for each in resources:
         if sources.setdefault(each.type, each) is not each:
-            raise TypeError(f"the resources {sources[each.type].name} and {each.name} are both a {_name(each.type)}")
+            raise TypeError(
+                f"the resources {sources[each.type].name} and {each.name} are both a {_type_name(each.type)}"
+            )
     order: dict[Any, Resource[Any]] = {}
 
     def add(type: Any, dependants: tuple[str, ...]) -> None:
@@ -188,10 +190,10 @@ def opening_order(resources: Iterable[Resource[Any]], given: Iterable[Any]) -> l
     return list(order.values())
 
 
-def check_needs(needs: Iterable[Need], resources: Iterable[Resource[Any]], given: Iterable[Any]) -> None:
-    """Raises `TypeError` unless the resources and the types that are given provide everything, theirs included."""
-    provided = {*given, *(each.type for each in resources)}
-    opening_order(resources, given)
+def check_needs(needs: Iterable[Need], resources: Iterable[Resource[Any]], provided: Iterable[Any]) -> None:
+    """Raises `TypeError` unless the resources and the types that are provided provide everything, theirs included."""
+    provided = {*provided, *(each.type for each in resources)}
+    opening_order(resources, provided)
     for need in needs:
         if need.type not in provided:
             raise need.missing()
@@ -223,5 +225,5 @@ def _attributes_of(cls: type[Any]) -> Iterator[Need]:
             yield Need(cls.__name__, name, mark.type)
 
 
-def _name(type: Any) -> str:
+def _type_name(type: Any) -> str:
     return str(getattr(type, "__name__", type))

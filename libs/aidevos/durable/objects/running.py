@@ -72,4 +72,4 @@ class RunningTurn(Protocol):
     async def forget_outcomes(self) -> None: ...
 
 
-running: ContextVar[RunningTurn] = ContextVar("running")
+current_turn: ContextVar[RunningTurn] = ContextVar("current_turn")

@@ -152,8 +152,8 @@ class AlarmClock:
         now = self._environment.clock.now()
         late_room = max(LATE_ROOM, int(2 * SCAN_EVERY * self._environment.limits.alarm_rate))
         for type in types:
-            late = await self._environment.store.due(type, -math.inf, now - LATE_AFTER, late_room)
-            soon = await self._environment.store.due(type, now - LATE_AFTER, now + ahead, CAPACITY)
+            late = await self._environment.store.list_due(type, -math.inf, now - LATE_AFTER, late_room)
+            soon = await self._environment.store.list_due(type, now - LATE_AFTER, now + ahead, CAPACITY)
             for id, at in (*late, *soon):
                 activation = self._catalogue.get(type, id)
                 if activation is None:

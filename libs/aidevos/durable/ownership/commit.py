@@ -108,7 +108,7 @@ class GroupCommit:
             activation.relay_flag = None
             places.append((activation.pending, CommitPoint(activation.id, activation.owner, activation.commit or "")))
         try:
-            cleared = await self._environment.store.clear(self._type, [place for _, place in places])
+            cleared = await self._environment.store.clear_outboxes(self._type, [place for _, place in places])
         except StoreError as error:
             log.warning("outboxes of %s could not be cleared, trying it one by one: %s", self._type, error)
             cleared = False

@@ -116,7 +116,7 @@ class Lifecycle:
         """Wake the objects of these types whose outboxes hold something that nobody is sending."""
         for type_name in types:
             last = ""
-            while ids := await self._environment.store.pending(type_name, last, SCAN_PAGE):
+            while ids := await self._environment.store.list_pending(type_name, last, SCAN_PAGE):
                 for id in ids:
                     self._catalogue.wake(type_name, id)
                 last = ids[-1]

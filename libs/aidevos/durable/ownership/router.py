@@ -101,7 +101,7 @@ class DurableObjectRouter:
             id,
             method,
             principal,
-            method.arguments(payload, content_type),
+            method.decode_arguments(payload, content_type),
             key=key,
             fingerprint=fingerprint(method.name, payload, if_match) if key or ephemeral else b"",
             if_match=if_match,

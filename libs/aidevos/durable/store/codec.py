@@ -49,7 +49,7 @@ def encode(value: Any, field: str = "state") -> bytes:
     try:
         return bson.encode(document)
     except (OverflowError, InvalidDocument, RecursionError, UnicodeEncodeError) as error:
-        check(document, field)
+        check_storable(document, field)
         raise Failure("invalid", f"the value can't be stored: {error}", field=field) from None
 
 
@@ -66,37 +66,37 @@ def encode_document(document: dict[str, Any]) -> bytes:
 def decode(encoded: bytes) -> dict[str, Any]:
     """A document as Python's own maps, lists and scalars; a map with the key `$ref` is a map."""
     if b"$ref\0" in encoded:
-        plain: dict[str, Any] = _plain(RawBSONDocument(encoded, RAW))
+        plain: dict[str, Any] = _to_plain(RawBSONDocument(encoded, RAW))
         return plain
     return bson.decode(encoded, OPTIONS)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, RawBSONDocument):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return int(value) if isinstance(value, Int64) else value
 
 
-def raw(encoded: bytes) -> RawBSONDocument:
+def as_raw(encoded: bytes) -> RawBSONDocument:
     """The encoded document as a value of an update, not encoded again."""
     return RawBSONDocument(encoded)
 
 
-def check(value: Any, field: str) -> None:
+def check_storable(value: Any, field: str) -> None:
     """Refuse what MongoDB can't hold, before any code sees it: integers beyond 64 bit, NUL in keys,
     keys and text that are not Unicode, nesting beyond 64 levels. Raises `invalid` with the path."""
-    wrong = _find(value, 0)
-    if wrong is not None:
-        detail, path = wrong
+    problem = _find_unstorable(value, 0)
+    if problem is not None:
+        detail, path = problem
         raise Failure("invalid", detail, field=".".join([field, *reversed(path)])[:PATH_LIMIT])
 
 
-_Wrong: TypeAlias = tuple[str, list[str]] | None
+_Problem: TypeAlias = tuple[str, list[str]] | None
 
 
-def _find(value: Any, depth: int) -> _Wrong:
+def _find_unstorable(value: Any, depth: int) -> _Problem:
     """The first thing below a value that can't be kept: what is wrong, and the path to it, inside out."""
     kind = type(value)
     if kind is int:
@@ -108,29 +108,29 @@ def _find(value: Any, depth: int) -> _Wrong:
     if depth > MAX_DEPTH:
         return f"values nest at most {MAX_DEPTH} levels deep", []
     if kind is dict:
-        return _find_in_map(value, depth)
+        return _find_unstorable_in_map(value, depth)
     if kind in SEQUENCES:
-        return _find_in(enumerate(value), depth)
+        return _find_unstorable_in(enumerate(value), depth)
     if isinstance(value, msgspec.Struct):
-        return _find_in(((name, getattr(value, name)) for name in value.__struct_fields__), depth)
+        return _find_unstorable_in(((name, getattr(value, name)) for name in value.__struct_fields__), depth)
     return None
 
 
-def _find_in_map(value: dict[Any, Any], depth: int) -> _Wrong:
+def _find_unstorable_in_map(value: dict[Any, Any], depth: int) -> _Problem:
     for key in value:
         if type(key) is str and ("\0" in key or not (key.isascii() or _is_unicode(key))):
             return "a key must be valid Unicode without NUL", [ascii(key)[1:-1]]
-    return _find_in(value.items(), depth)
+    return _find_unstorable_in(value.items(), depth)
 
 
-def _find_in(items: Iterable[tuple[Any, Any]], depth: int) -> _Wrong:
+def _find_unstorable_in(items: Iterable[tuple[Any, Any]], depth: int) -> _Problem:
     for key, item in items:
         if type(item) in SCALARS:
             continue
-        wrong = _find(item, depth + 1)
-        if wrong is not None:
-            wrong[1].append(str(key))
-            return wrong
+        problem = _find_unstorable(item, depth + 1)
+        if problem is not None:
+            problem[1].append(str(key))
+            return problem
     return None
 
 

@@ -28,8 +28,8 @@ from aidevos.durable.store.port import (
     Find,
     Outcome,
     StoreError,
-    too_slow,
-    up_to,
+    search_too_slow,
+    take_up_to,
 )
 
 # What searches and pages don't show.
@@ -68,31 +68,31 @@ class MemoryStore:
         outcomes = [self._apply(type, commit) for commit in commits]
         return [Outcome.UNKNOWN for _ in commits] if fault == "lose" else outcomes
 
-    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
+    async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
         self._answer()
-        found = [self.documents[type].get(place.id, {}) for place in places]
+        found = [self.documents[type].get(point.id, {}) for point in points]
         left = [
             document
-            for document, place in zip(found, places, strict=True)
-            if (document.get("owner"), document.get("commit")) == (place.owner, place.commit)
+            for document, point in zip(found, points, strict=True)
+            if (document.get("owner"), document.get("commit")) == (point.owner, point.commit)
         ]
         for document in left:
             document["outbox"] = {}
             document.pop("relay", None)
-        return len(left) == len(places)
+        return len(left) == len(points)
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         self._answer()
         found = self.documents[type]
         return {id: _document(id, found[id]) for id in ids if id in found}
 
-    async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+    async def list_page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
         self._answer()
         found = {id: document for id, document in self.documents[type].items() if document.get("deleted") is None}
         ids = sorted(id for id, document in found.items() if id > after and _is_of(document, project))
         return [_document(id, found[id] | HIDDEN) for id in ids[:limit]]
 
-    async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
+    async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
         return len([document for _, document in self._found(type, EVERYTHING, within) if _is_of(document, project)])
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
@@ -107,17 +107,17 @@ class MemoryStore:
             document.size = len(codec.encode(document.state or {}))
             if wanted.only is not None:
                 document.state = _only(document.state or {}, wanted.only)
-        return up_to(wanted.size, shown)
+        return take_up_to(wanted.size, shown)
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         return len(self._found(type, where, within)[:limit])
 
-    async def pending(self, type: str, after: str, limit: int) -> list[str]:
+    async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
         self._answer()
         found = self.documents[type]
         return sorted(id for id, document in found.items() if id > after and document.get("relay"))[:limit]
 
-    async def due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+    async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
         self._answer()
         times = ((document.get("alarm_at"), id) for id, document in self.documents[type].items())
         found = sorted((at, id) for at, id in times if at is not None and after < at <= until)
@@ -140,11 +140,11 @@ class MemoryStore:
         for key, record, _ in records:
             self._archive[type, id, key] = record
 
-    async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+    async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         self._answer()
         return {key: self._archive[type, *key] for key in keys if (type, *key) in self._archive}
 
-    async def forget(self, type: str, id: str) -> None:
+    async def delete_archived(self, type: str, id: str) -> None:
         self._answer()
         for key in [key for key in self._archive if key[:2] == (type, id)]:
             del self._archive[key]
@@ -159,7 +159,7 @@ class MemoryStore:
     def _found(self, type: str, where: Condition, within: int) -> list[tuple[str, dict[str, Any]]]:
         self._answer()
         if self.slow:
-            raise too_slow(within)
+            raise search_too_slow(within)
         return [
             (id, document)
             for id, document in self.documents[type].items()

@@ -3,7 +3,7 @@
 Every write is acknowledged by a majority and journaled; every read is of majority-committed data
 on the primary. A commit matches its owner and its predecessor *and* asks for an upsert: where it
 matches nothing, the upsert would insert a document without `created_at`, which the collection's
-validator refuses. So a fenced commit fails alone, with code 121 and its place in the batch, and
+validator refuses. So a fenced commit fails alone, with code 121 and its index in the batch, and
 can never bring a purged object back.
 
 An operation is known to be applied only when the whole answer is free of write concern errors, and
@@ -36,7 +36,7 @@ from aidevos.durable.store.port import (
     Find,
     Outcome,
     StoreError,
-    too_slow,
+    search_too_slow,
 )
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
@@ -130,19 +130,19 @@ class MongoStore:
             return [Outcome.UNKNOWN] * len(commits)
         return [Outcome.APPLIED] * len(commits)
 
-    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
+    async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
         # No two documents ever have the same owner or commit, so these belong together.
-        ids, owners, commits = (list(column) for column in zip(*places, strict=True))
+        ids, owners, commits = (list(column) for column in zip(*points, strict=True))
         left = {"_id": {"$in": ids}, "owner": {"$in": owners}, "commit": {"$in": commits}}
         update = {"$set": {"outbox": {}}, "$unset": {"relay": ""}}
         result = await self._answer(lambda: self._objects(type).update_many(left, update))
-        return bool(result.matched_count == len(places))
+        return bool(result.matched_count == len(points))
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         found = await self._find(f"obj_{type}", {"_id": {"$in": list(ids)}}, len(ids))
         return {document["_id"]: _document(document) for document in found}
 
-    async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+    async def list_page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
         wanted: dict[str, Any] = LIVE | {"_id": {"$gt": after}}
         if project is not None:
             wanted["project"] = project or None
@@ -171,16 +171,16 @@ class MongoStore:
         bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
         return await self._answer(lambda: self._objects(type).count_documents(counted, **bounds), within)
 
-    async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
+    async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
         wanted = LIVE | {"project": project}
         return await self._answer(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
 
-    async def pending(self, type: str, after: str, limit: int) -> list[str]:
+    async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}
         found = await self._find(f"obj_{type}", waiting, limit, sort={"_id": 1}, projection={"_id": True})
         return [document["_id"] for document in found]
 
-    async def due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+    async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
         waiting = {"alarm_at": {"$gt": after, "$lte": until}}
         found = await self._find(f"obj_{type}", waiting, limit, sort={"alarm_at": 1}, projection={"alarm_at": True})
         return [(document["_id"], document["alarm_at"]) for document in found]
@@ -202,12 +202,12 @@ class MongoStore:
         ]
         await self._answer(lambda: self._records(type).bulk_write(updates, ordered=False))
 
-    async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+    async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         wanted = {"_id": {"$in": [{"o": id, "k": key} for id, key in keys]}}
         found = await self._find(f"replies_{type}", wanted, len(keys))
         return {(document["_id"]["o"], document["_id"]["k"]): document["record"] for document in found}
 
-    async def forget(self, type: str, id: str) -> None:
+    async def delete_archived(self, type: str, id: str) -> None:
         of_object = {"$gte": {"o": id, "k": MinKey()}, "$lte": {"o": id, "k": MaxKey()}}
         await self._answer(lambda: self._records(type).delete_many({"_id": of_object}))
 
@@ -259,7 +259,7 @@ class MongoStore:
         cursor = self._database.get_collection(name, codec_options=codec.RAW).find(
             limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options
         )
-        return await (cursor.to_list(limit) if size is None else _up_to(size, cursor.batch_size(CHUNK), limit))
+        return await (cursor.to_list(limit) if size is None else _read_up_to(size, cursor.batch_size(CHUNK), limit))
 
     async def _answer(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
         """What the operation gives; `within` is the time limit, in milliseconds, that it asked for."""
@@ -267,11 +267,11 @@ class MongoStore:
             return await operation()
         except PyMongoError as error:
             if within is not None and isinstance(error, ExecutionTimeout):
-                raise too_slow(within) from error
+                raise search_too_slow(within) from error
             raise StoreError(f"MongoDB: {error}") from error
 
 
-async def _up_to(size: int, cursor: Any, limit: int) -> list[Any]:
+async def _read_up_to(size: int, cursor: Any, limit: int) -> list[Any]:
     """The first documents, up to about the one with which they have so many bytes."""
     found: list[Any] = []
     total = 0

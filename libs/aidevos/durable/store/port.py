@@ -102,13 +102,13 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
-def too_slow(within: int) -> Failure:
+def search_too_slow(within: int) -> Failure:
     """What a search past its time limit ends with."""
     what = f"the search took longer than {within} ms: declare an index that serves it, or ask for less"
     return Failure("too-slow", what)
 
 
-def up_to(size: int | None, documents: list[Document]) -> list[Document]:
+def take_up_to(size: int | None, documents: list[Document]) -> list[Document]:
     """The first documents, up to the one with which they have so many bytes."""
     total = 0
     for count, document in enumerate(documents, 1):
@@ -137,19 +137,19 @@ class Store(Protocol):
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
         """Apply each update whose owner and previous commit match; never raises but for cancellation."""
 
-    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
+    async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
         """Empty the outboxes of those documents that are as they were left, all at once, without a commit.
         Whether that were all of them; which others there are isn't told."""
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         """The documents of these IDs, without claiming them."""
 
-    async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+    async def list_page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
         """Existing objects in the order of their IDs, those greater than `after`; without what only
         an activation needs (replies, outbox and alarms). With a `project` those that belong to it, with an empty
         one those that belong to none."""
 
-    async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
+    async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
         """How many existing objects belong to a project; raises `Failure` past the time limit."""
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
@@ -160,10 +160,10 @@ class Store(Protocol):
         """How many existing objects there are of which the condition is true, up to the limit; `within` as
         in `Find`."""
 
-    async def pending(self, type: str, after: str, limit: int) -> list[str]:
+    async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
         """IDs greater than `after`, in their order, of objects whose outbox is not empty."""
 
-    async def due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+    async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
         """IDs and times of the objects whose earliest alarm is in (`after`, `until`], in the order of the times."""
 
     async def purge(self, type: str, before: datetime) -> int:
@@ -172,10 +172,10 @@ class Store(Protocol):
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
         """Keep completion records (key, record, end of life) outside the document."""
 
-    async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+    async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         """The archived records of these (object ID, key) pairs."""
 
-    async def forget(self, type: str, id: str) -> None:
+    async def delete_archived(self, type: str, id: str) -> None:
         """Remove an object's archived records."""
 
     async def ping(self) -> None:

@@ -212,7 +212,7 @@ class Activation:
         values["version"] = self.version
         values["updated_at"] = self.updated_at
         if self.exists:
-            values["state"] = codec.raw(self.snapshot)
+            values["state"] = codec.as_raw(self.snapshot)
             values["schema"] = self.type.cls.schema_version
             values["made_at"] = self.made_at
             changes.drop("deleted")

@@ -33,21 +33,21 @@ def begin_alarm(turn: Turn) -> bool:
     if scheduled is None:
         request.drop()
         return False
-    if scheduled.spent:
+    if scheduled.is_exhausted:
         turn.effects.alarms[request.alarm] = _bury(turn, scheduled, _no_outcome())
         _commit(turn, Reply(b"null"))
         return False
-    planned = scheduled.planned(turn.now)
+    planned = scheduled.choose_occurrence(turn.now)
     if planned is None:
         ALARMS.labels("skipped").inc()
-        turn.effects.alarms[request.alarm] = scheduled.skipped(turn.now)
+        turn.effects.alarms[request.alarm] = scheduled.skip_missed(turn.now)
         _commit(turn, Reply(b"null"))
         return False
     ALARM_LATENESS.observe(max(0.0, turn.now - scheduled.at))
     turn.effects.ringing = planned
     turn.counts_first = scheduled.failed > 0 or scheduled.at < activation.begun_at
     turn.alarm_key = planned.attempt_key
-    request.args = {"alarm": planned.shown(request.alarm)} if request.method.name == ALARM else {}
+    request.args = {"alarm": planned.to_alarm(request.alarm)} if request.method.name == ALARM else {}
     request.deadline = asyncio.get_running_loop().time() + turn.environment.limits.alarm_deadline
     return True
 
@@ -56,7 +56,7 @@ async def count_attempt(turn: Turn) -> None:
     """Commit that an attempt has failed, before it begins; what comes of it takes the place of that."""
     ringing, turn.counts_first = turn.effects.ringing, False
     assert ringing is not None  # noqa: S101
-    turn.effects.alarms[turn.request.alarm] = ringing.begun(turn.now, _name(turn))
+    turn.effects.alarms[turn.request.alarm] = ringing.mark_begun(turn.now, _name(turn))
     turn.effects.gather(changed=False).urgent = True
     turn.effects.ringing = ringing
     turn.activation.request_commit()
@@ -71,9 +71,9 @@ def fail_alarm(turn: Turn, answer: Reply) -> None:
     failure, name = Failure.decode(answer.payload), turn.request.alarm
     if turn.effects.ringing is not None:
         ALARMS.labels("failed").inc()
-        again = turn.effects.ringing.after_failure(turn.now, _name(turn))
+        again = turn.effects.ringing.mark_failed(turn.now, _name(turn))
         log.warning("%s: the alarm %s failed: %s", turn.activation.object_id, name, failure.detail)
-        turn.effects.alarms[name] = _bury(turn, again, failure) if again.spent else again
+        turn.effects.alarms[name] = _bury(turn, again, failure) if again.is_exhausted else again
     _commit(turn, answer)
 
 
@@ -83,14 +83,14 @@ def _bury(turn: Turn, spent: Scheduled, failure: Failure) -> Scheduled | None:
     try:
         turn.effects.check_bounds(b"", [letter])
     except Failure:
-        return spent.later(turn.now, spent.failed, _name(turn))
+        return spent.postpone(turn.now, spent.failed, _name(turn))
     turn.effects.entries.append(letter)
-    return spent.next()
+    return spent.advance()
 
 
 def _letter(turn: Turn, spent: Scheduled, failure: Failure) -> Letter:
     activation, request = turn.activation, turn.request
-    args = {"alarm": spent.shown(request.alarm)} if request.method.name == ALARM else {}
+    args = {"alarm": spent.to_alarm(request.alarm)} if request.method.name == ALARM else {}
     return Letter(
         id=letter_id(activation.object_id, spent.key, str(spent.due)),
         kind="alarm",

@@ -93,7 +93,7 @@ class ReplyArchive:
         found: dict[RecordKey, dict[str, Any]] = {}
         for type in {name for name, _, _ in wanted}:
             places = [(id, record) for name, id, record in wanted if name == type]
-            for (id, record), document in (await self._store.archived(type, places)).items():
+            for (id, record), document in (await self._store.read_archived(type, places)).items():
                 found[type, id, record] = document
         return [found.get(key) for key in wanted]
 

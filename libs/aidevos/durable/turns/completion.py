@@ -60,7 +60,7 @@ class Changes:
     def put(self, path: str, value: dict[str, Any]) -> None:
         encoded = codec.encode_document(value)
         self.unset.pop(path, None)
-        self.set[path] = codec.raw(encoded)
+        self.set[path] = codec.as_raw(encoded)
         self.size += len(encoded) + len(path)
 
     def drop(self, path: str) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.times import timestamp
-from aidevos.durable.objects.alarm import EXPIRY, Scheduled, expiry
+from aidevos.durable.objects.alarm import EXPIRY, Scheduled, schedule_expiry
 from aidevos.durable.store import codec
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import Entry
@@ -93,7 +93,7 @@ class Effects:
         if self.deleted:
             self.alarms = dict.fromkeys(activation.alarms)
         elif changed and after is not None:
-            self.alarms[EXPIRY] = expiry(self.now, after)
+            self.alarms[EXPIRY] = schedule_expiry(self.now, after)
         if self.alarm in self.alarms:
             self.ringing = None
         for name, alarm in self.alarms.items():

@@ -15,7 +15,7 @@ from typing import Any
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
 from aidevos.durable.objects.if_match import check_if_match
-from aidevos.durable.objects.running import running
+from aidevos.durable.objects.running import current_turn
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.alarm_turn import begin_alarm, count_attempt, fail_alarm
 from aidevos.durable.turns.archive import ReplyArchive
@@ -119,7 +119,7 @@ class TurnRunner:
         except Failure as failure:
             _end(turn, None, failure)
             return None
-        if request.method.inline and not turn.counts_first:
+        if request.method.never_suspends and not turn.counts_first:
             _run_inline(turn)
             return None
         return loop.create_task(_run_in_task(turn))
@@ -147,7 +147,7 @@ class TurnRunner:
 
 
 def _run_inline(turn: Turn) -> None:
-    token = running.set(turn)
+    token = current_turn.set(turn)
     try:
         turn.request.method.function(turn.activation.object, **turn.request.args).send(None)
     except StopIteration as stop:
@@ -155,11 +155,11 @@ def _run_inline(turn: Turn) -> None:
     except BaseException as error:
         _end(turn, None, error)
     finally:
-        running.reset(token)
+        current_turn.reset(token)
 
 
 async def _run_in_task(turn: Turn) -> None:
-    running.set(turn)
+    current_turn.set(turn)
     request = turn.request
     result: Any = None
     error: BaseException | None = None

@@ -100,7 +100,7 @@ def _commit(turn: Turn, reply: Reply, changed: bool) -> None:
     effects = turn.effects
     if effects.ringing is not None:
         ALARMS.labels("fired").inc()
-        effects.alarms.setdefault(effects.alarm, effects.ringing.next())
+        effects.alarms.setdefault(effects.alarm, effects.ringing.advance())
     if not (changed or effects.entries or effects.alarms or turn.request.key):
         answer_when_committed(turn.environment, turn.activation, turn.request, reply)
         return

@@ -18,7 +18,7 @@ import msgspec
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
-from aidevos.durable.objects.alarm import EXPIRY, Scheduled, check_room
+from aidevos.durable.objects.alarm import EXPIRY, Scheduled, check_alarm_bounds
 from aidevos.durable.objects.declaration import Event
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.store.port import StoreError
@@ -123,7 +123,7 @@ class Turn:
         if cls.on_alarm is BaseDurableObject.on_alarm:
             raise RuntimeError(f"{cls.__name__} has no on_alarm")
         others = (self.alarm(other) for other in self.alarm_names() if other not in (name, EXPIRY))
-        check_room([alarm, *filter(None, others)], self.environment.limits.alarms)
+        check_alarm_bounds([alarm, *filter(None, others)], self.environment.limits.alarms)
         self.effects.alarms[name] = alarm
 
     def cancel_alarm(self, name: str) -> bool:
@@ -138,7 +138,7 @@ class Turn:
         if name in self.effects.alarms:
             return self.effects.alarms[name]
         if self.effects.ringing is not None and name == self.request.alarm:
-            return self.effects.ringing.next()
+            return self.effects.ringing.advance()
         return self.activation.alarms.get(name)
 
     def alarm_names(self) -> Iterable[str]:
@@ -200,7 +200,7 @@ class Turn:
         if activation.moving:
             raise Failure("unavailable", "records are on their way to the archive")
         try:
-            await self.environment.store.forget(activation.type.name, activation.id)
+            await self.environment.store.delete_archived(activation.type.name, activation.id)
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
 

@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 
 from aidevos import BaseDurableObject, authenticated, command, query
 from aidevos.contracts.rate_limits import DEFAULT
-from aidevos.durable.access.limiter import Limited, Verdict
+from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
 from aidevos.durable.delivery.tells import Tells, _Hand
@@ -25,7 +25,7 @@ from tests.support.kits import START, quiet, until
 ADA = Principal("ada", ("user",), frozenset(), START + 3600)
 # Whoever is in its attempt when the process ends.
 EVE = Principal("eve", ("user",), frozenset(), START + 3600)
-NO_MORE = Limited(Verdict(DEFAULT, Policy(1, 1.0), 0, 0.05))
+NO_MORE = RateLimited(Verdict(DEFAULT, Policy(1, 1.0), 0, 0.05))
 
 
 class SlateState(msgspec.Struct):
