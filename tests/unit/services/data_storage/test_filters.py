@@ -257,7 +257,7 @@ def test_any_value_at_all_is_a_filter_or_refused_as_one(collection: Any, filter:
 def test_an_injected_id_is_that_of_no_item(payload: str) -> None:
     for collection, id in (("books", payload), (payload, "a")):
         if not is_id(payload):
-            with pytest.raises(Failure, match="no such item"):
+            with pytest.raises(Failure, match="this item doesn't exist"):
                 item_object(collection, id)
         else:
             assert is_id(item_object(collection, id))

@@ -14,7 +14,7 @@ class NoCatalogue:
 
     async def follow(self) -> None: ...
 
-    async def loaded(self) -> None:
+    async def wait_until_loaded(self) -> None:
         raise SettingsError("there is no bucket of types")
 
 
