@@ -7,8 +7,8 @@ QUIETLY := --quiet --disable-pip-version-check
 RUN := $(VENV)/bin/python -P -m
 # The tests start dozens of processes: each would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
-# One process of tests for each core, each with servers of its own: four sets of them at most.
-PYTEST := $(VENV)/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+# Several processes of tests, each with servers of its own: tests/support/scheduling.py.
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorder
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 

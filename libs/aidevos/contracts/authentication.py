@@ -45,7 +45,7 @@ def session_of(refresh_token: str) -> str:
     """Return the session ID that a refresh token contains. Raises `unauthenticated`."""
     session = refresh_token.partition(".")[0]
     if not subjects.is_id(session):
-        raise Failure("unauthenticated", "the refresh token is not valid")
+        raise Failure("unauthenticated", "the refresh token is not valid; log in again")
     return session
 
 

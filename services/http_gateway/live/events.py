@@ -18,7 +18,7 @@ class LiveEvent(ShownEvent, frozen=True, kw_only=True):
 
 def read(delivery: Delivery) -> LiveEvent | None:
     """Return the event in a delivery, or None if it isn't an object's event, which no reader may see."""
-    event = shown_events.read(delivery.subject, delivery.payload)
+    event = shown_events.parse_event(delivery.subject, delivery.payload)
     if event is None:
         return None
     text = frame(event.payload, event=f"{event.type}.{event.name}", id=delivery.position)

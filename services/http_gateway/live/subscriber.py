@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aidevos.feeds.audience import Request
+from aidevos.feeds.audience import SendRequest
 from aidevos.security.permissions import Principal
 
 from ..forwarder import Forwarder
@@ -19,7 +19,7 @@ class Subscriber(NamedTuple):
     address: str
 
 
-def request_as_reader(forwarder: Forwarder, credential: Callable[[], str]) -> Request[Subscriber]:
+def request_as_reader(forwarder: Forwarder, credential: Callable[[], str]) -> SendRequest[Subscriber]:
     """Return a function that sends requests with a reader's credential.
 
     Without a reader, it uses the gateway's own `credential`.

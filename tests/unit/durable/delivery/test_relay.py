@@ -14,7 +14,7 @@ from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import CommitPoint, StoreError
-from aidevos.durable.turns.pending import Pending
+from aidevos.durable.turns.pending import PendingCommit
 from aidevos.testing import ObjectKit
 from tests.support.kits import chosen, crash, failure, quiet, until
 from tests.support.objects import Tally
@@ -295,11 +295,11 @@ async def test_what_is_not_sent_yet_stays_when_something_else_was() -> None:
 
 
 def test_only_a_commit_that_does_nothing_but_empty_the_outbox_can_be_spared() -> None:
-    pending = Pending()
+    pending = PendingCommit()
     pending.changes.drop("outbox.1")
-    assert pending.only_sent
+    assert pending.only_clears_outbox
     pending.changes.set["archived"] = True
-    assert not pending.only_sent
+    assert not pending.only_clears_outbox
     pending.changes.set.clear()
     pending.changes.drop("replies.chosen.1")
-    assert not pending.only_sent
+    assert not pending.only_clears_outbox

@@ -16,7 +16,7 @@ from aidevos.contracts.rate_limits import DEFAULT
 from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
-from aidevos.durable.delivery.tells import Tells, _Hand
+from aidevos.durable.delivery.tells import Tells, _Backlog
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
@@ -89,7 +89,7 @@ class World:
         around: Any = self
         self.fatal = asyncio.Event()
         self.tells = Tells(around, self.kit.runtime.environment, self.kit.router, around, around)
-        self.hand = _Hand(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
+        self.backlog = _Backlog(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
 
     async def die(self) -> None:
         """End as a process that is killed in the midst of an attempt: what it does after that isn't done."""
@@ -110,7 +110,7 @@ class World:
             reply=f"ack.{line}",
             metadata=about,
         )
-        self.tells._take(message, self.hand)
+        self.tells._receive(message, self.backlog)
 
 
 @pytest.fixture

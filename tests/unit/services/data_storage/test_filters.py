@@ -17,7 +17,7 @@ from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import EVERYTHING, Compare, Condition, matches
 from aidevos.durable.store.mongo_filter import compile_condition
 from services.data_storage import filters, values
-from services.data_storage.filters import in_store, parse_fields, parse_filter, parse_sort, project
+from services.data_storage.filters import parse_fields, parse_filter, parse_sort, project, to_state_condition
 from services.data_storage.paths import Field, split
 from tests.support.injections import OBJECTS, TEXTS
 from tests.support.kits import examples
@@ -185,7 +185,7 @@ def collection(servers: Servers) -> Iterator[Any]:
 
 
 def asked(collection: Any, condition: Condition) -> str:
-    compiled = compile_condition(in_store(condition, "data"))
+    compiled = compile_condition(to_state_condition(condition, "data"))
     return "".join(sorted(found["_id"] for found in collection.find(compiled, projection=["_id"], max_time_ms=2000)))
 
 
