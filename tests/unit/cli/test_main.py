@@ -229,10 +229,10 @@ class TestServe:
             ("needy:Thing", ["no module", "no_such_library"]),
             ("broken:Thing", ["ZeroDivisionError"]),
             ("mine:Nothing", ["has no Nothing"]),
-            ("mine:number", ["no durable object class"]),
+            ("mine:number", ["neither a durable object class"]),
             ("mine:Plain", ["Plain", "type"]),
-            ("mine:State", ["no durable object class"]),
-            ("mine:BaseDurableObject", ["no durable object class"]),
+            ("mine:State", ["neither a durable object class"]),
+            ("mine:BaseDurableObject", ["neither a durable object class"]),
         ],
     )
     def test_what_is_no_class_is_refused_in_a_line(
