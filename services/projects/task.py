@@ -311,7 +311,9 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         secrets = await self.call(projects.TYPE, state.project, "signing_secrets")
         made = rfc3339(timestamp(state.created_at))
         body = msgspec.json.encode({"type": webhook.type, "timestamp": made, "data": webhook.data})
-        return Message(url=webhook.url, body=body.decode(), headers=webhooks.headers(self.id, self.now, body, secrets))
+        return Message(
+            url=webhook.url, body=body.decode(), headers=webhooks.sign_headers(self.id, self.now, body, secrets)
+        )
 
     async def on_alarm(self, alarm: Alarm) -> None:
         """Let the task run, or its attempt end of which nothing was heard."""
