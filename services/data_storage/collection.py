@@ -26,7 +26,7 @@ from aidevos.contracts.data import (
     VisibleCollections,
 )
 from aidevos.contracts.times import rfc3339, timestamp
-from aidevos.projects.belongings import belongings
+from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import Memberships, check_role
 from aidevos.queries import LOOKUP_LIFE, View
 
@@ -54,7 +54,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
     memberships: Memberships = inject()
     views: ClassVar[tuple[View, ...]] = (
         View(TERMS, services(), TermsArgs, answer_terms),
-        *belongings(COLLECTION_TYPE, PROJECT),
+        *project_views(COLLECTION_TYPE, PROJECT),
         View(VISIBLE, anyone(), VisibleCollections, answer_visible),
         View(VISIBILITY, anyone(), VisibilityArgs, answer_visibility),
     )
@@ -66,7 +66,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         if not self._exists():
             self._create(owner)
 
-    @command(allow=anyone(), matches=False)
+    @command(allow=anyone(), checks_if_match=False)
     async def configure(
         self, config: Config, validate: Literal["all", "new"] = "all", only_new: bool = False
     ) -> Collection:
@@ -97,7 +97,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         await self._load_terms()
         return self._render(self.version)
 
-    @command(allow=anyone(), matches=False, name="delete")
+    @command(allow=anyone(), checks_if_match=False, name="delete")
     async def delete_collection(self) -> None:
         """Delete the collection. Its items are invisible at once and are removed in the background."""
         await self._check_may_configure()
@@ -194,7 +194,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
             raise Failure("forbidden", "this API key is valid only in its project", field="args.config.project")
         if project in (None, self.state.config.project):
             return
-        role = await self.memberships.role(self, project, self.caller)
+        role = await self.memberships.find_role(self, project, self.caller)
         if role is None:
             raise Failure("invalid", "this project doesn't exist", field="args.config.project")
         check_role(role, "maintainer")

@@ -11,14 +11,14 @@ import msgspec
 
 from aidevos.contracts.data import Rules
 from aidevos.contracts.projects import Role
-from aidevos.projects.memberships import Asker, Memberships, leads
+from aidevos.projects.memberships import Memberships, QueryClient, may_maintain
 from aidevos.security.permissions import Principal
 
 from .access import MANAGE_COLLECTIONS, OPERATIONS, Operation, list_grants
 from .terms import Terms
 
 
-async def resolve_terms(caller: Principal, terms: Terms, memberships: Memberships, asker: Asker) -> Terms | None:
+async def resolve_terms(caller: Principal, terms: Terms, memberships: Memberships, client: QueryClient) -> Terms | None:
     """Return the terms that apply to the caller.
 
     Returns None if the caller is not a member of the collection's project, or uses an API key that is valid
@@ -28,10 +28,10 @@ async def resolve_terms(caller: Principal, terms: Terms, memberships: Membership
         return None
     if terms.project is None or caller.has(MANAGE_COLLECTIONS, collection=terms.name):
         return terms
-    role = await memberships.role(asker, terms.project, caller)
+    role = await memberships.find_role(client, terms.project, caller)
     if role is None:
         return None
-    owner = caller.subject if leads(role) else ""
+    owner = caller.subject if may_maintain(role) else ""
     return msgspec.structs.replace(terms, owner=owner, rules=resolve_rules(role, terms.rules))
 
 
@@ -40,7 +40,7 @@ def resolve_rules(role: Role, rules: Rules) -> Rules:
 
     def resolve(operation: Operation) -> list[str]:
         grants = set(list_grants(rules, operation))
-        if operation == "read" or "public" in grants or ("owner" in grants and leads(role)):
+        if operation == "read" or "public" in grants or ("owner" in grants and may_maintain(role)):
             grants.add("authenticated")
         return sorted(grants - {"owner", "public"})
 

@@ -31,13 +31,13 @@ def group_name(pattern: str, group: str) -> str:
 
 def matches(pattern: str, subject: str) -> bool:
     """True if a subject matches a NATS pattern (`*` is one token, `>` is one or more)."""
-    wanted, given = pattern.split("."), subject.split(".")
-    for index, part in enumerate(wanted):
+    parts, tokens = pattern.split("."), subject.split(".")
+    for index, part in enumerate(parts):
         if part == ">":
-            return len(given) > index
-        if index >= len(given) or part not in ("*", given[index]):
+            return len(tokens) > index
+        if index >= len(tokens) or part not in ("*", tokens[index]):
             return False
-    return len(wanted) == len(given)
+    return len(parts) == len(tokens)
 
 
 async def handle_delivery(delivery: Delivery, handler: Handler, bury: Bury, attempts: int) -> float | None:

@@ -255,7 +255,7 @@ class RabbitMqBus:
     async def _open_publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
         """Return the channel and exchange for publishing.
 
-        They are shared, since a connection has about 2,000 channels.
+        They are shared, because a broker allows only about 2,000 channels per connection.
         """
         async with self._opening:
             if self._publishing is None or self._publishing[0].is_closed:

@@ -59,6 +59,17 @@ class ObjectCaller(Protocol):
         ...
 
 
+async def send_query(
+    caller: ObjectCaller, type: str, name: str, args: Mapping[str, Any] | None = None, **options: Any
+) -> Any:
+    """Send a query through `caller`, and return its decoded result.
+
+    Options are those of `request`. Raises `Failure`.
+    """
+    payload = msgspec.json.encode(args) if args else b""
+    return msgspec.json.decode(await caller.request(subjects.query(type, name), payload, **options))
+
+
 class RequestIds:
     """The numbered request IDs of one client incarnation.
 
@@ -139,8 +150,7 @@ class DurableObjectClient:
 
         Options are those of `request`. Raises `Failure`.
         """
-        payload = msgspec.json.encode(args) if args else b""
-        return msgspec.json.decode(await self.request(subjects.query(type, name), payload, **options))
+        return await send_query(self, type, name, args, **options)
 
     async def request(
         self,

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from aidevos.contracts import subjects
-from aidevos.durable.client.client import ObjectCaller
+from aidevos.durable.client.client import ObjectCaller, send_query
 from aidevos.durable.store.conditions import Condition
 from aidevos.durable.store.port import Document, Find, Store
 from aidevos.security.permissions import Principal
@@ -42,5 +39,4 @@ class Reader:
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
         """Ask another view or a search, on behalf of this service, and return its decoded answer. Raises `Failure`."""
-        reply = await self._client.request(subjects.query(type, view), msgspec.json.encode(args))
-        return msgspec.json.decode(reply)
+        return await send_query(self._client, type, view, args)

@@ -8,7 +8,7 @@ nothing, the upsert would insert a document without `created_at`, which the coll
 commit fails alone, with code 121 and its index in the batch.
 
 An operation is known to be applied only if the whole batch has no write concern error. It is known to be fenced only by
-code 121, and a founding commit is known to have found a document only by code 11000. Any other outcome is unknown, and
+code 121. A founding commit is known to have found a document only by code 11000. Any other outcome is unknown, and
 the framework resolves it with a new claim.
 """
 
@@ -124,7 +124,7 @@ class MongoStore:
         return {id: document for id, document in documents.items() if document.owner == owners[id]}
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
-        updates = [_update_of(commit) for commit in commits]
+        updates = [_build_update(commit) for commit in commits]
         try:
             await self._objects(type).bulk_write(updates, ordered=False)
         except BulkWriteError as error:
@@ -303,7 +303,7 @@ def _index_keys(paths: tuple[str, ...]) -> list[tuple[str, int]]:
 def _positions_after(path: str | None, after: tuple[str | float | None, str], side: str) -> list[dict[str, Any]]:
     """Return the clauses that select the positions after a (value, ID) pair.
 
-    The first clause is redundant, but lets MongoDB bound the index scan.
+    With a `path`, the first clause is redundant, but lets MongoDB bound the index scan.
     """
     value, id = after
     after_id = {"_id": {f"${side}": id}}
@@ -312,7 +312,7 @@ def _positions_after(path: str | None, after: tuple[str | float | None, str], si
     return [{path: {f"${side}e": value}}, {"$or": [{path: {f"${side}": value}}, after_id]}]
 
 
-def _update_of(commit: Commit) -> UpdateOne:
+def _build_update(commit: Commit) -> UpdateOne:
     update: dict[str, Any] = {"$set": commit.set | {"commit": commit.commit}}
     if commit.unset:
         update["$unset"] = dict.fromkeys(commit.unset, "")
