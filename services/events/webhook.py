@@ -110,7 +110,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         self._check_visible()
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def patch(self, patch: dict[str, Any]) -> WebhookInfo:
         """Change the webhook by a JSON merge patch (RFC 7396)."""
         self._admit_change()
@@ -127,7 +127,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         self._note("webhook.changed")
         return show(self.id, state, self.version + 1)
 
-    @command(allow=KNOWN, confidential=True, matches=False)
+    @command(allow=KNOWN, confidential=True, checks_if_match=False)
     async def rotate_secret(self, overlap: Overlap = DAY) -> NewWebhook:
         """Replace the secret by a new one; the former secret also signs for `overlap` more seconds."""
         self._check_visible()
@@ -180,7 +180,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         self._check_visible()
         return await self._deliveries(limit, cursor, status, sort)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def remove(self) -> None:
         """Delete the webhook and its log; nothing more is sent."""
         self._admit_change()
