@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     home: Path = Path("var")
     """Folder for everything that a run writes. Two fleets on one machine need two homes, and other ports."""
     host: str = "127.0.0.1"
-    """Address that the gateway listens on."""
+    """Address that the gateway and the NATS server of `make up` listen on."""
     port: Port = 8080
     """Port that the gateway listens on."""
     nats_port: Port = 4222
