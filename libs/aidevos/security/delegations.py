@@ -4,10 +4,10 @@ A delegation is signed with the fleet's key and has a type that no verifier of a
 names the user, the subject, the payload's digest and the request ID. Anyone who steals it can only
 repeat that very request, which changes nothing.
 
-Promises: a delegation grants the user's permissions at the time of use, judged like an access token, so
-a user who was deactivated or has lost a role in between acts no more than that. A delegation for an API
-key is limited by the key's scopes, and invalid once the key has changed or was revoked. It can't act
-for a service. It lives for `LIFETIME` seconds. The request ID belongs to the service, so one ID has one
+Promises: a delegation grants the user's permissions at the time of use, judged like an access token. A
+user who was deactivated or lost a role in between acts no more than that. A delegation for an API key
+is limited by the key's scopes, and invalid once the key was changed or revoked. It can't act for a
+service. It lives for `LIFETIME` seconds. The request ID belongs to the service, so one ID has one
 outcome, whichever user the service acts for.
 """
 
