@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from aidevos import id_from_name
+from aidevos.cli.openapi import offline
 from tests.support.local_fleet import LocalFleet
 from tests.support.paths import ROOT
 from tests.support.snippets import OUTPUT, PAGES, Snippet, failures, snippets_of
@@ -20,7 +22,6 @@ FLEET = "the test has a fleet up, and tests/e2e/test_fleet.py runs this"
 NOT_RUN = {
     "make up": FLEET,
     "make down": FLEET,
-    "make ps": FLEET,
     "make test": "this is one of its tests",
     "cd -\nmake down": FLEET,
     "docker compose": "it needs a Docker engine",
@@ -49,7 +50,7 @@ def can_run_node() -> bool:
 def runnable(page: Path, node: bool) -> list[Snippet]:
     """Return the blocks of a page that can run here: without Node, none that start it."""
     found = [each for each in snippets_of(page) if not each.code.startswith(tuple(NOT_RUN))]
-    return [each for each in found if node or each.language != "bash" or not re.search(r"^(node|npm) ", each.code, re.M)]
+    return found if node else [each for each in found if not re.search(r"^(node|npm) ", each.code, re.MULTILINE)]
 
 
 @pytest.mark.timeout(400)
@@ -57,7 +58,8 @@ async def test_every_page_does_and_prints_what_it_says(fleet: LocalFleet, tmp_pa
     environment = {**fleet.environment, "AIDEVOS_HOME": str(fleet.home)}
     pages = [runnable(page, can_run_node()) for page in PAGES]
 
-    assert "\n\n".join(await failures([page for page in pages if page], tmp_path, environment)) == ""
+    if found := await failures([page for page in pages if page], tmp_path, environment):
+        pytest.fail("\n\n".join(found), pytrace=False)
 
 
 def test_every_block_is_run_or_written_to_a_file_or_shown_for_a_known_reason() -> None:
@@ -86,6 +88,28 @@ def test_every_target_and_variable_that_a_page_names_is_there() -> None:
             assert re.search(rf"^(\w+ )*{target}( \w+)*:", makefile, re.MULTILINE), f"{page.name}: make {target}"
         for variable in set(re.findall(r"AIDEVOS_([A-Z_]+)", text)):
             assert f"    {variable.lower()}:" in settings, f"{page.name}: AIDEVOS_{variable}"
+
+
+def test_every_request_in_a_table_is_in_the_openapi_document() -> None:
+    paths = json.loads(offline())["paths"]
+    known = {f"{method.upper()} {_shape(path)}" for path, methods in paths.items() for method in methods}
+
+    for page in PAGES:
+        for method, path in re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/[^`?\s]*)", page.read_text()):
+            assert f"{method} {_shape(path)}" in known, f"{page.name}: {method} {path}"
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"{[^}]*}", "{}", path)
+
+
+def test_the_names_in_the_table_of_the_protocol_have_the_ids_that_it_gives() -> None:
+    text = (ROOT / "docs" / "nats-protocol.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (`[^`]+`|one space) \| `([A-Za-z0-9_-]+)` \|$", text, re.MULTILINE)
+
+    assert len(rows) == 4
+    for type, name, id in rows:
+        assert id_from_name(type, " " if name == "one space" else name.strip("`")) == id
 
 
 def test_the_readme_is_two_screens_long() -> None:
