@@ -23,7 +23,7 @@ from pymongo.errors import PyMongoError
 
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
-from aidevos.durable.bus.chosen import prepare_rabbitmq
+from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.hosting import provision as nats_provision
 from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, with_credentials
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets

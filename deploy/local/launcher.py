@@ -20,7 +20,7 @@ import nats
 from nats.errors import Error as NatsError
 
 from aidevos.contracts.fleet_events import FLEET_EVENTS
-from aidevos.durable.bus.chosen import prepare_rabbitmq
+from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.hosting.provision import provision
 from aidevos.process.fleet import FLEET_FILE, load_fleet
 from aidevos.security.fleet_secrets import Secrets

@@ -63,7 +63,7 @@ from aidevos.contracts.tasks import (
 )
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.feeds import webhook_sender as webhooks
-from aidevos.projects.belongings import belongings
+from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import check_role
 from aidevos.queries import Search, View
 from aidevos.security.delegations import Delegations
@@ -125,7 +125,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     settings: Settings = inject()
     delegations: Delegations = inject()
     searches = (Search(SEARCH, services(), FindTasks, find, show, INDEXES),)
-    views = (*belongings(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
+    views = (*project_views(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
     indexes = (DUE_INDEX,)
 
     @command(allow=KNOWN, creates=True)

@@ -25,6 +25,9 @@ NOT_RUN = {
     "make test": "this is one of its tests",
     "cd -\nmake down": FLEET,
     "docker compose": "it needs a Docker engine",
+    "AIDEVOS_HOME=/srv/second": FLEET,
+    ".venv/bin/supervisorctl": "other pages use the process that it restarts",
+    ".venv/bin/python -m tests.bench": "it takes minutes; tests/bench/test_report.py runs a short one",
 }
 # What is neither run nor printed: diagrams and pieces of protocols.
 SHOWN = ("mermaid", "text", "json", "http", "")

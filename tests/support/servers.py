@@ -31,7 +31,7 @@ from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, SettingsError, load
 from deploy.local import binaries, mongo_server, nats_server, ports
 from deploy.local.credentials import ensure_secrets
-from tests.support.programs import end_with_parent
+from tests.support.orphans import end_with_parent
 
 START_TIMEOUT = 20.0
 NATS_IMAGE = "nats:2"

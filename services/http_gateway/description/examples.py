@@ -29,7 +29,7 @@ FIELDS: Json = {
     **dict.fromkeys(("method", "object_method"), "increment"),
     **dict.fromkeys(("object_type", "type"), "counter"),
     "Problem.status": 404, "detail": "there is nothing here", "title": "There is nothing here",
-    "Problem.type": "urn:aidevos:problem:not-found", "BulkResult.status": 201,
+    "Problem.type": "/docs/errors#not-found", "BulkResult.status": 201,
     "Task.status": "queued", "NewWebhook.secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "access_token": "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9.…",
     "action": "login", "address": "192.0.2.7", "allowed_addresses": ["192.0.2.0/24"], "challenge": "c1a2…",

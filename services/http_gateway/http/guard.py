@@ -22,7 +22,7 @@ class Guard(Protocol):
 
     async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
         """Return the caller, whose request is spent from its rate limit; raises `unauthenticated`, `forbidden`
-        or `Limited`."""
+        or `RateLimited`."""
 
 
 class CredentialGuard:
@@ -76,7 +76,7 @@ class CredentialGuard:
     def _caller(self, authorization: bytes | None, address: str) -> Principal:
         if authorization is None and self._strangers:
             return ANONYMOUS
-        return self._admission.caller(None if authorization is None else authorization.decode("latin-1"), address)
+        return self._admission.authenticate(None if authorization is None else authorization.decode("latin-1"), address)
 
 
 class AnonymousGuard:

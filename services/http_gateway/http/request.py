@@ -70,7 +70,7 @@ class HttpRequest:
         return self.scope[CONNECTION]  # type: ignore[no-any-return]
 
     async def spend(self, spending: Awaitable[Verdict]) -> None:
-        """Spend from one more rate limit, which the response's headers then show; raises `Limited`."""
+        """Spend from one more rate limit, which the response's headers then show; raises `RateLimited`."""
         self.scope[RATE_LIMIT] = await spending
 
     def header(self, name: bytes) -> str | None:

@@ -157,7 +157,7 @@ class Hub:
         if self._loaded.is_set():
             reading = self._bus.follow(ALL, after=str(self.window.end))
         else:
-            self.window, self._repeats = Window(int(await self._bus.end(ALL))), Repeats()
+            self.window, self._repeats = Window(int(await self._bus.find_end(ALL))), Repeats()
             reading = self._bus.follow(ALL, since=time.time() - WINDOW_AGE)
         first = not self._loaded.is_set()
         async with aclosing(reading) as deliveries:
@@ -197,7 +197,7 @@ class Hub:
         unknown: list[Coroutine[Any, Any, None]] = []
         for (authorization, address), streams in readers.items():
             try:
-                _admit(streams, self._admission.caller(authorization, address))
+                _admit(streams, self._admission.authenticate(authorization, address))
             except NotReady:
                 unknown.append(self._look_up(authorization, address, streams))
             except Failure as failure:
@@ -207,7 +207,7 @@ class Hub:
     async def _look_up(self, authorization: str, address: str, streams: list[Stream]) -> None:
         try:
             async with asyncio.timeout(CHECK_WITHIN):
-                _admit(streams, await resolve_when_ready(self._admission.caller, authorization, address))
+                _admit(streams, await resolve_when_ready(self._admission.authenticate, authorization, address))
         except TimeoutError:
             _end(streams, Failure("unavailable", "the API key can't be looked up"))
         except Failure as failure:

@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.access.limiter import Limited
+from aidevos.durable.access.limiter import RateLimited
 from aidevos.observability import metrics, request_ids
 
 from ..http.responses import (
@@ -70,7 +70,7 @@ class Answering:
         except Exception as error:
             if status:
                 raise
-            if isinstance(error, Limited):
+            if isinstance(error, RateLimited):
                 scope[RATE_LIMIT] = error.verdict
             failure = _failure_of(error, request_id)
             await send_response(problem_response(failure), tagged)

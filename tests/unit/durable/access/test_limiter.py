@@ -10,7 +10,7 @@ import pytest
 from aidevos.contracts.api_keys import RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import LimitPolicy
-from aidevos.durable.access.limiter import Limited, RateLimiter, Verdict
+from aidevos.durable.access.limiter import RateLimited, RateLimiter, Verdict
 from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import load
@@ -49,7 +49,7 @@ class Fleet:
         for number in range(times):
             try:
                 await self.spend(caller, number % len(self.limiters), **where)
-            except Limited:
+            except RateLimited:
                 continue
             count += 1
             await asyncio.sleep(0)
@@ -115,7 +115,7 @@ async def test_a_refusal_tells_when_to_come_again(kit: ObjectKit) -> None:
     fleet = Fleet(kit)
     key = Principal("ada", key="k", limits=RateLimit(1, 60.0))
     first = await fleet.spend(key)
-    with pytest.raises(Limited) as refused:
+    with pytest.raises(RateLimited) as refused:
         await fleet.spend(key)
 
     assert (first.remaining, first.reset) == (0, pytest.approx(60.0))

@@ -39,7 +39,7 @@ class EntryPoint:
         self.callers: dict[str, Principal | Failure] = {"Bearer ada": CALLER}
         self.shows: Callable[[LiveEvent], bool] = lambda event: True
 
-    def caller(self, authorization: str, address: str) -> Principal:
+    def authenticate(self, authorization: str, address: str) -> Principal:
         found = self.callers[authorization]
         if isinstance(found, Failure):
             raise found
@@ -112,7 +112,7 @@ class World:
                 "datacontenttype": "application/json",
                 "data": {"number": self.count, "text": "x" * size},
             }
-            after = (await self.bus.last("event.thing.t.>"))[0]
+            after = (await self.bus.read_last("event.thing.t.>"))[0]
             payload = msgspec.json.encode(document)
             await self.bus.publish(
                 "event.thing.t.happened",
