@@ -27,7 +27,7 @@ NOT_RUN = {
     "docker compose": "it needs a Docker engine",
     "AIDEVOS_HOME=/srv/second": FLEET,
     ".venv/bin/supervisorctl": "other pages use the process that it restarts",
-    ".venv/bin/python -m tests.bench": "it takes minutes; tests/bench/test_report.py runs a short one",
+    ".venv/bin/python -m tests.bench": "it measures for minutes",
 }
 # What is neither run nor printed: diagrams and pieces of protocols.
 SHOWN = ("mermaid", "text", "json", "http", "")
