@@ -66,7 +66,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         if not self._exists():
             self._create(owner)
 
-    @command(allow=anyone(), matches=False)
+    @command(allow=anyone(), checks_if_match=False)
     async def configure(
         self, config: Config, validate: Literal["all", "new"] = "all", only_new: bool = False
     ) -> Collection:
@@ -97,7 +97,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         await self._load_terms()
         return self._render(self.version)
 
-    @command(allow=anyone(), matches=False, name="delete")
+    @command(allow=anyone(), checks_if_match=False, name="delete")
     async def delete_collection(self) -> None:
         """Delete the collection. Its items are invisible at once and are removed in the background."""
         await self._check_may_configure()

@@ -124,13 +124,13 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         shown = msgspec.structs.replace(self.state, data=kept.data, owner=kept.owner, updated_at=kept.at)
         return show(shown, version)
 
-    @command(allow=anyone(), matches=False)
+    @command(allow=anyone(), checks_if_match=False)
     async def replace(self, data: Any) -> Item:
         """Replace the item's data."""
         values.check(data, "args.data")
         return await self._change(await self._admit("update"), data, "args.data")
 
-    @command(allow=anyone(), matches=False)
+    @command(allow=anyone(), checks_if_match=False)
     async def patch(self, patch: Any, kind: Literal["merge", "json"] = "merge") -> Item:
         """Apply a merge patch (RFC 7396) or a JSON patch (RFC 6902), completely or not at all."""
         terms = await self._admit("update")
@@ -138,7 +138,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         values.check(data, "data")
         return await self._change(terms, data, "data")
 
-    @command(allow=anyone(), matches=False)
+    @command(allow=anyone(), checks_if_match=False)
     async def restore(self, version: int) -> Item:
         """Restore the data of an earlier version, even if the item is deleted."""
         terms = await self._admit("update", removed=True)
@@ -147,7 +147,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             raise Failure("invalid", "this version is a deletion and has no data", field="args.version")
         return await self._change(terms, values.decode(kept.data), "data")
 
-    @command(allow=anyone(), matches=False, name="delete")
+    @command(allow=anyone(), checks_if_match=False, name="delete")
     async def delete_item(self) -> None:
         """Delete the item. In a collection with history it can be restored."""
         terms = await self._admit("delete")

@@ -23,7 +23,7 @@ from aidevos.contracts.webhooks import (
     DeliveryInfo,
 )
 from aidevos.feeds import Delivery
-from aidevos.feeds.webhook_sender import WebhookSender, headers
+from aidevos.feeds.webhook_sender import WebhookSender, sign_headers
 from aidevos.queries import Search
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer, SealError
@@ -75,7 +75,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         self._check_visible(webhook)
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def replay(self, webhook: str | None = None) -> DeliveryInfo:
         """Send it once more, under the same ID, whatever came of it; it is retried as at first."""
         self._check_visible(webhook)
@@ -135,7 +135,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         """The status of the answer, or why there was none."""
         try:
             secrets = [self.sealer.open(sealed, TYPE, self.state.webhook).decode() for sealed in target.secrets]
-            answer = await self.sender.send(target.url, body, headers(self.id, time.time(), body, secrets))
+            answer = await self.sender.send(target.url, body, sign_headers(self.id, time.time(), body, secrets))
         except Failure as failure:
             return None, failure.detail
         except SealError as error:

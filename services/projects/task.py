@@ -160,7 +160,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         await self._admit("viewer")
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def patch(self, patch: dict[str, Any]) -> Task:
         """Change a task that waits by a JSON merge patch (RFC 7396)."""
         await self._admit_change()
@@ -174,7 +174,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
             self._act_for(self.caller)
         return self._changed()
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def cancel(self) -> Task:
         """Have the task not done, or not finished."""
         await self._admit_change()
@@ -183,7 +183,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self.state.finished_at = self.now
         return self._changed()
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def retry(self) -> Task:
         """Queue the task again, as if it had not been tried."""
         await self._admit_change()
@@ -196,7 +196,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self._queue(self.now)
         return self._changed()
 
-    @command(allow=KNOWN, matches=False, name="delete")
+    @command(allow=KNOWN, checks_if_match=False, name="delete")
     async def delete_task(self) -> None:
         """End the task, and forget it."""
         await self._admit_change()
@@ -311,7 +311,9 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         secrets = await self.call(projects.TYPE, state.project, "signing_secrets")
         made = rfc3339(timestamp(state.created_at))
         body = msgspec.json.encode({"type": webhook.type, "timestamp": made, "data": webhook.data})
-        return Message(url=webhook.url, body=body.decode(), headers=webhooks.headers(self.id, self.now, body, secrets))
+        return Message(
+            url=webhook.url, body=body.decode(), headers=webhooks.sign_headers(self.id, self.now, body, secrets)
+        )
 
     async def on_alarm(self, alarm: Alarm) -> None:
         """Let the task run, or its attempt end of which nothing was heard."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aidevos.feeds.webhook_sender import headers, new_secret
+from aidevos.feeds.webhook_sender import new_secret, sign_headers
 from tests.support.snippets import file_named
 
 BODY = json.dumps({"type": "item.created", "data": {"id": "Grüße"}}).encode()
@@ -40,15 +40,15 @@ NODE = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node
 def test_a_documented_receiver_takes_what_is_sent_and_nothing_else(verify: Verify) -> None:
     secret, former = new_secret(), new_secret()
     now = time.time()
-    sent = headers("d1", now, BODY, [secret, former])
+    sent = sign_headers("d1", now, BODY, [secret, former])
 
     assert verify(secret, sent, BODY) == verify(former, sent, BODY) == json.loads(BODY)
     refused = [
         (new_secret(), sent, BODY),
         (secret, sent, BODY + b" "),
         (secret, sent | {"webhook-id": "d2"}, BODY),
-        (secret, headers("d1", now - 600, BODY, [secret]), BODY),
-        (secret, headers("d1", now + 600, BODY, [secret]), BODY),
+        (secret, sign_headers("d1", now - 600, BODY, [secret]), BODY),
+        (secret, sign_headers("d1", now + 600, BODY, [secret]), BODY),
     ]
     for case in refused:
         with pytest.raises(Exception, match=r"."):

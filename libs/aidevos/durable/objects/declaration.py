@@ -52,7 +52,7 @@ class Declaration(msgspec.Struct, frozen=True):
     name: str | None = None
     reentrant: bool = False
     confidential: bool = False
-    matches: bool = True
+    checks_if_match: bool = True
     keeps_version: bool = False
     creates: bool = False
     reaction: Reaction | None = None
@@ -71,7 +71,7 @@ def command(
     allow: Rule,
     name: str | None = None,
     confidential: bool = False,
-    matches: bool = True,
+    checks_if_match: bool = True,
     keeps_version: bool = False,
     creates: bool = False,
 ) -> Callable[[Method], Method]:
@@ -80,9 +80,9 @@ def command(
     `allow` says which callers are accepted. `name` is the name on the wire, by default the method's name.
 
     A `confidential` method has secrets in its arguments or result, so its outcome is never stored. A repeated request
-    gets the outcome from memory; after a crash it runs the method again. With `matches=False`, the framework doesn't
-    compare `If-Match`, and the method calls `check_if_match` itself once it knows that the caller may see the object. A
-    method that `keeps_version` changes only parts of the state that no caller sees.
+    gets the outcome from memory; after a crash it runs the method again. With `checks_if_match=False`, the framework
+    doesn't compare `If-Match`, and the method calls `check_if_match` itself once it knows that the caller may see the
+    object. A method that `keeps_version` changes only parts of the state that no caller sees.
 
     A method that `creates` is usually an object's first. It runs without reading the store, as if there were no object,
     and its commit creates the document. If one exists, the method runs again on the stored state, so it must not change
@@ -93,7 +93,7 @@ def command(
         allow,
         name,
         confidential=confidential,
-        matches=matches,
+        checks_if_match=checks_if_match,
         keeps_version=keeps_version,
         creates=creates,
     )

@@ -27,6 +27,7 @@ class MethodSpec:
 
     __slots__ = (
         "allow",
+        "checks_if_match",
         "confidential",
         "creates",
         "default_arguments",
@@ -34,7 +35,6 @@ class MethodSpec:
         "function",
         "is_command",
         "keeps_version",
-        "matches",
         "name",
         "never_suspends",
         "reaction",
@@ -53,7 +53,7 @@ class MethodSpec:
         self.is_command = declaration.kind == "command"
         self.reentrant = declaration.reentrant
         self.confidential = declaration.confidential
-        self.matches = self.is_command and declaration.matches
+        self.checks_if_match = self.is_command and declaration.checks_if_match
         self.keeps_version = declaration.keeps_version
         self.creates = declaration.creates
         self.reaction = declaration.reaction
