@@ -1,9 +1,9 @@
 """The API's description and the catalogue of errors as pages.
 
-The first page is Swagger UI, vendored in `viewer/` with a script that updates it. The second is the target of the `type` of
-a problem document.
+The first page is Swagger UI, vendored in `viewer/` with a script that updates it. The `type` of problem
+documents leads to the second.
 
-Promise: the pages load their own files and the document from this gateway, and nothing from elsewhere.
+Promise: the pages load only their own files and the document from this gateway.
 """
 
 from __future__ import annotations
