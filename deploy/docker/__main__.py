@@ -30,10 +30,11 @@ from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError, load
 
-from ..local import mongo_server, nats_server
+from ..local import mongo_server, nats_server, vulnerabilities
 from ..local.credentials import ensure_secrets
 from ..local.endpoints import describe
 from ..local.programs import SERVICES, Service
+from ..local.vulnerabilities import Version
 from ..nats.config import ADMIN_USER
 
 # The gateway's name on the fleet's network.
@@ -94,8 +95,10 @@ def provision(settings: Settings) -> None:
     its own machine make them.
     """
     fleet_secrets = load_secrets(settings.home)
-    mongo_server.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets)
-    asyncio.run(_provision_nats(settings))
+    mongo_version = mongo_server.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets)
+    nats_version = asyncio.run(_provision_nats(settings))
+    for line in vulnerabilities.warnings({"NATS": nats_version, "MongoDB": mongo_version}, "update the server's image"):
+        print(line, file=sys.stderr)
     asyncio.run(
         prepare_rabbitmq(msgspec.structs.replace(settings, event_bus_url=_event_bus_url(settings)), FLEET_EVENTS)
     )
@@ -125,9 +128,10 @@ async def is_healthy(settings: Settings, service: str) -> bool:
         return bool(msgspec.json.decode(reply.data)["ok"])
 
 
-async def _provision_nats(settings: Settings) -> None:
+async def _provision_nats(settings: Settings) -> Version:
     async with _connected(settings) as connection:
         await nats_provision.provision(connection, settings)
+        return nats_server.version(connection)
 
 
 @contextlib.asynccontextmanager

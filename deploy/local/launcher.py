@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -28,11 +29,12 @@ from aidevos.security.keys import ensure_signing_key, write_secret
 from aidevos.settings import Settings, SettingsError
 
 from ..nats.config import ADMIN_USER
-from . import binaries, mongo_server, nats_server, packages, processes, programs
+from . import binaries, mongo_server, nats_server, packages, processes, programs, vulnerabilities
 from .control import FleetError, Program, Supervisor
 from .credentials import ensure_secrets
 from .endpoints import gateway_url
 from .ports import check_free, wait_for_port
+from .vulnerabilities import Version
 
 START_TIMEOUT = 60.0
 POLL = 0.05
@@ -53,10 +55,12 @@ def up(settings: Settings) -> str:
             return f"The fleet is up already: {url}"
         _end_all(settings)
         try:
-            _start(settings, supervisor)
+            warnings = _start(settings, supervisor)
         except BaseException:
             _end_all(settings)
             raise
+        for line in warnings:
+            print(line, file=sys.stderr)
         return f"The fleet is up: {gateway_url(settings)}"
 
 
@@ -98,7 +102,8 @@ def _is_up(supervisor: Supervisor) -> bool:
     return supervisor.is_alive() and all(program.state != "stopped" for program in supervisor.programs())
 
 
-def _start(settings: Settings, supervisor: Supervisor) -> None:
+def _start(settings: Settings, supervisor: Supervisor) -> list[str]:
+    """Start everything, wait until it is ready, and return warnings about the servers."""
     home = settings.home
     servers = {}
     if settings.mongo_url:
@@ -116,11 +121,12 @@ def _start(settings: Settings, supervisor: Supervisor) -> None:
     (home / programs.LOGS).mkdir(mode=0o700, exist_ok=True)
     write_secret(home / programs.CONFIG_FILE, programs.render(settings, secrets, servers).encode())
     supervisor.launch(settings)
-    _prepare_servers(settings, secrets, supervisor)
+    warnings = _prepare_servers(settings, secrets, supervisor)
     ensure_signing_key(home)
     for service in programs.SERVICES:
         supervisor.start(service.name)
     _wait_until_ready(supervisor, gateway_url(settings))
+    return warnings
 
 
 def _check_ports(settings: Settings) -> None:
@@ -132,19 +138,25 @@ def _check_ports(settings: Settings) -> None:
             held.enter_context(check_free(mongo_server.HOST, settings.mongo_port, "AIDEVOS_MONGO_PORT"))
 
 
-def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Supervisor) -> None:
+def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Supervisor) -> list[str]:
+    """Make the servers ready for the fleet and return warnings about them."""
     try:
         if not settings.nats_url:
             wait_for_port(settings.host, settings.nats_port, supervisor.check, START_TIMEOUT)
-        asyncio.run(_prepare_nats(settings, secrets))
-        if not settings.mongo_url:
+        nats_version = asyncio.run(_prepare_nats(settings, secrets))
+        if settings.mongo_url:
+            mongo_version = mongo_server.check_external(settings.mongo_url)
+        else:
             wait_for_port(mongo_server.HOST, settings.mongo_port, supervisor.check, START_TIMEOUT)
-            mongo_server.prepare(settings, secrets)
+            mongo_version = mongo_server.prepare(settings, secrets)
     except TimeoutError as error:
         raise FleetError(str(error)) from None
+    versions = {"NATS": nats_version, "MongoDB": mongo_version}
+    return vulnerabilities.warnings(versions, "put a newer one on the PATH, or run one and set AIDEVOS_{}_URL")
 
 
-async def _prepare_nats(settings: Settings, secrets: Secrets) -> None:
+async def _prepare_nats(settings: Settings, secrets: Secrets) -> Version:
+    """Make the streams and buckets and return the server's version."""
     url = nats_server.url(settings, secrets, ADMIN_USER)
     try:
         connection = await nats.connect(
@@ -154,6 +166,7 @@ async def _prepare_nats(settings: Settings, secrets: Secrets) -> None:
         raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL doesn't let us in: {error}") from None
     try:
         await provision(connection, settings)
+        return nats_server.version(connection)
     finally:
         await connection.close()
 

@@ -19,6 +19,7 @@ from aidevos.security.keys import write_secret
 from aidevos.settings import Settings, SettingsError
 
 from .binaries import MONGO_MINIMUM
+from .vulnerabilities import Version
 
 FOLDER = "mongo"
 HOST = "127.0.0.1"
@@ -31,6 +32,8 @@ USERS = (ADMIN_USER, DATA_USER)
 
 OPLOG_MIB = 1024
 TIMEOUT = 30.0
+# Without zlib, through which CVE-2025-14847 reads the server's memory. The compose file has the same ones.
+COMPRESSORS = "snappy,zstd"
 UNAUTHORIZED, ALREADY_INITIALIZED, USER_EXISTS = 13, 23, 51003
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -54,6 +57,7 @@ def command(program: Path, settings: Settings, extra: Sequence[str] = (), cache:
         "--keyFile": folder / "key",
         "--oplogSize": OPLOG_MIB,
         "--wiredTigerCacheSizeGB": cache,
+        "--networkMessageCompressors": COMPRESSORS,
     }
     flags = [str(part) for option in options.items() for part in option]
     return [str(program), *flags, "--nounixsocket", "--quiet", *extra]
@@ -65,15 +69,15 @@ def url(settings: Settings, secrets: Secrets, user: str) -> str:
     return settings.mongo_url or with_credentials(own, user, secrets.mongo[user])
 
 
-def check_external(url: str) -> None:
-    """Raises `SettingsError` when the MongoDB that is run elsewhere can't serve a fleet."""
+def check_external(url: str) -> Version:
+    """Return the version of the MongoDB that is run elsewhere; raises `SettingsError` if it can't serve a fleet."""
     try:
         with Admin(url, serverSelectionTimeoutMS=3000) as client:
-            version = client.server_info()["versionArray"]
+            version = _version(client)
             hello = client.admin.command("hello")
     except PyMongoError as error:
         raise SettingsError(f"the MongoDB at AIDEVOS_MONGO_URL doesn't let us in: {error}") from None
-    if tuple(version[:2]) < MONGO_MINIMUM:
+    if version[:2] < MONGO_MINIMUM:
         raise SettingsError(
             f"the MongoDB at AIDEVOS_MONGO_URL is version {version[0]}.{version[1]}, too old: 6.0 is needed"
         )
@@ -81,17 +85,19 @@ def check_external(url: str) -> None:
         raise SettingsError(
             "the MongoDB at AIDEVOS_MONGO_URL is no replica set: start it with --replSet and initiate it"
         )
+    return version
 
 
-def prepare(settings: Settings, secrets: Secrets) -> None:
+def prepare(settings: Settings, secrets: Secrets) -> Version:
     """Initiate the replica set and make its users, as far as that hasn't happened, and wait until it
-    takes writes. Raises `TimeoutError`."""
+    takes writes. Return the server's version. Raises `TimeoutError`."""
     with _connect(settings) as anonymous:
         _initiate(anonymous, f"{HOST}:{settings.mongo_port}")
         wait_for_primary(anonymous)
         _create_administrator(anonymous, secrets.mongo[ADMIN_USER])
     with Admin(url(settings, secrets, ADMIN_USER)) as admin:
         _grant(admin, secrets.mongo[DATA_USER], settings.mongo_database)
+        return _version(admin)
 
 
 def wait_for_primary(client: Admin, timeout: float = TIMEOUT) -> None:
@@ -101,6 +107,11 @@ def wait_for_primary(client: Admin, timeout: float = TIMEOUT) -> None:
         if time.monotonic() > end:
             raise TimeoutError("MongoDB has not become primary of its replica set")
         time.sleep(0.02)
+
+
+def _version(client: Admin) -> Version:
+    major, minor, patch = client.server_info()["versionArray"][:3]
+    return major, minor, patch
 
 
 def _connect(settings: Settings) -> Admin:
