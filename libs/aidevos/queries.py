@@ -1,9 +1,9 @@
-"""Queries over the committed states of objects: searches and views, the conditions that they ask with, and pages.
+"""Queries over the committed states of objects: searches, views, conditions and pages.
 
-A type declares a `Search`, whose answers are pages, or a `View`, which a function answers with a `Reader`.
-`Find` and conditions say which states are wanted, by paths in them. `Lookups` keeps what was asked of others for
-`LOOKUP_LIFE` seconds. `check_storable` refuses values that a state can't hold: those that nest more than `MAX_DEPTH`
-levels deep, integers outside `INT64`, and text that is not Unicode.
+A type declares a `Search`, which answers with pages, or a `View`, whose function reads through a `Reader`. `Find`
+selects states by a condition on paths in them. `Lookups` caches the answers of other objects for `LOOKUP_LIFE`
+seconds. `check_storable` refuses values that a state can't hold: nesting deeper than `MAX_DEPTH` levels, integers
+outside `INT64`, and text that is not Unicode.
 """
 
 from aidevos.contracts.objects import LIST_LIMIT, SearchPage

@@ -52,7 +52,7 @@ from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import Id as ProjectId
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.contracts.users import User
-from aidevos.projects.belongings import belongings
+from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import Memberships, check_role
 from aidevos.queries import And, Compare, Condition, Find, Search
 from aidevos.security import api_keys, scopes
@@ -113,7 +113,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     secret: KeySecret = inject()
     memberships: Memberships = inject()
-    views = belongings(TYPE, ("project",))
+    views = project_views(TYPE, ("project",))
     indexes = (("project",),)
     searches = (
         Search(
@@ -299,7 +299,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
                 raise Failure("forbidden", f"you lack {scope} yourself", field=f"{field}[{number}]")
 
     async def _enter(self, project: str) -> None:
-        role = await self.memberships.role(self, project, self.caller)
+        role = await self.memberships.find_role(self, project, self.caller)
         if role is None:
             raise Failure("invalid", "there is no such project", field="args.project")
         check_role(role, "maintainer")

@@ -75,7 +75,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         self._check_visible(webhook)
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def replay(self, webhook: str | None = None) -> DeliveryInfo:
         """Send it once more, under the same ID, whatever came of it; it is retried as at first."""
         self._check_visible(webhook)

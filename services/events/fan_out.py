@@ -18,7 +18,7 @@ from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.webhooks import CHANGED, DELIVERY_TYPE, SEARCH, TYPE, WebhookInfo, WebhookPage, delivery_id
 from aidevos.feeds import Delivery, EventBus, EventStream, Mirror, bury, read_all
-from aidevos.feeds.shown_events import read
+from aidevos.feeds.shown_events import parse_event
 
 from .owners import Owners
 from .subscriptions import Subscriptions, wants
@@ -62,7 +62,7 @@ class FanOut:
     async def hand_on(self, delivery: Delivery) -> None:
         """Begin the deliveries of an event."""
         found = self._candidates(delivery)
-        event = read(delivery.subject, delivery.payload) if found else None
+        event = parse_event(delivery.subject, delivery.payload) if found else None
         if event is None:
             return
         at_once = asyncio.Semaphore(AT_ONCE)

@@ -15,7 +15,7 @@ from aidevos import DurableObjectClient, Failure
 from aidevos.contracts import webhooks
 from aidevos.feeds import Delivery
 from aidevos.feeds.audience import READ_EVENTS, Audience
-from aidevos.feeds.shown_events import ShownEvent, read
+from aidevos.feeds.shown_events import ShownEvent, parse_event
 from aidevos.queries import Lookups
 from aidevos.security.delegations import Delegations, Errand, Mandate, claims_of
 from aidevos.security.mandates import mandate_of
@@ -44,7 +44,7 @@ class Owners:
 
     async def payload(self, user: str, key: str, delivery: Delivery) -> bytes | None:
         """The event as its owner may see it; None where it may not. Raises `Failure` when that can't be said."""
-        event = read(delivery.subject, delivery.payload)
+        event = parse_event(delivery.subject, delivery.payload)
         return event.payload if event is not None and await self.may_see(user, key, event) else None
 
     async def may_see(self, user: str, key: str, event: ShownEvent) -> bool:
@@ -52,7 +52,7 @@ class Owners:
         owner = await self._owners.get(f"{user} {key}", lambda: self._owner(user, key))
         if owner is None or owner.mandate is None or not all(map(owner.caller.has, NEEDED)):
             return False
-        return (event.type == webhooks.TYPE and event.name == "test") or await self._audience.has(owner, event)
+        return (event.type == webhooks.TYPE and event.name == "test") or await self._audience.may_see(owner, event)
 
     async def _owner(self, user: str, key: str) -> Owner:
         try:

@@ -109,7 +109,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         self._check_visible()
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def patch(self, patch: dict[str, Any]) -> WebhookInfo:
         """Change what a webhook is made of by a JSON merge patch (RFC 7396)."""
         self._admit_change()
@@ -126,7 +126,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         self._note("webhook.changed")
         return show(self.id, state, self.version + 1)
 
-    @command(allow=KNOWN, confidential=True, matches=False)
+    @command(allow=KNOWN, confidential=True, checks_if_match=False)
     async def rotate_secret(self, overlap: Overlap = DAY) -> NewWebhook:
         """Put another secret in this one's place, which signs too for `overlap` seconds more."""
         self._check_visible()
@@ -179,7 +179,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         self._check_visible()
         return await self._deliveries(limit, cursor, status, sort)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def remove(self) -> None:
         """End the webhook: nothing is sent any more, and the log goes too."""
         self._admit_change()

@@ -221,7 +221,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         self._admit("viewer")
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def replace(
         self, name: Name, description: Description = "", settings: dict[str, Any] | None = None
     ) -> Project:
@@ -229,7 +229,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         self._admit_change("maintainer")
         return self._update(ProjectBody(name=name, description=description, settings=settings or {}))
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def patch(self, patch: dict[str, Any]) -> Project:
         """Change what the project is by a JSON merge patch (RFC 7396)."""
         self._admit_change("maintainer")
@@ -244,7 +244,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         items = [Member(user_id=user, role=role) for user, role in sorted(self.state.members.items())]
         return MemberPage(items=items, version=self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def set_member(self, user_id: Id, role: Role) -> ChangedMember:
         """Give a user a role in the project."""
         self._admit_change("owner")
@@ -259,7 +259,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         self._change_member(user_id, role)
         return ChangedMember(user_id=user_id, role=role, version=self.version + 1)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def remove_member(self, user_id: Id) -> None:
         """Take a member out of the project; members may do that to themselves."""
         self._admit_change("viewer" if user_id == self.caller.subject else "owner")
@@ -267,7 +267,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
             raise Failure("not-found", "there is no such member")
         self._change_member(user_id, None)
 
-    @command(allow=KNOWN, matches=False, name="delete")
+    @command(allow=KNOWN, checks_if_match=False, name="delete")
     async def delete_project(self) -> Deletion:
         """End the project, and remove everything that it has."""
         self._admit_change("owner")

@@ -63,7 +63,7 @@ from aidevos.contracts.tasks import (
 )
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.feeds import webhook_sender as webhooks
-from aidevos.projects.belongings import belongings
+from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import check_role
 from aidevos.queries import Search, View
 from aidevos.security.delegations import Delegations
@@ -125,7 +125,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     settings: Settings = inject()
     delegations: Delegations = inject()
     searches = (Search(SEARCH, services(), FindTasks, find, show, INDEXES),)
-    views = (*belongings(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
+    views = (*project_views(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
     indexes = (DUE_INDEX,)
 
     @command(allow=KNOWN, creates=True)
@@ -160,7 +160,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         await self._admit("viewer")
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def patch(self, patch: dict[str, Any]) -> Task:
         """Change a task that waits by a JSON merge patch (RFC 7396)."""
         await self._admit_change()
@@ -174,7 +174,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
             self._act_for(self.caller)
         return self._changed()
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def cancel(self) -> Task:
         """Have the task not done, or not finished."""
         await self._admit_change()
@@ -183,7 +183,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self.state.finished_at = self.now
         return self._changed()
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def retry(self) -> Task:
         """Queue the task again, as if it had not been tried."""
         await self._admit_change()
@@ -196,7 +196,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self._queue(self.now)
         return self._changed()
 
-    @command(allow=KNOWN, matches=False, name="delete")
+    @command(allow=KNOWN, checks_if_match=False, name="delete")
     async def delete_task(self) -> None:
         """End the task, and forget it."""
         await self._admit_change()

@@ -2,8 +2,8 @@
 
 Promises: callers can't create, change, delete, grant or revoke a role that allows more than they may
 do themselves, so managing roles never leads to more rights. A role that users have can't be deleted.
-A role that is granted while it is being deleted is revoked again: the user tells the role of the
-grant, and if the role is gone, or was created anew under the same name, it revokes the grant by a tell.
+A role that is granted while it is being deleted is revoked again: the user tells the role of the grant.
+If the role is gone, or was created anew under the same name, it revokes the grant by a tell.
 """
 
 from __future__ import annotations

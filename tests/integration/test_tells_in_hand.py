@@ -41,7 +41,7 @@ class Around:
     def __init__(self) -> None:
         self.limits = Limits()
         self.clock = SystemClock()
-        self.registry = SimpleNamespace(hides=lambda type, method: False)
+        self.registry = SimpleNamespace(is_confidential=lambda type, method: False)
         self.applied: list[bytes] = []
         self.trying = 0
         self.most = 0

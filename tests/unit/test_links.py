@@ -57,3 +57,10 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     listed = {name for section in sections for names in section.values() for name in names}
 
     assert {file.name for file in ROOT.glob("docs/*.md")} - listed == set()
+
+
+@pytest.mark.parametrize("file", TEXTS, ids=lambda file: file.name)
+def test_every_path_that_a_text_names_exists(file: Path) -> None:
+    named = re.findall(r"`((?:libs|services|deploy|tools|docs|tests)/[^`\s]*)`", file.read_text())
+
+    assert [path for path in named if not (ROOT / path).exists()] == []

@@ -120,11 +120,11 @@ def _work(options: argparse.Namespace) -> None:
     from aidevos.process.fleet import fleet_settings
     from aidevos.process.serving import check, run
     from aidevos.work.handlers import handlers_in
-    from aidevos.work.process import group_of, worker_of
+    from aidevos.work.process import group_name, worker_service
 
     try:
         handlers = handlers_in(modules)
-        service = worker_of(handlers, group=group_of(options.modules), resources=_resources_in(modules))
+        service = worker_service(handlers, group=group_name(options.modules), resources=_resources_in(modules))
         check(service)
     except TypeError as error:
         raise CommandError(str(error)) from None

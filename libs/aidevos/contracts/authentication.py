@@ -39,7 +39,7 @@ def session_of(refresh_token: str) -> str:
     """The ID of the session that a refresh token says it is of; raises `unauthenticated`."""
     session = refresh_token.partition(".")[0]
     if not subjects.is_id(session):
-        raise Failure("unauthenticated", "the refresh token is not valid")
+        raise Failure("unauthenticated", "the refresh token is not valid; log in again")
     return session
 
 

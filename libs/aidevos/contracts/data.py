@@ -51,7 +51,7 @@ def item_object(collection: str, id: str) -> str:
     """The ID of the `item` object that is this item of this collection; raises `not-found` for names
     that no item has."""
     if not subjects.is_id(id) or not _is_collection(collection):
-        raise Failure("not-found", "there is no such item")
+        raise Failure("not-found", "this item doesn't exist")
     return subjects.id_from_name(ITEM_TYPE, f"{collection}/{id}")
 
 

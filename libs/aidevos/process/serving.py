@@ -1,7 +1,7 @@
-"""Running a service's process: the composition root that all services but the gateway share.
+"""The composition root of all services except the gateway, which runs a service's process.
 
-Promise: the process closes whatever it opened, in the opposite order, also when its start or another closing
-fails. Resources close after the last object and the last chore.
+Promise: the process closes everything that it opened, in reverse order, even if its start or another close fails.
+Resources close after the last object and the last chore.
 """
 
 from __future__ import annotations
@@ -55,38 +55,37 @@ STORE_WITHIN = 30.0
 HEADERS_RESERVE = 16 * 1024
 REJOIN = Backoff(0.5, 2.0)
 CHORES = Backoff(1.0, 1.0)
-# The types that a process injects beside those of its resources; the verifier only where it hosts objects.
-GIVEN = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, TokenVerifier})
+# The types that a process injects besides those of its resources; the verifier only if it hosts objects.
+PROVIDED = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, TokenVerifier})
 
 
 def run(service: Service, settings: Settings | None = None, *, reports_health: bool = True) -> None:
-    """Run the service's process until SIGTERM or SIGINT, with the settings of its environment by default.
+    """Run a process of the service until SIGTERM or SIGINT, by default with the settings of its environment.
 
-    With `reports_health` it answers for the health of the service. A setting or a declaration that can't be used
-    ends the process with one line and status 2.
+    With `reports_health`, it answers for the health of the service. An invalid setting or declaration ends the
+    process with one line and status 2.
     """
     try:
         check(service)
         settings = settings or load()
     except (SettingsError, TypeError) as error:
-        raise SystemExit(_complain(error)) from None
+        raise SystemExit(_report_error(error)) from None
     logs.configure(settings.log_level, service.name)
     collect_rarely()
     try:
         uvloop.run(serve(service, settings, reports_health=reports_health))
     except SettingsError as error:
-        raise SystemExit(_complain(error)) from None
+        raise SystemExit(_report_error(error)) from None
 
 
 def check(service: Service) -> None:
-    """Raises `TypeError` for types that can't be hosted, and for a need that neither a resource nor the process
-    provides."""
+    """Raise `TypeError` for a type that can't be hosted, or a need that no resource and no process provides."""
     DurableObjectRegistry(service.types)
-    check_needs(service.needs(), service.resources, GIVEN if service.types else GIVEN - {TokenVerifier})
+    check_needs(service.needs(), service.resources, PROVIDED if service.types else PROVIDED - {TokenVerifier})
 
 
 async def serve(service: Service, settings: Settings, *, reports_health: bool = True) -> None:
-    """Run the service until the task is cancelled or the process gets SIGTERM or SIGINT. Raises `SettingsError`."""
+    """Run the service until cancelled or until SIGTERM or SIGINT. Raises `SettingsError`."""
     async with AsyncExitStack() as stack:
         process = _Process(service, settings, stack)
         await process.join()
@@ -97,7 +96,7 @@ async def serve(service: Service, settings: Settings, *, reports_health: bool = 
 
 
 class _Process:
-    """One process of a service. Whatever it opens is closed by `stack`."""
+    """One process of a service. `stack` closes everything that it opens."""
 
     def __init__(self, service: Service, settings: Settings, stack: AsyncExitStack) -> None:
         self._service = service
@@ -123,21 +122,21 @@ class _Process:
         )
 
     async def host(self, *, reports_health: bool) -> None:
-        """Serve the service's types until told to stop, as one incarnation after another."""
+        """Serve the service's types, as one incarnation after another, until a signal stops the process."""
         await check_mapping(self._fleet.connection)
         store = await self._open_store()
         access = await self._open_access()
-        await self._begin({TokenVerifier: access.verifier})
+        await self._start_work({TokenVerifier: access.verifier})
         while not self._stop.is_set():
             self._current = self._new_host(store, access, reports_health=reports_health)
             if not await _serve_incarnation(self._current, self._stop, self._settings.drain_timeout):
                 await asyncio.sleep(REJOIN.pause(1))
 
     async def stand_by(self, *, reports_health: bool) -> None:
-        """Run the chores until told to stop."""
+        """Run only the chores, until a signal stops the process."""
         if reports_health:
             await self._fleet.connection.subscribe(subjects.health(self._service.name), cb=self._on_health)
-        await self._begin({})
+        await self._start_work({})
         await self._stop.wait()
 
     def _new_host(self, store: MongoStore, access: AccessControl, *, reports_health: bool) -> Host:
@@ -190,23 +189,23 @@ class _Process:
                 await self._stack.enter_async_context(access.following())
         except TimeoutError:
             raise SettingsError(
-                f"within {STORE_WITHIN:.0f} s the stream of events could not be read at AIDEVOS_EVENT_BUS_URL, "
-                "or at AIDEVOS_NATS_URL where that is not set"
+                f"the event stream could not be read within {STORE_WITHIN:.0f} s at AIDEVOS_EVENT_BUS_URL, "
+                "or at AIDEVOS_NATS_URL if that is not set"
             ) from None
         return access
 
-    async def _begin(self, given: Mapping[Any, Any]) -> None:
-        """Open the resources, and start what uses them: preparation, reactions to events, and chores."""
+    async def _start_work(self, provided: Mapping[Any, Any]) -> None:
+        """Open the resources, and start their users: preparation, reactions to events, and chores."""
         fleet, service = self._fleet, self._service
-        given = {
+        provided = {
             Settings: self._settings,
             Client: fleet.connection,
             DurableObjectClient: fleet.client,
             EventBus: fleet.bus,
             HostName: self._name,
-            **given,
+            **provided,
         }
-        resources = await self._stack.enter_async_context(open_resources(service.resources, given))
+        resources = await self._stack.enter_async_context(open_resources(service.resources, provided))
         self._registry.bind(service.types, resources)
         await self._stack.enter_async_context(background(self._prepare(resources)))
         reactions = Reactions(
@@ -214,7 +213,7 @@ class _Process:
         )
         self._stack.push_async_callback(reactions.close)
         await reactions.start()
-        chores = [_keep_doing(chore, resources) for chore in service.chores]
+        chores = [_repeat(chore, resources) for chore in service.chores]
         await self._stack.enter_async_context(background(*chores))
 
     async def _prepare(self, resources: Resources) -> None:
@@ -260,33 +259,33 @@ def _limits(settings: Settings, max_payload: int) -> Limits:
     )
 
 
-async def _keep_doing(chore: Callable[..., Awaitable[None]], resources: Resources) -> None:
+async def _repeat(chore: Callable[..., Awaitable[None]], resources: Resources) -> None:
     while True:
         try:
             await chore(**resources.arguments(needs_of(chore)))
         except Exception:
-            log.exception("a chore of the service failed, it begins again")
+            log.exception("a chore of the service failed, restarting it")
         await asyncio.sleep(CHORES.pause(1))
 
 
 async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> bool:
-    """Serve until told to stop or the lease is lost; return False if the host couldn't join the fleet."""
-    async with AsyncExitStack() as undo:
-        undo.push_async_callback(host.abandon)
+    """Serve until `stop` is set or the lease is lost. Return False if the host couldn't join the fleet."""
+    async with AsyncExitStack() as cleanup:
+        cleanup.push_async_callback(host.abandon)
         try:
             await host.start()
         except (NatsError, OSError) as error:
             log.warning("joining the fleet failed, trying again: %s", error)
             return False
-        await _first(stop, host.lease.lost)
+        await _wait_for_first(stop, host.lease.lost)
         if not host.lease.lost.is_set():
             await host.drain(drain_timeout)
-            undo.pop_all()
+            cleanup.pop_all()
     return True
 
 
-async def _first(*events: asyncio.Event) -> None:
-    """Return when one of these is set."""
+async def _wait_for_first(*events: asyncio.Event) -> None:
+    """Return when one of these events is set."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -296,7 +295,7 @@ async def _first(*events: asyncio.Event) -> None:
 
 
 def _stop_on_signals(stack: AsyncExitStack) -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set until the stack is closed."""
+    """Return an event that SIGTERM and SIGINT set, until the stack is closed."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -320,6 +319,6 @@ async def _open_collections(store: MongoStore, registry: DurableObjectRegistry) 
             return
 
 
-def _complain(error: Exception) -> int:
+def _report_error(error: Exception) -> int:
     print(f"aidevos: {error}", file=sys.stderr)
     return 2

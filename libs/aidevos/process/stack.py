@@ -1,7 +1,6 @@
-"""The stack that every process of a fleet shares: its connection and what is built on it.
+"""The parts that every process of a fleet has: its connection, client, event bus and access control.
 
-Promise: whatever was opened is closed in the opposite order, also when opening the rest or closing something
-else fails.
+Promise: everything that was opened is closed in reverse order, even if opening or closing another part fails.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ async def open_connection(
     *,
     on_disconnect: Callable[[], None] | None = None,
 ) -> AsyncIterator[FleetConnection]:
-    """Connect to the fleet; `authorization` gives the client's default credential. Raises `SettingsError`."""
+    """Connect to the fleet. `authorization` returns the client's default credential. Raises `SettingsError`."""
     async with AsyncExitStack() as stack:
         connection = await connect(settings.nats_url, name, on_disconnect=on_disconnect)
         stack.push_async_callback(connection.close)
@@ -61,7 +60,7 @@ async def open_connection(
 
 
 class AccessControl:
-    """Decides who calls and how often they may; `credential` authorizes the look-ups that this takes."""
+    """Authenticates callers and limits their rates. `credential` authorizes the look-ups for this."""
 
     def __init__(
         self, settings: Settings, fleet: FleetConnection, verifier: TokenVerifier, credential: Callable[[], str]
@@ -76,19 +75,21 @@ class AccessControl:
 
     @asynccontextmanager
     async def following(self, *mirrors: Mirror) -> AsyncIterator[None]:
-        """Keep up with events, for these mirrors of `events` too. The block begins once every revocation that
-        was known at the start has been read."""
-        works = [mirror.follow() for mirror in mirrors]
-        works += [self.events.follow(), self._revocations.follow(), self.admission.report_usage()]
-        async with background(*works):
+        """Follow revocations, and the events of these mirrors, while the block runs.
+
+        The block begins once every revocation that was known at the start has been read.
+        """
+        coroutines = [mirror.follow() for mirror in mirrors]
+        coroutines += [self.events.follow(), self._revocations.follow(), self.admission.report_usage()]
+        async with background(*coroutines):
             await self._revocations.wait_until_loaded()
             yield
 
 
 @asynccontextmanager
-async def background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run these beside the block, and cancel them at its end."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+async def background(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these coroutines while the block runs, and cancel them at its end."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         yield
     finally:

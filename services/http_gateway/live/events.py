@@ -18,7 +18,7 @@ class LiveEvent(ShownEvent, frozen=True, kw_only=True):
 
 def read(delivery: Delivery) -> LiveEvent | None:
     """The event as it is shown; None for what is no event of an object, which nobody gets to see."""
-    event = shown_events.read(delivery.subject, delivery.payload)
+    event = shown_events.parse_event(delivery.subject, delivery.payload)
     if event is None:
         return None
     text = frame(event.payload, event=f"{event.type}.{event.name}", id=delivery.position)

@@ -187,7 +187,7 @@ class Stream:
                     return
                 event = events.read(delivery)
                 wanted = event is not None and repeats.is_new(event.id) and self.wanted.matches(event)
-                if event is not None and wanted and await self._hub.audience.has(self.reader, event):
+                if event is not None and wanted and await self._hub.audience.may_see(self.reader, event):
                     yield event.frame
                     quiet_since = time.monotonic()
                 self._after = int(delivery.position)
@@ -224,7 +224,7 @@ class Stream:
         frames: list[bytes] = []
         size = 0
         for event in found:
-            if await self._hub.audience.has(self.reader, event):
+            if await self._hub.audience.may_see(self.reader, event):
                 frames.append(event.frame)
                 size += len(event.frame)
             self._after = max(self._after, event.position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aidevos.feeds.audience import Request
+from aidevos.feeds.audience import SendRequest
 from aidevos.security.permissions import Principal
 
 from ..forwarder import Forwarder
@@ -19,7 +19,7 @@ class Subscriber(NamedTuple):
     address: str
 
 
-def reading(forwarder: Forwarder, credential: Callable[[], str]) -> Request[Subscriber]:
+def reading(forwarder: Forwarder, credential: Callable[[], str]) -> SendRequest[Subscriber]:
     """Asks with a reader's credential, or with this one, the gateway's own."""
 
     async def request(reader: Subscriber | None, subject: str, payload: bytes) -> bytes:

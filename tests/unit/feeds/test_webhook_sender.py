@@ -24,7 +24,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from aidevos.contracts.errors import Failure
 from aidevos.feeds import webhook_sender as webhooks
-from aidevos.feeds.webhook_sender import Answer, LookUps, WebhookSender, headers, is_public, new_secret
+from aidevos.feeds.webhook_sender import Answer, Resolver, WebhookSender, headers, is_public, new_secret
 from aidevos.settings import SettingsError, load, networks
 
 LOOPBACK = networks("127.0.0.0/8, ::1/128")
@@ -228,7 +228,7 @@ async def test_names_whose_servers_say_nothing_hold_up_no_others(monkeypatch: py
         return look_up("127.0.0.1", *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
-    look_ups = LookUps()
+    look_ups = Resolver()
     silent = [*("silent.invalid",) * 200, *(f"silent{number}.invalid" for number in range(40))]
     waiting = [asyncio.ensure_future(look_ups.resolve(name, 443)) for name in silent]
     await asyncio.sleep(0)
@@ -257,7 +257,7 @@ async def test_over_tls_the_certificate_must_be_that_of_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, trusted = certificate(tmp_path, "hooks.example.org")
-    monkeypatch.setattr(webhooks, "_trusted", lambda: trusted)
+    monkeypatch.setattr(webhooks, "_ssl_context", lambda: trusted)
     async with receiving(ssl=server) as receiver:
         good = await sender(["127.0.0.1"]).send(f"https://hooks.example.org:{receiver.port}/", BODY, {})
         other = await failure(sender(["127.0.0.1"]).send(f"https://other.example.org:{receiver.port}/", BODY, {}))

@@ -1,7 +1,7 @@
 """Authentication of callers by access token or API key.
 
-A token carries its own claims. A key is looked up once per process, and the result is judged like a token's claims, so
-changes to its owner's roles or a deactivation take effect at once, as for tokens.
+A token carries its own claims. A key is looked up once per process, and the result is judged like a token's claims. So
+a change of its owner's roles, or a deactivation, takes effect at once, as for tokens.
 
 Promise: a changed or revoked key is looked up again within moments, because its object publishes an event; if the event
 is lost, within a minute. A look-up that overlaps a change is discarded and repeated.

@@ -16,7 +16,8 @@ from aidevos.durable.access.limiter import RateLimiter
 from aidevos.security.delegations import Errand, is_delegation
 from aidevos.security.permissions import ANONYMOUS, Principal
 
-# The reply subjects of the fleet's own connections begin with this. NATS permissions keep clients from using it.
+# The reply subjects of the fleet's own connections begin with this. Clients have an account of their own, and between
+# accounts the NATS server replaces reply subjects, so no client's message can have one of these.
 FLEET_INBOX = "_INBOX_"
 
 

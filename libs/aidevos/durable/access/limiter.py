@@ -1,7 +1,7 @@
 """Rate limits, as applied by every gateway and every host.
 
 Promise: all processes together admit no more requests of a caller than its policy allows. Each process spends only what
-the caller's `quota` object has granted it, in slices of a hundredth of the burst, so at most one slice lies unused in a
+the caller's `quota` object has granted it, in slices of a hundredth of the burst. So at most one slice lies unused in a
 process. Under steady traffic the next slice is fetched before the current one is spent, and no request waits. While
 quotas are unreachable, requests are admitted at once and counted by a metric.
 """

@@ -1,4 +1,4 @@
-"""The event bus that a process's settings choose."""
+"""Creation of the event bus that a process's settings select."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from aidevos.settings import Settings
 
 
 async def open_bus(settings: Settings, connection: Client, fleet_events: Sequence[str]) -> EventBus:
-    """Open RabbitMQ where `AIDEVOS_EVENT_BUS_URL` says so, else JetStream. `fleet_events` are the patterns that every
-    process follows. Raises `SettingsError`."""
+    """Open RabbitMQ if `AIDEVOS_EVENT_BUS_URL` is set, else JetStream on the given connection.
+
+    `fleet_events` are the patterns that every process follows. Raises `SettingsError`.
+    """
     if not settings.event_bus_url:
         return JetStreamBus(connection)
     bus = _rabbitmq(settings, fleet_events)
@@ -23,7 +25,7 @@ async def open_bus(settings: Settings, connection: Client, fleet_events: Sequenc
 
 
 async def prepare_rabbitmq(settings: Settings, fleet_events: Sequence[str]) -> None:
-    """Make there what events need, if the settings choose RabbitMQ; raises `SettingsError`."""
+    """Declare the exchanges, queues and streams if the settings select RabbitMQ. Raises `SettingsError`."""
     if settings.event_bus_url:
         bus = _rabbitmq(settings, fleet_events)
         await bus.open()

@@ -1,7 +1,7 @@
-"""The event bus on JetStream: one stream for all events, a durable pull consumer for each group.
+"""The event bus on JetStream: one stream for all events, and a durable pull consumer per group.
 
-Events that are published at the same time go to the stream as one atomic batch (NATS ADR-50), which it
-writes to disk once. A batch is taken whole or not at all; one that is refused is sent again by the event.
+Events published at the same time go to the stream as one atomic batch (NATS ADR-50), which the server writes to disk
+once. A batch is accepted whole or not at all. The events of a refused batch are sent again one by one.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ NUMBER = "Aidevos-Number"
 WRONG_LAST_SEQUENCE = (10071, 10164)
 STREAM_STORE_FAILED = 10077
 TIMEOUT = 5.0
-# Events in one batch, and the bytes of one that goes alone.
+# The largest number of events in a batch, and the size in bytes above which an event is sent alone.
 BATCH_COUNT = 100
 LARGE = 64 * 1024
-# What one group has in hand; how long the server keeps what a member asks for; when another member gets an event
-# after a crash.
+# The largest number of unsettled events of a group.
 MAX_UNSETTLED = 1024
+# Seconds after which a member's pull request expires on the server.
 PULL_EXPIRES = 2.0
+# Seconds after which an unsettled event is delivered to another member, as after a crash.
 ACK_WAIT = 10.0
 CHECK_EVERY = 1.0
 EVENT_ID = "Aidevos-Event-Id"
@@ -65,7 +66,10 @@ class _Event(NamedTuple):
 
 
 class JetStreamBus:
-    """`connection` may publish `event.>` and `replay.>`, and read the stream `EVENTS`, which exists."""
+    """Events on JetStream.
+
+    `connection` must be allowed to publish `event.>` and `replay.>` and to read the stream `EVENTS`, which must exist.
+    """
 
     guards_order = True
 
@@ -97,7 +101,7 @@ class JetStreamBus:
         return await self._publish_alone(event) if sequence is None else sequence
 
     async def _publish_all(self, events: Sequence[_Event]) -> Sequence[int | None]:
-        """The sequences of the events; None for each where they have to be published one by one."""
+        """Publish events as one batch. Return their sequences, or None for each if the server refused the batch."""
         if len(events) == 1:
             return [await self._publish_alone(events[0])]
         batch = {"Nats-Batch-Id": self._batch_ids.next().decode()}
@@ -111,7 +115,7 @@ class JetStreamBus:
         except APIError:
             return [None] * len(events)
         if ack.batch_size != len(events):
-            raise BusError("JetStream: the server takes no batches")
+            raise BusError("JetStream: the server doesn't support atomic batches")
         return range(ack.seq - len(events) + 1, ack.seq + 1)
 
     async def _publish_alone(self, event: _Event) -> int:
@@ -185,7 +189,7 @@ class JetStreamBus:
                 if after and not await self._keeps_all_after(int(after)):
                     raise PositionLost
                 info, behind = await reader.consumer_info(), True
-                # Some of them may be here already.
+                # Some of the waiting events may already have been delivered.
                 waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
                 while self._connection.stats["reconnects"] == reconnects:
                     if behind and waiting <= 0:
@@ -203,7 +207,7 @@ class JetStreamBus:
                     await reader.unsubscribe()
         except NatsError as error:
             raise BusError(f"JetStream: {error!r}") from error
-        raise BusError("JetStream: the connection was lost meanwhile")
+        raise BusError("JetStream: the connection was lost")
 
     async def find_end(self, patterns: Sequence[str]) -> str:
         try:
@@ -212,16 +216,16 @@ class JetStreamBus:
             raise BusError(f"JetStream: {error!r}") from error
 
     async def close(self) -> None:
-        """The connection is whose it was."""
+        """Do nothing: the connection belongs to the caller."""
 
     async def _keeps_all_after(self, sequence: int) -> bool:
-        """Whether all that followed is there; what goes by its age goes from the beginning."""
+        """True if every event after a sequence is still kept. Events expire from the beginning of the stream."""
         state = (await self._js.stream_info(subjects.EVENTS_STREAM)).state
         return state.first_seq - 1 <= sequence <= state.last_seq
 
 
 class JetStreamSubscription:
-    """Keeps the server asked for events, and has each settled."""
+    """One member of a group. It keeps a pull request open and settles each event that arrives."""
 
     def __init__(self, connection: Client, name: str, settle: Callable[[Msg], Awaitable[None]], at_once: int) -> None:
         self._connection = connection
@@ -251,7 +255,7 @@ class JetStreamSubscription:
         await cancel_and_wait(self._tasks)
         await self._lanes.close()
         with suppress(NatsError, TimeoutError):
-            # Without this the server would give the next event to the request that is still open here.
+            # Otherwise the server would deliver the next event to the pull request that is still open.
             await asyncio.wait_for(self._messages.drain(), TIMEOUT)  # type: ignore[no-untyped-call]
             await self._lanes.close()
             for message in self._unsettled.values():
@@ -266,15 +270,15 @@ class JetStreamSubscription:
                     request = {"batch": wanted, "expires": int(PULL_EXPIRES * 1e9)}
                     await self._connection.publish(self._next, msgspec.json.encode(request), self._inbox)
                     self._requested += wanted
-                # Unlike `wait_for` of Python 3.11 it never swallows a cancellation that comes with the event.
+                # In Python 3.11, `wait_for` would swallow a cancellation that arrives together with the event.
                 async with asyncio.timeout(PULL_EXPIRES + PAUSES[0]):
                     await self._needs_more.wait()
             except TimeoutError:
                 self._requested = 0
             except ConnectionClosedError:
-                return  # for good
+                return  # the connection is closed for good
             except NatsError as error:
-                log.warning("asking for events failed, trying again: %s", error)
+                log.warning("events can't be requested, trying again: %s", error)
                 self._requested = 0
                 await asyncio.sleep(PAUSES[0])
 
@@ -291,7 +295,7 @@ class JetStreamSubscription:
         try:
             await self._settle(message)
         except NatsError as error:
-            log.warning("an event was not acknowledged, it comes again: %s", error)
+            log.warning("an event was not acknowledged and will be delivered again: %s", error)
         self._unsettled.pop(message.reply, None)
         self._request_more()
 
@@ -300,7 +304,7 @@ class JetStreamSubscription:
             self._needs_more.set()
 
     async def _extend_ack_deadlines(self) -> None:
-        """Tell the server that what was taken is being worked on."""
+        """Keep telling the server that the unsettled events are in progress."""
         while True:
             await asyncio.sleep(ACK_WAIT / 3)
             with suppress(NatsError):

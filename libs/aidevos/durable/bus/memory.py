@@ -1,4 +1,4 @@
-"""The event bus in memory, for tests of rules: the same contract as JetStream."""
+"""The in-memory event bus, for unit tests. It keeps the same contract as JetStream."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.delivering import handle_delivery, matches
 from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, Delivery, Handler, OrderConflict, PositionLost
 
-# Retries don't keep a test waiting.
+# Retries must not slow tests down.
 MAX_PAUSE = 0.01
 
 
 class Published(NamedTuple):
+    """A stored event."""
+
     subject: str
     payload: bytes
     id: str
@@ -24,6 +26,8 @@ class Published(NamedTuple):
 
 
 class MemoryBus:
+    """An event bus in memory. `events` holds everything that was published."""
+
     guards_order = True
 
     def __init__(self) -> None:
@@ -93,14 +97,14 @@ class MemoryBus:
 
     @property
     def is_idle(self) -> bool:
-        """Whether every group has handled everything."""
+        """True if every group has handled all its events."""
         return not any(self._groups.values())
 
     async def find_end(self, patterns: Sequence[str]) -> str:
         return str(len(self.events))
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: the bus holds no resources."""
 
     async def _notify(self) -> None:
         async with self._changed:
@@ -131,6 +135,8 @@ class MemoryBus:
 
 
 class MemorySubscription:
+    """One member of a group."""
+
     def __init__(self, task: asyncio.Task[None], active: asyncio.Event) -> None:
         self._task = task
         self._active = active

@@ -1,16 +1,16 @@
-"""The event bus on RabbitMQ: a topic exchange, a quorum queue for each group, and streams to follow.
+"""The event bus on RabbitMQ: a topic exchange, a quorum queue per group, and streams for followers.
 
     aidevos.events (topic) ─┬─> aidevos.events (stream: all events)
                             ├─> aidevos.fleet (stream: the few that every process follows)
                             └─> aidevos.group.<group> (quorum) ──dead──> aidevos.dead.<group> (quorum)
     aidevos.retry.<ms> (fanout) ─> aidevos.retry.<ms> (quorum, messages live that long) ─> the group again
 
-An event is published as mandatory and persistent, and is taken when the broker has confirmed it for every
-queue. A group's queue that is full refuses, and the bus with it; one that has had no member for as long as
-events are kept is gone. The streams drop what has passed its age; the broker's disk alarm bounds them.
+An event is published as mandatory and persistent. It counts as stored once the broker has confirmed it for every queue.
+A group's queue refuses events when it is full, and then so does the bus. A queue without members expires after as long
+as events are kept. The streams drop events by age and are bounded by the broker's disk alarm.
 
-A stream can't choose by pattern. Whoever follows anything but the fleet's own events is sent all of them,
-and drops what it doesn't want: some 10,000 events a second are as much as one process follows.
+A stream can't filter by pattern. A process that follows anything but the fleet's own events is sent all events and
+drops the rest. One process can follow about 10,000 events a second.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery
 from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
-# Each of its errors is raised too, and told by whoever catches it.
+# aiormq also raises each error that it logs, and the code that catches it logs it.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 EVENTS = "aidevos.events"
 FLEET = "aidevos.fleet"
@@ -62,21 +62,24 @@ TIMEOUT = 5.0
 HEARTBEAT = 10
 START_WITHIN = 20.0
 DECLARE_WITHIN = 30.0
-# Messages that one follower has in hand.
+# The largest number of unsettled messages of one follower.
 UNSETTLED = 128
 ACK_EVERY = UNSETTLED // 4
-# Deliveries of one message that ended without a word, as when the process was killed, before it is dead.
+# Deliveries of one message without an outcome, as after a crash, before it moves to the dead queue.
 CRASHES = 20
 SEGMENT_BYTES = 64 * 1024 * 1024
 Settle = Callable[[AbstractIncomingMessage], Awaitable[None]]
 Binding = tuple[str, str]
-# What was closed is told as a RuntimeError.
+# aio_pika reports closed channels and connections as a RuntimeError.
 CONNECTION_ERRORS = (AMQPError, RuntimeError, OSError, TimeoutError)
 
 
 class RabbitMqBus:
-    """Events on RabbitMQ. `max_age` (seconds) and `max_bytes` are the settings of the event stream; a queue that is
-    there keeps its own. `fleet_events` are the patterns that every process follows."""
+    """Events on RabbitMQ.
+
+    `max_age` (seconds) bounds the streams and `max_bytes` bounds each queue. Existing queues keep their bounds.
+    `fleet_events` are the patterns that every process follows.
+    """
 
     guards_order = False
 
@@ -92,7 +95,7 @@ class RabbitMqBus:
         self._publishing: tuple[AbstractChannel, AbstractExchange] | None = None
 
     async def open(self) -> None:
-        """Connect, and make what isn't there yet. Raises `SettingsError` for what the URL is to blame for."""
+        """Connect and declare what is missing. Raises `SettingsError` if the URL is wrong or no broker answers."""
         end, pauses = asyncio.get_running_loop().time() + START_WITHIN, FOLLOWING.pauses()
         while True:
             try:
@@ -100,7 +103,7 @@ class RabbitMqBus:
             except (AuthenticationError, ValueError) as error:
                 raise SettingsError(f"RabbitMQ refuses AIDEVOS_EVENT_BUS_URL: {error}") from None
             except CONNECTION_ERRORS as error:
-                # A broker that has just started knows its queues a moment later.
+                # A broker that has just started takes a moment to load its queues.
                 if isinstance(error, OSError) or asyncio.get_running_loop().time() > end:
                     raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
                 await pauses.wait()
@@ -123,14 +126,14 @@ class RabbitMqBus:
             try:
                 await exchange.publish(message, subject, mandatory=True, timeout=TIMEOUT)
             except PublishError as error:
-                await self._reset_channel(channel)
-                raise BusError("RabbitMQ: the event's queue is gone, it is made anew") from error
+                await self._drop_connection_of(channel)
+                raise BusError("RabbitMQ: the event's queue is gone and will be declared again") from error
             except DeliveryError as error:
                 raise StreamFull("RabbitMQ: a queue refuses the event") from error
             except TimeoutError as error:
-                # A channel that was opened while the broker began may wait for a stream that it never learns of.
+                # A channel opened while the broker was starting may wait forever for a stream that it doesn't know.
                 if self._confirmed == confirmed:
-                    await self._reset_channel(channel)
+                    await self._drop_connection_of(channel)
                 raise BusError("RabbitMQ: the event was not confirmed in time") from error
             self._confirmed += 1
         return 0
@@ -177,11 +180,11 @@ class RabbitMqBus:
                         yield None
                     if any(matches(pattern, delivery.subject) for pattern in patterns):
                         yield delivery
-        raise BusError("RabbitMQ: the connection was lost meanwhile")
+        raise BusError("RabbitMQ: the connection was lost")
 
     @property
     def group_expiry_ms(self) -> int:
-        """Milliseconds after which a group without a member has lost its place."""
+        """Milliseconds after which the queue of a group without members expires."""
         return min(int(self._max_age * 1000), 2**32 - 1)
 
     async def find_end(self, patterns: Sequence[str]) -> str:
@@ -193,18 +196,21 @@ class RabbitMqBus:
                 async for message in messages:
                     if message.message_id == marker:
                         return _delivery(message).position
-        raise BusError("RabbitMQ: the connection was lost meanwhile")
+        raise BusError("RabbitMQ: the connection was lost")
 
     async def channel(self) -> AbstractChannel:
-        """A new channel that confirms; it is closed by whoever asked for it."""
+        """Return a new channel with publisher confirms. The caller closes it."""
         return await (await self._ensure_connected()).channel(on_return_raises=True)
 
     async def declare(self, name: str, *bindings: Binding, **arguments: Any) -> None:
-        """Make a durable queue, unless there is one of the name, and bind it to exchanges by keys."""
+        """Declare a durable quorum queue and bind it to (exchange, routing key) pairs.
+
+        An existing queue keeps its arguments.
+        """
         await _declare(await self._ensure_connected(), name, self.quorum_arguments(**arguments), bindings)
 
     def quorum_arguments(self, **arguments: Any) -> dict[str, Any]:
-        """A queue that refuses what it has no room for, and loses nothing on the way to where its dead go."""
+        """Return the arguments of a quorum queue that rejects messages when full and loses no dead-lettered one."""
         kept = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-max-length-bytes": self._max_bytes}
         return kept | {"x-dead-letter-strategy": "at-least-once"} | arguments
 
@@ -247,15 +253,18 @@ class RabbitMqBus:
         return FLEET if set(patterns) <= set(self._fleet_events) else EVENTS
 
     async def _open_publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
-        """The one channel of all that is published: a broker allows some 2,000 in a connection."""
+        """Return the channel and exchange for publishing.
+
+        They are shared, because a broker allows only about 2,000 channels per connection.
+        """
         async with self._opening:
             if self._publishing is None or self._publishing[0].is_closed:
                 channel = await self.channel()
                 self._publishing = channel, await channel.get_exchange(EVENTS, ensure=False)
             return self._publishing
 
-    async def _reset_channel(self, channel: AbstractChannel) -> None:
-        """Have everything declared again before the next event goes out, unless somebody has."""
+    async def _drop_connection_of(self, channel: AbstractChannel) -> None:
+        """Drop the connection, so that everything is declared again, unless another caller has already done so."""
         if self._publishing is not None and self._publishing[0] is channel:
             await self._drop()
 
@@ -270,18 +279,18 @@ class RabbitMqBus:
 
 
 class _Connection(aio_pika.Connection):
-    """One that can be ended though the broker reads nothing any more: the library waits until all is sent."""
+    """A connection that can be ended even if the broker no longer reads. The library would wait to flush its buffer."""
 
     def __init__(self, url: Any, **options: Any) -> None:
         super().__init__(url, **options)
         self._socket = self.kwargs["transport_factory"] = _Socket(self.url.scheme)
 
     def abort(self) -> None:
-        """Let everybody who waits on it fail."""
+        """Close the socket at once. All operations in progress fail."""
         self._socket.abort()
 
     async def end(self, within: float) -> None:
-        """Close it; not in a friendly way where that would take longer than these seconds."""
+        """Close the connection gracefully, or abort it after `within` seconds."""
         limit = asyncio.get_running_loop().call_later(within, self.abort)
         with contextlib.suppress(*CONNECTION_ERRORS):
             await self.close()
@@ -289,6 +298,8 @@ class _Connection(aio_pika.Connection):
 
 
 class _Socket(aiormq.connection.TransportFactory):
+    """A transport factory that remembers its connection, so that it can be aborted."""
+
     def __init__(self, scheme: str) -> None:
         plain, secure = aiormq.connection.TCPTransportFactory, aiormq.connection.TLSTransportFactory
         self._factory = secure() if scheme == "amqps" else plain()
@@ -304,6 +315,8 @@ class _Socket(aiormq.connection.TransportFactory):
 
 
 class RabbitMqSubscription:
+    """One member of a group, and the task that runs it."""
+
     def __init__(self, member: _Member, task: asyncio.Task[None]) -> None:
         self._member = member
         self._task = task
@@ -319,7 +332,7 @@ class RabbitMqSubscription:
 
 
 class _Member:
-    """A member of a group."""
+    """One member of a group: it consumes the group's queue and the queue of its dead letters."""
 
     def __init__(
         self,
@@ -371,7 +384,7 @@ class _Member:
                 with _as_bus_errors():
                     await self._consume()
             except BusError as error:
-                log.warning("reading %s failed, trying again: %s", self._queue, error)
+                log.warning("%s can't be read, trying again: %s", self._queue, error)
             await pauses.wait()
 
     async def _consume(self) -> None:
@@ -408,13 +421,13 @@ class _Member:
                 await exchange.publish(again, queue, mandatory=True, timeout=TIMEOUT)
             await message.ack()
         except CONNECTION_ERRORS as error:
-            log.warning("%s was not acknowledged, it comes again: %r", delivery.id, error)
+            log.warning("%s was not acknowledged and will be delivered again: %r", delivery.id, error)
             with contextlib.suppress(*CONNECTION_ERRORS):
                 await message.nack(requeue=True)
 
 
 class _Consumer:
-    """Takes messages from a queue, or doesn't."""
+    """A consumer of one queue that can be stopped and started."""
 
     def __init__(self, queue: AbstractQueue, take: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
         self._queue = queue
@@ -433,7 +446,10 @@ class _Consumer:
 
 @contextlib.contextmanager
 def _as_bus_errors() -> Iterator[None]:
-    """A connection that is lost also cancels who waits for it."""
+    """Translate connection errors to `BusError`.
+
+    A lost connection also cancels the tasks that wait for it, which must not look like a cancellation by the caller.
+    """
     try:
         yield
     except CONNECTION_ERRORS as error:
@@ -442,7 +458,7 @@ def _as_bus_errors() -> Iterator[None]:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise BusError("RabbitMQ: the connection was lost meanwhile") from None
+        raise BusError("RabbitMQ: the connection was lost") from None
 
 
 def _message(payload: bytes, id: str, headers: HeadersType, content_type: str | None = None) -> Message:
@@ -459,7 +475,7 @@ def _delivery(message: AbstractIncomingMessage) -> Delivery:
 
 
 async def _publish_marker(channel: AbstractChannel, stream: str) -> str:
-    """Put a message that is no event into a stream, behind everything that is there; its ID."""
+    """Append a marker, which is not an event, to the end of a stream. Return its ID."""
     marker = _message(b"", f"marker {uuid4().hex}", {})
     await channel.default_exchange.publish(marker, stream, mandatory=True, timeout=TIMEOUT)
     return str(marker.message_id)
@@ -470,7 +486,7 @@ def _retry_queue(pause: float) -> str:
 
 
 def _routing_key(pattern: str) -> str:
-    """A NATS pattern as a topic exchange spells it, where `#` may also stand for nothing."""
+    """Return a NATS pattern as a routing key. In a topic exchange `#` also matches nothing, hence `*.#`."""
     return pattern[:-1] + "*.#" if pattern.endswith(">") else pattern
 
 
@@ -483,12 +499,12 @@ def _start_offset(since: float | None, after: str) -> str | int | datetime:
 async def _declare(
     connection: AbstractConnection, name: str, arguments: dict[str, Any], bindings: Sequence[Binding]
 ) -> None:
-    """A refusal ends the channel, so the bindings have their own."""
+    """Declare a queue and its bindings. A refused declaration closes its channel, so the bindings use a second one."""
     try:
         async with connection.channel() as channel:
             await channel.declare_queue(name, durable=True, arguments=arguments)
     except ChannelPreconditionFailed as error:
-        log.warning("the queue %s keeps the bounds that it has: %s", name, error)
+        log.warning("the queue %s already exists and keeps its bounds: %s", name, error)
     async with connection.channel() as channel:
         queue = await channel.get_queue(name, ensure=False)
         for exchange, key in bindings:
@@ -498,7 +514,7 @@ async def _declare(
 async def _read(
     channel: AbstractChannel, stream: str, offset: str | int | datetime
 ) -> AsyncIterator[AbstractIncomingMessage]:
-    """Consume a stream, from now on; the messages end with the channel."""
+    """Start to consume a stream from an offset and return its messages. They end when the channel closes."""
     received: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
     await channel.set_qos(UNSETTLED)
     lost = await _watch_closing(channel)
@@ -518,7 +534,7 @@ async def _read(
 
 
 async def _watch_closing(channel: AbstractChannel) -> asyncio.Future[Any]:
-    """Done when the channel has ended, which it does also when the broker ends one of its consumers."""
+    """Return a future that is done once the channel is closed. If the broker cancels a consumer, close the channel."""
     closing: list[asyncio.Task[None]] = []
 
     def cancelled(frame: Any) -> None:

@@ -1,11 +1,11 @@
-"""Connections to NATS, as every process of the product makes them.
+"""Connections to NATS, as opened by every process of the product.
 
-They write and read a message's headers in bulk. nats-py goes through each by the character, which
-with the four headers of a call takes a gateway and a host a tenth of their time.
+They read and write message headers in bulk. nats-py handles headers character by character. For the four headers of a
+call, that would cost a gateway and a host a tenth of their time.
 
-Promise: nothing that somebody publishes ends the reading of what others do, nor gets to another subscription. The
-server lets any bytes but blanks through in a subject: nats-py would be deaf after one that isn't UTF-8, and takes
-a vertical tab or a form feed for the end of it.
+Promise: no published message stops this process from reading other messages or reaches a wrong subscription. The server
+accepts any bytes except blanks in a subject. nats-py would stop reading after one that isn't UTF-8, and would end a
+subject at a vertical tab or a form feed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ parser.HMSG_RE = re.compile(rb"\AHMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+)
 
 
 class Connection(Client):
-    """nats-py's client with cheaper headers, the same on the wire; what isn't plain goes nats-py's own way."""
+    """nats-py's client with faster headers. The bytes on the wire are the same; unusual headers use nats-py's code."""
 
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
@@ -80,7 +80,7 @@ class Connection(Client):
 
 
 def _plain_block(headers: Mapping[str, str]) -> bytes | None:
-    """The headers as they go over the wire; None when a name is not one of ours or a value has a line break."""
+    """Return the encoded headers, or None if a name isn't one of the product's or a value contains a line break."""
     if not envelope.HEADERS.issuperset(headers):
         return None
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
@@ -90,9 +90,9 @@ def _plain_block(headers: Mapping[str, str]) -> bytes | None:
 
 
 async def connect(url: str, name: str, *, on_disconnect: Callable[[], None] | None = None) -> Client:
-    """Connect as the user that the URL names, with an inbox of that user's own, and stay connected.
+    """Connect as the user in the URL, with that user's private inbox prefix, and reconnect forever.
 
-    Waits up to 30 s for the server; then, or when it refuses the user, raises `SettingsError`.
+    Raises `SettingsError` if the server refuses the user or doesn't answer within 30 s.
     """
     user = urlsplit(url).username
     refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -103,7 +103,7 @@ async def connect(url: str, name: str, *, on_disconnect: Callable[[], None] | No
             on_disconnect()
 
     async def reconnected() -> None:
-        log.info("connected to NATS again")
+        log.info("reconnected to NATS")
 
     async def failed(error: Exception) -> None:
         log.warning("NATS: %s", error or type(error).__name__)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.relay import Relay
-from aidevos.durable.hosting.queries import stored_queries
+from aidevos.durable.hosting.queries import StoredQuery, stored_queries
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.ownership.alarm_clock import AlarmClock
 from aidevos.durable.ownership.catalogue import Catalogue
@@ -51,7 +52,7 @@ class Runtime:
         self.tasks = BackgroundTasks()
         self.environment = Environment(registry, store, client, clock, limits, may_answer, self.tasks.spawn)
         self.catalogue = Catalogue(self.environment, self._activate)
-        self.queries = stored_queries(self.environment, self.catalogue, gate)
+        self._gate = gate
         self.alarms = AlarmClock(self.environment, self.catalogue, principal)
         owner_ids = OwnerIds(incarnation)
         self._commits = {name: self._group_commit(name, owner_ids) for name in registry.types}
@@ -70,6 +71,11 @@ class Runtime:
         self._relay = Relay(
             bus, client, clock, limits.records.tell_age, is_confidential=registry.is_confidential, on_sent=self._on_sent
         )
+
+    @cached_property
+    def queries(self) -> dict[str, StoredQuery]:
+        """The queries by subject. The registry must have been bound to its resources before the first use."""
+        return stored_queries(self.environment, self.catalogue, self._gate)
 
     def _group_commit(self, type: str, owner_ids: OwnerIds) -> GroupCommit:
         environment, catalogue = self.environment, self.catalogue

@@ -1,4 +1,4 @@
-"""What a host tells the fleet of a type: its methods, queries and events, with their schemas."""
+"""The description of a type that a host publishes to the fleet: methods, queries and events, with JSON schemas."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aidevos.durable.objects.object import BaseDurableObject
 
 
 def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> TypeDescription:
-    """The description of a class with these methods; raises `TypeError` for what has no schema."""
+    """Describe a class with these methods. Raises `TypeError` for a type that has no JSON schema."""
     shown = [spec for spec in specs if not spec.name.startswith("_")]
     queries: list[Search | View] = [*cls.searches, *cls.views]
     events = list(_emitted_events(cls))
@@ -71,7 +71,7 @@ def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> 
 
 
 def _emitted_events(cls: type[BaseDurableObject[Any]]) -> Iterator[type[Event]]:
-    """The events that the class's methods name, which are those that they can emit."""
+    """Yield the events that the class's methods refer to by name, since only those can be emitted."""
     seen = set()
     for base in cls.__mro__:
         if base is BaseDurableObject:

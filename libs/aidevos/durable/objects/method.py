@@ -1,4 +1,4 @@
-"""A method as the host calls it: derived from its declaration and its signature, once for each class."""
+"""Methods as the host calls them, derived from declarations and signatures once per class."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ SUSPENDING = {"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_WITH", "Y
 
 
 class MethodSpec:
-    """One method as the host calls it."""
+    """One method as the host calls it.
+
+    `default_arguments` are the arguments of a call without a payload, or None if some are required or mutable.
+    `never_suspends` is true if the method contains no `await`, so it can run without a task.
+    """
 
     __slots__ = (
         "allow",
+        "checks_if_match",
         "confidential",
         "creates",
         "default_arguments",
@@ -30,7 +35,6 @@ class MethodSpec:
         "function",
         "is_command",
         "keeps_version",
-        "matches",
         "name",
         "never_suspends",
         "reaction",
@@ -49,7 +53,7 @@ class MethodSpec:
         self.is_command = declaration.kind == "command"
         self.reentrant = declaration.reentrant
         self.confidential = declaration.confidential
-        self.matches = self.is_command and declaration.matches
+        self.checks_if_match = self.is_command and declaration.checks_if_match
         self.keeps_version = declaration.keeps_version
         self.creates = declaration.creates
         self.reaction = declaration.reaction
@@ -58,7 +62,7 @@ class MethodSpec:
         self.never_suspends = _cannot_suspend(function)
         arguments, self.result = _signature(function)
         if self.reaction is not None and arguments.__struct_fields__ != ("event",):
-            raise TypeError(f"{function.__qualname__}: a method that reacts to events has one parameter, event")
+            raise TypeError(f"{function.__qualname__}: a method that reacts to events must have one parameter, event")
         self.schema: Schema[Any] = Schema(arguments, "args")
         self.default_arguments: dict[str, Any] | None = _default_arguments(arguments)
 
@@ -67,7 +71,7 @@ class MethodSpec:
         return "command" if self.is_command else "query"
 
     def decode_arguments(self, payload: bytes, content_type: str | None) -> dict[str, Any]:
-        """The keyword arguments in a payload; raises `Failure`."""
+        """Decode a payload to keyword arguments. Raises `Failure`."""
         if not payload and self.default_arguments is not None:
             return self.default_arguments
         value = self.schema.decode(payload or b"{}", content_type if payload else None)
@@ -79,7 +83,7 @@ def _signature(function: Callable[..., Any]) -> tuple[type[msgspec.Struct], Any]
     fields: list[Any] = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise TypeError(f"{function.__qualname__}: *args and **kwargs have no schema")
+            raise TypeError(f"{function.__qualname__}: *args and **kwargs are not supported, as they have no schema")
         hint = hints.get(parameter.name, Any)
         if parameter.default is parameter.empty:
             fields.append((parameter.name, hint))
@@ -101,5 +105,5 @@ def _default_arguments(arguments: type[msgspec.Struct]) -> dict[str, Any] | None
 
 
 def _cannot_suspend(function: Callable[..., Any]) -> bool:
-    """Whether the coroutine has no point at which it could wait: then it runs without a task."""
+    """True if the coroutine has no instruction at which it could wait."""
     return not any(instruction.opname in SUSPENDING for instruction in dis.get_instructions(function))

@@ -1,7 +1,7 @@
-"""Values from outside against the types that methods declare: refused with the field's path.
+"""Validation of values from outside against the types that methods declare.
 
-msgspec decodes and validates; what it leaves to us is to name the field in one way, to refuse
-unknown fields in structs that don't forbid them themselves, and to refuse what MongoDB can't hold.
+msgspec decodes and validates. In addition, this module names the field in every error in one format. It refuses unknown
+fields even in structs that allow them, and values that MongoDB can't hold.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAMED_FIELD = re.compile(r"^Object (?:contains unknown|missing required) field 
 
 
 class Schema(Generic[T]):
-    """Reads values of one type; `field` is what the value is called in errors."""
+    """Decodes and converts values of one type. `field` names the value in errors."""
 
     def __init__(self, type: Any, field: str) -> None:
         self.type = type
@@ -35,7 +35,10 @@ class Schema(Generic[T]):
         self._visit = _strict_visitor(information, {})
 
     def decode(self, payload: bytes, content_type: str | None) -> T:
-        """The value in a payload; raises `bad-request`, `unsupported-media-type` or `invalid`."""
+        """Decode a payload of JSON (the default) or MessagePack.
+
+        Raises `bad-request`, `unsupported-media-type` or `invalid`.
+        """
         if (
             content_type is None
             or content_type == envelope.JSON
@@ -63,7 +66,7 @@ class Schema(Generic[T]):
         return value
 
     def convert(self, value: Any) -> T:
-        """The value from maps, lists and scalars; raises `invalid`."""
+        """Convert maps, lists and scalars to a value of the type. Raises `invalid`."""
         codec.check_storable(value, self._field)
         try:
             if self._visit is not None:
@@ -83,7 +86,7 @@ class Schema(Generic[T]):
 
 
 def nests_freely(information: inspect.Type, above: tuple[Any, ...] = ()) -> bool:
-    """Whether values of a type can nest to any depth: somewhere in it is `Any`, or the type itself."""
+    """True if values of a type can nest to any depth, because it contains `Any` or itself."""
     if isinstance(information, inspect.AnyType | inspect.RawType | inspect.CustomType):
         return True
     cls = getattr(information, "cls", None)
@@ -96,7 +99,7 @@ def nests_freely(information: inspect.Type, above: tuple[Any, ...] = ()) -> bool
 
 
 def _strict_visitor(information: inspect.Type, known: dict[Any, Visit]) -> Visit | None:
-    """A visitor that refuses unknown fields below this type, or None where there can be none."""
+    """Return a visitor that refuses unknown fields in values of a type, or None if there can't be any."""
     if isinstance(information, inspect.Metadata):
         return _strict_visitor(information.type, known)
     if isinstance(information, inspect.StructType):
@@ -124,7 +127,7 @@ def _strict_struct_visitor(information: inspect.StructType, known: dict[Any, Vis
             return
         for name, item in value.items():
             if name not in fields and name != information.tag_field:
-                raise Failure("invalid", f"there is no field {name!r}", field=f"{path}.{name}"[: codec.PATH_LIMIT])
+                raise Failure("invalid", f"unknown field {name!r}", field=f"{path}.{name}"[: codec.PATH_LIMIT])
             below = fields.get(name)
             if below is not None:
                 below(item, f"{path}.{name}")

@@ -1,14 +1,15 @@
 """The store on MongoDB.
 
-Every write is acknowledged by a majority and journaled; every read is of majority-committed data
-on the primary. A commit matches its owner and its predecessor *and* asks for an upsert: where it
-matches nothing, the upsert would insert a document without `created_at`, which the collection's
-validator refuses. So a fenced commit fails alone, with code 121 and its index in the batch, and
-can never bring a purged object back.
+Promise: every write is acknowledged by a majority and journaled. Every read returns majority-committed data from the
+primary. A fenced commit changes nothing and never brings a purged object back.
 
-An operation is known to be applied only when the whole answer is free of write concern errors, and
-known to be fenced only by code 121, or by 11000 where it was to make the document. Everything else is
-unknown, and the framework resolves it.
+The filter of a commit matches its owner and its predecessor, and the update is an upsert. If the filter matches
+nothing, the upsert would insert a document without `created_at`, which the collection's validator refuses. So a fenced
+commit fails alone, with code 121 and its index in the batch.
+
+An operation is known to be applied only if the whole batch has no write concern error. It is known to be fenced only by
+code 121. A founding commit is known to have found a document only by code 11000. Any other outcome is unknown, and
+the framework resolves it with a new claim.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
 
 
 class MongoStore:
-    """`url` names a replica set; `timeout` bounds the wait for its primary, in seconds; `listeners`
-    are told of the driver's commands."""
+    """A store in one database of a MongoDB replica set.
+
+    `timeout` is the longest wait for the primary, in seconds. `listeners` observe the driver's commands.
+    """
 
     def __init__(
         self, url: str, database: str, *, timeout: float = 5.0, listeners: Sequence[CommandListener] = ()
@@ -76,7 +79,7 @@ class MongoStore:
     async def open(
         self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
     ) -> None:
-        async def make() -> None:
+        async def create() -> None:
             name = f"obj_{type}"
             validator = {"created_at": {"$exists": True}}
             try:
@@ -90,16 +93,16 @@ class MongoStore:
             await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
             await collection.create_index("deleted", sparse=True)
             await collection.create_index("alarm_at", sparse=True)
-            belonging = {"project": {"$exists": True}}
-            await collection.create_index([("project", 1), ("_id", 1)], partialFilterExpression=belonging)
+            in_project = {"project": {"$exists": True}}
+            await collection.create_index([("project", 1), ("_id", 1)], partialFilterExpression=in_project)
             for paths in indexes:
-                await collection.create_index(_index(paths))
+                await collection.create_index(_index_keys(paths))
             for paths in sparse:
-                there = {f"state.{paths[-1]}": {"$exists": True}}
-                await collection.create_index(_index(paths), partialFilterExpression=there)
+                present = {f"state.{paths[-1]}": {"$exists": True}}
+                await collection.create_index(_index_keys(paths), partialFilterExpression=present)
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
-        await self._answer(make)
+        await self._run(create)
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         now = datetime.now(UTC)
@@ -109,33 +112,33 @@ class MongoStore:
                 {
                     "$inc": {"epoch": 1},
                     "$set": {"owner": claim.owner},
-                    "$setOnInsert": _fresh(now, claim.partition),
+                    "$setOnInsert": _new_fields(now, claim.partition),
                 },
                 upsert=True,
             )
             for claim in claims
         ]
-        await self._answer(lambda: self._objects(type).bulk_write(updates, ordered=False))
+        await self._run(lambda: self._objects(type).bulk_write(updates, ordered=False))
         documents = await self.read(type, [claim.id for claim in claims])
         owners = {claim.id: claim.owner for claim in claims}
         return {id: document for id, document in documents.items() if document.owner == owners[id]}
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
-        updates = [_update(commit) for commit in commits]
+        updates = [_build_update(commit) for commit in commits]
         try:
             await self._objects(type).bulk_write(updates, ordered=False)
         except BulkWriteError as error:
             return _outcomes(commits, dict(error.details or {}))
-        except Exception:  # whatever it was, the batch may have been applied in part
+        except Exception:  # the batch may have been applied in part, whatever the error was
             return [Outcome.UNKNOWN] * len(commits)
         return [Outcome.APPLIED] * len(commits)
 
     async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
-        # No two documents ever have the same owner or commit, so these belong together.
+        # Owners and commits are unique across documents, so the three lists can't match in a wrong combination.
         ids, owners, commits = (list(column) for column in zip(*points, strict=True))
-        left = {"_id": {"$in": ids}, "owner": {"$in": owners}, "commit": {"$in": commits}}
+        unchanged = {"_id": {"$in": ids}, "owner": {"$in": owners}, "commit": {"$in": commits}}
         update = {"$set": {"outbox": {}}, "$unset": {"relay": ""}}
-        result = await self._answer(lambda: self._objects(type).update_many(left, update))
+        result = await self._run(lambda: self._objects(type).update_many(unchanged, update))
         return bool(result.matched_count == len(points))
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
@@ -153,7 +156,7 @@ class MongoStore:
         clauses = [LIVE, compile_condition(wanted.where)]
         path = field(wanted.order) if wanted.order is not None else None
         if wanted.after is not None:
-            clauses += _beyond(path, wanted.after, "lt" if wanted.descending else "gt")
+            clauses += _positions_after(path, wanted.after, "lt" if wanted.descending else "gt")
         direction = -1 if wanted.descending else 1
         found = await self._find(
             f"obj_{type}",
@@ -169,11 +172,11 @@ class MongoStore:
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         counted = all_of([LIVE, compile_condition(where)])
         bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
-        return await self._answer(lambda: self._objects(type).count_documents(counted, **bounds), within)
+        return await self._run(lambda: self._objects(type).count_documents(counted, **bounds), within)
 
     async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
         wanted = LIVE | {"project": project}
-        return await self._answer(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
+        return await self._run(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
 
     async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}
@@ -191,7 +194,7 @@ class MongoStore:
         purged = 0
         for document in found:
             fence = gone | {"_id": document["_id"], "owner": document["owner"], "commit": document.get("commit")}
-            result = await self._answer(lambda fence=fence: self._objects(type).delete_one(fence))  # type: ignore[misc]
+            result = await self._run(lambda fence=fence: self._objects(type).delete_one(fence))  # type: ignore[misc]
             purged += result.deleted_count
         return purged
 
@@ -200,7 +203,7 @@ class MongoStore:
             UpdateOne({"_id": {"o": id, "k": key}}, {"$set": {"record": record, "end": end}}, upsert=True)
             for key, record, end in records
         ]
-        await self._answer(lambda: self._records(type).bulk_write(updates, ordered=False))
+        await self._run(lambda: self._records(type).bulk_write(updates, ordered=False))
 
     async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         wanted = {"_id": {"$in": [{"o": id, "k": key} for id, key in keys]}}
@@ -209,10 +212,10 @@ class MongoStore:
 
     async def delete_archived(self, type: str, id: str) -> None:
         of_object = {"$gte": {"o": id, "k": MinKey()}, "$lte": {"o": id, "k": MaxKey()}}
-        await self._answer(lambda: self._records(type).delete_many({"_id": of_object}))
+        await self._run(lambda: self._records(type).delete_many({"_id": of_object}))
 
     async def ping(self) -> None:
-        await self._answer(lambda: self._database.command("ping"))
+        await self._run(lambda: self._database.command("ping"))
 
     def close(self) -> None:
         self._client.close()
@@ -235,16 +238,16 @@ class MongoStore:
         options["filter"] = wanted
         found = None
         if limit <= CHUNK:
-            found = await self._answer(lambda: self._batch(name, limit, within, options), within)
+            found = await self._run(lambda: self._batch(name, limit, within, options), within)
         if found is None:
-            found = await self._answer(lambda: self._batches(name, limit, within, size, options), within)
+            found = await self._run(lambda: self._batches(name, limit, within, size, options), within)
         documents = [codec.decode(document.raw) | {"size": len(document.raw)} for document in found]
-        # The driver's cursor is part of a cycle, in which it would keep them until that is looked for.
+        # The driver's cursor is in a reference cycle and would keep the documents until the garbage collector runs.
         found.clear()
         return documents
 
     async def _batch(self, name: str, limit: int, within: int | None, options: dict[str, Any]) -> list[Any] | None:
-        """What is found where it fits into one answer, which spares the driver its cursor; else None."""
+        """Return all documents if they fit into one reply, which avoids the cost of a cursor. Otherwise return None."""
         command = {"find": name, **options, "limit": limit, "maxTimeMS": within or WRITE_TIMEOUT_MS}
         command["readConcern"] = self._database.read_concern.document
         cursor = (await self._database.command(command, codec_options=codec.RAW))["cursor"]
@@ -261,8 +264,8 @@ class MongoStore:
         )
         return await (cursor.to_list(limit) if size is None else _read_up_to(size, cursor.batch_size(CHUNK), limit))
 
-    async def _answer(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
-        """What the operation gives; `within` is the time limit, in milliseconds, that it asked for."""
+    async def _run(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
+        """Run an operation and translate its errors. `within` is its time limit in milliseconds, if it has one."""
         try:
             return await operation()
         except PyMongoError as error:
@@ -272,7 +275,7 @@ class MongoStore:
 
 
 async def _read_up_to(size: int, cursor: Any, limit: int) -> list[Any]:
-    """The first documents, up to about the one with which they have so many bytes."""
+    """Read documents in chunks until they reach `size` bytes, there are `limit` of them, or the cursor ends."""
     found: list[Any] = []
     total = 0
     while total < size and len(found) < limit:
@@ -293,32 +296,38 @@ def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
     return {"version": True, "schema": True} | {field(path): True for path in outer}
 
 
-def _index(paths: tuple[str, ...]) -> list[tuple[str, int]]:
+def _index_keys(paths: tuple[str, ...]) -> list[tuple[str, int]]:
     return [*((f"state.{path}", 1) for path in paths), ("_id", 1)]
 
 
-def _beyond(path: str | None, after: tuple[str | float | None, str], side: str) -> list[dict[str, Any]]:
-    """What stands behind a place in the order; the first clause alone bounds the scan of an index."""
+def _positions_after(path: str | None, after: tuple[str | float | None, str], side: str) -> list[dict[str, Any]]:
+    """Return the clauses that select the positions after a (value, ID) pair.
+
+    With a `path`, the first clause is redundant, but lets MongoDB bound the index scan.
+    """
     value, id = after
-    behind = {"_id": {f"${side}": id}}
+    after_id = {"_id": {f"${side}": id}}
     if path is None:
-        return [behind]
-    return [{path: {f"${side}e": value}}, {"$or": [{path: {f"${side}": value}}, behind]}]
+        return [after_id]
+    return [{path: {f"${side}e": value}}, {"$or": [{path: {f"${side}": value}}, after_id]}]
 
 
-def _update(commit: Commit) -> UpdateOne:
+def _build_update(commit: Commit) -> UpdateOne:
     update: dict[str, Any] = {"$set": commit.set | {"commit": commit.commit}}
     if commit.unset:
         update["$unset"] = dict.fromkeys(commit.unset, "")
     if commit.founding is not None:
-        # Nothing but a document that is there keeps the upsert from inserting.
-        given = {*commit.set, *commit.unset}
-        made = _fresh(datetime.now(UTC), commit.founding) | {"epoch": 1}
-        update = {"$set": update["$set"], "$setOnInsert": {name: made[name] for name in made if name not in given}}
+        # With `created_at` set, the validator accepts the insert. Only an existing document prevents it.
+        named = {*commit.set, *commit.unset}
+        created = _new_fields(datetime.now(UTC), commit.founding) | {"epoch": 1}
+        update = {
+            "$set": update["$set"],
+            "$setOnInsert": {name: created[name] for name in created if name not in named},
+        }
     return UpdateOne({"_id": commit.id, "owner": commit.owner, "commit": commit.previous}, update, upsert=True)
 
 
-def _fresh(now: datetime, partition: int) -> dict[str, Any]:
+def _new_fields(now: datetime, partition: int) -> dict[str, Any]:
     return {"created_at": now, "deleted": now, "updated_at": now, "version": 0, "partition": partition}
 
 

@@ -101,10 +101,10 @@ class Record(NamedTuple):
 
 
 class Client:
-    """What is kept of one incarnation of one caller: its mark, and the records from there on.
+    """The mark of one incarnation of a caller, and its records from that number on.
 
-    In the document it is one field, so that a commit rewrites it whole: on a hot object hundreds of
-    records come and go with each commit.
+    It is one field of the document, which a commit rewrites as a whole, because on a hot object hundreds of records
+    come and go with each commit.
     """
 
     __slots__ = ("at", "mark", "records")

@@ -116,7 +116,7 @@ class TurnRunner:
         if request.alarm and not begin_alarm(turn):
             return None
         try:
-            if request.method.matches:
+            if request.method.checks_if_match:
                 check_if_match(request.if_match, activation.exists, activation.version)
             if request.method.name in (ALARM, EXPIRE) and not activation.exists:
                 raise Failure("not-found", f"there is no object {activation.object_id}")

@@ -12,7 +12,7 @@ import pytest
 from aidevos import Failure, new_id
 from aidevos.contracts.webhooks import WebhookInfo, delivery_id
 from aidevos.durable.bus.port import Delivery
-from aidevos.feeds.shown_events import read
+from aidevos.feeds.shown_events import parse_event
 from aidevos.feeds.webhook_sender import Answer
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import Principal
@@ -311,7 +311,7 @@ def test_patterns_say_which_webhooks_want_an_event() -> None:
 
 def event(type: str, **data: Any) -> Any:
     document = {"specversion": "1.0", "id": "e", "source": "s", "type": "t", "time": "", "datacontenttype": "j"}
-    return read(f"event.{type}.x.created", msgspec.json.encode(document | {"data": data}))
+    return parse_event(f"event.{type}.x.created", msgspec.json.encode(document | {"data": data}))
 
 
 def test_collections_and_projects_narrow_what_has_one() -> None:
