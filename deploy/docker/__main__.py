@@ -16,7 +16,6 @@ import sys
 from collections.abc import AsyncIterator
 
 import msgspec
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from pymongo.errors import PyMongoError
@@ -24,10 +23,12 @@ from pymongo.errors import PyMongoError
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
+from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting import provision as nats_provision
 from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, with_credentials
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
+from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError, load
 
 from ..local import mongo_server, nats_server, vulnerabilities
@@ -136,10 +137,7 @@ async def _provision_nats(settings: Settings) -> Version:
 
 @contextlib.asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Client]:
-    async def ignore(error: Exception) -> None:
-        """The call that it belongs to fails by itself."""
-
-    connection = await nats.connect(_nats_url(settings, ADMIN_USER), allow_reconnect=False, error_cb=ignore)
+    connection = await connect_once(_nats_url(settings, ADMIN_USER), client_context(settings))
     try:
         yield connection
     finally:

@@ -17,15 +17,16 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import nats
 from nats.errors import Error as NatsError
 
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
+from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting.provision import provision
 from aidevos.process.fleet import FLEET_FILE, load_fleet
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import ensure_signing_key, write_secret
+from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError
 
 from ..nats.config import ADMIN_USER
@@ -106,8 +107,13 @@ def _start(settings: Settings, supervisor: Supervisor) -> list[str]:
     """Start everything, wait until it is ready, and return warnings about the servers."""
     home = settings.home
     servers = {}
+    if settings.tls_required and not (settings.nats_url and settings.mongo_url):
+        raise SettingsError(
+            "AIDEVOS_TLS_REQUIRED is set, and the servers that `make up` starts have no TLS: run NATS and MongoDB with "
+            "TLS, and set AIDEVOS_NATS_URL and AIDEVOS_MONGO_URL"
+        )
     if settings.mongo_url:
-        mongo_server.check_external(settings.mongo_url)
+        mongo_server.check_external(settings)
     asyncio.run(prepare_rabbitmq(settings, FLEET_EVENTS))
     if not settings.nats_url:
         servers[programs.NATS] = nats_server.command(binaries.nats_server(), settings)
@@ -145,7 +151,7 @@ def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Superviso
             wait_for_port(settings.host, settings.nats_port, supervisor.check, START_TIMEOUT)
         nats_version = asyncio.run(_prepare_nats(settings, secrets))
         if settings.mongo_url:
-            mongo_version = mongo_server.check_external(settings.mongo_url)
+            mongo_version = mongo_server.check_external(settings)
         else:
             wait_for_port(mongo_server.HOST, settings.mongo_port, supervisor.check, START_TIMEOUT)
             mongo_version = mongo_server.prepare(settings, secrets)
@@ -159,9 +165,7 @@ async def _prepare_nats(settings: Settings, secrets: Secrets) -> Version:
     """Make the streams and buckets and return the server's version."""
     url = nats_server.url(settings, secrets, ADMIN_USER)
     try:
-        connection = await nats.connect(
-            url, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.1, error_cb=_ignore
-        )
+        connection = await connect_once(url, client_context(settings))
     except (NatsError, OSError) as error:
         raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL doesn't let us in: {error}") from None
     try:
@@ -169,10 +173,6 @@ async def _prepare_nats(settings: Settings, secrets: Secrets) -> Version:
         return nats_server.version(connection)
     finally:
         await connection.close()
-
-
-async def _ignore(error: Exception) -> None:
-    """The call that it belongs to fails by itself."""
 
 
 def _wait_until_ready(supervisor: Supervisor, url: str) -> None:

@@ -16,6 +16,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from aidevos.process.fleet import with_credentials
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
+from aidevos.security.tls import mongo_options
 from aidevos.settings import Settings, SettingsError
 
 from .binaries import MONGO_MINIMUM
@@ -69,10 +70,11 @@ def url(settings: Settings, secrets: Secrets, user: str) -> str:
     return settings.mongo_url or with_credentials(own, user, secrets.mongo[user])
 
 
-def check_external(url: str) -> Version:
+def check_external(settings: Settings) -> Version:
     """Return the version of the MongoDB that is run elsewhere; raises `SettingsError` if it can't serve a fleet."""
     try:
-        with Admin(url, serverSelectionTimeoutMS=3000) as client:
+        options = mongo_options(settings, settings.mongo_url)
+        with Admin(settings.mongo_url, serverSelectionTimeoutMS=3000, **options) as client:
             version = _version(client)
             hello = client.admin.command("hello")
     except PyMongoError as error:
