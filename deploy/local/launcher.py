@@ -1,7 +1,7 @@
-"""Starting and stopping the local fleet.
+"""Start and stop of the local fleet.
 
-Promise: whatever a start has begun, interrupted or not, `down` ends, and leaves no process; what was
-stored is found again by the next start. One launcher at a time works on a home.
+Promise: `down` ends everything that a start has begun, even an interrupted one, and leaves no process
+behind. The next start finds all stored data again. Only one launcher at a time works on a home.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ POLL = 0.05
 
 
 def up(settings: Settings) -> str:
-    """Start everything and wait until it is healthy; the sentence that tells the URL.
+    """Start the fleet, wait until it is healthy, and return a sentence with its URL.
 
-    Raises `SettingsError` for what a setting can mend, `FleetError` for the rest; then nothing is
-    left running.
+    Raises `SettingsError` for a failure that a setting can fix, and `FleetError` for any other. After
+    either, nothing keeps running.
     """
     programs.socket_path(settings.home)
-    with _alone(settings.home):
+    with _lock(settings.home):
         supervisor = Supervisor(settings.home)
         if _is_up(supervisor):
             url = load_fleet(settings.home).gateway_url
             _wait_until_ready(supervisor, url)
-            return f"The fleet is up already: {url}"
+            return f"The fleet is already up: {url}"
         _end_all(settings)
         try:
             warnings = _start(settings, supervisor)
@@ -66,26 +66,28 @@ def up(settings: Settings) -> str:
 
 
 def down(settings: Settings) -> str:
-    """End every process of the fleet, drained where possible; the sentence that says so."""
+    """End every process of the fleet, after draining it where possible, and return a sentence for the user."""
     if not settings.home.is_dir():
         return f"No fleet is up under {settings.home}."
-    with _alone(settings.home):
+    with _lock(settings.home):
         ended = _end_all(settings)
     return "The fleet is down." if ended else f"No fleet is up under {settings.home}."
 
 
 def ps(settings: Settings) -> list[Program]:
-    """The programs of the fleet; raises `FleetError` when none is up."""
+    """Return the programs of the fleet. Raises `FleetError` if no fleet is up."""
     supervisor = Supervisor(settings.home)
     if supervisor.is_alive():
         return supervisor.programs()
     if any(processes.find(settings.home)):
-        raise FleetError(f"the supervisor of the fleet under {settings.home} has ended: `make up` starts it anew")
+        raise FleetError(
+            f"the supervisor of the fleet under {settings.home} has ended: run `make up` to start it again"
+        )
     raise FleetError(f"no fleet is up under {settings.home}")
 
 
 @contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def _lock(home: Path) -> Iterator[None]:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(home / "launcher.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -99,7 +101,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _is_up(supervisor: Supervisor) -> bool:
-    """Whether an earlier start went as far as starting every program."""
+    """Return True if an earlier start got as far as starting every program."""
     return supervisor.is_alive() and all(program.state != "stopped" for program in supervisor.programs())
 
 
@@ -167,7 +169,7 @@ async def _prepare_nats(settings: Settings, secrets: Secrets) -> Version:
     try:
         connection = await connect_once(url, client_context(settings))
     except (NatsError, OSError) as error:
-        raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL doesn't let us in: {error}") from None
+        raise SettingsError(f"can't connect to the NATS server at AIDEVOS_NATS_URL: {error}") from None
     try:
         await provision(connection, settings)
         return nats_server.version(connection)
@@ -177,15 +179,15 @@ async def _prepare_nats(settings: Settings, secrets: Secrets) -> Version:
 
 def _wait_until_ready(supervisor: Supervisor, url: str) -> None:
     end = time.monotonic() + START_TIMEOUT
-    while (answer := _ready(url)) != "":
+    while reason := _find_unreadiness(url):
         supervisor.check()
         if time.monotonic() > end:
-            raise FleetError(f"the gateway at {url} is not ready: {answer}")
+            raise FleetError(f"the gateway at {url} isn't ready: {reason}")
         time.sleep(POLL)
 
 
-def _ready(url: str) -> str:
-    """Empty when the gateway says that it is ready, else what it says instead."""
+def _find_unreadiness(url: str) -> str:
+    """Return the reason why the gateway isn't ready, or an empty string if it is."""
     try:
         with urllib.request.urlopen(f"{url}/health/ready", timeout=5):  # noqa: S310
             return ""
@@ -196,7 +198,10 @@ def _ready(url: str) -> str:
 
 
 def _end_all(settings: Settings) -> bool:
-    """End the supervisor, which ends the others; then whatever has outlived it, gateway first."""
+    """End the supervisor, which ends its programs, then any survivors, the gateway first.
+
+    Returns True if anything was running.
+    """
     home = settings.home
     total = programs.grace(settings) * len(programs.SERVICES) + 2 * programs.SERVER_GRACE
     try:

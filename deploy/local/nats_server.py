@@ -1,4 +1,4 @@
-"""The fleet's own NATS server: its files under the home, its command, and when it is ready."""
+"""The fleet's own NATS server: its files under the home, its command and its URL."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def configure(settings: Settings, secrets: Secrets) -> Path:
 
 
 def command(program: Path, settings: Settings) -> list[str]:
-    """How the configured server is started, in the foreground."""
+    """Return the command that runs the configured server in the foreground."""
     return [str(program), "--config", str(settings.home / FOLDER / "nats.conf")]
 
 
 def url(settings: Settings, secrets: Secrets, user: str) -> str:
-    """The server's URL with a user's credentials; that of a server run elsewhere stays as it is set."""
+    """Return the server's URL with this user's credentials, or `AIDEVOS_NATS_URL` unchanged if it is set."""
     own = f"nats://{authority(settings.host, settings.nats_port)}"
     return settings.nats_url or with_credentials(own, user, secrets.nats[user])
 

@@ -1,6 +1,7 @@
-"""Every setting of the product, read from the environment once, at the start of a process.
+"""All settings of the product, read from the environment once, when a process starts.
 
-A wrong value raises `SettingsError`, one line that names the variable; commands print it and exit with status 2.
+A wrong value raises `SettingsError`, one line that names the variable; commands print it and exit with
+status 2.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 SECRET_KEY_BYTES = 32
 # Options of URLs that leave the server's certificate or its name unchecked.
 UNCHECKED = {"tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames", "no_verify_ssl"}
-# Of attempts to deliver a webhook: their number but one, and seconds between two.
+# Bounds of `webhook_pauses`: the number of pauses, and the longest pause in seconds.
 MAX_PAUSES = 50
 LONGEST_PAUSE = 7 * 86_400.0
-# As browsers write it in the header Origin (RFC 6454 §6.1).
+# An origin as browsers write it in the header Origin (RFC 6454 §6.1).
 _is_origin = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?").fullmatch
 
 Network = IPv4Network | IPv6Network
@@ -43,7 +44,7 @@ Size = Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024, extra=BYTES)]
 
 
 class SettingsError(Exception):
-    """A setting that can't be used; the message is one line that names the variable."""
+    """Raised for a setting that can't be used; the message is one line that names the variable."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     home: Path = Path("var")
     """Folder for everything that a run writes. Two fleets on one machine need two homes, and other ports."""
     host: str = "127.0.0.1"
-    """Address that the gateway listens on."""
+    """Address that the gateway and the NATS server of `make up` listen on."""
     port: Port = 8080
     """Port that the gateway listens on."""
     nats_port: Port = 4222
@@ -159,7 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts to handle an event, with pauses of 0.1 to 25.6 seconds, before it becomes a dead letter."""
     events_max_age: Seconds = 86_400.0
     """How long events are kept. At least 960 seconds: a process that starts learns from the events of that time
-    which tokens are dead."""
+    which tokens are no longer valid."""
     events_max_bytes: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 4 * 1024 * 1024 * 1024
     """Largest size of the event stream. A full stream takes no new event and loses none: objects that emit get
     `overloaded` once their outboxes are full."""
@@ -266,7 +267,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
-    """The settings of this environment; `overrides` win. Raises `SettingsError`."""
+    """Return the settings of this environment; `overrides` take precedence. Raises `SettingsError`."""
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
         variable = PREFIX + field.name.upper()
@@ -281,7 +282,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     if settings.events_max_age < TOKEN_LIFETIME + CLOCK_MARGIN:
         raise SettingsError(
             f"{PREFIX}EVENTS_MAX_AGE must be at least {TOKEN_LIFETIME + CLOCK_MARGIN:.0f} seconds: "
-            "a process that starts learns from the events of that time which tokens are dead"
+            "a process that starts learns from the events of that time which tokens are no longer valid"
         )
     _check_networks(settings)
     _check_event_bus(settings.event_bus_url)
@@ -314,7 +315,7 @@ def _public_url(settings: Settings) -> str:
 
 
 def _check_event_bus(url: str) -> None:
-    """The URL may hold a password, and is not repeated."""
+    """Raise `SettingsError` for an invalid URL, without showing it, since it may contain a password."""
     try:
         server = urlsplit(url)
         usable = not url or (server.scheme in ("amqp", "amqps") and server.hostname and server.port != 0)
@@ -354,12 +355,12 @@ def _check_networks(settings: Settings) -> None:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """The networks in a setting, with commas between; raises `ValueError`."""
+    """Return the networks in a setting, separated by commas. Raises `ValueError`."""
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def webhook_pauses(text: str) -> tuple[float, ...]:
-    """The pauses in the setting `webhook_pauses`; raises `SettingsError`."""
+    """Return the pauses in the setting `webhook_pauses`, in seconds. Raises `SettingsError`."""
     try:
         pauses = tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
@@ -370,7 +371,7 @@ def webhook_pauses(text: str) -> tuple[float, ...]:
 
 
 def cors_origins(text: str) -> list[str]:
-    """The origins in the setting `cors_origins`; raises `SettingsError`."""
+    """Return the origins in the setting `cors_origins`. Raises `SettingsError`."""
     origins = [origin.strip() for origin in text.split(",") if origin.strip()]
     for origin in origins:
         if origins != ["*"] and not _is_origin(origin):
@@ -379,7 +380,7 @@ def cors_origins(text: str) -> list[str]:
 
 
 def _check_mail(settings: Settings) -> None:
-    """The URL may hold a password, and is not repeated."""
+    """Raise `SettingsError` for an invalid sender or server; the server's URL may hold a password and isn't shown."""
     if settings.mail_from or settings.smtp_url:
         address = parseaddr(settings.mail_from)[1]
         if not 0 < address.find("@") < len(address) - 1 or not settings.mail_from.isprintable():
@@ -395,7 +396,7 @@ def _check_mail(settings: Settings) -> None:
 
 
 def secret_keys(text: str) -> list[bytes]:
-    """The keys in the setting `secret_key`; raises `SettingsError`, which shows none of them."""
+    """Return the keys in the setting `secret_key`. Raises `SettingsError`, which shows none of them."""
     try:
         keys = [base64.b64decode(key.strip(), validate=True) for key in text.split(",") if text]
     except ValueError:

@@ -1,9 +1,9 @@
-"""An API key: whose it is, what it allows, and how long it is good.
+"""An API key: its owner, its permissions, and its lifetime.
 
-Promises: of a key only a hash is kept, and what it is made again from for a repeat of the same request,
-which without the service's secret makes none. Every change is an event, and whoever has looked the key
-up listens. A key allows no more than its scopes do of what its owner may when it is used; one that was made
-for a project counts there alone, and ends with it.
+Promises: only a key's hash is stored, with a nonce from which the text can be derived again for a
+repeated request; that needs the service's secret. Every change is an event, which every process that
+has looked the key up receives. A key never allows more than both its scopes and its owner's permissions
+at the time of use. A key made for a project is valid only there, and ends with the project.
 """
 
 from __future__ import annotations
@@ -59,16 +59,19 @@ from aidevos.security import api_keys, scopes
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal
 
-# Seconds: how much later a use has to be before it is worth a write.
+# Seconds that must pass since the recorded use before another one is written.
 USE_EVERY = 30.0
-# What the texts of keys are derived from.
+# The secret from which the texts of keys are derived.
 KeySecret = NewType("KeySecret", bytes)
 _body: Schema[ApiKeyBody] = Schema(ApiKeyBody, "args.patch")
 
 
 class ApiKeyState(msgspec.Struct):
-    """`nonce` is what the key was made from; `former` is the hash of the key before a rotation, good until
-    `former_until`. `made_by` is the request that made the key. Times are in seconds since the epoch."""
+    """The stored state; times are in seconds since the epoch.
+
+    The key's text is derived from `nonce`. `former` is the hash of the key before a rotation, valid
+    until `former_until`. `made_by` is the ID of the request that made the key.
+    """
 
     name: str = ""
     owner: str = ""
@@ -89,22 +92,22 @@ class ApiKeyState(msgspec.Struct):
 
 
 class Changed(Event):
-    """The key is not what it was: whoever keeps what it allows looks it up again."""
+    """The key has changed: every process that caches it looks it up again."""
 
 
 def restrict(caller: Principal, args: FindApiKeys) -> FindApiKeys:
-    """The search that a caller may make: of all keys, or of its own."""
+    """Return the search that the caller may make: over all keys with `keys:manage`, otherwise over its own."""
     return args if caller.has(MANAGE_KEYS) else msgspec.structs.replace(args, owner=caller.subject)
 
 
 def find(args: FindApiKeys) -> Find:
-    """What the store is asked for a search."""
+    """Return the store's query for a search."""
     where: list[Condition] = [] if args.owner is None else [Compare(("owner",), "eq", args.owner)]
     return Find(And(tuple(where)), args.limit, ("created_at",))
 
 
 def show(id: str, state: ApiKeyState, version: int) -> APIKey:
-    """The key as it is shown."""
+    """Return the key's public representation."""
     return APIKey(**_shown(id, state, version))
 
 
@@ -137,13 +140,13 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         allowed_addresses: Addresses = [],  # noqa: B006
         project: ProjectId | None = None,
     ) -> NewApiKey:
-        """Make the key; its text is shown this once, and to a repeat of the same request."""
+        """Create the key. Its text is shown only in this response, and to a repeat of the same request."""
         if self.state.made_by == self.request_id:
             return self._new()
         if self.state.owner:
-            raise Failure("exists", "there is a key with this ID")
+            raise Failure("exists", "a key with this ID exists already")
         if not api_keys.is_id(self.id):
-            raise Failure("invalid", "a new key's ID is a UUID, 32 hexadecimal digits", field="id")
+            raise Failure("invalid", "a new key's ID must be a UUID of 32 hexadecimal digits", field="id")
         self._check_scopes(scopes, "args.scopes")
         await self._user(self.caller.subject)
         if project is not None:
@@ -166,13 +169,13 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @query(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
     async def read(self) -> APIKey:
-        """The key, for its owner and for those who have `keys:manage`; for others there is none."""
+        """Return the key. Callers other than its owner need `keys:manage`; others get `not-found`."""
         self._check_visible()
         return show(self.id, self.state, self.version)
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
     async def patch(self, patch: dict[str, Any]) -> APIKey:
-        """Change name, scopes, limits, expiry or addresses by a JSON merge patch (RFC 7396)."""
+        """Change the name, scopes, limits, expiry or addresses by a JSON merge patch (RFC 7396)."""
         self._check_visible()
         state = self.state
         ends = None if state.expires_at is None else timestamp(state.expires_at)
@@ -195,11 +198,14 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS), confidential=True)
     async def rotate(self, overlap: Overlap = 0.0) -> NewApiKey:
-        """Make another key in this one's place, which still works for `overlap` seconds. Whoever gets it acts
-        for the owner: that is the owner alone, by another key only if that allows as much."""
+        """Replace the key by a new one; the former key still works for `overlap` seconds.
+
+        Only the owner may do this, since the new key acts for the owner. If the request itself uses
+        another key, that key must allow at least as much.
+        """
         self._check_visible()
         if self.caller.subject != self.state.owner:
-            raise Failure("forbidden", "only its owner gets a new key; you may revoke this one")
+            raise Failure("forbidden", "only the owner can rotate a key; you can revoke it")
         if self.caller.key not in ("", self.id):
             self._check_scopes(self.state.scopes, "scopes")
         state = self.state
@@ -213,21 +219,21 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
     async def revoke(self) -> None:
-        """End the key: it is dead everywhere within a second."""
+        """Revoke the key, which becomes invalid everywhere within a second."""
         self._check_visible()
         self._note("api_key.revoked")
         await self.delete()
 
     @command(allow=services())
     async def erase(self) -> None:
-        """End the key because its owner is gone."""
+        """Delete the key because its owner was deleted."""
         if self.state.owner:
             self.emit(Changed())
         await self.delete()
 
     @command(allow=services())
     async def vanish(self, project: str) -> None:
-        """End the key because its project is gone."""
+        """Delete the key because its project was deleted."""
         if self.state.project == project:
             self.emit(Changed())
         if self.state.project == project or not self.state.owner:
@@ -235,8 +241,10 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @query(allow=services())
     async def resolve(self, hashed: str, at: float | None = None) -> KeyGrant:
-        """What the key with this SHA-256 stands for, now or `at` a moment in the past when it was used; raises
-        `not-found`. A key that is gone, and one whose owner has no access now, stands for nothing."""
+        """Return the grant of the key with this SHA-256, now or at the past time `at` when it was used.
+
+        Raises `not-found` if the key is expired, revoked or deleted, or if its owner has no access now.
+        """
         state = self.state
         if hmac.compare_digest(state.hashed, hashed):
             return await self._grant(math.inf, at)
@@ -244,12 +252,12 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @query(allow=services())
     async def grant(self) -> KeyGrant:
-        """What the key stands for today, for a service that acts for its owner; raises `not-found`."""
+        """Return the key's current grant, for a service that acts for its owner. Raises `not-found`."""
         return await self._grant(math.inf)
 
     @command(allow=services(), confidential=True, keeps_version=True)
     async def used(self, at: float) -> None:
-        """Note that the key was used, if that is news."""
+        """Record the time of use, unless the recorded one is recent."""
         if self.state.owner and at >= (self.state.last_used_at or 0.0) + USE_EVERY:
             self.state.last_used_at = at
 
@@ -296,25 +304,25 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
             if not self.caller.has(name, **({attribute: value} if attribute else {})):
                 if name == scopes.EVERYTHING and not self.caller.key:
                     continue
-                raise Failure("forbidden", f"you lack {scope} yourself", field=f"{field}[{number}]")
+                raise Failure("forbidden", f"you don't have {scope} yourself", field=f"{field}[{number}]")
 
     async def _enter(self, project: str) -> None:
         role = await self.memberships.find_role(self, project, self.caller)
         if role is None:
-            raise Failure("invalid", "there is no such project", field="args.project")
+            raise Failure("invalid", "this project doesn't exist", field="args.project")
         check_role(role, "maintainer")
         self.tell(projects.TYPE, project, "confirm", type=TYPE, id=self.id)
 
     def _check_visible(self) -> None:
         if not self.state.owner or not (self.caller.subject == self.state.owner or self.caller.has(MANAGE_KEYS)):
-            raise Failure("not-found", "there is no such API key")
+            raise Failure("not-found", "this API key doesn't exist")
 
     async def _user(self, id: str) -> User:
         try:
             return msgspec.convert(await self.call(users.TYPE, id, "show"), User)
         except Failure as failure:
             if failure.code in ("not-found", "invalid"):
-                raise Failure("forbidden", "only users have API keys") from None
+                raise Failure("forbidden", "only users can have API keys") from None
             raise
 
 
@@ -344,9 +352,11 @@ def _later(moment: datetime | None, now: float, field: str) -> float | None:
     if moment is None:
         return None
     if moment.timestamp() <= now:
-        raise Failure("invalid", "this moment has passed", field=field)
+        raise Failure("invalid", "this time has passed", field=field)
     if moment.timestamp() > now + LONGEST_ALARM:
-        raise Failure("invalid", "a key expires within 100 years; leave this away for one that doesn't", field=field)
+        raise Failure(
+            "invalid", "a key must expire within 100 years; omit this for one that doesn't expire", field=field
+        )
     return moment.timestamp()
 
 
@@ -361,4 +371,4 @@ def _networks(addresses: list[str], field: str) -> list[str]:
 
 
 def _dead() -> Failure:
-    return Failure("not-found", "there is no such key, or it is no longer good")
+    return Failure("not-found", "this key doesn't exist or is no longer valid")

@@ -147,7 +147,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         if self.state.user != user:
             raise Failure("not-found", "this account doesn't exist")
         self.state.hashed = await self.passwords.hash(new)
-        self._failures.of("").clear()
+        self._failures.get("").clear()
         self._trust_address()
         self._end_sessions()
 

@@ -75,7 +75,7 @@ class CredentialChecks(BaseDurableObject[AccountState]):
 
     async def _reject_code(self, action: str, actor: str = "", session: str = "") -> Failure:
         """Count a wrong code and return the error to raise."""
-        self.otp_guesses.of(self.id).count(self.now)
+        self.otp_guesses.get(self.id).count(self.now)
         await self._count_failure(action, "wrong code", actor, session)
         return Failure("unauthenticated", "the code is wrong or has already been used")
 
@@ -83,7 +83,7 @@ class CredentialChecks(BaseDurableObject[AccountState]):
         try:
             self._throttle().check(self.now)
             if is_otp:
-                self.otp_guesses.of(self.id).check(self.now)
+                self.otp_guesses.get(self.id).check(self.now)
         except Failure:
             # All attempts of a window share one log entry, so that a flood causes no writes.
             if self._throttled_until <= self.now:
@@ -94,7 +94,7 @@ class CredentialChecks(BaseDurableObject[AccountState]):
     def _throttle(self) -> Throttle:
         """Return the throttle for the caller's network. All networks without a login share one."""
         network = network_of(self.client_address)
-        return self._failures.of(network if network in self.state.addresses else "")
+        return self._failures.get(network if network in self.state.addresses else "")
 
     def _trust_address(self) -> None:
         """Add the caller's network to those where the user has proved their identity."""

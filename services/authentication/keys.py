@@ -26,7 +26,7 @@ async def tend_keys(objects: DurableObjectClient, settings: Settings) -> None:
     recorded: set[str] = set()
     while True:
         try:
-            ring = await asyncio.to_thread(keys.tend, settings.home, settings.key_age, settings.key_notice)
+            ring = await asyncio.to_thread(keys.maintain, settings.home, settings.key_age, settings.key_notice)
             for key in ring:
                 if key.id not in recorded and key.cause != "first":
                     await _record(objects, key)

@@ -1,8 +1,8 @@
-"""What the owners of webhooks may see: judged as a live stream of theirs would be, by their rights of today.
+"""The access of webhooks' owners: judged like their live streams, by their current permissions.
 
-Promises: an owner who was deactivated, or whose API key is gone, sees nothing; a changed role counts within
-`queries.LOOKUP_LIFE` seconds. What only the service of the data can say is asked by a delegation that is good for
-that question alone.
+Promises: an owner who was deactivated, or whose API key is gone, sees nothing; a changed role takes
+effect within `queries.LOOKUP_LIFE` seconds. Questions that only the data's service can answer are sent
+with a delegation that is valid for that one question.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ NEEDED = (webhooks.OWN_WEBHOOKS, READ_EVENTS)
 
 
 class Owner(NamedTuple):
-    """An owner of webhooks, or one by an API key; without a mandate it has no access. `authorization` stands for
-    the rights."""
+    """An owner of webhooks, possibly through an API key; without a mandate, it has no access.
+
+    `authorization` identifies the owner's current permissions.
+    """
 
     caller: Principal
     mandate: Mandate | None
@@ -43,12 +45,12 @@ class Owners:
         self._owners: Lookups[Owner] = Lookups()
 
     async def payload(self, user: str, key: str, delivery: Delivery) -> bytes | None:
-        """The event as its owner may see it; None where it may not. Raises `Failure` when that can't be said."""
+        """Return the event as the owner may see it, or None if it may not. Raises `Failure` if that is unknown."""
         event = parse_event(delivery.subject, delivery.payload)
         return event.payload if event is not None and await self.may_see(user, key, event) else None
 
     async def may_see(self, user: str, key: str, event: ShownEvent) -> bool:
-        """Whether the event is for this user, who has asked for it by this API key, or none."""
+        """True if this user may see the event; `key` is the API key that created the webhook, if any."""
         owner = await self._owners.get(f"{user} {key}", lambda: self._owner(user, key))
         if owner is None or owner.mandate is None or not all(map(owner.caller.has, NEEDED)):
             return False

@@ -17,7 +17,7 @@ from aidevos.contracts.errors import CATALOGUE, CODES, Code, Failure
 
 from .http.request import HttpRequest
 from .http.responses import Header, HttpResponse
-from .http.versions import unless_known
+from .http.versions import conditional_response
 
 # `style-src` has no 'unsafe-inline': Swagger UI sets styles by the CSSOM. Its style sheet has images in data URLs.
 _POLICY = (
@@ -56,7 +56,7 @@ class Docs:
         file = self._files.get(request.path["file"])
         if file is None:
             raise Failure("not-found", "the page has no such file")
-        return unless_known(request, file)
+        return conditional_response(request, file)
 
 
 def errors_page() -> str:
@@ -88,7 +88,7 @@ def _answer(content: bytes, media_type: bytes) -> HttpResponse:
     headers: tuple[Header, ...] = (
         (b"content-type", media_type),
         (b"content-security-policy", _POLICY),
-        # `unless_known` takes the last one for the version.
+        # `conditional_response` takes the last one for the version.
         (b"etag", etag.encode()),
     )
     return HttpResponse(200, content, headers)

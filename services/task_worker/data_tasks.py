@@ -80,6 +80,6 @@ async def _create(context: TaskContext, order: Order) -> BulkResult:
     try:
         return BulkResult(status=201, id=_created.decode(await send(context, order)).id)
     except Failure as failure:
-        if failure.is_passing:
+        if failure.is_transient:
             raise
         return BulkResult(status=failure.status, problem=msgspec.to_builtins(failure.problem))

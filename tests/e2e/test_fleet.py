@@ -111,7 +111,7 @@ def test_up_again_says_so(fleet: LocalFleet) -> None:
     before = fleet.pids()
     again = fleet.run("up")
     assert again.returncode == 0
-    assert "up already" in again.stdout
+    assert "already up" in again.stdout
     assert again.stdout.rstrip().endswith(fleet.read()["gateway_url"])
     assert fleet.pids() == before
 

@@ -23,7 +23,7 @@ def without_code(text: str) -> str:
 
 def anchors(file: Path) -> set[str]:
     """The IDs of the headings in a text, as the site's builder makes them."""
-    converter = Markdown(extensions=["toc", "fenced_code"])
+    converter = Markdown(extensions=["toc", "pymdownx.superfences"])
     return set(re.findall(r'<h\d id="([^"]+)"', converter.convert(file.read_text())))
 
 

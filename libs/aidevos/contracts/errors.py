@@ -1,8 +1,7 @@
-"""Errors as every door shows them: one root, one table, one document (RFC 9457).
+"""Errors as every entry point shows them: one exception, one table, one document (RFC 9457).
 
-A `Failure` is raised anywhere in the product and becomes a problem document at the edge of the
-process. `CODES` is the only place where a code meets an HTTP status and the question whether the
-caller may simply try again.
+A `Failure` may be raised anywhere in the product, and becomes a problem document at the edge of the
+process. Only `CODES` says which HTTP status a code has, and whether the caller may simply try again.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import msgspec
 
 
 class Code(NamedTuple):
-    """What one code means; `when` and `remedy` are sentences for the catalogue of errors."""
+    """The meaning of an error code; `when` and `remedy` are sentences for the catalogue of errors."""
 
     status: int
     title: str
@@ -201,10 +200,12 @@ FIELD_LIMIT = 256
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """RFC 9457 problem details. `type` is a URI reference, relative to the gateway, to the code's entry in the
-    catalogue of errors. `field` is the dotted path of the value that was refused, `retry_after` is in seconds,
-    `error_id` finds the log line of an `internal` error, `challenge` is what a login that needs a second factor is
-    completed with."""
+    """RFC 9457 problem details.
+
+    `type` is a URI reference, relative to the gateway, to the code's entry in the catalogue of errors.
+    `field` is the dotted path of the refused value. `retry_after` is in seconds. `error_id` finds the
+    log line of an `internal` error. `challenge` completes a login that needs a second factor.
+    """
 
     type: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri-reference"})]
     title: str
@@ -218,15 +219,15 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     extra: dict[str, Any] | None = None
 
 
-# Refusals that a deployment under way explains.
-_PASSING = frozenset({"deadline-exceeded", "unauthenticated", "unknown-type", "unknown-method"})
+# Refusals that a deployment in progress can explain.
+_TRANSIENT = frozenset({"deadline-exceeded", "unauthenticated", "unknown-type", "unknown-method"})
 
 
 class Failure(Exception):
     """An error that a caller may see.
 
-    `code` is a key of `CODES`; objects may raise codes of their own with a `status` of 4xx.
-    `retry_after` is in seconds. What is longer than a person reads is cut.
+    `code` is a key of `CODES`; objects may raise their own codes with a `status` of 4xx. `retry_after`
+    is in seconds. Long details and fields are truncated.
     """
 
     def __init__(
@@ -245,7 +246,7 @@ class Failure(Exception):
         super().__init__(detail)
         known = CODES.get(code)
         if known is None and (status is None or not 400 <= status <= 499):
-            raise ValueError(f"{code!r} is no known code, so it needs a status from 400 to 499")
+            raise ValueError(f"{code!r} isn't a known code, so it needs a status from 400 to 499")
         self.code = code
         self.detail = detail
         self.field = field if field is None or len(field) <= FIELD_LIMIT else field[:FIELD_LIMIT] + "…"
@@ -258,9 +259,9 @@ class Failure(Exception):
         self.extra = extra
 
     @property
-    def is_passing(self) -> bool:
+    def is_transient(self) -> bool:
         """True if the same request may succeed later: a retryable failure, or one that a deployment explains."""
-        return self.retryable or self.code in _PASSING
+        return self.retryable or self.code in _TRANSIENT
 
     @property
     def problem(self) -> Problem:
@@ -278,16 +279,16 @@ class Failure(Exception):
         )
 
     def encode(self) -> bytes:
-        """The problem document as JSON."""
+        """Return the problem document as JSON."""
         return msgspec.json.encode(self.problem)
 
     @classmethod
     def decode(cls, document: bytes) -> Failure:
-        """The failure that a problem document tells of; a document that is none is `internal`."""
+        """Return the failure in a problem document; anything else becomes `internal`."""
         try:
             problem = _decoder.decode(document)
         except msgspec.DecodeError:
-            return cls("internal", "the answer was an error without a problem document")
+            return cls("internal", "the reply was an error without a problem document")
         code, status = problem.code, problem.status
         if code not in CODES and not 400 <= status <= 499:
             code, status = "internal", 500

@@ -49,8 +49,8 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
-class Answer(NamedTuple):
-    """The receiver's answer: the status, and the first `ANSWER_LIMIT` bytes of the body."""
+class WebhookResponse(NamedTuple):
+    """The receiver's response: the status, and the first `ANSWER_LIMIT` bytes of the body."""
 
     status: int
     body: bytes
@@ -65,7 +65,7 @@ def new_secret() -> str:
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def headers(id: str, at: float, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
+def sign_headers(id: str, at: float, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
     """Return the headers of a message that is sent at this time, in seconds since the epoch.
 
     It is signed with each secret, so that receivers can change from one to the next at their own pace. `id` is the
@@ -142,8 +142,8 @@ class WebhookSender:
         except Failure as failure:
             raise Failure("invalid", failure.detail, field="url") from None
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """POST a JSON body, and return the answer.
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
+        """POST a JSON body, and return the response.
 
         Raises `invalid` for an unusable URL, `forbidden` if its host has no permitted address, and `unavailable` if
         the receiver can't be reached or doesn't answer in time.
@@ -176,7 +176,7 @@ class WebhookSender:
 
     async def _post(
         self, target: httpx2.URL, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> WebhookResponse:
         sent = {"content-type": "application/json", "user-agent": "aidevos-webhooks", **headers}
         sent["host"] = target.netloc.decode()
         # The connection goes to an address, so httpx2 must be told which host name the certificate has to match.
@@ -199,7 +199,7 @@ class WebhookSender:
         body: bytes,
         headers: Mapping[str, str],
         extensions: dict[str, str],
-    ) -> Answer:
+    ) -> WebhookResponse:
         async with client.stream("POST", url, content=body, headers=headers, extensions=extensions) as response:
             received = bytearray()
             # Raw bytes, because a compressed body could expand beyond any bound.
@@ -207,7 +207,7 @@ class WebhookSender:
                 received += chunk
                 if len(received) >= ANSWER_LIMIT:
                     break
-            return Answer(response.status_code, bytes(received[:ANSWER_LIMIT]))
+            return WebhookResponse(response.status_code, bytes(received[:ANSWER_LIMIT]))
 
 
 def _parse(url: str) -> httpx2.URL:

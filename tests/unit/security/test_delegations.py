@@ -202,7 +202,7 @@ async def test_a_mandate_is_what_the_user_is_today() -> None:
         ("", Failure("not-found", "no user")),
         ("k1", GRANT | {"owner": "bob"}),
         ("k1", Failure("not-found", "no key")),
-        ("k1", Failure("forbidden", "only users have API keys")),
+        ("k1", Failure("forbidden", "only users can have API keys")),
     ],
     ids=["inactive", "erased", "another's key", "revoked key", "owner erased"],
 )

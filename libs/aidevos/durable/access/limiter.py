@@ -38,7 +38,7 @@ KEY = "key"
 FETCH_TIMEOUT = 1.0
 # Seconds between two attempts to reach quotas that don't answer.
 RETRY_INTERVAL = 1.0
-_taken = msgspec.json.Decoder(contract.Taken)
+_taken = msgspec.json.Decoder(contract.QuotaSlice)
 
 
 class Verdict(NamedTuple):

@@ -79,7 +79,7 @@ class Reactions:
         try:
             await self._client.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
         except Failure as failure:
-            if failure.is_passing and not failure.retryable:
+            if failure.is_transient and not failure.retryable:
                 raise Failure("unavailable", failure.detail) from failure
             raise
 

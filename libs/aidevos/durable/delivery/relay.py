@@ -132,7 +132,7 @@ class Relay:
         try:
             await self._client.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
         except Failure as failure:
-            if failure.is_passing:
+            if failure.is_transient:
                 raise
             await self._bury(activation, entry, attempts, failure)
 

@@ -55,7 +55,7 @@ class DurableObjectRouter:
         if not subjects.is_id(id):
             raise Failure("invalid", f"an ID matches {subjects.ID_PATTERN}", field="id")
         if principal.narrowed:
-            principal = principal.at(id)
+            principal = principal.for_object(id)
         check_allowed(principal, type, method_name, method.allow)
         self._gate.check_call(principal, type, method_name)
         request = self._request(type, id, method, payload, headers, principal, respond, stored=stored)

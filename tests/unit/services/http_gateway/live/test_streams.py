@@ -45,7 +45,7 @@ class EntryPoint:
             raise found
         return found
 
-    async def has(self, reader: Subscriber, event: LiveEvent) -> bool:
+    async def may_see(self, reader: Subscriber, event: LiveEvent) -> bool:
         await asyncio.sleep(0)
         return self.shows(event)
 
@@ -316,7 +316,7 @@ async def test_what_another_gateway_has_shown_already_does_not_come_again(monkey
         client = await world.open("2")
         await client.read(lambda: client.numbers == [3])
         reading = asyncio.create_task(client.read(lambda: 4 in client.numbers))
-        await until(lambda: bool(world.hub._joined))
+        await until(lambda: bool(world.hub._by_topic))
         gate.set()
         await world.publish(1)
         await reading
