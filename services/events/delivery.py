@@ -24,7 +24,7 @@ from aidevos.contracts.webhooks import (
     DeliveryInfo,
 )
 from aidevos.feeds import Delivery
-from aidevos.feeds.webhook_sender import WebhookSender, headers
+from aidevos.feeds.webhook_sender import WebhookSender, sign_headers
 from aidevos.queries import Search
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer, SealError
@@ -136,7 +136,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         """Return the response's status, or None and the reason why there was none."""
         try:
             secrets = [self.sealer.open(sealed, TYPE, self.state.webhook).decode() for sealed in target.secrets]
-            response = await self.sender.send(target.url, body, headers(self.id, time.time(), body, secrets))
+            response = await self.sender.send(target.url, body, sign_headers(self.id, time.time(), body, secrets))
         except Failure as failure:
             return None, failure.detail
         except SealError as error:

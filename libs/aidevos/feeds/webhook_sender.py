@@ -65,7 +65,7 @@ def new_secret() -> str:
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def headers(id: str, at: float, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
+def sign_headers(id: str, at: float, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
     """Return the headers of a message that is sent at this time, in seconds since the epoch.
 
     It is signed with each secret, so that receivers can change from one to the next at their own pace. `id` is the

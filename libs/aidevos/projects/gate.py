@@ -87,7 +87,7 @@ class ProjectGate:
     async def join(self, turn: Turn, project: str | None) -> None:
         """Assign the object that the turn creates to a project, of which the caller must be maintainer or owner.
 
-        Raises `invalid` if the caller is no member or there is no such project, and `forbidden`.
+        Raises `invalid` if the caller is not a member or there is no such project, and `forbidden`.
         """
         caller = turn.caller
         if project is None:
@@ -106,7 +106,7 @@ class ProjectGate:
     async def visible_project(self, caller: Principal, project: str | None) -> str | None:
         """Return the project whose objects a list shows, an empty string for no project, or None for all objects.
 
-        Raises `not-found` if the caller is no member of the project.
+        Raises `not-found` if the caller is not a member of the project.
         """
         wanted = project or caller.project
         if caller.is_service or (caller.has(projects.MANAGE) and not caller.project):

@@ -52,14 +52,14 @@ class Attempt:
         """Make the attempt, and report its outcome."""
         beats = asyncio.create_task(self._keep_beating())
         try:
-            report = await self._work()
+            report = await self._run_handler()
             if report is not None:
                 await self._report(*report)
         finally:
             beats.cancel()
             await asyncio.gather(beats, return_exceptions=True)
 
-    async def _work(self) -> tuple[str, dict[str, Any]] | None:
+    async def _run_handler(self) -> tuple[str, dict[str, Any]] | None:
         """Run the handler, and return the report as a method and its arguments, or None if none is due."""
         work = asyncio.ensure_future(self._handle())
         stopped = asyncio.ensure_future(self._stopped.wait())
@@ -68,20 +68,20 @@ class Attempt:
             if work.done():
                 return "finish", _finish_args(work)
             was_stopped = stopped.done()
-            await self._end(work)
+            await self._cancel(work)
             if not was_stopped:
                 detail = f"the attempt took longer than {self._assignment.timeout:g} seconds"
                 return "finish", _error(AttemptError(code=TIMEOUT, detail=detail, known=False))
             return ("give_back", {}) if self._given_back else None
         finally:
             stopped.cancel()
-            await self._end(work)
+            await self._cancel(work)
 
     async def _handle(self) -> bytes:
         payload = self._handler.payload.convert(self._assignment.payload)
         return encode_result(await self._handler.run(self._context, payload), RESULT_LIMIT)
 
-    async def _end(self, work: asyncio.Future[bytes]) -> None:
+    async def _cancel(self, work: asyncio.Future[bytes]) -> None:
         if work.done():
             return
         self._context.cancelled = True

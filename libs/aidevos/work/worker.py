@@ -124,15 +124,15 @@ class Worker:
                 args = {"kinds": list(self._handlers), "limit": CANDIDATES}
                 due = await self._objects.query(tasks.TYPE, tasks.DUE, args)
                 for id in due:
-                    assignment = await self._start(id)
+                    assignment = await self._start_attempt(id)
                     if assignment is not None:
-                        await self._begin(assignment)
+                        await self._run_attempt(assignment)
                         return True
                 if not due:
                     return False
         return False
 
-    async def _start(self, id: str) -> Assignment | None:
+    async def _start_attempt(self, id: str) -> Assignment | None:
         """Start an attempt at a task, and return it, or None if another worker was faster or the task is gone."""
         try:
             assignment: Any = await self._objects.call(tasks.TYPE, id, "start", {"worker": self._name})
@@ -142,7 +142,7 @@ class Worker:
             raise
         return msgspec.convert(assignment, Assignment)
 
-    async def _begin(self, assignment: Assignment) -> None:
+    async def _run_attempt(self, assignment: Assignment) -> None:
         attempt = Attempt(assignment, self._handlers[assignment.kind], self._objects)
         running = asyncio.create_task(attempt.run())
         self._attempts[running] = attempt

@@ -269,7 +269,7 @@ class TestServe:
         assert hosted == [sys.modules["stocked"].service, (home, "events")]
 
     def test_a_service_has_a_process_of_its_own(self, home: Path, capsys: Output) -> None:
-        assert_refused(main(["serve", "mine:Thing", "stocked:service"]), capsys, "stocked:service", "own")
+        assert_refused(main(["serve", "mine:Thing", "stocked:service"]), capsys, "stocked:service", "separate")
 
     def test_a_resource_that_is_missing_is_named(self, home: Path, capsys: Output) -> None:
         assert_refused(main(["serve", "bare:Shelf"]), capsys, "Shelf", "Pool", "pool")

@@ -218,12 +218,12 @@ class AlarmClock:
         try:
             activation.mailbox.put(request)
         except Failure:
-            self._ended(activation)
+            self._on_answered(activation)
             self.schedule(activation.type.name, activation.id, self._environment.clock.now() + RETRY_AFTER)
 
     def _request(self, activation: Activation, name: str) -> Request:
         def respond(answer: Reply | None) -> None:
-            self._ended(activation)
+            self._on_answered(activation)
             self.schedule_next(activation)
             self._rescheduled.set()
 
@@ -243,6 +243,6 @@ class AlarmClock:
             alarm=name,
         )
 
-    def _ended(self, activation: Activation) -> None:
+    def _on_answered(self, activation: Activation) -> None:
         activation.ringing = False
         self._ringing -= 1

@@ -161,14 +161,14 @@ class CompletionRecords:
     def find(self, key: RequestKey, fingerprint: bytes, now: float) -> Record | None:
         """Return the record of an earlier copy. Raises `stale`, `bad-request` or `request-id-reused`."""
         if not key.client:
-            return check_same(self._chosen.get(key.key), fingerprint)
+            return check_fingerprint(self._chosen.get(key.key), fingerprint)
         client = self._clients.get(key.client)
         issued = issued_at(key.number)
         if issued > now + CLOCK_SKEW:
             raise Failure("bad-request", "this number was issued in the future", field="Request-Id")
         if (client and key.number < client.mark) or issued < now - self._bounds.age:
             raise Failure("stale", "this request is settled or too old to be repeated", field="Request-Id")
-        return check_same(client.records.get(key.number), fingerprint) if client else None
+        return check_fingerprint(client.records.get(key.number), fingerprint) if client else None
 
     def admit(self, key: RequestKey, now: float) -> None:
         """Make room for another record by dropping acknowledged and expired ones. Raises `overloaded`."""
@@ -329,7 +329,7 @@ def find_record(replies: dict[str, Any], key: RequestKey, fingerprint: bytes) ->
     return record if record and record.fingerprint == fingerprint else None
 
 
-def check_same(record: Record | None, fingerprint: bytes) -> Record | None:
+def check_fingerprint(record: Record | None, fingerprint: bytes) -> Record | None:
     """Return the record. Raises `request-id-reused` if it belongs to another request."""
     if record is not None and record.fingerprint != fingerprint:
         raise Failure("request-id-reused", "this ID was already used for another request", field="Request-Id")

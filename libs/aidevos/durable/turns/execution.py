@@ -19,7 +19,7 @@ from aidevos.durable.objects.running import current_turn
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.alarm_turn import begin_alarm, count_attempt, fail_alarm
 from aidevos.durable.turns.archive import ReplyArchive
-from aidevos.durable.turns.completion import Record, check_same
+from aidevos.durable.turns.completion import Record, check_fingerprint
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import log_unexpected, moved_during_turn
 from aidevos.durable.turns.gate import Gate
@@ -29,7 +29,7 @@ from aidevos.durable.turns.outcome import answer_when_committed, complete, recor
 from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.turn import Turn
 
-# The task of a turn that could not end at once.
+# The task of a turn, or None if the turn has already ended.
 Running = asyncio.Task[None] | None
 
 
@@ -131,7 +131,7 @@ class TurnRunner:
     def _is_answered(self, activation: Activation, request: Request) -> bool:
         """Answer with the outcome of an earlier copy; return True if there is one."""
         if request.ephemeral:
-            found = check_same(activation.ephemeral.get(request.ephemeral), request.fingerprint)
+            found = check_fingerprint(activation.ephemeral.get(request.ephemeral), request.fingerprint)
             if found is not None:
                 self._answer(activation, request, found.reply)
             return found is not None
@@ -139,7 +139,7 @@ class TurnRunner:
             return False
         now = self._environment.clock.now()
         found = activation.records.find(request.key, request.fingerprint, now)
-        found = found or check_same(request.archived_record, request.fingerprint)
+        found = found or check_fingerprint(request.archived_record, request.fingerprint)
         if found is None:
             activation.records.admit(request.key, now)
             return False
@@ -207,18 +207,18 @@ def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
         roll_back(activation)
         error = raised
         reply = Reply.of(_failure(raised, turn))
-    if request.ephemeral and not (error and _is_passing(error)):
+    if request.ephemeral and not (error and _is_transient(error)):
         outcome = Record(request.fingerprint, reply.payload, reply.failed, turn.now, tell=False)
         activation.remember(request.ephemeral, outcome)
     if error is not None and request.alarm:
         fail_alarm(turn, reply)
     elif error is not None and request.method.is_command:
-        record_outcome(turn, reply, durable=not _is_passing(error))
+        record_outcome(turn, reply, durable=not _is_transient(error))
     elif not request.method.is_command:
         answer_when_committed(turn.environment, activation, request, reply)
 
 
-def _is_passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     """Return True if a repeat may succeed, so that the outcome must not be recorded."""
     return isinstance(error, Failure) and (error.retryable or error.code == "deadline-exceeded")
 

@@ -92,9 +92,9 @@ class Mailbox:
             self._command = task
         else:
             self._queries.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_turn_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_turn_done(self, task: asyncio.Task[None]) -> None:
         if task is self._command:
             self._command = None
         self._queries.discard(task)

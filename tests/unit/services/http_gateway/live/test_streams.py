@@ -45,7 +45,7 @@ class EntryPoint:
             raise found
         return found
 
-    async def has(self, reader: Subscriber, event: LiveEvent) -> bool:
+    async def may_see(self, reader: Subscriber, event: LiveEvent) -> bool:
         await asyncio.sleep(0)
         return self.shows(event)
 
