@@ -63,7 +63,9 @@ INTENDED: dict[str, str] = {
     r"/paths/~1metrics/get/responses/(408|413|415|429|504)/.*": "the failures of operations with a credential",
     r"/paths/~1examples~1chat/get/responses/503/.*": "the failures of operations without a credential",
     r"/paths/~1api-keys/get/parameters/query parent/.*": "keys can be found by the key that made them",
-    r"/components/schemas/(APIKey|ApiKeyPage|NewApiKey|api_key-ApiKeyState)/.*parent.*": "a key names its parent",
+    r"/components/schemas/(api_key-)?(APIKey|ApiKeyPage|NewApiKey|ApiKeyState|FindApiKeys)/(.*parent|required).*": (
+        "a key names the key that made it"
+    ),
     r"/components/schemas/api_key[-.](Confirm|Grant|KeyGrant|KeyLimit|Sweep|confirm|sweep).*": (
         "services narrow and end the keys that a key has made"
     ),
