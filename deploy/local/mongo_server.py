@@ -16,9 +16,11 @@ from pymongo.errors import OperationFailure, PyMongoError
 from aidevos.process.fleet import with_credentials
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
+from aidevos.security.tls import mongo_options
 from aidevos.settings import Settings, SettingsError
 
 from .binaries import MONGO_MINIMUM
+from .vulnerabilities import Version
 
 FOLDER = "mongo"
 HOST = "127.0.0.1"
@@ -31,6 +33,8 @@ USERS = (ADMIN_USER, DATA_USER)
 
 OPLOG_MIB = 1024
 TIMEOUT = 30.0
+# Without zlib, through which CVE-2025-14847 reads the server's memory. The compose file has the same ones.
+COMPRESSORS = "snappy,zstd"
 UNAUTHORIZED, ALREADY_INITIALIZED, USER_EXISTS = 13, 23, 51003
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -54,6 +58,7 @@ def command(program: Path, settings: Settings, extra: Sequence[str] = (), cache:
         "--keyFile": folder / "key",
         "--oplogSize": OPLOG_MIB,
         "--wiredTigerCacheSizeGB": cache,
+        "--networkMessageCompressors": COMPRESSORS,
     }
     flags = [str(part) for option in options.items() for part in option]
     return [str(program), *flags, "--nounixsocket", "--quiet", *extra]
@@ -65,15 +70,16 @@ def url(settings: Settings, secrets: Secrets, user: str) -> str:
     return settings.mongo_url or with_credentials(own, user, secrets.mongo[user])
 
 
-def check_external(url: str) -> None:
-    """Raise `SettingsError` if the MongoDB at AIDEVOS_MONGO_URL can't serve a fleet."""
+def check_external(settings: Settings) -> Version:
+    """Return the version of the MongoDB at AIDEVOS_MONGO_URL. Raises `SettingsError` if it can't serve a fleet."""
     try:
-        with Admin(url, serverSelectionTimeoutMS=3000) as client:
-            version = client.server_info()["versionArray"]
+        options = mongo_options(settings, settings.mongo_url)
+        with Admin(settings.mongo_url, serverSelectionTimeoutMS=3000, **options) as client:
+            version = _version(client)
             hello = client.admin.command("hello")
     except PyMongoError as error:
         raise SettingsError(f"can't connect to the MongoDB at AIDEVOS_MONGO_URL: {error}") from None
-    if tuple(version[:2]) < MONGO_MINIMUM:
+    if version[:2] < MONGO_MINIMUM:
         raise SettingsError(
             f"the MongoDB at AIDEVOS_MONGO_URL is version {version[0]}.{version[1]}: 6.0 or newer is needed"
         )
@@ -81,10 +87,11 @@ def check_external(url: str) -> None:
         raise SettingsError(
             "the MongoDB at AIDEVOS_MONGO_URL isn't a replica set: start it with --replSet and initiate it"
         )
+    return version
 
 
-def prepare(settings: Settings, secrets: Secrets) -> None:
-    """Initiate the replica set, create its users, and wait until it accepts writes.
+def prepare(settings: Settings, secrets: Secrets) -> Version:
+    """Initiate the replica set, create its users, wait until it accepts writes, and return its version.
 
     Steps that are already done are skipped. Raises `TimeoutError`.
     """
@@ -94,6 +101,7 @@ def prepare(settings: Settings, secrets: Secrets) -> None:
         _create_administrator(anonymous, secrets.mongo[ADMIN_USER])
     with Admin(url(settings, secrets, ADMIN_USER)) as admin:
         _grant(admin, secrets.mongo[DATA_USER], settings.mongo_database)
+        return _version(admin)
 
 
 def wait_for_primary(client: Admin, timeout: float = TIMEOUT) -> None:
@@ -103,6 +111,11 @@ def wait_for_primary(client: Admin, timeout: float = TIMEOUT) -> None:
         if time.monotonic() > end:
             raise TimeoutError("MongoDB didn't become the primary of its replica set in time")
         time.sleep(0.02)
+
+
+def _version(client: Admin) -> Version:
+    major, minor, patch = client.server_info()["versionArray"][:3]
+    return major, minor, patch
 
 
 def _connect(settings: Settings) -> Admin:

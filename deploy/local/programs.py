@@ -146,6 +146,8 @@ def _environment(service: Service, settings: Settings, secrets: Secrets) -> dict
         "AIDEVOS_NATS_URL": nats_server.url(settings, secrets, service.user),
         "AIDEVOS_MONGO_URL": mongo_server.url(settings, secrets, mongo_server.DATA_USER) if service.stores else "",
         "AIDEVOS_EVENT_BUS_URL": settings.event_bus_url,
+        "AIDEVOS_TLS_CA": settings.tls_ca,
+        "AIDEVOS_TLS_CERTIFICATE": settings.tls_certificate,
         "AIDEVOS_REPLICA": "0",
         "AIDEVOS_SERVICES": ",".join(other.name for other in SERVICES if other.user != GATEWAY_USER),
         "PYTHONUNBUFFERED": "1",

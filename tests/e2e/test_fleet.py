@@ -20,6 +20,7 @@ import pytest
 from aidevos.process.fleet import fleet_settings
 from aidevos.settings import SettingsError
 from deploy.local import programs
+from deploy.local.vulnerabilities import known
 from tests.support.local_fleet import LocalFleet
 from tests.support.servers import Servers
 
@@ -90,6 +91,14 @@ def test_fleet_json_tells_everything_that_a_script_needs(fleet: LocalFleet) -> N
         assert answer.status == 200
     with pymongo.MongoClient[dict[str, Any]](told["mongo_url"]) as client:
         client[told["mongo_database"]].scratch.insert_one({})
+
+
+def test_up_warns_about_a_server_with_known_vulnerabilities(fleet: LocalFleet) -> None:
+    with pymongo.MongoClient[dict[str, Any]](fleet.read()["mongo_url"]) as client:
+        major, minor, patch, _ = client.server_info()["versionArray"]
+    found = known("MongoDB", (major, minor, patch))
+    assert all(id in fleet.warnings for id in found)
+    assert ("warning: MongoDB" in fleet.warnings) == bool(found)
 
 
 def test_nothing_that_a_fleet_writes_is_readable_by_others(fleet: LocalFleet) -> None:

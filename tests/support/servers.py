@@ -35,7 +35,7 @@ from tests.support.orphans import end_with_parent
 
 START_TIMEOUT = 20.0
 NATS_IMAGE = "nats:2"
-MONGO_IMAGE = "mongo:7"
+MONGO_IMAGE = "mongo:8.0"
 PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
 # Below the range from which outgoing connections take theirs: nobody is given the port of a server that is down.
 FREE_PORTS = range(15_000, 32_000)

@@ -9,6 +9,7 @@ from nats.aio.client import Client
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
+from aidevos.security.tls import client_context
 from aidevos.settings import Settings
 
 
@@ -38,4 +39,5 @@ def _rabbitmq(settings: Settings, fleet_events: Sequence[str]) -> RabbitMqBus:
         max_age=settings.events_max_age,
         max_bytes=settings.events_max_bytes,
         fleet_events=fleet_events,
+        tls=client_context(settings),
     )

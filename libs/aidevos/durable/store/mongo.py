@@ -14,8 +14,9 @@ the framework resolves it with a new claim.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from bson import MaxKey, MinKey
@@ -54,11 +55,18 @@ FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
 class MongoStore:
     """A store in one database of a MongoDB replica set.
 
-    `timeout` is the longest wait for the primary, in seconds. `listeners` observe the driver's commands.
+    `timeout` is the longest wait for the primary, in seconds. `listeners` observe the driver's commands. `tls` has the
+    driver's options of TLS.
     """
 
     def __init__(
-        self, url: str, database: str, *, timeout: float = 5.0, listeners: Sequence[CommandListener] = ()
+        self,
+        url: str,
+        database: str,
+        *,
+        timeout: float = 5.0,
+        listeners: Sequence[CommandListener] = (),
+        tls: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._client: Any = AsyncIOMotorClient(
             url,
@@ -68,6 +76,7 @@ class MongoStore:
             retryWrites=True,
             appname="aidevos",
             event_listeners=list(listeners),
+            **tls,
         )
         self._database = self._client.get_database(
             database,
