@@ -17,8 +17,8 @@ from aidevos.feeds import Delivery
 from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.feeds.shown_events import ShownEvent, parse_event
 from aidevos.queries import Lookups
-from aidevos.security.delegations import Delegations, Errand, Mandate, claims_of
-from aidevos.security.mandates import mandate_of
+from aidevos.security.delegations import DelegatedCall, Delegations, Mandate, claims_of
+from aidevos.security.mandates import load_mandate
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.security.tokens import TokenVerifier
 
@@ -58,7 +58,7 @@ class Owners:
 
     async def _owner(self, user: str, key: str) -> Owner:
         try:
-            mandate = await mandate_of(self._objects.call, user, key)
+            mandate = await load_mandate(self._objects.call, user, key)
             caller = self._verifier.judge(claims_of(mandate, time.time()))
         except Failure as failure:
             if failure.code != "unauthenticated":
@@ -69,6 +69,6 @@ class Owners:
     async def _ask(self, owner: Owner | None, subject: str, payload: bytes) -> bytes:
         if owner is None or owner.mandate is None:
             return await self._objects.request(subject, payload)
-        errand = Errand(subject, payload, f"webhook.{secrets.token_hex(16)}")
-        authorization = self._delegations.authorization(owner.mandate, errand)
-        return await self._objects.request(subject, payload, authorization=authorization, request_id=errand.request_id)
+        call = DelegatedCall(subject, payload, f"webhook.{secrets.token_hex(16)}")
+        authorization = self._delegations.authorization(owner.mandate, call)
+        return await self._objects.request(subject, payload, authorization=authorization, request_id=call.request_id)

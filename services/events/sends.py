@@ -1,7 +1,7 @@
 """Limits of concurrent deliveries: to one webhook, for one owner, and in the whole process.
 
 Promise: a slow receiver takes no more of the process than its own share, and neither do all receivers
-of one owner, so the others are never blocked.
+of one owner. They never block the others.
 """
 
 from __future__ import annotations

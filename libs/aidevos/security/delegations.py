@@ -4,10 +4,10 @@ A delegation is signed with the fleet's key and has a type that no verifier of a
 names the user, the subject, the payload's digest and the request ID. Anyone who steals it can only
 repeat that very request, which changes nothing.
 
-Promises: a delegation grants the user's permissions at the time of use, judged like an access token, so
-a user who was deactivated or has lost a role in between acts no more than that. A delegation for an API
-key is limited by the key's scopes, and invalid once the key has changed or was revoked. It can't act
-for a service. It lives for `LIFETIME` seconds. The request ID belongs to the service, so one ID has one
+Promises: a delegation grants the user's permissions at the time of use, judged like an access token. A
+user who was deactivated or lost a role in between acts no more than that. A delegation for an API key
+is limited by the key's scopes, and invalid once the key was changed or revoked. It can't act for a
+service. It lives for `LIFETIME` seconds. The request ID belongs to the service, so one ID has one
 outcome, whichever user the service acts for.
 """
 
@@ -60,7 +60,7 @@ def claims_of(mandate: Mandate, now: float) -> Claims:
     )
 
 
-class Errand(NamedTuple):
+class DelegatedCall(NamedTuple):
     """The one call that a delegation allows; `subject` is `do.<type>.<id>.<method>` or `query.<type>.<name>`."""
 
     subject: str
@@ -106,7 +106,7 @@ class Delegations:
         self._actor = actor
         self._now = now
 
-    def authorization(self, mandate: Mandate, errand: Errand) -> str:
+    def authorization(self, mandate: Mandate, call: DelegatedCall) -> str:
         """Return the value of the `Authorization` header for the one call."""
         now = self._now()
         claims = {
@@ -117,7 +117,7 @@ class Delegations:
             "iat": now,
             "exp": now + LIFETIME,
             "jti": secrets.token_urlsafe(16),
-            "errand": errand.digest,
+            "errand": call.digest,
             "roles": mandate.roles,
             "permissions": mandate.permissions,
             "ver": mandate.version,
@@ -141,7 +141,7 @@ class DelegationVerifier:
         """Record that an API key was changed or revoked at this time, in seconds since the epoch."""
         self._changed.put(key, at, None)
 
-    def verify(self, authorization: str, errand: Errand) -> Principal:
+    def verify(self, authorization: str, call: DelegatedCall) -> Principal:
         """Return the user.
 
         Raises `unauthenticated`, also for any other call, and `unavailable` while custom roles aren't
@@ -155,7 +155,7 @@ class DelegationVerifier:
         now = self._now()
         if payload.iss != self._verifier.issuer or payload.aud != AUDIENCE or payload.iat > now + CLOCK_MARGIN:
             raise _refused()
-        if payload.exp <= now or payload.errand != errand.digest or not payload.sub:
+        if payload.exp <= now or payload.errand != call.digest or not payload.sub:
             raise _refused()
         if payload.key and payload.iat <= self._changed_at(payload.key):
             raise _refused()

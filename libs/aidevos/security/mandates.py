@@ -17,7 +17,7 @@ from aidevos.security.delegations import Mandate
 Call = Callable[[str, str, str], Awaitable[Any]]
 
 
-async def mandate_of(call: Call, user: str, key: str = "") -> Mandate:
+async def load_mandate(call: Call, user: str, key: str = "") -> Mandate:
     """Return the mandate of a user, limited to the API key `key` if it is given.
 
     Raises `unauthenticated` if the user or the key has no access now, and any other failure of the

@@ -1,8 +1,8 @@
 """`/auth`: registration, logins, sessions, second factors, mail links, token keys and the security log.
 
 A link in a mail leads to a page that does nothing until its button is pressed, so programs that follow
-the links of a mail don't use them up. The token is in the URL's fragment and so never appears in a
-request line, a log or a Referer.
+links don't use them up. The token is in the URL's fragment and so never appears in a request line, a
+log or a Referer.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.security import api_keys
 from aidevos.security.access import Claims, Key
-from aidevos.security.delegations import DelegationVerifier, Errand
-from aidevos.security.mandates import mandate_of
+from aidevos.security.delegations import DelegatedCall, DelegationVerifier
+from aidevos.security.mandates import load_mandate
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
 
@@ -98,7 +98,7 @@ class Admission:
     async def _judge_now(self, known: Principal) -> Principal:
         if not await self._call(SESSION_TYPE, known.session, "is_open"):
             raise Failure("unauthenticated", "the session has ended")
-        mandate = await mandate_of(self._call, known.subject)
+        mandate = await load_mandate(self._call, known.subject)
         now = self._now()
         claims = Claims(
             mandate.user, mandate.roles, frozenset(), known.expires_at, now, known.session, version=mandate.version
@@ -134,9 +134,9 @@ class Admission:
             raise
         return _grants.decode(reply)
 
-    def authenticate_delegation(self, authorization: str, errand: Errand) -> Principal:
+    def authenticate_delegation(self, authorization: str, call: DelegatedCall) -> Principal:
         """Return the principal on whose behalf a service makes this call. Raises `unauthenticated`."""
-        return self._delegations.verify(authorization, errand)
+        return self._delegations.verify(authorization, call)
 
     def invalidate_key(self, key: str, at: float) -> None:
         """Look a key up again at its next use. It was changed at `at`, in seconds since the epoch."""
