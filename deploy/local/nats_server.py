@@ -7,6 +7,7 @@ from pathlib import Path
 from nats.aio.client import Client
 
 from aidevos.process.fleet import with_credentials
+from aidevos.process.nats_users import CONFIG, FOLDER, write_accounts
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings
@@ -14,8 +15,6 @@ from aidevos.settings import Settings
 from ..nats.config import render
 from .ports import authority
 from .vulnerabilities import Version
-
-FOLDER = "nats"
 
 
 def configure(settings: Settings, secrets: Secrets) -> Path:
@@ -30,14 +29,15 @@ def configure(settings: Settings, secrets: Secrets) -> Path:
         max_body=settings.max_body,
         streams_max_bytes=settings.events_max_bytes + settings.tells_max_bytes,
     )
-    path = folder / "nats.conf"
+    path = folder / CONFIG
     write_secret(path, config.encode())
+    write_accounts(settings.home)
     return path
 
 
 def command(program: Path, settings: Settings) -> list[str]:
     """Return the command that runs the configured server in the foreground."""
-    return [str(program), "--config", str(settings.home / FOLDER / "nats.conf")]
+    return [str(program), "--config", str(settings.home / FOLDER / CONFIG)]
 
 
 def url(settings: Settings, secrets: Secrets, user: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from aidevos.cli import keys
+from aidevos.cli import keys, nats_users
 from aidevos.cli.errors import CommandError
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.resources import Resource
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     token.set_defaults(run=_token)
 
     keys.add_to(commands)
+    nats_users.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document of the fleet, or of the shipped services")
     openapi.set_defaults(run=_openapi)
