@@ -7,12 +7,12 @@ QUIETLY := --quiet --disable-pip-version-check
 RUN := $(VENV)/bin/python -P -m
 # The tests start dozens of processes: each would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
-# One process of tests for each core, each with servers of its own: four sets of them at most.
-PYTEST := $(VENV)/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+# Several processes of tests, each with servers of its own: tests/support/scheduling.py.
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorder
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up down ps logs check test lint bench faults
+.PHONY: up down ps logs check test lint docs bench faults
 
 up down ps logs: $(READY)
 	@$(RUN) deploy.local $@
@@ -29,7 +29,12 @@ lint: $(READY)
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(VENV)/bin/python -m pytest --quiet tests/unit/test_imports.py
+	@$(VENV)/bin/python -m pytest --quiet tests/unit/test_imports.py tests/unit/test_links.py tests/unit/tools/test_pages.py
+	@$(MAKE) --no-print-directory docs
+
+# The site of the documentation, in var/docs. A link that leads nowhere fails.
+docs: $(READY)
+	@$(VENV)/bin/zensical build --strict
 
 bench: $(READY)
 	@$(VENV)/bin/python -m tests.bench

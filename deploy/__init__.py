@@ -1,4 +1,5 @@
-"""Starts a fleet: on one machine (`local`) or in containers (`docker`), with the servers' permissions (`nats`).
+"""The tools that start a fleet, on one machine (`local`) or in containers (`docker`).
 
-In a wheel this package is `aidevos.deploy`.
+`nats` holds the NATS server's configuration and permissions. In a wheel this package is
+`aidevos.deploy`.
 """

@@ -1,7 +1,7 @@
-"""The product's services, a package each; none imports another.
+"""The product's services, one package each. No service imports another.
 
-In a wheel this package is `aidevos.services`, and `aidevos` exports a rule of that name. So the package can be called
-like the rule: `allow=services()` means the same whether or not the package has been imported.
+In a wheel this package is `aidevos.services`, and `aidevos` also exports an access rule of that name. The package is
+therefore callable like the rule: `allow=services()` means the same whether or not the package has been imported.
 """
 
 import sys

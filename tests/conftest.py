@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import hypothesis
 import pytest
 
 import tests.support.kits  # noqa: F401
 from aidevos.settings import SettingsError
+from tests.support import scheduling
 from tests.support.browser import Browsers
 from tests.support.rabbitmq import RabbitMq
 from tests.support.servers import Servers, drop_database
@@ -20,8 +21,6 @@ from tests.support.world import Worlds
 hypothesis.settings.load_profile("everyday")
 
 WORLDS = pytest.StashKey[Worlds]()
-# Where the fixture of the shared services is.
-SHARED = "tests/e2e"
 
 
 class Startable(Protocol):
@@ -84,20 +83,19 @@ def worlds(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Worlds]
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need servers, and let those come first that share a set of services."""
+    """Mark the tests that need servers, and let the longest come first."""
     for item in items:
         if {"servers", "rabbitmq", "browsers"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("servers")
-    items.sort(key=_sharing)
+    items.sort(key=scheduling.weight)
 
 
-def _sharing(item: pytest.Item) -> int:
-    """0 for a test that shares services, 1 for one that has its own, 2 for one without any."""
-    fixtures = getattr(item, "_fixtureinfo", None)
-    found = fixtures.name2fixturedefs if fixtures else {}
-    if "worlds" not in found:
-        return 2
-    return 0 if "world" in found and found["world"][-1].baseid == SHARED else 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return scheduling.processes(config)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.Scheduling:
+    return scheduling.Scheduling(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

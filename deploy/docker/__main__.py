@@ -1,8 +1,8 @@
-"""`python -m aidevos.deploy.docker setup|provision|serve|healthy`: what the containers of the fleet run.
+"""`python -m aidevos.deploy.docker setup|provision|serve|healthy`: the command of the fleet's containers.
 
-`setup` makes what must be there before a server starts, and `provision` what only a running server
-takes; both keep what they find. Passwords are read from the volume when a service starts, so none
-stands in the compose file, in an image or in what `docker inspect` shows.
+`setup` creates everything that must exist before a server starts. `provision` creates everything that
+needs a running server. Both keep what already exists. A service reads its passwords from the volume
+when it starts, so the compose file, the images and `docker inspect` never show them.
 """
 
 from __future__ import annotations
@@ -16,39 +16,43 @@ import sys
 from collections.abc import AsyncIterator
 
 import msgspec
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from pymongo.errors import PyMongoError
 
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
-from aidevos.durable.bus.chosen import prepare_rabbitmq
+from aidevos.durable.bus.factory import prepare_rabbitmq
+from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting import provision as nats_provision
 from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, with_credentials
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
+from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError, load
 
-from ..local import mongo_server, nats_server
+from ..local import mongo_server, nats_server, vulnerabilities
 from ..local.credentials import ensure_secrets
 from ..local.endpoints import describe
 from ..local.programs import SERVICES, Service
+from ..local.vulnerabilities import Version
 from ..nats.config import ADMIN_USER
 
 # The gateway's name on the fleet's network.
 GATEWAY_HOST = "http_gateway"
 RABBITMQ_USER = "aidevos"
-ANSWER_WITHIN = 2.0
+HEALTH_TIMEOUT = 2.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="What the fleet's containers run.")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}", description="Run a step or a service of the fleet in a container."
+    )
     parser.add_argument("command", choices=("setup", "provision", "serve", "healthy"))
     parser.add_argument("service", nargs="?", choices=[service.name for service in SERVICES])
     options = parser.parse_args()
     if (options.service is None) == (options.command in ("serve", "healthy")):
-        parser.error("serve and healthy need a service, setup and provision none")
+        parser.error("serve and healthy need a service; setup and provision take none")
     os.umask(0o077)
     try:
         settings = load()
@@ -67,10 +71,10 @@ def main() -> int:
 
 
 def setup(settings: Settings) -> None:
-    """Make the secrets, the signing key and the servers' files, all readable by the fleet's user alone."""
+    """Create the secrets, the signing key and the servers' files, readable by the fleet's user only."""
     fleet_secrets = ensure_secrets(settings.home)
     ensure_signing_key(settings.home)
-    # The gateway has no right to write.
+    # The gateway reads this secret but has no permission to create it.
     ensure_secret(settings.home, CSRF)
     nats_server.configure(settings, fleet_secrets)
     mongo_server.configure(settings, fleet_secrets)
@@ -78,7 +82,7 @@ def setup(settings: Settings) -> None:
 
 
 def configure_rabbitmq(settings: Settings, fleet_secrets: Secrets) -> None:
-    """Name the user that the server makes when it first starts; it then has no `guest`."""
+    """Name the user that RabbitMQ creates at its first start, so that it has no `guest` user."""
     path = settings.home / "rabbitmq" / "rabbitmq.conf"
     if not path.exists():
         write_secret(path, f"default_user = {RABBITMQ_USER}\ndefault_pass = {secrets.token_urlsafe(24)}\n".encode())
@@ -88,14 +92,16 @@ def configure_rabbitmq(settings: Settings, fleet_secrets: Secrets) -> None:
 
 
 def provision(settings: Settings) -> None:
-    """Make the replica set, its users, the streams, the queues and the buckets, then tell in `fleet.json` where all is.
+    """Create the replica set, its users, streams, queues and buckets, then write `fleet.json`.
 
-    This must run on the network of MongoDB's container: until there are users, the server lets only
-    its own machine make them.
+    This must run on the network of MongoDB's container: until the first user exists, the server accepts
+    new users only from its own machine.
     """
     fleet_secrets = load_secrets(settings.home)
-    mongo_server.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets)
-    asyncio.run(_provision_nats(settings))
+    mongo_version = mongo_server.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets)
+    nats_version = asyncio.run(_provision_nats(settings))
+    for line in vulnerabilities.warnings({"NATS": nats_version, "MongoDB": mongo_version}, "update the server's image"):
+        print(line, file=sys.stderr)
     asyncio.run(
         prepare_rabbitmq(msgspec.structs.replace(settings, event_bus_url=_event_bus_url(settings)), FLEET_EVENTS)
     )
@@ -111,7 +117,7 @@ def provision(settings: Settings) -> None:
 
 
 def serve(settings: Settings, service: Service) -> None:
-    """Become the process of this service, with the credentials that are its own."""
+    """Replace this process by the service's process, with only that service's credentials."""
     os.environ["AIDEVOS_NATS_URL"] = _nats_url(settings, service.user)
     os.environ["AIDEVOS_MONGO_URL"] = _mongo_url(settings) if service.stores else ""
     os.environ["AIDEVOS_EVENT_BUS_URL"] = _event_bus_url(settings)
@@ -119,23 +125,21 @@ def serve(settings: Settings, service: Service) -> None:
 
 
 async def is_healthy(settings: Settings, service: str) -> bool:
-    """Whether a process of this service answers over NATS that it is well; raises `NatsError`."""
-    async with _connected(settings) as connection:
-        reply = await connection.request(subjects.health(service), b"", timeout=ANSWER_WITHIN)
+    """Return True if a process of this service reports over NATS that it is healthy. Raises `NatsError`."""
+    async with _connect(settings) as connection:
+        reply = await connection.request(subjects.health(service), b"", timeout=HEALTH_TIMEOUT)
         return bool(msgspec.json.decode(reply.data)["ok"])
 
 
-async def _provision_nats(settings: Settings) -> None:
-    async with _connected(settings) as connection:
+async def _provision_nats(settings: Settings) -> Version:
+    async with _connect(settings) as connection:
         await nats_provision.provision(connection, settings)
+        return nats_server.version(connection)
 
 
 @contextlib.asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator[Client]:
-    async def ignore(error: Exception) -> None:
-        """The call that it belongs to fails by itself."""
-
-    connection = await nats.connect(_nats_url(settings, ADMIN_USER), allow_reconnect=False, error_cb=ignore)
+async def _connect(settings: Settings) -> AsyncIterator[Client]:
+    connection = await connect_once(_nats_url(settings, ADMIN_USER), client_context(settings))
     try:
         yield connection
     finally:
@@ -152,7 +156,7 @@ def _mongo_url(settings: Settings) -> str:
 
 
 def _event_bus_url(settings: Settings) -> str:
-    """Empty where the fleet's events go over NATS."""
+    """Return RabbitMQ's URL with credentials, or an empty string if the fleet's events use NATS."""
     if not settings.event_bus_url:
         return ""
     return with_credentials(settings.event_bus_url, RABBITMQ_USER, load_secrets(settings.home).rabbitmq)

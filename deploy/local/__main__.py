@@ -18,10 +18,10 @@ LINES = 40
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="The fleet without Docker.")
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="Run the fleet without Docker.")
     parser.add_argument("command", choices=("up", "down", "ps", "logs"))
     command = parser.parse_args().command
-    # What the fleet writes is its owner's alone.
+    # Only the owner may read the files that the fleet writes.
     os.umask(0o077)
     try:
         settings = load()
@@ -52,7 +52,7 @@ def show(rows: list[Program]) -> None:
 
 
 def follow(folder: Path) -> None:
-    """The end of every log, and on a terminal what comes after."""
+    """Show the end of every log and, on a terminal, every line that follows. Raises `FleetError` without logs."""
     logs = sorted(str(path) for path in folder.glob("*.log"))
     if not logs:
         raise FleetError(f"there are no logs under {folder}")

@@ -1,4 +1,4 @@
-"""Talking to the supervisor of a running fleet."""
+"""A client of the supervisor of a running fleet."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from aidevos.settings import Settings
 from . import processes
 from .programs import CONFIG_FILE, LOGS, socket_path
 
-# A program that has been started so often and isn't ready yet won't be.
+# A program that isn't ready after this many starts never will be.
 MANY_STARTS = 4
 POLL = 0.05
 
 
 class FleetError(Exception):
-    """The fleet can't do what was asked; the message is one line."""
+    """Raised when the fleet can't carry out a command; the message is one line."""
 
 
 class Program(NamedTuple):
-    """A program of the fleet as the supervisor sees it; `state` is running, starting, backoff, stopped, …"""
+    """A program of the fleet, as the supervisor reports it; `state` is running, starting, backoff, stopped, …"""
 
     name: str
     state: str
@@ -37,7 +37,7 @@ class Program(NamedTuple):
 
 
 class Supervisor:
-    """The supervisor of the fleet under this home, if it lives."""
+    """The supervisor of the fleet under `home`; it may not be running."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -47,7 +47,7 @@ class Supervisor:
         return any(not process.group for process in processes.find(self._home))
 
     def launch(self, settings: Settings) -> None:
-        """Start it, detached from this process and its terminal, and wait until it answers."""
+        """Start the supervisor, detached from this process and its terminal, and wait until it answers."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SUPERVISOR_")}
         environment |= {"AIDEVOS_HOME": str(self._home), processes.MARK: processes.new_mark(self._home)}
         command = [sys.executable, "-P", "-m", f"{__package__}.supervisor", str(self._home / CONFIG_FILE)]
@@ -62,30 +62,30 @@ class Supervisor:
                 return
             except FleetError:
                 if child.poll() is not None:
-                    raise FleetError(f"the supervisor ended at once: {last_line(errors)}") from None
+                    raise FleetError(f"the supervisor exited at once: {last_line(errors)}") from None
             time.sleep(POLL)
 
     def programs(self) -> list[Program]:
-        """Raises `FleetError` when the supervisor doesn't answer."""
+        """Return the fleet's programs. Raises `FleetError` if the supervisor doesn't answer."""
         rows = self._call("getAllProcessInfo")
         return [Program(row["group"], row["statename"].lower(), row["pid"], row["start"]) for row in rows]
 
     def start(self, name: str) -> None:
-        """Start a program; return at once."""
+        """Start a program and return at once."""
         self._call("startProcess", name, False)
 
     def check(self) -> None:
-        """Call it repeatedly while waiting; raises `FleetError` when a program keeps ending."""
+        """Raise `FleetError` if a program keeps exiting. Call this repeatedly while waiting."""
         for program in self.programs():
             starts = self._starts.setdefault(program.name, set())
             if program.pid:
                 starts.add(program.pid)
             if len(starts) >= MANY_STARTS:
                 log = self._home / LOGS / f"{program.name}.log"
-                raise FleetError(f"{program.name} ends whenever it is started: {last_line(log)} (see {log})")
+                raise FleetError(f"{program.name} exits whenever it is started: {last_line(log)} (see {log})")
 
     def _call(self, method: str, *args: Any) -> Any:
-        # A transport doesn't recover from a connection that failed, so each call has its own.
+        # A transport doesn't recover from a failed connection, so each call has its own.
         transport = SupervisorTransport(None, None, f"unix://{socket_path(self._home)}")
         try:
             return getattr(ServerProxy("http://localhost", transport=transport).supervisor, method)(*args)
@@ -96,7 +96,7 @@ class Supervisor:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log, or a dash."""
+    """Return the last line of a log that isn't blank, or a dash if there is none."""
     try:
         lines = log.read_text(errors="replace").split("\n")
     except OSError:

@@ -1,4 +1,4 @@
-"""Credentials of the local fleet: generated at first start, kept afterwards."""
+"""Credentials of the local fleet, generated at the first start and kept from then on."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .mongo_server import USERS as MONGO_USERS
 
 
 def ensure_secrets(home: Path) -> Secrets:
-    """The secrets under this home, with a password for every user there is by now."""
+    """Return the secrets under `home`, after adding a password for each user that has none yet."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         kept = load_secrets(home)
     except FileNotFoundError:
-        kept = Secrets(nats={}, mongo={}, mongo_key=secrets.token_hex(256), admin_password=_password())
+        kept = Secrets(nats={}, mongo={}, mongo_key=secrets.token_hex(256), admin_password=_generate_password())
     complete = msgspec.structs.replace(
         kept,
-        nats={user: kept.nats.get(user) or _password() for user in NATS_USERS},
-        mongo={user: kept.mongo.get(user) or _password() for user in MONGO_USERS},
+        nats={user: kept.nats.get(user) or _generate_password() for user in NATS_USERS},
+        mongo={user: kept.mongo.get(user) or _generate_password() for user in MONGO_USERS},
     )
     write_secret(home / SECRETS_FILE, msgspec.json.encode(complete))
     return complete
 
 
-def _password() -> str:
+def _generate_password() -> str:
     return secrets.token_urlsafe(24)

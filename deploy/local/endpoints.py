@@ -1,4 +1,4 @@
-"""Where the fleet answers and with which credentials, as `fleet.json` tells it."""
+"""The fleet's addresses and credentials, as `fleet.json` publishes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def gateway_url(settings: Settings) -> str:
 
 
 def describe(settings: Settings, secrets: Secrets, processes: list[FleetProcess]) -> Fleet:
-    """What `fleet.json` says of a fleet with these processes."""
+    """Return the content of `fleet.json` for a fleet with these processes."""
     nats_url = nats_server.url(settings, secrets, CLIENT_USER)
     credentials = urlsplit(nats_url)
     return Fleet(

@@ -1,7 +1,7 @@
-"""Starting and stopping the local fleet.
+"""Start and stop of the local fleet.
 
-Promise: whatever a start has begun, interrupted or not, `down` ends, and leaves no process; what was
-stored is found again by the next start. One launcher at a time works on a home.
+Promise: `down` ends everything that a start has begun, even an interrupted one, and leaves no process
+behind. The next start finds all stored data again. Only one launcher at a time works on a home.
 """
 
 from __future__ import annotations
@@ -10,77 +10,84 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import nats
 from nats.errors import Error as NatsError
 
 from aidevos.contracts.fleet_events import FLEET_EVENTS
-from aidevos.durable.bus.chosen import prepare_rabbitmq
+from aidevos.durable.bus.factory import prepare_rabbitmq
+from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting.provision import provision
 from aidevos.process.fleet import FLEET_FILE, load_fleet
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import ensure_signing_key, write_secret
+from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError
 
 from ..nats.config import ADMIN_USER
-from . import binaries, mongo_server, nats_server, packages, processes, programs
+from . import binaries, mongo_server, nats_server, packages, processes, programs, vulnerabilities
 from .control import FleetError, Program, Supervisor
 from .credentials import ensure_secrets
 from .endpoints import gateway_url
 from .ports import check_free, wait_for_port
+from .vulnerabilities import Version
 
 START_TIMEOUT = 60.0
 POLL = 0.05
 
 
 def up(settings: Settings) -> str:
-    """Start everything and wait until it is healthy; the sentence that tells the URL.
+    """Start the fleet, wait until it is healthy, and return a sentence with its URL.
 
-    Raises `SettingsError` for what a setting can mend, `FleetError` for the rest; then nothing is
-    left running.
+    Raises `SettingsError` for a failure that a setting can fix, and `FleetError` for any other. After
+    either, nothing keeps running.
     """
     programs.socket_path(settings.home)
-    with _alone(settings.home):
+    with _lock(settings.home):
         supervisor = Supervisor(settings.home)
         if _is_up(supervisor):
             url = load_fleet(settings.home).gateway_url
             _wait_until_ready(supervisor, url)
-            return f"The fleet is up already: {url}"
+            return f"The fleet is already up: {url}"
         _end_all(settings)
         try:
-            _start(settings, supervisor)
+            warnings = _start(settings, supervisor)
         except BaseException:
             _end_all(settings)
             raise
+        for line in warnings:
+            print(line, file=sys.stderr)
         return f"The fleet is up: {gateway_url(settings)}"
 
 
 def down(settings: Settings) -> str:
-    """End every process of the fleet, drained where possible; the sentence that says so."""
+    """End every process of the fleet, after draining it where possible, and return a sentence for the user."""
     if not settings.home.is_dir():
         return f"No fleet is up under {settings.home}."
-    with _alone(settings.home):
+    with _lock(settings.home):
         ended = _end_all(settings)
     return "The fleet is down." if ended else f"No fleet is up under {settings.home}."
 
 
 def ps(settings: Settings) -> list[Program]:
-    """The programs of the fleet; raises `FleetError` when none is up."""
+    """Return the programs of the fleet. Raises `FleetError` if no fleet is up."""
     supervisor = Supervisor(settings.home)
     if supervisor.is_alive():
         return supervisor.programs()
     if any(processes.find(settings.home)):
-        raise FleetError(f"the supervisor of the fleet under {settings.home} has ended: `make up` starts it anew")
+        raise FleetError(
+            f"the supervisor of the fleet under {settings.home} has ended: run `make up` to start it again"
+        )
     raise FleetError(f"no fleet is up under {settings.home}")
 
 
 @contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def _lock(home: Path) -> Iterator[None]:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(home / "launcher.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -94,15 +101,21 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _is_up(supervisor: Supervisor) -> bool:
-    """Whether an earlier start went as far as starting every program."""
+    """Return True if an earlier start got as far as starting every program."""
     return supervisor.is_alive() and all(program.state != "stopped" for program in supervisor.programs())
 
 
-def _start(settings: Settings, supervisor: Supervisor) -> None:
+def _start(settings: Settings, supervisor: Supervisor) -> list[str]:
+    """Start everything, wait until it is ready, and return warnings about the servers."""
     home = settings.home
     servers = {}
+    if settings.tls_required and not (settings.nats_url and settings.mongo_url):
+        raise SettingsError(
+            "AIDEVOS_TLS_REQUIRED is set, and the servers that `make up` starts have no TLS: run NATS and MongoDB with "
+            "TLS, and set AIDEVOS_NATS_URL and AIDEVOS_MONGO_URL"
+        )
     if settings.mongo_url:
-        mongo_server.check_external(settings.mongo_url)
+        mongo_server.check_external(settings)
     asyncio.run(prepare_rabbitmq(settings, FLEET_EVENTS))
     if not settings.nats_url:
         servers[programs.NATS] = nats_server.command(binaries.nats_server(), settings)
@@ -116,11 +129,12 @@ def _start(settings: Settings, supervisor: Supervisor) -> None:
     (home / programs.LOGS).mkdir(mode=0o700, exist_ok=True)
     write_secret(home / programs.CONFIG_FILE, programs.render(settings, secrets, servers).encode())
     supervisor.launch(settings)
-    _prepare_servers(settings, secrets, supervisor)
+    warnings = _prepare_servers(settings, secrets, supervisor)
     ensure_signing_key(home)
     for service in programs.SERVICES:
         supervisor.start(service.name)
     _wait_until_ready(supervisor, gateway_url(settings))
+    return warnings
 
 
 def _check_ports(settings: Settings) -> None:
@@ -132,47 +146,48 @@ def _check_ports(settings: Settings) -> None:
             held.enter_context(check_free(mongo_server.HOST, settings.mongo_port, "AIDEVOS_MONGO_PORT"))
 
 
-def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Supervisor) -> None:
+def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Supervisor) -> list[str]:
+    """Make the servers ready for the fleet and return warnings about them."""
     try:
         if not settings.nats_url:
             wait_for_port(settings.host, settings.nats_port, supervisor.check, START_TIMEOUT)
-        asyncio.run(_prepare_nats(settings, secrets))
-        if not settings.mongo_url:
+        nats_version = asyncio.run(_prepare_nats(settings, secrets))
+        if settings.mongo_url:
+            mongo_version = mongo_server.check_external(settings)
+        else:
             wait_for_port(mongo_server.HOST, settings.mongo_port, supervisor.check, START_TIMEOUT)
-            mongo_server.prepare(settings, secrets)
+            mongo_version = mongo_server.prepare(settings, secrets)
     except TimeoutError as error:
         raise FleetError(str(error)) from None
+    versions = {"NATS": nats_version, "MongoDB": mongo_version}
+    return vulnerabilities.warnings(versions, "put a newer one on the PATH, or run one and set AIDEVOS_{}_URL")
 
 
-async def _prepare_nats(settings: Settings, secrets: Secrets) -> None:
+async def _prepare_nats(settings: Settings, secrets: Secrets) -> Version:
+    """Make the streams and buckets and return the server's version."""
     url = nats_server.url(settings, secrets, ADMIN_USER)
     try:
-        connection = await nats.connect(
-            url, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.1, error_cb=_ignore
-        )
+        connection = await connect_once(url, client_context(settings))
     except (NatsError, OSError) as error:
-        raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL doesn't let us in: {error}") from None
+        raise SettingsError(f"can't connect to the NATS server at AIDEVOS_NATS_URL: {error}") from None
     try:
         await provision(connection, settings)
+        return nats_server.version(connection)
     finally:
         await connection.close()
 
 
-async def _ignore(error: Exception) -> None:
-    """The call that it belongs to fails by itself."""
-
-
 def _wait_until_ready(supervisor: Supervisor, url: str) -> None:
     end = time.monotonic() + START_TIMEOUT
-    while (answer := _ready(url)) != "":
+    while reason := _find_unreadiness(url):
         supervisor.check()
         if time.monotonic() > end:
-            raise FleetError(f"the gateway at {url} is not ready: {answer}")
+            raise FleetError(f"the gateway at {url} isn't ready: {reason}")
         time.sleep(POLL)
 
 
-def _ready(url: str) -> str:
-    """Empty when the gateway says that it is ready, else what it says instead."""
+def _find_unreadiness(url: str) -> str:
+    """Return the reason why the gateway isn't ready, or an empty string if it is."""
     try:
         with urllib.request.urlopen(f"{url}/health/ready", timeout=5):  # noqa: S310
             return ""
@@ -183,7 +198,10 @@ def _ready(url: str) -> str:
 
 
 def _end_all(settings: Settings) -> bool:
-    """End the supervisor, which ends the others; then whatever has outlived it, gateway first."""
+    """End the supervisor, which ends its programs, then any survivors, the gateway first.
+
+    Returns True if anything was running.
+    """
     home = settings.home
     total = programs.grace(settings) * len(programs.SERVICES) + 2 * programs.SERVER_GRACE
     try:

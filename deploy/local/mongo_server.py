@@ -1,6 +1,6 @@
-"""The fleet's own MongoDB: a replica set of one node that asks for credentials, always on loopback.
+"""The fleet's own MongoDB: a replica set of one node that requires credentials, always on loopback.
 
-Nobody but the fleet's own services needs it, so `AIDEVOS_HOST` doesn't open it to others.
+Only the fleet's own services use it, so `AIDEVOS_HOST` doesn't expose it.
 """
 
 from __future__ import annotations
@@ -16,35 +16,39 @@ from pymongo.errors import OperationFailure, PyMongoError
 from aidevos.process.fleet import with_credentials
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
+from aidevos.security.tls import mongo_options
 from aidevos.settings import Settings, SettingsError
 
 from .binaries import MONGO_MINIMUM
+from .vulnerabilities import Version
 
 FOLDER = "mongo"
 HOST = "127.0.0.1"
 REPLICA_SET = "aidevos"
-# Makes the other users; no service runs with it.
+# Creates the other users; no service uses it.
 ADMIN_USER = "fleet"
-# Reads and writes the product's database.
+# Reads and writes the fleet's database.
 DATA_USER = "aidevos"
 USERS = (ADMIN_USER, DATA_USER)
 
 OPLOG_MIB = 1024
 TIMEOUT = 30.0
+# Without zlib, through which CVE-2025-14847 reads the server's memory. The compose file has the same ones.
+COMPRESSORS = "snappy,zstd"
 UNAUTHORIZED, ALREADY_INITIALIZED, USER_EXISTS = 13, 23, 51003
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
 
 def configure(settings: Settings, secrets: Secrets) -> None:
-    """Make the data folder and the key of the replica set (mode 600)."""
+    """Create the data folder and the replica set's key file (mode 600)."""
     folder = settings.home / FOLDER
     (folder / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
     write_secret(folder / "key", secrets.mongo_key.encode())
 
 
 def command(program: Path, settings: Settings, extra: Sequence[str] = (), cache: float = 1) -> list[str]:
-    """How the configured server is started, in the foreground; `cache` is in GiB."""
+    """Return the command that runs the configured server in the foreground; `cache` is in GiB."""
     folder = settings.home / FOLDER
     options = {
         "--dbpath": folder / "data",
@@ -54,53 +58,64 @@ def command(program: Path, settings: Settings, extra: Sequence[str] = (), cache:
         "--keyFile": folder / "key",
         "--oplogSize": OPLOG_MIB,
         "--wiredTigerCacheSizeGB": cache,
+        "--networkMessageCompressors": COMPRESSORS,
     }
     flags = [str(part) for option in options.items() for part in option]
     return [str(program), *flags, "--nounixsocket", "--quiet", *extra]
 
 
 def url(settings: Settings, secrets: Secrets, user: str) -> str:
-    """The server's URL with a user's credentials; that of a server run elsewhere stays as it is set."""
+    """Return the server's URL with this user's credentials, or `AIDEVOS_MONGO_URL` unchanged if it is set."""
     own = f"mongodb://{HOST}:{settings.mongo_port}/?directConnection=true&authSource=admin"
     return settings.mongo_url or with_credentials(own, user, secrets.mongo[user])
 
 
-def check_external(url: str) -> None:
-    """Raises `SettingsError` when the MongoDB that is run elsewhere can't serve a fleet."""
+def check_external(settings: Settings) -> Version:
+    """Return the version of the MongoDB at AIDEVOS_MONGO_URL. Raises `SettingsError` if it can't serve a fleet."""
     try:
-        with Admin(url, serverSelectionTimeoutMS=3000) as client:
-            version = client.server_info()["versionArray"]
+        options = mongo_options(settings, settings.mongo_url)
+        with Admin(settings.mongo_url, serverSelectionTimeoutMS=3000, **options) as client:
+            version = _version(client)
             hello = client.admin.command("hello")
     except PyMongoError as error:
-        raise SettingsError(f"the MongoDB at AIDEVOS_MONGO_URL doesn't let us in: {error}") from None
-    if tuple(version[:2]) < MONGO_MINIMUM:
+        raise SettingsError(f"can't connect to the MongoDB at AIDEVOS_MONGO_URL: {error}") from None
+    if version[:2] < MONGO_MINIMUM:
         raise SettingsError(
-            f"the MongoDB at AIDEVOS_MONGO_URL is version {version[0]}.{version[1]}, too old: 6.0 is needed"
+            f"the MongoDB at AIDEVOS_MONGO_URL is version {version[0]}.{version[1]}: 6.0 or newer is needed"
         )
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise SettingsError(
-            "the MongoDB at AIDEVOS_MONGO_URL is no replica set: start it with --replSet and initiate it"
+            "the MongoDB at AIDEVOS_MONGO_URL isn't a replica set: start it with --replSet and initiate it"
         )
+    return version
 
 
-def prepare(settings: Settings, secrets: Secrets) -> None:
-    """Initiate the replica set and make its users, as far as that hasn't happened, and wait until it
-    takes writes. Raises `TimeoutError`."""
+def prepare(settings: Settings, secrets: Secrets) -> Version:
+    """Initiate the replica set, create its users, wait until it accepts writes, and return its version.
+
+    Steps that are already done are skipped. Raises `TimeoutError`.
+    """
     with _connect(settings) as anonymous:
         _initiate(anonymous, f"{HOST}:{settings.mongo_port}")
         wait_for_primary(anonymous)
         _create_administrator(anonymous, secrets.mongo[ADMIN_USER])
     with Admin(url(settings, secrets, ADMIN_USER)) as admin:
         _grant(admin, secrets.mongo[DATA_USER], settings.mongo_database)
+        return _version(admin)
 
 
 def wait_for_primary(client: Admin, timeout: float = TIMEOUT) -> None:
-    """Return when the server takes writes; raises `TimeoutError`."""
+    """Return once the server accepts writes. Raises `TimeoutError` after `timeout` seconds."""
     end = time.monotonic() + timeout
     while not client.admin.command("hello")["isWritablePrimary"]:
         if time.monotonic() > end:
-            raise TimeoutError("MongoDB has not become primary of its replica set")
+            raise TimeoutError("MongoDB didn't become the primary of its replica set in time")
         time.sleep(0.02)
+
+
+def _version(client: Admin) -> Version:
+    major, minor, patch = client.server_info()["versionArray"][:3]
+    return major, minor, patch
 
 
 def _connect(settings: Settings) -> Admin:
@@ -108,7 +123,7 @@ def _connect(settings: Settings) -> Admin:
 
 
 def _initiate(anonymous: Admin, address: str) -> None:
-    """The server lets anyone on this machine do this until the first user exists."""
+    """Initiate the replica set; without users, the server allows this from its own machine."""
     config = {"_id": REPLICA_SET, "members": [{"_id": 0, "host": address}]}
     try:
         anonymous.admin.command("replSetInitiate", config)

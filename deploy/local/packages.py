@@ -1,8 +1,7 @@
-"""Programs and libraries of the system that no wheel carries: found, or else installed.
+"""System programs and libraries that no wheel carries: found, or else installed.
 
-Promise: nothing that is there is installed again, an installation is announced in one line, no
-service that a package brings is started, and where nothing can be installed one line says what to
-install.
+Promise: nothing is installed twice, each installation is announced in one line, and no service that a
+package brings is started. If nothing can be installed, one line says what to install.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from aidevos.settings import SettingsError
 from . import binaries
 
 POLICY = "/usr/sbin/policy-rc.d"
-# Debian's packages start their services when they are installed, unless this program forbids it.
+# Debian's packages start their services on installation unless this program forbids it.
 INSTALL = """
 set -e
 if [ ! -e "$0" ]; then
@@ -34,62 +33,62 @@ apt-get -qqy install --no-install-recommends "$@" > /dev/null
 
 
 class Need(NamedTuple):
-    """Something that must be there: its name, Debian's packages of it, and another way to have it."""
+    """A required program or library, with the Debian packages that provide it and an alternative to them."""
 
     name: str
     packages: tuple[str, ...]
-    otherwise: str
+    alternative: str
     is_met: Callable[[], bool]
 
 
 def provide(needs: Iterable[Need], has_engine: Callable[[], bool] = lambda: False) -> None:
-    """Install what is missing, unless `has_engine` says that containers can take its place.
+    """Install what is missing, unless `has_engine` says that containers can replace it.
 
-    Raises `SettingsError`, in one line that says what to install, when something is missing still.
+    Raises `SettingsError`, in one line that says what to install, if anything is still missing.
     """
     missing = [need for need in needs if not need.is_met()]
     if not missing:
         return
-    names = _listed([need.name for need in missing])
+    names = _join([need.name for need in missing])
     if has_engine():
         print(f"{names} will run in containers: not found on this machine.", flush=True)
         return
     packages = [package for need in missing for package in need.packages]
     _install(names, packages)
     if missing := [need for need in missing if not need.is_met()]:
-        names = _listed([need.name for need in missing])
+        names = _join([need.name for need in missing])
         packages = [package for need in missing for package in need.packages]
-        remedies = _listed([need.otherwise for need in missing], "or")
-        raise SettingsError(f"not found: {names}. Install Debian's {_listed(packages)}, or {remedies}")
+        remedies = _join([need.alternative for need in missing], "or")
+        raise SettingsError(f"not found: {names}. Install Debian's {_join(packages)}, or {remedies}")
 
 
 def _install(names: str, packages: list[str]) -> None:
-    """Install these packages if this user may; a failure leaves its reason on stderr."""
-    privileged = _privileged()
+    """Install these packages if this user may do so; a failure leaves its reason on stderr."""
+    privileged = _find_privilege()
     if shutil.which("apt-get") is None or privileged is None:
         return
     print(f"Installing {names} with apt-get: {' '.join(packages)} …", flush=True)
     subprocess.run([*privileged, "sh", "-c", INSTALL, POLICY, *packages], check=False)  # noqa: S603
 
 
-def _privileged() -> list[str] | None:
-    """Return the words before a command that run it as root (none, or sudo); None if it can't be done."""
+def _find_privilege() -> list[str] | None:
+    """Return the words that make a command run as root (none, or sudo), or None if that is impossible."""
     if os.geteuid() == 0:
         return []
     sudo = shutil.which("sudo")
     if sudo is None:
         return None
-    asks = subprocess.run([sudo, "-n", "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0  # noqa: S603
-    return None if asks and not sys.stdin.isatty() else [sudo]
+    needs_password = subprocess.run([sudo, "-n", "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0  # noqa: S603
+    return None if needs_password and not sys.stdin.isatty() else [sudo]
 
 
-def _listed(items: list[str], conjunction: str = "and") -> str:
+def _join(items: list[str], conjunction: str = "and") -> str:
     *others, last = items
     return f"{', '.join(others)} {conjunction} {last}" if others else last
 
 
 def _can_run_mongod() -> bool:
-    """False only where a server is found that fails for want of this library."""
+    """Return False only if a server is found that fails because this library is missing."""
     if os.environ.get("AIDEVOS_MONGO_URL"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Ports on this machine: whether one is free, and whether somebody answers."""
+"""Ports on this machine: checks whether one is free, and waits until one accepts connections."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 def reachable(host: str) -> str:
-    """The address at which this machine reaches what listens on `host`."""
+    """Return the address at which this machine reaches a server that listens on `host`."""
     return _ANY.get(host, host)
 
 
 def authority(host: str, port: int) -> str:
-    """`host:port` as it stands in a URL."""
+    """Return `host:port` as it is written in a URL."""
     address = reachable(host)
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def check_free(host: str, port: int, variable: str) -> socket.socket:
-    """The port, held until the socket is closed; raises `SettingsError` that names the variable when
-    nothing can listen there."""
+    """Return a socket that holds the port until it is closed.
+
+    Raises `SettingsError`, which names the variable, if the port is taken or the host unusable.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -43,8 +45,10 @@ def check_free(host: str, port: int, variable: str) -> socket.socket:
 
 
 def wait_for_port(host: str, port: int, check: Callable[[], None], timeout: float) -> None:
-    """Return when somebody accepts connections; raises `TimeoutError`, or what `check` raises
-    while nobody does."""
+    """Return once the port accepts connections, and call `check` after each failed attempt.
+
+    Raises `TimeoutError` after `timeout` seconds, or any exception that `check` raises.
+    """
     end = time.monotonic() + timeout
     while True:
         try:

@@ -1,9 +1,9 @@
-"""The processes of a fleet, found and signalled by a mark that nobody else can carry.
+"""The processes of a fleet, found and signalled by a mark that no other process can carry.
 
-Promise: a process is signalled only when it is proven to be this fleet's. A start gives every
-process of its fleet a random mark in the environment, which the kernel shows as long as the process
-lives. A PID that was given to somebody else, after a crash or a reboot, doesn't carry it, and the
-signal goes through a descriptor of the very process whose mark was read.
+Promise: a process is signalled only when it provably belongs to this fleet. A start gives every process
+of its fleet a random mark in the environment, which the kernel shows for the life of the process. A PID
+that was reused after a crash or a reboot doesn't carry it. The signal goes through a descriptor of the
+very process whose mark was read.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from aidevos.security.keys import write_secret
 
 MARK = "AIDEVOS_FLEET_MARK"
 MARK_FILE = "mark"
-# The supervisor gives each program its name; itself it has none.
+# The supervisor sets this for each of its programs; its own environment lacks it.
 GROUP = "SUPERVISOR_GROUP_NAME"
 POLL = 0.05
 
 
 class OwnProcess(NamedTuple):
-    """`group` is the program's name, empty for the supervisor itself."""
+    """A process of this fleet; `group` is the program's name, empty for the supervisor itself."""
 
     pid: int
     group: str
 
 
 def new_mark(home: Path) -> str:
-    """The mark for a new start, kept under the home."""
+    """Create the mark for a new start, and keep it under the home."""
     mark = secrets.token_hex(16)
     write_secret(home / MARK_FILE, mark.encode())
     return mark
 
 
 def find(home: Path) -> list[OwnProcess]:
-    """The living processes of this home's last start."""
+    """Return the living processes of this home's last start."""
     try:
         mark = (home / MARK_FILE).read_text()
     except FileNotFoundError:
@@ -50,9 +50,9 @@ def find(home: Path) -> list[OwnProcess]:
 
 
 def end(home: Path, group: str, grace: float) -> bool:
-    """End all processes of a group: SIGTERM, and SIGKILL to those that live after `grace` seconds.
+    """End all processes of a group with SIGTERM, and with SIGKILL after `grace` seconds.
 
-    Returns whether there were any.
+    Returns True if there were any. Raises `TimeoutError` if one lives 10 seconds longer.
     """
     found = bool(_signal(home, group, signal.SIGTERM))
     deadline = time.monotonic() + grace
@@ -68,7 +68,7 @@ def end(home: Path, group: str, grace: float) -> bool:
 
 
 def kill(home: Path, group: str) -> None:
-    """SIGKILL to all processes of a group."""
+    """Send SIGKILL to all processes of a group."""
     _signal(home, group, signal.SIGKILL)
 
 
@@ -86,7 +86,7 @@ def _signal(home: Path, group: str, number: signal.Signals) -> list[int]:
         try:
             if pid in _members(home, group):
                 signal.pidfd_send_signal(descriptor, number)
-                # A process that was paused must wake up to end.
+                # A stopped process must continue before it can end.
                 signal.pidfd_send_signal(descriptor, signal.SIGCONT)
                 signalled.append(pid)
         except ProcessLookupError:
@@ -97,7 +97,7 @@ def _signal(home: Path, group: str, number: signal.Signals) -> list[int]:
 
 
 def _environment(pid: int) -> dict[str, str]:
-    """Empty for processes that have ended and for other users'."""
+    """Return a process's environment, empty if the process has ended or belongs to another user."""
     try:
         entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
     except OSError:

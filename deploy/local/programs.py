@@ -1,4 +1,4 @@
-"""Everything that runs in the local fleet, in one table, and the supervisor's configuration of it."""
+"""The programs of the local fleet, in one table, and the supervisor's configuration for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGE = __package__.removesuffix("deploy.local") + "services"
 
 
 class Service(NamedTuple):
-    """A folder under `services/`, with its NATS user; it gets MongoDB's URL if it `stores`."""
+    """A folder under `services/` with its NATS user; `stores` is True if it also gets MongoDB's URL."""
 
     name: str
     user: str
@@ -29,11 +29,11 @@ class Service(NamedTuple):
 
     @property
     def command(self) -> list[str]:
-        """The command line of one process of the service."""
+        """Return the command line of one process of the service."""
         return [sys.executable, "-P", "-m", f"{PACKAGE}.{self.name}"]
 
 
-# Started from the first to the last once the servers are ready, stopped the other way round.
+# Started in this order once the servers are ready, and stopped in reverse.
 SERVICES = (
     Service("objects", user="objects", stores=True),
     Service("authentication", user="authentication", stores=True),
@@ -47,46 +47,46 @@ SERVICES = (
 )
 NATS = "nats"
 MONGO = "mongo"
-# Every program that a fleet may have, in the order of its start.
+# Every program that a fleet may have, in start order.
 ORDER = (NATS, MONGO, *(service.name for service in SERVICES))
 
 SERVER_GRACE = 60.0
 LOG_BYTES = 10 * 1024 * 1024
 LOG_BACKUPS = 3
-# A process that lives shorter is restarted at once the first time, then with growing pauses.
+# A process that exits sooner is restarted at once the first time, then after growing pauses.
 START_SECONDS = 5
 NEVER_GIVE_UP = 1_000_000
 
 CONFIG_FILE = "supervisord.conf"
 SOCKET_FILE = "supervisor.sock"
 LOGS = "logs"
-# The supervisor binds the socket under a longer name first: a dot and its PID.
+# The supervisor first binds the socket under a longer name: a dot and its PID are added.
 SOCKET_LIMIT = 107 - 8
 
 
 def stop_order(name: str) -> int:
-    """Sorts programs as they are stopped: those that the table doesn't know first, the servers last."""
+    """Return a key that sorts programs in stop order: unknown ones first, the servers last."""
     return -ORDER.index(name) if name in ORDER else -len(ORDER)
 
 
 def grace(settings: Settings) -> float:
-    """How long a service may take to end, in seconds."""
+    """Return how many seconds a service may take to end."""
     return settings.drain_timeout + 5
 
 
 def socket_path(home: Path) -> Path:
-    """The supervisor's control socket; raises `SettingsError` for a home with too long a path."""
+    """Return the path of the supervisor's control socket. Raises `SettingsError` if it is too long."""
     path = home / SOCKET_FILE
     if len(os.fsencode(path)) > SOCKET_LIMIT:
         limit = SOCKET_LIMIT - len(SOCKET_FILE) - 1
-        raise SettingsError(f"AIDEVOS_HOME={str(home)!r} is too long for a socket in it: {limit} bytes at most")
+        raise SettingsError(f"AIDEVOS_HOME={str(home)!r} is too long for a socket path: use at most {limit} bytes")
     return path
 
 
 def render(settings: Settings, secrets: Secrets, servers: dict[str, list[str]]) -> str:
-    """The supervisor's configuration; `servers` are the commands of the servers that it runs.
+    """Return the supervisor's configuration; `servers` maps each server that it runs to a command.
 
-    It holds passwords. The servers start by themselves, the services when they are told to.
+    It contains passwords. The servers start with the supervisor, the services only on request.
     """
     home = settings.home
     config = RawConfigParser()
@@ -146,6 +146,8 @@ def _environment(service: Service, settings: Settings, secrets: Secrets) -> dict
         "AIDEVOS_NATS_URL": nats_server.url(settings, secrets, service.user),
         "AIDEVOS_MONGO_URL": mongo_server.url(settings, secrets, mongo_server.DATA_USER) if service.stores else "",
         "AIDEVOS_EVENT_BUS_URL": settings.event_bus_url,
+        "AIDEVOS_TLS_CA": settings.tls_ca,
+        "AIDEVOS_TLS_CERTIFICATE": settings.tls_certificate,
         "AIDEVOS_REPLICA": "0",
         "AIDEVOS_SERVICES": ",".join(other.name for other in SERVICES if other.user != GATEWAY_USER),
         "PYTHONUNBUFFERED": "1",

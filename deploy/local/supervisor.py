@@ -1,7 +1,7 @@
-"""The process that keeps the fleet's processes running: supervisord, made prompter.
+"""The process that keeps the fleet's processes running: supervisord with faster reactions.
 
-A process that ends is started anew within a fraction of a second, then with pauses that grow to
-half a minute, and never given up. `fleet.json` is replaced whenever a process has come or gone.
+A process that exits is restarted within a fraction of a second, later after pauses that grow to half a
+minute, and never given up. `fleet.json` is replaced whenever a process starts or ends.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from aidevos.settings import Settings, load
 from . import processes
 from .endpoints import describe
 
-# How soon the death of a process is seen, in seconds.
+# Seconds until the end of a process is noticed, at most.
 POLL = 0.1
 BACKOFF = Backoff(0.5, 30.0)
 OPEN_FILES = 65_536
 
 
 class FleetSupervisor(Supervisor):  # type: ignore[misc]
-    """supervisord that looks at its processes ten times a second and publishes them."""
+    """A supervisord that checks its processes ten times a second and publishes them."""
 
     def __init__(self, options: Any, settings: Settings, secrets: Secrets) -> None:
         super().__init__(options)
@@ -52,7 +52,7 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         self._publish()
 
     def _end_orphans(self) -> None:
-        """The workers of a process that was killed would keep its port from the next one."""
+        """Kill the orphaned workers of a process that was killed, which would keep the port from its successor."""
         running = {process.group.config.name for process in self._processes() if process.pid}
         for name in self._running - running:
             processes.kill(self._settings.home, name)
@@ -76,7 +76,10 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
 
 
 def pause(attempt: int, name: str) -> float:
-    """Seconds from the start of a process that ended too early to its next start: 0, then the pauses of `BACKOFF`."""
+    """Return the seconds from the start of a process that exited too early to its next start.
+
+    The first restart is immediate; later ones wait for the pauses of `BACKOFF`.
+    """
     return 0.0 if attempt <= 1 else BACKOFF.pause(attempt - 1, name)
 
 

@@ -1,13 +1,13 @@
-"""The NATS server's configuration: where it stores, how it maps subjects, and who may do what.
+"""The NATS server's configuration: its storage, its subject mapping and its users' permissions.
 
-Each service has a user of its own with only the subjects that it needs and a private inbox prefix
-(`_INBOX_<user>`), so that nobody reads another's replies, and only hosts write them. Publish
+Each service has its own user, which may use only the subjects that it needs and a private inbox prefix
+(`_INBOX_<user>`). No service can read another's replies, and only hosts can write them. Publish
 permissions are checked on the *mapped* subject, so a caller of `do.>` needs `dop.>`.
 
-Clients have an account of their own, into which the fleet's exports calls, lists and events. No
-permission is asked for the reply subject of a request, and JetStream publishes to whatever that
-says: inside one account a client could so have streams purged and events forged by the server
-itself. Between accounts the server puts a reply subject of its own in the place of the client's.
+Clients have their own account, into which the fleet's account exports calls, lists and events. The
+server checks no permission for the reply subject of a request, and JetStream publishes to whatever it
+says. Inside one account, a client could therefore make the server itself purge streams and forge
+events. Between accounts, the server replaces the client's reply subject by its own.
 """
 
 from __future__ import annotations
@@ -20,42 +20,30 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.process.fleet import CLIENT_USER
+from aidevos.process.nats_users import ACCOUNTS, EXPORTS, FLEET_ACCOUNT, account
 
-FLEET_ACCOUNT = "FLEET"
 CLIENT_ACCOUNT = "CLIENTS"
-# Provisions streams and buckets; no service runs with it.
+# Provisions streams and buckets; no service uses it.
 ADMIN_USER = "fleet"
 GATEWAY_USER = "gateway"
-# Processes that host objects, each under its folder's name in services/.
+# Processes that host objects; each user is named after the service's folder in services/.
 HOST_USERS = ("objects", "authentication", "user_management", "data_storage", "projects", "api_gateway", "events")
-# Processes that do tasks: they call and hear of events, and host nothing.
+# Processes that run tasks: they call objects and receive events, but host nothing.
 WORKER_USER = "task_worker"
 USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, WORKER_USER, *HOST_USERS)
 
-# What headers and the reply subject may add to the largest payload.
+# Bytes that headers and the reply subject may add to the largest payload.
 PAYLOAD_MARGIN = 64 * 1024
 MIB = 1024 * 1024
 
-# What clients may ask of the fleet: many may answer where the services describe themselves.
-_EXPORTED = [
-    {"service": "do.>"},
-    {"service": "tell.>"},
-    {"service": "query.>"},
-    {"service": "metrics.>", "response": "stream"},
-    {"service": "$SRV.>", "response": "stream"},
-    {"service": f"$JS.API.STREAM.INFO.{subjects.EVENTS_STREAM}"},
-    {"service": f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}"},
-    {"service": f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}.>"},
-    {"stream": subjects.EVENTS},
-]
-# Who hosts the dead letters removes tells that nobody takes.
-_STRAYS = {"events": (f"$JS.API.STREAM.MSG.DELETE.{subjects.TELLS_STREAM}",)}
+# The host of the dead letters removes the tells that no host takes.
+_STRAY_TELLS = {"events": (f"$JS.API.STREAM.MSG.DELETE.{subjects.TELLS_STREAM}",)}
 _CALLS = ["do.>", "dop.>", "tell.>"]
 _BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET)
-# The server remembers each request that was not answered yet, for as long as the longest deadline.
+# The server remembers each unanswered request for as long as the longest deadline.
 _ANSWERS = {"max": 1, "expires": "6m"}
-# A host answers callers in their inboxes. The response permission would do, but with it the server
-# keeps every request in a table and looks through all of them again and again.
+# A host publishes replies to its callers' inboxes. The response permission would suffice, but with it
+# the server keeps every request in a table and scans the whole table again and again.
 _INBOXES = ["_INBOX.>", "_R_.>", *(f"_INBOX_{user}.>" for user in (GATEWAY_USER, WORKER_USER, *HOST_USERS))]
 
 
@@ -68,7 +56,7 @@ def render(
     max_body: int,
     streams_max_bytes: int,
 ) -> str:
-    """The configuration file, in JSON, which the server reads as its own format. It holds the passwords."""
+    """Return the configuration file, which contains the passwords. It includes the accounts of `aidevos nats-user`."""
     max_payload = max_body + PAYLOAD_MARGIN
     config = {
         "host": host,
@@ -80,36 +68,33 @@ def render(
             # An acknowledged event survives a power cut.
             "sync_interval": "always",
             "max_memory_store": 64 * MIB,
-            # While a stream is updated, the server counts it twice.
+            # The server counts a stream twice while it is updated.
             "max_file_store": 2 * streams_max_bytes + 1024 * MIB,
         },
-        "accounts": {
-            FLEET_ACCOUNT: {
-                "jetstream": "enabled",
-                "mappings": {subjects.MAPPING_FROM: subjects.MAPPING_TO},
-                "users": [_user(user, passwords) for user in USERS if user != CLIENT_USER],
-                "exports": _EXPORTED,
-            },
-            CLIENT_ACCOUNT: {
-                "users": [_user(CLIENT_USER, passwords)],
-                "imports": [_import(export) for export in _EXPORTED],
-            },
-        },
     }
-    return msgspec.json.format(msgspec.json.encode(config), indent=2).decode()
+    accounts = {
+        FLEET_ACCOUNT: {
+            "jetstream": "enabled",
+            "mappings": {subjects.MAPPING_FROM: subjects.MAPPING_TO},
+            "users": [_user(user, passwords) for user in USERS if user != CLIENT_USER],
+            "exports": EXPORTS,
+        },
+        CLIENT_ACCOUNT: account({"user": CLIENT_USER, "password": passwords[CLIENT_USER]}, EXPORTS),
+    }
+    return f"{_entries(config)}\naccounts: {{\n{_entries(accounts)}\ninclude './{ACCOUNTS}'\n}}\n"
+
+
+def _entries(config: Mapping[str, Any]) -> str:
+    """Return the entries of a map in the server's own format, whose values may be JSON."""
+    return "\n".join(f"{key}: {msgspec.json.encode(value).decode()}" for key, value in config.items())
 
 
 def _user(user: str, passwords: Mapping[str, str]) -> dict[str, Any]:
     return {"user": user, "password": passwords[user], "permissions": permissions(user)}
 
 
-def _import(export: Mapping[str, str]) -> dict[str, Any]:
-    kind = "stream" if "stream" in export else "service"
-    return {kind: {"account": FLEET_ACCOUNT, "subject": export[kind]}}
-
-
 def permissions(user: str) -> dict[str, Any]:
-    """What a user may publish and subscribe to, as the server's configuration spells it."""
+    """Return the subjects that a user may publish and subscribe to, in the form of the server's configuration."""
     if user == ADMIN_USER:
         return {"publish": [">"], "subscribe": [">"]}
     if user == GATEWAY_USER:
@@ -121,18 +106,13 @@ def permissions(user: str) -> dict[str, Any]:
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
             ],
-            "subscribe": _registered(user),
+            "subscribe": _process_subjects(user),
             "allow_responses": _ANSWERS,
-        }
-    if user == CLIENT_USER:
-        return {
-            "publish": [export["service"] for export in _EXPORTED if "service" in export],
-            "subscribe": [subjects.EVENTS, "_INBOX.>"],
         }
     if user == WORKER_USER:
         return {
             "publish": ["do.>", "dop.>", "query.>", *_use(subjects.EVENTS_STREAM), *_INBOXES],
-            "subscribe": [subjects.health(user), *_registered(user)],
+            "subscribe": [subjects.health(user), *_process_subjects(user)],
         }
     return {
         "publish": [
@@ -142,16 +122,16 @@ def permissions(user: str) -> dict[str, Any]:
             subjects.REPLAYS,
             *_use(subjects.EVENTS_STREAM),
             *_use(subjects.TELLS_STREAM),
-            *_STRAYS.get(user, ()),
+            *_STRAY_TELLS.get(user, ()),
             *_buckets(),
             *_INBOXES,
         ],
-        "subscribe": ["dop.>", "query.>", subjects.health(user), subjects.metrics(user), *_registered(user)],
+        "subscribe": ["dop.>", "query.>", subjects.health(user), subjects.metrics(user), *_process_subjects(user)],
     }
 
 
-def _registered(user: str) -> list[str]:
-    """Every process has its inbox and registers as a NATS micro service."""
+def _process_subjects(user: str) -> list[str]:
+    """Return the subjects that every process needs for its inbox and its NATS micro service."""
     return ["$SRV.>", f"_INBOX_{user}.>"]
 
 

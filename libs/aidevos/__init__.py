@@ -1,4 +1,7 @@
-"""Durable objects for Python teams: what a user writes an object with."""
+"""Durable objects for Python teams.
+
+This package exports the names that an object's author needs.
+"""
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.events import CloudEvent

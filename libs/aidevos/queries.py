@@ -1,9 +1,9 @@
-"""Queries over the committed states of objects: searches and views, the conditions that they ask with, and pages.
+"""Queries over the committed states of objects: searches, views, conditions and pages.
 
-A type declares a `Search`, whose answers are pages, or a `View`, which a function answers with a `Reader`.
-`Find` and conditions say which states are wanted, by paths in them. `Lookups` keeps what was asked of others for
-`LOOKUP_LIFE` seconds. `check_storable` refuses values that a state can't hold: those that nest more than `MAX_DEPTH`
-levels deep, integers outside `INT64`, and text that is not Unicode.
+A type declares a `Search`, which answers with pages, or a `View`, whose function reads through a `Reader`. `Find`
+selects states by a condition on paths in them. `Lookups` caches the answers of other objects for `LOOKUP_LIFE`
+seconds. `check_storable` refuses values that a state can't hold: nesting deeper than `MAX_DEPTH` levels, integers
+outside `INT64`, and text that is not Unicode.
 """
 
 from aidevos.contracts.objects import LIST_LIMIT, SearchPage
@@ -11,8 +11,7 @@ from aidevos.durable.base.lookups import LIFE as LOOKUP_LIFE
 from aidevos.durable.base.lookups import Lookups
 from aidevos.durable.objects.declaration import Search, View
 from aidevos.durable.objects.reader import Reader
-from aidevos.durable.store.codec import INT64, MAX_DEPTH
-from aidevos.durable.store.codec import check as check_storable
+from aidevos.durable.store.codec import INT64, MAX_DEPTH, check_storable
 from aidevos.durable.store.conditions import (
     EVERYTHING,
     MISSING,

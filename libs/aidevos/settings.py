@@ -1,7 +1,7 @@
-"""Every setting of the product, read from the environment once, at the start of a process.
+"""All settings of the product, read from the environment once, when a process starts.
 
-A wrong value raises `SettingsError`, one line that names the variable; commands print it and exit
-with status 2. Durations are in seconds and sizes in bytes, unless a name says otherwise.
+A wrong value raises `SettingsError`, one line that names the variable; commands print it and exit with
+status 2.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from email.utils import parseaddr
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -26,146 +26,248 @@ from aidevos.contracts.users import USERNAME_PATTERN
 PREFIX = "AIDEVOS_"
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 SECRET_KEY_BYTES = 32
-# Of attempts to deliver a webhook: their number but one, and seconds between two.
+# Options of URLs that leave the server's certificate or its name unchecked.
+UNCHECKED = {"tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames", "no_verify_ssl"}
+# Bounds of `webhook_pauses`: the number of pauses, and the longest pause in seconds.
 MAX_PAUSES = 50
 LONGEST_PAUSE = 7 * 86_400.0
-# As browsers write it in the header Origin (RFC 6454 §6.1).
+# An origin as browsers write it in the header Origin (RFC 6454 §6.1).
 _is_origin = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?").fullmatch
 
 Network = IPv4Network | IPv6Network
+SECONDS = {"unit": "seconds"}
+BYTES = {"unit": "bytes"}
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
+Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400, extra=SECONDS)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
-Size = Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)]
+Size = Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024, extra=BYTES)]
 
 
 class SettingsError(Exception):
-    """A setting that can't be used; the message is one line that names the variable."""
+    """Raised for a setting that can't be used; the message is one line that names the variable."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The field `idle_after` is the variable `AIDEVOS_IDLE_AFTER`, and so on."""
+    """The settings of one process. The field `idle_after` is the variable `AIDEVOS_IDLE_AFTER`, and so on.
 
+    `docs/settings.md` is made of the docstrings below; a comment on a line of its own begins a section of that page.
+    """
+
+    # The fleet
     home: Path = Path("var")
-    # Where things listen and whom they connect to. A URL that is set names a server that is run elsewhere.
+    """Folder for everything that a run writes. Two fleets on one machine need two homes, and other ports."""
     host: str = "127.0.0.1"
+    """Address that the gateway and the NATS server of `make up` listen on."""
     port: Port = 8080
+    """Port that the gateway listens on."""
     nats_port: Port = 4222
+    """Port of the NATS server that `make up` starts."""
     mongo_port: Port = 27017
+    """Port of the MongoDB server that `make up` starts."""
     nats_url: str = ""
+    """URL of a NATS server that you run yourself, with credentials. Empty: `make up` starts one."""
     mongo_url: str = ""
+    """URL of a MongoDB replica set that you run yourself, with credentials. Empty: `make up` starts one."""
     mongo_database: Annotated[str, Meta(pattern=whole("[A-Za-z0-9_-]{1,38}"))] = "aidevos"
-    admin_username: Annotated[str, Meta(pattern=whole(USERNAME_PATTERN))] = "admin"
-    admin_password: str = ""
-    # The gateway. `public_url` is where browsers and mail links find it, by default where it listens;
-    # `trusted_proxies` are addresses or networks whose X-Forwarded-For is trusted, with commas between.
-    public_url: str = ""
-    trusted_proxies: str = ""
-    # Origins whose pages may call, with commas between, or * for any.
-    cors_origins: str = ""
-    workers: Annotated[int, Meta(ge=1, le=64)] = 1
-    max_body: Size = 8 * 1024 * 1024
+    """Name of the database that holds all objects of the fleet."""
+    tls_ca: str = ""
+    """File with the certificates (PEM) of the authorities that vouch for NATS, MongoDB and RabbitMQ, where their URLs
+    ask for TLS: `tls://`, `amqps://`, `mongodb+srv://` or `tls=true`. Empty: the authorities that the system trusts."""
+    tls_certificate: str = ""
+    """File with a certificate and its private key (PEM) for servers that ask their clients for one."""
+    tls_required: bool = False
+    """True if a URL of NATS, MongoDB or RabbitMQ without TLS, or without a check of the server's certificate, is
+    refused."""
     services: str = "objects,authentication,user_management,data_storage,projects,api_gateway,events,task_worker"
-    # Requests.
-    default_deadline: Seconds = 10.0
-    max_deadline: Seconds = 300.0
-    attempt_timeout: Seconds = 2.0
-    # Requests to one type of objects that are under way in one gateway process.
-    max_type_pending: Count = 1000
-    # Live streams of events in one gateway process, and those of one caller among them.
-    max_streams: Count = 5000
-    max_caller_streams: Count = 100
-    # Requests of one caller: so many in a second, and so many at once.
-    rate_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
-    rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
-    # Objects: bounds of one object and of one host.
+    """Services whose health `/health/ready` reports, separated by commas."""
     replica: Annotated[int, Meta(ge=0, le=999)] = 0
-    max_state: Annotated[int, Meta(ge=1024, le=2 * 1024 * 1024)] = 1024 * 1024
-    max_mailbox: Count = 1024
-    max_pending: Count = 20_000
-    max_outbox: Count = 1000
-    max_alarms: Annotated[int, Meta(ge=1, le=4000)] = 100
-    max_clients: Count = 1000
-    max_records: Count = 20_000
-    idle_after: Seconds = 300.0
-    max_memory: Annotated[int, Meta(ge=1024 * 1024)] = 512 * 1024 * 1024
-    drain_timeout: Seconds = 15.0
-    service_permissions: str = ""
-    # Alarms: how many late ones begin in a second, in one process, and how long a handler may take.
-    alarm_rate: Annotated[float, Meta(ge=1, le=100_000)] = 500.0
-    alarm_deadline: Seconds = 60.0
-    # Request IDs and tells.
-    request_id_age: Seconds = 86_400.0
-    tell_age: Seconds = 7 * 86_400.0
-    # Placement.
-    lease: Annotated[float, Meta(ge=1, le=60)] = 3.0
-    # Events: over RabbitMQ (amqp://…), or by default over JetStream; attempts of a handler at one of them before
-    # it becomes a dead letter; bounds of the stream.
-    event_bus_url: str = ""
-    event_attempts: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    events_max_age: Seconds = 86_400.0
-    events_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 4 * 1024 * 1024 * 1024
-    # The stream of tells that clients send. A tell is kept until it is done.
-    tells_max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
-    # Accounts. Password parameters are argon2id's; memory is in KiB, and 0 threads are one for each core.
-    registration: bool = True
-    password_min_length: Annotated[int, Meta(ge=8, le=128)] = 12
-    password_memory: Annotated[int, Meta(ge=19 * 1024, le=4 * 1024 * 1024)] = 19 * 1024
-    password_time: Annotated[int, Meta(ge=2, le=100)] = 2
-    password_lanes: Annotated[int, Meta(ge=1, le=64)] = 1
-    password_threads: Annotated[int, Meta(ge=0, le=64)] = 0
-    password_queue: Annotated[int, Meta(ge=64, le=10_000)] = 256
-    login_failures: Count = 10
-    login_window: Seconds = 60.0
-    address_logins: Count = 120
-    address_registrations: Count = 120
-    # Mail. Without a server it goes to a folder under `home`. Ages are those of links.
-    smtp_url: str = ""
-    mail_from: str = ""
-    mails_per_hour: Annotated[int, Meta(ge=1, le=1000)] = 3
-    address_mails: Count = 60
-    reset_age: Seconds = 3600.0
-    confirm_age: Seconds = 86_400.0
-    login_unverified: bool = True
-    access_age: Annotated[float, Meta(ge=60, le=900)] = 600.0
-    refresh_age: Seconds = 30 * 86_400.0
-    refresh_grace: Annotated[float, Meta(ge=0, le=60)] = 10.0
-    # A signing key is replaced at this age. The next one is published for `key_notice` before it signs.
-    key_age: Seconds = 90 * 86_400.0
-    key_notice: Annotated[float, Meta(ge=2, le=86_400)] = 120.0
-    otp_failures: Count = 50
-    totp_issuer: Annotated[str, Meta(pattern=whole("[^:]{1,64}"))] = "AIDevOS"
-    # Keys of what is encrypted at rest, 32 bytes each in base64, with commas between; the first one
-    # encrypts. Without any, a file under `home` holds one.
-    secret_key: str = ""
-    # The security log: how long an entry is kept.
-    audit_age: Seconds = 400 * 86_400.0
-    # How long a dead letter is kept.
-    letter_age: Seconds = 30 * 86_400.0
-    # Data: seconds between two looks for items to remove that have expired.
-    expiry_interval: Seconds = 30.0
-    # Tasks: how many a worker's process has in hand at a time; seconds after which an attempt is given up when
-    # nothing was heard of its worker; and how often a worker looks for tasks that nothing has woken it for.
-    task_slots: Annotated[int, Meta(ge=1, le=1000)] = 10
-    task_lease: Annotated[float, Meta(ge=1, le=3600)] = 30.0
-    task_poll: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
-    # Webhooks: networks that they may reach though they aren't public, with commas between.
-    webhook_networks: str = ""
-    # Those of one user, and how many deliveries are under way at once: to one webhook, and in one process.
-    max_webhooks: Annotated[int, Meta(ge=1, le=500)] = 20
-    max_webhook_sends: Annotated[int, Meta(ge=1, le=1000)] = 20
-    max_sends: Annotated[int, Meta(ge=1, le=10_000)] = 200
-    # Seconds before the second attempt of a delivery, before the third, and so on, with commas between; for
-    # how long everything may fail before a webhook is disabled; how long the log keeps a delivery.
-    webhook_pauses: str = "5,300,1800,7200,18000,28800,28800"
-    webhook_patience: Seconds = 3 * 86_400.0
-    delivery_age: Seconds = 7 * 86_400.0
-    # Logs.
+    """Number of this process among those of its service on one machine. The process takes the first free number
+    from here on."""
     log_level: str = "INFO"
+    """Least severe level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
+
+    # The gateway
+    public_url: str = ""
+    """URL where users and browsers find the gateway. It is the base of links in mails, the issuer of access tokens,
+    and decides whether cookies need TLS. Empty: `http://<host>:<port>`."""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Number of gateway processes."""
+    trusted_proxies: str = ""
+    """Addresses or networks of proxies whose `X-Forwarded-For` is trusted, separated by commas."""
+    cors_origins: str = ""
+    """Origins whose pages may call the API, separated by commas, or `*` for any. Cookies never work across
+    origins."""
+    max_body: Size = 8 * 1024 * 1024
+    """Largest request body."""
+    max_type_pending: Count = 1000
+    """Requests in progress to one type of objects, in one gateway process. Further ones get `overloaded`, so a
+    service that hangs takes nothing from the others."""
+    max_streams: Count = 5000
+    """Live streams of events in one gateway process."""
+    max_caller_streams: Count = 100
+    """Live streams of one caller in one gateway process."""
+
+    # Requests
+    default_deadline: Seconds = 10.0
+    """Deadline of a request that names none."""
+    max_deadline: Seconds = 300.0
+    """Longest deadline that a request may name."""
+    attempt_timeout: Seconds = 2.0
+    """Longest wait for one attempt of a call between processes. Attempts repeat until the deadline."""
+    request_id_age: Seconds = 86_400.0
+    """How long an object keeps the outcome of a request, so that a repeat gets the same answer."""
+    rate_limit: Annotated[int, Meta(ge=1, le=1_000_000, extra={"unit": "requests per second"})] = 1000
+    """Sustained rate of one caller's requests, over the whole fleet. `PUT /rate-limits` overrides it."""
+    rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
+    """Requests that one caller may send at once."""
+
+    # Objects
+    max_state: Annotated[int, Meta(ge=1024, le=2 * 1024 * 1024, extra=BYTES)] = 1024 * 1024
+    """Largest state of one object."""
+    max_mailbox: Count = 1024
+    """Requests that may wait for one object. Further ones get `overloaded`."""
+    max_pending: Count = 20_000
+    """Requests in progress in one host process. Further ones get `overloaded`."""
+    max_outbox: Count = 1000
+    """Events and tells of one object that wait to be sent. A command that would add more gets `overloaded`."""
+    max_alarms: Annotated[int, Meta(ge=1, le=4000)] = 100
+    """Alarms of one object."""
+    max_clients: Count = 1000
+    """Clients whose request numbers one object remembers in its document. Those of further ones move to an
+    archive."""
+    max_records: Count = 20_000
+    """Outcomes that one object keeps for one client until the client acknowledges them."""
+    idle_after: Seconds = 300.0
+    """Time without a request after which an object leaves memory."""
+    max_memory: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 512 * 1024 * 1024
+    """Memory for the objects of one process. Past it, the longest idle objects leave memory first."""
+    drain_timeout: Seconds = 15.0
+    """Time that a process gives requests in progress to finish when it is stopped."""
+    lease: Annotated[float, Meta(ge=1, le=60, extra=SECONDS)] = 3.0
+    """Life of a host's lease. A standby takes over this long after a host is cut off."""
+    service_permissions: str = ""
+    """Permissions that this process's own calls have beside those that its types declare, separated by commas."""
+    alarm_rate: Annotated[float, Meta(ge=1, le=100_000, extra={"unit": "alarms per second"})] = 500.0
+    """Rate at which one process begins late alarms after an outage."""
+    alarm_deadline: Seconds = 60.0
+    """Time that a handler of an alarm may take."""
+
+    # Events and tells
+    event_bus_url: str = ""
+    """URL of a RabbitMQ (3.10 or newer) that carries the events, like `amqp://user:password@host:5672/vhost`. Each
+    fleet needs a virtual host of its own. Empty: events go over NATS."""
+    event_attempts: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    """Attempts to handle an event, with pauses of 0.1 to 25.6 seconds, before it becomes a dead letter."""
+    events_max_age: Seconds = 86_400.0
+    """How long events are kept. At least 960 seconds: a process that starts learns from the events of that time
+    which tokens are no longer valid."""
+    events_max_bytes: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 4 * 1024 * 1024 * 1024
+    """Largest size of the event stream. A full stream takes no new event and loses none: objects that emit get
+    `overloaded` once their outboxes are full."""
+    tell_age: Seconds = 7 * 86_400.0
+    """How long a tell is tried before it becomes a dead letter."""
+    tells_max_bytes: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 1024 * 1024 * 1024
+    """Largest size of the stream of clients' tells. A full stream refuses new tells and loses none."""
+    letter_age: Seconds = 30 * 86_400.0
+    """How long a dead letter is kept."""
+
+    # Accounts
+    admin_username: Annotated[str, Meta(pattern=whole(USERNAME_PATTERN))] = "admin"
+    """Username of the first administrator."""
+    admin_password: str = ""
+    """Password of the first administrator. Empty: one is generated and written to `fleet.json`."""
+    registration: bool = True
+    """True if anyone may register."""
+    password_min_length: Annotated[int, Meta(ge=8, le=128, extra={"unit": "characters"})] = 12
+    """Length of the shortest password that is accepted."""
+    password_memory: Annotated[int, Meta(ge=19 * 1024, le=4 * 1024 * 1024, extra={"unit": "KiB"})] = 19 * 1024
+    """Memory of one argon2id hash. When a parameter rises, a hash is renewed at the next login."""
+    password_time: Annotated[int, Meta(ge=2, le=100)] = 2
+    """Passes of one argon2id hash."""
+    password_lanes: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Lanes of one argon2id hash."""
+    password_threads: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Passwords that one process hashes at once. 0: one for each core."""
+    password_queue: Annotated[int, Meta(ge=64, le=10_000)] = 256
+    """Passwords that may wait to be hashed. Further logins get `overloaded`."""
+    login_failures: Count = 10
+    """Failed logins of one account in a login window before further ones get `rate-limited`."""
+    login_window: Seconds = 60.0
+    """Length of the window in which logins and registrations are counted."""
+    address_logins: Count = 120
+    """Logins from one client address in a login window. All callers over NATS count as one address."""
+    address_registrations: Count = 120
+    """Registrations from one client address in a login window."""
+    login_unverified: bool = True
+    """True if users may log in before they confirm their e-mail address."""
+    otp_failures: Count = 50
+    """Wrong one-time codes of one account in a day. Past it, only a recovery code completes a login."""
+    totp_issuer: Annotated[str, Meta(pattern=whole("[^:]{1,64}"))] = "AIDevOS"
+    """Name that authenticator apps show for the account."""
+    access_age: Annotated[float, Meta(ge=60, le=900, extra=SECONDS)] = 600.0
+    """Life of an access token."""
+    refresh_age: Seconds = 30 * 86_400.0
+    """Life of a refresh token."""
+    refresh_grace: Annotated[float, Meta(ge=0, le=60, extra=SECONDS)] = 10.0
+    """Time in which a spent refresh token gets the same pair again, unless its successor was used."""
+    key_age: Seconds = 90 * 86_400.0
+    """Age at which a signing key is replaced."""
+    key_notice: Annotated[float, Meta(ge=2, le=86_400, extra=SECONDS)] = 120.0
+    """Time for which the next signing key is published before it signs."""
+    secret_key: str = ""
+    """Keys that encrypt secrets at rest: 32 bytes each in base64, separated by commas. The first one encrypts and
+    all decrypt. Empty: a file under `home` holds one."""
+    audit_age: Seconds = 400 * 86_400.0
+    """How long an entry of the security log is kept."""
+
+    # Mail
+    smtp_url: str = ""
+    """Mail server: `smtp://` uses STARTTLS where it is offered, `smtp+starttls://` insists on it, `smtps://` uses TLS
+    from the start; with `user:password@` where needed. Empty: each mail becomes a file in `outbox` under `home`."""
+    mail_from: str = ""
+    """Sender of mails, like `AIDevOS <noreply@example.org>`. It must be set with a mail server. Empty:
+    `AIDevOS <noreply@localhost>`."""
+    mails_per_hour: Annotated[int, Meta(ge=1, le=1000)] = 3
+    """Mails of one kind to one account in an hour."""
+    address_mails: Count = 60
+    """Requests for mail, and separately uses of links, from one client address in a login window."""
+    reset_age: Seconds = 3600.0
+    """Life of a link that resets a password."""
+    confirm_age: Seconds = 86_400.0
+    """Life of a link that confirms an e-mail address."""
+
+    # Data
+    expiry_interval: Seconds = 30.0
+    """Pause between two searches for expired items to remove."""
+
+    # Tasks
+    task_slots: Annotated[int, Meta(ge=1, le=1000)] = 10
+    """Tasks that one worker process runs at once."""
+    task_lease: Annotated[float, Meta(ge=1, le=3600, extra=SECONDS)] = 30.0
+    """Time without a heartbeat of its worker after which an attempt is given up."""
+    task_poll: Annotated[float, Meta(ge=0.1, le=3600, extra=SECONDS)] = 10.0
+    """Pause between two searches of a worker for tasks that no event announced to it."""
+
+    # Webhooks
+    webhook_networks: str = ""
+    """Networks that webhooks may reach although they are not public, like `10.0.0.0/8`, separated by commas."""
+    max_webhooks: Annotated[int, Meta(ge=1, le=500)] = 20
+    """Webhooks of one user."""
+    max_webhook_sends: Annotated[int, Meta(ge=1, le=1000)] = 20
+    """Deliveries in progress to one webhook, in one process."""
+    max_sends: Annotated[int, Meta(ge=1, le=10_000)] = 200
+    """Deliveries in progress to all webhooks, in one process. Those of one owner take at most a quarter."""
+    webhook_pauses: str = "5,300,1800,7200,18000,28800,28800"
+    """Pauses before the second attempt of a delivery, the third, and so on, in seconds, separated by commas. At most
+    50, of at most 7 days each, and shorter than `AIDEVOS_DELIVERY_AGE` together."""
+    webhook_patience: Seconds = 3 * 86_400.0
+    """Time for which all deliveries may fail before a webhook is disabled."""
+    delivery_age: Seconds = 7 * 86_400.0
+    """How long the log of a webhook keeps a delivery."""
 
 
 def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
-    """The settings of this environment; `overrides` win. Raises `SettingsError`."""
+    """Return the settings of this environment; `overrides` take precedence. Raises `SettingsError`."""
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
         variable = PREFIX + field.name.upper()
@@ -180,18 +282,23 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     if settings.events_max_age < TOKEN_LIFETIME + CLOCK_MARGIN:
         raise SettingsError(
             f"{PREFIX}EVENTS_MAX_AGE must be at least {TOKEN_LIFETIME + CLOCK_MARGIN:.0f} seconds: "
-            "a process that starts learns from the events of that time which tokens are dead"
+            "a process that starts learns from the events of that time which tokens are no longer valid"
         )
     _check_networks(settings)
     _check_event_bus(settings.event_bus_url)
+    _check_tls(settings)
     cors_origins(settings.cors_origins)
     _check_mail(settings)
     secret_keys(settings.secret_key)
     if sum(webhook_pauses(settings.webhook_pauses)) >= settings.delivery_age:
         raise SettingsError(f"{PREFIX}DELIVERY_AGE must be longer than all of {PREFIX}WEBHOOK_PAUSES together")
-    return msgspec.structs.replace(
-        settings, home=settings.home.expanduser().absolute(), public_url=_public_url(settings)
-    )
+    files = {name: _absolute(getattr(settings, name)) for name in ("tls_ca", "tls_certificate")}
+    home = settings.home.expanduser().absolute()
+    return msgspec.structs.replace(settings, home=home, public_url=_public_url(settings), **files)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 def _public_url(settings: Settings) -> str:
@@ -208,7 +315,7 @@ def _public_url(settings: Settings) -> str:
 
 
 def _check_event_bus(url: str) -> None:
-    """The URL may hold a password, and is not repeated."""
+    """Raise `SettingsError` for an invalid URL, without showing it, since it may contain a password."""
     try:
         server = urlsplit(url)
         usable = not url or (server.scheme in ("amqp", "amqps") and server.hostname and server.port != 0)
@@ -216,6 +323,26 @@ def _check_event_bus(url: str) -> None:
         usable = False
     if not usable:
         raise SettingsError(f"{PREFIX}EVENT_BUS_URL must be like amqp://user:password@rabbitmq.example.org:5672/")
+
+
+def asks_for_tls(url: str) -> bool:
+    """True if a URL of NATS, MongoDB or RabbitMQ asks for TLS."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme in ("mongodb", "mongodb+srv"):
+        default = "true" if parts.scheme == "mongodb+srv" else "false"
+        return options.get("tls", options.get("ssl", default)).lower() == "true"
+    return parts.scheme in ("tls", "wss", "amqps")
+
+
+def _check_tls(settings: Settings) -> None:
+    """The URLs may hold passwords, and are not repeated."""
+    for name in ("nats_url", "mongo_url", "event_bus_url") if settings.tls_required else ():
+        url = getattr(settings, name)
+        options = {option.lower() for option, _ in parse_qsl(urlsplit(url).query)}
+        if url and (not asks_for_tls(url) or options & UNCHECKED):
+            variable = f"{PREFIX}{name.upper()}"
+            raise SettingsError(f"{PREFIX}TLS_REQUIRED: {variable} must ask for TLS and check the server's certificate")
 
 
 def _check_networks(settings: Settings) -> None:
@@ -228,12 +355,12 @@ def _check_networks(settings: Settings) -> None:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """The networks in a setting, with commas between; raises `ValueError`."""
+    """Return the networks in a setting, separated by commas. Raises `ValueError`."""
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def webhook_pauses(text: str) -> tuple[float, ...]:
-    """The pauses in the setting `webhook_pauses`; raises `SettingsError`."""
+    """Return the pauses in the setting `webhook_pauses`, in seconds. Raises `SettingsError`."""
     try:
         pauses = tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
@@ -244,7 +371,7 @@ def webhook_pauses(text: str) -> tuple[float, ...]:
 
 
 def cors_origins(text: str) -> list[str]:
-    """The origins in the setting `cors_origins`; raises `SettingsError`."""
+    """Return the origins in the setting `cors_origins`. Raises `SettingsError`."""
     origins = [origin.strip() for origin in text.split(",") if origin.strip()]
     for origin in origins:
         if origins != ["*"] and not _is_origin(origin):
@@ -253,7 +380,7 @@ def cors_origins(text: str) -> list[str]:
 
 
 def _check_mail(settings: Settings) -> None:
-    """The URL may hold a password, and is not repeated."""
+    """Raise `SettingsError` for an invalid sender or server; the server's URL may hold a password and isn't shown."""
     if settings.mail_from or settings.smtp_url:
         address = parseaddr(settings.mail_from)[1]
         if not 0 < address.find("@") < len(address) - 1 or not settings.mail_from.isprintable():
@@ -269,7 +396,7 @@ def _check_mail(settings: Settings) -> None:
 
 
 def secret_keys(text: str) -> list[bytes]:
-    """The keys in the setting `secret_key`; raises `SettingsError`, which shows none of them."""
+    """Return the keys in the setting `secret_key`. Raises `SettingsError`, which shows none of them."""
     try:
         keys = [base64.b64decode(key.strip(), validate=True) for key in text.split(",") if text]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Runs the API gateway service."""
+"""`python -m services.api_gateway`: a process of the API gateway's objects."""
 
 from aidevos import run
 

@@ -1,16 +1,17 @@
-"""An API key: whose it is, what it allows, and how long it is good.
+"""An API key: its owner, its permissions, and its lifetime.
 
-Promises: of a key only a hash is kept, and what it is made again from for a repeat of the same request,
-which without the service's secret makes none. Every change is an event, and whoever has looked the key
-up listens. A key allows no more than its scopes do of what its owner may when it is used; one that was made
-for a project counts there alone, and ends with it.
+Promises: only a key's hash is stored, with a nonce from which the text can be derived again for a
+repeated request; that needs the service's secret. Every change is an event, which every process that
+has looked the key up receives. A key never allows more than both its scopes and its owner's permissions
+at the time of use. A key made for a project is valid only there, and ends with the project. With a key,
+a caller can only make further keys, narrow that very key, and revoke it. A key that another one has made
+never allows more than that one at the time of use, and ends with it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import math
 import secrets
 from datetime import datetime
@@ -39,6 +40,7 @@ from aidevos.contracts.api_keys import (
     Addresses,
     APIKey,
     ApiKeyBody,
+    ApiKeyPage,
     FindApiKeys,
     KeyGrant,
     KeyName,
@@ -50,62 +52,30 @@ from aidevos.contracts.api_keys import (
 )
 from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import Id as ProjectId
-from aidevos.contracts.times import rfc3339, timestamp
+from aidevos.contracts.times import timestamp
 from aidevos.contracts.users import User
-from aidevos.projects.belongings import belongings
+from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import Memberships, check_role
-from aidevos.queries import And, Compare, Condition, Find, Search
+from aidevos.queries import Search
 from aidevos.security import api_keys, scopes
 from aidevos.security.audit import record
-from aidevos.security.permissions import Principal
 
-# Seconds: how much later a use has to be before it is worth a write.
+from .api_key_state import INDEXES, ApiKeyState, find, restrict, show, shown_fields
+from .key_bounds import Bounds, bounds_of, check_within, inherit, to_networks
+
+# The keys of one chain, in which each has made the next.
+MAX_GENERATIONS = 5
+# Keys that end with the one that made them, in one turn.
+STEP = 100
+# Seconds that must pass since the recorded use before another one is written.
 USE_EVERY = 30.0
-# What the texts of keys are derived from.
+# The secret from which the texts of keys are derived.
 KeySecret = NewType("KeySecret", bytes)
 _body: Schema[ApiKeyBody] = Schema(ApiKeyBody, "args.patch")
 
 
-class ApiKeyState(msgspec.Struct):
-    """`nonce` is what the key was made from; `former` is the hash of the key before a rotation, good until
-    `former_until`. `made_by` is the request that made the key. Times are in seconds since the epoch."""
-
-    name: str = ""
-    owner: str = ""
-    project: str | None = None
-    scopes: list[str] = []
-    limits: RateLimit | None = None
-    expires_at: float | None = None
-    allowed_addresses: list[str] = []
-    hashed: str = ""
-    hint: str = ""
-    nonce: str = ""
-    former: str = ""
-    former_until: float = 0.0
-    made_by: str = ""
-    last_used_at: float | None = None
-    created_at: float = 0.0
-    updated_at: float = 0.0
-
-
 class Changed(Event):
-    """The key is not what it was: whoever keeps what it allows looks it up again."""
-
-
-def restrict(caller: Principal, args: FindApiKeys) -> FindApiKeys:
-    """The search that a caller may make: of all keys, or of its own."""
-    return args if caller.has(MANAGE_KEYS) else msgspec.structs.replace(args, owner=caller.subject)
-
-
-def find(args: FindApiKeys) -> Find:
-    """What the store is asked for a search."""
-    where: list[Condition] = [] if args.owner is None else [Compare(("owner",), "eq", args.owner)]
-    return Find(And(tuple(where)), args.limit, ("created_at",))
-
-
-def show(id: str, state: ApiKeyState, version: int) -> APIKey:
-    """The key as it is shown."""
-    return APIKey(**_shown(id, state, version))
+    """The key has changed: every process that caches it looks it up again."""
 
 
 class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"):
@@ -113,7 +83,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     secret: KeySecret = inject()
     memberships: Memberships = inject()
-    views = belongings(TYPE, ("project",))
+    views = project_views(TYPE, ("project",))
     indexes = (("project",),)
     searches = (
         Search(
@@ -122,7 +92,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
             FindApiKeys,
             find,
             show,
-            (("created_at",), ("owner", "created_at")),
+            INDEXES,
             restrict,
         ),
     )
@@ -137,25 +107,30 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         allowed_addresses: Addresses = [],  # noqa: B006
         project: ProjectId | None = None,
     ) -> NewApiKey:
-        """Make the key; its text is shown this once, and to a repeat of the same request."""
+        """Create the key. Its text is shown only in this response, and to a repeat of the same request."""
         if self.state.made_by == self.request_id:
             return self._new()
         if self.state.owner:
-            raise Failure("exists", "there is a key with this ID")
+            raise Failure("exists", "a key with this ID exists already")
         if not api_keys.is_id(self.id):
-            raise Failure("invalid", "a new key's ID is a UUID, 32 hexadecimal digits", field="id")
+            raise Failure("invalid", "a new key's ID must be a UUID of 32 hexadecimal digits", field="id")
         self._check_scopes(scopes, "args.scopes")
         await self._user(self.caller.subject)
         if project is not None:
             await self._enter(project)
+        addresses = to_networks(allowed_addresses, "args.allowed_addresses")
+        bounds = Bounds(scopes, limits, _later(expires_at, self.now, "args.expires_at"), addresses)
+        if self.caller.key:
+            bounds = await self._inherit(bounds)
         self.state = ApiKeyState(
             name=name,
             owner=self.caller.subject,
+            parent=self.caller.key,
             project=project,
-            scopes=scopes,
-            limits=limits,
-            expires_at=_later(expires_at, self.now, "args.expires_at"),
-            allowed_addresses=_networks(allowed_addresses, "args.allowed_addresses"),
+            scopes=bounds.scopes,
+            limits=bounds.limits,
+            expires_at=bounds.expires_at,
+            allowed_addresses=bounds.addresses,
             made_by=self.request_id,
             created_at=self.now,
             updated_at=self.now,
@@ -166,14 +141,18 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @query(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
     async def read(self) -> APIKey:
-        """The key, for its owner and for those who have `keys:manage`; for others there is none."""
+        """Return the key. Callers other than its owner need `keys:manage`; others get `not-found`."""
         self._check_visible()
         return show(self.id, self.state, self.version)
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
     async def patch(self, patch: dict[str, Any]) -> APIKey:
-        """Change name, scopes, limits, expiry or addresses by a JSON merge patch (RFC 7396)."""
+        """Change the name, scopes, limits, expiry or addresses by a JSON merge patch (RFC 7396).
+
+        With an API key, a caller can only narrow the bounds of that very key.
+        """
         self._check_visible()
+        self._check_own_key()
         state = self.state
         ends = None if state.expires_at is None else timestamp(state.expires_at)
         before = ApiKeyBody(
@@ -186,22 +165,30 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         after = _body.convert(merge_patch(msgspec.to_builtins(before), patch))
         if after.scopes != before.scopes:
             self._check_scopes(after.scopes, "args.patch.scopes")
+        expires_at = state.expires_at
         if after.expires_at != before.expires_at:
-            state.expires_at = _later(after.expires_at, self.now, "args.patch.expires_at")
+            expires_at = _later(after.expires_at, self.now, "args.patch.expires_at")
+        addresses = to_networks(after.allowed_addresses, "args.patch.allowed_addresses")
+        if self.caller.key:
+            if after.name != state.name:
+                raise Failure("forbidden", "an API key can't change its own name", field="args.patch.name")
+            check_within(Bounds(after.scopes, after.limits, expires_at, addresses), self._bounds(), "args.patch")
         state.name, state.scopes, state.limits = after.name, after.scopes, after.limits
-        state.allowed_addresses = _networks(after.allowed_addresses, "args.patch.allowed_addresses")
+        state.expires_at, state.allowed_addresses = expires_at, addresses
         self._note("api_key.changed")
         return show(self.id, state, self.version + 1)
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS), confidential=True)
     async def rotate(self, overlap: Overlap = 0.0) -> NewApiKey:
-        """Make another key in this one's place, which still works for `overlap` seconds. Whoever gets it acts
-        for the owner: that is the owner alone, by another key only if that allows as much."""
+        """Replace the key by a new one; the former key still works for `overlap` seconds.
+
+        Only the owner may do this, after a login, since the new key acts for the owner.
+        """
         self._check_visible()
         if self.caller.subject != self.state.owner:
-            raise Failure("forbidden", "only its owner gets a new key; you may revoke this one")
-        if self.caller.key not in ("", self.id):
-            self._check_scopes(self.state.scopes, "scopes")
+            raise Failure("forbidden", "only the owner can rotate a key; you can revoke it")
+        if self.caller.key:
+            raise Failure("forbidden", "an API key can't rotate keys; log in")
         state = self.state
         if state.made_by != self.request_id:
             state.former, state.former_until = state.hashed, self.now + overlap
@@ -213,43 +200,71 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
     async def revoke(self) -> None:
-        """End the key: it is dead everywhere within a second."""
+        """Revoke the key and those that it has made, which become invalid everywhere within a second."""
         self._check_visible()
-        self._note("api_key.revoked")
-        await self.delete()
+        self._check_own_key()
+        record(self, "api_key.revoked", target=self.id)
+        await self._end()
 
     @command(allow=services())
     async def erase(self) -> None:
-        """End the key because its owner is gone."""
+        """Delete the key because its owner, or the key that made it, was deleted."""
         if self.state.owner:
-            self.emit(Changed())
-        await self.delete()
+            await self._end()
+        else:
+            await self.delete()
 
     @command(allow=services())
     async def vanish(self, project: str) -> None:
-        """End the key because its project is gone."""
+        """Delete the key because its project was deleted."""
         if self.state.project == project:
-            self.emit(Changed())
-        if self.state.project == project or not self.state.owner:
+            await self._end()
+        elif not self.state.owner:
+            await self.delete()
+
+    @command(allow=services())
+    async def sweep(self, cursor: str | None = None) -> None:
+        """Delete the keys that this key has made, one batch at a time. It was deleted itself.
+
+        No call waits for one of them, since their look-ups wait for this key.
+        """
+        found = msgspec.convert(await self.ask(TYPE, SEARCH, parent=self.id, limit=STEP, cursor=cursor), ApiKeyPage)
+        for key in found.items:
+            self.tell(TYPE, key.id, "erase")
+        if found.next_cursor:
+            self.tell(TYPE, self.id, "sweep", cursor=found.next_cursor)
+        # A turn that only returned would create an object.
+        await self.delete()
+
+    @command(allow=services())
+    async def confirm(self, key: str) -> None:
+        """Delete a key that this key has just made, if this key was deleted in the meantime."""
+        if not self.state.owner:
+            self.tell(TYPE, key, "erase")
             await self.delete()
 
     @query(allow=services())
     async def resolve(self, hashed: str, at: float | None = None) -> KeyGrant:
-        """What the key with this SHA-256 stands for, now or `at` a moment in the past when it was used; raises
-        `not-found`. A key that is gone, and one whose owner has no access now, stands for nothing."""
+        """Return the grant of the key with this SHA-256, now or at the past time `at` when it was used.
+
+        Raises `not-found` if the key is expired, revoked or deleted, or if its owner has no access now.
+        """
         state = self.state
         if hmac.compare_digest(state.hashed, hashed):
             return await self._grant(math.inf, at)
         return await self._grant(state.former_until if hmac.compare_digest(state.former, hashed) else 0.0, at)
 
     @query(allow=services())
-    async def grant(self) -> KeyGrant:
-        """What the key stands for today, for a service that acts for its owner; raises `not-found`."""
-        return await self._grant(math.inf)
+    async def grant(self, at: float | None = None) -> KeyGrant:
+        """Return the key's grant, now or at the past time `at`, for a service that acts for its owner.
+
+        Raises `not-found`.
+        """
+        return await self._grant(math.inf, at)
 
     @command(allow=services(), confidential=True, keeps_version=True)
     async def used(self, at: float) -> None:
-        """Note that the key was used, if that is news."""
+        """Record the time of use, unless the recorded one is recent."""
         if self.state.owner and at >= (self.state.last_used_at or 0.0) + USE_EVERY:
             self.state.last_used_at = at
 
@@ -258,20 +273,60 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         ends = min(state.expires_at or math.inf, until)
         if not state.owner or ends <= (self.now if at is None else at):
             raise _dead()
-        user = await self._user(state.owner)
-        if user.status != "active":
-            raise _dead()
-        return KeyGrant(
+        parent = await self._load_grant(state.parent, at) if state.parent else None
+        roles, version = (parent.roles, parent.version) if parent else await self._load_roles()
+        grant = KeyGrant(
             id=self.id,
             owner=state.owner,
-            roles=user.roles,
-            version=user.version,
+            roles=roles,
+            version=version,
             scopes=state.scopes,
             limits=state.limits,
             expires_at=None if ends == math.inf else ends,
             allowed_addresses=state.allowed_addresses,
             project=state.project,
         )
+        inherited = inherit(grant, parent) if parent else grant
+        if inherited is None:
+            raise _dead()
+        return inherited
+
+    async def _load_roles(self) -> tuple[list[str], int]:
+        """Return the owner's roles, and the owner's version that has them."""
+        user = await self._user(self.state.owner)
+        if user.status != "active":
+            raise _dead()
+        return user.roles, user.version
+
+    async def _load_grant(self, key: str, at: float | None = None) -> KeyGrant:
+        return msgspec.convert(await self.call(TYPE, key, "grant", at=at), KeyGrant)
+
+    async def _inherit(self, bounds: Bounds) -> Bounds:
+        """Return the bounds of a new key, with those of the caller's key that aren't given.
+
+        Raises `forbidden` if one that is given is wider.
+        """
+        parent = await self._load_grant(self.caller.key)
+        if len(parent.parents) + 1 >= MAX_GENERATIONS:
+            raise Failure("conflict", f"API keys can make further ones for {MAX_GENERATIONS} generations at most")
+        bounds = Bounds(
+            bounds.scopes,
+            parent.limits if bounds.limits is None else bounds.limits,
+            parent.expires_at if bounds.expires_at is None else bounds.expires_at,
+            bounds.addresses or parent.allowed_addresses,
+        )
+        check_within(bounds, bounds_of(parent), "args")
+        self.tell(TYPE, parent.id, "confirm", key=self.id)
+        return bounds
+
+    def _bounds(self) -> Bounds:
+        state = self.state
+        return Bounds(state.scopes, state.limits, state.expires_at, state.allowed_addresses)
+
+    async def _end(self) -> None:
+        self.emit(Changed())
+        self.tell(TYPE, self.id, "sweep")
+        await self.delete()
 
     def _renew(self) -> None:
         self.state.nonce = secrets.token_hex(32)
@@ -283,7 +338,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         return api_keys.make(self.id, derived)
 
     def _new(self, changes: int = 0) -> NewApiKey:
-        return NewApiKey(**_shown(self.id, self.state, self.version + changes), key=self._key().text)
+        return NewApiKey(**shown_fields(self.id, self.state, self.version + changes), key=self._key().text)
 
     def _note(self, action: str) -> None:
         self.state.updated_at = self.now
@@ -296,69 +351,43 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
             if not self.caller.has(name, **({attribute: value} if attribute else {})):
                 if name == scopes.EVERYTHING and not self.caller.key:
                     continue
-                raise Failure("forbidden", f"you lack {scope} yourself", field=f"{field}[{number}]")
+                raise Failure("forbidden", f"you don't have {scope} yourself", field=f"{field}[{number}]")
 
     async def _enter(self, project: str) -> None:
-        role = await self.memberships.role(self, project, self.caller)
+        role = await self.memberships.find_role(self, project, self.caller)
         if role is None:
-            raise Failure("invalid", "there is no such project", field="args.project")
+            raise Failure("invalid", "this project doesn't exist", field="args.project")
         check_role(role, "maintainer")
         self.tell(projects.TYPE, project, "confirm", type=TYPE, id=self.id)
 
     def _check_visible(self) -> None:
         if not self.state.owner or not (self.caller.subject == self.state.owner or self.caller.has(MANAGE_KEYS)):
-            raise Failure("not-found", "there is no such API key")
+            raise Failure("not-found", "this API key doesn't exist")
+
+    def _check_own_key(self) -> None:
+        if self.caller.key not in ("", self.id):
+            raise Failure("forbidden", "an API key can't change other keys; log in")
 
     async def _user(self, id: str) -> User:
         try:
             return msgspec.convert(await self.call(users.TYPE, id, "show"), User)
         except Failure as failure:
             if failure.code in ("not-found", "invalid"):
-                raise Failure("forbidden", "only users have API keys") from None
+                raise Failure("forbidden", "only users can have API keys") from None
             raise
-
-
-def _shown(id: str, state: ApiKeyState, version: int) -> dict[str, Any]:
-    return {
-        "id": id,
-        "name": state.name,
-        "hint": state.hint,
-        "owner": state.owner,
-        "project": state.project,
-        "scopes": state.scopes,
-        "limits": state.limits,
-        "expires_at": _moment(state.expires_at),
-        "allowed_addresses": state.allowed_addresses,
-        "last_used_at": _moment(state.last_used_at),
-        "version": version,
-        "created_at": _moment(state.created_at),
-        "updated_at": _moment(state.updated_at),
-    }
-
-
-def _moment(seconds: float | None) -> Any:
-    return None if seconds is None else rfc3339(timestamp(seconds))
 
 
 def _later(moment: datetime | None, now: float, field: str) -> float | None:
     if moment is None:
         return None
     if moment.timestamp() <= now:
-        raise Failure("invalid", "this moment has passed", field=field)
+        raise Failure("invalid", "this time has passed", field=field)
     if moment.timestamp() > now + LONGEST_ALARM:
-        raise Failure("invalid", "a key expires within 100 years; leave this away for one that doesn't", field=field)
+        raise Failure(
+            "invalid", "a key must expire within 100 years; omit this for one that doesn't expire", field=field
+        )
     return moment.timestamp()
 
 
-def _networks(addresses: list[str], field: str) -> list[str]:
-    found = []
-    for number, text in enumerate(addresses):
-        try:
-            found.append(str(ipaddress.ip_network(text)))
-        except ValueError as error:
-            raise Failure("invalid", str(error), field=f"{field}[{number}]") from None
-    return found
-
-
 def _dead() -> Failure:
-    return Failure("not-found", "there is no such key, or it is no longer good")
+    return Failure("not-found", "this key doesn't exist or is no longer valid")

@@ -1,6 +1,6 @@
-"""The gateway's own object: its rate-limit policies and its table of routes.
+"""The gateway's own object: the rate-limit policies, and the table of routes.
 
-Promise: every change of the policies is an event, upon which each process reads all of them again.
+Promise: every change of the policies is an event, upon which each process reads all policies again.
 """
 
 from __future__ import annotations
@@ -21,32 +21,36 @@ class RateLimitsState(msgspec.Struct):
 
 
 class Changed(Event):
-    """Other policies count."""
+    """The policies have changed."""
 
 
 class APIGatewayDO(BaseDurableObject[RateLimitsState], type=TYPE, management="read_only"):
-    """The policies of the fleet; there is one such object, `rate_limits:all`."""
+    """The fleet's policies; the only object is `rate_limits:all`."""
 
-    # The routes are objects of their own, which this search lists.
+    # Each route is a separate object; this search lists them.
     route_table = Search(SEARCH, permission(MANAGE_ROUTES) | services(), FindRoutes, find, show, (ORDER,))
 
     @query(allow=permission(MANAGE_LIMITS) | services())
     async def read(self) -> RateLimits:
-        """The policies that were set."""
+        """Return the policies that were set."""
         return RateLimits(policies=self.state.policies, version=self.version)
 
     @command(allow=permission(MANAGE_LIMITS))
     async def replace(self, policies: Policies) -> RateLimits:
-        """Let these policies count, everywhere within a second."""
+        """Set the policies, which apply everywhere within a second."""
         if self.id != ID:
-            raise Failure("not-found", f"the rate limits are the object {TYPE}:{ID}")
+            raise Failure("not-found", f"the only object of this type is {TYPE}:{ID}")
         groups = [group for policy in policies.values() for group in policy.applies_to]
         twice = {group for group in groups if groups.count(group) > 1}
         if twice:
             raise Failure("invalid", f"two policies apply to {min(twice)}", field="args.policies")
         for name in (DEFAULT, ANONYMOUS):
             if name in policies and policies[name].applies_to:
-                raise Failure("invalid", f"{name} applies to all else", field=f"args.policies.{name}.applies_to")
+                raise Failure(
+                    "invalid",
+                    f"{name} applies to everything that no other policy covers",
+                    field=f"args.policies.{name}.applies_to",
+                )
         self.state.policies = policies
         self.emit(Changed())
         record(self, "rate_limits.changed", target=self.id)

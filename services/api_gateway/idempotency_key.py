@@ -1,8 +1,9 @@
-"""For which request a caller has used an `Idempotency-Key`.
+"""The request for which a caller has used an `Idempotency-Key`.
 
-Most requests are about one object, which itself notices when a key comes back with another payload.
-Those whose payload names the object come to another one then, so the gateway asks here first. The
-answer is the framework's own: the key's use is a request under one ID, whose repeats must be the same.
+Most requests concern one object, which itself detects that a key returns with another payload. If the
+payload decides which object is concerned, a changed payload reaches another object, so the gateway
+checks here first. The framework does the check: using a key is a request with a fixed ID, whose repeats
+must have the same payload.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from aidevos.contracts.envelope import IDEMPOTENCY_KEY_TYPE
 
 
 class NoState(msgspec.Struct):
-    """There is none: the record of the request is all."""
+    """No state: the completion record of the request is all that is needed."""
 
 
 class IdempotencyKeyDO(BaseDurableObject[NoState], type=IDEMPOTENCY_KEY_TYPE, management="read_only", internal=True):
-    """A caller's key. Its ID is made of the caller and the key."""
+    """A caller's idempotency key. Its ID derives from the caller and the key."""
 
     @command(allow=services())
     async def use(self, request: str) -> None:
-        """Note which request the key is of, by its hash."""
-        # What is deleted is purged when the record is of no use any more.
+        """Bind the key to a request, given by its hash."""
+        # A deleted object is purged once its completion record is no longer needed.
         await self.delete()

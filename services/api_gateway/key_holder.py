@@ -1,4 +1,4 @@
-"""Who holds API keys: what has to go when a user is erased or deactivated."""
+"""The holder of a user's API keys: what must be deleted when the user is deleted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STEP = 100
 
 
 class KeyHolderState(msgspec.Struct):
-    """Nothing is kept: the keys name their owner."""
+    """No state: each key names its owner."""
 
 
 class KeyHolderDO(BaseDurableObject[KeyHolderState], type=HOLDER_TYPE, management="read_only", internal=True):
@@ -19,11 +19,11 @@ class KeyHolderDO(BaseDurableObject[KeyHolderState], type=HOLDER_TYPE, managemen
 
     @command(allow=services())
     async def erase(self) -> None:
-        """End every key of the user and keep nothing of it, a step at a time."""
+        """Delete all keys of the user, one batch at a time, and then this object."""
         found = msgspec.convert(await self.ask(TYPE, SEARCH, owner=self.id, limit=STEP), ApiKeyPage)
         for key in found.items:
             await self.call(TYPE, key.id, "erase")
         if found.items:
             self.tell(HOLDER_TYPE, self.id, "erase")
-        # A turn that only returned would make an object.
+        # A turn that only returned would create an object.
         await self.delete()

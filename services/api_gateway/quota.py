@@ -1,7 +1,7 @@
-"""Quotas: what callers may still ask in the whole fleet.
+"""Quotas: the requests that a caller may still make, in the whole fleet.
 
-A quota is in the memory of the one process that owns it. What a crash forgets, it forgets for one
-burst; a write for each slice would cost more than the limit protects.
+A quota lives only in the memory of the process that owns it. A crash forgives at most one burst; a
+write for each request would cost more than the limit protects.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import msgspec
 
 from aidevos import BaseDurableObject, command, services
-from aidevos.contracts.rate_limits import QUOTA_TYPE, Taken
+from aidevos.contracts.rate_limits import QUOTA_TYPE, QuotaSlice
 from aidevos.security.gcra import Gcra, Policy
 
 
 class QuotaState(msgspec.Struct):
-    """Nothing of a quota is stored."""
+    """No state: a quota is never stored."""
 
 
 class QuotaDO(BaseDurableObject[QuotaState], type=QUOTA_TYPE, management="read_only", internal=True):
@@ -26,12 +26,12 @@ class QuotaDO(BaseDurableObject[QuotaState], type=QUOTA_TYPE, management="read_o
         self._used = Gcra(self._policy)
 
     @command(allow=services(), confidential=True)
-    async def take(self, wanted: int, rate: int, window: float, burst: int) -> Taken:
-        """Spend so many requests, or those that are left."""
+    async def take(self, wanted: int, rate: int, window: float, burst: int) -> QuotaSlice:
+        """Spend up to `wanted` requests; fewer if fewer remain."""
         policy = Policy(rate, window, burst)
         if policy != self._policy:
             self._policy, self._used = policy, Gcra(policy)
         taken = self._used.take(self.now, wanted)
-        return Taken(
+        return QuotaSlice(
             taken, self._used.remaining(self.now), self._used.reset_after(self.now), self._used.retry_after(self.now)
         )

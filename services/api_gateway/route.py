@@ -1,8 +1,8 @@
-"""A declared route: a path of HTTP that leads to a method of an object.
+"""A declared route: an HTTP path that calls a method of an object.
 
-Promises: of one method and shape of a path there is one route, since its ID is made of both; none takes
-requests that the gateway's own paths are for. Every change is an event, upon which each gateway reads
-all routes again.
+Promises: there is one route per method and path shape, since its ID derives from both. No route takes
+requests for the gateway's own paths. Every change is an event, upon which each gateway reads all routes
+again.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from .route_table import RouteState, show
 
 
 class Changed(Event):
-    """The route is there, is another, or is gone."""
+    """The route was created, replaced or deleted."""
 
 
 def check(route: RouteBody) -> None:
-    """Raises `invalid` for a path or an ID that nobody could reach, and `conflict` for one of the gateway's own."""
+    """Raise `invalid` for an unreachable path or ID, and `conflict` for one of the gateway's own paths."""
     first, *_ = segments = route.path[1:].split("/")
     names = routes.variables(route.path)
     if {".", ".."} & set(segments):
-        raise Failure("invalid", "clients take . and .. out of paths", field="args.route.path")
+        raise Failure("invalid", "a path can't contain . or .., because clients remove them", field="args.route.path")
     if first.startswith("{"):
-        raise Failure("invalid", "a path begins with a literal segment", field="args.route.path")
+        raise Failure("invalid", "a path must begin with a literal segment", field="args.route.path")
     if len(set(names)) < len(names):
-        raise Failure("invalid", "each variable has a name of its own", field="args.route.path")
+        raise Failure("invalid", "each variable must have a different name", field="args.route.path")
     if first in routes.RESERVED:
-        raise Failure("conflict", f"the paths below /{first} are the gateway's own", field="args.route.path")
+        raise Failure("conflict", f"the paths below /{first} belong to the gateway", field="args.route.path")
     unknown = sorted(set(routes.variables(route.object_id)) - set(names))
     if unknown:
         raise Failure("invalid", f"the path has no variable {unknown[0]}", field="args.route.object_id")
 
 
 class RouteDO(BaseDurableObject[RouteState], type=TYPE, management="read_only"):
-    """A declared route. Its ID is made of its HTTP method and the shape of its path."""
+    """A declared route. Its ID derives from its HTTP method and the shape of its path."""
 
     searches = (APIGatewayDO.route_table,)
 
@@ -47,30 +47,32 @@ class RouteDO(BaseDurableObject[RouteState], type=TYPE, management="read_only"):
         """Declare the route."""
         check(route)
         if self.id != routes.route_id(route.method, route.path):
-            raise Failure("invalid", "the ID is not that of this method and path", field="id")
+            raise Failure("invalid", "the ID doesn't belong to this method and path", field="id")
         if self.state.route:
-            raise Failure("exists", "there is a route of this method and path", field="args.route.path")
+            raise Failure("exists", "a route with this method and path exists already", field="args.route.path")
         return self._set(route, "route.created")
 
     @query(allow=permission(MANAGE_ROUTES))
     async def read(self) -> RouteInfo:
-        """The route."""
+        """Return the route."""
         return show(self.id, self.state, self.version)
 
     @command(allow=permission(MANAGE_ROUTES))
     async def replace(self, route: RouteBody) -> RouteInfo:
-        """Let the route lead elsewhere; method and path stay, but for the names of variables."""
+        """Replace the route; only its method and path must stay, though variables may change their names."""
         show(self.id, self.state, self.version)
         check(route)
         if self.id != routes.route_id(route.method, route.path):
             raise Failure(
-                "conflict", "a route keeps its method and path: delete it and declare another", field="args.route.path"
+                "conflict",
+                "a route can't change its method or path: delete it and declare another",
+                field="args.route.path",
             )
         return self._set(route, "route.replaced")
 
     @command(allow=permission(MANAGE_ROUTES))
     async def remove(self) -> None:
-        """Take the route away."""
+        """Delete the route."""
         show(self.id, self.state, self.version)
         self.emit(Changed())
         record(self, "route.deleted", target=self.id)

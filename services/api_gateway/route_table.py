@@ -1,4 +1,4 @@
-"""The table of declared routes: what is stored of each, and how all of them are listed."""
+"""The table of declared routes: the stored state of each route, and their list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ORDER = ("route", "path")
 
 
 class RouteState(msgspec.Struct):
-    """Times are in seconds since the epoch."""
+    """The stored state; times are in seconds since the epoch."""
 
     route: RouteBody | None = None
     created_at: float = 0.0
@@ -21,14 +21,14 @@ class RouteState(msgspec.Struct):
 
 
 def find(args: FindRoutes) -> Find:
-    """What the store is asked for a search: all routes."""
+    """Return the store's query for all routes."""
     return Find(And(()), args.limit, ORDER)
 
 
 def show(id: str, state: RouteState, version: int) -> RouteInfo:
-    """The route as it is shown."""
+    """Return the route's public representation. Raises `not-found`."""
     if state.route is None:
-        raise Failure("not-found", "there is no such route")
+        raise Failure("not-found", "this route doesn't exist")
     return RouteInfo(
         **msgspec.structs.asdict(state.route),
         id=id,

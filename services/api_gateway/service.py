@@ -1,4 +1,4 @@
-"""The API gateway's objects: keys, quotas and routes."""
+"""The API gateway's objects: API keys, quotas, routes and rate limits."""
 
 from __future__ import annotations
 

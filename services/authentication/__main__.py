@@ -1,4 +1,4 @@
-"""Runs the authentication service."""
+"""The command that runs the authentication service."""
 
 from aidevos import run
 

@@ -1,7 +1,7 @@
-"""The security log: one object for each entry, written once and never changed.
+"""The security log: one object per entry, written once and never changed.
 
-Promise: an entry is there if and only if what it tells of was committed; it is written by services
-alone, and leaves by age alone.
+Promise: an entry exists if and only if the change that it records was committed. Only services
+write entries, and an entry is removed only by its age.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from aidevos.queries import And, Compare, Condition, Find, Search, StartsWith
 from aidevos.settings import Settings
 
 AT, ACTION = ("at",), ("action",)
-# By time, alone and after each of the filters that select few.
+# By time, alone and after each selective filter.
 INDEXES = (("at",), ("actor", "at"), ("target", "at"), ("action", "at"))
 
 
 class AuditState(msgspec.Struct):
-    """`at` is in seconds since the epoch."""
+    """The content of one entry; `at` is in seconds since the epoch."""
 
     at: float = 0.0
     actor: str = ""
@@ -43,15 +43,15 @@ class AuditState(msgspec.Struct):
 
 
 def find(args: FindEntries) -> Find:
-    """What the store is asked for a search."""
+    """Return the store query for a search of the security log."""
     where: list[Condition] = [
         Compare((name,), "eq", value)
         for name, value in {"actor": args.actor, "target": args.target, "outcome": args.outcome}.items()
         if value is not None
     ]
     if args.action is not None:
-        begun = args.action.endswith("*")
-        where.append(StartsWith(ACTION, args.action[:-1]) if begun else Compare(ACTION, "eq", args.action))
+        is_prefix = args.action.endswith("*")
+        where.append(StartsWith(ACTION, args.action[:-1]) if is_prefix else Compare(ACTION, "eq", args.action))
     if args.since is not None:
         where.append(Compare(AT, "gte", args.since.timestamp()))
     if args.until is not None:
@@ -60,7 +60,7 @@ def find(args: FindEntries) -> Find:
 
 
 def show(id: str, state: AuditState, version: int) -> AuditEntry:
-    """The entry as it is shown."""
+    """Return the entry as callers see it."""
     return AuditEntry(
         id=id,
         at=rfc3339(timestamp(state.at)),
@@ -75,7 +75,7 @@ def show(id: str, state: AuditState, version: int) -> AuditEntry:
 
 
 class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
-    """An entry of the security log."""
+    """One entry of the security log."""
 
     settings: Settings = inject()
     searches = (Search(SEARCH, permission(READ_AUDIT) | services(), FindEntries, find, show, INDEXES),)
@@ -92,13 +92,13 @@ class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
         address: Party,
         session: Party,
     ) -> None:
-        """Become an entry, once."""
+        """Write this entry. Raises `exists` if it has been written before."""
         if self.state.action:
-            raise Failure("exists", "the entry was written already")
+            raise Failure("exists", "this entry has already been written")
         self.state = AuditState(at, actor, action, target, outcome, reason, address, session)
 
     @command(allow=services())
     async def expire(self) -> None:
-        """Go, if the entry is older than entries are kept."""
+        """Delete the entry if it is older than the retention period."""
         if self.state.at + self.settings.audit_age <= self.now:
             await self.delete()

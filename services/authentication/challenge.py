@@ -1,7 +1,8 @@
-"""The challenge of a login whose password was right: proof of that, until the second factor follows.
+"""The challenge that links the two steps of a login: it proves that the password was right.
 
-It is sealed and kept nowhere, so it outlives a crash. It opens within `LIFETIME` seconds, for the
-account, device, password and seed that it was made for; without a code it is worth nothing.
+A challenge is sealed and handed to the client. The server stores none, so a crash loses none. It is
+valid for `LIFETIME` seconds, for the account, device, password and seed that it was issued for.
+Without a code of the second factor it is worth nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PURPOSE = "challenge"
 
 
 class Challenge(msgspec.Struct, array_like=True):
-    """What a challenge holds; `expires_at` is in seconds since the epoch."""
+    """The sealed content of a challenge; `expires_at` is in seconds since the epoch."""
 
     id: str
     expires_at: float
@@ -26,16 +27,19 @@ class Challenge(msgspec.Struct, array_like=True):
 _decoder = msgspec.json.Decoder(Challenge)
 
 
-def issue(sealer: Sealer, account: str, bound: tuple[str, ...], now: float) -> str:
-    """A new challenge of an account; `bound` is what must be the same when it is completed."""
+def issue(sealer: Sealer, account: str, binding: tuple[str, ...], now: float) -> str:
+    """Return a new challenge for an account. `read` must get the same `binding`."""
     content = msgspec.json.encode(Challenge(new_id(), now + LIFETIME))
-    return f"{account}.{sealer.seal(content, PURPOSE, account, *bound)}"
+    return f"{account}.{sealer.seal(content, PURPOSE, account, *binding)}"
 
 
-def read(sealer: Sealer, account: str, bound: tuple[str, ...], challenge: str, now: float) -> Challenge:
-    """What the challenge holds; raises `unauthenticated` for one that is not this account's or has expired."""
+def read(sealer: Sealer, account: str, binding: tuple[str, ...], challenge: str, now: float) -> Challenge:
+    """Return the content of a challenge.
+
+    Raises `unauthenticated` if it has expired or was issued for another account or binding.
+    """
     try:
-        content = _decoder.decode(sealer.open(challenge.removeprefix(f"{account}."), PURPOSE, account, *bound))
+        content = _decoder.decode(sealer.open(challenge.removeprefix(f"{account}."), PURPOSE, account, *binding))
     except SealError:
         raise wrong_challenge() from None
     if content.expires_at <= now:
@@ -44,4 +48,4 @@ def read(sealer: Sealer, account: str, bound: tuple[str, ...], challenge: str, n
 
 
 def wrong_challenge() -> Failure:
-    return Failure("unauthenticated", "the challenge is not valid any more; log in again")
+    return Failure("unauthenticated", "the challenge is no longer valid; log in again")

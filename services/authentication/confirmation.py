@@ -1,15 +1,17 @@
-"""What a user is asked to confirm by a link in a mail: an address, another address, a new password.
+"""Links in mails by which a user confirms an address, a change of address, or a new password.
 
-Promises: a link works once, until it expires, for what and whom it was made, and while the user is
-active and has the address that it went to. What it does is done by the object concerned, under a
-call whose repeat changes nothing; only then the link is spent. So a crash in between loses neither.
-Links to a new password or another address die with the password under which they were asked for, so
-whoever has lost a password to a thief gets rid of the thief by changing it.
+Promises: a link works once, before it expires, only for its purpose and user, and only while that
+user is active. A link that verifies an address or resets a password also needs the user to still
+have the address that it was sent to. The object concerned applies the effect first, in an idempotent
+call, and only then is the link spent. A crash in between loses neither the effect nor the link.
+Changing the password voids every link that resets the password or changes the address. A user whose
+password was stolen therefore shuts out the thief by changing it.
 
-A change of address is decided by one commit, the user's own. Before it, the user announces the new
-address and the address is reserved; whoever else wants it meanwhile asks the user, which then gives
-the announcement up. No turn waits for another user's turn, so crossing changes don't block each
-other. The old address is released by a tell of the deciding commit.
+One commit decides a change of address: the commit of the user's own object. Before it, the user's
+object announces the new address and the address is reserved. If another user wants the address in
+the meantime, its object asks the first user's object, which then drops the announcement. No turn
+waits for another user's turn, so crossing changes can't block each other. The deciding commit
+releases the old address by a tell.
 """
 
 from __future__ import annotations
@@ -36,14 +38,14 @@ from aidevos.security.passwords import check_policy
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 
-from .links import Links
+from .links import LinkTokens
 
 Purpose = Literal["verify", "change", "reset"]
 HOUR = 3600.0
 
 
 class Link(msgspec.Struct):
-    """What a link does, the address it went to, and until when it works, in seconds since the epoch."""
+    """A link's purpose, the address that it was sent to, and its expiry in seconds since the epoch."""
 
     purpose: Purpose
     email: str
@@ -51,7 +53,7 @@ class Link(msgspec.Struct):
 
 
 class ConfirmationState(msgspec.Struct):
-    """The links that may still be used, by their nonces, and when mails of each purpose were sent."""
+    """The unused links by nonce, and for each purpose the times of recent mails in seconds since the epoch."""
 
     links: dict[str, Link] = {}
     sent: dict[Purpose, list[float]] = {}
@@ -61,20 +63,23 @@ LinkAttempts = NewType("LinkAttempts", AddressThrottle)
 
 
 class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYPE, management="read_only"):
-    """The links in mails to one user, under the user's ID."""
+    """The links mailed to one user, under the user's ID."""
 
     settings: Settings = inject()
-    tokens: Links = inject()
+    tokens: LinkTokens = inject()
     attempts: LinkAttempts = inject()
 
     @command(allow=services())
     async def welcome(self, email: str) -> None:
-        """Ask a new user to confirm the address."""
+        """Mail a new user a link that confirms the address."""
         self._mail_link("verify", email)
 
     @command(allow=services())
     async def recover(self, email: str) -> None:
-        """Mail the user a link to a new password, if it is active, has this address and had few such mails."""
+        """Mail the user a link for a new password.
+
+        Does nothing if the user is inactive, has another address, or has reached the limit of mails per hour.
+        """
         user = await self._find_user()
         address = user.email if user and user.status == "active" else None
         if address and account_id(address) == account_id(email) and self._may_mail("reset"):
@@ -83,20 +88,20 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
 
     @command(allow=authenticated())
     async def verify_email(self) -> None:
-        """Mail a link that confirms one's own address."""
-        user = await self._own_user()
+        """Mail the calling user a link that confirms their address."""
+        user = await self._load_own_user()
         if user.email is None or user.email_verified:
-            raise Failure("conflict", "there is no address that has yet to be confirmed")
+            raise Failure("conflict", "you have no unconfirmed e-mail address")
         self._check_limit("verify")
         self._mail_link("verify", user.email)
 
     @command(allow=authenticated(), confidential=True)
     async def change_email(self, password: Password, email: Email) -> None:
-        """Mail a link to the new address that makes it one's own, and tell the old one."""
-        user = await self._own_user()
+        """Mail a confirmation link to the calling user's new address, and a notice to the old one."""
+        user = await self._load_own_user()
         email = check_email(email)
         if email == user.email:
-            raise Failure("conflict", "this is your e-mail address already")
+            raise Failure("conflict", "this is already your e-mail address")
         self._check_limit("change")
         await self.call(
             ACCOUNT_TYPE,
@@ -106,7 +111,7 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
             action="email.change_requested",
             session=self.caller.session,
         )
-        self._drop("change")
+        self._drop_links("change")
         self._mail_link("change", email)
         if user.email is not None:
             self._mail(
@@ -116,69 +121,72 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
 
     @command(allow=anyone(), confidential=True)
     async def confirm_email(self, token: LinkToken) -> ConfirmedEmail:
-        """Use a link that confirms an address or a change of it; `exists` when somebody else has it by now."""
-        link = self._link(token, ("verify", "change"))
-        user = await self._active_user()
+        """Use a link that confirms an address or a change of address.
+
+        Raises `exists` if another user has taken the new address in the meantime.
+        """
+        link = self._find_link(token, ("verify", "change"))
+        user = await self._load_active_user()
         if link.purpose == "verify":
-            await self._confirm(user, link.email)
+            await self._confirm_address(user, link.email)
         else:
-            await self._change(user, link.email)
-        self._drop(link.purpose)
+            await self._change_address(user, link.email)
+        self._drop_links(link.purpose)
         action = "email.verified" if link.purpose == "verify" else "email.changed"
         audit.record(self, action, target=self.id, actor=self.id)
         return ConfirmedEmail(email=link.email)
 
     @command(allow=anyone(), confidential=True)
     async def reset_password(self, token: LinkToken, new_password: Password) -> None:
-        """Use a link to take another password. Every session of the user ends."""
-        link = self._link(token, ("reset",))
-        user = await self._active_user()
+        """Use a link to set a new password. Every session of the user ends."""
+        link = self._find_link(token, ("reset",))
+        user = await self._load_active_user()
         if user.email != link.email:
             raise wrong_link()
-        own = (user.username, link.email, link.email.partition("@")[0], user.full_name)
-        check_policy(new_password, self.settings.password_min_length, own, field="args.new_password")
+        personal = (user.username, link.email, link.email.partition("@")[0], user.full_name)
+        check_policy(new_password, self.settings.password_min_length, personal, field="args.new_password")
         account = account_id(user.username)
         await self.call(ACCOUNT_TYPE, account, "reset_password", user=self.id, new=new_password)
-        # Whoever has the link has the address.
+        # The link was mailed to the address, so using it also confirms the address.
         self.tell(users.TYPE, self.id, "confirm_email", email=link.email)
-        self._drop("reset", "change")
+        self._drop_links("reset", "change")
         audit.record(self, "password.reset", target=self.id, actor=self.id)
 
     @command(allow=services())
     async def void_links(self) -> None:
-        """End what was asked for under a password that is none any more."""
-        self._drop("reset", "change")
+        """Void the links that were requested under a former password."""
+        self._drop_links("reset", "change")
         if not self.state.links and not self.state.sent:
-            # A turn that only returned would make an object.
+            # Without the deletion, this tell would leave an empty object behind.
             await self.delete()
 
     @command(allow=services())
     async def forget(self) -> None:
-        """Forget the user: no link works any more."""
+        """Void every link and forget the user."""
         await self.delete()
 
-    def _link(self, token: str, purposes: tuple[Purpose, ...]) -> Link:
+    def _find_link(self, token: str, purposes: tuple[Purpose, ...]) -> Link:
         self.attempts.admit(self.client_address, self.now)
-        link = self.state.links.get(self.tokens.nonce(self.id, token))
+        link = self.state.links.get(self.tokens.read_nonce(self.id, token))
         if link is None or link.purpose not in purposes or link.until <= self.now:
             raise wrong_link()
         return link
 
-    def _drop(self, *purposes: Purpose) -> None:
+    def _drop_links(self, *purposes: Purpose) -> None:
         for purpose in purposes:
-            for nonce in self._nonces(purpose):
+            for nonce in self._list_nonces(purpose):
                 del self.state.links[nonce]
 
-    def _nonces(self, purpose: Purpose) -> list[str]:
-        """Of all links for this purpose, the oldest first."""
+    def _list_nonces(self, purpose: Purpose) -> list[str]:
+        """Return the nonces of all links for this purpose, oldest first."""
         return [nonce for nonce, link in self.state.links.items() if link.purpose == purpose]
 
-    async def _confirm(self, user: User, email: str) -> None:
+    async def _confirm_address(self, user: User, email: str) -> None:
         if user.email != email:
             raise wrong_link()
         await self.call(users.TYPE, self.id, "confirm_email", email=email)
 
-    async def _change(self, user: User, email: str) -> None:
+    async def _change_address(self, user: User, email: str) -> None:
         change = self.request_id
         await self.call(users.TYPE, self.id, "announce_email", email=email, change=change)
         primary = account_id(user.username)
@@ -186,16 +194,16 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
             await self.call(ACCOUNT_TYPE, account_id(email), "reserve_email", user=self.id, primary=primary)
         except Failure as failure:
             if failure.code == "exists":
-                raise Failure("exists", "the email is taken", field="args.email") from None
+                raise Failure("exists", "another user has this e-mail address", field="args.email") from None
             raise
         await self.call(users.TYPE, self.id, "take_email", email=email, change=change)
 
-    async def _own_user(self) -> User:
+    async def _load_own_user(self) -> User:
         if not self.caller.acts_for(self.id, "profile:self"):
-            raise Failure("not-found", "there is no such user")
+            raise Failure("not-found", "this user doesn't exist")
         return msgspec.convert(await self.call(users.TYPE, self.id, "show"), User)
 
-    async def _active_user(self) -> User:
+    async def _load_active_user(self) -> User:
         user = await self._find_user()
         if user is None or user.status != "active":
             raise wrong_link()
@@ -210,22 +218,22 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
             raise
 
     def _may_mail(self, purpose: Purpose) -> bool:
-        return len(self._recent(purpose)) < self.settings.mails_per_hour
+        return len(self._list_recent_mails(purpose)) < self.settings.mails_per_hour
 
     def _check_limit(self, purpose: Purpose) -> None:
         if not self._may_mail(purpose):
-            left = self._recent(purpose)[0] + HOUR - self.now
+            left = self._list_recent_mails(purpose)[0] + HOUR - self.now
             raise Failure("rate-limited", "too many mails within an hour", retry_after=left)
 
-    def _recent(self, purpose: Purpose) -> list[float]:
+    def _list_recent_mails(self, purpose: Purpose) -> list[float]:
         return [at for at in self.state.sent.get(purpose, []) if at > self.now - HOUR]
 
     def _mail_link(self, purpose: Purpose, email: str) -> None:
         state, settings = self.state, self.settings
         age = settings.reset_age if purpose == "reset" else settings.confirm_age
-        state.sent[purpose] = [*self._recent(purpose), self.now]
+        state.sent[purpose] = [*self._list_recent_mails(purpose), self.now]
         state.links = {nonce: link for nonce, link in state.links.items() if link.until > self.now}
-        for nonce in self._nonces(purpose)[: (1 - settings.mails_per_hour) or None]:
+        for nonce in self._list_nonces(purpose)[: (1 - settings.mails_per_hour) or None]:
             del state.links[nonce]
         nonce, until = new_id(), self.now + age
         state.links[nonce] = Link(purpose, email, until)

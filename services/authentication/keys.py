@@ -1,4 +1,4 @@
-"""The fleet's signing keys, as time changes them: rotation by age, and what became of an earlier one."""
+"""The rotation of the fleet's signing keys, and its record in the security log."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ log = logging.getLogger(__name__)
 
 
 async def tend_keys(objects: DurableObjectClient, settings: Settings) -> None:
-    """Look after the keys until cancelled, and write each rotation into the security log, whoever
-    has asked for it."""
+    """Rotate the keys by age until cancelled, and write each rotation into the security log.
+
+    Rotations that an operator has requested are logged too.
+    """
     recorded: set[str] = set()
     while True:
         try:
-            ring = await asyncio.to_thread(keys.tend, settings.home, settings.key_age, settings.key_notice)
+            ring = await asyncio.to_thread(keys.maintain, settings.home, settings.key_age, settings.key_notice)
             for key in ring:
                 if key.id not in recorded and key.cause != "first":
                     await _record(objects, key)
                     recorded.add(key.id)
         except (OSError, ValueError, Failure) as error:
-            log.error("the signing keys can't be looked after, trying again: %s", error)
+            log.error("could not maintain the signing keys, will retry: %s", error)
         await asyncio.sleep(TEND_EVERY)
 
 
 async def _record(objects: DurableObjectClient, key: Key) -> None:
-    # The same for every process and each try, so that there is one entry.
+    # The ID is the same for every process and each attempt, so that there is one entry per rotation.
     id = hashlib.sha256(f"keys.rotated {key.id}".encode()).hexdigest()[:32]
     entry = {
         "at": key.made_at,

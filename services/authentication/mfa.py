@@ -1,11 +1,11 @@
-"""The second factor of an account: an authenticator app, and recovery codes for when it is lost.
+"""The second factor of an account: an authenticator app, and recovery codes in case the app is lost.
 
-Promises: a one-time password is good once, a recovery code is good once, and a challenge completes one
-login. The seed is at rest only under the sealing key, bound to its account. When the process dies
-before an answer has left, the repeat of that very request passes again.
+Promises: a one-time password works once, a recovery code works once, and a challenge completes one
+login. The seed is stored only sealed, bound to its account. If the process dies before its answer
+leaves, a retry of the same request passes again.
 
-Recovery codes are 80 random bits, so nobody can try them all, and a fast hash keeps them as well as a
-slow one would; the slow one is for what people think of.
+A recovery code has 80 random bits, too many to try. A fast hash therefore protects it as well as a
+slow one; passwords need a slow hash because people choose them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ GROUP = 4
 
 
 class MfaState(msgspec.Struct):
-    """Seeds are sealed, recovery codes hashed. `step` is the last whose code was used, `passed` a digest
-    of the last request that passed, `completed` the challenges that are spent, until they expire."""
+    """The stored second factor: sealed seeds and hashed recovery codes.
+
+    `step` is the last time step whose code was used. `passed` is a digest of the last request that
+    passed. `completed` maps the IDs of spent challenges to their expiry in seconds since the epoch.
+    """
 
     seed: str = ""
     pending: str = ""
@@ -41,7 +44,7 @@ class MfaState(msgspec.Struct):
 
 
 class SecondFactor:
-    """The second factor of one account, in one request. What it changes is the account's state."""
+    """The second factor of one account during one request. Its methods change the account's state."""
 
     def __init__(self, account: str, state: MfaState, sealer: Sealer, request: str, now: float) -> None:
         self._account = account
@@ -51,17 +54,20 @@ class SecondFactor:
         self._now = now
 
     def begin(self, username: str, issuer: str) -> TotpSecret:
-        """A new seed, which counts when it is confirmed."""
-        made = totp.new_secret(username, issuer)
-        self._state.pending = self._sealer.seal(made.secret.encode(), "totp", self._account)
-        return made
+        """Return a new secret, which takes effect once `confirm` has seen a code of it."""
+        secret = totp.new_secret(username, issuer)
+        self._state.pending = self._sealer.seal(secret.secret.encode(), "totp", self._account)
+        return secret
 
     def confirm(self, otp: str) -> RecoveryCodes | None:
-        """Let the pending seed count; None for a code that isn't its."""
+        """Activate the pending seed and return new recovery codes, or None if the code is wrong.
+
+        Raises `conflict` if no seed is pending.
+        """
         if not self._is_repeat(otp):
             if not self._state.pending:
-                raise Failure("conflict", "there is nothing to confirm; begin with a new secret")
-            step = self._step(self._state.pending, otp)
+                raise Failure("conflict", "there is no secret to confirm; request a new one first")
+            step = self._find_step(self._state.pending, otp)
             if step is None:
                 return None
             self._state.seed, self._state.pending, self._state.step = self._state.pending, "", step
@@ -69,14 +75,14 @@ class SecondFactor:
         return self.new_recovery_codes()
 
     def new_recovery_codes(self) -> RecoveryCodes:
-        """Other recovery codes; earlier ones are dead."""
+        """Replace all recovery codes and return the new ones."""
         codes = [_new_code() for _ in range(RECOVERY_CODES)]
         self._state.recovery = [_hash(code) for code in codes]
         return RecoveryCodes(recovery_codes=codes)
 
     def use_otp(self, otp: str) -> bool:
-        """Whether the code was good; now it is spent."""
-        step = self._step(self._state.seed, otp)
+        """Spend a one-time password. Return True if it was valid."""
+        step = self._find_step(self._state.seed, otp)
         if step is None or (step <= self._state.step and not self._is_repeat(otp)):
             return False
         self._state.step = max(step, self._state.step)
@@ -84,7 +90,7 @@ class SecondFactor:
         return True
 
     def use_recovery_code(self, code: str) -> bool:
-        """Whether the code was good; now it is spent."""
+        """Spend a recovery code. Return True if it was valid."""
         hashed = _hash(code)
         if hashed in self._state.recovery:
             self._state.recovery.remove(hashed)
@@ -94,14 +100,14 @@ class SecondFactor:
         return True
 
     def complete(self, challenge: Challenge, code: str) -> None:
-        """Spend a challenge; raises `unauthenticated` where another request has."""
+        """Spend a challenge. Raises `unauthenticated` if another request has already spent it."""
         if challenge.id in self._state.completed and not self._is_repeat(code):
             raise wrong_challenge()
-        going_on = {id: at for id, at in self._state.completed.items() if at > self._now}
-        self._state.completed = going_on | {challenge.id: challenge.expires_at}
+        unexpired = {id: expires_at for id, expires_at in self._state.completed.items() if expires_at > self._now}
+        self._state.completed = unexpired | {challenge.id: challenge.expires_at}
 
-    def _step(self, seed: str, otp: str) -> int | None:
-        return totp.step_of(self._sealer.open(seed, "totp", self._account).decode(), otp, self._now)
+    def _find_step(self, seed: str, otp: str) -> int | None:
+        return totp.find_step(self._sealer.open(seed, "totp", self._account).decode(), otp, self._now)
 
     def _is_repeat(self, code: str) -> bool:
         return self._state.passed == self._digest(code)
@@ -119,6 +125,6 @@ def _new_code() -> str:
 
 
 def _hash(code: str) -> str:
-    """Of the code without regard to case, hyphens and spaces."""
+    """Return the hash of the code, ignoring case, hyphens and spaces."""
     text = "".join(code.replace("-", "").split()).lower()
     return hashlib.sha256(text.encode()).hexdigest()

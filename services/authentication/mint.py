@@ -1,8 +1,9 @@
-"""Tokens of sessions: access tokens, and refresh tokens that are derived instead of stored.
+"""The tokens of sessions: access tokens, and refresh tokens that are derived instead of stored.
 
-A refresh token is `<session>.<number>.<256 bits>`, the last part an HMAC-SHA256 of the others under
-a key that only this service has. So nothing of it is at rest, the pair of a number can be made
-again, and a spent token can be told from an invented one.
+A refresh token is `<session>.<number>.<256 bits>`, where `number` counts the session's rotations. The
+last part is an HMAC-SHA256 (RFC 2104) of the others under a key that only this service has. Nothing
+of the token is stored, the pair of a number can be issued again, and a spent token can be
+distinguished from a forged one.
 """
 
 from __future__ import annotations
@@ -23,16 +24,20 @@ _parts = re.compile(r"([A-Za-z0-9_-]{1,128})\.([0-9]{1,12})\.[A-Za-z0-9_-]{43}")
 
 
 class Mint:
+    """Issues the token pairs of sessions, and checks refresh tokens."""
+
     def __init__(self, settings: Settings) -> None:
         self._key = ensure_secret(settings.home, REFRESH_KEY)
         self._issuer = TokenIssuer(SigningKeys(settings.home), settings.public_url)
         self._age = settings.access_age
 
-    def pair(
+    def issue_pair(
         self, session: str, number: int, user: User, roles: list[str], at: float, version: int | None = None
     ) -> TokenPair:
-        """The tokens of a session after `number` rotations; the same ones for the same arguments.
-        `version` is the user's that had these roles."""
+        """Return the tokens of a session after `number` rotations. Equal arguments give equal tokens.
+
+        `at` is the time of issue in seconds since the epoch. `version` is the user's version that had these roles.
+        """
         access = self._issuer.issue(
             user.id,
             roles=tuple(roles),
@@ -49,8 +54,8 @@ class Mint:
             user=user,
         )
 
-    def number(self, session: str, token: str) -> int | None:
-        """The number of a refresh token that was made here for this session; None for any other text."""
+    def read_number(self, session: str, token: str) -> int | None:
+        """Return the number of a genuine refresh token of this session, spent or not; None for any other text."""
         parts = _parts(token)
         if parts is None or parts[1] != session:
             return None

@@ -1,4 +1,4 @@
-"""Pure rules of logins and sessions; nothing here waits for anything."""
+"""Pure rules of logins and sessions. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_SESSIONS = 100
 
 
 class SessionEntry(msgspec.Struct):
-    """What an account knows of one of its sessions; times in seconds since the epoch."""
+    """An account's record of one of its sessions; times are in seconds since the epoch."""
 
     device: str
     created_at: float
@@ -20,7 +20,8 @@ class SessionEntry(msgspec.Struct):
     address: str = ""
 
 
-def shown(id: str, entry: SessionEntry, current: str) -> Session:
+def show_session(id: str, entry: SessionEntry, current: str) -> Session:
+    """Return the session as callers see it; `current` is the ID of the caller's session."""
     return Session(
         id=id,
         device=entry.device,
@@ -31,9 +32,11 @@ def shown(id: str, entry: SessionEntry, current: str) -> Session:
     )
 
 
-def superfluous(sessions: dict[str, SessionEntry], now: float, age: float) -> list[str]:
-    """The sessions to end before another one begins: those unused for longer than `age` seconds, and
-    the longest unused past the bound."""
+def find_surplus_sessions(sessions: dict[str, SessionEntry], now: float, age: float) -> list[str]:
+    """Return the sessions to end before another one begins.
+
+    These are all sessions unused for `age` seconds, and the least recently used ones beyond `MAX_SESSIONS`.
+    """
     by_use = sorted(sessions, key=lambda session: sessions[session].last_used_at)
     excess = max(0, len(by_use) - MAX_SESSIONS + 1)
     expired = [session for session in by_use[excess:] if sessions[session].last_used_at + age <= now]
@@ -41,9 +44,9 @@ def superfluous(sessions: dict[str, SessionEntry], now: float, age: float) -> li
 
 
 def wrong_login() -> Failure:
-    """The one answer to whoever can't log in: unknown, deactivated, or with a wrong password."""
+    """Return the one answer to an unknown name, a deactivated user and a wrong password."""
     return Failure("unauthenticated", "the username or the password is wrong")
 
 
 def wrong_token() -> Failure:
-    return Failure("unauthenticated", "the refresh token is not valid")
+    return Failure("unauthenticated", "the refresh token is not valid; log in again")

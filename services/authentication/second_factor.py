@@ -1,4 +1,4 @@
-"""What an account does about its second factor: it begins, confirms and ends it, and asks for it at logins."""
+"""The account's methods for its second factor: set-up, removal, recovery codes and login challenges."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from aidevos.contracts.users import Password
 from aidevos.security.audit import record
 
 from . import challenge as challenges
+from .credential_checks import CredentialChecks
 from .mfa import MfaState
-from .proofs import Proofs
 
 
-class SecondFactorMethods(Proofs):
-    """Calls that come from the user's own session, which is `session`."""
+class SecondFactorMethods(CredentialChecks):
+    """Methods that the user's own session calls. `session` is that session's ID."""
 
     @command(allow=services(), confidential=True)
     async def begin_totp(self, password: Password, username: str, session: str) -> TotpSecret:
-        """A secret for an authenticator app."""
+        """Return a secret for an authenticator app, which takes effect once `confirm_totp` has seen a code."""
         await self._check_password(password, "mfa.enabled", actor=self.state.user, session=session)
         return self._second_factor().begin(username, self.settings.totp_issuer)
 
     @command(allow=services(), confidential=True)
     async def confirm_totp(self, otp: Otp, session: str) -> RecoveryCodes:
-        """Ask for a second factor from now on."""
-        await self._check_throttle("mfa.enabled", self.state.user, session, guess=True)
+        """Require a second factor at logins from now on, and return the recovery codes."""
+        await self._check_throttle("mfa.enabled", self.state.user, session, is_otp=True)
         codes = self._second_factor().confirm(otp)
         if codes is None:
-            raise await self._wrong_code("mfa.enabled", self.state.user, session)
+            raise await self._reject_code("mfa.enabled", self.state.user, session)
         self._record("mfa.enabled", session)
         return codes
 
     @command(allow=services(), confidential=True)
     async def disable_totp(self, session: str, password: Password | None = None, otp: Otp | None = None) -> None:
-        """Ask for no second factor any more. Where none is asked for, nothing has to be proven."""
+        """Stop requiring a second factor. If none is required, no password or code is checked."""
         if self.state.mfa.seed:
             if password is not None:
                 await self._check_password(password, "mfa.disabled", actor=self.state.user, session=session)
@@ -44,29 +44,29 @@ class SecondFactorMethods(Proofs):
 
     @command(allow=services(), confidential=True)
     async def renew_recovery_codes(self, password: Password, session: str) -> RecoveryCodes:
-        """Other recovery codes; earlier ones are dead."""
+        """Replace all recovery codes and return the new ones. Raises `conflict` without a second factor."""
         await self._check_password(password, "mfa.recovery_codes_renewed", actor=self.state.user, session=session)
         if not self.state.mfa.seed:
-            raise Failure("conflict", "there is no second factor to recover from")
+            raise Failure("conflict", "this account has no second factor")
         self._record("mfa.recovery_codes_renewed", session)
         return self._second_factor().new_recovery_codes()
 
     @query(allow=services())
     async def has_mfa(self) -> bool:
-        """Whether logins need a second factor."""
+        """Return True if logins need a second factor."""
         return bool(self.state.mfa.seed)
 
-    def _challenge(self, device: str) -> Failure:
-        """The answer to a right password that a code has to follow."""
-        challenge = challenges.issue(self.sealer, self.id, self._bound(device), self.now)
+    def _issue_challenge(self, device: str) -> Failure:
+        """Return the answer to a correct password without the required code."""
+        challenge = challenges.issue(self.sealer, self.id, self._challenge_binding(device), self.now)
         return Failure("mfa-required", "send the challenge back with a code", challenge=challenge)
 
     def _spend_challenge(self, challenge: str, device: str, code: str) -> None:
-        proven = challenges.read(self.sealer, self.id, self._bound(device), challenge, self.now)
-        self._second_factor().complete(proven, code)
+        content = challenges.read(self.sealer, self.id, self._challenge_binding(device), challenge, self.now)
+        self._second_factor().complete(content, code)
 
-    def _bound(self, device: str) -> tuple[str, ...]:
-        """What a challenge holds for: one device, and until the password or the seed changes."""
+    def _challenge_binding(self, device: str) -> tuple[str, ...]:
+        """Return the binding that limits a challenge to one device, the present password and the present seed."""
         return device, self.state.hashed, self.state.mfa.seed
 
     def _record(self, action: str, session: str = "") -> None:

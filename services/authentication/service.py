@@ -16,10 +16,10 @@ from .account import AuthenticationDO, Logins
 from .audit import AuditDO
 from .confirmation import ConfirmationDO, LinkAttempts
 from .keys import tend_keys
-from .links import Links
+from .links import LinkTokens
 from .mail.folder import FolderMailer
 from .mail.message import MailDO
-from .mail.port import Outgoing
+from .mail.port import SingleFlightMailer
 from .mail.smtp import SmtpMailer
 from .mint import Mint
 from .recovery import MailRequests, RecoveryDO
@@ -27,7 +27,7 @@ from .session import SessionDO
 
 # Seconds.
 OTP_WINDOW = 86_400.0
-# Where mail goes without a mail server, under the home.
+# The folder under the home that gets all mail if there is no mail server.
 OUTBOX = "outbox"
 
 
@@ -47,8 +47,8 @@ async def sealer(settings: Settings) -> AsyncIterator[Sealer]:
 
 
 @resource
-async def guesses(settings: Settings) -> AsyncIterator[Throttles]:
-    yield Throttles(settings.otp_failures, OTP_WINDOW, "wrong codes of this account today")
+async def otp_guesses(settings: Settings) -> AsyncIterator[Throttles]:
+    yield Throttles(settings.otp_failures, OTP_WINDOW, "wrong codes for this account today")
 
 
 @resource
@@ -57,33 +57,35 @@ async def logins(settings: Settings) -> AsyncIterator[Logins]:
 
 
 @resource
-async def requests(settings: Settings) -> AsyncIterator[MailRequests]:
+async def mail_requests(settings: Settings) -> AsyncIterator[MailRequests]:
     yield MailRequests(AddressThrottle(settings.address_mails, settings.login_window, "requests for mail"))
 
 
 @resource
-async def attempts(settings: Settings) -> AsyncIterator[LinkAttempts]:
+async def link_attempts(settings: Settings) -> AsyncIterator[LinkAttempts]:
     yield LinkAttempts(AddressThrottle(settings.address_mails, settings.login_window, "attempts with links"))
 
 
 @resource
-async def tokens(settings: Settings) -> AsyncIterator[Links]:
-    yield Links(settings)
+async def link_tokens(settings: Settings) -> AsyncIterator[LinkTokens]:
+    yield LinkTokens(settings)
 
 
 @resource
-async def outgoing(settings: Settings) -> AsyncIterator[Outgoing]:
-    yield Outgoing(SmtpMailer(settings.smtp_url) if settings.smtp_url else FolderMailer(settings.home / OUTBOX))
+async def mailer(settings: Settings) -> AsyncIterator[SingleFlightMailer]:
+    yield SingleFlightMailer(
+        SmtpMailer(settings.smtp_url) if settings.smtp_url else FolderMailer(settings.home / OUTBOX)
+    )
 
 
 async def keep_audit_log(objects: DurableObjectClient, settings: Settings) -> None:
-    """Remove entries of the security log that are too old."""
+    """Remove the entries of the security log that have reached the retention period."""
     await keep_expiring(objects, audit.TYPE, audit.SEARCH, settings.audit_age)
 
 
 service = Service(
     "authentication",
     types=(AuthenticationDO, SessionDO, AuditDO, ConfirmationDO, RecoveryDO, MailDO),
-    resources=(mint, passwords, sealer, guesses, logins, requests, attempts, tokens, outgoing),
+    resources=(mint, passwords, sealer, otp_guesses, logins, mail_requests, link_attempts, link_tokens, mailer),
     chores=(tend_keys, keep_audit_log),
 )

@@ -1,8 +1,9 @@
-"""A session: a login that goes on, its refresh tokens, and its end.
+"""A session: an open login, its refresh tokens, and its end.
 
-Promise: a refresh token is good once. Within a grace after a rotation its repeat gives the very same
-pair, as long as nobody has used the successor; every other reuse ends the session, because two
-parties have its tokens. The end is an event, and every verifier of tokens listens.
+Promise: a refresh token works once. Within a grace period after a rotation, a repeat returns the same
+pair, as long as nobody has used the successor. Any other reuse ends the session, because it shows
+that two parties have its tokens (RFC 9700 §4.14). The end is an event to which every verifier of
+tokens listens.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ from .rules import wrong_token
 
 
 class SessionState(msgspec.Struct):
-    """`number` counts rotations; the pair of that number was made at `issued_at`, in seconds since
-    the epoch, for the roles that this version of the user had."""
+    """The state of one session.
+
+    `number` counts the rotations of its tokens. The pair of that number was issued at `issued_at`, in
+    seconds since the epoch, with the roles that the user had at `version`.
+    """
 
     user: str = ""
     account: str = ""
@@ -46,47 +50,47 @@ class SessionState(msgspec.Struct):
 
 
 class SessionEnded(Event):
-    """The tokens of this session are dead."""
+    """The session has ended, and its tokens are no longer valid."""
 
     user: str
 
 
 class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="read_only"):
-    """A login that goes on. It ends by logout, by disuse, or when a spent refresh token turns up."""
+    """An open login. It ends by logout, by disuse, or when a spent refresh token is reused."""
 
     settings: Settings = inject()
     mint: Mint = inject()
 
     @command(allow=services(), creates=True)
     async def open(self, user: str, account: str, roles: list[str], at: float) -> None:
-        """Begin; the account makes the first pair of tokens."""
+        """Open the session. The account issues the first pair of tokens."""
         self.state = SessionState(user=user, account=account, issued_at=at, roles=roles)
 
     @command(allow=anyone(), confidential=True)
     async def refresh(self, refresh_token: RefreshToken) -> TokenPair:
-        """A new pair of tokens; the one shown is spent."""
+        """Return a new pair of tokens, and spend the given refresh token."""
         state = self.state
-        number = self.mint.number(self.id, refresh_token)
+        number = self.mint.read_number(self.id, refresh_token)
         if not state.user or number is None or state.issued_at + self.settings.refresh_age <= self.now:
             raise wrong_token()
-        repeated = number == state.number - 1 and self.now - state.issued_at <= self.settings.refresh_grace
-        if number != state.number and not repeated:
-            # This turn fails and leaves no trace, so another object sees to the end.
+        is_repeat = number == state.number - 1 and self.now - state.issued_at <= self.settings.refresh_grace
+        if number != state.number and not is_repeat:
+            # This turn raises and so leaves no trace. The account therefore ends the session.
             await self.call(ACCOUNT_TYPE, state.account, "revoke_session", session=self.id)
             raise wrong_token()
-        user = await self._active_user()
-        if not repeated:
+        user = await self._load_active_user()
+        if not is_repeat:
             state.number += 1
             state.issued_at = self.now
             state.roles, state.version = user.roles, user.version
             self.tell(ACCOUNT_TYPE, state.account, "touch", session=self.id, at=self.now)
-        return self.mint.pair(self.id, state.number, user, state.roles, state.issued_at, state.version)
+        return self.mint.issue_pair(self.id, state.number, user, state.roles, state.issued_at, state.version)
 
     @command(allow=authenticated())
     async def end(self) -> None:
-        """End this session: its tokens are dead within moments."""
+        """End this session. Its tokens stop working within moments."""
         if self.caller.is_service and not self.state.user:
-            # It has ended already; a turn that only returned would make it anew.
+            # The session has already ended. Without the deletion, this tell would leave an empty object behind.
             await self.delete()
             return
         self._check_owner()
@@ -99,18 +103,18 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
 
     @command(allow=authenticated())
     async def end_all(self) -> None:
-        """End this session and every other one of its user."""
+        """End this session and all other sessions of its user."""
         self._check_owner()
         self.tell(ACCOUNT_TYPE, self.state.account, "end_sessions")
         record(self, "sessions.ended", target=self.state.user)
 
     @command(allow=authenticated(), confidential=True)
     async def change_password(self, current_password: Password, new_password: Password) -> None:
-        """Take another password. Every other session of the user ends."""
+        """Change the password. All other sessions of the user end."""
         self._check_owner()
-        user = await self._user()
-        own = (user.username, user.email or "", (user.email or "").partition("@")[0], user.full_name)
-        check_policy(new_password, self.settings.password_min_length, own, field="args.new_password")
+        user = await self._load_user()
+        personal = (user.username, user.email or "", (user.email or "").partition("@")[0], user.full_name)
+        check_policy(new_password, self.settings.password_min_length, personal, field="args.new_password")
         await self.call(
             ACCOUNT_TYPE,
             self.state.account,
@@ -122,48 +126,50 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
 
     @command(allow=authenticated(), confidential=True)
     async def begin_totp(self, password: Password) -> TotpSecret:
-        """A secret for an authenticator app; it counts when a code of it was confirmed."""
+        """Return a secret for an authenticator app, which takes effect once `confirm_totp` has seen a code."""
         self._check_owner()
-        username = (await self._user()).username
-        return msgspec.convert(await self._own("begin_totp", password=password, username=username), TotpSecret)
+        username = (await self._load_user()).username
+        reply = await self._call_account("begin_totp", password=password, username=username)
+        return msgspec.convert(reply, TotpSecret)
 
     @command(allow=authenticated(), confidential=True)
     async def confirm_totp(self, otp: Otp) -> RecoveryCodes:
-        """Ask for a second factor at logins from now on. The recovery codes are shown this once."""
+        """Require a second factor at logins from now on. The recovery codes are shown only this once."""
         self._check_owner()
-        return msgspec.convert(await self._own("confirm_totp", otp=otp), RecoveryCodes)
+        return msgspec.convert(await self._call_account("confirm_totp", otp=otp), RecoveryCodes)
 
     @command(allow=authenticated(), confidential=True)
     async def disable_totp(self, password: Password | None = None, otp: Otp | None = None) -> None:
-        """Ask for no second factor any more; either the password or a code proves who asks."""
+        """Stop requiring a second factor. Needs either the password or a code as proof."""
         self._check_owner()
         if (password is None) == (otp is None):
             raise Failure("invalid", "send either the password or a code", field="args.password")
-        await self._own("disable_totp", password=password, otp=otp)
+        await self._call_account("disable_totp", password=password, otp=otp)
 
     @command(allow=authenticated(), confidential=True)
     async def renew_recovery_codes(self, password: Password) -> RecoveryCodes:
-        """Other recovery codes; earlier ones are dead. They are shown this once."""
+        """Replace all recovery codes. The new ones are shown only this once."""
         self._check_owner()
-        return msgspec.convert(await self._own("renew_recovery_codes", password=password), RecoveryCodes)
+        reply = await self._call_account("renew_recovery_codes", password=password)
+        return msgspec.convert(reply, RecoveryCodes)
 
     @query(allow=services())
     async def is_open(self) -> bool:
-        """Whether the session goes on."""
+        """Return True if the session is open."""
         return bool(self.state.user)
 
     @query(allow=authenticated())
     async def sessions(self) -> SessionPage:
-        """All sessions of this session's user, the last used first."""
+        """Return all sessions of this session's user, most recently used first."""
         self._check_owner()
         reply = await self.call(ACCOUNT_TYPE, self.state.account, "sessions", current=self.caller.session)
         return msgspec.convert(reply, SessionPage)
 
     @query(allow=authenticated())
     async def me(self) -> Whoami:
-        """The session's user, and what the caller's token allows."""
+        """Return the session's user and the permissions of the caller's token."""
         self._check_owner()
-        user = await self._user()
+        user = await self._load_user()
         mfa = await self.call(ACCOUNT_TYPE, self.state.account, "has_mfa")
         return Whoami(user=user, permissions=sorted(self.caller.permissions), session=self.id, mfa=mfa)
 
@@ -171,15 +177,15 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         if not self.state.user or not (
             self.caller.is_service or self.caller.acts_for(self.state.user, "sessions:self")
         ):
-            raise Failure("not-found", "there is no such session")
+            raise Failure("not-found", "this session doesn't exist")
 
-    async def _own(self, method: str, **args: str | None) -> Any:
-        """A call of this session's account that the security log ascribes to this session."""
+    async def _call_account(self, method: str, **args: str | None) -> Any:
+        """Call this session's account in a way that the security log attributes to this session."""
         return await self.call(ACCOUNT_TYPE, self.state.account, method, session=self.id, **args)
 
-    async def _active_user(self) -> User:
+    async def _load_active_user(self) -> User:
         try:
-            user = await self._user()
+            user = await self._load_user()
         except Failure as failure:
             if failure.code != "not-found":
                 raise
@@ -188,5 +194,5 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
             raise wrong_token()
         return user
 
-    async def _user(self) -> User:
+    async def _load_user(self) -> User:
         return msgspec.convert(await self.call(users.TYPE, self.state.user, "show"), User)

@@ -1,4 +1,4 @@
-"""Time-based one-time passwords (RFC 6238) as authenticator apps make them: SHA-1, 6 digits, 30 seconds."""
+"""Time-based one-time passwords (RFC 6238) as authenticator apps generate them: SHA-1, 6 digits, 30 seconds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import segno
 
 from aidevos.contracts.authentication import TotpSecret
 
-# Steps that a device's clock may be behind or ahead.
+# Time steps by which a device's clock may be behind or ahead.
 DRIFT = 1
 MODULE_PIXELS = 4
 
 
 def new_secret(username: str, issuer: str) -> TotpSecret:
-    """A secret of 160 bits, with what an app reads it from."""
+    """Return a new secret of 160 bits, with its `otpauth` URI and a QR code of the URI as SVG."""
     secret = pyotp.random_base32()
     uri = pyotp.TOTP(secret).provisioning_uri(name=username, issuer_name=issuer)
     svg = io.BytesIO()
@@ -23,8 +23,8 @@ def new_secret(username: str, issuer: str) -> TotpSecret:
     return TotpSecret(secret=secret, uri=uri, qr_svg=svg.getvalue().decode())
 
 
-def step_of(secret: str, otp: str, now: float) -> int | None:
-    """The step whose code this is, in steps since the epoch; None for a code of no step near `now`."""
+def find_step(secret: str, otp: str, now: float) -> int | None:
+    """Return the time step of the code, counted from the epoch, or None if it matches no step near `now`."""
     try:
         return pyotp.TOTP(secret).verify_and_get_timecode(otp, for_time=now, valid_window=DRIFT)
     except pyotp.OTPVerificationError:

@@ -1,4 +1,4 @@
-"""Runs the data service."""
+"""The command that runs the data service."""
 
 from aidevos import run
 

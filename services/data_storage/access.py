@@ -1,7 +1,7 @@
-"""Who may do what in a collection; nothing here waits for anything.
+"""The access checks of a collection. Nothing here does I/O.
 
-Promise: nobody is admitted whom no grant of the rule names, but administrators. Apart from `public`,
-a grant is good only for callers whose token allows reading or writing of data at all.
+Promise: a caller is admitted only by a grant of the rule, or by `collections:manage`. Every grant
+except `public` also requires that the caller's token allows reading or writing data at all.
 """
 
 from __future__ import annotations
@@ -20,68 +20,76 @@ CREATE_COLLECTIONS = "collections:create"
 MANAGE_COLLECTIONS = "collections:manage"
 
 
-def grants_of(rules: Rules, operation: Operation) -> list[str]:
+def list_grants(rules: Rules, operation: Operation) -> list[str]:
+    """Return the grants of the rule for an operation."""
     grants: Grants = getattr(rules, operation)
     return [grants] if isinstance(grants, str) else grants
 
 
 def admits(rules: Rules, operation: Operation, caller: Principal, owner: str, *, collection: str) -> bool:
-    """Whether the caller may do this to something of this owner."""
+    """Return True if the caller may do this to an item of this owner."""
     return admits_all(rules, operation, caller, collection=collection) or (
         bool(owner)
         and caller.subject == owner
-        and caller.has(_needed(operation), collection=collection)
-        and "owner" in grants_of(rules, operation)
+        and caller.has(_needed_permission(operation), collection=collection)
+        and "owner" in list_grants(rules, operation)
     )
 
 
 def admits_all(rules: Rules, operation: Operation, caller: Principal, *, collection: str) -> bool:
-    """Whether the caller may do this whoever the owner is."""
+    """Return True if the caller may do this to items of every owner."""
     if caller.has(MANAGE_COLLECTIONS, collection=collection):
         return True
-    known = caller.has(_needed(operation), collection=collection)
+    has_permission = caller.has(_needed_permission(operation), collection=collection)
     return any(
-        grant == "public" or (known and _names(grant, caller, collection)) for grant in grants_of(rules, operation)
+        grant == "public" or (has_permission and _is_granted(grant, caller, collection))
+        for grant in list_grants(rules, operation)
     )
 
 
-def knows(rules: Rules, caller: Principal, owner: str, *, collection: str) -> bool:
-    """Whether the caller may know that there is this owner's collection: something in it could be for
-    the caller, or may be made by it."""
+def may_know(rules: Rules, caller: Principal, owner: str, *, collection: str) -> bool:
+    """Return True if the caller may know that this owner's collection exists.
+
+    That is the case if the caller may configure it, or read or create items in it.
+    """
     return (
-        administers(caller, owner, collection=collection)
+        may_configure(caller, owner, collection=collection)
         or admits(rules, "read", caller, owner, collection=collection)
         or admits(rules, "create", caller, owner, collection=collection)
     )
 
 
-def administers(caller: Principal, owner: str, *, collection: str) -> bool:
-    """Whether the caller may change the configuration of this owner's collection."""
+def may_configure(caller: Principal, owner: str, *, collection: str) -> bool:
+    """Return True if the caller may change the configuration of this owner's collection."""
     owns = bool(owner) and caller.subject == owner and caller.has(WRITE, collection=collection)
     return owns or caller.has(MANAGE_COLLECTIONS, collection=collection)
 
 
-def makes(caller: Principal, *, collection: str, project: str | None = None) -> bool:
-    """Whether the caller may make a collection of this name, for a project in which that counts."""
+def may_create_collection(caller: Principal, *, collection: str, project: str | None = None) -> bool:
+    """Return True if the caller may create a collection of this name in this project.
+
+    The caller's role in the project is not checked here.
+    """
     if caller.project and caller.project != project:
         return False
     return caller.has(CREATE_COLLECTIONS, collection=collection) and caller.has(WRITE, collection=collection)
 
 
 def no_item() -> Failure:
-    """The answer for what isn't there, and for what the caller may not know of."""
-    return Failure("not-found", "there is no such item")
+    """Return the answer for an item that doesn't exist or that the caller may not know of."""
+    return Failure("not-found", "this item doesn't exist")
 
 
 def no_collection() -> Failure:
-    return Failure("not-found", "there is no such collection")
+    """Return the answer for a collection that doesn't exist or that the caller may not know of."""
+    return Failure("not-found", "this collection doesn't exist")
 
 
-def _needed(operation: Operation) -> str:
+def _needed_permission(operation: Operation) -> str:
     return READ if operation == "read" else WRITE
 
 
-def _names(grant: str, caller: Principal, collection: str) -> bool:
+def _is_granted(grant: str, caller: Principal, collection: str) -> bool:
     kind, _, name = grant.partition(":")
     if kind == "role":
         return name in caller.roles

@@ -1,14 +1,14 @@
-"""A change of a collection that existing items may break: a schema, or fields that become unique.
+"""A change of a collection that existing items may break: a new schema or new unique fields.
 
-Promise: when a change is in force, every item that was not let off fits it, and every value of a
-unique field is reserved. The change is proposed first, in a commit of its own: from then on new writes
-keep to what was and to what is to be. When no turn goes by older terms any more, the existing items
-are looked at. Then the collection takes the change in one commit, or withdraws it. Where the process
-dies in between, the proposal lapses by its time, and all is as it was; what was reserved meanwhile
-binds nobody.
+Promise: when a change is in force, every item satisfies it, except items that the caller exempted with
+`validate="new"`, and every value of a unique field is reserved. The change is first proposed in a commit
+of its own. From then on, new writes must satisfy both the old and the new configuration. Once no turn
+uses older terms, the existing items are checked. Then the collection applies the change in one commit,
+or withdraws it. If the process dies in between, the proposal lapses after its time limit and nothing has
+changed; values reserved in the meantime bind no item.
 
-A write whose commit takes longer than that wait, from its look at the terms to the end, can slip past
-the look at the existing items.
+A write can slip past the check of existing items if more time passes between its reading of the terms
+and its commit than the collection waits.
 """
 
 from __future__ import annotations
@@ -29,28 +29,31 @@ Collection = BaseDurableObject[Any]
 
 
 async def find_offenders(collection: Collection, incarnation: str, proposal: Proposal) -> list[Offender]:
-    """In a turn of the collection: the first existing items that a proposed change doesn't fit. The values
-    of the others in fields that are to be unique are reserved."""
+    """Return the first existing items that break a proposed change, at most `SHOWN_OFFENDERS`.
+
+    Runs in a turn of the collection. Items that don't break the change reserve their values of the new
+    unique fields.
+    """
     offenders: list[Offender] = []
     if proposal.schema:
-        offenders = await _break_schema(collection, incarnation, proposal.schema)
+        offenders = await _find_schema_offenders(collection, incarnation, proposal.schema)
     if proposal.unique and not offenders:
-        offenders = await _have_same_value(collection, incarnation, proposal.unique)
+        offenders = await _find_duplicates(collection, incarnation, proposal.unique)
     return offenders[:SHOWN_OFFENDERS]
 
 
-def refusal(offenders: list[Offender]) -> Failure:
-    """The answer to a change that existing items break."""
+def refuse(offenders: list[Offender]) -> Failure:
+    """Return the failure for a change that existing items break."""
     first = offenders[0]
     return Failure(
         "conflict",
-        f"existing items don't fit, the first is {first.id}: {first.detail}",
+        f"existing items break this change, first {first.id}: {first.detail}",
         field="args.config",
         extra={"offenders": msgspec.to_builtins(offenders)},
     )
 
 
-async def _break_schema(collection: Collection, incarnation: str, schema: str) -> list[Offender]:
+async def _find_schema_offenders(collection: Collection, incarnation: str, schema: str) -> list[Offender]:
     offenders: list[Offender] = []
     after: str | None = ""
     while after is not None and len(offenders) < SHOWN_OFFENDERS:
@@ -61,7 +64,7 @@ async def _break_schema(collection: Collection, incarnation: str, schema: str) -
     return offenders
 
 
-async def _have_same_value(collection: Collection, incarnation: str, paths: list[str]) -> list[Offender]:
+async def _find_duplicates(collection: Collection, incarnation: str, paths: list[str]) -> list[Offender]:
     offenders: list[Offender] = []
     after = ""
     while len(offenders) < SHOWN_OFFENDERS:

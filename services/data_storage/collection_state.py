@@ -1,4 +1,4 @@
-"""What is kept of a collection, and the terms that follow from it."""
+"""The stored state of a collection, and the terms derived from it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from aidevos.contracts.data import Config
 
 from .terms import Index, Terms
 
-# Where a collection's state names its project.
+# The path of the project in a collection's state.
 PROJECT = ("config", "project")
 
 
 class Proposal(msgspec.Struct):
-    """A change that existing items may break, while they are looked at; it lapses by itself. `until` is in
-    seconds since the epoch."""
+    """A configuration change that existing items are being checked against.
+
+    It lapses at `until`, in seconds since the epoch.
+    """
 
     schema: str
     unique: list[str]
@@ -22,10 +24,12 @@ class Proposal(msgspec.Struct):
 
 
 class CollectionState(msgspec.Struct):
-    """`config` lacks the schema, which is JSON text: its names could be no names in the store, and their
-    order counts. `grants` are all that let somebody know of a collection
-    that belongs to no project. `incarnation` is never used
-    again, and one that is `ending` is as good as gone. Times are in seconds since the epoch."""
+    """The state of one collection. Times are in seconds since the epoch.
+
+    The schema is kept as JSON text and not in `config`, because the store doesn't accept all of its names
+    and their order matters. `grants` are the grants by which callers may know of a collection without a
+    project. An `incarnation` is never reused. A collection that is `ending` counts as deleted.
+    """
 
     owner: str = ""
     incarnation: str = ""
@@ -39,12 +43,16 @@ class CollectionState(msgspec.Struct):
     updated_at: float = 0.0
 
 
-def schema_text(config: Config) -> str:
+def encode_schema(config: Config) -> str:
+    """Return the schema of a configuration as JSON text; empty if there is none."""
     return "" if config.schema is None else msgspec.json.encode(config.schema).decode()
 
 
-def terms_of(name: str, state: CollectionState, now: float) -> Terms | None:
-    """The terms in force; while a change is proposed, those of what is and of what is to be."""
+def derive_terms(name: str, state: CollectionState, now: float) -> Terms | None:
+    """Return the terms in force, or None if the collection doesn't exist.
+
+    While a change is proposed, the terms combine the present and the proposed configuration.
+    """
     if not state.incarnation or state.ending:
         return None
     config, proposal = state.config, state.proposal

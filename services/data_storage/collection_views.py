@@ -1,4 +1,4 @@
-"""What is asked of collections' committed states."""
+"""The views of collections' committed states."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from aidevos.projects.memberships import Memberships
 from aidevos.queries import And, Compare, Condition, Document, Find, Reader
 
 from . import access
-from .collection_state import PROJECT, CollectionState, terms_of
-from .membership import terms_for
+from .collection_state import PROJECT, CollectionState, derive_terms
+from .membership import resolve_terms
 from .terms import Terms
-from .visibility import known_collections, readable_items, visibility
+from .visibility import known_collections, readable_items, resolve_visibility
 
 COUNTS_AT_ONCE = 8
 
@@ -39,20 +39,20 @@ class TermsArgs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def answer_terms(reader: Reader, args: TermsArgs) -> Terms | None:
-    """The terms in force; None where there is no such collection."""
+    """Return the terms in force, or None if the collection doesn't exist."""
     found = (await reader.read(COLLECTION_TYPE, [args.name])).get(args.name)
-    return terms_of(args.name, msgspec.convert(found.state, CollectionState), reader.now) if found else None
+    return derive_terms(args.name, msgspec.convert(found.state, CollectionState), reader.now) if found else None
 
 
 async def answer_visible(reader: Reader, args: VisibleCollections, memberships: Memberships) -> CollectionPage:
-    """One page of the collections that the caller may know of, by their names."""
+    """Return one page of the collections that the caller may know of, ordered by name."""
     if not 1 <= args.limit <= LIST_LIMIT:
-        raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
+        raise Failure("invalid", f"the limit must be from 1 to {LIST_LIMIT}", field="args.limit")
     after = None if args.cursor is None else (None, args.cursor)
-    found = await reader.find(COLLECTION_TYPE, Find(await _asked(reader, args), args.limit + 1, after=after))
-    at_once = asyncio.Semaphore(COUNTS_AT_ONCE)
+    found = await reader.find(COLLECTION_TYPE, Find(await _make_condition(reader, args), args.limit + 1, after=after))
+    counts = asyncio.Semaphore(COUNTS_AT_ONCE)
     entries = await asyncio.gather(
-        *(_entry(reader, document, memberships, at_once) for document in found[: args.limit])
+        *(_load_entry(reader, document, memberships, counts) for document in found[: args.limit])
     )
     more = len(found) > args.limit
     return CollectionPage(
@@ -62,35 +62,35 @@ async def answer_visible(reader: Reader, args: VisibleCollections, memberships: 
 
 
 async def answer_visibility(reader: Reader, args: VisibilityArgs, memberships: Memberships) -> Visibility:
-    """Which items of a collection the caller may read."""
+    """Return the part of a collection that the caller may read: all items, their own, or none."""
     terms = await answer_terms(reader, TermsArgs(args.collection))
-    return visibility(terms and await terms_for(reader.caller, terms, memberships, reader), reader.caller)
+    return resolve_visibility(terms and await resolve_terms(reader.caller, terms, memberships, reader), reader.caller)
 
 
-async def _entry(
-    reader: Reader, document: Document, memberships: Memberships, at_once: asyncio.Semaphore
+async def _load_entry(
+    reader: Reader, document: Document, memberships: Memberships, counts: asyncio.Semaphore
 ) -> CollectionEntry | None:
     state = msgspec.convert(document.state, CollectionState)
-    terms = terms_of(document.id, state, reader.now)
-    async with at_once:
-        terms = terms and await terms_for(reader.caller, terms, memberships, reader)
-        if terms is None or not access.knows(terms.rules, reader.caller, terms.owner, collection=document.id):
+    terms = derive_terms(document.id, state, reader.now)
+    async with counts:
+        terms = terms and await resolve_terms(reader.caller, terms, memberships, reader)
+        if terms is None or not access.may_know(terms.rules, reader.caller, terms.owner, collection=document.id):
             return None
         where = readable_items(terms.rules, document.id, state.incarnation, reader.caller, reader.now)
-        return _shown(document, state, await reader.count(ITEM_TYPE, where))
+        return _render(document, state, await reader.count(ITEM_TYPE, where))
 
 
-async def _asked(reader: Reader, args: VisibleCollections) -> Condition:
+async def _make_condition(reader: Reader, args: VisibleCollections) -> Condition:
     project = args.project or reader.caller.project
     if project:
         return And((known_collections(reader.caller, [project]), Compare(PROJECT, "eq", project)))
     if not subjects.is_id(reader.caller.subject) or reader.caller.has(access.MANAGE_COLLECTIONS):
         return known_collections(reader.caller, [])
-    return known_collections(reader.caller, await _projects_of(reader, reader.caller.subject))
+    return known_collections(reader.caller, await _load_projects(reader, reader.caller.subject))
 
 
-async def _projects_of(reader: Reader, user: str) -> list[str]:
-    """All projects of which the user is a member."""
+async def _load_projects(reader: Reader, user: str) -> list[str]:
+    """Return the IDs of all projects of which the user is a member."""
     projects: list[str] = []
     while True:
         after = projects[-1] if projects else ""
@@ -100,7 +100,7 @@ async def _projects_of(reader: Reader, user: str) -> list[str]:
         projects += page
 
 
-def _shown(document: Document, state: CollectionState, count: int) -> CollectionEntry:
+def _render(document: Document, state: CollectionState, count: int) -> CollectionEntry:
     return CollectionEntry(
         name=document.id,
         owner=state.owner,

@@ -1,4 +1,4 @@
-"""Rules of a collection's configuration; nothing here waits for anything."""
+"""The validation of a collection's configuration. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import re
 from aidevos.contracts.data import GRANT_PATTERN, Config
 from aidevos.contracts.errors import Failure
 
-from .access import OPERATIONS, grants_of
+from .access import OPERATIONS, list_grants
 from .paths import parse_field, split
 from .schemas import Validator
 
 MAX_GRANTS = 16
-_grant = re.compile(GRANT_PATTERN).fullmatch
+_is_grant = re.compile(GRANT_PATTERN).fullmatch
 
 
 def check_config(config: Config) -> None:
-    """Raises `invalid` for a configuration that can't be kept, with the path."""
-    for place, path in enumerate(config.unique):
-        split(path, f"args.config.unique[{place}]")
-    for place, paths in enumerate(config.indexes):
-        for at, path in enumerate(paths):
-            parse_field(path, f"args.config.indexes[{place}][{at}]")
+    """Raise `invalid`, with the path, if the configuration is not valid."""
+    for index, path in enumerate(config.unique):
+        split(path, f"args.config.unique[{index}]")
+    for index, paths in enumerate(config.indexes):
+        for place, path in enumerate(paths):
+            parse_field(path, f"args.config.indexes[{index}][{place}]")
     for operation in OPERATIONS:
-        grants = grants_of(config.rules, operation)
-        if len(grants) > MAX_GRANTS or not all(map(_grant, grants)):
+        grants = list_grants(config.rules, operation)
+        if len(grants) > MAX_GRANTS or not all(map(_is_grant, grants)):
             detail = (
-                f"a rule is at most {MAX_GRANTS} of owner, authenticated, public, role:<role>, permission:<permission>"
+                f"a rule may have at most {MAX_GRANTS} grants, each of them owner, authenticated, public, "
+                "role:<role> or permission:<permission>"
             )
             raise Failure("invalid", detail, field=f"args.config.rules.{operation}")
     if config.schema is not None:

@@ -1,8 +1,8 @@
-"""Where the next page of a query begins: opaque to the caller, and good for the same query alone.
+"""Cursors: opaque texts that say where the next page of a query begins, valid only for the same query.
 
-Promise: a cursor that this fleet did not make, or made for another caller, collection, filter or
-order, is refused. It is signed with a secret of the fleet (HMAC-SHA-256), and what it is bound to is
-signed with it, though not in it.
+Promise: a cursor that this fleet did not issue, or issued for another caller, collection, filter or
+order, is refused. A cursor is signed with a secret of the fleet (HMAC-SHA-256). The signature also
+covers the query to which the cursor is bound, although the cursor doesn't contain the query.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.keys import ensure_secret
 
 SECRET = "cursors"  # noqa: S105
-TAG = 16
+TAG_SIZE = 16
 LIMIT = 64 * 1024
 
 
 class Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """The last item seen: by which key in which index, and by its object's ID. An index is told by its
-    slot and what it is of, since another may have taken the slot."""
+    """The last item seen, by its key in an index.
+
+    The index is identified by its slot and its paths, since another index may have taken the slot. `slot` is
+    None if the query used no index.
+    """
 
     slot: str | None
     index: list[str]
@@ -38,34 +41,34 @@ _position = msgspec.msgpack.Decoder(Position)
 
 
 class Cursors:
-    """Makes and reads cursors with a fleet's secret."""
+    """Issues and reads cursors with a fleet's secret."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     @classmethod
-    def of(cls, home: Path) -> Cursors:
-        """With the secret under this home, which is made if there is none."""
+    def load(cls, home: Path) -> Cursors:
+        """Return cursors with the secret under this home, which is created if it is missing."""
         return cls(ensure_secret(home, SECRET))
 
-    def encode(self, position: Position, *bound_to: Any) -> str:
-        """The cursor at a position; `bound_to` is whatever its next use must have in common with this one."""
+    def encode(self, position: Position, *binding: Any) -> str:
+        """Return the cursor for a position. `decode` must get the same `binding`."""
         payload = msgspec.msgpack.encode(position)
-        return base64.urlsafe_b64encode(self._tag(payload, bound_to) + payload).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(self._tag(payload, binding) + payload).rstrip(b"=").decode()
 
-    def decode(self, cursor: str, *bound_to: Any, field: str = "args.cursor") -> Position:
-        """The position; raises `invalid` for a cursor that this query did not give."""
+    def decode(self, cursor: str, *binding: Any, field: str = "args.cursor") -> Position:
+        """Return the position of a cursor. Raises `invalid` if it was not issued with this binding."""
         try:
             text = cursor.encode("ascii")[: LIMIT + 1]
             raw = base64.b64decode(text + b"=" * (-len(text) % 4), b"-_", validate=True)
-            tag, payload = raw[:TAG], raw[TAG:]
-            if hmac.compare_digest(tag, self._tag(payload, bound_to)):
+            tag, payload = raw[:TAG_SIZE], raw[TAG_SIZE:]
+            if hmac.compare_digest(tag, self._tag(payload, binding)):
                 return _position.decode(payload)
         except (UnicodeError, binascii.Error, msgspec.DecodeError):
             pass
-        raise Failure("invalid", "the cursor is not one that this query gave", field=field)
+        raise Failure("invalid", "this cursor was not issued for this query", field=field)
 
-    def _tag(self, payload: bytes, bound_to: tuple[Any, ...]) -> bytes:
-        bound = msgspec.json.encode(bound_to, order="sorted")
-        signed = len(bound).to_bytes(8, "big") + bound + payload
-        return hmac.digest(self._secret, signed, hashlib.sha256)[:TAG]
+    def _tag(self, payload: bytes, binding: tuple[Any, ...]) -> bytes:
+        encoded = msgspec.json.encode(binding, order="sorted")
+        signed = len(encoded).to_bytes(8, "big") + encoded + payload
+        return hmac.digest(self._secret, signed, hashlib.sha256)[:TAG_SIZE]

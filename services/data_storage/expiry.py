@@ -1,7 +1,7 @@
-"""The end of items whose time is over. They are invisible from that moment on; here they are removed.
+"""The removal of expired items, which are invisible from the moment of their expiry.
 
-Each process of the service looks for them now and then. The items judge for themselves, so it does
-no harm when several look at once, or when one dies in the middle.
+Each process of the service searches for them periodically. Every item checks its own expiry before it
+goes, so it is harmless if several processes search at once or one dies halfway.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ log = logging.getLogger(__name__)
 
 
 async def remove_expired(objects: DurableObjectClient, settings: Settings) -> None:
-    """Go on until cancelled."""
+    """Remove expired items until cancelled."""
     while True:
         try:
-            removed = await _remove(objects)
+            removed = await _remove_batch(objects)
         except Failure as failure:
-            log.warning("expired items could not be removed, trying again: %s", failure)
+            log.warning("could not remove expired items, will retry: %s", failure)
             removed = 0
         if removed < AT_ONCE:
             await asyncio.sleep(settings.expiry_interval)
 
 
-async def _remove(outside: DurableObjectClient) -> int:
-    """Remove those that have expired first; how many there were."""
-    ids: list[str] = await outside.query(ITEM_TYPE, EXPIRED, {"limit": AT_ONCE})
-    await asyncio.gather(*(_end(outside, id) for id in ids))
+async def _remove_batch(objects: DurableObjectClient) -> int:
+    """Remove the items that expired first, and return their number."""
+    ids: list[str] = await objects.query(ITEM_TYPE, EXPIRED, {"limit": AT_ONCE})
+    await asyncio.gather(*(_remove_item(objects, id) for id in ids))
     return len(ids)
 
 
-async def _end(outside: DurableObjectClient, id: str) -> None:
+async def _remove_item(objects: DurableObjectClient, id: str) -> None:
     try:
-        await outside.call(ITEM_TYPE, id, "vanish", {"by": "expiry"})
+        await objects.call(ITEM_TYPE, id, "vanish", {"by": "expiry"})
     except Failure as failure:
         if failure.code != "not-found":
             raise

@@ -1,17 +1,17 @@
-"""Filters, orders and projections as callers write them.
+"""Filters, sort orders and projections as callers write them.
 
     {"price": {"gte": 10, "lt": 20}, "or": [{"name": {"starts_with": "a"}}, {"tags": {"contains": "new"}}]}
 
-A filter is an object; what it says holds all together. A name in it is a path in `data`, as `paths`
-tells, or one of `and`, `or` and `not`. `and` and `or` take lists of filters, `not` takes a filter.
-Every path has an object of operators:
+A filter is an object, all of whose members must hold. The name of a member is a path in `data`, written
+as in `paths`, or one of `and`, `or` and `not`. `and` and `or` take a list of filters, `not` takes a filter.
+A path takes an object of operators:
 
 - `eq`, `ne`: a scalar. `in`, `nin`: a list of scalars. `exists`: true or false.
 - `gt`, `gte`, `lt`, `lte`: a number or a text. `starts_with`: a text.
-- `contains`: a scalar that is in a list, or a text that is a part of a text.
+- `contains`: a scalar that is in a list, or a text that is part of a text.
 
-What each means of which values is in `aidevos.queries`; `ne` and `nin` are true
-exactly where `eq` and `in` are not, so also where the value is missing.
+`aidevos.queries` defines the operators for each kind of value. `ne` and `nin` are true exactly where
+`eq` and `in` are false, so they are also true if the value is missing.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ GROUPS = {"and": And, "or": Or}
 
 
 def parse_filter(filter: Any, field: str = NAME) -> Condition:
-    """The condition on `data` that a filter is. Raises `invalid`, naming the path in the filter."""
-    return _Reader().filter(filter, field, MAX_DEPTH)
+    """Return the filter as a condition on `data`. Raises `invalid` with the path in the filter."""
+    return _Parser().parse(filter, field, MAX_DEPTH)
 
 
 def parse_sort(sort: str, field: str = "sort") -> list[Field]:
-    """The order in `-price,name`, of which each path is there once. Raises `invalid`."""
+    """Return the sort order of a text like `-price,name`. Raises `invalid`, also for a repeated path."""
     fields = [parse_field(part, field) for part in split_list(sort, field, MAX_SORT)]
     if len({found.path for found in fields}) < len(fields):
-        raise Failure("invalid", "a path is there twice", field=field)
+        raise Failure("invalid", "a path occurs twice", field=field)
     return fields
 
 
 def parse_fields(fields: str, field: str = "fields") -> list[Path]:
-    """The paths in `name,address.city`. Raises `invalid`."""
+    """Return the paths of a text like `name,address.city`. Raises `invalid`."""
     return [split(part, field) for part in split_list(fields, field, MAX_FIELDS)]
 
 
 def project(data: Any, paths: list[Path]) -> Any:
-    """What stands in a document at these paths, where it stood; of a document that is no map, itself."""
+    """Return the parts of a document at these paths, in their places. A document that is no map is unchanged."""
     if type(data) is not dict or () in paths:
         return data
     below: dict[str, list[Path]] = {}
@@ -83,89 +83,90 @@ def project(data: Any, paths: list[Path]) -> Any:
     }
 
 
-def in_store(condition: Condition, *before: str) -> Condition:
-    """A condition on a document as one on the state in which it stands encoded, behind these names."""
+def to_state_condition(condition: Condition, *prefix: str) -> Condition:
+    """Convert a condition on a document to one on the state that has the encoded document at the path `prefix`."""
 
-    def path(found: Path) -> Path:
-        return (*before, *map(values.escape, found))
+    def convert(path: Path) -> Path:
+        return (*prefix, *map(values.escape, path))
 
     if isinstance(condition, And):
-        return And(tuple(in_store(inner, *before) for inner in condition.all))
+        return And(tuple(to_state_condition(inner, *prefix) for inner in condition.all))
     if isinstance(condition, Or):
-        return Or(tuple(in_store(inner, *before) for inner in condition.any))
+        return Or(tuple(to_state_condition(inner, *prefix) for inner in condition.any))
     if isinstance(condition, Not):
-        return Not(in_store(condition.inner, *before))
+        return Not(to_state_condition(condition.inner, *prefix))
     if isinstance(condition, Text):
-        return Text(tuple(path(found) for found in condition.paths), condition.text)
-    return msgspec.structs.replace(condition, path=path(condition.path))  # type: ignore[attr-defined]
+        return Text(tuple(convert(path) for path in condition.paths), condition.text)
+    return msgspec.structs.replace(condition, path=convert(condition.path))  # type: ignore[attr-defined]
 
 
-class _Reader:
-    """Reads one filter, and counts what is in it."""
+class _Parser:
+    """A parser for one filter, which bounds the number of conditions."""
 
     def __init__(self) -> None:
         self._left = MAX_CONDITIONS
 
-    def filter(self, value: Any, field: str, depth: int) -> Condition:
+    def parse(self, value: Any, field: str, depth: int) -> Condition:
         self._count(field)
         if type(value) is not dict:
-            raise _invalid("a filter is an object", field)
+            raise _invalid("a filter must be an object", field)
         if depth == 0:
-            raise _invalid(f"filters nest at most {MAX_DEPTH} levels deep", field)
-        return _all([self._member(name, inner, f"{field}.{name}", depth - 1) for name, inner in value.items()])
+            raise _invalid(f"filters may nest at most {MAX_DEPTH} levels deep", field)
+        return _join([self._parse_member(name, inner, f"{field}.{name}", depth - 1) for name, inner in value.items()])
 
-    def _member(self, name: Any, value: Any, field: str, depth: int) -> Condition:
+    def _parse_member(self, name: Any, value: Any, field: str, depth: int) -> Condition:
         if type(name) is not str:
-            raise _invalid("a name is a text", field)
+            raise _invalid("a name must be a text", field)
         if name == "not":
-            return Not(self.filter(value, field, depth))
+            return Not(self.parse(value, field, depth))
         if name not in GROUPS:
-            return self._field(split(name, field), value, field)
+            return self._parse_path(split(name, field), value, field)
         if type(value) is not list or not value:
             raise _invalid(f"{name} takes a list of filters", field)
-        inner = [self.filter(item, f"{field}[{index}]", depth) for index, item in enumerate(value)]
+        inner = [self.parse(item, f"{field}[{index}]", depth) for index, item in enumerate(value)]
         return GROUPS[name](tuple(inner))
 
-    def _field(self, path: Path, value: Any, field: str) -> Condition:
+    def _parse_path(self, path: Path, value: Any, field: str) -> Condition:
         if type(value) is not dict or not value:
             raise _invalid('write an operator with its value, as in {"eq": 1}', field)
-        return _all([self._operator(path, name, operand, f"{field}.{name}") for name, operand in value.items()])
+        return _join([self._parse_operator(path, name, operand, f"{field}.{name}") for name, operand in value.items()])
 
-    def _operator(self, path: Path, name: Any, operand: Any, field: str) -> Condition:
+    def _parse_operator(self, path: Path, name: Any, operand: Any, field: str) -> Condition:
         self._count(field)
         if name not in OPERATORS:
-            raise _invalid(f"there is no operator {str(name)[:64]!r}; there are {', '.join(OPERATORS)}", field)
+            detail = f"there is no operator {str(name)[:64]!r}; the operators are {', '.join(OPERATORS)}"
+            raise _invalid(detail, field)
         return OPERATORS[name](path, operand, field)
 
     def _count(self, field: str) -> None:
         self._left -= 1
         if self._left < 0:
-            raise _invalid(f"a filter has at most {MAX_CONDITIONS} operators and filters in it", field)
+            raise _invalid(f"a filter may contain at most {MAX_CONDITIONS} operators and filters", field)
 
 
-def _all(conditions: list[Condition]) -> Condition:
+def _join(conditions: list[Condition]) -> Condition:
     return conditions[0] if len(conditions) == 1 else And(tuple(conditions))
 
 
-def _scalar(value: Any, field: str) -> Any:
+def _check_scalar(value: Any, field: str) -> Any:
     check_storable(value, field)
     if class_of(value) is None:
-        raise _invalid("this operator compares with null, a boolean, a number or a text", field)
+        raise _invalid("this operator takes null, a boolean, a number or a text", field)
     if type(value) is str and len(value) > MAX_TEXT:
-        raise _invalid(f"a text to compare with has at most {MAX_TEXT} characters", field)
+        raise _invalid(f"a text in a filter may have at most {MAX_TEXT} characters", field)
     return value
 
 
-def _scalars(value: Any, field: str) -> tuple[Any, ...]:
+def _check_scalars(value: Any, field: str) -> tuple[Any, ...]:
     if type(value) is not list or len(value) > MAX_OPERANDS:
         raise _invalid(f"this operator takes a list of at most {MAX_OPERANDS} values", field)
-    return tuple(_scalar(item, f"{field}[{index}]") for index, item in enumerate(value))
+    return tuple(_check_scalar(item, f"{field}[{index}]") for index, item in enumerate(value))
 
 
-def _ordered(operator: Any) -> Callable[[Path, Any, str], Condition]:
+def _comparison(operator: Any) -> Callable[[Path, Any, str], Condition]:
     def make(path: Path, operand: Any, field: str) -> Condition:
-        if class_of(_scalar(operand, field)) not in ("number", "text"):
-            raise _invalid("only numbers and texts have an order", field)
+        if class_of(_check_scalar(operand, field)) not in ("number", "text"):
+            raise _invalid("this operator takes a number or a text", field)
         return Compare(path, operator, operand)
 
     return make
@@ -178,22 +179,22 @@ def _exists(path: Path, operand: Any, field: str) -> Condition:
 
 
 def _starts_with(path: Path, operand: Any, field: str) -> Condition:
-    if type(_scalar(operand, field)) is not str:
+    if type(_check_scalar(operand, field)) is not str:
         raise _invalid("starts_with takes a text", field)
     return StartsWith(path, operand)
 
 
 OPERATORS: dict[str, Callable[[Path, Any, str], Condition]] = {
-    "eq": lambda path, operand, field: Compare(path, "eq", _scalar(operand, field)),
-    "ne": lambda path, operand, field: Not(Compare(path, "eq", _scalar(operand, field))),
-    "gt": _ordered("gt"),
-    "gte": _ordered("gte"),
-    "lt": _ordered("lt"),
-    "lte": _ordered("lte"),
-    "in": lambda path, operand, field: OneOf(path, _scalars(operand, field)),
-    "nin": lambda path, operand, field: Not(OneOf(path, _scalars(operand, field))),
+    "eq": lambda path, operand, field: Compare(path, "eq", _check_scalar(operand, field)),
+    "ne": lambda path, operand, field: Not(Compare(path, "eq", _check_scalar(operand, field))),
+    "gt": _comparison("gt"),
+    "gte": _comparison("gte"),
+    "lt": _comparison("lt"),
+    "lte": _comparison("lte"),
+    "in": lambda path, operand, field: OneOf(path, _check_scalars(operand, field)),
+    "nin": lambda path, operand, field: Not(OneOf(path, _check_scalars(operand, field))),
     "exists": _exists,
-    "contains": lambda path, operand, field: Contains(path, _scalar(operand, field)),
+    "contains": lambda path, operand, field: Contains(path, _check_scalar(operand, field)),
     "starts_with": _starts_with,
 }
 

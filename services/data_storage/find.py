@@ -1,9 +1,9 @@
-"""Queries of a collection: pages of items from committed states, as far as the caller may read them.
+"""Queries of a collection: pages of items from committed states.
 
-Promise: what the caller may not read is asked of nobody, and neither found nor counted. Each page goes
-on behind the place where the one before has ended, in an order in which no two items are alike: so an
-item that stays where it is comes once, whatever is written meanwhile. A query goes by an index or is
-of few items, and always has a time limit.
+Promise: the query itself excludes items that the caller may not read, so they are neither found nor
+counted. Each page continues after the end of the previous one, in an order without ties. An item that
+keeps its place therefore appears exactly once, whatever is written in the meantime. A query uses an
+index or covers few items, and always has a time limit.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from aidevos.queries import And, Compare, Condition, Document, Find, Path, Reade
 from . import access, values
 from .collection_views import TermsArgs, answer_terms
 from .cursors import Cursors, Position
-from .filters import in_store, parse_fields, parse_filter, parse_sort, project
+from .filters import parse_fields, parse_filter, parse_sort, project, to_state_condition
 from .item_state import ItemState, show
 from .keys import encode_key
-from .membership import terms_for
+from .membership import resolve_terms
 from .paths import Field
 from .plans import Plan, plan
 from .terms import Index, Terms, TermsCache
 from .visibility import readable_items
 
-# Items of a collection that may be asked for what no index serves.
-FEW = 10_000
-# What one answer may have, in bytes: of documents, and of JSON.
+# The largest number of items in a collection for queries that no index serves.
+MAX_UNINDEXED = 10_000
+# Bounds of one answer, in bytes of documents and in bytes of JSON.
 FOUND_SIZE = 4 * 1024 * 1024
 ANSWER_SIZE = 3 * 1024 * 1024
 BY_ID: Path = ("item",)
@@ -41,7 +41,7 @@ SHOWN: tuple[Path, ...] = (BY_ID, (DATA,), ("collection",), ("owner",), ("create
 
 
 class Query(NamedTuple):
-    """A query, read and planned. `where` says all of it of an item's state, and `paths` are those of its index."""
+    """A parsed and planned query. `where` is its whole condition on an item's state, `paths` are its index's."""
 
     where: Condition
     sort: list[Field]
@@ -50,7 +50,7 @@ class Query(NamedTuple):
 
 
 class FoundItems(msgspec.Struct, kw_only=True):
-    """An `ItemPage` of items that are encoded already."""
+    """An `ItemPage` whose items are already encoded."""
 
     items: list[msgspec.Raw]
     next_cursor: str | None = None
@@ -58,7 +58,7 @@ class FoundItems(msgspec.Struct, kw_only=True):
 
 
 class Finder:
-    """Answers queries; `terms` and `memberships` are those of this process."""
+    """Answers queries with this process's caches of terms and memberships."""
 
     def __init__(self, terms: TermsCache, memberships: Memberships, cursors: Cursors) -> None:
         self._terms = terms
@@ -66,52 +66,54 @@ class Finder:
         self._cursors = cursors
 
     async def answer(self, reader: Reader, args: FindItems) -> FoundItems:
-        """One page of a collection's items."""
+        """Return one page of a collection's items."""
         if not 1 <= args.limit <= LIST_LIMIT:
-            raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field="args.limit")
+            raise Failure("invalid", f"the limit must be from 1 to {LIST_LIMIT}", field="args.limit")
         fields = parse_fields(args.fields, "args.fields") if args.fields else None
-        terms = await self._known(reader, args.collection)
-        # What is the same in every page.
-        bound = (terms.incarnation, reader.caller.subject, args.filter, args.sort)
-        begin = None if args.cursor is None else self._cursors.decode(args.cursor, *bound)
-        query = _read(reader, terms, args, begin)
+        terms = await self._load_terms(reader, args.collection)
+        # A cursor is bound to everything that all pages of a query share.
+        binding = (terms.incarnation, reader.caller.subject, args.filter, args.sort)
+        begin = None if args.cursor is None else self._cursors.decode(args.cursor, *binding)
+        query = _plan_query(reader, terms, args, begin)
         after = begin.key if begin is not None else None
         if query.plan is None:
-            await _check_few(reader, terms)
+            await _check_count(reader, terms)
         if query.plan is None and query.sort:
-            page = await _sorted(reader, query, after, args.limit)
+            page = await _sort_page(reader, query, after, args.limit)
         else:
-            page = await _found(reader, query, after, args.limit)
-        items = [msgspec.json.encode(_item(document, fields)) for document in page.documents]
-        fitting = _fitting(items)
+            page = await _find_page(reader, query, after, args.limit)
+        items = [msgspec.json.encode(_render(document, fields)) for document in page.documents]
+        fitting = _count_fitting(items)
         shown = FoundItems(items=[msgspec.Raw(item) for item in items[:fitting]])
         if page.more or fitting < len(items):
             last = page.places[fitting - 1] if fitting < len(items) else page.last
             slot = query.plan.slot if query.plan is not None else None
-            shown.next_cursor = self._cursors.encode(Position(slot, query.paths, last, ""), *bound)
+            shown.next_cursor = self._cursors.encode(Position(slot, query.paths, last, ""), *binding)
         if args.count:
             shown.count = await reader.count(ITEM_TYPE, query.where)
         return shown
 
-    async def _known(self, reader: Reader, collection: str) -> Terms:
+    async def _load_terms(self, reader: Reader, collection: str) -> Terms:
         async def fetch() -> Terms | None:
             return await answer_terms(reader, TermsArgs(collection))
 
         terms = await self._terms.get(collection, fetch)
-        terms = terms and await terms_for(reader.caller, terms, self._memberships, reader)
-        if terms is None or not access.knows(terms.rules, reader.caller, terms.owner, collection=collection):
+        terms = terms and await resolve_terms(reader.caller, terms, self._memberships, reader)
+        if terms is None or not access.may_know(terms.rules, reader.caller, terms.owner, collection=collection):
             raise access.no_collection()
         return terms
 
 
 async def answer_find(reader: Reader, args: FindItems, finder: Finder) -> FoundItems:
-    """One page of a collection's items."""
+    """Return one page of a collection's items."""
     return await finder.answer(reader, args)
 
 
 class Page(NamedTuple):
-    """Documents, the place of each in the order, the last place that was looked at, and whether there
-    are more behind it."""
+    """Documents with their places in the order.
+
+    `last` is the last place examined, and `more` is True if there are documents after it.
+    """
 
     documents: list[Document]
     places: list[str]
@@ -119,43 +121,48 @@ class Page(NamedTuple):
     more: bool
 
 
-def _read(reader: Reader, terms: Terms, args: FindItems, begin: Position | None) -> Query:
+def _plan_query(reader: Reader, terms: Terms, args: FindItems, begin: Position | None) -> Query:
     wanted = parse_filter(args.filter, "args.filter")
     sort = parse_sort(args.sort, "args.sort") if args.sort else []
     chosen = plan(wanted, sort, terms.indexes if begin is None else _same_index(terms, begin))
     readable = readable_items(terms.rules, terms.name, terms.incarnation, reader.caller, reader.now)
     if chosen is None or chosen.slot is None:
-        return Query(And((readable, in_store(wanted, DATA))), sort, chosen, [])
+        return Query(And((readable, to_state_condition(wanted, DATA))), sort, chosen, [])
     keys = ("keys", chosen.slot)
-    within = (Compare(keys, "gte", chosen.keys.low), Compare(keys, "lt", chosen.keys.high))
-    where = And((readable, in_store(chosen.residual, DATA), *within))
+    in_range = (Compare(keys, "gte", chosen.keys.low), Compare(keys, "lt", chosen.keys.high))
+    where = And((readable, to_state_condition(chosen.residual, DATA), *in_range))
     return Query(where, sort, chosen, list(terms.indexes[chosen.slot].paths))
 
 
 def _same_index(terms: Terms, begin: Position) -> dict[str, Index]:
-    """The index by which the pages before have gone; none, if they went by none."""
+    """Return the index that the previous pages have used, by its slot; empty if they used none."""
     if begin.slot is None:
         return {}
     index = terms.indexes.get(begin.slot)
     if index is None or list(index.paths) != begin.index:
-        raise Failure("invalid", "the index of this query is gone; begin again", field="args.cursor")
+        detail = "the index of this query no longer exists; start again without a cursor"
+        raise Failure("invalid", detail, field="args.cursor")
     return {begin.slot: index}
 
 
-async def _check_few(reader: Reader, terms: Terms) -> None:
-    counted = await reader.count(ITEM_TYPE, Compare(("incarnation",), "eq", terms.incarnation), limit=FEW + 1)
-    if counted > FEW:
-        detail = f"no index serves this query, and there are more than {FEW} items: declare one for its filter and sort"
+async def _check_count(reader: Reader, terms: Terms) -> None:
+    """Raise `invalid` if the collection has too many items for a query without an index."""
+    where = Compare(("incarnation",), "eq", terms.incarnation)
+    if await reader.count(ITEM_TYPE, where, limit=MAX_UNINDEXED + 1) > MAX_UNINDEXED:
+        detail = (
+            f"no index serves this query, and the collection has more than {MAX_UNINDEXED} items: "
+            "declare an index for its filter and sort"
+        )
         raise Failure("invalid", detail, field="args.filter")
 
 
-async def _found(reader: Reader, query: Query, after: str | None, limit: int) -> Page:
-    """A page in the order of an index, or of the IDs."""
+async def _find_page(reader: Reader, query: Query, after: str | None, limit: int) -> Page:
+    """Return a page in the order of an index or of the item IDs."""
     chosen = query.plan
     by_index = chosen is not None and chosen.slot is not None
     order: Path = ("keys", chosen.slot or "") if chosen is not None and by_index else BY_ID
     descending = chosen is not None and chosen.descending
-    # No two items have the same key, so the ID that follows it decides nothing.
+    # No two items have the same key, so the ID that follows the key doesn't matter.
     place = None if after is None else (after, "" if descending else "~")
     only = {order: None} | dict.fromkeys(SHOWN)
     wanted = Find(
@@ -168,11 +175,11 @@ async def _found(reader: Reader, query: Query, after: str | None, limit: int) ->
     return Page(documents, places, places[-1] if places else "", more)
 
 
-async def _sorted(reader: Reader, query: Query, after: str | None, limit: int) -> Page:
-    """A page in an order that no index gives: the few items are sorted here, by their keys."""
+async def _sort_page(reader: Reader, query: Query, after: str | None, limit: int) -> Page:
+    """Return a page in an order without an index. The items, which are few, are sorted here by their keys."""
     paths = [(DATA, *map(values.escape, field.path)) for field in query.sort]
-    found = await reader.find(ITEM_TYPE, Find(query.where, FEW, order=BY_ID, only=[BY_ID, *paths]))
-    places = sorted((_key(document, query.sort, paths), document.id) for document in found)
+    found = await reader.find(ITEM_TYPE, Find(query.where, MAX_UNINDEXED, order=BY_ID, only=[BY_ID, *paths]))
+    places = sorted((_sort_key(document, query.sort, paths), document.id) for document in found)
     wanted = [place for place in places if after is None or place[0] > after]
     documents = await reader.read(ITEM_TYPE, [id for _, id in wanted[:limit]])
     shown = [
@@ -184,19 +191,19 @@ async def _sorted(reader: Reader, query: Query, after: str | None, limit: int) -
     return Page([document for document, _ in shown], [place for _, place in shown], last, len(wanted) > limit)
 
 
-def _key(document: Document, sort: list[Field], paths: list[Path]) -> str:
+def _sort_key(document: Document, sort: list[Field], paths: list[Path]) -> str:
     values = [(at(document.state, path), field.descending) for path, field in zip(paths, sort, strict=True)]
     return encode_key(values) + str(at(document.state, BY_ID))
 
 
-def _item(document: Document, fields: list[Path] | None) -> Item:
+def _render(document: Document, fields: list[Path] | None) -> Item:
     state = msgspec.convert(document.state, ItemState)
     data = values.to_json(state.data) if fields is None else project(values.decode(state.data), fields)
     return show(state, document.version, data)
 
 
-def _fitting(items: list[bytes]) -> int:
-    """How many of the items fit into one answer; at least one."""
+def _count_fitting(items: list[bytes]) -> int:
+    """Return the number of items that fit into one answer, at least one."""
     size = 0
     for count, item in enumerate(items):
         size += len(item)

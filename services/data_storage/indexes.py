@@ -1,12 +1,12 @@
-"""Indexes of a collection: which slot is whose, and how a new one is filled.
+"""The indexes of a collection: the assignment of slots, and the filling of new indexes.
 
-All items stand in one MongoDB collection, which has at most 64 indexes. So there are 16 slots, each
-with one MongoDB index over the collection's incarnation and a key that the item's turn writes. What
-a slot means is the collection's own affair: its declared paths.
+All items of all collections are in one MongoDB collection, which can have at most 64 indexes. There are
+therefore 16 slots. Each slot has one MongoDB index over the collection's incarnation and a key that the
+item's turn writes. Each collection assigns its own declared paths to the slots.
 
-Promise: a query goes by a slot only when every item of the collection has its key there. Items that
-were written before are written again in the background, once whatever was begun by older terms is
-committed or has failed; until then the index is written and not read.
+Promise: a query uses a slot only when every item of the collection has its key there. Existing items
+are rewritten in the background, after every turn under older terms has been committed or has failed.
+Until then the index is written but not read.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ PAUSE = 2.0
 
 
 def assign(slots: dict[str, Index], wanted: list[list[str]], *, complete: bool) -> dict[str, Index]:
-    """The slots for these indexes: those that are there stay, new ones take what is free."""
+    """Return the wanted indexes by slot. Existing indexes keep their slots, and new ones get free slots."""
     declared = dict.fromkeys(tuple(paths) for paths in wanted)
     kept = {slot: index for slot, index in slots.items() if index.paths in declared}
-    there = {index.paths for index in kept.values()}
+    assigned = {index.paths for index in kept.values()}
     free = (slot for slot in map(str, range(MAX_INDEXES)) if slot not in kept)
-    new = [paths for paths in declared if paths not in there]
+    new = [paths for paths in declared if paths not in assigned]
     return kept | {slot: Index(paths, complete) for slot, paths in zip(free, new, strict=False)}
 
 
 class IndexerState(msgspec.Struct):
-    """`begun` is in seconds since the epoch, `after` the last item that was written again."""
+    """The progress of filling. `begun` is in seconds since the epoch; `after` is the last item rewritten."""
 
     collection: str = ""
     indexes: dict[str, Index] = {}
@@ -46,23 +46,23 @@ class IndexerState(msgspec.Struct):
 
 
 class IndexerDO(BaseDurableObject[IndexerState], type=TYPE, management="read_only", internal=True):
-    """Fills new indexes of the collection whose incarnation is the ID."""
+    """Fills new indexes of a collection. Its ID is the collection's incarnation."""
 
     @command(allow=services())
     async def begin(self, collection: str, indexes: dict[str, Index]) -> None:
-        """Begin with all items, for these indexes."""
+        """Start a new round, which fills these indexes for all items."""
         self.state = IndexerState(collection, indexes, self.state.round + 1, self.now)
-        self._go_on()
+        self._tell_next_step()
 
     @command(allow=services())
     async def step(self, round: int) -> None:
-        """Write the next items again, or wait until the first may be."""
+        """Rewrite the next items. Before all turns under older terms have settled, only wait."""
         state = self.state
         if round != state.round:
-            raise Failure("conflict", "another round has begun")
+            raise Failure("conflict", "a newer round has begun")
         if self.now < state.begun + SETTLED:
             await asyncio.sleep(PAUSE)
-            self._go_on()
+            self._tell_next_step()
             return
         members = msgspec.convert(
             await self.ask(ITEM_TYPE, MEMBERS, incarnation=self.id, after=state.after), list[Member]
@@ -73,9 +73,9 @@ class IndexerDO(BaseDurableObject[IndexerState], type=TYPE, management="read_onl
             return
         await asyncio.gather(*(self._rekey(member) for member in members))
         state.after = members[-1].item
-        self._go_on()
+        self._tell_next_step()
 
-    def _go_on(self) -> None:
+    def _tell_next_step(self) -> None:
         self.tell(TYPE, self.id, "step", round=self.state.round)
 
     async def _rekey(self, member: Member) -> None:

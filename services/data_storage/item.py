@@ -1,8 +1,8 @@
 """An item of a collection: one document, one object.
 
-Promise: whatever is written was admitted by the collection's rules and fits its schema and unique
-fields, by the terms of a second ago at most. Who may not read an item gets the same answer as where
-there is none. What a collection with history has overwritten or deleted was kept before.
+Promise: every write is admitted by the collection's rules and satisfies its schema and unique fields,
+by terms that are at most a second old. A caller who may not read an item gets the same answer as if the
+item didn't exist. A collection with history keeps every version before it is overwritten or deleted.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from aidevos.queries import View
 
 from . import access, reservations, values
 from .access import Operation
+from .eraser import IDS, IdsArgs, make_ids_view
 from .filters import parse_fields, project
 from .find import answer_find
 from .item_state import Change, Created, Deleted, ItemState, Updated, holds, is_live, show
@@ -51,24 +52,23 @@ from .item_views import (
     answer_members,
     answer_offenders,
 )
-from .keys import index_keys
-from .leaving import IDS, IdsArgs, answer_ids
-from .membership import terms_for
+from .keys import compute_index_keys
+from .membership import resolve_terms
 from .patches import apply
 from .terms import TERMS, Terms, TermsCache
 from .unique import unique_ids
-from .versions import OF, VersionState, entry, version_id
+from .versions import OF, VersionState, show_entry, version_id
 
 
 class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only"):
-    """An item of a collection. Its ID is that of the name `<collection>/<item>`."""
+    """An item of a collection. Its ID is derived from the name `<collection>/<item>`."""
 
     project_aware = True
     terms: TermsCache = inject()
     memberships: Memberships = inject()
     state_limit = 2 * 1024 * 1024
     views: ClassVar[tuple[View, ...]] = (
-        View(IDS, services(), IdsArgs, answer_ids(ITEM_TYPE)),
+        View(IDS, services(), IdsArgs, make_ids_view(ITEM_TYPE)),
         View(HELD, services(), HeldArgs, answer_held),
         View(EXPIRED, services(), ExpiredArgs, answer_expired),
         View(MEMBERS, services(), MembersArgs, answer_members),
@@ -80,16 +80,16 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
     @command(allow=anyone(), creates=True)
     async def create(self, collection: CollectionName, id: ItemId, data: Any) -> Item:
-        """Make the item. Where there is no such collection, it is made for those who may."""
+        """Create the item. A missing collection is created too, if the caller may create it."""
         if item_object(collection, id) != self.id:
-            raise Failure("invalid", "this is the object of another item", field="id")
+            raise Failure("invalid", "this object belongs to another item", field="id")
         if id in RESERVED_IDS:
-            raise Failure("invalid", f"no item is called {id}, since the collection has that", field="args.id")
+            raise Failure("invalid", f"the ID {id} is reserved for paths of the collection", field="args.id")
         values.check(data, "args.data")
-        terms = await self._terms_for_new(collection)
+        terms = await self._load_terms_for_create(collection)
         if is_live(self.state, terms.incarnation, self.now):
-            raise Failure("exists", "there is an item with this ID", field="args.id")
-        self._forget_versions()
+            raise Failure("exists", "an item with this ID already exists", field="args.id")
+        self._erase_versions()
         self.state = ItemState(
             incarnation=terms.incarnation,
             collection=collection,
@@ -100,168 +100,175 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             reserved=self.state.reserved,
         )
         await self._write(terms, data, "args.data")
-        self.emit(self._told(Created))
+        self.emit(self._make_event(Created))
         return show(self.state, self.version + 1)
 
     @query(allow=anyone())
     async def read(self, version: int | None = None, fields: str = "") -> Item:
-        """The item, or what it was in an earlier version, for those who may read it; of its data only what
-        stands at the paths in `fields`, if there are any."""
+        """Return the item, or an earlier version of it.
+
+        `fields` is a comma-separated list of paths; if given, only these parts of the data are returned.
+        """
         await self._admit("read")
-        item = await self._version(version)
+        item = await self._show_version(version)
         if fields:
             item.data = project(item.data, parse_fields(fields, "args.fields"))
         return item
 
-    async def _version(self, version: int | None) -> Item:
+    async def _show_version(self, version: int | None) -> Item:
         if version is None or version == self.version:
             return show(self.state, self.version)
-        kept = await self._kept(version)
+        kept = await self._load_version(version)
         if kept.removed:
             raise access.no_item()
         shown = msgspec.structs.replace(self.state, data=kept.data, owner=kept.owner, updated_at=kept.at)
         return show(shown, version)
 
-    @command(allow=anyone(), matches=False)
+    @command(allow=anyone(), checks_if_match=False)
     async def replace(self, data: Any) -> Item:
-        """Put other data in the place of the item's."""
+        """Replace the item's data."""
         values.check(data, "args.data")
         return await self._change(await self._admit("update"), data, "args.data")
 
-    @command(allow=anyone(), matches=False)
+    @command(allow=anyone(), checks_if_match=False)
     async def patch(self, patch: Any, kind: Literal["merge", "json"] = "merge") -> Item:
-        """Change the data by a merge patch (RFC 7396) or a JSON patch (RFC 6902), all of it or nothing."""
+        """Apply a merge patch (RFC 7396) or a JSON patch (RFC 6902), completely or not at all."""
         terms = await self._admit("update")
         data = apply(values.decode(self.state.data), patch, kind, "args.patch")
         values.check(data, "data")
         return await self._change(terms, data, "data")
 
-    @command(allow=anyone(), matches=False)
+    @command(allow=anyone(), checks_if_match=False)
     async def restore(self, version: int) -> Item:
-        """Give the item the data of an earlier version, also after its deletion."""
+        """Restore the data of an earlier version, even if the item is deleted."""
         terms = await self._admit("update", removed=True)
-        kept = await self._kept(version)
+        kept = await self._load_version(version)
         if kept.removed:
-            raise Failure("invalid", "in this version the item was deleted", field="args.version")
+            raise Failure("invalid", "this version is a deletion and has no data", field="args.version")
         return await self._change(terms, values.decode(kept.data), "data")
 
-    @command(allow=anyone(), matches=False, name="delete")
+    @command(allow=anyone(), checks_if_match=False, name="delete")
     async def delete_item(self) -> None:
-        """End the item; with history it can be restored."""
+        """Delete the item. In a collection with history it can be restored."""
         terms = await self._admit("delete")
         state = self.state
-        self.emit(self._told(Deleted))
+        self.emit(self._make_event(Deleted))
         if not terms.history:
-            await self._end()
+            await self._erase()
             return
-        await self._keep()
+        await self._keep_version()
         reservations.release(self, state.reserved, self.version + 1)
         state.removed, state.data, state.keys, state.reserved, state.expires_at = True, None, {}, [], None
         state.author, state.updated_at = self.caller.subject, self.now
 
     @query(allow=anyone())
     async def history(self, limit: int = 50, cursor: str | None = None) -> History:
-        """The item's versions, the latest first, also after its deletion."""
+        """Return the item's versions, latest first, even if the item is deleted."""
         await self._admit("read", removed=True)
         if not 1 <= limit <= HISTORY_LIMIT:
-            raise Failure("invalid", f"limit is from 1 to {HISTORY_LIMIT}", field="args.limit")
+            raise Failure("invalid", f"the limit must be from 1 to {HISTORY_LIMIT}", field="args.limit")
         if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-            raise Failure("invalid", "the cursor is not one that this list gave", field="args.cursor")
+            raise Failure("invalid", "this cursor was not issued for this list", field="args.cursor")
         before = self.version if cursor is None else min(int(cursor), self.version)
         reply = await self.ask(VERSION_TYPE, OF, life=self.state.life, before=before, limit=limit + 1)
         found = msgspec.convert(reply, list[Version])
         if cursor is None:
-            found.insert(0, entry(self._as_version()))
+            found.insert(0, show_entry(self._as_version()))
         more = len(found) > limit
         return History(items=found[:limit], next_cursor=str(found[limit - 1].version) if more else None)
 
     @command(allow=services(), keeps_version=True)
     async def holds(self, unique: str) -> bool:
-        """Whether this item has a value of a unique field. A command: what an earlier owner of this
-        object has begun is decided when this is answered."""
-        self._check_there()
+        """Return True if this item holds a value of a unique field.
+
+        This is a command so that a commit of an earlier owner of this object is decided before the answer.
+        """
+        self._check_exists()
         return holds(self.state, unique, self.now)
 
     @command(allow=services(), keeps_version=True)
     async def reserve(self, incarnation: str, paths: list[str]) -> None:
-        """Take the values that the item has in fields that are to become unique."""
-        self._check_there()
+        """Reserve the item's values in fields that are about to become unique."""
+        self._check_exists()
         if is_live(self.state, incarnation, self.now):
             wanted = unique_ids(incarnation, paths, values.decode(self.state.data))
-            await reservations.take(self, wanted, "data", self.version)
+            await reservations.reserve(self, wanted, "data", self.version)
             self.state.reserved = sorted({*self.state.reserved, *wanted})
 
     @command(allow=services(), keeps_version=True)
     async def rekey(self) -> None:
-        """Write the keys of the indexes that the collection has by now."""
-        self._check_there()
-        terms = await self._terms(self.state.collection)
+        """Rewrite the item's keys for the collection's present indexes."""
+        self._check_exists()
+        terms = await self._load_terms(self.state.collection)
         if terms is not None and is_live(self.state, terms.incarnation, self.now):
-            self.state.keys = index_keys(terms.indexes, values.decode(self.state.data), self.state.item)
+            self.state.keys = compute_index_keys(terms.indexes, values.decode(self.state.data), self.state.item)
 
     @command(allow=services())
     async def vanish(self, by: Literal["owner", "incarnation", "life", "expiry"], value: str = "") -> None:
-        """Go, if this still belongs to what goes, or has expired."""
-        self._check_there()
+        """Erase the item if it has expired, or if its attribute `by` still has this value."""
+        self._check_exists()
         state = self.state
         expired = state.expires_at is not None and state.expires_at <= self.now
         if not (expired if by == "expiry" else getattr(state, by) == value):
             raise access.no_item()
         if not state.removed:
-            self.emit(self._told(Deleted))
-        await self._end()
+            self.emit(self._make_event(Deleted))
+        await self._erase()
 
     async def _admit(self, operation: Operation, *, removed: bool = False) -> Terms:
-        """The terms, once the caller is known to be allowed this; writers have named the right version.
-        With `removed` also for an item that was deleted and can be restored."""
+        """Check that the caller may do this, and return the terms that apply to the caller.
+
+        Writes must also match the version in `If-Match`, if it is given or required. With `removed`, a deleted
+        item that can be restored is admitted too.
+        """
         state = self.state
-        terms = await self._terms(state.collection) if state.incarnation else None
+        terms = await self._load_terms(state.collection) if state.incarnation else None
         if terms is None or not is_live(state, terms.incarnation, self.now, removed=removed):
             raise access.no_item()
-        terms = await self._as_caller(terms)
+        terms = await self._resolve_terms(terms)
         if terms is None:
             raise access.no_item()
         if not access.admits(terms.rules, operation, self.caller, state.owner, collection=terms.name):
             if operation != "read" and access.admits(
                 terms.rules, "read", self.caller, state.owner, collection=terms.name
             ):
-                raise Failure("forbidden", f"the collection's rules don't let the caller {operation} this item")
+                raise Failure("forbidden", f"the collection's rules don't allow you to {operation} this item")
             raise access.no_item()
         if operation != "read":
             if terms.require_if_match and self.if_match is None:
-                raise Failure("precondition-required", "name the version that is changed", field="If-Match")
+                raise Failure("precondition-required", "name the version to change", field="If-Match")
             self.check_if_match()
         return terms
 
-    async def _terms(self, collection: str) -> Terms | None:
+    async def _load_terms(self, collection: str) -> Terms | None:
         async def fetch() -> Terms | None:
             return msgspec.convert(await self.ask(COLLECTION_TYPE, TERMS, name=collection), Terms | None)
 
         return self.terms.kept(collection) or await self.terms.get(collection, fetch)
 
-    async def _as_caller(self, terms: Terms) -> Terms | None:
-        return await terms_for(self.caller, terms, self.memberships, self)
+    async def _resolve_terms(self, terms: Terms) -> Terms | None:
+        return await resolve_terms(self.caller, terms, self.memberships, self)
 
-    async def _terms_for_new(self, collection: str) -> Terms:
-        terms = await self._terms(collection)
-        if terms is None and access.makes(self.caller, collection=collection):
+    async def _load_terms_for_create(self, collection: str) -> Terms:
+        terms = await self._load_terms(collection)
+        if terms is None and access.may_create_collection(self.caller, collection=collection):
             await self.call(COLLECTION_TYPE, collection, "begin", owner=self.caller.subject)
-            terms = await self._terms(collection)
-        terms = terms and await self._as_caller(terms)
+            terms = await self._load_terms(collection)
+        terms = terms and await self._resolve_terms(terms)
         if terms is None:
             raise access.no_collection()
         if not access.admits(terms.rules, "create", self.caller, terms.owner, collection=collection):
-            if not access.knows(terms.rules, self.caller, terms.owner, collection=collection):
+            if not access.may_know(terms.rules, self.caller, terms.owner, collection=collection):
                 raise access.no_collection()
-            raise Failure("forbidden", "the collection's rules don't let the caller create items")
+            raise Failure("forbidden", "the collection's rules don't allow you to create items")
         return terms
 
     async def _change(self, terms: Terms, data: Any, field: str) -> Item:
         if terms.history or self.state.removed:
-            await self._keep()
+            await self._keep_version()
         await self._write(terms, data, field)
         state = self.state
-        self.emit(self._told(Updated))
+        self.emit(self._make_event(Updated))
         return show(state, self.version + 1)
 
     async def _write(self, terms: Terms, data: Any, field: str) -> None:
@@ -269,16 +276,16 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         state = self.state
         if terms.unique or state.reserved:
             wanted = unique_ids(terms.incarnation, terms.unique, data)
-            await reservations.take(self, wanted, field, self.version + 1)
+            await reservations.reserve(self, wanted, field, self.version + 1)
             reservations.release(self, set(state.reserved) - wanted.keys(), self.version + 1)
             state.reserved = sorted(wanted)
         state.data = values.encode(data)
-        state.keys = index_keys(terms.indexes, data, state.item)
+        state.keys = compute_index_keys(terms.indexes, data, state.item)
         state.removed = False
         state.author, state.updated_at = self.caller.subject, self.now
         state.expires_at = None if terms.expires_after is None else self.now + terms.expires_after
 
-    def _told(self, kind: type[Change]) -> Change:
+    def _make_event(self, kind: type[Change]) -> Change:
         state = self.state
         return kind(
             collection=state.collection,
@@ -288,29 +295,29 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             incarnation=state.incarnation,
         )
 
-    async def _end(self) -> None:
+    async def _erase(self) -> None:
         reservations.release(self, self.state.reserved, self.version + 1)
-        self._forget_versions()
+        self._erase_versions()
         await self.delete()
 
-    def _forget_versions(self) -> None:
+    def _erase_versions(self) -> None:
         if self.state.kept:
             self.tell(ERASER_TYPE, self.state.life, "erase", by="life")
 
-    def _check_there(self) -> None:
+    def _check_exists(self) -> None:
         if not self.state.incarnation:
             raise access.no_item()
 
-    async def _keep(self) -> None:
+    async def _keep_version(self) -> None:
         self.state.kept = True
         kept = self._as_version()
         await self.call(VERSION_TYPE, version_id(self.id, self.version), "keep", version=kept)
 
-    async def _kept(self, version: int) -> VersionState:
+    async def _load_version(self, version: int) -> VersionState:
         if version == self.version and not self.state.removed:
             return self._as_version()
         if not 0 < version < self.version:
-            raise Failure("not-found", "there is no such version")
+            raise Failure("not-found", "this version doesn't exist")
         reply = await self.call(VERSION_TYPE, version_id(self.id, version), "show", life=self.state.life)
         return msgspec.convert(reply, VersionState)
 

@@ -1,4 +1,4 @@
-"""What is kept of an item, and what that means; nothing here waits for anything."""
+"""The stored state of an item, its events and its public view. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from . import values
 
 
 class ItemState(msgspec.Struct, omit_defaults=True):
-    """`data` is as `values` encodes it. `incarnation` is that of the collection for which the item was
-    made, `life` tells it from another one of its name before it. `keys` are those of the collection's
-    indexes, by slot. `reserved` are the values of unique fields that it has. A `removed` item has
-    left its versions, and `kept` tells that there are some. Times are in seconds since the epoch."""
+    """The state of one item. Times are in seconds since the epoch.
+
+    `data` is encoded by `values`. `incarnation` is the one of the collection in which the item was
+    created. `life` distinguishes the item from earlier ones of the same name. `keys` maps the slots of
+    the collection's indexes to the item's keys. `reserved` has the object IDs of the unique values that
+    the item holds. A `removed` item is deleted but can be restored. `kept` is True if earlier versions exist.
+    """
 
     incarnation: str = ""
     collection: str = ""
@@ -37,7 +40,10 @@ class ItemState(msgspec.Struct, omit_defaults=True):
 
 
 class Change(Event):
-    """A version of an item. `owner` and `incarnation` tell for whom the event is: live streams don't show them."""
+    """A new version of an item.
+
+    `owner` and `incarnation` decide who may receive the event. Live streams don't show them.
+    """
 
     collection: str
     id: str
@@ -47,31 +53,33 @@ class Change(Event):
 
 
 class Created(Change):
-    """The item is there."""
+    """The item was created."""
 
 
 class Updated(Change):
-    """The item has other data."""
+    """The item's data was changed."""
 
 
 class Deleted(Change):
-    """The item is gone."""
+    """The item was deleted."""
 
 
 def is_live(state: ItemState, incarnation: str, now: float, *, removed: bool = False) -> bool:
-    """Whether there is the item, in this incarnation of its collection; with `removed` also one that
-    was deleted and can be restored."""
+    """Return True if the item exists in this incarnation of its collection and has not expired.
+
+    With `removed`, a deleted item that can be restored counts as well.
+    """
     expired = state.expires_at is not None and state.expires_at <= now
     return bool(incarnation) and state.incarnation == incarnation and not expired and (removed or not state.removed)
 
 
 def holds(state: ItemState, unique: str, now: float) -> bool:
-    """Whether the item has this value of a unique field."""
+    """Return True if the item holds this value of a unique field, given by its object's ID."""
     return is_live(state, state.incarnation, now) and unique in state.reserved
 
 
 def show(state: ItemState, version: int, data: Any = UNSET) -> Item:
-    """The item as it is shown, with `data` in the place of its own where it is given."""
+    """Return the item as callers see it. `data`, if given, replaces the item's own data."""
     return Item(
         id=state.item,
         collection=state.collection,

@@ -1,4 +1,4 @@
-"""What the service itself asks of all items' committed states."""
+"""The views of items' committed states that only this service queries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aidevos.queries import And, Compare, Condition, Find, Not, Reader
 
 from . import values
 from .item_state import ItemState, holds
-from .terms import validator
+from .terms import compile_schema
 
 HELD = "held"
 EXPIRED = "expired"
@@ -41,14 +41,14 @@ class OffendersArgs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Member(msgspec.Struct):
-    """An item of a collection: its own ID, and that of its object."""
+    """An item of a collection: the item's ID and its object's ID."""
 
     item: str
     object: str
 
 
 class Offender(msgspec.Struct):
-    """An item that a change of its collection doesn't fit, and why."""
+    """An item that breaks a proposed change of its collection: the field and the reason."""
 
     id: str
     field: str
@@ -56,35 +56,35 @@ class Offender(msgspec.Struct):
 
 
 class Offenders(msgspec.Struct):
-    """`next` is the last item that was looked at; None when there are no more."""
+    """The offenders among one page of items. `next` is the last item checked, or None after the last page."""
 
     offenders: list[Offender]
     next: str | None
 
 
 async def answer_held(reader: Reader, args: HeldArgs) -> bool:
-    """Whether an item, by its object's ID, has a value of a unique field."""
+    """Return True if an item, given by its object's ID, holds a value of a unique field."""
     found = (await reader.read(ITEM_TYPE, [args.item])).get(args.item)
     return found is not None and holds(msgspec.convert(found.state, ItemState), args.unique, reader.now)
 
 
 async def answer_expired(reader: Reader, args: ExpiredArgs) -> list[str]:
-    """The IDs of items whose time is over, the longest over first."""
+    """Return the object IDs of expired items, the first to expire first."""
     where = Compare(("expires_at",), "lte", reader.now)
     found = await reader.find(ITEM_TYPE, Find(where, args.limit, order=("expires_at",)))
     return [document.id for document in found]
 
 
 async def answer_members(reader: Reader, args: MembersArgs) -> list[Member]:
-    """The next items of a collection in the order of their IDs."""
+    """Return the next page of a collection's items, ordered by their IDs."""
     states = await _page(reader, args.incarnation, args.after, STEP)
     return [Member(state.item, id) for id, state in states]
 
 
 async def answer_offenders(reader: Reader, args: OffendersArgs) -> Offenders:
-    """Which of the next items of a collection a schema refuses."""
+    """Return the items of a collection's next page that break a schema."""
     offenders: list[Offender] = []
-    schema = validator(args.schema)
+    schema = compile_schema(args.schema)
     states = await _page(reader, args.incarnation, args.after, STEP)
     for _, state in states:
         try:

@@ -1,7 +1,8 @@
-"""What the members of its project may do in a collection.
+"""The access of a project's members to its collections.
 
-Promise: nobody else is let in by any rule, but administrators. The project owns the collection: what is
-for its owner is for the project's maintainers and owners, and for nobody who is none any more.
+Promise: the rules of a project's collection admit only members of the project and callers with
+`collections:manage`. The project owns the collection: the rights of an owner belong to the project's
+present maintainers and owners, and end with their role.
 """
 
 from __future__ import annotations
@@ -10,34 +11,37 @@ import msgspec
 
 from aidevos.contracts.data import Rules
 from aidevos.contracts.projects import Role
-from aidevos.projects.memberships import Asker, Memberships, leads
+from aidevos.projects.memberships import Memberships, QueryClient, may_maintain
 from aidevos.security.permissions import Principal
 
-from .access import MANAGE_COLLECTIONS, OPERATIONS, Operation, grants_of
+from .access import MANAGE_COLLECTIONS, OPERATIONS, Operation, list_grants
 from .terms import Terms
 
 
-async def terms_for(caller: Principal, terms: Terms, memberships: Memberships, asker: Asker) -> Terms | None:
-    """The terms as they count for the caller; None for who is no member of the collection's project, and for an
-    API key that counts in another one alone."""
+async def resolve_terms(caller: Principal, terms: Terms, memberships: Memberships, client: QueryClient) -> Terms | None:
+    """Return the terms that apply to the caller.
+
+    Returns None if the caller is not a member of the collection's project, or uses an API key that is valid
+    only in another project.
+    """
     if caller.project and caller.project != terms.project:
         return None
     if terms.project is None or caller.has(MANAGE_COLLECTIONS, collection=terms.name):
         return terms
-    role = await memberships.role(asker, terms.project, caller)
+    role = await memberships.find_role(client, terms.project, caller)
     if role is None:
         return None
-    owner = caller.subject if leads(role) else ""
-    return msgspec.structs.replace(terms, owner=owner, rules=rules_for(role, terms.rules))
+    owner = caller.subject if may_maintain(role) else ""
+    return msgspec.structs.replace(terms, owner=owner, rules=resolve_rules(role, terms.rules))
 
 
-def rules_for(role: Role, rules: Rules) -> Rules:
-    """The rules of a project's collection as they count for a member of this role."""
+def resolve_rules(role: Role, rules: Rules) -> Rules:
+    """Return the rules of a project's collection that apply to a member with this role."""
 
-    def meant(operation: Operation) -> list[str]:
-        grants = set(grants_of(rules, operation))
-        if operation == "read" or "public" in grants or ("owner" in grants and leads(role)):
+    def resolve(operation: Operation) -> list[str]:
+        grants = set(list_grants(rules, operation))
+        if operation == "read" or "public" in grants or ("owner" in grants and may_maintain(role)):
             grants.add("authenticated")
         return sorted(grants - {"owner", "public"})
 
-    return Rules(**{operation: meant(operation) for operation in OPERATIONS})
+    return Rules(**{operation: resolve(operation) for operation in OPERATIONS})

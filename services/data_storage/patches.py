@@ -1,8 +1,8 @@
 """Patches of documents: merge patches (RFC 7396) and JSON patches (RFC 6902).
 
-A patch is applied to a copy, all of it or nothing. What it makes may be no document any more: too
-large, or too deep. A JSON patch has at most `MAX_OPERATIONS`, and copies at most `MAX_COPIED` bytes
-of JSON in all, so that it can't double a document again and again.
+A patch is applied to a copy, completely or not at all. Its result is not checked here and may be too
+large or too deep for a document. A JSON patch has at most `MAX_OPERATIONS` operations. Its copy
+operations copy at most `MAX_COPIED` bytes of JSON in total, so that it can't double a document repeatedly.
 """
 
 from __future__ import annotations
@@ -52,18 +52,19 @@ class _Copy(_Operation, tag="copy"):
 
 
 def apply(data: Any, patch: Any, kind: Kind, field: str) -> Any:
-    """The data after the patch, which is called `field` in errors.
+    """Return the patched data.
 
-    Raises `invalid` for what is no patch or is past its bounds, and `conflict` where the data lacks what
-    an operation needs or isn't what it tests; the field names the operation.
+    Raises `invalid` for a malformed patch or one beyond its bounds. Raises `conflict` if the data lacks a
+    value that an operation needs, or fails a test operation. The failure's field is `field` with the
+    operation's index.
     """
-    return merge_patch(data, patch) if kind == "merge" else _apply(data, patch, field)
+    return merge_patch(data, patch) if kind == "merge" else _apply_json_patch(data, patch, field)
 
 
-def _apply(data: Any, patch: Any, field: str) -> Any:
+def _apply_json_patch(data: Any, patch: Any, field: str) -> Any:
     operations = _operations(field).convert(patch)
     if len(operations) > MAX_OPERATIONS:
-        raise Failure("invalid", f"a patch has at most {MAX_OPERATIONS} operations", field=field)
+        raise Failure("invalid", f"a patch may have at most {MAX_OPERATIONS} operations", field=field)
     data = msgspec.json.decode(msgspec.json.encode(data))
     left = MAX_COPIED
     for index, operation in enumerate(operations):
@@ -73,14 +74,14 @@ def _apply(data: Any, patch: Any, field: str) -> Any:
             if isinstance(operation, _Copy):
                 left -= len(msgspec.json.encode(JsonPointer(operation.source).resolve(data)))
                 if left < 0:
-                    raise Failure("invalid", f"a patch copies at most {MAX_COPIED} bytes in all", field=place)
+                    raise Failure("invalid", f"a patch may copy at most {MAX_COPIED} bytes in total", field=place)
             data = JsonPatch([patch[index]]).apply(data, in_place=True)
         except JsonPatchTestFailed:
-            raise Failure("conflict", "the value is not the one that is tested for", field=place) from None
+            raise Failure("conflict", "the value differs from the tested one", field=place) from None
         except (JsonPatchException, JsonPointerException) as error:
             raise Failure("conflict", f"the data doesn't allow this operation: {error}", field=place) from None
         except RecursionError:
-            raise Failure("invalid", "the patch makes values that nest too deep", field=place) from None
+            raise Failure("invalid", "the patch produces values that nest too deeply", field=place) from None
     return data
 
 
@@ -97,4 +98,4 @@ def _check_pointers(operation: Any, place: str) -> None:
         try:
             JsonPointer(pointer)
         except JsonPointerException as error:
-            raise Failure("invalid", f"this is no JSON pointer: {error}", field=f"{place}.{name}") from None
+            raise Failure("invalid", f"this is not a JSON pointer: {error}", field=f"{place}.{name}") from None

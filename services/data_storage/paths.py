@@ -1,8 +1,8 @@
 r"""Paths in a document as callers write them: `address.city`.
 
-A backslash takes what follows it for a part of the name: `a\.b` is the one name `a.b`, and `\\` a
-backslash. So every name can be written, also one that means something else where a path stands:
-`\or` in a filter, `\-price` in a sort, `a\,b` in a list. Each dot ends a name, which may be empty.
+A backslash makes the next character part of the name: `a\.b` is the single name `a.b`, and `\\` is a
+backslash. Every name can therefore be written, even one with a special meaning in its place: `\or` in
+a filter, `\-price` in a sort, `a\,b` in a list. Dots separate names, and a name may be empty.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ _character = re.compile(r"\\?.", re.DOTALL)
 
 
 class Field(NamedTuple):
-    """A path to order by."""
+    """A path to sort by, and the direction."""
 
     path: Path
     descending: bool = False
 
 
 def split(path: str, field: str = "path") -> Path:
-    """The names in a path, which is called `field` in errors. Raises `invalid`."""
-    names = tuple(_unescape(part) for part in _divide(path, ".", field, MAX_LENGTH))
+    """Return the names in a path. Raises `invalid`, with `field` as the place."""
+    names = tuple(_unescape(part) for part in _split_unescaped(path, ".", field, MAX_LENGTH))
     if len(names) > MAX_DEPTH:
-        raise Failure("invalid", f"a path has at most {MAX_DEPTH} names", field=field)
+        raise Failure("invalid", f"a path may have at most {MAX_DEPTH} names", field=field)
     return names
 
 
 def split_list(text: str, field: str, limit: int) -> list[str]:
-    """The paths in a list with commas, at most `limit`, each as it was written. Raises `invalid`."""
-    parts = _divide(text, ",", field, limit * (MAX_LENGTH + 1))
+    """Return the paths of a comma-separated list, still escaped. Raises `invalid` for more than `limit`."""
+    parts = _split_unescaped(text, ",", field, limit * (MAX_LENGTH + 1))
     if len(parts) > limit:
-        raise Failure("invalid", f"there are at most {limit} paths", field=field)
+        raise Failure("invalid", f"at most {limit} paths are allowed", field=field)
     if "" in parts:
-        raise Failure("invalid", "a path is missing", field=field)
+        raise Failure("invalid", "the list contains an empty path", field=field)
     return parts
 
 
 def parse_field(text: str, field: str) -> Field:
-    """A path to order by, descending after a minus. Raises `invalid`."""
+    """Return a path to sort by, which is descending if it begins with a minus. Raises `invalid`."""
     return Field(split(text.removeprefix("-"), field), text.startswith("-"))
 
 
-def _divide(text: str, separator: str, field: str, limit: int) -> list[str]:
+def _split_unescaped(text: str, separator: str, field: str, limit: int) -> list[str]:
     if len(text) > limit:
-        raise Failure("invalid", f"this has more than {limit} characters", field=field)
+        raise Failure("invalid", f"the text has more than {limit} characters", field=field)
     check_storable(text, field)
     if "\0" in text:
-        raise Failure("invalid", "no name has NUL in it", field=field)
+        raise Failure("invalid", "a name may not contain NUL", field=field)
     if "\\" not in text:
         return text.split(separator)
     parts = [""]
     for character in _character.findall(text):
         if character == "\\":
-            raise Failure("invalid", "a backslash stands before a character", field=field)
+            raise Failure("invalid", "a backslash must be followed by a character", field=field)
         if character == separator:
             parts.append("")
         else:

@@ -1,7 +1,7 @@
-"""What an item does to have the values of its unique fields, in its turn.
+"""The reservation of unique values in an item's turn.
 
-Promise: a turn that is refused one value gives those back that it has just taken, so nobody waits for
-what nobody has. Where it dies before, `unique` finds that out.
+Promise: a turn that is refused one value cancels the reservations that it has just made, so that no
+other item is refused a value that none holds. If the turn dies before that, `unique` detects it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from . import unique
 ItemObject = BaseDurableObject[Any]
 
 
-async def take(item: ItemObject, wanted: dict[str, str], field: str, version: int) -> None:
-    """Take values, each with its path, that the item is about to have in this version; `exists` if another
-    item has one. In one order for every item, so that no two wait for each other."""
-    attempt, taken = new_id(), list[str]()
+async def reserve(item: ItemObject, wanted: dict[str, str], field: str, version: int) -> None:
+    """Reserve values for an item's next version. `wanted` maps the values' object IDs to their paths.
+
+    Raises `exists`, with the path below `field`, if another item holds a value. All items reserve in the
+    same order, so that no two wait for each other.
+    """
+    attempt, reserved = new_id(), list[str]()
     for id in sorted(wanted):
         try:
             await item.call(unique.TYPE, id, "reserve", item=item.id, version=version, attempt=attempt)
@@ -28,14 +31,14 @@ async def take(item: ItemObject, wanted: dict[str, str], field: str, version: in
             if failure.code != "exists":
                 raise
             await asyncio.gather(
-                *(item.call(unique.TYPE, back, "cancel", item=item.id, attempt=attempt) for back in taken)
+                *(item.call(unique.TYPE, other, "cancel", item=item.id, attempt=attempt) for other in reserved)
             )
             field = f"{field}.{wanted[id]}"
             raise Failure("exists", "another item has this value of a unique field", field=field) from None
-        taken.append(id)
+        reserved.append(id)
 
 
 def release(item: ItemObject, ids: Iterable[str], version: int) -> None:
-    """Give values up with the commit of this turn, which makes this version."""
+    """Release values with the commit of this turn, which creates this version."""
     for id in ids:
         item.tell(unique.TYPE, id, "release", item=item.id, version=version)

@@ -1,9 +1,9 @@
-"""What validation by a schema can cost, told before anything is validated.
+"""An upper bound of the cost of validation by a schema, known before any document is validated.
 
-Subschemas that apply to the same value add up, and where they lead to each other again below it,
-they multiply: two alternatives that both refer to the whole double the work with every level of a
-document. The bound here is for one way from the root of a document to a leaf; so a document takes
-at most that much for each of its nodes, where nothing is remembered.
+The costs of subschemas that apply to the same value add up. If such subschemas refer to each other again
+for the values below, the costs multiply: two alternatives that both refer to the whole schema double the
+work with every level of a document. The bound is for one path from the root of a document to a leaf. A
+document therefore costs at most the bound times the number of its nodes, even without memoisation.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from urllib.parse import unquote, urldefrag, urljoin
 Schema: TypeAlias = dict[str, Any] | bool
 MAX_SUBSCHEMAS = 1000
 MAX_APPLIED = 10_000
-# Of a level of a value that is a schema itself: the standard's own schemas are known to the library.
-STANDARD = 100
+# The cost per level of validating by the standard's own schemas, which the library knows.
+STANDARD_COST = 100
 LISTS_IN_PLACE = ("allOf", "anyOf", "oneOf")
 IN_PLACE = ("not", "if", "then", "else")
 REFERENCES = ("$ref", "$dynamicRef")
@@ -24,13 +24,16 @@ OTHER_MEMBERS = ("additionalProperties", "unevaluatedProperties", "propertyNames
 OTHER_ITEMS = ("items", "unevaluatedItems", "contains")
 
 
-class Endless(ValueError):
-    """A schema applies itself to the same value again."""
+class EndlessSchema(ValueError):
+    """Raised for a schema that applies itself to the same value again."""
 
 
 class Cost:
-    """The schema may be any JSON. Raises `ValueError` for one that has too many subschemas, applies too
-    many to one value, or is `Endless`."""
+    """The cost of a schema, which may be any JSON value.
+
+    Raises `ValueError` for a schema that has too many subschemas or applies too many to one value, and
+    `EndlessSchema` for one that never ends.
+    """
 
     def __init__(self, schema: Schema) -> None:
         self._root = schema
@@ -39,22 +42,21 @@ class Cost:
         self._dynamic: dict[str, list[Any]] = {}
         self._levels: list[dict[int, int]] = []
         self._collect(schema, "")
-        if self.at(0) > MAX_APPLIED:
+        if self.at_depth(0) > MAX_APPLIED:
             raise ValueError(f"alternatives and references apply more than {MAX_APPLIED} subschemas to one value")
 
-    def at(self, depth: int) -> int:
-        """How many subschemas are evaluated at most, on one way from the root down this many levels; none
-        are below a scalar."""
+    def at_depth(self, depth: int) -> int:
+        """Return the most subschemas evaluated on one path from the root of a document down `depth` levels."""
         while len(self._levels) <= depth:
             self._levels.append({})
             try:
-                self._of(self._root, len(self._levels) - 1)
+                self._cost_of(self._root, len(self._levels) - 1)
             except RecursionError:
-                raise ValueError("the references of the schema lead too far") from None
-        return self._of(self._root, depth)
+                raise ValueError("the chain of references in the schema is too long") from None
+        return self._cost_of(self._root, depth)
 
     def _collect(self, value: Any, base: str) -> None:
-        """Note the base URI of each map, and what can be referred to by URI."""
+        """Record the base URI of each map, and the targets of references by URI."""
         if isinstance(value, list):
             for item in value:
                 self._collect(item, base)
@@ -67,7 +69,7 @@ class Cost:
             self._places.setdefault(base, value)
         self._bases[_key(value)] = base
         if len(self._bases) > MAX_SUBSCHEMAS:
-            raise ValueError(f"a schema has at most {MAX_SUBSCHEMAS} maps in it")
+            raise ValueError(f"a schema may contain at most {MAX_SUBSCHEMAS} maps")
         for keyword in ("$anchor", "$dynamicAnchor"):
             if isinstance(value.get(keyword), str):
                 self._places.setdefault(f"{base}#{value[keyword]}", value)
@@ -76,36 +78,37 @@ class Cost:
         for item in value.values():
             self._collect(item, base)
 
-    def _of(self, schema: Schema, depth: int) -> int:
+    def _cost_of(self, schema: Schema, depth: int) -> int:
         if not isinstance(schema, dict):
             return 1
         level, key = self._levels[depth], _key(schema)
-        known = level.get(key)
-        if known is None:
+        cost = level.get(key)
+        if cost is None:
             level[key] = -1
-            known = level[key] = 1 + self._in_place(schema, depth) + (self._below(schema, depth - 1) if depth else 0)
-        if known < 0:
-            raise Endless("the schema refers to itself for the same value")
-        return known
+            cost = 1 + self._cost_in_place(schema, depth) + (self._cost_below(schema, depth - 1) if depth else 0)
+            level[key] = cost
+        if cost < 0:
+            raise EndlessSchema("the schema refers to itself for the same value")
+        return cost
 
-    def _in_place(self, schema: dict[str, Any], depth: int) -> int:
-        cost = sum(self._of(inner, depth) for inner in _in_place(schema))
+    def _cost_in_place(self, schema: dict[str, Any], depth: int) -> int:
+        cost = sum(self._cost_of(inner, depth) for inner in _subschemas_in_place(schema))
         for keyword in REFERENCES:
             if isinstance(schema.get(keyword), str):
-                cost += self._of_reference(schema, schema[keyword], depth)
-        # What is unevaluated is found by looking at the others once more.
+                cost += self._cost_of_reference(schema, schema[keyword], depth)
+        # The library evaluates the other subschemas once more to find what is unevaluated.
         return cost * 2 if "unevaluatedProperties" in schema or "unevaluatedItems" in schema else cost
 
-    def _of_reference(self, schema: dict[str, Any], reference: str, depth: int) -> int:
+    def _cost_of_reference(self, schema: dict[str, Any], reference: str, depth: int) -> int:
         uri = urljoin(self._bases.get(_key(schema), ""), reference)
         targets = [self._resolve(uri), *self._dynamic.get(uri.rpartition("#")[2], ())]
         distinct = {_key(target): target for target in targets if isinstance(target, dict | bool)}
         if not distinct:
-            return STANDARD * (depth + 1)
-        return sum(self._of(target, depth) for target in distinct.values())
+            return STANDARD_COST * (depth + 1)
+        return sum(self._cost_of(target, depth) for target in distinct.values())
 
     def _resolve(self, uri: str) -> Any:
-        """What a URI refers to in the schema, or None."""
+        """Return the part of the schema to which a URI refers, or None."""
         resource, fragment = urldefrag(uri)
         if not fragment.startswith("/"):
             return self._places.get(f"{resource}#{fragment}" if fragment else resource)
@@ -118,8 +121,8 @@ class Cost:
                 found = found[int(name)] if isinstance(found, list) and name.isdecimal() else None
         return found
 
-    def _below(self, schema: dict[str, Any], depth: int) -> int:
-        """The cost for the value below that takes most; each is met by those subschemas that may apply."""
+    def _cost_below(self, schema: dict[str, Any], depth: int) -> int:
+        """Return the cost of the most expensive member or item, to which every possible subschema applies."""
         members = [schema.get(keyword) for keyword in OTHER_MEMBERS] + [*_map(schema, "patternProperties").values()]
         items = [schema.get(keyword) for keyword in OTHER_ITEMS]
         named = [*_map(schema, "properties").values()]
@@ -130,14 +133,14 @@ class Cost:
         )
 
     def _most(self, schemas: list[Any], depth: int) -> int:
-        return max((self._of(inner, depth) for inner in schemas), default=0)
+        return max((self._cost_of(inner, depth) for inner in schemas), default=0)
 
     def _sum(self, schemas: list[Any], depth: int) -> int:
-        return sum(self._of(inner, depth) for inner in schemas if inner is not None)
+        return sum(self._cost_of(inner, depth) for inner in schemas if inner is not None)
 
 
 def measure(value: Any) -> tuple[int, int]:
-    """How many values there are in a value, itself among them, and how deep they nest."""
+    """Return the number of values in a value, including itself, and the depth to which they nest."""
     level, count, depth = [value], 0, -1
     while level:
         count, depth = count + len(level), depth + 1
@@ -152,7 +155,7 @@ def _items(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def _in_place(schema: dict[str, Any]) -> Iterator[Any]:
+def _subschemas_in_place(schema: dict[str, Any]) -> Iterator[Any]:
     for keyword in LISTS_IN_PLACE:
         if isinstance(schema.get(keyword), list):
             yield from schema[keyword]

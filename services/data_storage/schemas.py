@@ -1,10 +1,10 @@
-"""Schemas of documents: JSON Schema 2020-12, by a library, within bounds.
+"""Schemas of documents: JSON Schema 2020-12, validated by a library, within bounds.
 
-Nothing is ever fetched: a reference leads to somewhere in the schema, or to the standard's own
-schemas. Patterns are regular expressions without look-around and back-references, which are matched
-in linear time. `format` is an annotation, as the standard has it. A schema whose references multiply
-or never end is refused. The library remembers what it has found of a value while it decides whether a
-document fits, and not while it looks for what is wrong; so that is only told where it can't take long.
+Nothing is ever fetched: a reference leads to a place in the schema or to the standard's own schemas.
+Patterns are regular expressions without look-around and back-references, which match in linear time.
+`format` is only an annotation, as in the standard. A schema whose references multiply or never end is
+refused. The library memoises while it decides whether a document is valid, but not while it locates an
+error. Errors are therefore located only if that can't take long.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .schema_cost import Cost, measure
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_SIZE = 64 * 1024
 MAX_PATTERNS = 100
-# What a compiled pattern may take, in bytes.
+# Bytes of a compiled pattern.
 PATTERN_SIZE = 1 << 18
 MAX_DEPTH = 64
-# Evaluations of subschemas that finding what is wrong may take; where alternatives fail, the library
-# gathers all that is wrong with each of them.
-MAX_TOLD = 2_000_000
-MAX_GATHERED = 5000
+# Evaluations of subschemas to locate an error. The second limit is for schemas with alternatives, for which
+# the library gathers all errors of every alternative.
+MAX_EVALUATIONS = 2_000_000
+MAX_EVALUATIONS_WITH_ALTERNATIVES = 5000
 FIELD = "args.config.schema"
 
 
 class Validator:
-    """A schema, ready to be used. Raises `invalid`, naming the place in the schema, which is called `field`."""
+    """A compiled schema. Raises `invalid`, with the place below `field`, if the schema is not valid."""
 
     def __init__(self, schema: Any, field: str = FIELD) -> None:
         _check_size(schema, field)
@@ -47,44 +47,45 @@ class Validator:
                 pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_SIZE, dfa_size_limit=PATTERN_SIZE),
             )
         except jsonschema_rs.ValidationError as error:
-            raise _invalid(_refusal(error), field + _spell(error.instance_path)) from None
+            raise _invalid(_refusal(error), field + _format_path(error.instance_path)) from None
         except ValueError as error:
             raise _invalid(str(error), field) from None
-        gathers = any(name in ("anyOf", "oneOf") for name, _ in _members(schema))
-        self._told = MAX_GATHERED if gathers else MAX_TOLD
+        has_alternatives = any(name in ("anyOf", "oneOf") for name, _ in _members(schema))
+        self._limit = MAX_EVALUATIONS_WITH_ALTERNATIVES if has_alternatives else MAX_EVALUATIONS
 
     def check(self, data: Any, field: str) -> None:
-        """Raises `invalid` for data, called `field`, that doesn't fit, with the path."""
+        """Raise `invalid`, with the path below `field`, if the data breaks the schema."""
         if self._validator.is_valid(data):
             return
         count, depth = measure(data)
-        if count * self._cost.at(depth) > self._told:
-            raise _invalid("the data doesn't fit the collection's schema, and is too large to tell where", field)
+        if count * self._cost.at_depth(depth) > self._limit:
+            detail = "the data doesn't match the collection's schema and is too large to locate the error"
+            raise _invalid(detail, field)
         try:
             self._validator.validate(data)
         except jsonschema_rs.ValidationError as error:
-            raise _invalid(error.message, field + _spell(error.instance_path)) from None
+            raise _invalid(error.message, field + _format_path(error.instance_path)) from None
 
 
 def _check_size(schema: Any, field: str) -> None:
     if type(schema) not in (dict, bool):
-        raise _invalid("a schema is an object or a boolean", field)
+        raise _invalid("a schema must be an object or a boolean", field)
     if measure(schema)[1] > MAX_DEPTH:
-        raise _invalid(f"a schema nests at most {MAX_DEPTH} levels deep", field)
+        raise _invalid(f"a schema may nest at most {MAX_DEPTH} levels deep", field)
     if len(msgspec.json.encode(schema)) > MAX_SIZE:
-        raise _invalid(f"a schema has at most {MAX_SIZE} bytes", field)
+        raise _invalid(f"a schema may have at most {MAX_SIZE} bytes", field)
     patterns = 0
     for name, value in _members(schema):
         patterns += isinstance(value, str) if name == "pattern" else 0
         patterns += len(value) if name == "patternProperties" and isinstance(value, dict) else 0
         if name == "$schema" and isinstance(value, str) and value.rstrip("#") != DIALECT:
-            raise _invalid(f"schemas are in {DIALECT}", field + ".$schema")
+            raise _invalid(f"the only supported dialect is {DIALECT}", field + ".$schema")
     if patterns > MAX_PATTERNS:
-        raise _invalid(f"a schema has at most {MAX_PATTERNS} patterns", field)
+        raise _invalid(f"a schema may have at most {MAX_PATTERNS} patterns", field)
 
 
 def _members(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every name in a schema, with its value."""
+    """Yield every name in a schema with its value, at all levels."""
     if isinstance(value, dict):
         yield from value.items()
         value = [*value.values()]
@@ -95,13 +96,13 @@ def _members(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _refusal(error: jsonschema_rs.ValidationError) -> str:
     if error.message.endswith('is not a "regex"'):
-        return f"{error.message}: look-around, back-references and huge repetitions are not taken"
+        return f"{error.message}: look-around, back-references and huge repetitions are not supported"
     if "retrieving it failed" in error.message:
-        return f"a schema refers to nothing outside of it: {error.message}"
+        return f"a schema may not refer to other documents: {error.message}"
     return error.message
 
 
-def _spell(path: Sequence[str | int]) -> str:
+def _format_path(path: Sequence[str | int]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
 
 

@@ -10,11 +10,11 @@ from aidevos.settings import Settings
 
 from .collection import DataStorageDO
 from .cursors import Cursors
+from .eraser import EraserDO
 from .expiry import remove_expired
 from .find import Finder
 from .indexes import IndexerDO
 from .item import ItemDO
-from .leaving import EraserDO
 from .terms import TermsCache
 from .unique import UniqueDO
 from .versions import VersionDO
@@ -32,7 +32,7 @@ async def memberships() -> AsyncIterator[Memberships]:
 
 @resource
 async def finder(settings: Settings, terms: TermsCache, memberships: Memberships) -> AsyncIterator[Finder]:
-    yield Finder(terms, memberships, Cursors.of(settings.home))
+    yield Finder(terms, memberships, Cursors.load(settings.home))
 
 
 service = Service(

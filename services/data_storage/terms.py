@@ -1,8 +1,8 @@
-"""The terms of a collection: what every turn of its items must know, kept in the process for a moment.
+"""The terms of a collection: the part of its configuration that every turn of its items needs.
 
-Promise: a turn works by terms that were in force less than `queries.LOOKUP_LIFE` seconds before it asked for them.
-So a changed configuration is in force everywhere by then after its commit, and the change itself
-can wait that long before it looks at what was written before.
+Promise: a turn uses terms that were in force less than `queries.LOOKUP_LIFE` seconds before it requested
+them. A changed configuration is therefore in force everywhere that long after its commit, and the
+change itself can wait that long before it checks the existing items.
 """
 
 from __future__ import annotations
@@ -17,22 +17,27 @@ from aidevos.queries import Lookups
 
 from .schemas import Validator
 
-# Seconds after which whatever was begun by older terms of a collection is committed or has failed.
+# Seconds after which every turn under older terms of a collection has been committed or has failed.
 SETTLED = 20.0
 TERMS = "terms"
 
 
 class Index(msgspec.Struct, frozen=True):
-    """One declared index: its paths, with a minus for descending ones. It serves queries once it is
-    `complete`; before, it is only written."""
+    """One declared index: its paths, with a minus for descending ones.
+
+    Queries use the index once it is `complete`. Before that it is only written.
+    """
 
     paths: tuple[str, ...]
     complete: bool = False
 
 
 class Terms(msgspec.Struct, kw_only=True):
-    """`incarnation` tells a collection from another of the same name before it; `schemas` are texts, of
-    which there are two while a change is under way; `indexes` go by their slot in the items."""
+    """The terms of one collection.
+
+    `incarnation` distinguishes the collection from earlier ones of the same name. `schemas` are JSON
+    texts; while a schema change is proposed there are two. `indexes` are by slot.
+    """
 
     name: str
     owner: str
@@ -47,13 +52,14 @@ class Terms(msgspec.Struct, kw_only=True):
     require_if_match: bool = False
 
     def check_data(self, data: Any, field: str) -> None:
-        """Raises `invalid` for data that a schema refuses, with the path."""
+        """Raise `invalid`, with the path below `field`, if the data breaks a schema."""
         for schema in self.schemas:
-            validator(schema).check(data, field)
+            compile_schema(schema).check(data, field)
 
 
 @lru_cache(maxsize=1000)
-def validator(schema: str) -> Validator:
+def compile_schema(schema: str) -> Validator:
+    """Return the validator for a schema in JSON text."""
     return Validator(msgspec.json.decode(schema))
 
 

@@ -1,7 +1,7 @@
-"""What an item was before: one object for each version that another one has followed.
+"""The history of an item: one object for each version that has been superseded.
 
-Promise: a version is kept before the change that follows it is committed, so there is no moment at
-which one that was committed is missing. It never changes; keeping it again is harmless.
+Promise: a version is kept before the change that supersedes it is committed, so no committed version
+is ever missing. A kept version never changes, and keeping it again is harmless.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from aidevos.contracts.data import HISTORY_LIMIT, VERSION_TYPE, Version
 from aidevos.contracts.times import rfc3339_of
 from aidevos.queries import And, Compare, Condition, Find, Reader, View
 
-from .leaving import IDS, IdsArgs, answer_ids
+from .eraser import IDS, IdsArgs, make_ids_view
 
 OF = "of"
 
 
 class VersionState(msgspec.Struct):
-    """`life` is that of the item, `number` its version then. `data` is as `values` encodes it."""
+    """One version of an item.
+
+    `life` is the item's, `number` its version, and `at` the time of the change in seconds since the
+    epoch. `data` is encoded by `values`.
+    """
 
     life: str = ""
     incarnation: str = ""
@@ -39,28 +43,32 @@ class OfArgs(msgspec.Struct, forbid_unknown_fields=True):
     limit: int
 
 
-async def answer_of(reader: Reader, args: OfArgs) -> list[Version]:
-    """The versions of an item below a number, the latest first."""
+async def answer_history(reader: Reader, args: OfArgs) -> list[Version]:
+    """Return the versions of an item before a number, latest first."""
     where: tuple[Condition, ...] = (Compare(("life",), "eq", args.life), Compare(("number",), "lt", args.before))
     limit = min(args.limit, HISTORY_LIMIT + 1)
     found = await reader.find(VERSION_TYPE, Find(And(where), limit, order=("number",), descending=True))
-    return [entry(msgspec.convert(document.state, VersionState)) for document in found]
+    return [show_entry(msgspec.convert(document.state, VersionState)) for document in found]
 
 
-def entry(state: VersionState) -> Version:
-    """The version as a history shows it."""
+def show_entry(state: VersionState) -> Version:
+    """Return the version as a history shows it."""
     return Version(version=state.number, author=state.author, at=rfc3339_of(state.at), deleted=state.removed)
 
 
 def version_id(item: str, number: int) -> str:
+    """Return the object ID of a version of an item, given by the item's object ID."""
     return f"{item}-{number}"
 
 
 class VersionDO(BaseDurableObject[VersionState], type=VERSION_TYPE, management="read_only", internal=True):
-    """A version of an item that another one has followed."""
+    """A superseded version of an item."""
 
     state_limit = 2 * 1024 * 1024
-    views = (View(OF, services(), OfArgs, answer_of), View(IDS, services(), IdsArgs, answer_ids(VERSION_TYPE)))
+    views = (
+        View(OF, services(), OfArgs, answer_history),
+        View(IDS, services(), IdsArgs, make_ids_view(VERSION_TYPE)),
+    )
     indexes = (("life", "number"), ("incarnation",), ("owner",))
 
     @command(allow=services())
@@ -70,14 +78,14 @@ class VersionDO(BaseDurableObject[VersionState], type=VERSION_TYPE, management="
 
     @query(allow=services())
     async def show(self, life: str) -> VersionState:
-        """The version, if it is of this life of the item."""
+        """Return the version, if it belongs to this life of the item."""
         if not life or self.state.life != life:
-            raise Failure("not-found", "there is no such version")
+            raise Failure("not-found", "this version doesn't exist")
         return self.state
 
     @command(allow=services())
     async def vanish(self, by: str, value: str) -> None:
-        """Go, if this still belongs to what goes."""
+        """Delete the version, if its attribute `by` still has this value."""
         if getattr(self.state, by) != value:
-            raise Failure("not-found", "there is no such version")
+            raise Failure("not-found", "this version doesn't exist")
         await self.delete()

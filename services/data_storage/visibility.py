@@ -1,4 +1,4 @@
-"""Access rules as conditions: what a caller may read, asked of the store and not sorted out afterwards."""
+"""Access rules as store conditions, so that a query itself excludes whatever the caller may not read."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NOTHING = Or(())
 NONE = Visibility("none")
 
 
-def visibility(terms: Terms | None, caller: Principal) -> Visibility:
-    """Which items of a collection with these terms the caller may read."""
+def resolve_visibility(terms: Terms | None, caller: Principal) -> Visibility:
+    """Return the part of a collection that the caller may read: all items, their own, or none."""
     if terms is None:
         return NONE
     if access.admits_all(terms.rules, "read", caller, collection=terms.name):
@@ -28,7 +28,7 @@ def visibility(terms: Terms | None, caller: Principal) -> Visibility:
 
 
 def readable_items(rules: Rules, collection: str, incarnation: str, caller: Principal, now: float) -> Condition:
-    """The items of a collection that the caller may read."""
+    """Return the condition on item states for the items that the caller may read."""
     live = (
         Compare(("incarnation",), "eq", incarnation),
         Not(Compare(("removed",), "eq", True)),
@@ -42,11 +42,13 @@ def readable_items(rules: Rules, collection: str, incarnation: str, caller: Prin
 
 
 def known_collections(caller: Principal, projects: Sequence[str]) -> Condition:
-    """The collections that the caller, a member of these projects, may know of, and a few more:
-    `access.knows` is exact."""
-    there = Not(Compare(("ending",), "eq", True))
+    """Return the condition for the collections that the caller, a member of these projects, may know of.
+
+    The condition admits a few more collections. `access.may_know` is exact.
+    """
+    exists = Not(Compare(("ending",), "eq", True))
     if caller.has(access.MANAGE_COLLECTIONS):
-        return there
+        return exists
     grants = ["public"]
     if caller.subject:
         grants += ["authenticated", *(f"role:{role}" for role in caller.roles)]
@@ -56,4 +58,4 @@ def known_collections(caller: Principal, projects: Sequence[str]) -> Condition:
     known.append(OneOf(PROJECT, tuple(projects)))
     if caller.subject:
         known.append(Compare(("owner",), "eq", caller.subject))
-    return And((there, Or(tuple(known))))
+    return And((exists, Or(tuple(known))))

@@ -1,4 +1,4 @@
-"""Runs the events service."""
+"""`python -m services.events`: a process of the events service."""
 
 from aidevos import run
 

@@ -1,10 +1,10 @@
-"""A dead letter: something that couldn't be delivered, until it is replayed or deleted, or too old.
+"""A dead letter: an undeliverable message, kept until it is replayed, deleted or too old.
 
-Promises: a letter that was buried again is the same letter. What it would be sent with is encrypted at
-rest, and shown in no list; where the method's arguments are confidential it is shown to nobody. One
-replay is under way at a time, and none follows one that has succeeded; one that fails leaves the letter
-with the new failure. A letter is applied at most once, whoever replays it: after a replay whose outcome isn't known
-all have its request ID, until one of them gets the recorded outcome, or there may be no record any more.
+Promises: burying a letter again changes nothing. Its payload is encrypted at rest and appears in no
+list; if the method's arguments are confidential, it is never shown. Only one replay is in progress at a
+time, and none follows a successful one; after a failed one, the letter shows the new failure. A letter
+is applied at most once, whoever replays it. After a replay with an unknown outcome, further replays use
+its request ID until one gets the recorded outcome, or until the record may be gone.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from aidevos.settings import Settings
 
 AT = ("at",)
 REPLAY = "replay"
-# Refusals that may come before a record of an earlier attempt is looked for, and so say nothing about that one.
+# Refusals that may precede the look-up of an earlier attempt's record, and so reveal nothing about that attempt.
 EARLY = {"bad-request", "forbidden", "not-found", "invalid"}
-# Seconds for which the rights count of whoever replays by a token that no login has made.
+# Seconds for which the permissions of a token that doesn't come from a login are used for a replay.
 RIGHTS_FOR = 60.0
-# By time, alone and after each of the filters.
+# By time, alone and together with each filter.
 INDEXES = (("at",), ("kind", "at"), ("status", "at"), ("source", "at"))
 
 
 class Replayer(msgspec.Struct):
-    """Whoever replays. What a user, who may have called by an API key, is allowed is asked for when it is
-    needed; `roles` and `permissions` are those of anybody else, `until` a moment."""
+    """The caller of a replay.
+
+    A user's permissions, possibly through an API key, are looked up when they are needed. `roles` and
+    `permissions` are those of any other caller, valid `until` a time in seconds since the epoch.
+    """
 
     id: str
     key: str
@@ -46,8 +49,11 @@ class Replayer(msgspec.Struct):
 
 
 class Contents(msgspec.Struct):
-    """What a replay sends; `sends` counts those whose outcome is known. It is sent for the `replayer`, or,
-    where that is None, as the service `sender` with the permissions that it had."""
+    """The request that a replay sends; `sends` counts the replays with a known outcome.
+
+    It is sent for the `replayer` or, if that is None, as the service `sender` with the permissions that
+    it had.
+    """
 
     subject: str
     payload: bytes
@@ -59,9 +65,12 @@ class Contents(msgspec.Struct):
 
 
 class DeadLetterState(msgspec.Struct):
-    """`sealed` is the payload, encrypted; `sender` is the service that has buried the letter, with its
-    `permissions`; `sends` counts the replays whose outcome is known; `unsure_at` is when the first of those after
-    them was asked for, 0 where there was none. Times are in seconds since the epoch."""
+    """The stored state; times are in seconds since the epoch.
+
+    `sealed` is the encrypted payload. `sender` is the service that buried the letter, with its
+    `permissions`. `sends` counts the replays with a known outcome. `unsure_at` is the time of the first
+    replay after them, 0 if there is none.
+    """
 
     status: Literal["none", "dead", "replaying", "replayed"] = "none"
     kind: Kind = "tell"
@@ -86,7 +95,7 @@ class DeadLetterState(msgspec.Struct):
 
 
 def find(args: FindLetters) -> Find:
-    """What the store is asked for a search."""
+    """Return the store's query for a search."""
     where: list[Condition] = [
         Compare((name,), "eq", value)
         for name, value in {"kind": args.kind, "status": args.status, "source": args.source}.items()
@@ -98,7 +107,7 @@ def find(args: FindLetters) -> Find:
 
 
 def show(id: str, state: DeadLetterState, version: int) -> DeadLetter:
-    """The letter as a list shows it."""
+    """Return the letter's representation in a list."""
     return DeadLetter(
         id=id,
         kind=state.kind,
@@ -119,17 +128,17 @@ def show(id: str, state: DeadLetterState, version: int) -> DeadLetter:
 
 
 class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="read_only"):
-    """Something that couldn't be delivered."""
+    """A message that couldn't be delivered."""
 
     settings: Settings = inject()
     sealer: Sealer = inject()
-    # A sealed payload is a third longer than an object's outbox may be.
+    # A sealed payload is a third longer than the largest outbox of an object.
     state_limit = 3 * 1024 * 1024
     searches = (Search(SEARCH, permission(MANAGE) | services(), FindLetters, find, show, INDEXES),)
 
     @command(allow=services(), creates=True)
     async def bury(self, letter: Letter) -> None:
-        """Become this letter; nothing changes where it is one already."""
+        """Store this letter; do nothing if it is already stored."""
         if self.state.status != "none":
             return
         self.state = DeadLetterState(
@@ -151,7 +160,7 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
 
     @query(allow=permission(MANAGE))
     async def read(self) -> DeadLetter:
-        """The letter, with what it would be sent with."""
+        """Return the letter with its arguments."""
         self._check()
         shown = show(self.id, self.state, self.version)
         if not self.state.confidential:
@@ -160,16 +169,16 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
 
     @command(allow=permission(MANAGE))
     async def replay(self) -> DeadLetter:
-        """Send what the letter says once more; what comes of it shows in the letter."""
+        """Send the message again; the outcome appears in the letter."""
         self._check()
         state = self.state
         if state.status != "dead":
-            known = "is being replayed" if state.status == "replaying" else "was replayed"
-            raise Failure("conflict", f"the letter {known} already, by {state.replayed_by}")
+            known = "is already being replayed" if state.status == "replaying" else "was already replayed"
+            raise Failure("conflict", f"the letter {known}, by {state.replayed_by}")
         if state.from_client and self.caller.is_service:
-            raise Failure("forbidden", "what a client has sent is replayed by a user, with the user's rights")
+            raise Failure("forbidden", "only a user can replay a client's message, with the user's own permissions")
         if state.unsure_at and state.unsure_at + self.settings.tell_age / 2 <= self.now:
-            raise Failure("conflict", "it can't be found out any more whether an earlier replay was applied")
+            raise Failure("conflict", "it can no longer be found out whether an earlier replay was applied")
         state.status, state.replays = "replaying", state.replays + 1
         state.replayed_by, state.replayed_at = self.caller.subject, self.now
         state.replayer = _replayer(self.caller, self.now) if state.from_client else None
@@ -179,14 +188,14 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
 
     @query(allow=services())
     async def contents(self, number: int) -> Contents:
-        """What the replay of this number sends; raises `conflict` where it isn't under way."""
+        """Return the request of the replay with this number. Raises `conflict` if it isn't in progress."""
         state = self.state
         if state.status != "replaying" or state.replays != number:
-            raise Failure("conflict", "this replay is not under way")
+            raise Failure("conflict", "this replay isn't in progress")
         try:
             payload = self._payload()
         except SealError as error:
-            raise Failure("conflict", f"what the letter says can't be read: {error}") from None
+            raise Failure("conflict", f"the letter's payload can't be read: {error}") from None
         return Contents(
             subject=state.subject,
             payload=payload,
@@ -199,8 +208,10 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
 
     @command(allow=services())
     async def settle(self, number: int, code: str = "", detail: str = "", known: bool = True) -> None:
-        """Note what came of a replay: it has succeeded where there is no `code`. It is `known` if a repeat
-        of the same request could have no other outcome."""
+        """Record the outcome of a replay, which succeeded if `code` is empty.
+
+        It is `known` if a repeat of the same request could have no other outcome.
+        """
         state = self.state
         if state.status == "none":
             await self.delete()
@@ -219,20 +230,20 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
 
     @command(allow=permission(MANAGE))
     async def remove(self) -> None:
-        """Delete the letter; what it says is lost."""
+        """Delete the letter and its message."""
         self._check()
         record(self, "dead_letter.deleted", target=self.id, reason=self.state.subject)
         await self.delete()
 
     @command(allow=services())
     async def expire(self) -> None:
-        """Go, if the letter is older than letters are kept."""
+        """Delete the letter if it is older than `letter_age`."""
         if self.state.at + self.settings.letter_age <= self.now:
             await self.delete()
 
     def _check(self) -> None:
         if self.state.status == "none":
-            raise Failure("not-found", "there is no such letter")
+            raise Failure("not-found", "this letter doesn't exist")
 
     def _payload(self) -> bytes:
         return self.sealer.open(self.state.sealed, TYPE, self.id)

@@ -1,8 +1,9 @@
-"""A delivery: one event for one webhook, until it has arrived or was given up.
+"""A delivery: one event for one webhook, until it has arrived or is given up.
 
-Promises: it is sent at least once, under one `webhook-id`, also across crashes: what came of an attempt is
-committed with the next one's time. Each attempt asks anew whether the webhook's owner may see the event. After
-the last attempt it has failed, and says why; a replay begins anew.
+Promises: an event is sent at least once, always under one `webhook-id`, also across crashes: the
+outcome of an attempt is committed together with the time of the next one. Each attempt checks again
+that the webhook's owner may see the event. After the last attempt, the delivery has failed and says
+why; a replay starts from the beginning.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from aidevos.contracts.webhooks import (
     DeliveryInfo,
 )
 from aidevos.feeds import Delivery
-from aidevos.feeds.webhook_sender import WebhookSender, headers
+from aidevos.feeds.webhook_sender import WebhookSender, sign_headers
 from aidevos.queries import Search
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer, SealError
@@ -36,9 +37,9 @@ from .webhook_state import Target
 
 KNOWN = permission(OWN_WEBHOOKS) | permission(MANAGE_WEBHOOKS)
 SEND = "send"
-# Seconds for which a delivery is put off that had no turn, or of which nobody could say whether it may be sent.
-PUT_OFF = 5.0
-# By how much a pause may be longer than the setting says, so that what failed together doesn't come together.
+# Seconds by which a delivery is postponed if it got no slot or if the owner's access couldn't be checked.
+POSTPONEMENT = 5.0
+# The fraction by which a pause may exceed the setting, so that deliveries that failed together spread out.
 JITTER = 0.1
 ERROR_LIMIT = 200
 GONE = 410
@@ -47,7 +48,7 @@ Pauses = NewType("Pauses", tuple[float, ...])
 
 
 class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, management="read_only"):
-    """One event for one webhook. Its ID is made of both."""
+    """One event for one webhook. Its ID derives from both."""
 
     settings: Settings = inject()
     pauses: Pauses = inject()
@@ -55,13 +56,13 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
     sender: WebhookSender = inject()
     sends: Sends = inject()
     owners: Owners = inject()
-    # An event may be as large as an object's outbox.
+    # An event can be as large as an object's outbox.
     state_limit = 3 * 1024 * 1024
     searches = (Search(SEARCH, services(), *FIND),)
 
     @command(allow=services(), creates=True)
     async def begin(self, webhook: str, owner: str, subject: str, event_id: str, event: str) -> None:
-        """Become the delivery of this event; nothing changes where it is one already."""
+        """Start the delivery of this event; do nothing if it has already started."""
         if self.state.status != "none":
             return
         self.state = DeliveryState(
@@ -71,13 +72,13 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
 
     @query(allow=KNOWN)
     async def read(self, webhook: str | None = None) -> DeliveryInfo:
-        """The delivery, if it is one of this webhook, without what is sent."""
+        """Return the delivery without its content. Raises `not-found` if it belongs to another webhook."""
         self._check_visible(webhook)
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def replay(self, webhook: str | None = None) -> DeliveryInfo:
-        """Send it once more, under the same ID, whatever came of it; it is retried as at first."""
+        """Send the event again under the same ID, whatever the outcome was, with the usual retries."""
         self._check_visible(webhook)
         self.check_if_match()
         self.state.tries, self.state.reason = 0, ""
@@ -88,12 +89,12 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
 
     @command(allow=services())
     async def erase(self) -> None:
-        """Go, because the webhook is gone."""
+        """Delete the delivery because its webhook was deleted."""
         await self.delete()
 
     @command(allow=services())
     async def expire(self) -> None:
-        """Go, if the delivery is older than the log is kept."""
+        """Delete the delivery if it is older than `delivery_age`."""
         if self.state.at + self.settings.delivery_age <= self.now:
             await self.delete()
 
@@ -106,21 +107,21 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
             except Failure as failure:
                 if not failure.retryable:
                     raise
-                self._put_off()
+                self._postpone()
 
     async def _attempt(self, admitted: bool) -> None:
         if not admitted:
-            self._put_off()
+            self._postpone()
             return
         target = msgspec.convert(await self.call(TYPE, self.state.webhook, "target"), Target | None)
         if target is None:
             await self.delete()
         elif not target.active:
-            self._fail("the webhook is not active")
+            self._give_up("the webhook is inactive")
         elif body := await self.owners.payload(target.owner, target.key, self._event()):
             await self._send(target, body)
         else:
-            self._fail("the webhook's owner may not see the event")
+            self._give_up("the webhook's owner may not see the event")
 
     async def _send(self, target: Target, body: bytes) -> None:
         began = time.monotonic()
@@ -129,18 +130,18 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         if status is not None and 200 <= status <= 299:
             self._succeed(target)
         else:
-            self._retry(target, status, error or f"the receiver has answered {status}")
+            self._retry(target, status, error or f"the receiver responded with {status}")
 
     async def _post(self, target: Target, body: bytes) -> tuple[int | None, str]:
-        """The status of the answer, or why there was none."""
+        """Return the response's status, or None and the reason why there was none."""
         try:
             secrets = [self.sealer.open(sealed, TYPE, self.state.webhook).decode() for sealed in target.secrets]
-            answer = await self.sender.send(target.url, body, headers(self.id, time.time(), body, secrets))
+            response = await self.sender.send(target.url, body, sign_headers(self.id, time.time(), body, secrets))
         except Failure as failure:
             return None, failure.detail
         except SealError as error:
             return None, f"the webhook's secret can't be read: {error}"
-        return answer.status, ""
+        return response.status, ""
 
     def _event(self) -> Delivery:
         return Delivery(self.state.subject, self.state.event.encode(), self.state.event_id, position="0")
@@ -151,24 +152,24 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
             self.tell(TYPE, self.state.webhook, "recover")
 
     def _retry(self, target: Target, status: int | None, why: str) -> None:
-        """Try again later, or give up: the delivery after its last attempt, the webhook after a long time."""
+        """Schedule the next attempt, or give up: the delivery after its last attempt, the webhook after a long time."""
         if target.failing_since is None:
             self.tell(TYPE, self.state.webhook, "fail", at=self.now)
         elif self.now - target.failing_since >= self.settings.webhook_patience:
             self.tell(TYPE, self.state.webhook, "disable", reason="deliveries have failed for too long")
         if status == GONE:
-            self.tell(TYPE, self.state.webhook, "disable", reason="the receiver has answered 410")
-            self._fail(why)
+            self.tell(TYPE, self.state.webhook, "disable", reason="the receiver responded with 410")
+            self._give_up(why)
         elif self.state.tries > len(self.pauses):
-            self._fail(why)
+            self._give_up(why)
         else:
             self._send_in(self.pauses[self.state.tries - 1] * random.uniform(1.0, 1.0 + JITTER))  # noqa: S311
 
-    def _fail(self, reason: str) -> None:
+    def _give_up(self, reason: str) -> None:
         self.state.status, self.state.ended_at, self.state.reason = "failed", self.now, reason[:ERROR_LIMIT]
 
-    def _put_off(self) -> None:
-        self._send_in(PUT_OFF * random.uniform(1.0, 2.0))  # noqa: S311
+    def _postpone(self) -> None:
+        self._send_in(POSTPONEMENT * random.uniform(1.0, 2.0))  # noqa: S311
 
     def _send_in(self, seconds: float) -> None:
         self.state.status, self.state.next_at = "pending", self.now + seconds
@@ -178,4 +179,4 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         state = self.state
         known = self.caller.acts_for(state.owner, OWN_WEBHOOKS) or self.caller.has(MANAGE_WEBHOOKS)
         if state.status == "none" or webhook not in (None, state.webhook) or not known:
-            raise Failure("not-found", "there is no such delivery")
+            raise Failure("not-found", "this delivery doesn't exist")

@@ -1,4 +1,4 @@
-"""What is kept of a delivery, how it is found, and how it is shown."""
+"""The stored state of a delivery, its search, and its public representation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aidevos.contracts.webhooks import Attempt, DeliveryInfo, FindDeliveries, St
 from aidevos.queries import And, Compare, Condition, Find
 
 AT = ("at",)
-# Attempts that are shown.
+# The number of attempts that are kept and shown.
 KEPT = 20
 
 
 class Tried(msgspec.Struct):
-    """`at` is in seconds since the epoch."""
+    """A past attempt; `at` is in seconds since the epoch."""
 
     at: float
     status: int | None
@@ -26,7 +26,10 @@ class Tried(msgspec.Struct):
 
 
 class DeliveryState(msgspec.Struct):
-    """`event` is the CloudEvent as it was published on `subject`. Times are in seconds since the epoch."""
+    """The stored state; `event` is the CloudEvent that was published on `subject`.
+
+    Times are in seconds since the epoch.
+    """
 
     status: Literal["none", "pending", "delivered", "failed"] = "none"
     webhook: str = ""
@@ -48,7 +51,7 @@ class DeliveryState(msgspec.Struct):
 
 
 def find(args: FindDeliveries) -> Find:
-    """What the store is asked for a search."""
+    """Return the store's query for a search."""
     where: list[Condition] = [
         Compare((name,), "eq", value)
         for name, value in {"webhook": args.webhook, "status": args.status}.items()
@@ -60,7 +63,7 @@ def find(args: FindDeliveries) -> Find:
 
 
 def show(id: str, state: DeliveryState, version: int) -> DeliveryInfo:
-    """The delivery as it is shown."""
+    """Return the delivery's public representation."""
     _, type, object, name = state.subject.split(".")
     return DeliveryInfo(
         id=id,
@@ -83,5 +86,5 @@ def show(id: str, state: DeliveryState, version: int) -> DeliveryInfo:
     )
 
 
-# How deliveries are searched for.
+# The parts of the search for deliveries.
 FIND = (FindDeliveries, find, show, (AT, ("webhook", *AT), ("status", *AT), ("webhook", "status", *AT)))

@@ -1,8 +1,8 @@
-"""From the bus to the deliveries: the group `webhooks` of all processes of this service.
+"""The fan-out of events to deliveries, by the group `webhooks` of all processes of this service.
 
-Promise: an event is acknowledged when there is a delivery of it for each webhook that wants it and whose owner
-may see it. A delivery's ID is made of webhook and event, so an event that comes again makes none a second
-time. An event for which that can't be brought about becomes a dead letter for each webhook that wants it.
+Promise: an event is acknowledged once there is a delivery for each webhook that wants it and whose
+owner may see it. A delivery's ID derives from webhook and event, so a repeated event creates no second
+one. An event for which this fails becomes a dead letter for each webhook that wants it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.webhooks import CHANGED, DELIVERY_TYPE, SEARCH, TYPE, WebhookInfo, WebhookPage, delivery_id
 from aidevos.feeds import Delivery, EventBus, EventStream, Mirror, bury, read_all
-from aidevos.feeds.shown_events import read
+from aidevos.feeds.shown_events import parse_event
 
 from .owners import Owners
 from .subscriptions import Subscriptions, wants
 
 GROUP = "webhooks"
-# More webhooks than these, in the order in which they were made, are sent nothing.
+# Webhooks beyond this number, in order of creation, receive nothing.
 MAX_WEBHOOKS = 100_000
-# Deliveries of one event that are begun at once.
+# Deliveries of one event that are started concurrently.
 AT_ONCE = 32
-# What webhooks bring about themselves is for none of them.
+# The types whose events never go to a webhook, since webhooks cause them.
 OWN = (TYPE, DELIVERY_TYPE)
 
 
 async def fan_out(bus: EventBus, objects: DurableObjectClient, owners: Owners) -> None:
-    """Begin the deliveries of every event until cancelled; raises `BusError`."""
+    """Start the deliveries of every event until cancelled. Raises `BusError`."""
     await FanOut(bus, objects, owners).run()
 
 
@@ -46,23 +46,23 @@ class FanOut:
         self._loaded = asyncio.Event()
 
     async def run(self) -> None:
-        """Hand events on until cancelled; raises `BusError`."""
+        """Handle events until cancelled. Raises `BusError`."""
         stream = EventStream(self._bus, since=0.0)
         mirror = Mirror(stream, "webhooks", CHANGED, self._read)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stream.follow())
             tasks.create_task(mirror.follow())
             await self._loaded.wait()
-            subscription = await self._bus.subscribe(subjects.EVENTS, GROUP, self.hand_on, self.bury)
+            subscription = await self._bus.subscribe(subjects.EVENTS, GROUP, self.handle, self.bury)
             try:
                 await asyncio.Event().wait()
             finally:
                 await subscription.close()
 
-    async def hand_on(self, delivery: Delivery) -> None:
-        """Begin the deliveries of an event."""
+    async def handle(self, delivery: Delivery) -> None:
+        """Start the deliveries of an event."""
         found = self._candidates(delivery)
-        event = read(delivery.subject, delivery.payload) if found else None
+        event = parse_event(delivery.subject, delivery.payload) if found else None
         if event is None:
             return
         at_once = asyncio.Semaphore(AT_ONCE)
@@ -71,7 +71,7 @@ class FanOut:
             async with at_once:
                 if await self._owners.may_see(webhook.owner, webhook.key, event):
                     id = delivery_id(webhook.id, delivery.id)
-                    await self._objects.call(DELIVERY_TYPE, id, "begin", _beginning(webhook, delivery))
+                    await self._objects.call(DELIVERY_TYPE, id, "begin", _begin_arguments(webhook, delivery))
 
         begun = await asyncio.gather(
             *(begin(webhook) for webhook in found if wants(webhook, event)), return_exceptions=True
@@ -81,7 +81,7 @@ class FanOut:
                 raise outcome
 
     async def bury(self, delivery: Delivery, failure: Failure) -> None:
-        """Make dead letters of it, each of which begins one delivery when it is replayed."""
+        """Create a dead letter for each webhook; replaying one starts that webhook's delivery."""
         for webhook in self._candidates(delivery):
             id = delivery_id(webhook.id, delivery.id)
             letter = Letter(
@@ -89,7 +89,7 @@ class FanOut:
                 kind="event",
                 source=subjects.join_object_id(TYPE, webhook.id),
                 subject=subjects.call(DELIVERY_TYPE, id, "begin"),
-                payload=msgspec.json.encode(_beginning(webhook, delivery)),
+                payload=msgspec.json.encode(_begin_arguments(webhook, delivery)),
                 code=failure.code,
                 detail=failure.detail,
                 attempts=delivery.attempt,
@@ -108,7 +108,7 @@ class FanOut:
         self._loaded.set()
 
 
-def _beginning(webhook: WebhookInfo, delivery: Delivery) -> dict[str, Any]:
+def _begin_arguments(webhook: WebhookInfo, delivery: Delivery) -> dict[str, Any]:
     return {
         "webhook": webhook.id,
         "owner": webhook.owner,

@@ -1,8 +1,8 @@
-"""What the owners of webhooks may see: judged as a live stream of theirs would be, by their rights of today.
+"""The access of webhooks' owners: judged like their live streams, by their current permissions.
 
-Promises: an owner who was deactivated, or whose API key is gone, sees nothing; a changed role counts within
-`queries.LOOKUP_LIFE` seconds. What only the service of the data can say is asked by a delegation that is good for
-that question alone.
+Promises: an owner who was deactivated, or whose API key is gone, sees nothing; a changed role takes
+effect within `queries.LOOKUP_LIFE` seconds. Questions that only the data's service can answer are sent
+with a delegation that is valid for that one question.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from aidevos import DurableObjectClient, Failure
 from aidevos.contracts import webhooks
 from aidevos.feeds import Delivery
 from aidevos.feeds.audience import READ_EVENTS, Audience
-from aidevos.feeds.shown_events import ShownEvent, read
+from aidevos.feeds.shown_events import ShownEvent, parse_event
 from aidevos.queries import Lookups
-from aidevos.security.delegations import Delegations, Errand, Mandate, claims_of
-from aidevos.security.mandates import mandate_of
+from aidevos.security.delegations import DelegatedCall, Delegations, Mandate, claims_of
+from aidevos.security.mandates import load_mandate
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.security.tokens import TokenVerifier
 
@@ -26,8 +26,10 @@ NEEDED = (webhooks.OWN_WEBHOOKS, READ_EVENTS)
 
 
 class Owner(NamedTuple):
-    """An owner of webhooks, or one by an API key; without a mandate it has no access. `authorization` stands for
-    the rights."""
+    """An owner of webhooks, possibly through an API key; without a mandate, it has no access.
+
+    `authorization` identifies the owner's current permissions.
+    """
 
     caller: Principal
     mandate: Mandate | None
@@ -43,20 +45,20 @@ class Owners:
         self._owners: Lookups[Owner] = Lookups()
 
     async def payload(self, user: str, key: str, delivery: Delivery) -> bytes | None:
-        """The event as its owner may see it; None where it may not. Raises `Failure` when that can't be said."""
-        event = read(delivery.subject, delivery.payload)
+        """Return the event as the owner may see it, or None if it may not. Raises `Failure` if that is unknown."""
+        event = parse_event(delivery.subject, delivery.payload)
         return event.payload if event is not None and await self.may_see(user, key, event) else None
 
     async def may_see(self, user: str, key: str, event: ShownEvent) -> bool:
-        """Whether the event is for this user, who has asked for it by this API key, or none."""
+        """True if this user may see the event; `key` is the API key that created the webhook, if any."""
         owner = await self._owners.get(f"{user} {key}", lambda: self._owner(user, key))
         if owner is None or owner.mandate is None or not all(map(owner.caller.has, NEEDED)):
             return False
-        return (event.type == webhooks.TYPE and event.name == "test") or await self._audience.has(owner, event)
+        return (event.type == webhooks.TYPE and event.name == "test") or await self._audience.may_see(owner, event)
 
     async def _owner(self, user: str, key: str) -> Owner:
         try:
-            mandate = await mandate_of(self._objects.call, user, key)
+            mandate = await load_mandate(self._objects.call, user, key)
             caller = self._verifier.judge(claims_of(mandate, time.time()))
         except Failure as failure:
             if failure.code != "unauthenticated":
@@ -67,6 +69,6 @@ class Owners:
     async def _ask(self, owner: Owner | None, subject: str, payload: bytes) -> bytes:
         if owner is None or owner.mandate is None:
             return await self._objects.request(subject, payload)
-        errand = Errand(subject, payload, f"webhook.{secrets.token_hex(16)}")
-        authorization = self._delegations.authorization(owner.mandate, errand)
-        return await self._objects.request(subject, payload, authorization=authorization, request_id=errand.request_id)
+        call = DelegatedCall(subject, payload, f"webhook.{secrets.token_hex(16)}")
+        authorization = self._delegations.authorization(owner.mandate, call)
+        return await self._objects.request(subject, payload, authorization=authorization, request_id=call.request_id)

@@ -1,9 +1,9 @@
-"""The replay of a dead letter, beside it, so that the letter can be seen and deleted meanwhile.
+"""The replay of a dead letter: a separate object, so that the letter can be read and deleted meanwhile.
 
-Promises: each replay sends the letter's request once in effect: every attempt of it carries one request
-ID, also a later replay's, whoever asks for that, when it isn't known whether an earlier one was applied. What a
-service has sent is sent as that service. What a client has sent is sent with the rights of whoever replays
-it, for that one call, and as they are then.
+Promises: each replay applies the letter's request at most once. All its attempts carry one request ID,
+and so does a later replay, by any caller, if it is unknown whether an earlier one was applied. A
+service's message is sent as that service. A client's message is sent with the permissions that the
+replaying caller has at that time, for that one call.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import msgspec
 from aidevos import BaseDurableObject, Failure, command, inject, services
 from aidevos.contracts.dead_letters import TYPE
 from aidevos.contracts.envelope import TELL_PREFIX
-from aidevos.security.delegations import LIFETIME, Delegations, Errand, Mandate
-from aidevos.security.mandates import mandate_of
+from aidevos.security.delegations import LIFETIME, DelegatedCall, Delegations, Mandate
+from aidevos.security.mandates import load_mandate
 from aidevos.security.tokens import TokenIssuer
 
 from .dead_letter import Contents, Replayer
 
-# Seconds that a replayed request may take; less than the tell that brings it about.
+# Seconds that a replayed request may take; less than the tell that triggers it.
 SEND_WITHIN = 8.0
 
 
 class ReplayState(msgspec.Struct):
-    """Nothing: the letter has it all."""
+    """No state: the letter has everything."""
 
 
 class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_only", internal=True):
-    """Sends the letter with its ID once more."""
+    """The sender of the letter with the same ID."""
 
     issuer: TokenIssuer = inject()
     delegations: Delegations = inject()
 
     @command(allow=services())
     async def send(self, number: int) -> None:
-        """Send what the letter says, and tell the letter what came of it."""
+        """Send the letter's message, and tell the letter the outcome."""
         failure = await self._try(number)
-        known = failure is None or not failure.is_passing
+        known = failure is None or not failure.is_transient
         code, detail = (failure.code, failure.detail) if failure else ("", "")
         self.tell(TYPE, self.id, "settle", number=number, code=code, detail=detail, known=known)
         await self.delete()
@@ -47,10 +47,10 @@ class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_o
     async def _try(self, number: int) -> Failure | None:
         try:
             async with asyncio.timeout(SEND_WITHIN):
-                said = await self.call(TYPE, self.id, "contents", number=number)
-                await self._send(msgspec.convert(said, Contents))
+                contents = await self.call(TYPE, self.id, "contents", number=number)
+                await self._send(msgspec.convert(contents, Contents))
         except TimeoutError:
-            return Failure("unavailable", f"nobody has answered within {SEND_WITHIN:.0f} seconds")
+            return Failure("unavailable", f"there was no reply within {SEND_WITHIN:.0f} seconds")
         except Failure as failure:
             return failure
         return None
@@ -63,8 +63,8 @@ class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_o
             )
             authorization = f"Bearer {token}"
         else:
-            errand = Errand(letter.subject, letter.payload, request_id)
-            authorization = self.delegations.authorization(await self._mandate(letter.replayer), errand)
+            call = DelegatedCall(letter.subject, letter.payload, request_id)
+            authorization = self.delegations.authorization(await self._mandate(letter.replayer), call)
         await self.forward(
             letter.subject,
             letter.payload,
@@ -75,7 +75,7 @@ class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_o
 
     async def _mandate(self, who: Replayer) -> Mandate:
         if who.is_user:
-            return await mandate_of(self.call, who.id, who.key)
+            return await load_mandate(self.call, who.id, who.key)
         if who.until <= self.now:
-            raise Failure("unauthenticated", "the rights with which this was to be replayed are too old")
+            raise Failure("unauthenticated", "the permissions for this replay have expired")
         return Mandate(who.id, tuple(who.roles), permissions=tuple(who.permissions))

@@ -1,7 +1,7 @@
-"""How many deliveries are under way at once: few to one webhook, more of one owner, most in the process.
+"""Limits of concurrent deliveries: to one webhook, for one owner, and in the whole process.
 
-Promise: a receiver that is slow takes no more of the process than its own share, and neither do all those of one
-owner; the others go on beside them.
+Promise: a slow receiver takes no more of the process than its own share, and neither do all receivers
+of one owner. They never block the others.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
-# Seconds that a delivery waits for its turn before it is put off.
+# Seconds that a delivery waits for its slot before it is postponed.
 PATIENCE = 10.0
-# Of all that is under way in the process, the part that may be one owner's.
+# One owner may use one part in this many of the process's slots.
 SHARE = 4
 
 
 class Sends:
-    """At most `total` in the process, a quarter of that of one owner, and `each` to one webhook."""
+    """Slots for deliveries: `total` in the process, a quarter of them for one owner, and `each` for one webhook."""
 
     def __init__(self, total: int, each: int, patience: float = PATIENCE) -> None:
         self._total = asyncio.Semaphore(total)
@@ -30,7 +30,7 @@ class Sends:
 
     @asynccontextmanager
     async def turn(self, webhook: str, owner: str) -> AsyncIterator[bool]:
-        """Whether it is this one's turn, which it is until the end of the block."""
+        """Wait for a slot and hold it during the block; yield False if there was none in time."""
         to_webhook = self._webhooks.setdefault(webhook, asyncio.Semaphore(self._each))
         of_owner = self._owners.setdefault(owner, asyncio.Semaphore(self._of_owner))
         async with AsyncExitStack() as held:

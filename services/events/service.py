@@ -1,4 +1,4 @@
-"""The events service: dead letters, and webhooks."""
+"""The events service: dead letters and webhooks."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ async def owners(
 
 
 async def keep_letters(objects: DurableObjectClient, settings: Settings) -> None:
-    """Remove dead letters that are too old."""
+    """Remove expired dead letters."""
     await keep_expiring(objects, dead_letters.TYPE, dead_letters.SEARCH, settings.letter_age)
 
 
 async def keep_deliveries(objects: DurableObjectClient, settings: Settings) -> None:
-    """Remove deliveries that are too old."""
+    """Remove expired deliveries."""
     await keep_expiring(objects, webhooks.DELIVERY_TYPE, webhooks.SEARCH, settings.delivery_age)
 
 

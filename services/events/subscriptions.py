@@ -1,4 +1,4 @@
-"""Which webhooks want an event, without looking at all of them."""
+"""An index of webhooks by event, so that an event needn't be compared with all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aidevos.feeds.shown_events import ItemChange, ShownEvent
 
 
 class Subscriptions:
-    """The active webhooks by what they want: an event's type and name, its type, or everything."""
+    """The active webhooks by pattern: an event's type and name, only its type, or everything."""
 
     def __init__(self, webhooks: Iterable[WebhookInfo] = ()) -> None:
         self._wanted: defaultdict[str, dict[str, WebhookInfo]] = defaultdict(dict)
@@ -20,7 +20,7 @@ class Subscriptions:
                     self._wanted[pattern][webhook.id] = webhook
 
     def candidates(self, type: str, name: str) -> list[WebhookInfo]:
-        """Those whose patterns match, each once."""
+        """Return the webhooks whose patterns match, each once."""
         found: dict[str, WebhookInfo] = {}
         for pattern in (f"{type}.{name}", f"{type}.*", EVERYTHING):
             if pattern in self._wanted:
@@ -29,7 +29,7 @@ class Subscriptions:
 
 
 def wants(webhook: WebhookInfo, event: ShownEvent) -> bool:
-    """Whether the event is of a collection or a project to which the webhook keeps, if it keeps to any."""
+    """True if the event passes the webhook's collections and projects; without these, all events pass."""
     if isinstance(event.about, ItemChange) and webhook.collections:
         return event.about.collection in webhook.collections
     return not (event.project and webhook.projects) or event.project in webhook.projects

@@ -1,8 +1,9 @@
-"""A webhook: where one user's events are sent, and the secrets that sign them.
+"""A webhook: the receiver of a user's events, and the secrets that sign them.
 
-Promises: the secrets are encrypted at rest and shown once, to the owner alone. While one takes the place of
-another both sign. What an API key has made has the bounds of that key for good. Every change is an event, upon
-which whoever sends reads the webhooks again. With the webhook goes all that was sent by it.
+Promises: the secrets are encrypted at rest and shown only once, to the owner. During a rotation, both
+secrets sign. A webhook that was created with an API key is limited by that key for good. Every change
+is an event, upon which all senders read the webhooks again. The log of deliveries is deleted with the
+webhook.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ from aidevos.security.sealed import Sealer
 
 from .webhook_state import FIND, Target, WebhookState, body_of, show
 
-# Deliveries that go with a webhook in one turn.
+# Deliveries of a removed webhook that are deleted in one turn.
 STEP = 100
 KNOWN = permission(OWN_WEBHOOKS) | permission(MANAGE_WEBHOOKS)
 _body: Schema[WebhookBody] = Schema(WebhookBody, "args.patch")
 
 
 class Changed(Event):
-    """The webhook is there, is another, or is gone."""
+    """The webhook was created, changed or deleted."""
 
 
 class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_only"):
@@ -75,15 +76,15 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         description: Description = "",
         active: bool = True,
     ) -> NewWebhook:
-        """Make the webhook; its secret is shown this once, and to a repeat of the same request."""
+        """Create the webhook. Its secret is shown only in this response, and to a repeat of the same request."""
         if self.state.made_by == self.request_id:
             return self._new()
         if self.state.owner:
-            raise Failure("exists", "there is a webhook with this ID")
+            raise Failure("exists", "a webhook with this ID exists already")
         if not api_keys.is_id(self.id):
-            raise Failure("invalid", "a new webhook's ID is a UUID, 32 hexadecimal digits", field="id")
+            raise Failure("invalid", "a new webhook's ID must be a UUID of 32 hexadecimal digits", field="id")
         if not self.caller.has(READ_EVENTS):
-            raise Failure("forbidden", f"this needs {READ_EVENTS}")
+            raise Failure("forbidden", f"this requires the permission {READ_EVENTS}")
         await self._check_user()
         await self._check_url(url, "args.url")
         await self.call(HOLDER_TYPE, self.caller.subject, "reserve", webhook=self.id)
@@ -105,13 +106,13 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
 
     @query(allow=KNOWN)
     async def read(self) -> WebhookInfo:
-        """The webhook, for its owner and for those who have `webhooks:manage`; for others there is none."""
+        """Return the webhook. Callers other than its owner need `webhooks:manage`; others get `not-found`."""
         self._check_visible()
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def patch(self, patch: dict[str, Any]) -> WebhookInfo:
-        """Change what a webhook is made of by a JSON merge patch (RFC 7396)."""
+        """Change the webhook by a JSON merge patch (RFC 7396)."""
         self._admit_change()
         state, before = self.state, body_of(self.state)
         after = _body.convert(merge_patch(msgspec.to_builtins(before), patch))
@@ -126,15 +127,15 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         self._note("webhook.changed")
         return show(self.id, state, self.version + 1)
 
-    @command(allow=KNOWN, confidential=True, matches=False)
+    @command(allow=KNOWN, confidential=True, checks_if_match=False)
     async def rotate_secret(self, overlap: Overlap = DAY) -> NewWebhook:
-        """Put another secret in this one's place, which signs too for `overlap` seconds more."""
+        """Replace the secret by a new one; the former secret also signs for `overlap` more seconds."""
         self._check_visible()
         if self.state.made_by == self.request_id:
             return self._new()
         self._admit_change()
         if self.caller.subject != self.state.owner:
-            raise Failure("forbidden", "only its owner gets a new secret; you may make the webhook inactive")
+            raise Failure("forbidden", "only the owner can get a new secret; you can deactivate the webhook")
         state = self.state
         state.former, state.former_until = state.secret, self.now + overlap
         state.secret, state.made_by = self._seal(new_secret()), self.request_id
@@ -143,7 +144,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
 
     @command(allow=KNOWN)
     async def test(self) -> TestSent:
-        """Send an event of the type `webhook.test`, as others are sent."""
+        """Send an event of the type `webhook.test`, like any other."""
         self._check_visible()
         id = delivery_id(self.id, self.request_id)
         event = {
@@ -175,26 +176,26 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         status: Status | None = None,
         sort: Literal["at", "-at"] = "-at",
     ) -> DeliveryPage:
-        """What was sent, or is to be."""
+        """Return the webhook's deliveries, past and pending."""
         self._check_visible()
         return await self._deliveries(limit, cursor, status, sort)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def remove(self) -> None:
-        """End the webhook: nothing is sent any more, and the log goes too."""
+        """Delete the webhook and its log; nothing more is sent."""
         self._admit_change()
         record(self, "webhook.deleted", target=self.id)
         await self._end()
 
     @command(allow=services())
     async def erase(self) -> None:
-        """End the webhook because its owner is gone."""
+        """Delete the webhook because its owner was deleted."""
         if self.state.owner:
             await self._end()
 
     @command(allow=services())
     async def sweep(self) -> None:
-        """Remove what was sent by a webhook that is gone, a step at a time."""
+        """Delete the deliveries of a removed webhook, one batch at a time."""
         if self.state.owner:
             return
         found = await self._deliveries(STEP)
@@ -202,12 +203,12 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
             await self.call(DELIVERY_TYPE, delivery.id, "erase")
         if found.items:
             self.tell(TYPE, self.id, "sweep")
-        # A turn that only returned would make an object.
+        # A turn that only returned would create an object.
         await self.delete()
 
     @query(allow=services())
     async def target(self) -> Target | None:
-        """What has to be known to send something; None where there is no such webhook."""
+        """Return the data that a delivery needs, or None if the webhook doesn't exist."""
         state = self.state
         if not state.owner:
             return None
@@ -223,19 +224,19 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
 
     @command(allow=services())
     async def fail(self, at: float) -> None:
-        """Note that a delivery has failed, if that is news."""
+        """Record that a delivery failed, unless the webhook is already failing."""
         if self.state.owner and self.state.failing_since is None:
             self.state.failing_since = at
 
     @command(allow=services())
     async def recover(self) -> None:
-        """Note that a delivery has arrived."""
+        """Record that a delivery succeeded."""
         if self.state.owner:
             self.state.failing_since = None
 
     @command(allow=services())
     async def disable(self, reason: str) -> None:
-        """Send nothing more, for this reason, until the webhook is made active again."""
+        """Deactivate the webhook for this reason; only its owner or a manager can reactivate it."""
         if self.state.owner and self.state.active:
             self.state.active, self.state.disabled_reason = False, reason
             self._note("webhook.disabled", reason)
@@ -269,14 +270,14 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
 
     def _check_visible(self) -> None:
         if not self.state.owner or not (self._owns() or self.caller.has(MANAGE_WEBHOOKS)):
-            raise Failure("not-found", "there is no such webhook")
+            raise Failure("not-found", "this webhook doesn't exist")
 
     def _admit_change(self) -> None:
-        """An API key changes what it has made: it must not send itself more than it allows."""
+        """Refuse API keys that didn't create the webhook: a key must not get more events than it may see."""
         self._check_visible()
         self.check_if_match()
         if not self.caller.has(MANAGE_WEBHOOKS) and self.caller.key not in ("", self.state.key):
-            raise Failure("forbidden", "an API key changes only the webhooks that it has made")
+            raise Failure("forbidden", "an API key can change only the webhooks that it created")
 
     def _owns(self) -> bool:
         return self.caller.acts_for(self.state.owner, OWN_WEBHOOKS)
@@ -290,7 +291,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         else:
             if user.status == "active":
                 return
-        raise Failure("forbidden", "only users have webhooks")
+        raise Failure("forbidden", "only users can have webhooks")
 
     async def _check_url(self, url: str, field: str) -> None:
         try:

@@ -1,7 +1,8 @@
-"""Who has webhooks: how many there may be, and what has to go when a user is erased.
+"""The holder of a user's webhooks: their number, and what must be deleted when the user is deleted.
 
-Promise: no user has more than the setting says, whatever is made at once: a place is taken before the webhook
-is made. A place that nothing was made in is found when there is no other, a minute later.
+Promise: no user has more webhooks than the setting allows, even if several are created at once: a place
+is reserved before the webhook is created. A reservation that was never used is freed a minute later,
+when a place is needed.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from aidevos.contracts.webhooks import HOLDER_TYPE, SEARCH, TYPE, WebhookPage
 from aidevos.settings import Settings
 
 STEP = 100
-# Seconds by which what a reservation was for is there, or never will be.
+# Seconds after which a reserved webhook exists or never will.
 SETTLED = 60.0
 
 
 class WebhookHolderState(msgspec.Struct):
-    """When the place of each webhook was taken, in seconds since the epoch."""
+    """The time at which each webhook's place was reserved, in seconds since the epoch."""
 
     webhooks: dict[str, float] = {}
 
@@ -30,24 +31,24 @@ class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, m
 
     @command(allow=services())
     async def reserve(self, webhook: str) -> None:
-        """Take a place; raises `conflict` when there is none."""
+        """Reserve a place. Raises `conflict` if there is none."""
         held = self.state.webhooks
         if webhook not in held and len(held) >= self.settings.max_webhooks:
-            held = self.state.webhooks = await self._used()
+            held = self.state.webhooks = await self._find_used()
         if webhook not in held and len(held) >= self.settings.max_webhooks:
-            raise Failure("conflict", f"a user has at most {self.settings.max_webhooks} webhooks")
+            raise Failure("conflict", f"a user can have at most {self.settings.max_webhooks} webhooks")
         held[webhook] = self.now
 
     @command(allow=services())
     async def release(self, webhook: str) -> None:
-        """Give a place back."""
+        """Free a place."""
         self.state.webhooks.pop(webhook, None)
         if not self.state.webhooks:
             await self.delete()
 
     @command(allow=services())
     async def erase(self) -> None:
-        """End every webhook of the user and keep nothing of it, a step at a time."""
+        """Delete all webhooks of the user, one batch at a time, and then this object."""
         found = await self._find(STEP)
         for webhook in found.items:
             await self.call(TYPE, webhook.id, "erase")
@@ -55,11 +56,11 @@ class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, m
             self.tell(HOLDER_TYPE, self.id, "erase")
         await self.delete()
 
-    async def _used(self) -> dict[str, float]:
-        """The places of what is there, or may come."""
-        there = {webhook.id for webhook in (await self._find(self.settings.max_webhooks)).items}
+    async def _find_used(self) -> dict[str, float]:
+        """Return the places of webhooks that exist or may still be created."""
+        existing = {webhook.id for webhook in (await self._find(self.settings.max_webhooks)).items}
         recent = self.now - SETTLED
-        return {id: at for id, at in self.state.webhooks.items() if id in there or at > recent}
+        return {id: at for id, at in self.state.webhooks.items() if id in existing or at > recent}
 
     async def _find(self, limit: int) -> WebhookPage:
         return msgspec.convert(await self.ask(TYPE, SEARCH, owner=self.id, limit=limit), WebhookPage)

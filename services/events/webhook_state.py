@@ -1,4 +1,4 @@
-"""What a webhook keeps, how it is found, and how it is shown."""
+"""The stored state of a webhook, its search, and its public representation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ AT = ("created_at",)
 
 
 class WebhookState(msgspec.Struct):
-    """`secret` and `former`, the one before a rotation, which signs until `former_until`, are encrypted; `key` is the
-    API key that has made the webhook. `made_by` is the request that made the secret. Times are in seconds since
-    the epoch."""
+    """The stored state; times are in seconds since the epoch.
+
+    `secret` and `former` are encrypted; `former` is the secret before a rotation and signs until
+    `former_until`. `key` is the API key that created the webhook. `made_by` is the ID of the request
+    that made the secret.
+    """
 
     owner: str = ""
     key: str = ""
@@ -36,7 +39,7 @@ class WebhookState(msgspec.Struct):
 
 
 class Target(msgspec.Struct, kw_only=True):
-    """Where deliveries go, on whose behalf, and with which secrets, encrypted."""
+    """The data that a delivery needs: receiver, owner and encrypted secrets."""
 
     owner: str
     key: str
@@ -47,20 +50,20 @@ class Target(msgspec.Struct, kw_only=True):
 
 
 def restrict(caller: Principal, args: FindWebhooks) -> FindWebhooks:
-    """The search that a caller may make: of all webhooks, or of its own."""
+    """Return the search that the caller may make: over all webhooks, or only over its own."""
     if caller.is_service or caller.has(MANAGE_WEBHOOKS):
         return args
     return msgspec.structs.replace(args, owner=caller.subject)
 
 
 def find(args: FindWebhooks) -> Find:
-    """What the store is asked for a search."""
+    """Return the store's query for a search."""
     where: list[Condition] = [] if args.owner is None else [Compare(("owner",), "eq", args.owner)]
     return Find(And(tuple(where)), args.limit, AT)
 
 
 def show(id: str, state: WebhookState, version: int) -> WebhookInfo:
-    """The webhook as it is shown."""
+    """Return the webhook's public representation."""
     return WebhookInfo(
         id=id,
         owner=state.owner,
@@ -80,9 +83,9 @@ def show(id: str, state: WebhookState, version: int) -> WebhookInfo:
 
 
 def body_of(state: WebhookState) -> WebhookBody:
-    """What a merge patch changes."""
+    """Return the fields that a merge patch can change."""
     return WebhookBody(**{name: getattr(state, name) for name in WebhookBody.__struct_fields__})
 
 
-# How webhooks are searched for.
+# The parts of the search for webhooks.
 FIND = (FindWebhooks, find, show, (AT, ("owner", *AT)), restrict)

@@ -1,4 +1,4 @@
-"""`python -m services.http_gateway`: the HTTP door of the fleet."""
+"""`python -m services.http_gateway`: the fleet's HTTP entry point."""
 
 from .bootstrap import main
 

@@ -1,4 +1,4 @@
-"""The composition root: settings in, a serving gateway out; production and tests both come through here."""
+"""The composition root: it makes a serving gateway from settings, in production and in tests."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
 from .http.protocol import ProblemProtocol
 from .http.segments import Segments
 from .live.hub import Hub, StreamLimits
-from .live.subscriber import Subscriber, reading
-from .middleware.answering import Answering
+from .live.subscriber import Subscriber, request_as_reader
 from .middleware.cors import Cors
+from .middleware.responses import ResponseMiddleware
 
 SERVICE = "http_gateway"
-# The service of declared routes.
+# The service that stores declared routes.
 ROUTES_FROM = "api_gateway"
 START_WITHIN = 30.0
 RETRY_AFTER = 0.2
@@ -64,34 +64,37 @@ KEEP_ALIVE = 60
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[ASGIApp]:
-    """The gateway's ASGI application, connected; raises `SettingsError` when there is nothing to connect to."""
+async def open_application(settings: Settings) -> AsyncIterator[ASGIApp]:
+    """Open the gateway's ASGI application, connected to the fleet.
+
+    Raises `SettingsError` if the fleet can't be reached within `START_WITHIN` seconds.
+    """
     async with contextlib.AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(START_WITHIN):
                 app = await _open(settings, stack)
         except TimeoutError:
             raise SettingsError(
-                f"within {START_WITHIN:.0f} s there was no fleet: keys under AIDEVOS_HOME={settings.home}, "
+                f"no fleet was found within {START_WITHIN:.0f} s: it needs keys under AIDEVOS_HOME={settings.home}, "
                 f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
             ) from None
         yield app
 
 
 async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp:
-    """Open what the application is built on, for `stack` to close."""
+    """Build the application; `stack` closes the connections that it opens."""
     fleet = await stack.enter_async_context(open_connection(settings, SERVICE, lambda: ""))
-    verifier = await _verifier(settings)
+    verifier = await _load_verifier(settings)
     catalogue = TypeCatalogue(fleet.connection)
     await stack.enter_async_context(background(catalogue.follow()))
-    await catalogue.loaded()
+    await catalogue.wait_until_loaded()
     credential = ServiceCredential(settings, SERVICE)
     control = AccessControl(settings, fleet, verifier, credential.authorization)
-    table = RouteTable(awaited=ROUTES_FROM in _services(settings))
+    table = RouteTable(is_awaited=ROUTES_FROM in _service_names(settings))
     routes = Mirror(control.events, "routes", CHANGED, partial(_read_routes, fleet.client, credential, table))
     await stack.enter_async_context(control.following(routes))
     forwarder = Forwarder(fleet.client, credential.authorization, settings)
-    audience: Audience[Subscriber] = Audience(reading(forwarder, credential.authorization))
+    audience: Audience[Subscriber] = Audience(request_as_reader(forwarder, credential.authorization))
     hub = Hub(fleet.bus, audience, control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
     await stack.enter_async_context(background(hub.follow()))
     return build(settings, fleet.connection, forwarder, catalogue, control.admission, control.limiter, table, hub)
@@ -112,7 +115,7 @@ def build(
     operations = OperationRouter(
         forwarder,
         settings,
-        Readiness(connection, _services(settings), table),
+        Readiness(connection, _service_names(settings), table),
         Document(
             lambda internal: openapi.describe(catalogue.descriptions, table.routes, internal),
             lambda: (catalogue.generation, table.generation),
@@ -130,7 +133,7 @@ def build(
     guard_of = _guards(credentials, AnonymousGuard(limiter))
     routes = [route for router in routers for route in router.routes(guard_of)]
     declared = DeclaredRoutes(table, catalogue, forwarder, credentials(), limiter, settings)
-    app = Answering(Segments(routes, default=declared), settings.public_url)
+    app = ResponseMiddleware(Segments(routes, default=declared), settings.public_url)
     origins = cors_origins(settings.cors_origins)
     return Cors(app, origins) if origins else app
 
@@ -140,18 +143,18 @@ def _guards(credentials: Callable[..., Guard], anonymous: Guard) -> Callable[[Op
     public = PublicGuard()
 
     @cache
-    def of_rule(access: Access | None, permission: str | None) -> Guard:
+    def find(access: Access | None, permission: str | None) -> Guard:
         if access is Access.PUBLIC:
             return public
         if access is Access.OPEN:
             return anonymous
-        return credentials(permission or "", strangers=access is Access.OPTIONAL)
+        return credentials(permission or "", allow_anonymous=access is Access.OPTIONAL)
 
-    return lambda operation: of_rule(operation.access, operation.permission)
+    return lambda operation: find(operation.access, operation.permission)
 
 
 class Application:
-    """What uvicorn serves: `running`, from the server's start to its end."""
+    """The application that uvicorn serves: `open_application` for the life of the server."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -164,7 +167,7 @@ class Application:
         await receive()
         _end_with_parent()
         try:
-            async with running(self._settings) as self._app:
+            async with open_application(self._settings) as self._app:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except SettingsError as error:
@@ -174,7 +177,7 @@ class Application:
 
 
 def create_application() -> Application:
-    """The application of a worker process."""
+    """Return the application of a worker process."""
     settings = load()
     logs.configure(settings.log_level, SERVICE)
     collect_rarely()
@@ -182,8 +185,7 @@ def create_application() -> Application:
 
 
 def main() -> None:
-    """Serve with the settings of the environment. A setting that can't be used ends the process with one line and
-    status 2."""
+    """Serve with the settings of the environment; an invalid setting ends the process with one line and status 2."""
     try:
         serve(load())
     except SettingsError as error:
@@ -192,7 +194,7 @@ def main() -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are finished first. Exits by `SystemExit`."""
+    """Serve until SIGTERM or SIGINT, after which requests in progress finish. Exits by `SystemExit`."""
     logs.configure(settings.log_level, SERVICE)
     config = server_config(settings, f"{__name__}:{create_application.__name__}", factory=True)
     listener = _listen(settings)
@@ -207,7 +209,7 @@ def serve(settings: Settings) -> None:
 
 
 def server_config(settings: Settings, application: ASGIApp | str, factory: bool = False) -> uvicorn.Config:
-    """How uvicorn serves the application."""
+    """Return uvicorn's configuration for the application."""
     return uvicorn.Config(
         application,
         factory=factory,
@@ -229,17 +231,17 @@ def server_config(settings: Settings, application: ASGIApp | str, factory: bool 
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent has died ends as if it were told to, so that it doesn't keep the port."""
+    """End this worker as if by SIGTERM when its parent dies, so that it doesn't keep the port."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
     loop = asyncio.get_running_loop()
 
-    def died() -> None:
+    def end() -> None:
         loop.remove_reader(parent.sentinel)
         signal.raise_signal(signal.SIGTERM)
 
-    loop.add_reader(parent.sentinel, died)
+    loop.add_reader(parent.sentinel, end)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -254,7 +256,7 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-async def _verifier(settings: Settings) -> TokenVerifier:
+async def _load_verifier(settings: Settings) -> TokenVerifier:
     while True:
         with contextlib.suppress(FileNotFoundError):
             return TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
@@ -265,5 +267,5 @@ async def _read_routes(client: DurableObjectClient, credential: ServiceCredentia
     table.set(await read_all(client, credential.authorization(), LIST_SUBJECT, RoutePage, MAX_ROUTES))
 
 
-def _services(settings: Settings) -> tuple[str, ...]:
+def _service_names(settings: Settings) -> tuple[str, ...]:
     return tuple(name.strip() for name in settings.services.split(",") if name.strip())

@@ -1,7 +1,7 @@
 """The object types of the running fleet, as their hosts announce them in the key-value bucket `types`.
 
-The bucket is watched, so a type that joins is known within moments. After every reconnect the watch
-starts anew and replaces all that was known, since a watch may have died with the server.
+A watch on the bucket shows a new type within moments. After every reconnect the watch starts again and
+replaces everything that was known, since a watch may have died with the server.
 """
 
 from __future__ import annotations
@@ -30,31 +30,34 @@ DEFS = "#/$defs/"
 
 
 class Method(NamedTuple):
-    """What a type says of one of its methods; the schemas refer to `defs`."""
+    """A method as its type announces it; the schemas refer to `defs`."""
 
-    described: MethodDescription
+    description: MethodDescription
     defs: Json
 
     @property
     def is_query(self) -> bool:
-        return self.described.kind == "query"
+        return self.description.kind == "query"
 
     @property
     def properties(self) -> Json:
-        """The arguments' schemas by name."""
-        properties: Json = self._resolved(self.described.args).get("properties", {})
+        """The schemas of the arguments, by name."""
+        properties: Json = self._resolve(self.description.args).get("properties", {})
         return properties
 
     @property
     def required(self) -> list[str]:
-        """The arguments that must be given."""
-        required: list[str] = self._resolved(self.described.args).get("required", [])
+        """The names of the required arguments."""
+        required: list[str] = self._resolve(self.description.args).get("required", [])
         return required
 
-    def value(self, name: str, text: str) -> Any:
-        """An argument that came as text, in a path or a query: as the number or truth value that it is
-        declared to be, if it reads as one."""
-        if not self._kinds(self.properties.get(name, {})) & {"integer", "number", "boolean"}:
+    def convert(self, name: str, text: str) -> Any:
+        """Return an argument that came as text in a path or query, converted to its declared type.
+
+        The text becomes a number or a boolean if the schema declares one and the text is one; otherwise
+        it stays text.
+        """
+        if not self._json_types(self.properties.get(name, {})) & {"integer", "number", "boolean"}:
             return text
         try:
             value = msgspec.json.decode(text)
@@ -62,16 +65,16 @@ class Method(NamedTuple):
             return text
         return value if isinstance(value, int | float) else text
 
-    def _kinds(self, schema: Json) -> set[str]:
-        """The JSON types of a value; none where text would do as well as another."""
-        schema = self._resolved(schema)
+    def _json_types(self, schema: Json) -> set[str]:
+        """Return the JSON types that a value may have; none if text is one of them."""
+        schema = self._resolve(schema)
         found: set[str] = set()
-        for option in (schema, *map(self._resolved, schema.get("anyOf", ()))):
+        for option in (schema, *map(self._resolve, schema.get("anyOf", ()))):
             kinds = option.get("type", ())
             found |= {kinds} if isinstance(kinds, str) else set(kinds)
         return set() if "string" in found else found
 
-    def _resolved(self, schema: Json) -> Json:
+    def _resolve(self, schema: Json) -> Json:
         for _ in range(len(self.defs)):
             if "$ref" not in schema:
                 break
@@ -90,36 +93,36 @@ class TypeCatalogue:
 
     @property
     def descriptions(self) -> list[TypeDescription]:
-        """The descriptions of all types, by name."""
+        """The descriptions of all types, sorted by name."""
         return [self._types[name] for name in self.names(internal=True)]
 
     def names(self, internal: bool = False) -> list[str]:
-        """The names of the types, with or without internal ones."""
+        """Return the sorted names of the types, with or without internal ones."""
         return sorted(name for name, type in self._types.items() if internal or not type.internal)
 
     def check(self, type: str, internal: bool = True) -> None:
-        """Raise `unknown-type` unless there is such a type; the message names those that aren't internal."""
+        """Raise `unknown-type` if the type is unknown; the message lists the types that aren't internal."""
         found = self._types.get(type)
         if found is None or (found.internal and not internal):
             known = ", ".join(self.names()) or "none yet"
-            raise Failure("unknown-type", f"no such type of object; known are: {known}", field="type")
+            raise Failure("unknown-type", f"there is no such object type; known types: {known}", field="type")
 
-    def method(self, type: str, name: str) -> Method | None:
-        """What is known of a method."""
-        return method_of(self._types.get(type), name)
+    def find_method(self, type: str, name: str) -> Method | None:
+        """Return a method's description, or None if it is unknown."""
+        return find_method(self._types.get(type), name)
 
-    async def loaded(self) -> None:
+    async def wait_until_loaded(self) -> None:
         """Return once the bucket has been read."""
         await self._loaded.wait()
 
     async def follow(self) -> None:
-        """Keep up with the bucket until cancelled."""
+        """Follow the bucket until cancelled."""
         pauses = FOLLOWING.pauses()
         while True:
             try:
                 await self._watch()
             except NatsError as error:
-                log.warning("the announced types can't be read: %r", error)
+                log.warning("can't read the announced types: %r", error)
                 await pauses.wait()
 
     async def _watch(self) -> None:
@@ -144,11 +147,11 @@ class TypeCatalogue:
                 await watcher.stop()  # type: ignore[no-untyped-call]
 
 
-def method_of(described: TypeDescription | None, name: str) -> Method | None:
-    """What a type says of a method; None when it has no such."""
-    if described is None:
+def find_method(description: TypeDescription | None, name: str) -> Method | None:
+    """Return the description of a type's method, or None if there is none."""
+    if description is None:
         return None
-    return next((Method(method, described.defs) for method in described.methods if method.name == name), None)
+    return next((Method(method, description.defs) for method in description.methods if method.name == name), None)
 
 
 def _apply(entry: KeyValue.Entry, types: dict[str, TypeDescription]) -> None:
@@ -156,9 +159,9 @@ def _apply(entry: KeyValue.Entry, types: dict[str, TypeDescription]) -> None:
         types.pop(entry.key, None)
         return
     try:
-        described = msgspec.json.decode(entry.value or b"", type=TypeDescription)
+        description = msgspec.json.decode(entry.value or b"", type=TypeDescription)
     except msgspec.DecodeError as error:
-        log.warning("the announcement of the type %r can't be read: %s", entry.key, error)
+        log.warning("can't read the announcement of type %r: %s", entry.key, error)
         return
-    if is_type(entry.key) and described.type == entry.key:
-        types[entry.key] = described
+    if is_type(entry.key) and description.type == entry.key:
+        types[entry.key] = description

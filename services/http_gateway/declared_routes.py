@@ -1,8 +1,8 @@
-"""Declared routes as the gateway serves them: after its own paths, which none of them can take.
+"""The routes that administrators declare, served after the gateway's own paths, which they can't override.
 
-A request goes to the route whose path has a literal segment where another has a variable, from the left
-on. Nobody is answered, not even from the cache, who lacks the route's permission; what the cache doesn't
-have, the object's host judges by the method's own rule. GET only calls queries.
+If several paths match a request, a literal segment wins over a variable, from left to right. The
+gateway requires the route's permission for every response, cached ones included. For responses that
+aren't cached, the object's host also applies the method's own rule. GET calls queries only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.settings import Settings
 
-from .answer_cache import AnswerCache, identity
 from .catalogue import Method, TypeCatalogue
 from .forwarder import Forwarder
 from .http import bodies
@@ -30,30 +29,34 @@ from .http.dispatch import MethodDispatcher
 from .http.guard import Guard
 from .http.request import HttpRequest
 from .http.responses import HttpResponse, MethodNotAllowed
+from .response_cache import ResponseCache, identity
 
-# More routes than these, in the order of their paths, aren't served.
+# Routes beyond this number, in path order, aren't served.
 MAX_ROUTES = 1000
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class RouteTable:
-    """The routes that are declared now; `generation` grows with every change. Where they are `awaited`
-    they are `known` only once they have been read."""
+    """The routes declared at present; `generation` grows with every change.
 
-    def __init__(self, *, awaited: bool) -> None:
-        self.known = not awaited
+    `is_known` is True once they have been read; if no service declares routes (`is_awaited` is False),
+    from the start.
+    """
+
+    def __init__(self, *, is_awaited: bool) -> None:
+        self.is_known = not is_awaited
         self.generation = 0
         self.routes: list[RouteInfo] = []
 
     def set(self, found: list[RouteInfo]) -> None:
-        self.known = True
+        self.is_known = True
         if found != self.routes:
             self.routes = found
             self.generation += 1
 
 
 class DeclaredRoutes:
-    """An ASGI application for the paths that are not the gateway's own."""
+    """An ASGI application for all paths other than the gateway's own."""
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class DeclaredRoutes:
         self._guard = guard
         self._limiter = limiter
         self._max_body = settings.max_body
-        self._cache = AnswerCache()
+        self._cache = ResponseCache()
         self._built = (-1, -1)
         self._routers: dict[str, ASGIApp] = {}
 
@@ -80,8 +83,8 @@ class DeclaredRoutes:
             self._build()
             self._built = latest
         first = scope["path"].split("/", 2)[1]
-        if not self._table.known and first not in routes.RESERVED:
-            raise Failure("unavailable", "the declared routes are not known yet")
+        if not self._table.is_known and first not in routes.RESERVED:
+            raise Failure("unavailable", "the declared routes haven't been read yet")
         await self._routers.get(first, not_found)(scope, receive, send)
 
     def _build(self) -> None:
@@ -90,19 +93,19 @@ class DeclaredRoutes:
         for _, same in groupby(ordered, lambda route: routes.shape(route.path)):
             one, *others = same
             methods: dict[str, MethodDispatcher] = {route.method: self._dispatcher(route) for route in (one, *others)}
-            found.setdefault(one.path.split("/", 2)[1], []).append(Route(one.path, _Methods(methods)))
+            found.setdefault(one.path.split("/", 2)[1], []).append(Route(one.path, _ShapeDispatcher(methods)))
         self._routers = {
             first: Router(below, redirect_slashes=False, default=not_found) for first, below in found.items()
         }
 
     def _dispatcher(self, route: RouteInfo) -> MethodDispatcher:
-        method = self._catalogue.method(route.object_type, route.object_method)
+        method = self._catalogue.find_method(route.object_type, route.object_method)
         handler = _Handler(route, method, self._catalogue, self._forwarder, self._limiter, self._cache, self._max_body)
         return MethodDispatcher({route.method: (self._guard, handler)}, handler.parameters)
 
 
-class _Methods:
-    """The methods of one shape of paths."""
+class _ShapeDispatcher:
+    """The methods of all routes with the same path shape."""
 
     def __init__(self, dispatchers: dict[str, MethodDispatcher]) -> None:
         self._dispatchers = dispatchers
@@ -116,7 +119,7 @@ class _Methods:
 
 
 class _Handler:
-    """One declared route; `method` is what its type says of the method, None while it says nothing."""
+    """The handler of one declared route; `method` is None as long as no host has announced it."""
 
     def __init__(
         self,
@@ -125,7 +128,7 @@ class _Handler:
         catalogue: TypeCatalogue,
         forwarder: Forwarder,
         limiter: RateLimiter,
-        cache: AnswerCache,
+        cache: ResponseCache,
         max_body: int,
     ) -> None:
         self._route = route
@@ -141,58 +144,58 @@ class _Handler:
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
         route = self._route
-        # Of a shape with several methods the path is spelled once: its variables count by their places.
+        # Routes of one shape share one path, so their variables are matched by position.
         values: dict[str, str] = dict(zip(self._names, request.path.values(), strict=True))
         id = subjects.id_from_name(route.object_type, routes.fill(route.object_id, values))
         if not request.principal.has(route.permission, id=id):
-            raise Failure("forbidden", f"this needs the permission {route.permission}")
+            raise Failure("forbidden", f"this requires the permission {route.permission}")
         if route.limits is not None:
             spending = resolve_when_ready(self._limiter.spend_on, f"route-{route.id}", route.limits, request.principal)
             await request.spend(spending)
-        method = self._checked_method()
-        payload = msgspec.json.encode(await self._arguments(request, method, values), order="deterministic")
+        method = self._check_method()
+        payload = msgspec.json.encode(await self._read_arguments(request, method, values), order="deterministic")
         if not (route.cache_seconds and method.is_query):
             return await self._call(request, id, payload)
         key = (route.id, route.version, id, payload, identity(request.principal))
-        answer = self._cache.get(key)
-        if answer is None:
-            answer = await self._call(request, id, payload)
-            self._cache.put(key, answer, route.cache_seconds, len(payload))
-        return answer
+        response = self._cache.get(key)
+        if response is None:
+            response = await self._call(request, id, payload)
+            self._cache.put(key, response, route.cache_seconds, len(payload))
+        return response
 
     async def _call(self, request: HttpRequest, id: str, payload: bytes) -> HttpResponse:
         subject = subjects.call(self._route.object_type, id, self._route.object_method)
-        reply = await self._forwarder.arguments(subject, payload, self._forwarder.options(request))
+        reply = await self._forwarder.request_with_body(subject, payload, self._forwarder.options(request))
         return HttpResponse(200, b'{"result":%b}' % (reply or b"null"))
 
-    def _checked_method(self) -> Method:
+    def _check_method(self) -> Method:
         route, method = self._route, self._method
         if method is None:
             self._catalogue.check(route.object_type)
             raise Failure("unknown-method", f"{route.object_type} has no method {route.object_method}")
         if route.method == "GET" and not method.is_query:
-            raise Failure("conflict", f"GET only asks, and {route.object_method} is a command")
+            raise Failure("conflict", f"GET can only call queries, and {route.object_method} is a command")
         return method
 
-    async def _arguments(self, request: HttpRequest, method: Method, values: dict[str, str]) -> dict[str, Any]:
-        given: dict[str, Any] = {name: method.value(name, text) for name, text in request.parameters.items()}
+    async def _read_arguments(self, request: HttpRequest, method: Method, values: dict[str, str]) -> dict[str, Any]:
+        arguments: dict[str, Any] = {name: method.convert(name, text) for name, text in request.parameters.items()}
         if self._route.method != "GET":
             body = await request.body(self._max_body)
             fields: dict[str, msgspec.Raw] = bodies.decode(_fields, body or b"{}", "body")
-            given |= fields
+            arguments |= fields
         for name, text in values.items():
             if name in self._in_id:
                 continue
-            if name in given:
-                raise Failure("invalid", "the path says what this is", field=name)
-            given[name] = method.value(name, text)
-        return given
+            if name in arguments:
+                raise Failure("invalid", "the path already gives this argument", field=name)
+            arguments[name] = method.convert(name, text)
+        return arguments
 
 
 def query_parameters(route: RouteInfo, method: Method) -> tuple[str, ...]:
-    """The arguments that a GET has in its query string: those that the path doesn't say."""
-    said: Iterable[str] = set(routes.variables(route.path)) - set(routes.variables(route.object_id))
-    return tuple(name for name in method.properties if name not in said)
+    """Return the names of the arguments that a GET takes from its query string: all that the path doesn't give."""
+    in_path: Iterable[str] = set(routes.variables(route.path)) - set(routes.variables(route.object_id))
+    return tuple(name for name in method.properties if name not in in_path)
 
 
 def _precedence(path: str) -> list[tuple[bool, str]]:
@@ -200,4 +203,4 @@ def _precedence(path: str) -> list[tuple[bool, str]]:
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    raise Failure("not-found", "there is no such path")
+    raise Failure("not-found", "this path doesn't exist")

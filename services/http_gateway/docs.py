@@ -1,24 +1,41 @@
-"""The API's description as a page: Swagger UI, which is vendored in `viewer/` with a script that updates it.
+"""The API's description and the catalogue of errors as pages.
 
-Promise: the page loads its own files and the document from this gateway, and nothing from elsewhere.
+The first page is Swagger UI, vendored in `viewer/` with a script that updates it. The `type` of problem
+documents leads to the second.
+
+Promise: the pages load only their own files and the document from this gateway.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from html import escape
 from importlib.resources import files
 
-from aidevos.contracts.errors import Failure
+from aidevos.contracts.errors import CATALOGUE, CODES, Code, Failure
 
 from .http.request import HttpRequest
 from .http.responses import Header, HttpResponse
-from .http.versions import unless_known
+from .http.versions import conditional_response
 
 # `style-src` has no 'unsafe-inline': Swagger UI sets styles by the CSSOM. Its style sheet has images in data URLs.
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_HTML = b"text/html; charset=utf-8"
+_ERRORS = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Errors</title>
+<link rel="icon" href="data:,">
+<h1>Errors</h1>
+<p>Every error is a problem document (RFC 9457), and its <code>code</code> is stable. A code that is not listed here
+belongs to a type of objects: see the documentation of that type.
+"""
 _FILES = {
     "start.js": b"text/javascript; charset=utf-8",
     "swagger-ui-bundle.js": b"text/javascript; charset=utf-8",
@@ -27,27 +44,51 @@ _FILES = {
 
 
 class Docs:
-    """The page and its files, read once."""
+    """The pages and their files, read once."""
 
     def __init__(self) -> None:
-        self.page = _read("index.html", b"text/html; charset=utf-8")
+        self.page = _read("index.html", _HTML)
         self._files = {name: _read(name, media_type) for name, media_type in _FILES.items()}
+        self._files[CATALOGUE.rpartition("/")[2]] = _respond(errors_page().encode(), _HTML)
 
     async def file(self, request: HttpRequest) -> HttpResponse:
-        """Return a file that the page loads; raises `not-found`."""
+        """Return a file that the page loads, or the catalogue of errors; raises `not-found`."""
         file = self._files.get(request.path["file"])
         if file is None:
             raise Failure("not-found", "the page has no such file")
-        return unless_known(request, file)
+        return conditional_response(request, file)
+
+
+def errors_page() -> str:
+    """Return the catalogue of errors as HTML, with each code as an anchor."""
+    return _ERRORS + "".join(_entry(name, code) for name, code in CODES.items())
+
+
+def _entry(name: str, code: Code) -> str:
+    """Return one code of the catalogue as HTML."""
+    title, when, remedy = (_mark_code(escape(text)) for text in (code.title + ".", code.when, code.remedy))
+    retry = "yes" if code.retryable else "no"
+    return (
+        f'<h2 id="{name}">{name}</h2>\n<p>{title}\n<ul>\n<li>HTTP status: {code.status}\n<li>Retryable: {retry}\n'
+        f"<li>When: {when}\n<li>What to do: {remedy}\n</ul>\n"
+    )
+
+
+def _mark_code(text: str) -> str:
+    """Mark up text between backticks, the only markup in the catalogue's sentences."""
+    return re.sub(r"`(.+?)`", r"<code>\1</code>", text)
 
 
 def _read(name: str, media_type: bytes) -> HttpResponse:
-    content = (files(__package__) / "viewer" / name).read_bytes()
+    return _respond((files(__package__) / "viewer" / name).read_bytes(), media_type)
+
+
+def _respond(content: bytes, media_type: bytes) -> HttpResponse:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers: tuple[Header, ...] = (
         (b"content-type", media_type),
         (b"content-security-policy", _POLICY),
-        # `unless_known` takes the last one for the version.
+        # `conditional_response` takes the last one for the version.
         (b"etag", etag.encode()),
     )
     return HttpResponse(200, content, headers)

@@ -1,4 +1,4 @@
-"""A description of the API as it is served: encoded once for each change of what it describes."""
+"""A served description of the API, encoded once per change."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import msgspec
 
 
 class Document:
-    """The result of `render`, which is kept as long as `generation` stays the same. `render` takes whether internal
-    types are part of the document."""
+    """The cached result of `render`, rebuilt whenever `generation` returns another value.
+
+    `render` takes True if the document should include internal types.
+    """
 
     def __init__(self, render: Callable[[bool], dict[str, Any]], generation: Callable[[], Hashable]) -> None:
         self._render = render
@@ -19,7 +21,7 @@ class Document:
         self._rendered: dict[bool, tuple[Hashable, bytes, str]] = {}
 
     def current(self, internal: bool = False) -> tuple[bytes, str]:
-        """Return the document as JSON, and its entity tag."""
+        """Return the document as JSON and its entity tag."""
         latest = self._generation()
         rendered = self._rendered.get(internal)
         if rendered is None or rendered[0] != latest:

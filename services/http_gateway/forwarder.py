@@ -1,7 +1,7 @@
 """Requests to objects on behalf of HTTP requests.
 
-Promise: at most `max_type_pending` requests to one type are under way, so a service that doesn't answer takes no
-more of this process than that; further callers get `overloaded` at once.
+Promise: at most `max_type_pending` requests to one type are in progress, so an unresponsive service
+can't occupy more of this process. Further callers get `overloaded` at once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from aidevos.settings import Settings
 
 from .http import headers
 from .http.request import HttpRequest
-from .new_ids import derived_id, new_id
+from .new_ids import derive_id, new_id
 
-# What a request ID is called over HTTP.
+# The HTTP header that carries the request ID.
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
@@ -37,10 +37,13 @@ class Forwarder:
         self._under_way: Counter[str] = Counter()
 
     async def request(self, subject: str, payload: bytes, options: dict[str, Any]) -> bytes:
-        """Return the reply's payload; `options` are those of `DurableObjectClient.request`. Raises `Failure`."""
+        """Send a request and return the reply's payload. Raises `Failure`.
+
+        `options` are the keyword arguments of `DurableObjectClient.request`.
+        """
         type = subject.split(".", 2)[1]
         if self._under_way[type] >= self._max_pending:
-            raise Failure("overloaded", f"too many requests to {type} are under way in this gateway")
+            raise Failure("overloaded", f"too many requests to {type} are in progress in this gateway")
         self._under_way[type] += 1
         try:
             return await self._client.request(subject, payload, **options)
@@ -51,9 +54,14 @@ class Forwarder:
         finally:
             self._under_way[type] -= 1
 
-    async def arguments(self, subject: str, payload: bytes, options: dict[str, Any], within: str = "args") -> bytes:
-        """As `request`, for an HTTP body that the method takes as its arguments, or as the part `within` of them: a
-        failure names the body's field."""
+    async def request_with_body(
+        self, subject: str, payload: bytes, options: dict[str, Any], within: str = "args"
+    ) -> bytes:
+        """Send a request whose payload comes from an HTTP body, like `request`.
+
+        The body becomes the method's arguments, or the part `within` of them. A failure names the
+        body's field.
+        """
         try:
             return await self.request(subject, payload, options)
         except Failure as failure:
@@ -62,44 +70,50 @@ class Forwarder:
             raise
 
     async def bind_key(self, request: HttpRequest) -> None:
-        """Bind the caller's `Idempotency-Key` to this request; raises `request-id-reused` if it is bound to another.
-        This is for requests whose body says which object is made; otherwise that object itself notices."""
+        """Bind the caller's `Idempotency-Key` to this request.
+
+        Raises `request-id-reused` if it is bound to another request. Use this when the body decides
+        which object is created; otherwise the object itself detects the reuse.
+        """
         key, caller = key_of(request), request.principal.subject
         if key is None or not caller:
             return
         hashed = hashlib.sha256(request.target.encode() + b"\0" + request.content).hexdigest()
-        subject = subjects.call(envelope.IDEMPOTENCY_KEY_TYPE, derived_id(caller, key), "use")
+        subject = subjects.call(envelope.IDEMPOTENCY_KEY_TYPE, derive_id(caller, key), "use")
         options = {"authorization": self._credential(), "request_id": "use"}
         await self.request(subject, msgspec.json.encode({"request": hashed}), options)
 
     def options(self, request: HttpRequest) -> dict[str, Any]:
-        """Options for `request` from the HTTP request's headers."""
+        """Return the options for `request`, taken from the HTTP request's headers."""
         left = request.header(b"deadline")
         match = request.header(b"if-match")
         trace = request.header(b"traceparent")
-        passed = {envelope.CLIENT_ADDRESS: request.address}
+        forwarded = {envelope.CLIENT_ADDRESS: request.address}
         if match is not None:
-            passed[envelope.IF_MATCH] = headers.entity_tags("If-Match", match)
+            forwarded[envelope.IF_MATCH] = headers.parse_entity_tags("If-Match", match)
         if trace is not None and headers.is_trace(trace):
-            passed[envelope.TRACEPARENT] = trace
+            forwarded[envelope.TRACEPARENT] = trace
         return {
             "authorization": request.header(b"authorization"),
             "request_id": key_of(request),
-            "deadline": None if left is None else min(headers.deadline(left), self._max_deadline),
-            "headers": passed,
+            "deadline": None if left is None else min(headers.parse_deadline(left), self._max_deadline),
+            "headers": forwarded,
         }
 
     def anonymous_options(self, request: HttpRequest) -> dict[str, Any]:
-        """As `options`, without the credential that the request may carry."""
+        """Return the same as `options`, without the request's credential."""
         return self.options(request) | {"authorization": ""}
 
 
 def new_object_id(request: HttpRequest, type: str, *parts: str) -> str:
-    """The ID for what the request makes. It follows from the caller and the `Idempotency-Key`, if there is one, so
-    that a repeat makes no second object. `parts` stand for a caller who isn't known."""
+    """Return an ID for the object that the request creates.
+
+    With an `Idempotency-Key`, the ID depends on the caller and the key, so a repeated request creates
+    no second object. `parts` stand in for a caller who isn't known.
+    """
     return new_id(key_of(request), type, request.principal.subject, *parts)
 
 
 def key_of(request: HttpRequest) -> str | None:
     key = request.header(b"idempotency-key")
-    return None if key is None else headers.idempotency_key(key)
+    return None if key is None else headers.parse_idempotency_key(key)

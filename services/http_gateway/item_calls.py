@@ -1,4 +1,4 @@
-"""Calls that make items, for one of them and for many."""
+"""Calls that create items, one at a time or many at once."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ create_body = msgspec.json.Decoder(CreateItemBody)
 
 
 def caller_of(request: HttpRequest) -> str:
-    """Whose idempotency keys these are: of callers who aren't known, those at one address share them."""
+    """Return the scope of the caller's idempotency keys; unknown callers at one address share one."""
     return request.principal.subject or f"address {request.address}"
 
 
 async def make_item(
     forwarder: Forwarder, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]
 ) -> bytes:
-    """The new item as its object shows it; raises `Failure`."""
+    """Create an item and return its representation. Raises `Failure`."""
     check_collection(collection)
     if not subjects.is_id(id):
-        raise Failure("invalid", f"an item's ID matches {subjects.ID_PATTERN}", field="id")
+        raise Failure("invalid", f"an item's ID must match {subjects.ID_PATTERN}", field="id")
     payload = msgspec.json.encode({"collection": collection, "id": id, "data": data})
-    return await forwarder.arguments(subjects.call(ITEM_TYPE, item_object(collection, id), "create"), payload, options)
+    return await forwarder.request_with_body(
+        subjects.call(ITEM_TYPE, item_object(collection, id), "create"), payload, options
+    )
 
 
-async def try_to_make(
+async def try_make_item(
     forwarder: Forwarder, collection: str, body: bytes, caller: str, options: dict[str, Any]
 ) -> BulkResult:
-    """What became of one item of many."""
+    """Create one item of many and return its result, which may be a problem."""
     try:
         wanted = bodies.decode(create_body, body, "data")
         id = wanted.id or new_id(options["request_id"], collection, caller)
@@ -54,20 +56,23 @@ async def try_to_make(
 async def make_items(
     forwarder: Forwarder, request: HttpRequest, collection: str, numbered: Sequence[tuple[int, bytes]]
 ) -> list[BulkResult]:
-    """Make an item of each body, and return what became of each; at most `ITEMS_AT_ONCE` are under way. The request's
-    idempotency key and a body's number make the key of each item."""
+    """Create an item from each body and return the results in order.
+
+    At most `ITEMS_AT_ONCE` are in progress. Each item's key derives from the request's idempotency key
+    and the body's number.
+    """
     options, caller = forwarder.options(request), caller_of(request)
     free = asyncio.Semaphore(ITEMS_AT_ONCE)
 
     async def make(number: int, body: bytes) -> BulkResult:
         async with free:
-            return await try_to_make(forwarder, collection, body, caller, _part(options, number))
+            return await try_make_item(forwarder, collection, body, caller, _derive_options(options, number))
 
     return await asyncio.gather(*(make(number, body) for number, body in numbered))
 
 
-def _part(options: dict[str, Any], number: int) -> dict[str, Any]:
-    """The options for one call of many: a request ID of the whole becomes one of each."""
+def _derive_options(options: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return the options for one call of many: the request ID of the whole gives each call its own."""
     key = options["request_id"]
     if key is None:
         return options

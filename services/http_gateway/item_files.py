@@ -1,4 +1,4 @@
-"""Items by the file: NDJSON in and out, streamed, with a bound on what is in memory at once."""
+"""Import and export of items as NDJSON, streamed with bounded memory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .http.request import HttpRequest
 from .item_calls import make_items
 
 PAGE = 500
-# Of an import: what is under way at once, and the longest line, in bytes.
+# Bounds of an import: lines and bytes in progress at once, and bytes of one line.
 LINES_AT_ONCE = 64
 BYTES_AT_ONCE = 4 * 1024 * 1024
 LINE_LIMIT = 2 * 1024 * 1024
-# Results beyond this size wait in a file.
+# Larger results wait in a file.
 RESULTS_IN_MEMORY = 1024 * 1024
 CHUNK = 64 * 1024
 
 
 class _Line(msgspec.Struct):
-    """A line of an export, and what it takes of an item."""
+    """A line of an export, which holds these fields of an item."""
 
     id: str
     data: msgspec.Raw
@@ -42,19 +42,24 @@ _page = msgspec.json.Decoder(_Page)
 
 
 async def export(forwarder: Forwarder, request: HttpRequest, collection: str) -> AsyncGenerator[bytes, None]:
-    """Return the lines of all items that the caller may read, by their IDs. A failure before the first page is
-    raised here; a later one breaks the lines off."""
+    """Return the lines of all items that the caller may read, sorted by ID.
+
+    A failure before the first page is raised here; a later one cuts the lines short.
+    """
     options = forwarder.options(request)
     first = await _read_page(forwarder, collection, None, options)
     return _lines(forwarder, request, collection, first, options)
 
 
-async def take_in(forwarder: Forwarder, request: HttpRequest, collection: str) -> AsyncGenerator[bytes, None]:
-    """Make an item of each line, and return the lines of the results. They follow when the whole body was read: a
-    client that sends before it reads would else wait for us, and we for it."""
+async def import_lines(forwarder: Forwarder, request: HttpRequest, collection: str) -> AsyncGenerator[bytes, None]:
+    """Create an item from each line and return the lines of the results.
+
+    The results follow after the whole body was read: a client that sends everything before it reads
+    would otherwise wait for the server while the server waits for the client.
+    """
     results: IO[bytes] = tempfile.SpooledTemporaryFile(RESULTS_IN_MEMORY)  # noqa: SIM115
     try:
-        await _take_in(forwarder, request, collection, results)
+        await _import_lines(forwarder, request, collection, results)
     except BaseException:
         results.close()
         raise
@@ -63,7 +68,7 @@ async def take_in(forwarder: Forwarder, request: HttpRequest, collection: str) -
 
 async def _read_page(forwarder: Forwarder, collection: str, cursor: str | None, options: dict[str, Any]) -> _Page:
     args = msgspec.json.encode({"collection": collection, "limit": PAGE, "cursor": cursor})
-    return _page.decode(await forwarder.arguments(subjects.query(ITEM_TYPE, FIND), args, options))
+    return _page.decode(await forwarder.request_with_body(subjects.query(ITEM_TYPE, FIND), args, options))
 
 
 async def _lines(
@@ -80,7 +85,7 @@ async def _lines(
         gone.cancel()
 
 
-async def _take_in(forwarder: Forwarder, request: HttpRequest, collection: str, results: IO[bytes]) -> None:
+async def _import_lines(forwarder: Forwarder, request: HttpRequest, collection: str, results: IO[bytes]) -> None:
     batch: list[tuple[int, bytes]] = []
     size = number = 0
     async for line in request.lines(LINE_LIMIT):
@@ -90,12 +95,12 @@ async def _take_in(forwarder: Forwarder, request: HttpRequest, collection: str, 
         batch.append((number, line))
         size += len(line)
         if len(batch) >= LINES_AT_ONCE or size >= BYTES_AT_ONCE:
-            await _make(forwarder, request, collection, batch, results)
+            await _make_batch(forwarder, request, collection, batch, results)
             batch, size = [], 0
-    await _make(forwarder, request, collection, batch, results)
+    await _make_batch(forwarder, request, collection, batch, results)
 
 
-async def _make(
+async def _make_batch(
     forwarder: Forwarder, request: HttpRequest, collection: str, batch: list[tuple[int, bytes]], results: IO[bytes]
 ) -> None:
     made = await make_items(forwarder, request, collection, batch)

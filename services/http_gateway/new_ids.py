@@ -1,4 +1,4 @@
-"""IDs that the gateway makes for what a POST creates."""
+"""IDs for the objects that a POST creates."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from aidevos.contracts import subjects
 
 
 def new_id(key: str | None, *scope: str) -> str:
-    """A new ID; with an idempotency key the one that repeats of the same caller, and of what else is in its
-    `scope`, come to, so that a repeat makes no second object."""
-    return subjects.new_id() if key is None else derived_id(*scope, key)
+    """Return a new ID.
+
+    With an idempotency `key`, the ID derives from the key and its `scope`, such as the caller. A
+    repeated request gets the same ID and so creates no second object.
+    """
+    return subjects.new_id() if key is None else derive_id(*scope, key)
 
 
-def derived_id(*parts: str) -> str:
+def derive_id(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

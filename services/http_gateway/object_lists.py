@@ -1,4 +1,4 @@
-"""Lists of objects of several types, one type after another; a cursor says where in which type a page begins."""
+"""Lists of objects of several types, one type after another; a cursor holds the type and the position in it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from aidevos.contracts.errors import Failure
 from .forwarder import Forwarder
 
 CURSOR_LIMIT = 4096
-# Seconds that each type may take where all are listed.
+# Deadline in seconds for each type when all types are listed.
 ALL_TYPES_WITHIN = 1.0
 
 
 class Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """A type, and the host's own cursor in it; without one its first page."""
+    """A type and the host's own cursor in it; None stands for the first page."""
 
     type: str
     cursor: str | None = None
 
 
 class Page(msgspec.Struct):
-    """A page of a list; the items pass through as the host wrote them."""
+    """A page of a list; the items pass through as the host encoded them."""
 
     items: list[msgspec.Raw]
     next_cursor: str | None = None
@@ -42,44 +42,43 @@ def encode_cursor(position: Position) -> str:
 
 
 def decode_cursor(cursor: str) -> Position:
-    """Raises `invalid` for text that `encode_cursor` didn't make."""
+    """Return the position in a cursor. Raises `invalid` for text that `encode_cursor` didn't make."""
     try:
         text = cursor.encode("ascii")[: CURSOR_LIMIT + 1]
         position = _position.decode(base64.b64decode(text + b"=" * (-len(text) % 4), b"-_", validate=True))
     except (UnicodeError, binascii.Error, msgspec.DecodeError, RecursionError):
         position = None
     if position is None or encode_cursor(position) != cursor:
-        raise Failure("invalid", "the cursor is not one that a list gave", field="cursor")
+        raise Failure("invalid", "this isn't a cursor of a list", field="cursor")
     return position
 
 
 class ObjectLists:
-    """Reads pages on a caller's behalf."""
+    """Pages of objects, read on a caller's behalf."""
 
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
 
-    async def of_type(
+    async def list_type(
         self, type: str, cursor: str | None, limit: int, project: str | None, options: dict[str, Any]
     ) -> Page:
-        """Return a page of one type's objects; raises `Failure`."""
+        """Return a page of one type's objects. Raises `Failure`."""
         position = Position(type) if cursor is None else decode_cursor(cursor)
         if position.type != type:
-            raise Failure("invalid", "the cursor is of a list of another type", field="cursor")
+            raise Failure("invalid", "the cursor belongs to a list of another type", field="cursor")
         page = await self._read(type, position.cursor, limit, project, options)
-        return _following(page.items, Position(type, page.next_cursor) if page.next_cursor is not None else None)
+        return _make_page(page.items, Position(type, page.next_cursor) if page.next_cursor is not None else None)
 
-    async def of_types(
+    async def list_types(
         self, types: Iterable[str], cursor: str | None, limit: int, project: str | None, options: dict[str, Any]
     ) -> Page:
-        """Return a page of the objects of several types, sorted by name. Types that nobody serves at the moment are
-        left out."""
+        """Return a page of the objects of several types, sorted by type and ID. Unavailable types are left out."""
         position = Position("") if cursor is None else decode_cursor(cursor)
         options["deadline"] = min(options["deadline"] or ALL_TYPES_WITHIN, ALL_TYPES_WITHIN)
         items: list[msgspec.Raw] = []
         for type in (type for type in types if type >= position.type):
             if len(items) == limit:
-                return _following(items, Position(type))
+                return _make_page(items, Position(type))
             inner = position.cursor if type == position.type else None
             try:
                 page = await self._read(type, inner, limit - len(items), project, options)
@@ -89,15 +88,17 @@ class ObjectLists:
                 continue
             items += page.items
             if page.next_cursor is not None:
-                return _following(items, Position(type, page.next_cursor))
+                return _make_page(items, Position(type, page.next_cursor))
         return Page(items)
 
     async def _read(
         self, type: str, cursor: str | None, limit: int, project: str | None, options: dict[str, Any]
     ) -> Page:
         arguments = msgspec.json.encode({"limit": limit, "cursor": cursor, "project": project})
-        return _page.decode(await self._forwarder.arguments(subjects.query(type, objects.LIST), arguments, options))
+        return _page.decode(
+            await self._forwarder.request_with_body(subjects.query(type, objects.LIST), arguments, options)
+        )
 
 
-def _following(items: list[msgspec.Raw], position: Position | None) -> Page:
+def _make_page(items: list[msgspec.Raw], position: Position | None) -> Page:
     return Page(items, None if position is None else encode_cursor(position))

@@ -1,4 +1,4 @@
-"""The gateway's own pages: one HTML file each, which loads nothing."""
+"""The gateway's own pages: single HTML files that load nothing else."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from importlib.resources import files
 from .http.responses import HttpResponse
 
 
-def page(name: str) -> HttpResponse:
-    """The page in the file of this name. It may run its own script and style, and talk to its own origin."""
+def load_page(name: str) -> HttpResponse:
+    """Return the page in this file, which may run its own script and style and call its own origin."""
     content = files(__package__).joinpath(name).read_bytes()
     script, style = (
         base64.b64encode(hashlib.sha256(found[1]).digest()).decode()

@@ -1,4 +1,4 @@
-"""Runs the objects service."""
+"""The command that runs the objects service."""
 
 from aidevos import run
 

@@ -1,9 +1,9 @@
 """A ledger account: money moves between two objects as a saga of commits and tells.
 
-Promise: the sum of all balances and of all transfers under way never changes by a transfer, whatever
-crashes and however transfers cross. One commit of the payer holds the intent, the debit and a tell;
-the payee notes the transfer's ID until the payer has settled it; a refusal comes back as a tell and
-is compensated. No turn waits for the other account, so crossing transfers can't block each other.
+Promise: a transfer never changes the sum of all balances and all transfers under way, whatever crashes
+and however transfers cross. One commit of the payer holds the intent, the debit and a tell. The payee
+keeps the transfer's ID until the payer has settled it. A refusal comes back as a tell and is
+compensated. No turn waits for the other account, so crossing transfers can't block each other.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ class Outgoing(msgspec.Struct):
 
 
 class AccountState(msgspec.Struct):
-    """`outgoing` are debits that the payee has not answered yet; `received` are credits that the
-    payer has not settled yet."""
+    """The state of one account.
+
+    `outgoing` has the debits that the payee has not answered yet. `received` has the credits that the payer
+    has not settled yet.
+    """
 
     balance: int = 0
     closed: bool = False
@@ -42,7 +45,7 @@ class AccountState(msgspec.Struct):
 
 
 class Balance(msgspec.Struct):
-    """What an account shows: `under_way` is debited here and not yet credited, as far as is known."""
+    """A balance. `under_way` is the sum of debits that no payee has confirmed yet."""
 
     balance: int
     under_way: int
@@ -76,7 +79,7 @@ class Account(BaseDurableObject[AccountState], type="account", management="raw")
     async def transfer(self, to: AccountId, amount: Amount) -> str:
         """Send money to another account, and return the transfer's ID.
 
-        The money leaves this account now and arrives soon; if the other account refuses it, it comes back.
+        The money leaves this account now and arrives soon. If the other account refuses it, it is returned.
         """
         self._check_open()
         if to == self.id:
@@ -92,20 +95,20 @@ class Account(BaseDurableObject[AccountState], type="account", management="raw")
 
     @command(allow=WRITE)
     async def close(self) -> None:
-        """Accept no more money, and send none."""
+        """Close the account, so that it neither accepts nor sends money. Its balance must be zero."""
         if self.state.balance or self.state.outgoing:
-            raise Failure("conflict", "the account is not empty")
+            raise Failure("conflict", "the account has a balance or transfers under way")
         self.state.closed = True
 
     @query(allow=READ)
     async def balance(self) -> Balance:
-        """The balance, and what is under way."""
+        """Return the balance and the sum of transfers under way."""
         under_way = sum(item.amount for item in self.state.outgoing.values())
         return Balance(self.state.balance, under_way, self.state.closed)
 
     @command(allow=services())
     async def credit(self, transfer: TransferId, source: AccountId, amount: Amount) -> None:
-        """The payee's part: take the money, or refuse it, and say so."""
+        """Accept or refuse the money, as the payee, and answer the payer by a tell."""
         if transfer not in self.state.received:
             if self.state.closed:
                 self.tell("account", source, "refuse", transfer=transfer, reason="the account is closed")
@@ -116,7 +119,7 @@ class Account(BaseDurableObject[AccountState], type="account", management="raw")
 
     @command(allow=services())
     async def settle(self, transfer: TransferId) -> None:
-        """The payer's part when the money has arrived."""
+        """Complete a transfer, as the payer, once the money has arrived."""
         outgoing = self.state.outgoing.pop(transfer, None)
         if outgoing is None:
             return
@@ -125,7 +128,7 @@ class Account(BaseDurableObject[AccountState], type="account", management="raw")
 
     @command(allow=services())
     async def refuse(self, transfer: TransferId, reason: str) -> None:
-        """The payer's part when the money was refused: it comes back."""
+        """Return the money to the balance, as the payer, after a refusal."""
         outgoing = self.state.outgoing.pop(transfer, None)
         if outgoing is None:
             return
@@ -134,7 +137,7 @@ class Account(BaseDurableObject[AccountState], type="account", management="raw")
 
     @command(allow=services())
     async def forget(self, transfer: TransferId) -> None:
-        """The payee's part when the payer has settled: nobody will ask for this transfer again."""
+        """Forget a transfer, as the payee, once the payer has settled it and will not repeat it."""
         self.state.received.pop(transfer, None)
 
     def _check_open(self) -> None:

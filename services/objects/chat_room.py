@@ -1,4 +1,4 @@
-"""A chat room: what its page shows lives from the events of `/events`."""
+"""A chat room, whose page shows new messages from the live stream at `/events`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
 class Message(msgspec.Struct):
-    """`number` counts the room's messages from 1, `author` is a user's ID, and `at` is RFC 3339 in UTC."""
+    """A message. `number` counts from 1 in each room, `author` is a user's ID, and `at` is RFC 3339 in UTC."""
 
     number: int
     author: str
@@ -34,11 +34,11 @@ class Posted(Event):
 
 
 class ChatRoom(BaseDurableObject[ChatRoomState], type="chat_room", management="raw"):
-    """A room for short messages, of which it keeps the last ones."""
+    """A room for short messages. It keeps the last 50."""
 
     @command(allow=permission("chat_room:write"))
     async def post(self, text: Text) -> Message:
-        """Say something to everybody in the room."""
+        """Post a message to everybody in the room."""
         state = self.state
         state.count += 1
         message = Message(state.count, self.caller.subject, text, rfc3339_of(self.now))
@@ -48,5 +48,5 @@ class ChatRoom(BaseDurableObject[ChatRoomState], type="chat_room", management="r
 
     @query(allow=permission("chat_room:read"))
     async def recent(self) -> list[Message]:
-        """The last messages, the oldest first."""
+        """Return the last messages, oldest first."""
         return self.state.recent

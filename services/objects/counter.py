@@ -12,7 +12,7 @@ class CounterState(msgspec.Struct):
 
 
 class Counter(BaseDurableObject[CounterState], type="counter", management="raw"):
-    """Counts up and down, exactly once for each request."""
+    """A counter that each request changes exactly once."""
 
     @command(allow=permission("counter:write"))
     async def increment(self, by: int = 1) -> int:
@@ -22,5 +22,5 @@ class Counter(BaseDurableObject[CounterState], type="counter", management="raw")
 
     @query(allow=permission("counter:read"))
     async def value(self) -> int:
-        """The present value."""
+        """Return the present value."""
         return self.state.value

@@ -1,4 +1,4 @@
-"""The objects service: the examples, hosted."""
+"""The objects service, which hosts the example objects."""
 
 from __future__ import annotations
 

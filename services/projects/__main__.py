@@ -1,4 +1,4 @@
-"""Runs the projects service."""
+"""`python -m services.projects`: a process of the projects service."""
 
 from aidevos import run
 

@@ -1,7 +1,7 @@
-"""The departure of a user that was erased from all projects.
+"""The departure of a deleted user from all projects.
 
-Promise: it goes in bounded steps, each of which tells the next one in its own commit. Projects of
-which the user becomes a member behind it let go of the user themselves.
+Promise: it proceeds in bounded steps, each of which tells the next one in its own commit. Projects that
+the user joins behind it remove the user themselves.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from aidevos.contracts.projects import DEPARTURE_TYPE, OF_USER
 
 
 class DepartureState(msgspec.Struct):
-    """The last project that was told."""
+    """The progress: the last project that was told."""
 
     after: str = ""
 
 
 class DepartureDO(BaseDurableObject[DepartureState], type=DEPARTURE_TYPE, management="read_only", internal=True):
-    """Takes a user, whose ID is its own, out of all projects."""
+    """The departure of the user with the same ID."""
 
     @command(allow=services())
     async def begin(self) -> None:
-        """Tell a step of the projects, and see to the next one."""
+        """Tell one batch of projects to remove the user, and start the next batch."""
         found = await self.ask(projects.TYPE, OF_USER, user=self.id, after=self.state.after)
         for project in found:
             self.tell(projects.TYPE, project, "forget", user_id=self.id)

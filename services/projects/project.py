@@ -1,10 +1,10 @@
-"""A project: what it is, who its members are, and how it ends.
+"""A project: its profile, its members, and its end.
 
-Promises: who is no member gets the same answer as where there is no project. There is always an
-owner. A project that was deleted is gone for everyone with that commit, its ID is never used again,
-and what it had goes in the background, in bounded steps, each of which tells the next one in its own
-commit. What comes too late for that goes when it is told of: whatever comes to belong to a project tells
-it so, and whoever has become a member is looked at once more, should the user have been erased meanwhile.
+Promises: a caller who isn't a member gets the same response as if the project didn't exist. There is
+always an owner. A deleted project is gone for everyone with that commit, and its ID is never used
+again. Its content is removed in the background, in bounded steps, each of which tells the next one in
+its own commit. Latecomers are removed too: an object that joins a project tells the project, and a new
+member is checked again in case the user was deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -55,24 +55,27 @@ from .rules import change_members, is_only_owner, role_of
 
 log = logging.getLogger(__name__)
 STEP = 100
-# The types whose objects may belong to a project, by what a deletion calls them.
+# The types whose objects may belong to a project, keyed by their name in a deletion's response.
 Belongings = NewType("Belongings", Mapping[str, str])
-# Seconds: what can't be counted in them is removed uncounted.
+# Seconds for counting; content that takes longer is removed uncounted.
 COUNT_WITHIN = 2.0
-# Seconds for which a secret counts after another has taken its place.
+# Seconds for which a replaced secret stays valid.
 SECRET_OVERLAP = 86_400.0
 KNOWN = permission(CREATE) | permission(MANAGE)
-# By each order, alone and of one user; and the projects of one user by their IDs.
+# By each order, for all projects and for one user's; and one user's projects by ID.
 INDEXES = (("created_at",), ("name",), ("users", "created_at"), ("users", "name"), ("users",))
 _body: Schema[ProjectBody] = Schema(ProjectBody, "args.patch")
 
 
 class ProjectState(msgspec.Struct):
-    """`users` are the IDs of `members`, by which the store finds the project. Times are in seconds since
-    the epoch. Of a project that is `deleting` or has `ended` nothing is left but that, and the types of which
-    something is still to go; one that is `erased` goes with a user's erasure. `types` are those of users' own
-    objects that have come to belong to it. `secret` is what webhooks are signed with, encrypted, and so is the
-    former one, which counts beside it for a while."""
+    """The stored state; times are in seconds since the epoch.
+
+    `users` are the IDs of `members`, by which the store finds the project. A project that is `deleting`
+    or has `ended` keeps only its status and, in `leaving`, the types whose objects are still to be
+    removed. It is `erased` if it ends with the deletion of a user. `types` are the custom types whose
+    objects joined the project. `secret` signs webhooks; it is encrypted, and so is the former one,
+    which stays valid for a while.
+    """
 
     status: Literal["none", "active", "deleting", "ended"] = "none"
     name: str = ""
@@ -99,11 +102,11 @@ class Updated(Event):
 
 
 class Deleted(Event):
-    """The project is gone; whoever keeps something of it may act on it."""
+    """The project is deleted; subscribers can remove their own data about it."""
 
 
 class MemberChanged(Event):
-    """What a user is in the project from now on; None for one who isn't a member any more."""
+    """The user's role from now on; None if the user is no longer a member."""
 
     user_id: str
     role: Role | None
@@ -116,7 +119,7 @@ class OfUserArgs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def answer_of_user(reader: Reader, args: OfUserArgs) -> list[str]:
-    """The next IDs of projects of which the user is a member."""
+    """Return the IDs of the next projects of which the user is a member."""
     after = (None, args.after) if args.after else None
     found = await reader.find(TYPE, Find(Includes(("users",), args.user), STEP, after=after))
     return [document.id for document in found]
@@ -128,32 +131,32 @@ class RoleArgs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def answer_role(reader: Reader, args: RoleArgs) -> Role | None:
-    """What a user is in a project; None for no member, and where there is no project."""
+    """Return a user's role in a project; None if the user isn't a member or the project doesn't exist."""
     found = (await reader.read(TYPE, [args.project])).get(args.project)
     if found is None:
         return None
     return msgspec.convert(found.state, ProjectState).members.get(args.user)
 
 
-class Asked(NamedTuple):
-    """A search by someone; `reader` is None for who may read all projects."""
+class RestrictedSearch(NamedTuple):
+    """A search by a caller; `reader` is None if the caller may read all projects."""
 
     args: FindProjects
     reader: str | None
 
 
-def restrict(caller: Principal, args: FindProjects) -> Asked:
+def restrict(caller: Principal, args: FindProjects) -> RestrictedSearch:
     if caller.project:
-        raise Failure("forbidden", "this API key counts in its project alone, which is read by its ID")
-    return Asked(args, None if caller.has(MANAGE) else caller.subject)
+        raise Failure("forbidden", "this API key is valid only in its project: read the project by its ID")
+    return RestrictedSearch(args, None if caller.has(MANAGE) else caller.subject)
 
 
-def find(asked: Asked) -> Find:
-    """What the store is asked for a search: the projects that the reader is a member of."""
-    args = asked.args
+def find(search: RestrictedSearch) -> Find:
+    """Return the store's query for a search: the projects of which the reader is a member."""
+    args = search.args
     where: list[Condition] = [Compare(("status",), "eq", "active")]
-    if asked.reader is not None:
-        where.append(Includes(("users",), asked.reader))
+    if search.reader is not None:
+        where.append(Includes(("users",), search.reader))
     if args.member is not None:
         where.append(Includes(("users",), args.member))
     if args.q:
@@ -163,7 +166,7 @@ def find(asked: Asked) -> Find:
 
 
 def show(id: str, state: ProjectState, version: int) -> Project:
-    """The project as it is shown."""
+    """Return the project's public representation."""
     return Project(
         id=id,
         name=state.name,
@@ -177,8 +180,8 @@ def show(id: str, state: ProjectState, version: int) -> Project:
 
 
 def no_project() -> Failure:
-    """The answer where there is none, and for what the caller may not know of."""
-    return Failure("not-found", "there is no such project")
+    """Return the failure for a project that doesn't exist or that the caller may not know about."""
+    return Failure("not-found", "this project doesn't exist")
 
 
 class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_only"):
@@ -197,11 +200,11 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     async def create(
         self, name: Name, description: Description = "", settings: dict[str, Any] | None = None
     ) -> Project:
-        """Make the project. The caller is its owner."""
+        """Create the project, owned by the caller."""
         if self.state.status != "none":
-            raise Failure("exists", "there is, or was, a project with this ID")
+            raise Failure("exists", "a project with this ID exists or existed")
         if not subjects.is_id(self.caller.subject) or self.caller.project:
-            raise Failure("forbidden", "a project is made by a user, and by no API key that counts in one alone")
+            raise Failure("forbidden", "only a user can create a project, and not with an API key of another project")
         self.state = ProjectState(
             status="active",
             name=name,
@@ -217,21 +220,21 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
 
     @query(allow=KNOWN)
     async def read(self) -> Project:
-        """The project, for its members."""
+        """Return the project. Members only."""
         self._admit("viewer")
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def replace(
         self, name: Name, description: Description = "", settings: dict[str, Any] | None = None
     ) -> Project:
-        """Replace what the project is; its members stay."""
+        """Replace the name, description and settings; the members stay."""
         self._admit_change("maintainer")
         return self._update(ProjectBody(name=name, description=description, settings=settings or {}))
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def patch(self, patch: dict[str, Any]) -> Project:
-        """Change what the project is by a JSON merge patch (RFC 7396)."""
+        """Change the name, description or settings by a JSON merge patch (RFC 7396)."""
         self._admit_change("maintainer")
         state = self.state
         current = {"name": state.name, "description": state.description, "settings": state.settings}
@@ -239,19 +242,19 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
 
     @query(allow=KNOWN)
     async def members(self) -> MemberPage:
-        """The members, by their IDs."""
+        """Return the members, sorted by ID."""
         self._admit("viewer")
         items = [Member(user_id=user, role=role) for user, role in sorted(self.state.members.items())]
         return MemberPage(items=items, version=self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def set_member(self, user_id: Id, role: Role) -> ChangedMember:
         """Give a user a role in the project."""
         self._admit_change("owner")
         members = self.state.members
         if user_id not in members:
             if len(members) == MAX_MEMBERS:
-                raise Failure("conflict", f"a project has at most {MAX_MEMBERS} members")
+                raise Failure("conflict", f"a project can have at most {MAX_MEMBERS} members")
             await self._check_user(user_id)
             self.tell(TYPE, self.id, "verify", user_id=user_id)
         if members.get(user_id) == role:
@@ -259,17 +262,17 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         self._change_member(user_id, role)
         return ChangedMember(user_id=user_id, role=role, version=self.version + 1)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def remove_member(self, user_id: Id) -> None:
-        """Take a member out of the project; members may do that to themselves."""
+        """Remove a member; members may remove themselves."""
         self._admit_change("viewer" if user_id == self.caller.subject else "owner")
         if user_id not in self.state.members:
-            raise Failure("not-found", "there is no such member")
+            raise Failure("not-found", "this user isn't a member")
         self._change_member(user_id, None)
 
-    @command(allow=KNOWN, matches=False, name="delete")
+    @command(allow=KNOWN, checks_if_match=False, name="delete")
     async def delete_project(self) -> Deletion:
-        """End the project, and remove everything that it has."""
+        """Delete the project and all its content."""
         self._admit_change("owner")
         counts = await asyncio.gather(*map(self._count, self._types()))
         known = dict(zip(self.belongings, counts, strict=False))
@@ -287,7 +290,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         kind: Kind | None = None,
         sort: Literal["created_at", "-created_at"] = "created_at",
     ) -> TaskPage:
-        """The project's tasks, for its members."""
+        """Return the project's tasks. Members only."""
         self._admit("viewer")
         page = await self.ask(
             tasks.TYPE,
@@ -303,8 +306,10 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
 
     @command(allow=KNOWN, confidential=True, keeps_version=True)
     async def webhook_secret(self, renew: bool = False) -> WebhookSecret:
-        """The secret that the project's webhooks are signed with, for its owners. With `renew` there is a new
-        one, and for a day messages are signed with the former one too."""
+        """Return the secret that signs the project's webhooks. Owners only.
+
+        With `renew`, it is replaced; for a day, messages are also signed with the former secret.
+        """
         self._admit_change("owner")
         if renew and self.state.secret:
             self.state.former_secret, self.state.former_until = self.state.secret, self.now + SECRET_OVERLAP
@@ -314,7 +319,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
 
     @command(allow=services(), confidential=True, keeps_version=True)
     async def signing_secrets(self) -> list[str]:
-        """What a webhook of the project is signed with now."""
+        """Return the secrets that sign the project's webhooks now."""
         if self.state.status != "active":
             raise no_project()
         secrets = [self._secret()]
@@ -324,40 +329,42 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
 
     @query(allow=services())
     async def role_of(self, user_id: str) -> Role | None:
-        """What a user is in the project; None for no member. Raises `not-found` where there is no project."""
+        """Return a user's role; None if the user isn't a member. Raises `not-found` without a project."""
         if self.state.status != "active":
             raise no_project()
         return self.state.members.get(user_id)
 
     @command(allow=services())
     async def verify(self, user_id: str) -> None:
-        """Let go of a member that was erased before it was known as one."""
+        """Remove a member who was deleted before joining."""
         if user_id in self.state.members and await self.call(users.TYPE, user_id, "is_erased"):
             self._forget(user_id)
 
     @command(allow=services())
     async def forget(self, user_id: str) -> None:
-        """Let go of a user that was erased. A project that has no other owner ends."""
+        """Remove a deleted user; a project without another owner is deleted."""
         if user_id in self.state.members:
             self._forget(user_id)
 
     @command(allow=services(), keeps_version=True)
     async def confirm(self, type: str, id: str) -> None:
-        """Keep an object that belongs to the project now, unless that has ended before."""
+        """Register an object that belongs to the project, or remove it if the project has ended."""
         if self.state.status != "active":
-            self._let_go(type, id)
+            self._remove_object(type, id)
         elif type not in self._types():
             self.state.types.append(type)
 
     @command(allow=services())
     async def purge(self, type: str, after: str = "") -> None:
-        """Remove the objects of a type behind one, a step of them, and see to the next step; after the last
-        one of the last type, the rest."""
+        """Remove one batch of a type's objects after an ID, and start the next batch.
+
+        After the last batch of the last type, the project ends.
+        """
         if type not in self.state.leaving:
             return
         found = await self._find(type, after)
         for id in found:
-            self._let_go(type, id)
+            self._remove_object(type, id)
         if found:
             self.tell(TYPE, self.id, "purge", type=type, after=found[-1])
             return
@@ -379,7 +386,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         self.check_if_match()
 
     def _secret(self) -> str:
-        """The secret, which is made when it is first asked for."""
+        """Return the secret, which is made when it is first needed."""
         if not self.state.secret:
             self.state.secret = self.sealer.seal(new_secret().encode(), TYPE, self.id)
         return self._open(self.state.secret)
@@ -388,22 +395,22 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         return self.sealer.open(sealed, TYPE, self.id).decode()
 
     def _types(self) -> list[str]:
-        """Of what something may belong to the project."""
+        """Return the types whose objects may belong to the project."""
         return [*self.belongings.values(), *self.state.types]
 
-    def _let_go(self, type: str, id: str) -> None:
+    def _remove_object(self, type: str, id: str) -> None:
         method = "vanish" if type in self.belongings.values() else objects.VANISH
         self.tell(type, id, method, project=self.id)
 
     async def _find(self, type: str, after: str) -> list[str]:
-        """The next IDs of a type's objects that belong to the project."""
+        """Return the next IDs of a type's objects in the project."""
         if type in self.belongings.values():
             return cast(list[str], await self.ask(type, OF_PROJECT, project=self.id, after=after))
         page = await self.ask(type, objects.LIST, project=self.id, cursor=after, limit=STEP)
         return [item["id"] for item in page["items"]]
 
     async def _count(self, type: str) -> int | None:
-        """How many objects of a type belong to the project; None when that can't be told in time."""
+        """Return how many objects of a type belong to the project; None if counting takes too long."""
         try:
             async with asyncio.timeout(COUNT_WITHIN):
                 if type in self.belongings.values():
@@ -411,7 +418,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
                 page = await self.ask(type, objects.LIST, project=self.id, limit=1, count=True)
                 return cast(int | None, page["count"])
         except (TimeoutError, Failure) as error:
-            log.info("what a project has of %s was not counted: %s", type, error)
+            log.info("the objects of type %s in a project were not counted: %s", type, error)
             return None
 
     async def _check_user(self, user_id: str) -> None:
@@ -419,7 +426,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
             await self.call(users.TYPE, user_id, "show")
         except Failure as failure:
             if failure.code == "not-found":
-                raise Failure("invalid", "there is no such user", field="args.user_id") from None
+                raise Failure("invalid", "this user doesn't exist", field="args.user_id") from None
             raise
 
     def _update(self, body: ProjectBody) -> Project:
@@ -452,5 +459,5 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
         record(self, "project.deleted", target=self.id)
 
     def _shown(self) -> Project:
-        """The project as this turn leaves it."""
+        """Return the project as this turn leaves it."""
         return show(self.id, self.state, self.version + 1)

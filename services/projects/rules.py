@@ -1,4 +1,4 @@
-"""Pure rules of projects and tasks; nothing here waits for anything."""
+"""The pure rules of projects and tasks; nothing here waits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from aidevos.contracts.tasks import KINDS, PAYLOAD_LIMIT, RESERVED, Status
 from aidevos.security.permissions import Principal
 
 Action = Literal["start", "succeed", "fail", "postpone", "cancel", "retry"]
-# What may happen to a task in each status, and the status that follows. `postpone` is the end of an attempt
-# that another one follows.
+# The actions allowed in each status of a task, and the status that follows. `postpone` ends an attempt that another one
+# follows.
 TRANSITIONS: dict[Status, dict[Action, Status]] = {
     "queued": {"start": "running", "cancel": "cancelled"},
     "running": {"succeed": "succeeded", "fail": "failed", "postpone": "queued", "cancel": "cancelled"},
@@ -25,23 +25,26 @@ TRANSITIONS: dict[Status, dict[Action, Status]] = {
 
 
 def follow(status: Status, action: Action) -> Status:
-    """The status after an action; raises `conflict` where a task in that status doesn't allow it."""
+    """Return the status after an action. Raises `conflict` if the status doesn't allow it."""
     after = TRANSITIONS[status].get(action)
     if after is None:
-        raise Failure("conflict", f"there is no {action} for a task that is {status}")
+        raise Failure("conflict", f"the action {action} isn't possible for a task that is {status}")
     return after
 
 
 def role_of(caller: Principal, project: str, members: dict[str, Role]) -> Role | None:
-    """What the caller is in a project; whoever manages projects is an owner of each, and an API key that counts
-    in another one nobody."""
+    """Return the caller's role in a project, or None.
+
+    Callers with `projects:manage` are owners of every project; an API key of another project has no
+    role.
+    """
     if caller.project not in ("", project):
         return None
     return "owner" if caller.has(MANAGE) else members.get(caller.subject)
 
 
 def change_members(members: dict[str, Role], user: str, role: Role | None) -> dict[str, Role]:
-    """The members after a user has got a role, or with None has gone; raises `conflict` for the last owner."""
+    """Return the members after a user got a role or, with None, was removed. Raises `conflict` for the last owner."""
     changed = {other: kept for other, kept in members.items() if other != user}
     if role is not None:
         changed[user] = role
@@ -58,10 +61,14 @@ _payloads: dict[str, Schema[Any]] = {kind: Schema(schema, "") for kind, schema i
 
 
 def encode_payload(kind: str, payload: dict[str, Any], field: str) -> bytes:
-    """The payload as JSON, in the order in which it came. Raises `invalid` or `too-large`; `field` is
-    what the payload is called in errors."""
+    """Return the payload as JSON with its fields in their original order.
+
+    Raises `invalid` or `too-large`; `field` names the payload in errors.
+    """
     if kind not in KINDS and kind.partition(".")[0] in RESERVED:
-        raise Failure("invalid", f"there is no such kind of task; built in are {', '.join(KINDS)}", field="args.kind")
+        raise Failure(
+            "invalid", f"this kind of task doesn't exist; built-in kinds: {', '.join(KINDS)}", field="args.kind"
+        )
     if kind in KINDS:
         try:
             _payloads[kind].convert(payload)
@@ -69,5 +76,5 @@ def encode_payload(kind: str, payload: dict[str, Any], field: str) -> bytes:
             raise Failure(failure.code, failure.detail, field=f"{field}{failure.field}") from None
     encoded = msgspec.json.encode(payload)
     if len(encoded) > PAYLOAD_LIMIT:
-        raise Failure("too-large", f"a payload has at most {PAYLOAD_LIMIT} bytes", field=field)
+        raise Failure("too-large", f"a payload can have at most {PAYLOAD_LIMIT} bytes", field=field)
     return encoded

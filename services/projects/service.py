@@ -16,7 +16,7 @@ from .project import Belongings, ProjectDO
 from .task import TaskDO
 
 NAME = "projects"
-# What goes with a project, each beside its type.
+# The content that is removed with a project, with its types.
 BELONGINGS = Belongings({"tasks": tasks.TYPE, "collections": data.COLLECTION_TYPE, "keys": api_keys.TYPE})
 
 

@@ -1,12 +1,13 @@
-"""A task: work that waits for a worker, in one project.
+"""A task: work for a worker, in one project.
 
-Promises: who may see or change a task is what the project says at the time of the call. No task stays
-without its project: each tells its project of itself, and one that came after the end is removed.
+Promises: the project decides at the time of each call who may see or change a task. No task outlives
+its project: each task tells its project about itself, and one that arrives after the project's end is
+removed.
 
-One attempt is under way at a time, and has a name that is never used again; what comes of it late, when it
-was given up, or with the task cancelled or deleted, is refused. So one result is recorded however often
-workers die. That a worker is alive, that an attempt ends in time, that a task runs when it is to, and again
-after a failure, are alarms of the task, which need no worker.
+Only one attempt is in progress at a time, with an ID that is never used again. A report of an attempt
+that was given up, or whose task was cancelled or deleted, is refused. So exactly one result is
+recorded, however often workers die. Alarms of the task, which need no worker, watch over leases and
+timeouts, and start due tasks and retries.
 """
 
 from __future__ import annotations
@@ -63,23 +64,23 @@ from aidevos.contracts.tasks import (
 )
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.feeds import webhook_sender as webhooks
-from aidevos.projects.belongings import belongings
+from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import check_role
 from aidevos.queries import Search, View
 from aidevos.security.delegations import Delegations
-from aidevos.security.mandates import mandate_of
+from aidevos.security.mandates import load_mandate
 from aidevos.settings import Settings
 
-from .orders import errands
+from .orders import build_calls
 from .rules import Action, encode_payload, follow, role_of
 from .task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
 
 KNOWN = permission(CREATE) | permission(MANAGE)
-# Of a payload and a result, and all else.
+# A payload, a result and everything else.
 STATE_LIMIT = PAYLOAD_LIMIT + RESULT_LIMIT + 64 * 1024
-# The alarms of a task: it may run; its worker was to be heard of; its attempt was to end.
+# The alarms of a task: it may run; its worker must have reported; its attempt must have ended.
 DUE_ALARM, LEASE_ALARM, TIMEOUT_ALARM = "due", "lease", "timeout"
-# Seconds by which the alarm of a lease is late when nobody could be heard of, as after an outage.
+# A lease alarm that is this many seconds late means that no worker could report, as after an outage.
 UNHEARD = 5.0
 _plan: Schema[Plan] = Schema(Plan, "args.patch")
 
@@ -92,7 +93,7 @@ class Created(Event):
 
 
 class Updated(Event):
-    """The task was changed: what it is to do, or its status."""
+    """The task's plan or status was changed."""
 
     project: str
     kind: str
@@ -101,7 +102,7 @@ class Updated(Event):
 
 
 class Queued(Event):
-    """The task may run now: a worker is to look for it."""
+    """The task may run now: a worker should look for it."""
 
     project: str
     kind: str
@@ -113,8 +114,8 @@ class Deleted(Event):
 
 
 def no_task() -> Failure:
-    """The answer where there is none, and for what the caller may not know of."""
-    return Failure("not-found", "there is no such task")
+    """Return the failure for a task that doesn't exist or that the caller may not know about."""
+    return Failure("not-found", "this task doesn't exist")
 
 
 class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
@@ -125,7 +126,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     settings: Settings = inject()
     delegations: Delegations = inject()
     searches = (Search(SEARCH, services(), FindTasks, find, show, INDEXES),)
-    views = (*belongings(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
+    views = (*project_views(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
     indexes = (DUE_INDEX,)
 
     @command(allow=KNOWN, creates=True)
@@ -139,13 +140,13 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         timeout: Seconds = 300.0,  # noqa: ASYNC109
         retry: Retry | None = None,
     ) -> Task:
-        """Make the task; it is queued."""
+        """Create the task and queue it."""
         role = await self._role(project)
         if role is None:
-            raise Failure("not-found", "there is no such project")
+            raise Failure("not-found", "this project doesn't exist")
         check_role(role, "maintainer")
         if self.state.project:
-            raise Failure("exists", "there is a task with this ID")
+            raise Failure("exists", "a task with this ID exists already")
         self.state = TaskState(project=project, kind=kind, created_by=self.caller.subject, created_at=self.now)
         self.emit(Created(project, kind, "queued", version=self.version + 1))
         plan = Plan(payload=payload or {}, priority=priority, run_at=run_at, timeout=timeout, retry=retry or Retry())
@@ -156,56 +157,56 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
 
     @query(allow=KNOWN)
     async def read(self) -> Task:
-        """The task, for members of its project."""
+        """Return the task. Members of its project only."""
         await self._admit("viewer")
         return show(self.id, self.state, self.version)
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def patch(self, patch: dict[str, Any]) -> Task:
-        """Change a task that waits by a JSON merge patch (RFC 7396)."""
+        """Change a queued task by a JSON merge patch (RFC 7396)."""
         await self._admit_change()
         if self.state.status != "queued":
-            raise Failure("conflict", f"the task is {self.state.status}: only one that is queued can be changed")
+            raise Failure("conflict", f"the task is {self.state.status}: only a queued task can be changed")
         plan = _plan.convert(merge_patch(self._plan(), patch))
         before = self.state.payload
         self._take(plan, "args.patch.payload")
         if self.state.payload != before:
-            # Nobody has another's rights used for what they have written themselves.
+            # A changed payload must not use the permissions of another user.
             self._act_for(self.caller)
         return self._changed()
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def cancel(self) -> Task:
-        """Have the task not done, or not finished."""
+        """Cancel the task, whether it is queued or running."""
         await self._admit_change()
         self._follow("cancel")
         self._leave_line()
         self.state.finished_at = self.now
         return self._changed()
 
-    @command(allow=KNOWN, matches=False)
+    @command(allow=KNOWN, checks_if_match=False)
     async def retry(self) -> Task:
-        """Queue the task again, as if it had not been tried."""
+        """Queue the task again, as if it had never been tried."""
         await self._admit_change()
         self._follow("retry")
         state = self.state
         state.attempts, state.progress, state.sends = 0, 0.0, state.sends + 1
         state.result, state.error, state.started_at, state.finished_at = "null", None, None, None
-        # Nobody repeats with another's rights what they could not do themselves.
+        # A retry must not use the permissions of another user.
         self._act_for(self.caller)
         self._queue(self.now)
         return self._changed()
 
-    @command(allow=KNOWN, matches=False, name="delete")
+    @command(allow=KNOWN, checks_if_match=False, name="delete")
     async def delete_task(self) -> None:
-        """End the task, and forget it."""
+        """Cancel and delete the task."""
         await self._admit_change()
         self.emit(Deleted(self.state.project))
         await self.delete()
 
     @command(allow=services())
     async def vanish(self, project: str) -> None:
-        """Go with the project."""
+        """Delete the task because its project was deleted."""
         if self.state.project == project:
             await self.forget_outcomes()
             self.emit(Deleted(project))
@@ -214,7 +215,10 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
 
     @command(allow=services())
     async def start(self, worker: str) -> Assignment:
-        """Begin an attempt. Raises `conflict` where the task may not run now, be it that another was faster."""
+        """Start an attempt.
+
+        Raises `conflict` if the task may not run now, for example because another worker was faster.
+        """
         state = self.state
         if state.due is None:
             raise self._refused()
@@ -240,7 +244,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
 
     @command(allow=services())
     async def beat(self, run: str, progress: Progress | None = None) -> bool:
-        """Hear of a worker; whether it is to go on with its attempt."""
+        """Record a worker's heartbeat; return True if it should continue its attempt."""
         state = self.state
         if not state.project:
             raise no_task()
@@ -254,7 +258,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
 
     @command(allow=services())
     async def finish(self, run: str, result: Any = None, error: AttemptError | None = None) -> None:
-        """Record how an attempt has ended. Raises `conflict` for one that isn't under way any more."""
+        """Record the end of an attempt. Raises `conflict` if the attempt is no longer in progress."""
         self._check_run(run)
         if error is not None:
             self._fail(error)
@@ -272,7 +276,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
 
     @command(allow=services())
     async def give_back(self, run: str) -> None:
-        """Queue the task again, as if the attempt had not begun: its worker ends."""
+        """Queue the task again, as if the attempt had not started: its worker is stopping."""
         self._check_run(run)
         self._follow("postpone")
         self.state.attempts -= 1
@@ -281,40 +285,44 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
 
     @query(allow=services())
     async def orders(self, run: str, after: str = "") -> list[Order]:
-        """The next requests of an attempt in the name of the task's maker, behind a place in all of them; with
-        the rights that the maker has now. Raises `forbidden` where these are none."""
+        """Return an attempt's next requests after a position, with the current permissions of the task's creator.
+
+        Raises `forbidden` if the creator no longer has access.
+        """
         self._check_run(run)
         state = self.state
-        found = errands(self.id, state.kind, state.payload, state.sends, after)
+        found = build_calls(self.id, state.kind, state.payload, state.sends, after)
         try:
-            mandate = await mandate_of(self.call, state.maker, state.maker_key)
+            mandate = await load_mandate(self.call, state.maker, state.maker_key)
         except Failure as failure:
             if failure.code == "unauthenticated":
-                raise Failure("forbidden", "the task's maker has no access any more") from None
+                raise Failure("forbidden", "the task's creator no longer has access") from None
             raise
         return [
             Order(
-                subject=errand.subject,
-                payload=errand.payload.decode(),
-                request_id=errand.request_id,
-                authorization=self.delegations.authorization(mandate, errand),
+                subject=call.subject,
+                payload=call.payload.decode(),
+                request_id=call.request_id,
+                authorization=self.delegations.authorization(mandate, call),
             )
-            for errand in found
+            for call in found
         ]
 
     @query(allow=services())
     async def message(self, run: str) -> Message:
-        """The webhook of an attempt, signed with the project's secrets; its ID is that of the task."""
+        """Return the webhook of an attempt, signed with the project's secrets; it has the task's ID."""
         self._check_run(run)
         state = self.state
         webhook = msgspec.json.decode(state.payload, type=Webhook)
         secrets = await self.call(projects.TYPE, state.project, "signing_secrets")
         made = rfc3339(timestamp(state.created_at))
         body = msgspec.json.encode({"type": webhook.type, "timestamp": made, "data": webhook.data})
-        return Message(url=webhook.url, body=body.decode(), headers=webhooks.headers(self.id, self.now, body, secrets))
+        return Message(
+            url=webhook.url, body=body.decode(), headers=webhooks.sign_headers(self.id, self.now, body, secrets)
+        )
 
     async def on_alarm(self, alarm: Alarm) -> None:
-        """Let the task run, or its attempt end of which nothing was heard."""
+        """Queue the task when it is due, or end an attempt that timed out or whose worker fell silent."""
         if alarm.name == DUE_ALARM:
             self._queue(self.state.run_at)
         elif alarm.name == TIMEOUT_ALARM:
@@ -323,7 +331,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         elif self.now - alarm.due > UNHEARD:
             self._renew_lease()
         else:
-            detail = f"nothing was heard of the worker {self.state.worker} any more"
+            detail = f"the worker {self.state.worker} stopped responding"
             self._fail(AttemptError(code=LOST, detail=detail, known=False))
 
     async def _admit(self, needed: projects.Role) -> None:
@@ -338,7 +346,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self.check_if_match()
 
     async def _role(self, project: str) -> projects.Role | None:
-        """What the caller is now in a project that there is."""
+        """Return the caller's current role in an existing project, or None."""
         try:
             role = await self.call(projects.TYPE, project, "role_of", user_id=self.caller.subject)
         except Failure as failure:
@@ -354,7 +362,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self.state.maker, self.state.maker_key = caller.subject, caller.key
 
     def _queue(self, at: float) -> None:
-        """Let the task run from a time on."""
+        """Queue the task to run at this time or later."""
         state = self.state
         self._leave_line()
         state.run_at = at
@@ -365,7 +373,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
             self.emit(Queued(state.project, state.kind, state.priority))
 
     def _leave_line(self) -> None:
-        """Wait for nothing: neither for a worker, nor to be heard of by one."""
+        """Stop waiting for a worker, and cancel all alarms."""
         self.state.due, self.state.run, self.state.worker = None, "", ""
         for name in (DUE_ALARM, LEASE_ALARM, TIMEOUT_ALARM):
             self.alarms.cancel(name)
@@ -377,7 +385,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         if not self.state.project:
             raise no_task()
         if not run or self.state.run != run:
-            raise Failure("conflict", "this attempt is not under way any more")
+            raise Failure("conflict", "this attempt is no longer in progress")
 
     def _refused(self) -> Failure:
         if not self.state.project:
@@ -402,7 +410,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         self._changed()
 
     def _plan(self) -> dict[str, Any]:
-        """What the task is to do, as a patch finds it."""
+        """Return the task's plan, for a patch."""
         state = self.state
         return {
             "payload": msgspec.json.decode(state.payload),
@@ -419,7 +427,9 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state.updated_at = self.now
         at = self.now if plan.run_at is None else plan.run_at.timestamp()
         if abs(at - self.now) > LONGEST_ALARM:
-            raise Failure("invalid", "a task runs within 100 years of now", field=field.replace("payload", "run_at"))
+            raise Failure(
+                "invalid", "a task must run within 100 years from now", field=field.replace("payload", "run_at")
+            )
         self._queue(at)
 
     def _changed(self) -> Task:
@@ -429,5 +439,5 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         return self._shown()
 
     def _shown(self) -> Task:
-        """The task as this turn leaves it."""
+        """Return the task as this turn leaves it."""
         return show(self.id, self.state, self.version + 1)

@@ -1,4 +1,4 @@
-"""What is kept of a task, how it is shown, and how tasks are found."""
+"""The stored state of a task, its public representation, and its searches."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ INDEXES = (
     ("project", "status", "created_at"),
     ("project", "kind", "created_at"),
 )
-# By which workers look for what is due.
+# The index by which workers find due tasks.
 DUE_INDEX = ("kind", "due")
-# More seconds than there are between two times at which tasks may run.
+# More seconds than between any two times at which tasks may run.
 SPAN = 1e11
 
 
 class TaskState(msgspec.Struct):
-    """`payload` and `result` are JSON text: their names could be no names in the store, and their order
-    counts. Times are in seconds since the epoch.
+    """The stored state; times are in seconds since the epoch.
 
-    `due` orders what may run now, the lowest first, and is None for all that may not. `run` names the attempt
-    under way; `sends` counts what was done for the maker and is known to be over. The maker is the user with
-    whose rights the task acts, by the API key `maker_key` if there is one.
+    `payload` and `result` are JSON text: the store doesn't allow all of their field names, and their
+    order matters. `due` orders runnable tasks, lowest first, and is None for all others. `run` is the
+    ID of the attempt in progress. `sends` counts the attempts whose requests are known to be over. The
+    maker is the user with whose permissions the task acts, limited to the API key `maker_key` if there
+    is one.
     """
 
     project: str = ""
@@ -56,12 +57,12 @@ class TaskState(msgspec.Struct):
 
 
 def place_in_line(priority: int, run_at: float) -> float:
-    """What tasks that are due are sorted by: a higher priority first, then the one that may run for longer."""
+    """Return the sort key of due tasks: a higher priority first, then the task that has waited longest."""
     return run_at - priority * SPAN
 
 
 def find(args: FindTasks) -> Find:
-    """What the store is asked for a search."""
+    """Return the store's query for a search."""
     where: list[Condition] = [Compare(("project",), "eq", args.project)]
     if args.status is not None:
         where.append(Compare(("status",), "eq", args.status))
@@ -72,13 +73,13 @@ def find(args: FindTasks) -> Find:
 
 
 async def answer_due(reader: Reader, args: FindDue) -> list[str]:
-    """The IDs of tasks that may run now, the first in line first."""
+    """Return the IDs of runnable tasks in order."""
     where = And((OneOf(("kind",), tuple(args.kinds)), Compare(DUE, "lt", SPAN * SPAN)))
     return [document.id for document in await reader.find(TYPE, Find(where, args.limit, DUE, only=(DUE,)))]
 
 
 def show(id: str, state: TaskState, version: int) -> Task:
-    """The task as it is shown."""
+    """Return the task's public representation."""
     return Task(
         id=id,
         project=state.project,

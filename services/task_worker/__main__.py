@@ -1,4 +1,4 @@
-"""Runs the worker of the built-in kinds of tasks."""
+"""The command that runs the worker for the built-in kinds of tasks."""
 
 from aidevos import run
 

@@ -12,12 +12,12 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT, DataExport, DataImport, Order
 from aidevos.work.handlers import TaskContext, task
 
-from .acting import orders, send
+from .acting import fetch_orders, send
 
-# Of a result, for all but the lines.
-ROOM = 1024
-# Items of an import whose problems are told in full.
-PROBLEMS = 50
+# Bytes of a result that are reserved for everything but the lines.
+OVERHEAD = 1024
+# The largest number of problems that the result of an import contains.
+MAX_PROBLEMS = 50
 
 
 class _Line(msgspec.Struct):
@@ -30,32 +30,32 @@ class _Page(msgspec.Struct):
     next_cursor: str | None
 
 
-class _Made(msgspec.Struct):
+class _Created(msgspec.Struct):
     id: str
 
 
 _page = msgspec.json.Decoder(_Page)
-_made = msgspec.json.Decoder(_Made)
+_created = msgspec.json.Decoder(_Created)
 
 
 @task("data.export")
-async def export(context: TaskContext, payload: DataExport) -> dict[str, Any]:
-    """All items that the maker may read, by their IDs, one on a line."""
+async def export_items(context: TaskContext, payload: DataExport) -> dict[str, Any]:
+    """Export all items that the task's creator may read, ordered by ID, as NDJSON."""
     lines: list[str] = []
-    size, cursor = ROOM, ""
+    size, cursor = OVERHEAD, ""
     while True:
-        (order,) = await orders(context, cursor)
+        (order,) = await fetch_orders(context, cursor)
         page = _page.decode(await send(context, order))
         for item in page.items:
             line = msgspec.json.encode(item).decode()
             lines.append(line + "\n")
-            # As a text in JSON the line is longer.
+            # The line is longer as a JSON string.
             size += len(msgspec.json.encode(lines[-1]))
         if size > RESULT_LIMIT:
             raise Failure(
                 "too-large",
-                f"the items have more than {RESULT_LIMIT} bytes, which a result has no room for: "
-                f"GET /data/collections/{payload.collection}/export gives them as a stream",
+                f"the items exceed the {RESULT_LIMIT} bytes of a result: "
+                f"GET /data/collections/{payload.collection}/export streams them",
             )
         if page.next_cursor is None:
             return {"count": len(lines), "ndjson": "".join(lines)}
@@ -63,23 +63,23 @@ async def export(context: TaskContext, payload: DataExport) -> dict[str, Any]:
 
 
 @task("data.import")
-async def take_in(context: TaskContext, payload: DataImport) -> dict[str, Any]:
-    """Make the items, each with the maker's rights; the results are in their order."""
+async def import_items(context: TaskContext, payload: DataImport) -> dict[str, Any]:
+    """Create the items with the rights of the task's creator, and return the results in the items' order."""
     results: list[BulkResult] = []
     while len(results) < len(payload.items):
-        given = await orders(context, str(len(results)))
-        results += await asyncio.gather(*(_make(context, order) for order in given))
+        orders = await fetch_orders(context, str(len(results)))
+        results += await asyncio.gather(*(_create(context, order) for order in orders))
         await context.progress(len(results) / len(payload.items))
     refused = [result for result in results if result.problem is not None]
-    for result in refused[PROBLEMS:]:
+    for result in refused[MAX_PROBLEMS:]:
         result.problem = None
     return {"created": len(results) - len(refused), "refused": len(refused), "results": results}
 
 
-async def _make(context: TaskContext, order: Order) -> BulkResult:
+async def _create(context: TaskContext, order: Order) -> BulkResult:
     try:
-        return BulkResult(status=201, id=_made.decode(await send(context, order)).id)
+        return BulkResult(status=201, id=_created.decode(await send(context, order)).id)
     except Failure as failure:
-        if failure.is_passing:
+        if failure.is_transient:
             raise
         return BulkResult(status=failure.status, problem=msgspec.to_builtins(failure.problem))

@@ -9,12 +9,12 @@ import msgspec
 from aidevos.contracts.tasks import ObjectCall
 from aidevos.work.handlers import TaskContext, task
 
-from .acting import orders, send_patiently
+from .acting import fetch_orders, send_and_renew
 
 
 @task("object.call")
 async def call_object(context: TaskContext, payload: ObjectCall) -> Any:
-    """Call the method with the maker's rights; the result is what it returned."""
-    (order,) = await orders(context)
-    reply = await send_patiently(context, order)
+    """Call the method with the rights of the task's creator, and return its result."""
+    (order,) = await fetch_orders(context)
+    reply = await send_and_renew(context, order)
     return msgspec.json.decode(reply) if reply else None

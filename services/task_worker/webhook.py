@@ -15,10 +15,10 @@ from aidevos.work.handlers import TaskContext, task
 
 @task("webhook")
 async def deliver(context: TaskContext, payload: Webhook, sender: WebhookSender) -> dict[str, Any]:
-    """Send the message, as the task has signed it; the result is the receiver's status."""
-    given = await context.objects.call(tasks.TYPE, context.id, "message", {"run": context.run})
-    message = msgspec.convert(given, Message)
+    """Send the message that the task has signed, and return the receiver's HTTP status."""
+    reply = await context.objects.call(tasks.TYPE, context.id, "message", {"run": context.run})
+    message = msgspec.convert(reply, Message)
     answer = await sender.send(message.url, message.body.encode(), message.headers)
     if not answer.accepted:
-        raise Failure("unavailable", f"the receiver has answered {answer.status}")
+        raise Failure("unavailable", f"the receiver answered with status {answer.status}")
     return {"status": answer.status}

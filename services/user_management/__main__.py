@@ -1,4 +1,4 @@
-"""Runs the user management service."""
+"""The command that runs the user management service."""
 
 from aidevos import run
 

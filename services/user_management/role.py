@@ -1,9 +1,9 @@
-"""A role: a named set of permissions, and who may decide about it.
+"""A role: a named set of permissions.
 
-Promises: nobody makes, changes, deletes, gives or takes a role that allows more than they may
-themselves, so managing roles is no way to more rights. A role that users have can't be deleted. One
-that is given while it is deleted is taken back: its user tells the role, and a role that is gone, or
-is another one of the same name, answers by a tell.
+Promises: callers can't create, change, delete, grant or revoke a role that allows more than they may
+do themselves, so managing roles never leads to more rights. A role that users have can't be deleted.
+A role that is granted while it is being deleted is revoked again: the user tells the role of the grant.
+If the role is gone, or was created anew under the same name, it revokes the grant by a tell.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from .rules import check_grant
 MANAGE_ROLES = "roles:manage"
 DESCRIPTIONS = {
     "admin": "Everything",
-    "user": "What everyone may do who registers",
-    "service": "What services are; what each may do is given to it",
+    "user": "The permissions of every registered user",
+    "service": "The role of services, each of which is granted its own permissions",
 }
 _is_name = re.compile(NAME_PATTERN).fullmatch
 
 
 class RoleState(msgspec.Struct):
-    """`since` is the object's version that began with this role; times are in seconds since the epoch."""
+    """The state of one role. Times are in seconds since the epoch.
+
+    `since` is the object's version at which this role was created; an earlier role may have had the name.
+    """
 
     name: str = ""
     permissions: list[str] = []
@@ -44,18 +47,18 @@ class RoleState(msgspec.Struct):
 
 
 class Changed(Event):
-    """What the role allows from now on; nothing, when it is deleted."""
+    """The role's permissions have changed. After its deletion they are empty."""
 
     permissions: list[str]
 
 
 def find(args: FindRoles) -> Find:
-    """What the store is asked for a search: all roles."""
+    """Return the store query for all roles."""
     return Find(And(()), args.limit, ("name",))
 
 
 def show(id: str, state: RoleState, version: int) -> Role:
-    """The role as it is shown."""
+    """Return the role as callers see it."""
     return Role(
         name=state.name,
         permissions=state.permissions,
@@ -68,43 +71,43 @@ def show(id: str, state: RoleState, version: int) -> Role:
 
 
 class RoleDO(BaseDurableObject[RoleState], type=TYPE, management="read_only"):
-    """A named set of permissions. Its ID is its name; those that are built in can't be changed."""
+    """A named set of permissions. Its ID is its name. Built-in roles can't be changed."""
 
     searches = (Search(SEARCH, permission(MANAGE_ROLES) | services(), FindRoles, find, show, (("name",),)),)
 
     @command(allow=permission(MANAGE_ROLES))
     async def create(self, permissions: Permissions, description: Description = "") -> Role:
-        """Make the role."""
+        """Create the role."""
         if not _is_name(self.id):
-            raise Failure("invalid", f"a role's name matches {NAME_PATTERN}", field="id")
+            raise Failure("invalid", f"a role's name must match {NAME_PATTERN}", field="id")
         if self.state.name or self.id in ROLES:
-            raise Failure("exists", "there is a role of this name")
+            raise Failure("exists", "a role of this name already exists")
         self._set(permissions, description, "role.created")
         self.state.since = self.version + 1
-        return self._shown(changes=1)
+        return self._render(changes=1)
 
     @query(allow=permission(MANAGE_ROLES))
     async def read(self) -> Role:
-        """The role."""
+        """Return the role."""
         self._check_exists()
-        return self._shown()
+        return self._render()
 
     @query(allow=services())
     async def show(self) -> Role:
-        """The role, for services."""
+        """Return the role to a service."""
         self._check_exists()
-        return self._shown()
+        return self._render()
 
     @command(allow=permission(MANAGE_ROLES))
     async def replace(self, permissions: Permissions, description: Description = "") -> Role:
-        """Let the role allow something else, at once for all who have it."""
+        """Replace the role's permissions and description. This affects all its users at once."""
         self._check_changeable()
         self._set(permissions, description, "role.replaced")
-        return self._shown(changes=1)
+        return self._render(changes=1)
 
     @command(allow=permission(MANAGE_ROLES))
     async def remove(self) -> None:
-        """Delete the role, which no user may have."""
+        """Delete the role. Raises `conflict` while a user has it."""
         self._check_changeable()
         found = await self.ask(users.TYPE, users.SEARCH, role=self.id, limit=1)
         if found["items"]:
@@ -115,22 +118,22 @@ class RoleDO(BaseDurableObject[RoleState], type=TYPE, management="read_only"):
 
     @command(allow=services())
     async def hold(self, user: str, version: int) -> None:
-        """Learn that a user was given the role as it was at this version, and take it back if it is gone."""
+        """Revoke the role from a user who was granted it at this version, if that role is gone."""
         if not self.state.name or version < self.state.since:
             self.tell(users.TYPE, user, "lose_role", role=self.id)
         if not self.state.name:
-            # A turn that only returned would make an object.
+            # Without the deletion, this tell would leave an empty object behind.
             await self.delete()
 
     @command(allow=services())
     async def install(self) -> None:
-        """Be the built-in role of this name."""
+        """Create or update the built-in role of this name."""
         if self.id not in ROLES:
-            raise Failure("invalid", "no such role is built in", field="id")
+            raise Failure("invalid", "this is not the name of a built-in role", field="id")
         permissions = sorted(ROLES[self.id])
         if self.state.permissions != permissions or not self.state.name:
-            made = self.state.created_at or self.now
-            self.state = RoleState(self.id, permissions, DESCRIPTIONS[self.id], 0, made, self.now)
+            created_at = self.state.created_at or self.now
+            self.state = RoleState(self.id, permissions, DESCRIPTIONS[self.id], 0, created_at, self.now)
 
     def _set(self, permissions: list[str], description: str, action: str) -> None:
         wanted = sorted(set(permissions))
@@ -142,20 +145,20 @@ class RoleDO(BaseDurableObject[RoleState], type=TYPE, management="read_only"):
 
     def _check_changeable(self) -> None:
         if self.id in ROLES:
-            raise Failure("conflict", f"the role {self.id} is built in")
+            raise Failure("conflict", f"the built-in role {self.id} can't be changed")
         self._check_exists()
         check_grant(self.caller, self.state.permissions)
 
     def _check_exists(self) -> None:
         if not self.state.name:
-            raise Failure("not-found", "there is no such role")
+            raise Failure("not-found", "this role doesn't exist")
 
-    def _shown(self, changes: int = 0) -> Role:
+    def _render(self, changes: int = 0) -> Role:
         return show(self.id, self.state, self.version + changes)
 
 
-async def role_of(object: BaseDurableObject[Any], name: str) -> Role | None:
-    """The role of this name that users may have, as it is now."""
+async def load_role(object: BaseDurableObject[Any], name: str) -> Role | None:
+    """Return the role of this name, or None if there is none that users may have. `object` makes the call."""
     if name == "service":
         return None
     try:

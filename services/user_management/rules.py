@@ -1,4 +1,4 @@
-"""Pure rules of users; nothing here waits for anything."""
+"""Pure rules of users. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from aidevos.security.permissions import Principal
 
 
 def check_password(password: str, shortest: int, username: str, email: str, full_name: str) -> None:
-    """Raises `invalid` for a password that the policy refuses."""
-    own = (username, email, email.partition("@")[0], full_name)
-    check_policy(password, shortest, own, field="args.password")
+    """Raise `invalid` if the policy refuses the password. `shortest` is the least number of characters."""
+    personal = (username, email, email.partition("@")[0], full_name)
+    check_policy(password, shortest, personal, field="args.password")
 
 
 def check_grant(caller: Principal, permissions: Iterable[str], *, field: str | None = None) -> None:
-    """Raises `forbidden` for a role that allows more than whoever decides about it may do."""
-    beyond = sorted(name for name in permissions if not caller.has(name))
-    if beyond:
-        raise Failure("forbidden", f"the role allows what you may not do yourself: {', '.join(beyond)}", field=field)
+    """Raise `forbidden` if the caller lacks one of a role's permissions."""
+    missing = sorted(name for name in permissions if not caller.has(name))
+    if missing:
+        raise Failure("forbidden", f"the role has permissions that you lack: {', '.join(missing)}", field=field)
 
 
-def administers(roles: list[str], status: str) -> bool:
+def is_administrator(roles: list[str], status: str) -> bool:
+    """Return True for the roles and status of an active administrator."""
     return "admin" in roles and status == "active"

@@ -20,11 +20,10 @@ from aidevos.settings import Settings
 
 from .administrators import AdministratorsDO
 from .role import RoleDO
-from .user import Credentials, Keepers, Registrations, UserManagementDO
+from .user import DeactivationHooks, ErasureHooks, Registrations, UserManagementDO
 
 log = logging.getLogger(__name__)
-# What has to go with a user.
-KEEPERS = Keepers(
+ERASURE_HOOKS = ErasureHooks(
     (
         (CONFIRMATION_TYPE, "forget"),
         (HOLDER_TYPE, "erase"),
@@ -33,8 +32,7 @@ KEEPERS = Keepers(
         (DEPARTURE_TYPE, "begin"),
     )
 )
-# What ends for good when a user is deactivated, besides the sessions.
-CREDENTIALS = Credentials(((HOLDER_TYPE, "erase"),))
+DEACTIVATION_HOOKS = DeactivationHooks(((HOLDER_TYPE, "erase"),))
 
 
 @resource
@@ -43,24 +41,24 @@ async def registrations(settings: Settings) -> AsyncIterator[Registrations]:
 
 
 @resource
-async def keepers() -> AsyncIterator[Keepers]:
-    yield KEEPERS
+async def erasure_hooks() -> AsyncIterator[ErasureHooks]:
+    yield ERASURE_HOOKS
 
 
 @resource
-async def credentials() -> AsyncIterator[Credentials]:
-    yield CREDENTIALS
+async def deactivation_hooks() -> AsyncIterator[DeactivationHooks]:
+    yield DEACTIVATION_HOOKS
 
 
 async def install(objects: DurableObjectClient, settings: Settings) -> None:
-    """Make what every fleet has."""
+    """Create the built-in roles and the first administrator, unless they exist."""
     for role in ROLES:
         await objects.call(roles.TYPE, role, "install")
     await install_administrator(objects, settings)
 
 
 async def install_administrator(objects: DurableObjectClient, settings: Settings) -> None:
-    """Make the first administrator, whose credentials `fleet.json` tells; once for each name."""
+    """Create the first administrator, whose credentials are in `fleet.json`, once for each configured username."""
     password = settings.admin_password or load_secrets(settings.home).admin_password
     id = hashlib.sha256(f"administrator:{settings.admin_username.lower()}".encode()).hexdigest()[:32]
     try:
@@ -68,12 +66,12 @@ async def install_administrator(objects: DurableObjectClient, settings: Settings
     except Failure as failure:
         if failure.code != "exists":
             raise
-        log.error("AIDEVOS_ADMIN_USERNAME is the name of another user, who is no administrator by that")
+        log.error("AIDEVOS_ADMIN_USERNAME names an existing user, who does not become an administrator by it")
 
 
 service = Service(
     "user_management",
     types=(UserManagementDO, AdministratorsDO, RoleDO),
-    resources=(registrations, keepers, credentials),
+    resources=(registrations, erasure_hooks, deactivation_hooks),
     prepare=install,
 )

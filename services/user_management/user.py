@@ -1,9 +1,10 @@
-"""A user: who it is, what it may do, and how it came to be.
+"""A user: profile, roles, status, registration and erasure.
 
-Registration is a saga whose one decisive commit is the user's own. Before it, the e-mail address and
-the username are reserved, in this order for everyone, so that no two wait for each other. A
-registration that dies earlier leaves reservations for a user that doesn't exist, and whoever wants
-such a name next gets it: it asks here, and the answer comes from the only owner of this object.
+Registration is a saga with one decisive commit, the commit of the user's own object. Before it, the
+e-mail address and the username are reserved, always in this order, so that two registrations never
+wait for each other. A registration that dies earlier leaves reservations for a user that doesn't
+exist. The next user who wants such a name gets it: the name's object asks the object here, and only
+the owner of this object answers.
 """
 
 from __future__ import annotations
@@ -52,29 +53,32 @@ from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 
 from . import administrators
-from .role import role_of
-from .rules import administers, check_grant, check_password
+from .role import load_role
+from .rules import check_grant, check_password, is_administrator
 from .user_state import INDEXES, Announced, UserState, find, show
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
 OWN_PROFILE = "profile:self"
 Registrations = NewType("Registrations", AddressThrottle)
-# Types that keep something in an object under the user's ID, and the method, for services and without
-# arguments, that erases it. It is told once, after the commit: `Keepers` of the user's erasure, `Credentials`,
-# which end for good like the sessions, of a deactivation too.
-Keepers = NewType("Keepers", tuple[tuple[str, str], ...])
-Credentials = NewType("Credentials", tuple[tuple[str, str], ...])
+# Pairs of an object type and a method without arguments. After the commit, the user tells the method of the
+# object under the user's ID. `ErasureHooks` erase the data that other types keep for an erased user.
+# `DeactivationHooks` revoke credentials that, like the sessions, end for good with a deactivation.
+ErasureHooks = NewType("ErasureHooks", tuple[tuple[str, str], ...])
+DeactivationHooks = NewType("DeactivationHooks", tuple[tuple[str, str], ...])
 _profile: Schema[Profile] = Schema(Profile, "args.patch")
-_new_id = re.compile(r"[0-9a-f]{32}").fullmatch
+_is_new_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 class Deleted(Event):
-    """The user has been erased; whoever keeps something under its ID may act on it."""
+    """The user has been erased. Services that keep data under the user's ID should delete it."""
 
 
 class AccessChanged(Event):
-    """Tokens from before this version of the user count with these roles, or, when it isn't active, not at all."""
+    """The user's roles or status have changed.
+
+    Tokens issued before this version of the user count with these roles, or are refused if `active` is false.
+    """
 
     roles: list[str]
     active: bool
@@ -86,44 +90,46 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     settings: Settings = inject()
     registrations: Registrations = inject()
-    keepers: Keepers = inject()
-    credentials: Credentials = inject()
+    erasure_hooks: ErasureHooks = inject()
+    deactivation_hooks: DeactivationHooks = inject()
     searches = (Search(SEARCH, permission(READ_USERS) | services(), FindUsers, find, show, INDEXES),)
 
     @command(allow=anyone(), confidential=True)
     async def register(self, username: Username, email: Email, password: Password, full_name: FullName = "") -> User:
-        """Become a user, under a new ID: a UUIDv7 in hexadecimal."""
+        """Register a new user. The object's ID must be new: a UUIDv7 in hexadecimal, 32 digits."""
         if self.state.registration == self.request_id:
-            return self._shown()
+            return self._render()
         if not self.settings.registration:
             raise Failure("forbidden", "registration is closed")
         self.registrations.admit(self.client_address, self.now)
-        if not _new_id(self.id):
-            raise Failure("invalid", "a new user's ID is a UUID, 32 hexadecimal digits", field="id")
+        if not _is_new_id(self.id):
+            raise Failure("invalid", "a new user's ID must be a UUID of 32 hexadecimal digits", field="id")
         if self.state.username or self.state.erased:
-            raise Failure("exists", "there is, or was, a user with this ID")
+            raise Failure("exists", "a user with this ID exists or has been erased")
         email = check_email(email)
         check_password(password, self.settings.password_min_length, username, email, full_name)
         await self._reserve(username, email, password)
-        self._begin(username, email, full_name, ["user"])
+        self._create(username, email, full_name, ["user"])
         self.tell(CONFIRMATION_TYPE, self.id, "welcome", email=email)
         record(self, "user.registered", actor=self.id, target=self.id)
-        return self._shown(changes=1)
+        return self._render(changes=1)
 
     @command(allow=services(), confidential=True)
     async def install(self, username: Username, password: Password) -> None:
-        """Become the first administrator, unless that has happened."""
+        """Create the first administrator, unless this user exists or has been erased."""
         if not (self.state.username or self.state.erased):
             await self._reserve(username, None, password)
-            self._begin(username, None, "", ["admin"])
+            self._create(username, None, "", ["admin"])
             record(self, "user.registered", target=self.id)
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id, version=self.version)
 
     @command(allow=services())
     async def holds(self, account: str) -> bool:
-        """Whether this user exists and has the name of this account. A command: what an earlier
-        owner of this object has begun is decided when this is answered, and an address that was only
-        announced is given up."""
+        """Return True if this user has the login name of this account.
+
+        Drops an address that was announced but not taken. Raises `not-found` if the user doesn't exist. This
+        is a command so that a registration under an earlier owner of this object is decided before the answer.
+        """
         self._check_exists()
         if self.state.announced and account_id(self.state.announced.email) == account:
             self.state.announced = None
@@ -132,7 +138,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     @command(allow=services())
     async def confirm_email(self, email: str) -> None:
-        """Note that the user has shown to have this e-mail address, if it is still the user's."""
+        """Mark this e-mail address as verified, if the user still has it."""
         self._check_exists()
         if email == self.state.email and not self.state.email_verified:
             self.state.email_verified = True
@@ -140,19 +146,22 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     @command(allow=services())
     async def announce_email(self, email: str, change: str) -> None:
-        """Be about to take another e-mail address: to be called before it is reserved."""
+        """Announce that the user is about to take an e-mail address. Call this before reserving the address."""
         self._check_exists()
         self.state.announced = Announced(email, change)
 
     @command(allow=services())
     async def take_email(self, email: str, change: str) -> None:
-        """Take the e-mail address that this change has announced and reserved, and release the one before."""
+        """Take the e-mail address that this change has announced and reserved, and release the former one.
+
+        Raises `conflict` if the announcement was dropped in favour of another user.
+        """
         self._check_exists()
         state = self.state
         if state.email == email:
             return
         if state.announced != Announced(email, change):
-            raise Failure("conflict", "somebody else wanted this address at the same time: try again")
+            raise Failure("conflict", "another user asked for this address at the same time: try again")
         if state.email is not None and account_id(state.email) != account_id(email):
             self.tell(ACCOUNT_TYPE, account_id(state.email), "free_email", user=self.id)
         state.email, state.email_verified, state.announced = email, True, None
@@ -160,20 +169,20 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     @query(allow=services())
     async def show(self) -> User:
-        """The user, for services."""
+        """Return the user to a service."""
         self._check_exists()
-        return self._shown()
+        return self._render()
 
     @query(allow=services())
     async def is_erased(self) -> bool:
-        """Whether there was a user with this ID, who is gone for good."""
+        """Return True if the user with this ID has been erased."""
         return self.state.erased
 
     @query(allow=authenticated())
     async def read(self) -> User:
-        """The user, for itself and for those who have `users:read`; for others there is none."""
+        """Return the user. Callers other than the user need `users:read`, and otherwise get `not-found`."""
         self._check_visible()
-        return self._shown()
+        return self._render()
 
     @command(allow=authenticated())
     async def replace(
@@ -183,7 +192,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         roles: Roles | None = None,
         status: Status | None = None,
     ) -> User:
-        """Replace the profile; roles and status stay where they are not given."""
+        """Replace the profile. Omitted roles or status remain unchanged."""
         self._check_visible()
         return await self._change(
             Profile(
@@ -205,26 +214,26 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     @command(allow=permission(MANAGE_USERS))
     async def activate(self) -> User:
-        """Let the user log in again."""
+        """Allow the user to log in again."""
         return await self._set_status("active")
 
     @command(allow=permission(MANAGE_USERS))
     async def deactivate(self) -> User:
-        """End every session and API key of the user, for good, and let it open no other."""
+        """Permanently end all sessions and API keys of the user, and refuse new ones."""
         return await self._set_status("deactivated")
 
     @query(allow=authenticated())
     async def sessions(self) -> SessionPage:
-        """The user's sessions, for itself and for those who have `users:read`."""
+        """Return the user's sessions. Callers other than the user need `users:read`."""
         self._check_visible()
-        return await self._sessions()
+        return await self._load_sessions()
 
     @command(allow=authenticated())
     async def end_session(self, session: str) -> None:
-        """End a session of the user."""
+        """End one session of the user."""
         self._check_manageable()
-        if session not in (each.id for each in (await self._sessions()).items):
-            raise Failure("not-found", "there is no such session")
+        if session not in (each.id for each in (await self._load_sessions()).items):
+            raise Failure("not-found", "this session doesn't exist")
         self.tell(ACCOUNT_TYPE, account_id(self.state.username), "end_session", session=session)
         record(self, "session.ended", target=self.id, session=session)
 
@@ -237,9 +246,9 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     @command(allow=services())
     async def lose_role(self, role: RoleName) -> None:
-        """Have a role no more that was deleted while it was given."""
+        """Revoke a role that was deleted while it was being granted."""
         if not (self.state.username or self.state.erased):
-            # A turn that only returned would make an object.
+            # Without the deletion, this tell would leave an empty object behind.
             await self.delete()
         elif role in self.state.roles:
             self.state.roles.remove(role)
@@ -250,19 +259,22 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     def _emit_access(self, roles: list[str], status: Status) -> None:
         self.emit(AccessChanged(roles=[*roles], active=status == "active", version=self.version + 1))
 
-    async def _sessions(self) -> SessionPage:
+    async def _load_sessions(self) -> SessionPage:
         account = account_id(self.state.username)
         reply = await self.call(ACCOUNT_TYPE, account, "sessions", current=self.caller.session)
         return msgspec.convert(reply, SessionPage)
 
     @command(allow=authenticated(), confidential=True)
     async def erase(self, password: Password | None = None) -> None:
-        """Erase the user's data for good: by itself, with the password, or by an administrator."""
-        if self.state.erased and (self._manages() or self._is_self()):
+        """Permanently erase the user's data.
+
+        Users erase themselves with their password. Callers with `users:manage` erase others without it.
+        """
+        if self.state.erased and (self._caller_manages_users() or self._caller_is_user()):
             return
         self._check_manageable()
         state, account = self.state, account_id(self.state.username)
-        if self._is_self():
+        if self._caller_is_user():
             await self.call(
                 ACCOUNT_TYPE,
                 account,
@@ -273,12 +285,12 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             )
         elif "admin" in state.roles:
             check_grant(self.caller, ROLES["admin"])
-        if administers(state.roles, state.status):
+        if is_administrator(state.roles, state.status):
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id, version=self.version)
         announced = state.announced.email if state.announced else None
         for name in filter(None, (state.username, state.email, announced)):
             self.tell(ACCOUNT_TYPE, account_id(name), "release", user=self.id)
-        for type, method in self.keepers:
+        for type, method in self.erasure_hooks:
             self.tell(type, self.id, method)
         self.tell(TYPE, self.id, "forget")
         self._emit_access([], "deactivated")
@@ -288,7 +300,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     @command(allow=services())
     async def forget(self) -> None:
-        """The end of an erasure: what was answered to earlier requests goes too."""
+        """Complete an erasure by deleting the recorded replies to earlier requests."""
         if self.state.erased:
             await self.forget_outcomes()
 
@@ -301,94 +313,97 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
 
     async def _change(self, profile: Profile, within: str = "args") -> User:
         state = self.state
-        names = sorted(set(profile.roles))
-        affects_access = (names, profile.status) != (sorted(state.roles), state.status)
+        role_names = sorted(set(profile.roles))
+        affects_access = (role_names, profile.status) != (sorted(state.roles), state.status)
         if affects_access and not self.caller.has(MANAGE_USERS):
-            raise Failure("forbidden", f"roles and status are changed with {MANAGE_USERS}")
+            raise Failure("forbidden", f"only callers with {MANAGE_USERS} may change roles and status")
         self._check_manageable()
         await self._check_roles(profile, f"{within}.roles")
-        remains = administers(names, profile.status)
-        if administers(state.roles, state.status) and not remains:
+        will_administer = is_administrator(role_names, profile.status)
+        if is_administrator(state.roles, state.status) and not will_administer:
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id, version=self.version)
-        if remains:
+        if will_administer:
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id, version=self.version)
         if affects_access:
-            self._emit_access(names, profile.status)
+            self._emit_access(role_names, profile.status)
             if profile.status != "active":
                 self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
-                for type, method in self.credentials:
+                for type, method in self.deactivation_hooks:
                     self.tell(type, self.id, method)
-        self._record_changes(profile, names)
+        self._record_changes(profile, role_names)
         state.full_name, state.settings = profile.full_name, profile.settings
-        state.roles, state.status = names, profile.status
+        state.roles, state.status = role_names, profile.status
         state.updated_at = self.now
-        return self._shown(changes=1)
+        return self._render(changes=1)
 
     async def _check_roles(self, profile: Profile, field: str) -> None:
-        """Nobody gives or takes what they haven't themselves, and administrators are among themselves."""
+        """Raise `forbidden` if the caller lacks a permission of a role that is granted or revoked.
+
+        Changing the status of an administrator needs all permissions of an administrator.
+        """
         state = self.state
         if "admin" in state.roles and profile.status != state.status:
             check_grant(self.caller, ROLES["admin"])
         for name in sorted({*profile.roles} - {*state.roles}):
             where = f"{field}[{profile.roles.index(name)}]"
-            given = await role_of(self, name)
-            if given is None:
+            granted = await load_role(self, name)
+            if granted is None:
                 raise Failure("invalid", f"there is no role {name!r} for users", field=where)
-            check_grant(self.caller, given.permissions, field=where)
-            if not given.builtin:
-                self.tell(roles.TYPE, name, "hold", user=self.id, version=given.version)
+            check_grant(self.caller, granted.permissions, field=where)
+            if not granted.builtin:
+                self.tell(roles.TYPE, name, "hold", user=self.id, version=granted.version)
         for name in sorted({*state.roles} - {*profile.roles}):
-            taken = await role_of(self, name)
-            check_grant(self.caller, taken.permissions if taken else (), field=field)
+            revoked = await load_role(self, name)
+            check_grant(self.caller, revoked.permissions if revoked else (), field=field)
 
-    def _record_changes(self, profile: Profile, names: list[str]) -> None:
+    def _record_changes(self, profile: Profile, role_names: list[str]) -> None:
         state = self.state
         if profile.status != state.status:
             record(self, "user.activated" if profile.status == "active" else "user.deactivated", target=self.id)
-        if names != sorted(state.roles):
-            record(self, "role.changed", target=self.id, reason=", ".join(names))
-        of_another = self.caller.subject != self.id
-        if of_another and (profile.full_name, profile.settings) != (state.full_name, state.settings):
+        if role_names != sorted(state.roles):
+            record(self, "role.changed", target=self.id, reason=", ".join(role_names))
+        by_another = self.caller.subject != self.id
+        if by_another and (profile.full_name, profile.settings) != (state.full_name, state.settings):
             record(self, "profile.changed", target=self.id)
 
     def _check_visible(self) -> None:
-        if not self._is_self() and not self.caller.has(READ_USERS):
+        if not self._caller_is_user() and not self.caller.has(READ_USERS):
             raise _no_user()
         self._check_exists()
 
     def _check_manageable(self) -> None:
-        if not self._manages():
+        if not self._caller_manages_users():
             self._check_visible()
         self._check_exists()
-        if not self._manages() and not self._is_self():
-            raise Failure("forbidden", f"what is another's is changed with {MANAGE_USERS}")
+        if not self._caller_manages_users() and not self._caller_is_user():
+            raise Failure("forbidden", f"only callers with {MANAGE_USERS} may change other users")
 
-    def _is_self(self) -> bool:
+    def _caller_is_user(self) -> bool:
         return self.caller.acts_for(self.id, OWN_PROFILE)
 
-    def _manages(self) -> bool:
+    def _caller_manages_users(self) -> bool:
         return self.caller.has(MANAGE_USERS)
 
     async def _reserve(self, username: str, email: str | None, password: str) -> None:
         account = account_id(username)
         if email is not None:
-            await self._take(email, "args.email", "reserve_email", user=self.id, primary=account)
+            await self._reserve_name(email, "args.email", "reserve_email", user=self.id, primary=account)
         try:
-            await self._take(username, "args.username", "reserve", user=self.id, password=password)
+            await self._reserve_name(username, "args.username", "reserve", user=self.id, password=password)
         except Failure:
             if email is not None:
                 await self.call(ACCOUNT_TYPE, account_id(email), "release", user=self.id)
             raise
 
-    async def _take(self, name: str, field: str, method: str, **args: str) -> None:
+    async def _reserve_name(self, name: str, field: str, method: str, **args: str) -> None:
         try:
             await self.call(ACCOUNT_TYPE, account_id(name), method, **args)
         except Failure as failure:
             if failure.code == "exists":
-                raise Failure("exists", f"the {field.partition('.')[2]} is taken", field=field) from None
+                raise Failure("exists", f"this {field.partition('.')[2]} is taken", field=field) from None
             raise
 
-    def _begin(self, username: str, email: str | None, full_name: str, roles: list[str]) -> None:
+    def _create(self, username: str, email: str | None, full_name: str, roles: list[str]) -> None:
         self.state = UserState(
             username=username,
             email=email,
@@ -403,9 +418,9 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if not self.state.username:
             raise _no_user()
 
-    def _shown(self, changes: int = 0) -> User:
+    def _render(self, changes: int = 0) -> User:
         return show(self.id, self.state, self.version + changes)
 
 
 def _no_user() -> Failure:
-    return Failure("not-found", "there is no such user")
+    return Failure("not-found", "this user doesn't exist")

@@ -1,4 +1,4 @@
-"""What is kept of a user, what is shown of it, and how users are found."""
+"""The stored state of a user, its public view, and the search for users."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.contracts.users import FindUsers, Status, User
 from aidevos.queries import And, Compare, Condition, Contains, Find, Text
 
-# By each order, alone and after each of the filters.
+# Each sort order, alone and after each filter.
 INDEXES = tuple((*path, order) for path in ((), ("roles",), ("status",)) for order in ("created_at", "username"))
 NAMES = (("username",), ("email",), ("full_name",))
 
 
 class Announced(msgspec.Struct):
-    """An e-mail address that a user is about to take, and which change of it this is."""
+    """An e-mail address that a user is about to take, and the ID of this change of address."""
 
     email: str
     change: str
 
 
 class UserState(msgspec.Struct):
-    """`registration` is the request that made the user; times are in seconds since the epoch. Of a user
-    who was erased nothing is left but that: the ID is never used again."""
+    """The state of one user. Times are in seconds since the epoch.
+
+    `registration` is the ID of the request that created the user. Of an erased user, only `erased` is
+    kept, so that the ID is never used again.
+    """
 
     username: str = ""
     email: str | None = None
@@ -41,7 +44,7 @@ class UserState(msgspec.Struct):
 
 
 def find(args: FindUsers) -> Find:
-    """What the store is asked for a search."""
+    """Return the store query for a search for users."""
     where: list[Condition] = [Compare(("erased",), "eq", False)]
     if args.q:
         where.append(Text(NAMES, args.q))
@@ -54,7 +57,7 @@ def find(args: FindUsers) -> Find:
 
 
 def show(id: str, state: UserState, version: int) -> User:
-    """The user as it is shown."""
+    """Return the user as callers see it."""
     return User(
         id=id,
         username=state.username,

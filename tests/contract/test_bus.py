@@ -14,7 +14,7 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus import delivering
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.durable.bus.port import BusError, Delivery, Misplaced, PositionLost
+from aidevos.durable.bus.port import BusError, Delivery, OrderConflict, PositionLost
 
 
 class Reader:
@@ -109,32 +109,32 @@ async def test_events_come_in_order_with_what_was_published(bus: Any, thing: str
 async def test_an_event_behind_another_than_the_last_is_misplaced(guarding_bus: Any, thing: str) -> None:
     first, second = await publish(guarding_bus, thing, 1, 2, name="changed")
     for after in (0, first, second + 1):
-        with pytest.raises(Misplaced):
+        with pytest.raises(OrderConflict):
             await publish(guarding_bus, thing, 3, after=after, name="other")
-    assert await guarding_bus.last(f"event.thing.{thing}.>") == (second, 2)
+    assert await guarding_bus.read_last(f"event.thing.{thing}.>") == (second, 2)
 
 
 async def test_a_repeated_publish_is_stored_once_or_comes_again_under_its_id(bus: Any, thing: str, group: str) -> None:
     async with subscribed(bus, f"event.thing.{thing}.>", group, Reader()) as reader:
         (first,) = await publish(bus, thing, 1)
-        if bus.guards:
-            with pytest.raises(Misplaced):
+        if bus.guards_order:
+            with pytest.raises(OrderConflict):
                 await publish(bus, thing, 1)
-            assert await bus.last(f"event.thing.{thing}.>") == (first, 1)
+            assert await bus.read_last(f"event.thing.{thing}.>") == (first, 1)
         else:
             await publish(bus, thing, 1)
         await publish(bus, thing, 2, after=first)
-        expected = [1, 2] if bus.guards else [1, 1, 2]
+        expected = [1, 2] if bus.guards_order else [1, 1, 2]
         assert await reader.wait(len(expected)) == [f"{thing}:{number}" for number in expected]
 
 
 async def test_scopes_have_places_of_their_own(guarding_bus: Any, thing: str) -> None:
     bus, other = guarding_bus, f"{thing}-other"
-    assert await bus.last(f"event.thing.{thing}.>") == (0, 0)
+    assert await bus.read_last(f"event.thing.{thing}.>") == (0, 0)
     (first,) = await publish(bus, thing, 5)
     (second,) = await publish(bus, other, 1)
     await publish(bus, thing, 6, after=first)
-    assert await bus.last(f"event.thing.{other}.>") == (second, 1)
+    assert await bus.read_last(f"event.thing.{other}.>") == (second, 1)
 
 
 async def test_events_published_at_once_are_all_stored_each_at_its_own_place(guarding_bus: Any, thing: str) -> None:
@@ -143,7 +143,7 @@ async def test_events_published_at_once_are_all_stored_each_at_its_own_place(gua
     places = dict(zip(things, [sequence for (sequence,) in found], strict=True))
     assert len({*places.values()}) == len(things)
     for each in (things[0], things[1], things[150], things[-1]):
-        assert await bus.last(f"event.thing.{each}.>") == (places[each], 1)
+        assert await bus.read_last(f"event.thing.{each}.>") == (places[each], 1)
 
 
 async def test_of_events_published_at_once_only_those_that_are_misplaced_are_refused(
@@ -161,11 +161,11 @@ async def test_of_events_published_at_once_only_those_that_are_misplaced_are_ref
         publish(bus, f"{thing}-last", 1),
         return_exceptions=True,
     )
-    assert [isinstance(result, Misplaced) for result in results] == [*[False] * 10, True, True, *[False] * 12]
-    assert [await bus.last(f"event.thing.{each}.>") for each in others] == [
+    assert [isinstance(result, OrderConflict) for result in results] == [*[False] * 10, True, True, *[False] * 12]
+    assert [await bus.read_last(f"event.thing.{each}.>") for each in others] == [
         (result[0], 1) for result in (*results[:10], *results[12:22]) if isinstance(result, list)
     ]
-    assert (await bus.last(f"event.thing.{thing}.>"))[1] == 2
+    assert (await bus.read_last(f"event.thing.{thing}.>"))[1] == 2
 
 
 async def test_many_events_published_at_once_all_come_each_object_s_in_order(bus: Any, thing: str, group: str) -> None:
@@ -218,7 +218,7 @@ async def test_after_its_attempts_an_event_is_a_dead_letter(bus: Any, thing: str
         await publish(bus, thing, 1)
         delivery, failure = await reader.grave()
         reader.errors.clear()
-        await publish(bus, f"{thing}", 2, after=(await bus.last(f"event.thing.{thing}.>"))[0])
+        await publish(bus, f"{thing}", 2, after=(await bus.read_last(f"event.thing.{thing}.>"))[0])
         await reader.wait(1)
     assert (delivery.id, delivery.payload, delivery.attempt, len(reader.refused)) == (f"{thing}:1", b"1", 2, 2)
     assert failure.detail == "RuntimeError: 1"
@@ -252,7 +252,7 @@ async def test_a_buried_event_can_be_replayed_to_its_group_alone(bus: Any, thing
         delivery, _ = await broken.grave()
         await bus.replay(pattern, group, delivery)
         await broken.wait(1)
-        await publish(bus, thing, 2, after=(await bus.last(f"event.thing.{thing}.>"))[0])
+        await publish(bus, thing, 2, after=(await bus.read_last(f"event.thing.{thing}.>"))[0])
         assert await other.wait(2) == [f"{thing}:1", f"{thing}:2"]
     assert (broken.seen[0].subject, broken.seen[0].payload, broken.seen[0].id, broken.seen[0].attempt) == (
         *delivery[:3],
@@ -424,7 +424,7 @@ async def test_a_follower_resumes_behind_a_position(bus: Any, thing: str) -> Non
 
 async def test_the_end_is_a_position_from_which_one_misses_nothing(bus: Any, thing: str) -> None:
     (first,) = await publish(bus, thing, 1)
-    end = await bus.end(["event.>"])
+    end = await bus.find_end(["event.>"])
     (second,) = await publish(bus, thing, 2, after=first)
     follower = Follower(bus, "event.>", after=end)
     found = [id for id in await follower.current() if id.startswith(thing)]
@@ -436,7 +436,7 @@ async def test_the_end_is_a_position_from_which_one_misses_nothing(bus: Any, thi
 
 async def test_a_position_behind_the_end_is_lost(bus: Any, thing: str) -> None:
     await publish(bus, thing, 1)
-    follower = Follower(bus, "event.>", after=str(int(await bus.end(["event.>"])) + 1_000_000))
+    follower = Follower(bus, "event.>", after=str(int(await bus.find_end(["event.>"])) + 1_000_000))
     assert isinstance(await follower.ended(), PositionLost)
 
 
@@ -455,7 +455,7 @@ async def test_a_follower_is_told_when_the_connection_is_lost(bus: Any, thing: s
         return  # it has none
     follower = Follower(bus, f"event.thing.{thing}.>")
     await follower.current()
-    await (bus._js._nc if bus.guards else bus).close()
+    await (bus._js._nc if bus.guards_order else bus).close()
     assert isinstance(await follower.ended(), BusError)
 
 
@@ -503,4 +503,4 @@ async def test_one_that_pauses_while_it_handles_an_event_gets_no_other(bus: Any,
 
 async def place(bus: Any, thing: str) -> int:
     """The sequence of the object's last event."""
-    return int((await bus.last(f"event.thing.{thing}.>"))[0])
+    return int((await bus.read_last(f"event.thing.{thing}.>"))[0])

@@ -16,7 +16,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.settings import SettingsError, load
 from services.authentication.mail.folder import FolderMailer
 from services.authentication.mail.letters import compose
-from services.authentication.mail.port import Mailer, Outgoing
+from services.authentication.mail.port import Mailer, SingleFlightMailer
 from services.authentication.mail.smtp import SmtpMailer
 from tests.support.kits import failure
 from tests.support.mails import PASSWORD, USER, SmtpServer, in_folder, token_in
@@ -144,13 +144,13 @@ async def test_a_folder_that_cant_be_written_is_tried_again(tmp_path: Path) -> N
 
 
 async def test_a_repeat_waits_for_the_mail_under_way_and_makes_no_second_one(smtp: SmtpServer) -> None:
-    outgoing = Outgoing(SmtpMailer(smtp.url), patience=0.05)
+    mailer = SingleFlightMailer(SmtpMailer(smtp.url), timeout=0.05)
     smtp.hold = asyncio.Event()
-    slow = await failure(outgoing.send("1", mail()))
+    slow = await failure(mailer.send("1", mail()))
     smtp.hold.set()
     while True:
         try:
-            await outgoing.send("1", mail())
+            await mailer.send("1", mail())
             break
         except Failure:
             continue

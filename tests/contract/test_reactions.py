@@ -21,7 +21,7 @@ async def test_a_poison_event_ends_as_a_dead_letter_and_replays(bus: Any) -> Non
 
         async def publish(number: int, payload: bytes) -> None:
             scope = f"event.basket.{basket}.>"
-            after, _ = await bus.last(scope)
+            after, _ = await bus.read_last(scope)
             id = f"basket:{basket}:{number}"
             await bus.publish(f"event.basket.{basket}.added", payload, id, number=number, scope=scope, after=after)
 

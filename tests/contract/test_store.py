@@ -37,7 +37,7 @@ async def claimed(store: Any, *ids: str, owner: str = "one") -> dict[str, Docume
 
 def change(id: str, number: int = 1, *, owner: str = "one", previous: str | None = None, **values: Any) -> Commit:
     """Commit `number` of an owner, that makes the object exist with these values."""
-    made = {"state": codec.raw(codec.encode(values.pop("state", {}))), "made_at": NOW} | values
+    made = {"state": codec.as_raw(codec.encode(values.pop("state", {}))), "made_at": NOW} | values
     return Commit(id, owner, previous, f"{owner}.{number}", made, ["deleted"], 200)
 
 
@@ -100,7 +100,7 @@ async def test_a_claim_that_is_taken_over_before_it_was_read_back_is_not_won(
 
 async def test_commits_of_the_owner_apply_one_behind_the_other(store: Any) -> None:
     await claimed(store, "a")
-    outbox = codec.raw(codec.encode_document({"kind": "event", "payload": b"\0\xff"}))
+    outbox = codec.as_raw(codec.encode_document({"kind": "event", "payload": b"\0\xff"}))
     first = change("a", 1, state={"value": 1}, **{"outbox.7": outbox, "outbox.8": outbox})
     second = Commit("a", "one", "one.1", "one.2", {"version": 9}, ["outbox.7"], 200)
     assert await store.commit("thing", [first]) == [Outcome.APPLIED]
@@ -127,7 +127,7 @@ def founding(id: str, owner: str = "one", **values: Any) -> Commit:
 
 
 async def test_a_founding_commit_makes_the_document_as_a_claim_and_a_commit_do(store: Any) -> None:
-    outbox = codec.raw(codec.encode_document({"kind": "event", "payload": b"1"}))
+    outbox = codec.as_raw(codec.encode_document({"kind": "event", "payload": b"1"}))
     values = {"version": 1, "updated_at": NOW, "outbox.7": outbox, "relay": True}
     assert await store.commit("thing", [founding("a", state={"value": 1}, **values)]) == [Outcome.APPLIED]
     await claimed(store, "b")
@@ -195,7 +195,7 @@ async def test_a_fenced_operation_fails_alone_in_its_batch(store: Any) -> None:
     batch = [change("a"), change("b", owner="old"), change("ghost"), change("c")]
     outcomes = await store.commit("thing", batch)
     assert outcomes == [Outcome.APPLIED, Outcome.FENCED, Outcome.FENCED, Outcome.APPLIED]
-    assert [document.id for document in await store.page("thing", "", 9)] == ["a", "c"]
+    assert [document.id for document in await store.list_page("thing", "", 9)] == ["a", "c"]
 
 
 async def test_awkward_keys_and_wide_values_come_back_unharmed(store: Any) -> None:
@@ -205,24 +205,24 @@ async def test_awkward_keys_and_wide_values_come_back_unharmed(store: Any) -> No
         assert found["a"].state == AWKWARD
         assert codec.encode(found["a"].state) == codec.encode(AWKWARD)
         assert {type(item) for item in found["a"].state["wide"]} == {int, float, type(None), bool, str}
-    assert (await store.page("thing", "", 1))[0].state == AWKWARD
+    assert (await store.list_page("thing", "", 1))[0].state == AWKWARD
 
 
 async def test_pages_show_existing_objects_in_the_order_of_their_ids(store: Any) -> None:
     await claimed(store, "a", "B", "c", "d", "claimed-only")
     await store.commit("thing", [change(id) for id in ("a", "B", "c", "d")])
     await store.commit("thing", [tombstone("c", 2, previous="one.1")])
-    assert [item.id for item in await store.page("thing", "", 2)] == ["B", "a"]
-    assert [item.id for item in await store.page("thing", "a", 2)] == ["d"]
-    assert [item.id for item in await store.page("thing", "b", 2)] == ["d"]
-    assert await store.page("thing", "d", 2) == []
+    assert [item.id for item in await store.list_page("thing", "", 2)] == ["B", "a"]
+    assert [item.id for item in await store.list_page("thing", "a", 2)] == ["d"]
+    assert [item.id for item in await store.list_page("thing", "b", 2)] == ["d"]
+    assert await store.list_page("thing", "d", 2) == []
 
 
 async def test_a_page_leaves_out_what_only_an_activation_needs(store: Any) -> None:
     await claimed(store, "a")
-    record = {"replies.chosen.k": codec.raw(codec.encode_document({"p": b"secret"})), "outbox.1": {"kind": "tell"}}
+    record = {"replies.chosen.k": codec.as_raw(codec.encode_document({"p": b"secret"})), "outbox.1": {"kind": "tell"}}
     await store.commit("thing", [change("a", **record)])
-    (shown,) = await store.page("thing", "", 1)
+    (shown,) = await store.list_page("thing", "", 1)
     assert (shown.replies, shown.outbox) == ({}, {})
     whole = await stored(store, "a")
     assert whole is not None
@@ -232,18 +232,18 @@ async def test_a_page_leaves_out_what_only_an_activation_needs(store: Any) -> No
 async def test_objects_with_something_to_send_are_found_until_it_is_sent(store: Any) -> None:
     await claimed(store, "a", "b", "c")
     await store.commit("thing", [change("a", relay=True), change("b"), tombstone("c", relay=True)])
-    assert sorted(await store.pending("thing", "", 10)) == ["a", "c"]
-    assert len(await store.pending("thing", "", 1)) == 1
+    assert sorted(await store.list_pending("thing", "", 10)) == ["a", "c"]
+    assert len(await store.list_pending("thing", "", 1)) == 1
     await store.commit("thing", [Commit("a", "one", "one.1", "one.2", {}, ["relay"], 100)])
-    assert await store.pending("thing", "", 10) == ["c"]
+    assert await store.list_pending("thing", "", 10) == ["c"]
 
 
 async def test_outboxes_are_cleared_of_documents_that_are_as_they_were_left(store: Any) -> None:
     await claimed(store, "a", "b")
-    sending = {"outbox.7": codec.raw(codec.encode({"kind": "event"})), "relay": True}
+    sending = {"outbox.7": codec.as_raw(codec.encode({"kind": "event"})), "relay": True}
     await store.commit("thing", [change(id, owner="one", **sending) for id in "ab"])
-    assert await store.clear("thing", [CommitPoint("a", "one", "one.1"), CommitPoint("b", "one", "one.1")])
-    assert await store.pending("thing", "", 10) == []
+    assert await store.clear_outboxes("thing", [CommitPoint("a", "one", "one.1"), CommitPoint("b", "one", "one.1")])
+    assert await store.list_pending("thing", "", 10) == []
     for document in ((await stored(store, "a")), (await stored(store, "b"))):
         assert document
         assert (document.outbox, document.commit, document.exists) == ({}, "one.1", True)
@@ -252,18 +252,18 @@ async def test_outboxes_are_cleared_of_documents_that_are_as_they_were_left(stor
 @pytest.mark.parametrize("change_of", ["commit", "owner", "nothing, it is gone"])
 async def test_an_outbox_is_not_cleared_once_its_document_has_changed(store: Any, change_of: str) -> None:
     await claimed(store, "a", "b")
-    sending = {"outbox.7": codec.raw(codec.encode({"kind": "event"})), "relay": True}
+    sending = {"outbox.7": codec.as_raw(codec.encode({"kind": "event"})), "relay": True}
     await store.commit("thing", [change(id, **sending) for id in "ab"])
     place = CommitPoint("a" if change_of in ("commit", "owner") else "gone", "one", "one.1")
     if change_of == "commit":
         assert await store.commit("thing", [Commit("a", "one", "one.1", "one.2", {}, [], 100)]) == [Outcome.APPLIED]
     else:
         await claimed(store, "a", owner="two")
-    assert not await store.clear("thing", [place])
-    assert await store.pending("thing", "", 10) == ["a", "b"]
+    assert not await store.clear_outboxes("thing", [place])
+    assert await store.list_pending("thing", "", 10) == ["a", "b"]
     assert (await stored(store, "a")).outbox.keys() == {"7"}  # type: ignore[union-attr]
-    assert not await store.clear("thing", [place, CommitPoint("b", "one", "one.1")])
-    assert await store.pending("thing", "", 10) == ["a"]
+    assert not await store.clear_outboxes("thing", [place, CommitPoint("b", "one", "one.1")])
+    assert await store.list_pending("thing", "", 10) == ["a"]
 
 
 async def test_only_old_tombstones_with_nothing_to_send_are_purged(store: Any) -> None:
@@ -298,7 +298,7 @@ async def test_an_archived_record_is_found_by_its_object_and_key_alone(store: An
     record = {"p": b"\0answer", "t": 1.5, "f": False}
     await store.archive("thing", "a", [("k1", record, LATER), ("k2", {"p": b""}, LATER)])
     await store.archive("thing", "a", [("k1", record, LATER)])
-    found = await store.archived("thing", [("a", "k1"), ("a", "other"), ("b", "k1")])
+    found = await store.read_archived("thing", [("a", "k1"), ("a", "other"), ("b", "k1")])
     assert found == {("a", "k1"): record}
 
 
@@ -306,9 +306,9 @@ async def test_all_archived_records_of_one_object_can_be_forgotten(store: Any) -
     keys = [("a", "k1"), ("a", "k2"), ("b", "k1"), ("aa", "k1")]
     for id, key in keys:
         await store.archive("thing", id, [(key, {"p": b""}, LATER)])
-    await store.forget("thing", "a")
-    await store.forget("thing", "missing")
-    assert sorted(await store.archived("thing", keys)) == [("aa", "k1"), ("b", "k1")]
+    await store.delete_archived("thing", "a")
+    await store.delete_archived("thing", "missing")
+    assert sorted(await store.read_archived("thing", keys)) == [("aa", "k1"), ("b", "k1")]
 
 
 async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, request: pytest.FixtureRequest) -> None:
@@ -321,14 +321,14 @@ async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, req
     calls = [
         store.claim("thing", [Claim("a", "two", 7)]),
         store.read("thing", ["a"]),
-        store.page("thing", "", 1),
+        store.list_page("thing", "", 1),
         store.find("thing", asked()),
         store.count("thing", EVERYTHING),
-        store.pending("thing", "", 1),
+        store.list_pending("thing", "", 1),
         store.purge("thing", LATER),
         store.archive("thing", "a", [("k", {}, LATER)]),
-        store.archived("thing", [("a", "k")]),
-        store.forget("thing", "a"),
+        store.read_archived("thing", [("a", "k")]),
+        store.delete_archived("thing", "a"),
         store.ping(),
     ]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -409,21 +409,21 @@ def set_fail_point(request: pytest.FixtureRequest, command: dict[str, Any]) -> N
 async def test_objects_are_found_by_their_earliest_alarm(store: Any) -> None:
     await claimed(store, *"abcdef")
     times = {"a": 300.5, "b": 100.25, "c": 200.0, "d": 400.0}
-    alarm = codec.raw(codec.encode_document({"at": 1.0, "payload": b"null"}))
+    alarm = codec.as_raw(codec.encode_document({"at": 1.0, "payload": b"null"}))
     await store.commit("thing", [change(id, alarm_at=at, **{"alarms.x": alarm}) for id, at in times.items()])
     await store.commit("thing", [change("e"), tombstone("f")])
 
     everything = [("b", 100.25), ("c", 200.0), ("a", 300.5), ("d", 400.0)]
-    assert await store.due("thing", -math.inf, math.inf, 10) == everything
-    assert await store.due("thing", 100.25, 300.5, 10) == everything[1:3]
-    assert await store.due("thing", -math.inf, math.inf, 2) == everything[:2]
+    assert await store.list_due("thing", -math.inf, math.inf, 10) == everything
+    assert await store.list_due("thing", 100.25, 300.5, 10) == everything[1:3]
+    assert await store.list_due("thing", -math.inf, math.inf, 2) == everything[:2]
 
 
 async def test_alarms_change_with_a_commit_and_are_shown_to_an_activation_alone(store: Any) -> None:
     await claimed(store, "a")
-    alarm = codec.raw(codec.encode_document({"at": 1.5, "payload": b"\0\xff"}))
+    alarm = codec.as_raw(codec.encode_document({"at": 1.5, "payload": b"\0\xff"}))
     await store.commit("thing", [change("a", alarm_at=1.5, **{"alarms.x": alarm, "alarms.0": alarm})])
-    shown = [*await store.page("thing", "", 9), *await store.find("thing", Find(EVERYTHING, 9))]
+    shown = [*await store.list_page("thing", "", 9), *await store.find("thing", Find(EVERYTHING, 9))]
     assert [document.alarms for document in shown] == [{}, {}]
 
     gone = Commit("a", "one", "one.1", "one.2", {"version": 2}, ["alarms.x", "alarm_at"], 200)
@@ -433,4 +433,4 @@ async def test_alarms_change_with_a_commit_and_are_shown_to_an_activation_alone(
     assert document is not None
     assert document.alarms == {"0": {"at": 1.5, "payload": b"\0\xff"}}
     assert document.alarm_at is None
-    assert await store.due("thing", -math.inf, math.inf, 10) == []
+    assert await store.list_due("thing", -math.inf, math.inf, 10) == []

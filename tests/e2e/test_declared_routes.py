@@ -168,7 +168,7 @@ async def test_of_many_who_declare_the_same_path_at_once_one_succeeds(
 
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 9
     assert {answer.json()["code"] for answer in answers if answer.is_error} == {"exists"}
-    with pytest.raises(Failure, match="the ID is not that"):
+    with pytest.raises(Failure, match="the ID doesn't belong to"):
         await over_nats.call(
             "route", "another", "create", msgspec.json.encode({"route": bodies[0]}), authorization=world.admin
         )

@@ -20,6 +20,7 @@ import pytest
 from aidevos.process.fleet import fleet_settings
 from aidevos.settings import SettingsError
 from deploy.local import programs
+from deploy.local.vulnerabilities import known
 from tests.support.local_fleet import LocalFleet
 from tests.support.servers import Servers
 
@@ -92,6 +93,14 @@ def test_fleet_json_tells_everything_that_a_script_needs(fleet: LocalFleet) -> N
         client[told["mongo_database"]].scratch.insert_one({})
 
 
+def test_up_warns_about_a_server_with_known_vulnerabilities(fleet: LocalFleet) -> None:
+    with pymongo.MongoClient[dict[str, Any]](fleet.read()["mongo_url"]) as client:
+        major, minor, patch, _ = client.server_info()["versionArray"]
+    found = known("MongoDB", (major, minor, patch))
+    assert all(id in fleet.warnings for id in found)
+    assert ("warning: MongoDB" in fleet.warnings) == bool(found)
+
+
 def test_nothing_that_a_fleet_writes_is_readable_by_others(fleet: LocalFleet) -> None:
     assert [path for path in fleet.home.iterdir() if path.is_dir() and path.stat().st_mode & 0o077] == []
     secret = ("secrets.json", "fleet.json", "supervisord.conf", "nats/nats.conf", "mongo/key", "keys/signing.json")
@@ -102,7 +111,7 @@ def test_up_again_says_so(fleet: LocalFleet) -> None:
     before = fleet.pids()
     again = fleet.run("up")
     assert again.returncode == 0
-    assert "up already" in again.stdout
+    assert "already up" in again.stdout
     assert again.stdout.rstrip().endswith(fleet.read()["gateway_url"])
     assert fleet.pids() == before
 

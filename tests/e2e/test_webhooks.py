@@ -191,7 +191,7 @@ async def test_a_receiver_that_is_gone_disables_its_webhook(
 
     failed = await delivery(http, ada, mine["id"], "failed")
 
-    assert failed["reason"] == "the receiver has answered 410"
+    assert failed["reason"] == "the receiver responded with 410"
     path = f"/webhooks/{mine['id']}"
     parameters = {"target": mine["id"], "action": "webhook.disabled"}
 
@@ -199,7 +199,7 @@ async def test_a_receiver_that_is_gone_disables_its_webhook(
         shown = (await http.get(path, headers=ada.headers)).json()
         log = (await http.get("/audit", headers={"Authorization": world.admin}, params=parameters)).json()["items"]
         told = [shown["disabled_reason"], *(entry["reason"] for entry in log)]
-        return not shown["active"] and told == ["the receiver has answered 410"] * 2
+        return not shown["active"] and told == ["the receiver responded with 410"] * 2
 
     await eventually(is_disabled)
     again = await http.patch(path, headers=ada.headers | MERGE, json={"active": True})
@@ -216,7 +216,7 @@ async def test_a_delivery_that_has_failed_is_replayed_under_its_id(
     assert tested.status_code == 202
     id = tested.json()["delivery_id"]
     failed = await delivery(http, ada, mine["id"], "failed", id=id)
-    assert failed["reason"] == "the webhook is not active"
+    assert failed["reason"] == "the webhook is inactive"
     on = await http.patch(f"/webhooks/{mine['id']}", headers=ada.headers | MERGE, json={"active": True})
     assert on.status_code == 200
 

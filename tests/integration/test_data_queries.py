@@ -21,7 +21,7 @@ from services.data_storage.cursors import Cursors
 from services.data_storage.find import Finder
 from services.data_storage.item import ItemDO
 from services.data_storage.item_state import ItemState
-from services.data_storage.keys import index_keys
+from services.data_storage.keys import compute_index_keys
 from services.data_storage.terms import Index, Terms
 from tests.support.searches import Commands
 from tests.support.servers import Servers
@@ -84,7 +84,7 @@ def document(incarnation: str, number: int) -> dict[str, Any]:
         item=id,
         owner="ada",
         data=values.encode(data),
-        keys=index_keys(INDEXES, data, id),
+        keys=compute_index_keys(INDEXES, data, id),
     )
     now = datetime.now(UTC)
     stored = {"_id": f"{incarnation}{id}", "created_at": now, "made_at": now, "updated_at": now, "version": 1}
@@ -130,7 +130,7 @@ async def test_what_no_index_serves_is_for_few_items(queries: Queries, monkeypat
     unserved = {"filter": {"number": {"lt": 30}}, "sort": "-number"}
     page = await queries.page(**unserved)
     assert [item.data["number"] for item in page.items] == list(range(29, 9, -1))
-    monkeypatch.setattr("services.data_storage.find.FEW", COUNT - 1)
-    with pytest.raises(Failure, match="declare one") as refused:
+    monkeypatch.setattr("services.data_storage.find.MAX_UNINDEXED", COUNT - 1)
+    with pytest.raises(Failure, match="declare an index") as refused:
         await queries.page(**unserved)
     assert refused.value.status == 422

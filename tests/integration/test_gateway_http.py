@@ -281,6 +281,14 @@ class TestDescription:
             again = await world.anonymous.get(f"/{path}", headers={"If-None-Match": file.headers["etag"]})
             assert (again.status_code, again.content) == (304, b"")
 
+    async def test_the_type_of_a_problem_is_an_address_in_the_gateway(self, world: World) -> None:
+        problem = (await world.anonymous.get("/nowhere")).json()
+
+        answer = await world.anonymous.get(problem["type"])
+
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert f'id="{problem["code"]}"' in answer.text
+
     @pytest.mark.parametrize(
         "path", ["/docs/nothing.js", "/docs/update.sh", "/docs/..%2fdocs.py", "/docs/%2e%2e/docs.py"]
     )

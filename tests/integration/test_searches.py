@@ -67,7 +67,7 @@ async def test_due_alarms_are_found_by_their_index_alone(
     objects.insert_many({"_id": str(number), "created_at": 0, "partition": 1} for number in range(100))
     objects.update_one({"_id": "7"}, {"$set": {"alarm_at": 5.0}})
 
-    assert await store.due("user", -math.inf, 9.0, 10) == [("7", 5.0)]
+    assert await store.list_due("user", -math.inf, 9.0, 10) == [("7", 5.0)]
     explained = client[database].command("explain", commands.find, verbosity="executionStats")
     store.close()
 

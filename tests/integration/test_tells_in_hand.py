@@ -16,13 +16,13 @@ from nats.js import JetStreamContext
 
 from aidevos.contracts import subjects
 from aidevos.contracts.rate_limits import DEFAULT
-from aidevos.durable.access.limiter import Limited, Verdict
+from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery import tells
 from aidevos.durable.delivery.crash_suspects import SHORT_LIFE, find_crash_suspects
-from aidevos.durable.delivery.tells import AT_ONCE, Tells
+from aidevos.durable.delivery.tells import CONCURRENCY, Tells
 from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.headers import Reply
 from aidevos.security.gcra import Policy
@@ -30,8 +30,8 @@ from aidevos.security.permissions import Principal
 from tests.support.kits import quiet, until
 from tests.support.servers import Servers
 
-MORE = AT_ONCE + 50
-NO_MORE = Limited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))
+MORE = CONCURRENCY + 50
+NO_MORE = RateLimited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))
 
 
 class Around:
@@ -41,7 +41,7 @@ class Around:
     def __init__(self) -> None:
         self.limits = Limits()
         self.clock = SystemClock()
-        self.registry = SimpleNamespace(hides=lambda type, method: False)
+        self.registry = SimpleNamespace(is_confidential=lambda type, method: False)
         self.applied: list[bytes] = []
         self.trying = 0
         self.most = 0
@@ -128,18 +128,18 @@ async def test_so_many_are_tried_at_once_and_no_more(servers: Servers, world: Wo
     for number in range(MORE):
         await world.tell(f"stuck{number}")
     async with world.life(servers) as owner:
-        await until(lambda: len(owner._under_way) == MORE, 20)
+        await until(lambda: len(owner._in_progress) == MORE, 20)
         await quiet()
-        assert world.around.trying == AT_ONCE
+        assert world.around.trying == CONCURRENCY
         world.around.free.set()
         await until(lambda: len(world.around.applied) == MORE, 20)
-    assert world.around.most == AT_ONCE
+    assert world.around.most == CONCURRENCY
 
 
 async def test_what_is_in_hand_is_bounded_in_bytes(
     servers: Servers, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tells, "IN_HAND_BYTES", 20_000)
+    monkeypatch.setattr(tells, "MAX_BYTES_IN_HAND", 20_000)
     monkeypatch.setattr(tells, "PULL_BYTES", 10_000)
     for _ in range(100):
         await world.tell("stuck", bytes(1000))
@@ -147,7 +147,7 @@ async def test_what_is_in_hand_is_bounded_in_bytes(
         await until(lambda: world.around.trying == 1, 20)
         # Longer than it takes to ask for the next ones.
         for _ in range(5):
-            await asyncio.sleep(tells.LOOK_EVERY / 2)
+            await asyncio.sleep(tells.CHECK_EVERY / 2)
             assert await world.in_hand() <= 30
         world.around.free.set()
         await until(lambda: len(world.around.applied) == 100, 20)

@@ -20,6 +20,7 @@ import pytest
 from tests.support.gateway_world import eventually
 from tests.support.http import http_client
 from tests.support.servers import Servers, free_port
+from tests.support.snippets import python_files
 
 ROOT = Path(__file__).parents[2]
 IMPORT_ALL = """
@@ -109,6 +110,20 @@ def test_every_module_imports_and_every_file_of_the_checkout_is_there(installed:
     assert all((installed.packages / path).is_file() for path in kept)
     # The package of services has the name of a rule, and is called like it.
     assert (found["shadowed"], found["same"]) == (["services"], True)
+
+
+def test_what_the_documentation_has_users_write_passes_a_strict_type_check(installed: Environment) -> None:
+    folder = installed.folder / "written"
+    folder.mkdir()
+    for name, code in python_files().items():
+        (folder / name).write_text(code)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental"]
+
+    checked = subprocess.run(
+        [*command, "--python-executable", installed.python, "."], cwd=folder, capture_output=True, text=True
+    )
+
+    assert checked.stdout.startswith("Success"), checked.stdout + checked.stderr
 
 
 def test_containers_and_supervisor_start_modules_that_it_has(installed: Environment) -> None:

@@ -13,7 +13,7 @@ from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
 from services.authentication.service import service as authentication
-from services.user_management.service import CREDENTIALS, KEEPERS
+from services.user_management.service import DEACTIVATION_HOOKS, ERASURE_HOOKS
 from services.user_management.service import service as user_management
 from tests.support.kits import chosen
 
@@ -26,8 +26,8 @@ def kit_of(settings: Settings, *others: type[BaseDurableObject[Any]] | Service, 
         user_management,
         *others,
         settings=settings,
-        keepers=tuple(keeper for keeper in KEEPERS if keeper[0] in hosted),
-        credentials=tuple(ended for ended in CREDENTIALS if ended[0] in hosted),
+        erasure_hooks=tuple(hook for hook in ERASURE_HOOKS if hook[0] in hosted),
+        deactivation_hooks=tuple(hook for hook in DEACTIVATION_HOOKS if hook[0] in hosted),
         **options,
     )
 

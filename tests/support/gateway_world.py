@@ -131,7 +131,7 @@ class StandIn:
 
     async def _give(self, message: Msg) -> None:
         """Nobody's limit is reached here."""
-        taken = rate_limits.Taken(taken=10_000, remaining=10_000, reset=0.0, retry=0.0)
+        taken = rate_limits.QuotaSlice(taken=10_000, remaining=10_000, reset=0.0, retry=0.0)
         await self.connection.publish(message.reply, msgspec.json.encode(taken))
 
     async def _answer(self, message: Msg) -> None:

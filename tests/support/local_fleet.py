@@ -21,6 +21,7 @@ class LocalFleet:
         self.home = temporary_folder("fleet")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIDEVOS_")}
         ports = {f"AIDEVOS_{name}PORT": str(free_port()) for name in ("", "NATS_", "MONGO_")}
+        self.warnings = ""
         self.environment = {**inherited, "AIDEVOS_HOME": str(self.home), **ports, **variables}
 
     def start(self, command: str) -> subprocess.Popen[str]:
@@ -39,6 +40,7 @@ class LocalFleet:
     def up(self) -> LocalFleet:
         started = self.run("up")
         assert started.returncode == 0, started.stderr
+        self.warnings = started.stderr
         return self
 
     def read(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import runpy
@@ -12,10 +11,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from tests.support.orphans import end_with_parent
 from tests.support.paths import ROOT
 
 # Every module of the services but those that run them, and what processes import later.
 IMPORTED = [
+    "tests.support.forks",
     "aidevos.process.serving",
     "aidevos.durable.bus.rabbitmq",
     *(f"services.{file.parent.name}.{file.stem}" for file in ROOT.glob("services/*/*.py") if "__" not in file.stem),
@@ -85,11 +86,6 @@ class Program:
 def spawn(line: Sequence[str], environment: Mapping[str, str]) -> Process:
     """Run `python -m <line>` in a process of its own, as the fleet does: with nothing imported before."""
     return subprocess.Popen([sys.executable, "-m", *line], cwd=ROOT, env=dict(environment))
-
-
-def end_with_parent() -> None:
-    """Ask the kernel (Linux) to kill this process when its parent dies, however it dies."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _run(line: Sequence[str], environment: Mapping[str, str], output: str) -> None:

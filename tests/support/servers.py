@@ -30,12 +30,12 @@ from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, SettingsError, load
 from deploy.local import binaries, mongo_server, nats_server, ports
 from deploy.local.credentials import ensure_secrets
+from tests.support.orphans import end_with_parent
 from tests.support.paths import temporary_folder
-from tests.support.programs import end_with_parent
 
 START_TIMEOUT = 20.0
 NATS_IMAGE = "nats:2"
-MONGO_IMAGE = "mongo:7"
+MONGO_IMAGE = "mongo:8.0"
 PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
 # Below the range from which outgoing connections take theirs: nobody is given the port of a server that is down.
 FREE_PORTS = range(15_000, 32_000)

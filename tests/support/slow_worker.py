@@ -12,7 +12,7 @@ from aidevos import TaskContext, task
 from aidevos.process.serving import run
 from aidevos.settings import load
 from aidevos.work.handlers import handlers_in
-from aidevos.work.process import worker_of
+from aidevos.work.process import worker_service
 
 
 class Slow(msgspec.Struct):
@@ -48,5 +48,5 @@ async def fails(context: TaskContext, payload: Slow) -> str:
 
 
 if __name__ == "__main__":
-    service = worker_of(handlers_in([sys.modules["__main__"]]), group="workers-slow")
+    service = worker_service(handlers_in([sys.modules["__main__"]]), group="workers-slow")
     run(service, load(), reports_health=False)

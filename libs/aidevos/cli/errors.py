@@ -1,10 +1,10 @@
-"""What a command of `aidevos` raises."""
+"""Errors of the command `aidevos`."""
 
 from __future__ import annotations
 
 
 class CommandError(Exception):
-    """Why a command can't do its work, in one line."""
+    """Raised if a command can't do its work; the message is one line."""
 
     def __init__(self, line: str, status: int = 2) -> None:
         super().__init__(line)

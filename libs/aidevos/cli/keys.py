@@ -1,4 +1,4 @@
-"""`aidevos keys`: the fleet's signing keys, shown and rotated."""
+"""`aidevos keys`: show and rotate the fleet's signing keys."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from aidevos.settings import load
 def add_to(commands: Any) -> None:
     parser = commands.add_parser("keys", help="show or rotate the keys that sign access tokens")
     actions = parser.add_subparsers(required=True, metavar="action")
-    actions.add_parser("list", help="show every key and its life").set_defaults(run=_list)
-    rotate = actions.add_parser("rotate", help="let another key sign, once every verifier can know it")
+    actions.add_parser("list", help="show every key and its lifetime").set_defaults(run=_list)
+    rotate = actions.add_parser("rotate", help="publish a new key, which signs once every verifier knows it")
     rotate.add_argument(
         "--now",
         action="store_true",
-        help="drop every key at once, with all tokens that they have signed: for keys that others know",
+        help="drop every key at once, and all tokens that they signed: for keys that have leaked",
     )
     rotate.set_defaults(run=_rotate)
 
@@ -37,7 +37,7 @@ def _rotate(options: argparse.Namespace) -> None:
     try:
         ring = keys.replace_at_once(settings.home) if options.now else keys.rotate(settings.home, settings.key_notice)
     except OSError as error:
-        raise CommandError(f"the keys under AIDEVOS_HOME={settings.home} can't be changed: {error}") from None
+        raise CommandError(f"can't change the keys under AIDEVOS_HOME={settings.home}: {error}") from None
     _show(ring, time.time())
 
 
@@ -45,7 +45,7 @@ def _ring(home: Path) -> Ring:
     try:
         return keys.load_ring(home)
     except (OSError, ValueError) as error:
-        raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` makes one): {error}") from None
+        raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` creates one): {error}") from None
 
 
 def _show(ring: Ring, now: float) -> None:

@@ -1,7 +1,7 @@
 """The command `aidevos`.
 
-Exit status: 0 when it worked, 1 when the fleet could not be asked, 2 when the command or a setting
-is wrong; then one line on standard error says what.
+Exit status: 0 on success, 1 if the fleet couldn't be reached, 2 if the command or a setting is wrong. A
+failure prints one line on standard error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from aidevos.cli import keys
+from aidevos.cli import keys, nats_users
 from aidevos.cli.errors import CommandError
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.resources import Resource
@@ -39,27 +39,28 @@ def _parser() -> argparse.ArgumentParser:
 
     token = commands.add_parser("token", help="print an access token signed with this fleet's key")
     token.add_argument("--role", action="append", default=[], help="a role of the subject, for example admin")
-    token.add_argument("--permission", action="append", default=[], help="a permission beyond the roles' own")
-    token.add_argument("--subject", default="cli", help="who the token speaks for (default: %(default)s)")
-    token.add_argument("--lifetime", type=_lifetime, default=900.0, help="seconds it is valid (default: 900)")
+    token.add_argument("--permission", action="append", default=[], help="a permission beyond those of the roles")
+    token.add_argument("--subject", default="cli", help="the token's subject (default: %(default)s)")
+    token.add_argument("--lifetime", type=_lifetime, default=900.0, help="lifetime in seconds (default: 900)")
     token.set_defaults(run=_token)
 
     keys.add_to(commands)
+    nats_users.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document of the fleet, or of the shipped services")
     openapi.set_defaults(run=_openapi)
 
-    serve = commands.add_parser("serve", help="host your own types of objects in the running fleet")
+    serve = commands.add_parser("serve", help="host your own object types in the running fleet")
     serve.add_argument(
         "types",
         nargs="+",
         metavar="module:Class",
-        help="for example my_package.objects:Counter, or one module:service that is an aidevos.Service",
+        help="an object type, such as my_package.objects:Counter, or a single aidevos.Service",
     )
     serve.set_defaults(run=_serve)
 
-    work = commands.add_parser("work", help="do your own kinds of tasks in the running fleet")
-    work.add_argument("modules", nargs="+", metavar="module", help="with handlers, for example my_package.tasks")
+    work = commands.add_parser("work", help="run your own kinds of tasks in the running fleet")
+    work.add_argument("modules", nargs="+", metavar="module", help="a module with handlers, such as my_package.tasks")
     work.set_defaults(run=_work)
     return parser
 
@@ -73,7 +74,7 @@ def _token(options: argparse.Namespace) -> None:
 
     for role in options.role:
         if role not in ROLES:
-            raise CommandError(f"there is no role {role!r}; known are: {', '.join(sorted(ROLES))}")
+            raise CommandError(f"there is no role {role!r}; known roles: {', '.join(sorted(ROLES))}")
     settings = load()
     home = settings.home
     try:
@@ -81,7 +82,7 @@ def _token(options: argparse.Namespace) -> None:
         if options.lifetime > TOKEN_LIFETIME:
             keep_until(home, key.id, time.time() + options.lifetime)
     except (OSError, ValueError) as error:
-        raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` makes one): {error}") from None
+        raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` creates one): {error}") from None
     issuer = TokenIssuer(key, fleet_issuer(settings))
     print(
         issuer.issue(
@@ -120,11 +121,11 @@ def _work(options: argparse.Namespace) -> None:
     from aidevos.process.fleet import fleet_settings
     from aidevos.process.serving import check, run
     from aidevos.work.handlers import handlers_in
-    from aidevos.work.process import group_of, worker_of
+    from aidevos.work.process import group_name, worker_service
 
     try:
         handlers = handlers_in(modules)
-        service = worker_of(handlers, group=group_of(options.modules), resources=_resources_in(modules))
+        service = worker_service(handlers, group=group_name(options.modules), resources=_resources_in(modules))
         check(service)
     except TypeError as error:
         raise CommandError(str(error)) from None
@@ -134,13 +135,15 @@ def _work(options: argparse.Namespace) -> None:
 
 
 def load_service(paths: Sequence[str]) -> Service:
-    """The `Service` at `package.module:name`, or one of the durable object classes at these paths and of the
-    resources in their modules; raises `CommandError`."""
+    """Return the `Service` at `package.module:name`, or a service made of the object classes at these paths.
+
+    The latter uses the resources in the classes' modules. Raises `CommandError`.
+    """
     found = [_load(path) for path in paths]
     for each in found:
         if isinstance(each, Service):
             if len(found) > 1:
-                raise CommandError(f"{paths[found.index(each)]} is a Service: serve it in a process of its own")
+                raise CommandError(f"{paths[found.index(each)]} is a Service: serve it in a separate process")
             return each
     names = dict.fromkeys(name for path, cls in zip(paths, found, strict=True) for name in (path, cls.__module__))
     modules = [sys.modules[name.partition(":")[0]] for name in names]
@@ -148,28 +151,28 @@ def load_service(paths: Sequence[str]) -> Service:
 
 
 def _load(path: str) -> Any:
-    """The `Service` or durable object class at `package.module:name`; raises `CommandError`."""
+    """Return the `Service` or durable object class at `package.module:name`. Raises `CommandError`."""
     module_name, colon, name = path.partition(":")
     if not (colon and name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
-        raise CommandError(f"{path!r} is not of the form package.module:Class")
+        raise CommandError(f"{path!r} must have the form package.module:Class")
     module = _import(module_name, path)
     found = getattr(module, name, None)
     if found is None:
         raise CommandError(f"{path}: the module has no {name}")
     is_class = isinstance(found, type) and issubclass(found, BaseDurableObject) and found is not BaseDurableObject
     if not (is_class or isinstance(found, Service)):
-        raise CommandError(f"{path} is no durable object class, and no Service")
+        raise CommandError(f"{path} is neither a durable object class nor a Service")
     return found
 
 
 def _resources_in(modules: Iterable[ModuleType]) -> list[Resource[Any]]:
-    """The resources that the modules define or import, each once."""
+    """Return the resources that the modules define or import, each once."""
     values = [value for module in modules for value in vars(module).values()]
     return list(dict.fromkeys(value for value in values if isinstance(value, Resource)))
 
 
 def _import(name: str, path: str) -> ModuleType:
-    """A user's module, named by `path` in errors; raises `CommandError`."""
+    """Return a user's module; errors name it by `path`. Raises `CommandError`."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

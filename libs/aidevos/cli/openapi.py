@@ -1,7 +1,7 @@
-"""`aidevos openapi`: the OpenAPI document of the running fleet, or, if none runs, of the services as they are shipped.
+"""`aidevos openapi`: the OpenAPI document of the running fleet or, without one, of the shipped services.
 
-The library imports no service. The description is found by its name, beside this package in a wheel
-(`aidevos.services`) or beside the library in a checkout (`services`).
+The library imports no service. It finds the description by name: beside this package in a wheel
+(`aidevos.services`), beside the library in a checkout (`services`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ DESCRIPTION = "http_gateway.description.openapi"
 
 
 def document(home: Path) -> str:
-    """Return the document of the fleet under `home`, or of the shipped services if none is up; raises
-    `CommandError`."""
+    """Return the document of the fleet under `home`, or of the shipped services if none is up.
+
+    Raises `CommandError`.
+    """
     if not (home / FLEET_FILE).exists():
         print(f"aidevos: no fleet is up under {home}: this describes the services as shipped", file=sys.stderr)
         return offline().decode()
@@ -37,12 +39,12 @@ def document(home: Path) -> str:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 the fleet's own URL
             found: str = answer.read().decode()
     except (OSError, ValueError) as error:
-        raise CommandError(f"{url} can't be read: {error}", 1) from None
+        raise CommandError(f"can't read {url}: {error}", 1) from None
     return found
 
 
 def offline() -> bytes:
-    """Return the document of the shipped types, without declared routes; raises `CommandError`."""
+    """Return the document of the shipped types, without declared routes. Raises `CommandError`."""
     services = _services()
     describe = importlib.import_module(f"{services.__name__}.{DESCRIPTION}").describe
     types = DurableObjectRegistry(shipped_types(services)).types
@@ -60,4 +62,4 @@ def _services() -> ModuleType:
     for name in PACKAGES:
         if find_spec(name) is not None:
             return importlib.import_module(name)
-    raise CommandError(f"no fleet is up, and the services are not installed: {' or '.join(PACKAGES)}")
+    raise CommandError(f"no fleet is up, and the services aren't installed: {' or '.join(PACKAGES)}")

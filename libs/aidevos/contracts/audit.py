@@ -1,7 +1,7 @@
-"""The security log as both doors show it: who did what to whom, when, from where, and with what outcome.
+"""The security log as both entry points show it: actor, action, target, time, origin and outcome.
 
-An entry names users, sessions and accounts by their IDs alone: no name, no address but the network's,
-no secret.
+An entry names users, sessions and accounts only by ID. It contains no names, no e-mail addresses and no
+secrets.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from msgspec import Meta
 from aidevos.contracts.patterns import whole
 
 TYPE = "audit"
-# A search over all entries: `query.audit.search`.
+# The search over all entries: `query.audit.search`.
 SEARCH = "search"
 READ_AUDIT = "audit:read"
 
 Outcome = Literal["success", "failure"]
 Action = Annotated[str, Meta(pattern=whole(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*"), max_length=64)]
-# Wide enough for any ID, also `service:<name>`.
+# Long enough for any ID and for `service:<name>`.
 Party = Annotated[str, Meta(max_length=160)]
 REASON_LIMIT = 200
 Reason = Annotated[str, Meta(max_length=REASON_LIMIT)]
@@ -29,9 +29,12 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class AuditEntry(msgspec.Struct, kw_only=True):
-    """One entry. `actor` is a user's ID or `service:<name>`, empty where nobody was known; `target` the
-    ID of what was acted on; `address` the client's IP address, empty over NATS; `session` the session
-    that acted, that began or that ended; `at` is RFC 3339 in UTC."""
+    """One entry.
+
+    `actor` is a user's ID or `service:<name>`, empty if unknown. `target` is the ID that the action
+    concerns. `address` is the client's IP address, empty over NATS. `session` is the session that
+    acted, began or ended. `at` is RFC 3339 in UTC.
+    """
 
     id: str
     at: str
@@ -45,8 +48,10 @@ class AuditEntry(msgspec.Struct, kw_only=True):
 
 
 class FindEntries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The arguments of `query.audit.search`, and the parameters of `GET /audit`. An `action` that ends in
-    `*` is a prefix; `from` is the first moment and `to` the one after the last."""
+    """The arguments of `query.audit.search`, and the parameters of `GET /audit`.
+
+    An `action` that ends in `*` is a prefix. `from` is inclusive, `to` exclusive.
+    """
 
     limit: int = 50
     cursor: str | None = None

@@ -1,4 +1,4 @@
-"""The messages of `services/authentication`, and the names by which its objects are found."""
+"""The messages of `services/authentication`, and the IDs of its objects."""
 
 from __future__ import annotations
 
@@ -15,36 +15,42 @@ from aidevos.contracts.users import EMAIL_LIMIT, Password, User
 
 ACCOUNT_TYPE = "auth"
 SESSION_TYPE = "session"
-# The event that every verifier of tokens listens to.
+# The event that every verifier of tokens subscribes to.
 SESSION_ENDED = f"event.{SESSION_TYPE}.*.session_ended"
-# Seconds that an access token lives at most, and that clocks of the fleet's machines may differ.
+# The longest life of an access token, and the largest difference between the machines' clocks, in seconds.
 TOKEN_LIFETIME = 900.0
 CLOCK_MARGIN = 60.0
 
 LoginName = Annotated[str, Meta(min_length=1, max_length=EMAIL_LIMIT, description="A username or an e-mail address")]
 Device = Annotated[str, Meta(max_length=256)]
 RefreshToken = Annotated[str, Meta(min_length=1, max_length=256)]
-Otp = Annotated[str, Meta(pattern=whole("[0-9]{6}"), description="What the authenticator app shows (RFC 6238)")]
+Otp = Annotated[
+    str, Meta(pattern=whole("[0-9]{6}"), description="The code that the authenticator app shows (RFC 6238)")
+]
 RecoveryCode = Annotated[str, Meta(min_length=1, max_length=64)]
-Challenge = Annotated[str, Meta(min_length=1, max_length=512, description="As in the answer `mfa-required`")]
+Challenge = Annotated[
+    str, Meta(min_length=1, max_length=512, description="The `challenge` of the problem `mfa-required`")
+]
 
 
 def account_id(name: str) -> str:
-    """The ID of the `auth` object of a username or e-mail address, whatever its case: a hash, so that
-    neither a log nor a tombstone names anyone."""
+    """Return the ID of the `auth` object of a username or e-mail address, ignoring case.
+
+    It is a hash, so that neither a log nor a tombstone names anyone.
+    """
     return subjects.hashed_id(ACCOUNT_TYPE, unicodedata.normalize("NFC", name.lower()))
 
 
 def session_of(refresh_token: str) -> str:
-    """The ID of the session that a refresh token says it is of; raises `unauthenticated`."""
+    """Return the session ID that a refresh token contains. Raises `unauthenticated`."""
     session = refresh_token.partition(".")[0]
     if not subjects.is_id(session):
-        raise Failure("unauthenticated", "the refresh token is not valid")
+        raise Failure("unauthenticated", "the refresh token is not valid; log in again")
     return session
 
 
 def account_of(challenge: str) -> str:
-    """The ID of the account that a challenge says it is of; raises `unauthenticated`."""
+    """Return the account ID that a challenge contains. Raises `unauthenticated`."""
     account = challenge.partition(".")[0]
     if not subjects.is_id(account):
         raise Failure("unauthenticated", "the challenge is not valid")
@@ -52,7 +58,10 @@ def account_of(challenge: str) -> str:
 
 
 class LoginBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /auth/login`. Without `otp`, an account with a second factor answers `mfa-required`."""
+    """Body of `POST /auth/login`.
+
+    Without `otp`, an account with a second factor gets `mfa-required`.
+    """
 
     username: LoginName
     password: Password
@@ -60,7 +69,7 @@ class LoginBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class MfaVerifyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /auth/mfa/verify`: the challenge with either code."""
+    """Body of `POST /auth/mfa/verify`: the challenge with one of the two codes."""
 
     challenge: Challenge
     otp: Otp | None = None
@@ -68,7 +77,7 @@ class MfaVerifyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ConfirmPasswordBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of requests that ask for the password once more."""
+    """Body of requests that require the password again."""
 
     password: Password
 
@@ -80,8 +89,10 @@ class OtpBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class TotpSecret(msgspec.Struct, kw_only=True):
-    """What an authenticator app needs: `secret` in base32, or all of it as a URI and as its QR code, an
-    SVG document. It counts after the first code was confirmed."""
+    """The secret for an authenticator app: in base32, as a URI, and as an SVG QR code of that URI.
+
+    It takes effect when the first code is confirmed.
+    """
 
     secret: str
     uri: str
@@ -89,10 +100,12 @@ class TotpSecret(msgspec.Struct, kw_only=True):
 
 
 class RecoveryCodes(msgspec.Struct, kw_only=True):
-    """Each code is good for one login without the authenticator app."""
+    """The recovery codes of an account; each is valid for one login without the authenticator app."""
 
     recovery_codes: list[str]
-    note: str = "These codes are shown this once. Each is good for one login; keep them where your app is not."
+    note: str = (
+        "These codes are shown only once. Each is valid for one login; don't keep them on the device with your app."
+    )
 
 
 class RefreshBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -109,7 +122,7 @@ class PasswordBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class TokenPair(msgspec.Struct, kw_only=True):
-    """`expires_in` is the access token's life in seconds."""
+    """The tokens of a session; `expires_in` is the access token's life in seconds."""
 
     access_token: str
     refresh_token: str
@@ -119,8 +132,10 @@ class TokenPair(msgspec.Struct, kw_only=True):
 
 
 class CookieSession(msgspec.Struct, kw_only=True):
-    """The answer to a login with `?cookie=true`: the tokens are in cookies that no script reads. `csrf_token`
-    goes into the header `X-CSRF-Token` of every request that changes something."""
+    """The response to a login with `?cookie=true`: the tokens are in cookies that scripts can't read.
+
+    Send `csrf_token` in the header `X-CSRF-Token` of every request that changes something.
+    """
 
     token_type: Literal["Cookie"] = "Cookie"  # noqa: S105
     expires_in: int
@@ -129,8 +144,11 @@ class CookieSession(msgspec.Struct, kw_only=True):
 
 
 class Session(msgspec.Struct, kw_only=True):
-    """A login that goes on; `device` is what the client called itself, `address` its IP address when it
-    logged in, empty over NATS."""
+    """An open login.
+
+    `device` is the name that the client gave itself. `address` is the IP address of the login, empty
+    over NATS.
+    """
 
     id: str
     device: str
@@ -145,7 +163,7 @@ class SessionPage(msgspec.Struct, kw_only=True):
 
 
 class Whoami(msgspec.Struct, kw_only=True):
-    """The answer to `GET /auth/me`; `mfa` is whether logins need a second factor."""
+    """The response to `GET /auth/me`; `mfa` is True if logins require a second factor."""
 
     user: User
     permissions: list[str]

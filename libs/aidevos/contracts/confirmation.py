@@ -1,4 +1,4 @@
-"""The messages around links in mail: reset of a password, confirmation and change of an e-mail address."""
+"""The messages about mailed links: password resets, and confirmations and changes of an e-mail address."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from aidevos.contracts.users import Email, Password
 
 # One object for each user, under the user's ID.
 CONFIRMATION_TYPE = "confirmation"
-# A few objects, at which whoever has forgotten a password asks for a reset.
+# A fixed set of objects that take the requests for password resets.
 RECOVERY_TYPE = "recovery"
 RECOVERIES = 64
 MAIL_TYPE = "mail"
 
-# Where a link leads, under the public URL; the token is the URL's fragment, `#token=…`.
+# The paths of links under the public URL; the token is the URL's fragment, `#token=…`.
 CONFIRM_PATH = "/auth/email/confirm"
 RESET_PATH = "/auth/password/reset/confirm"
 
-LinkToken = Annotated[str, Meta(min_length=1, max_length=512, description="As in the link of the mail")]
+LinkToken = Annotated[str, Meta(min_length=1, max_length=512, description="The token in the mailed link")]
 
 
 class Letter(msgspec.Struct, kw_only=True):
-    """What a mail is made of. `nonce` names the user's link that it brings, and `until`, in seconds since
-    the epoch, is when it is of no use any more. It holds no secret: the link is derived when it is sent."""
+    """The data of a mail, without a secret: the link is derived when the mail is sent.
+
+    `nonce` identifies the user's link. The mail is useless after `until`, in seconds since the epoch.
+    """
 
     kind: Literal["verify", "change", "change_notice", "reset"]
     to: str
@@ -65,19 +67,19 @@ class ConfirmBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ConfirmedEmail(msgspec.Struct, kw_only=True):
-    """The address that the user has now."""
+    """The user's new e-mail address."""
 
     email: str
     email_verified: bool = True
 
 
 def recovery_id(email: str) -> str:
-    """The ID of the `recovery` object that is asked for this address."""
+    """Return the ID of the `recovery` object that is responsible for this address."""
     return str(zlib.crc32(account_id(email).encode()) % RECOVERIES)
 
 
 def user_of(token: str) -> str:
-    """The ID of the user whom a link's token says it is for; raises `invalid`."""
+    """Return the user ID that a link's token contains. Raises `invalid`."""
     user = token.partition(".")[0]
     if not subjects.is_id(user):
         raise wrong_link()
@@ -85,5 +87,5 @@ def user_of(token: str) -> str:
 
 
 def wrong_link() -> Failure:
-    """The one answer to every token that is of no use: spent, expired, replaced, or never given out."""
-    return Failure("invalid", "the link is not valid, or not any more: ask for another one", field="args.token")
+    """Return the one failure for every useless token: used, expired, replaced or never issued."""
+    return Failure("invalid", "the link is invalid or no longer valid: request another one", field="args.token")

@@ -1,4 +1,4 @@
-"""The messages of `services/data_storage`, and the names by which its objects are found."""
+"""The messages of `services/data_storage`, and the IDs of its objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aidevos.contracts.projects import Id as ProjectId
 COLLECTION_TYPE = "collection"
 ITEM_TYPE = "item"
 VERSION_TYPE = "item_version"
-# Who tells `do.eraser.<user>.erase` has everything erased that is this user's.
+# `do.eraser.<user>.erase` erases all data of this user.
 ERASER_TYPE = "eraser"
 # Views: `query.collection.visible`, `query.collection.visibility`, `query.item.find`.
 VISIBLE = "visible"
@@ -24,7 +24,7 @@ VISIBILITY = "visibility"
 FIND = "find"
 
 COLLECTION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
-# What stands in paths where an item's ID would.
+# Names that paths use in the place of an item's ID.
 RESERVED_IDS = frozenset({"config", "export", "import"})
 BULK_LIMIT = 1000
 MAX_INDEXES = 16
@@ -42,25 +42,25 @@ Grants = str | list[str]
 
 
 def check_collection(name: str) -> None:
-    """Raises `invalid` for what can't be the name of a collection."""
+    """Raise `invalid` unless this is a valid name of a collection."""
     if not _is_collection(name):
-        raise Failure("invalid", f"a collection's name matches {COLLECTION_PATTERN}", field="collection")
+        raise Failure("invalid", f"a collection's name must match {COLLECTION_PATTERN}", field="collection")
 
 
 def item_object(collection: str, id: str) -> str:
-    """The ID of the `item` object that is this item of this collection; raises `not-found` for names
-    that no item has."""
+    """Return the ID of the `item` object for this item. Raises `not-found` for invalid names."""
     if not subjects.is_id(id) or not _is_collection(collection):
-        raise Failure("not-found", "there is no such item")
+        raise Failure("not-found", "this item doesn't exist")
     return subjects.id_from_name(ITEM_TYPE, f"{collection}/{id}")
 
 
 class Rules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Who may do what: each rule is one grant or a list of them, any of which suffices. `owner` is who
-    made the item, and for `create` who made the collection. Who has `collections:manage` may do all.
+    """The grants for each operation: one grant, or a list of which any suffices.
 
-    In a project's collection only members count: all may read, `owner` are its maintainers and owners,
-    `authenticated` and `public` all members."""
+    `owner` is the creator of the item, or for `create` the creator of the collection. Callers with
+    `collections:manage` may do everything. In a project's collection, only members count: all may read,
+    `owner` means maintainers and owners, and `authenticated` and `public` mean all members.
+    """
 
     read: Grants = "owner"
     create: Grants = "owner"
@@ -71,9 +71,9 @@ class Rules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Body of `PUT /data/collections/{collection}`, and an argument of `configure`.
 
-    `schema` is JSON Schema 2020-12. `indexes` are lists of paths, with a minus for descending ones.
-    `expires_after` is in seconds from an item's last change. `project` is the one that the collection
-    belongs to.
+    `schema` is JSON Schema 2020-12. `indexes` are lists of paths, with a minus for descending order.
+    `expires_after` is in seconds since an item's last change. `project` is the project that the
+    collection belongs to.
     """
 
     project: ProjectId | None = None
@@ -87,7 +87,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Collection(Config, kw_only=True):
-    """A collection as both doors show it; `version` is the ETag, times are RFC 3339 in UTC."""
+    """A collection as both entry points show it; `version` is the ETag, times are RFC 3339 in UTC."""
 
     name: str
     owner: str
@@ -97,7 +97,7 @@ class Collection(Config, kw_only=True):
 
 
 class Item(msgspec.Struct, kw_only=True):
-    """An item as both doors show it: the user's document is under `data` alone."""
+    """An item as both entry points show it; `data` is the user's document."""
 
     id: str
     collection: str
@@ -109,7 +109,7 @@ class Item(msgspec.Struct, kw_only=True):
 
 
 class Version(msgspec.Struct, kw_only=True):
-    """One entry of an item's history; `deleted` is the version that a deletion has made."""
+    """One entry of an item's history; `deleted` marks the version that a deletion made."""
 
     version: int
     author: str
@@ -118,7 +118,7 @@ class Version(msgspec.Struct, kw_only=True):
 
 
 class History(msgspec.Struct, kw_only=True):
-    """One page of an item's versions, the latest first."""
+    """One page of an item's versions, latest first."""
 
     items: list[Version]
     next_cursor: str | None = None
@@ -133,7 +133,7 @@ class VisibleCollections(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
 
 
 class CollectionEntry(msgspec.Struct, kw_only=True):
-    """A collection in a list; `count` is that of the items that the caller may read."""
+    """A collection in a list; `count` is the number of items that the caller may read."""
 
     name: str
     owner: str
@@ -156,8 +156,11 @@ class VisibilityArgs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Visibility(msgspec.Struct, frozen=True):
-    """Which items of a collection the caller may read now: all, its own, or none, as of a collection that
-    there isn't. `incarnation` tells the collection from another one of its name before it."""
+    """The items of a collection that the caller may read now: all, its own, or none.
+
+    A collection that doesn't exist has none. `incarnation` differs from that of an earlier collection
+    with this name.
+    """
 
     items: Literal["all", "own", "none"]
     incarnation: str = ""
@@ -166,9 +169,9 @@ class Visibility(msgspec.Struct, frozen=True):
 class FindItems(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The arguments of `query.item.find`, and the parameters of `GET /data/collections/{collection}`.
 
-    `filter` is an object of the filter grammar. `sort` and `fields` are paths relative to `data` with
-    commas between them, those to sort by with a minus for the last one first. `count` asks how many
-    items fit the filter.
+    `filter` is an object of the filter grammar. `sort` and `fields` are paths relative to `data`,
+    separated by commas; a minus reverses the order. With `count`, the response contains the number of
+    all matching items.
     """
 
     collection: CollectionName
@@ -189,7 +192,7 @@ class ItemPage(msgspec.Struct, kw_only=True):
 
 
 class BulkResult(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """What became of one item of many; `line` counts the lines of an import from 1."""
+    """The result of one item of many; `line` is the line number in an import, from 1."""
 
     line: int | None = None
     status: int
@@ -198,13 +201,13 @@ class BulkResult(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class BulkResults(msgspec.Struct, kw_only=True):
-    """The answer to a list of items, in its order."""
+    """The results of a list of items, in the same order."""
 
     results: list[BulkResult]
 
 
 class CreateItemBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /data/collections/{collection}`; without `id` a new one is made."""
+    """Body of `POST /data/collections/{collection}`; without `id`, the item gets a new one."""
 
     id: ItemId | None = None
     data: msgspec.Raw

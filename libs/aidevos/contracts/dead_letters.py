@@ -1,6 +1,6 @@
-"""Dead letters: what couldn't be delivered, kept until somebody has seen to it, and how both doors show it.
+"""Dead letters as both entry points show them: undeliverable messages, kept until an administrator handles them.
 
-A letter names objects and, where a client sent it, the user. Nothing in it is a credential.
+A letter names objects and, for a client's message, the user. It never contains a credential.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ from msgspec import Meta
 from aidevos.contracts import subjects
 
 TYPE = "dead_letter"
-# The command that stores a letter; its object's ID is the letter's.
+# The command that stores a letter; the object has the letter's ID.
 BURY = "bury"
-# A search over all letters: `query.dead_letter.search`.
+# The search over all letters: `query.dead_letter.search`.
 SEARCH = "search"
 MANAGE = "dead_letters:manage"
 
 Kind = Literal["event", "tell", "alarm"]
-# A letter that is `dead` waits for somebody; what a `replaying` one says is on its way once more.
+# A `dead` letter waits for an administrator; the message of a `replaying` one is being sent again.
 Status = Literal["dead", "replaying", "replayed"]
 Source = Annotated[str, Meta(max_length=200)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Letter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What couldn't be delivered. `source` is the object that sent it, as `type:id`, or the user; a replay
-    sends `payload` to `subject` again, which is `do.<type>.<id>.<method>`; `code` and `detail` are those of the
-    last failure. The payload of a `confidential` one is shown to nobody. One `from_client` came from outside:
-    it is replayed with the rights of whoever replays it. `at` is in seconds since the epoch.
+    """An undeliverable message.
+
+    `source` is the object that sent it, as `type:id`, or the user. A replay sends `payload` to
+    `subject` again, which is `do.<type>.<id>.<method>`. `code` and `detail` describe the last failure.
+    The payload of a `confidential` letter is never shown. A letter `from_client` is replayed with the
+    permissions of the caller who replays it. `at` is in seconds since the epoch.
     """
 
     id: str
@@ -49,9 +51,12 @@ class Letter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class DeadLetter(msgspec.Struct, kw_only=True):
-    """A letter as it is shown. `args` is what it would be sent with, where it is shown alone, and None where
-    nobody may see that or it can't be read; `replays` counts those that have begun, `replayed_by` is the user
-    of the last one; times are RFC 3339 in UTC."""
+    """A letter as it is shown.
+
+    `args` is the message's payload, only when a single letter is shown; None if it is confidential or
+    unreadable. `replays` counts the replays that were begun, and `replayed_by` is the user of the last
+    one. Times are RFC 3339 in UTC.
+    """
 
     id: str
     kind: Kind
@@ -72,8 +77,10 @@ class DeadLetter(msgspec.Struct, kw_only=True):
 
 
 class FindLetters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The arguments of `query.dead_letter.search`, and the parameters of `GET /dead-letters`; `to` is the
-    moment after the last one."""
+    """The arguments of `query.dead_letter.search`, and the parameters of `GET /dead-letters`.
+
+    `to` is exclusive.
+    """
 
     limit: int = 50
     cursor: str | None = None
@@ -90,5 +97,5 @@ class LetterPage(msgspec.Struct, kw_only=True):
 
 
 def letter_id(*parts: str) -> str:
-    """The ID of the letter about what these parts name together, the same each time it is buried."""
+    """Return the ID of the letter about a message that these parts identify; it is the same every time."""
     return subjects.hashed_id(TYPE, ":".join(parts))

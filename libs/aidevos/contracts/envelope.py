@@ -1,4 +1,4 @@
-"""The headers of a message to an object and of its reply, by name and by meaning."""
+"""The headers of a message to an object and of its reply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEADLINE = "Deadline"
 IF_MATCH = "If-Match"
 TRACEPARENT = "traceparent"
 CALL_CHAIN = "Call-Chain"
-# The IP address of who called the gateway; hosts believe it of the fleet's own connections only.
+# The IP address of the gateway's client; hosts trust it only on the fleet's own connections.
 CLIENT_ADDRESS = "Client-Address"
 CONTENT_TYPE = "Content-Type"
 ERROR_CODE = "Nats-Service-Error-Code"
@@ -25,9 +25,9 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 
 REQUEST_ID_LIMIT = 256
-# Begins the request IDs of tells, which only services send.
+# The prefix of the request IDs of tells, which only services send.
 TELL_PREFIX = "tell."
-# The type of objects that know for which requests callers have used their keys.
+# The type of objects that record for which request a caller has used an `Idempotency-Key`.
 IDEMPOTENCY_KEY_TYPE = "idempotency_key"
 CALL_CHAIN_LIMIT = 16
 
@@ -40,8 +40,11 @@ class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CreateBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /durable-objects`. Without `name` a new ID is made; an empty `state` stands for
-    one that was not given. `project` is the one that the object is to belong to."""
+    """Body of `POST /durable-objects`.
+
+    Without `name`, the object gets a new ID. An empty `state` means none was sent. `project` is the
+    project that the object belongs to.
+    """
 
     type: str
     name: str | None = None

@@ -1,4 +1,4 @@
-"""Events as they are published: CloudEvents 1.0 in JSON (https://github.com/cloudevents/spec, §3.1)."""
+"""Published events: CloudEvents 1.0 in JSON (https://github.com/cloudevents/spec, §3.1)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ _pattern = re.compile(
 
 
 class CloudEvent(msgspec.Struct, Generic[Data], kw_only=True):
-    """An event of an object. `source` is `/durable-objects/<type>:<id>`, `type` is `<type>.<name>`, `time` is
-    RFC 3339 in UTC; `data` is what the object's type says of it."""
+    """An event of an object.
+
+    `source` is `/durable-objects/<type>:<id>`, `type` is `<type>.<name>`, `time` is RFC 3339 in UTC,
+    and the object's type defines `data`.
+    """
 
     specversion: Literal["1.0"] = "1.0"
     id: str
@@ -29,7 +32,7 @@ class CloudEvent(msgspec.Struct, Generic[Data], kw_only=True):
 
     @property
     def object_id(self) -> str:
-        """The object that has emitted the event, as `type:id`."""
+        """The ID of the object that emitted the event, as `type:id`."""
         return self.source.rpartition("/")[2]
 
 
@@ -37,5 +40,5 @@ AnyEvent = CloudEvent[Any]
 
 
 def is_pattern(text: str) -> bool:
-    """Whether it is `event.<type>.<id>.<name>`, with `*` for any part or `>` for all that are left."""
+    """True if this is `event.<type>.<id>.<name>`, with `*` for any part or `>` for all remaining ones."""
     return _pattern(text) is not None

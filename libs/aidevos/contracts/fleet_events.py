@@ -1,4 +1,4 @@
-"""The events that every process of a fleet follows: what was revoked and what was configured."""
+"""The events that every process of a fleet follows: revocations and changes of configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What management shows of a durable object, and how a type describes itself to the fleet."""
+"""Durable objects as management shows them, and the description that a type announces to the fleet."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 import msgspec
 
-# The management methods that every type has; their names can't be those of a user's method.
+# The management methods that every type has; a user's method can't have these names.
 CREATE = "_create"
 READ = "_read"
 REPLACE = "_replace"
 DELETE = "_delete"
-# An object goes with its project; for services.
+# Deletes an object together with its project; for services.
 VANISH = "_vanish"
-# What the framework calls when an alarm rings, and when an object has come to its end.
+# The methods that the framework calls when an alarm is due and when an object expires.
 ALARM = "_alarm"
 EXPIRE = "_expire"
 # The list is a query over committed state: `query.<type>.list`.
@@ -23,8 +23,11 @@ LIST_LIMIT = 500
 
 
 class DurableObject(msgspec.Struct, kw_only=True):
-    """An object as the management endpoints show it. `version` is its ETag; `state` is null where
-    the type keeps it to itself; `project` is the one that the object belongs to; times are RFC 3339 in UTC."""
+    """An object as the management endpoints show it.
+
+    `version` is its ETag. `state` is null if the type doesn't show it. `project` is the project that
+    the object belongs to. Times are RFC 3339 in UTC.
+    """
 
     object_id: str
     type: str
@@ -38,8 +41,11 @@ class DurableObject(msgspec.Struct, kw_only=True):
 
 
 class ObjectPage(msgspec.Struct, kw_only=True):
-    """One page of a list; `next_cursor` is opaque, and null on the last page. `count`, where it was asked for, is
-    that of all objects of the project; null is more than could be counted in time."""
+    """One page of a list; `next_cursor` is opaque, and null on the last page.
+
+    `count`, if requested, is the number of all objects of the project; null means that there were too
+    many to count.
+    """
 
     items: list[DurableObject]
     next_cursor: str | None = None
@@ -65,7 +71,7 @@ class MethodDescription(msgspec.Struct, kw_only=True):
 
 
 class QueryDescription(msgspec.Struct, kw_only=True):
-    """A search or a view of a type, at `query.<type>.<name>`; the schemas are as a method's."""
+    """A search or view of a type, at `query.<type>.<name>`; the schemas are as in a method's."""
 
     name: str
     allow: str
@@ -74,7 +80,7 @@ class QueryDescription(msgspec.Struct, kw_only=True):
 
 
 class EventDescription(msgspec.Struct, kw_only=True):
-    """An event that objects of a type publish; `data` is the schema of what it says."""
+    """An event that objects of a type publish; `data` is the schema of its content."""
 
     name: str
     doc: str
@@ -82,7 +88,7 @@ class EventDescription(msgspec.Struct, kw_only=True):
 
 
 class ReactionDescription(msgspec.Struct, kw_only=True):
-    """Events that objects of a type receive: those of a NATS pattern, by one of the type's methods."""
+    """A subscription of a type: events of a NATS pattern go to one of its methods."""
 
     pattern: str
     method: str
@@ -90,11 +96,11 @@ class ReactionDescription(msgspec.Struct, kw_only=True):
 
 
 class TypeDescription(msgspec.Struct, kw_only=True):
-    """What a host announces of a type; the gateway's OpenAPI document is made of these.
+    """The description that a host announces for a type; the gateway makes its OpenAPI document from these.
 
-    `management` is what the management endpoints may do: `raw` reads and writes the state,
-    `lifecycle` creates and deletes but shows no state, `read_only` only reads. An `internal` type is a service's own
-    machinery; documents and lists leave it out.
+    `management` limits the management endpoints: `raw` may read and write the state, `lifecycle` may
+    create and delete but not show the state, `read_only` may only read. An `internal` type serves a
+    service's own purposes; documents and lists leave it out.
     """
 
     type: str

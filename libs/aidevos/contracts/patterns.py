@@ -1,8 +1,8 @@
-"""Patterns of values, as msgspec and JSON Schema take them: they search, so a pattern says where it ends."""
+"""Regular expressions for values. msgspec and JSON Schema search, so a pattern must anchor itself."""
 
 from __future__ import annotations
 
 
 def whole(pattern: str) -> str:
-    """For values that match from end to end. Python's `$` alone would let one line break follow."""
+    """Return a pattern that matches the whole value; Python's `$` alone would allow a final line break."""
     return rf"^{pattern}$(?!\n)"

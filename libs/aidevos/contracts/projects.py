@@ -1,4 +1,4 @@
-"""Projects and their members as both doors show them, and the messages of the type `project`."""
+"""Projects and their members as both entry points show them, and the messages of the type `project`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from aidevos.contracts import subjects
 from aidevos.contracts.patterns import whole
 
 TYPE = "project"
-# A search over the projects that the caller may read: `query.project.search`.
+# The search over the projects that the caller may read: `query.project.search`.
 SEARCH = "search"
-# For services: what a user is in a project, `query.project.role`, in which projects it is something,
-# `query.project.of_user`, which objects of a type belong to a project, `query.<type>.of_project`, and how many.
+# For services: a user's role in a project, `query.project.role`; the projects of a user, `query.project.of_user`;
+# a type's objects in a project, `query.<type>.of_project`; and their number, `query.<type>.count_of_project`.
 ROLE = "role"
 OF_USER = "of_user"
 OF_PROJECT = "of_project"
 COUNT_OF_PROJECT = "count_of_project"
-# What a user's departure from its projects is called: `do.departure.<user>.begin`.
+# The type that removes a deleted user from all projects: `do.departure.<user>.begin`.
 DEPARTURE_TYPE = "departure"
 CREATE = "projects:create"
 MANAGE = "projects:manage"
 
 MAX_MEMBERS = 1000
 
-# From the one that may least to the one that may most.
+# In order of increasing permissions.
 Role = Literal["viewer", "maintainer", "owner"]
 Id = Annotated[str, Meta(pattern=whole(subjects.ID_PATTERN))]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -35,8 +35,11 @@ Text = Annotated[str, Meta(max_length=100, pattern=whole(r"[^\x00-\x1f]*"))]
 
 
 class Project(msgspec.Struct, kw_only=True):
-    """A project as both doors show one. `settings` are its members' own, of any shape; `members` are the
-    users' roles by their IDs; `version` is the ETag; times are RFC 3339 in UTC."""
+    """A project as both entry points show it.
+
+    `settings` are chosen by the members and may have any shape. `members` maps user IDs to roles.
+    `version` is the ETag. Times are RFC 3339 in UTC.
+    """
 
     id: str
     name: str
@@ -63,7 +66,7 @@ class Member(msgspec.Struct, kw_only=True):
 
 
 class MemberPage(msgspec.Struct, kw_only=True):
-    """All members; `version` is the project's."""
+    """All members of a project; `version` is the project's."""
 
     items: list[Member]
     version: int
@@ -82,8 +85,10 @@ class MemberBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Deletion(msgspec.Struct, kw_only=True):
-    """The answer to a deletion: the project is gone for everyone, and what it had goes in the background.
-    `removes` counts that by kind; null is more than could be counted in time."""
+    """The response to a deletion: the project is gone at once, and its content is deleted in the background.
+
+    `removes` counts that content by kind; null means that there was too much to count in time.
+    """
 
     id: str
     status: Literal["deleting"] = "deleting"
@@ -91,8 +96,10 @@ class Deletion(msgspec.Struct, kw_only=True):
 
 
 class FindProjects(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The arguments of `query.project.search`, and the parameters of `GET /projects`. `q` is a part of the
-    name or the description, `member` the ID of one of the users."""
+    """The arguments of `query.project.search`, and the parameters of `GET /projects`.
+
+    `q` is part of the name or description, `member` the ID of a member.
+    """
 
     limit: int = 50
     cursor: str | None = None
@@ -113,6 +120,6 @@ class RenewBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class WebhookSecret(msgspec.Struct, kw_only=True):
-    """What a project's webhooks are signed with, as Standard Webhooks spells it: `whsec_…`."""
+    """The secret that signs a project's webhooks, in the form of Standard Webhooks: `whsec_…`."""
 
     secret: str

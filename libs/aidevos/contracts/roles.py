@@ -1,4 +1,4 @@
-"""Roles as sets of permissions: how both doors show them, and the messages of the type `role`."""
+"""Roles as sets of permissions, as both entry points show them, and the messages of the type `role`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from aidevos.contracts import subjects
 from aidevos.contracts.patterns import whole
 
 TYPE = "role"
-# A search over all roles, in the order of their names.
+# The search over all roles, sorted by name.
 SEARCH = "search"
 LIST_SUBJECT = subjects.query(TYPE, SEARCH)
-# The event that every verifier of tokens listens to: what the role allows has changed.
+# The event that every verifier of tokens subscribes to: the role's permissions have changed.
 CHANGED = f"event.{TYPE}.*.changed"
 
 NAME_PATTERN = r"[a-z][a-z0-9_-]{0,47}"
@@ -28,8 +28,11 @@ Description = Annotated[str, Meta(max_length=500)]
 
 
 class Role(msgspec.Struct, kw_only=True):
-    """A role as both doors show one. Those that are `builtin` can't be changed, and only `admin` allows
-    everything (`*`). `version` is the ETag; times are RFC 3339 in UTC."""
+    """A role as both entry points show it.
+
+    Roles that are `builtin` can't be changed. Only `admin` allows everything (`*`). `version` is the
+    ETag; times are RFC 3339 in UTC.
+    """
 
     name: str
     permissions: list[str]

@@ -1,8 +1,8 @@
-"""Declared routes: paths of HTTP that lead to methods of objects, and the messages of the type `route`.
+"""Declared routes: HTTP paths that call methods of objects, and the messages of the type `route`.
 
-A path is made of literal segments and of variables, each a whole segment: `/shop/{name}/hit`. Its shape
-is the path without the variables' names, and with the method it is what a route is: so the route's ID
-is made of both, and two routes of one shape are the same object, which makes the one and refuses the other.
+A path consists of literal segments and variables, each a whole segment: `/shop/{name}/hit`. Its shape
+is the path without the variables' names. A route's ID derives from its method and shape, so two routes
+with the same method and shape would be the same object: one is created, the other refused.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from aidevos.contracts.patterns import whole
 from aidevos.contracts.roles import Permission
 
 TYPE = "route"
-# A search over all routes, in the order of their paths.
+# The search over all routes, sorted by path.
 SEARCH = "search"
 LIST_SUBJECT = subjects.query(TYPE, SEARCH)
-# The event that every gateway listens to: a route is there, is another, or is gone.
+# The event that every gateway subscribes to: a route was created, replaced or deleted.
 CHANGED = f"event.{TYPE}.*.changed"
 MANAGE_ROUTES = "routes:manage"
 
@@ -34,7 +34,7 @@ _VARIABLE = r"\{[a-z][a-z0-9_]{0,47}\}"
 PATH_PATTERN = whole(rf"(/({_LITERAL}|{_VARIABLE})){{1,{MAX_SEGMENTS}}}")
 ID_TEMPLATE_PATTERN = whole(rf"([^{{}}\x00-\x1f]|{_VARIABLE}){{1,256}}")
 _variable = re.compile(r"\{([a-z0-9_]+)\}")
-# First segments of the gateway's own paths, present and to come.
+# First segments of the gateway's own paths, present and future.
 RESERVED = frozenset(
     {
         ".well-known",
@@ -64,20 +64,23 @@ RESERVED = frozenset(
 )
 
 HttpMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Path = Annotated[str, Meta(pattern=PATH_PATTERN, max_length=PATH_LIMIT, description="As /shop/{name}/hit")]
+Path = Annotated[str, Meta(pattern=PATH_PATTERN, max_length=PATH_LIMIT, description="A path such as /shop/{name}/hit")]
 TypeName = Annotated[str, Meta(pattern=whole(subjects.TYPE_PATTERN))]
 MethodName = Annotated[str, Meta(pattern=whole(subjects.METHOD_PATTERN))]
 IdTemplate = Annotated[
-    str, Meta(pattern=ID_TEMPLATE_PATTERN, description="An object's ID or name; variables of the path stand in braces")
+    str, Meta(pattern=ID_TEMPLATE_PATTERN, description="An object's ID or name; the path's variables stand in braces")
 ]
-CacheSeconds = Annotated[float, Meta(ge=0, le=86_400, description="How long a query's answer may be repeated")]
+CacheSeconds = Annotated[
+    float, Meta(ge=0, le=86_400, description="How long a query's result may be cached, in seconds")
+]
 
 
 class RouteBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Body of `POST /routes` and `PUT /routes/{id}`, and the arguments of `create` and `replace`.
 
-    Requests of `method` to `path` call `object_method` of the object of this type that `object_id` names.
-    Callers need `permission`, and what the method itself asks for. `limits` are for each caller.
+    Requests of `method` to `path` call `object_method` of the object of this type that `object_id`
+    names. Callers need `permission`, and whatever the method itself requires. `limits` applies to each
+    caller separately.
     """
 
     method: HttpMethod
@@ -91,7 +94,7 @@ class RouteBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class RouteInfo(RouteBody, kw_only=True):
-    """A route as both doors show one. `version` is the ETag; times are RFC 3339 in UTC."""
+    """A route as both entry points show it. `version` is the ETag; times are RFC 3339 in UTC."""
 
     id: str
     version: int
@@ -112,20 +115,20 @@ class RoutePage(msgspec.Struct, kw_only=True):
 
 
 def variables(template: str) -> list[str]:
-    """The names of the variables in a path or an ID template, in their order."""
+    """Return the names of the variables in a path or an ID template, in order."""
     return _variable.findall(template)
 
 
 def shape(path: str) -> str:
-    """A path without its variables' names: what paths that take the same requests have in common."""
+    """Return a path without its variables' names; paths of one shape match the same requests."""
     return _variable.sub("{}", path)
 
 
 def route_id(method: str, path: str) -> str:
-    """The ID of the one route of this method and shape, 32 hexadecimal digits."""
+    """Return the ID of the route with this method and shape: 32 hexadecimal digits."""
     return hashlib.sha256(f"{method} {shape(path)}".encode()).hexdigest()[:32]
 
 
 def fill(template: str, values: dict[str, str]) -> str:
-    """An ID template with the path's values in the places of its variables."""
+    """Return an ID template with its variables replaced by the path's values."""
     return _variable.sub(lambda found: values[found[1]], template)

@@ -1,4 +1,4 @@
-"""Tasks as both doors show them, the kinds of tasks that are built in, and the messages of the type `task`."""
+"""Tasks as both entry points show them, the built-in kinds of tasks, and the messages of the type `task`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from aidevos.contracts.patterns import whole
 from aidevos.contracts.projects import Id
 
 TYPE = "task"
-# A search over all tasks, for services: `query.task.search`.
+# The search over all tasks, for services: `query.task.search`.
 SEARCH = "search"
-# The best of what may run now, for workers: `query.task.due`; and what wakes them.
+# The query by which workers find runnable tasks, best first: `query.task.due`; and the event that wakes them.
 DUE = "due"
 QUEUED = "event.task.*.queued"
 
 KIND_PATTERN = r"[a-z][a-z0-9_]{0,47}(?:\.[a-z][a-z0-9_]{0,47}){0,3}"
-# Of a payload in bytes, as JSON.
+# The largest payload, in bytes of JSON.
 PAYLOAD_LIMIT = 256 * 1024
-# Of a result in bytes, as JSON, and of the detail of an error in characters.
+# The largest result, in bytes of JSON, and the longest detail of an error, in characters.
 RESULT_LIMIT = 512 * 1024
 DETAIL_LIMIT = 2000
 DAY = 86_400.0
-# Codes of attempts that nobody has reported the end of.
+# Error codes of attempts whose worker never reported an end.
 LOST, TIMEOUT = "lost", "timeout"
 
 Kind = Annotated[str, Meta(pattern=whole(KIND_PATTERN))]
@@ -40,14 +40,14 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class DataExport(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Payload of `data.export`: all items of a collection, one on a line."""
+    """Payload of `data.export`: all items of a collection, one per line."""
 
     collection: CollectionName
     format: Literal["ndjson"] = "ndjson"
 
 
 class ImportedItem(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Without an `id` a new one is made."""
+    """An item to import; without an `id`, it gets a new one."""
 
     id: ItemId | None = None
     data: Any
@@ -61,7 +61,10 @@ class DataImport(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ObjectCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Payload of `object.call`: a method of an object, with the rights that the task's maker has when it runs."""
+    """Payload of `object.call`: a call of an object's method with the permissions of the task's creator.
+
+    The permissions are those that the creator has when the task runs.
+    """
 
     object_id: Annotated[str, Meta(pattern=whole(f"{subjects.TYPE_PATTERN}:{subjects.ID_PATTERN}"))]
     method: Annotated[str, Meta(pattern=whole(subjects.METHOD_PATTERN))]
@@ -69,14 +72,14 @@ class ObjectCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Webhook(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Payload of `webhook`: one delivery to an address, with the type by which the receiver tells it."""
+    """Payload of `webhook`: one delivery to a URL; `type` is the event type that the receiver sees."""
 
     url: Annotated[str, Meta(pattern=whole(r"https?://[^\s/?#@]+([/?][^\s#]*)?"), max_length=2048)]
     type: Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*"), max_length=128)] = "webhook"
     data: dict[str, Any] = {}
 
 
-# Any other kind is a user's own, whose payload its handler judges. No own kind begins like a built-in one.
+# Other kinds are custom, and their handlers validate the payload. They can't begin with a built-in kind's prefix.
 KINDS: dict[str, type[msgspec.Struct]] = {
     "data.export": DataExport,
     "data.import": DataImport,
@@ -87,8 +90,11 @@ RESERVED = frozenset(kind.partition(".")[0] for kind in KINDS)
 
 
 class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """How often a task is tried in all, and how long it rests after a failure: `backoff` seconds, then
-    twice as long each time, at most `max_backoff`. Jitter shortens each pause by up to half."""
+    """The number of attempts, and the pauses between them in seconds.
+
+    The first pause is `backoff`; each further one doubles, up to `max_backoff`. Jitter shortens each
+    pause by up to half.
+    """
 
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
     backoff: Pause = 1.0
@@ -96,8 +102,10 @@ class Retry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What of a task can be changed while it waits. Without `run_at` it may run at once; `timeout` is that
-    of one attempt, in seconds."""
+    """The part of a task that can be changed while it waits.
+
+    Without `run_at`, it may run at once. `timeout` applies to each attempt, in seconds.
+    """
 
     payload: dict[str, Any] = {}
     priority: Priority = 0
@@ -113,16 +121,22 @@ class CreateTaskBody(Plan, forbid_unknown_fields=True, kw_only=True):
 
 
 class TaskError(msgspec.Struct, kw_only=True):
-    """Why the last attempt failed: the code of a `Failure`, `error` for any other exception, `lost` where
-    nothing was heard of the worker any more, or `timeout`."""
+    """The reason why the last attempt failed.
+
+    `code` is that of a `Failure`, `error` for any other exception, `lost` if the worker stopped
+    responding, or `timeout`.
+    """
 
     code: str
     detail: str
 
 
 class AttemptError(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Why an attempt failed, as its worker says it. No other attempt follows one that isn't `retryable`; where
-    it isn't `known` what the attempt has done, the next one does the same and no other."""
+    """The reason why an attempt failed, as its worker reports it.
+
+    No further attempt follows unless it is `retryable`. If the effect of the attempt isn't `known`, the
+    next attempt repeats exactly the same requests.
+    """
 
     code: Annotated[str, Meta(pattern=whole(r"[a-z][a-z0-9-]{0,63}"))]
     detail: str = ""
@@ -131,15 +145,18 @@ class AttemptError(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class FindDue(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The arguments of `query.task.due`: the kinds that the worker has handlers for."""
+    """The arguments of `query.task.due`; `kinds` are those that the worker has handlers for."""
 
     kinds: Annotated[list[Kind], Meta(min_length=1, max_length=500)]
     limit: Annotated[int, Meta(ge=1, le=100)] = 10
 
 
 class Assignment(msgspec.Struct, kw_only=True):
-    """What `start` gives a worker. `run` names the attempt in all that follows, and is never used again;
-    `attempt` counts from 1; `lease` are the seconds within which a worker must be heard of."""
+    """The task that `start` gives a worker.
+
+    `run` identifies the attempt in all later messages and is never reused. `attempt` counts from 1. The
+    worker must report at least once every `lease` seconds.
+    """
 
     id: str
     project: str
@@ -154,7 +171,7 @@ class Assignment(msgspec.Struct, kw_only=True):
 
 
 class Order(msgspec.Struct, kw_only=True):
-    """A request that a worker sends for a task's maker: it is good as it stands, for some seconds."""
+    """A request that a worker sends unchanged on behalf of the task's creator, valid for some seconds."""
 
     subject: str
     payload: str
@@ -163,7 +180,7 @@ class Order(msgspec.Struct, kw_only=True):
 
 
 class Message(msgspec.Struct, kw_only=True):
-    """A webhook as it is to be sent."""
+    """A webhook, ready to be sent."""
 
     url: str
     body: str
@@ -171,8 +188,11 @@ class Message(msgspec.Struct, kw_only=True):
 
 
 class Task(msgspec.Struct, kw_only=True):
-    """A task as both doors show one. `attempts` counts those that have begun; `progress` is from 0 to 1;
-    `result` is of any shape; `created_by` is a user's ID; `version` is the ETag; times are RFC 3339 in UTC."""
+    """A task as both entry points show it.
+
+    `attempts` counts those that were begun. `progress` is from 0 to 1. `result` may have any shape.
+    `created_by` is a user's ID. `version` is the ETag. Times are RFC 3339 in UTC.
+    """
 
     id: str
     project: str

@@ -1,4 +1,4 @@
-"""Users as every service and both doors show them, and the messages of `services/user_management`."""
+"""Users as both entry points show them, and the messages of `services/user_management`."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from aidevos.contracts.patterns import whole
 from aidevos.contracts.roles import RoleName
 
 TYPE = "user"
-# A search over all users: `query.user.search`.
+# The search over all users: `query.user.search`.
 SEARCH = "search"
-# The event that every verifier of tokens listens to: roles and status have changed.
+# The event that every verifier of tokens subscribes to: roles or status have changed.
 ACCESS_CHANGED = f"event.{TYPE}.*.access_changed"
 USERNAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,46}[A-Za-z0-9])?"
-# An e-mail address is checked by the object; this only bounds it (RFC 5321).
+# The largest length of an e-mail address (RFC 5321); the object checks the rest.
 EMAIL_LIMIT = 254
 
 Username = Annotated[str, Meta(pattern=whole(USERNAME_PATTERN), description="Unique without regard to case")]
 Email = Annotated[str, Meta(min_length=3, max_length=EMAIL_LIMIT, description="Unique without regard to case")]
 FullName = Annotated[str, Meta(max_length=200)]
-# Longer than any password that is accepted, so that the refusal can say what is.
+# Longer than any accepted password, so that the object's refusal can state the rules.
 Password = Annotated[str, Meta(min_length=1, max_length=1024)]
 Status = Literal["active", "deactivated"]
 Roles = Annotated[list[RoleName], Meta(max_length=20)]
 
 
 class User(msgspec.Struct, kw_only=True):
-    """A user as both doors show one. `email` is null for the first administrator; `settings` are the
-    user's own, of any shape; `version` is the ETag; times are RFC 3339 in UTC."""
+    """A user as both entry points show it.
+
+    `email` is null for the first administrator. `settings` belong to the user and may have any shape.
+    `version` is the ETag. Times are RFC 3339 in UTC.
+    """
 
     id: str
     username: str
@@ -55,7 +58,10 @@ class RegisterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What can be changed of a user: `full_name` and `settings` by itself, all of it by who has `users:manage`."""
+    """The fields of a user that can be changed.
+
+    Users may change their own `full_name` and `settings`; all fields require `users:manage`.
+    """
 
     full_name: FullName = ""
     settings: dict[str, Any] = {}
@@ -64,8 +70,10 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ReplaceUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `PUT /users/{user_id}`, and the arguments of `replace`; roles and status stay where they
-    are not given."""
+    """Body of `PUT /users/{user_id}`, and the arguments of `replace`.
+
+    Roles and status stay unchanged if they are missing.
+    """
 
     full_name: FullName = ""
     settings: dict[str, Any] = {}
@@ -74,14 +82,19 @@ class ReplaceUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class EraseUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `DELETE /users/{user_id}`, and the arguments of `erase`; the password is needed for oneself."""
+    """Body of `DELETE /users/{user_id}`, and the arguments of `erase`.
+
+    Users who delete themselves must send their password.
+    """
 
     password: Password | None = None
 
 
 class FindUsers(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The arguments of `query.user.search`, and the parameters of `GET /users`. `q` is a part of the
-    username, the e-mail address or the full name."""
+    """The arguments of `query.user.search`, and the parameters of `GET /users`.
+
+    `q` is part of the username, the e-mail address or the full name.
+    """
 
     limit: int = 50
     cursor: str | None = None

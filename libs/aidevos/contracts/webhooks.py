@@ -1,7 +1,8 @@
-"""Webhooks: who is sent which events, and the log of what was sent, as both doors show them.
+"""Webhooks as both entry points show them: receivers of events, and the log of their deliveries.
 
-A message is one event for one webhook: the CloudEvent as live streams show it, with the headers of Standard
-Webhooks. Its `webhook-id` is the ID of the delivery, the same for every attempt and every replay.
+A message is one event for one webhook: the CloudEvent as live streams show it, with the headers of
+Standard Webhooks. Its `webhook-id` is the ID of the delivery, the same for every attempt and every
+replay.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from aidevos.contracts.patterns import whole
 from aidevos.contracts.projects import Id
 
 TYPE = "webhook"
-# Under a user's ID: which webhooks the user has.
+# The type whose object, under a user's ID, holds the user's webhooks.
 HOLDER_TYPE = "webhook_holder"
 DELIVERY_TYPE = "delivery"
 # Searches: `query.webhook.search`, and for services `query.delivery.search`.
 SEARCH = "search"
-# The event upon which every process that sends reads the webhooks again.
+# The event upon which every sending process reads the webhooks again.
 CHANGED = f"event.{TYPE}.*.changed"
-# What `POST …/test` sends: its type, and that of no other event.
+# The type of the event that `POST …/test` sends; no other event has it.
 TEST = "webhook.test"
 OWN_WEBHOOKS = "webhooks:self"
 MANAGE_WEBHOOKS = "webhooks:manage"
@@ -41,21 +42,25 @@ Patterns = Annotated[
     Meta(min_length=1, max_length=50),
 ]
 Collections = Annotated[
-    list[CollectionName], Meta(max_length=NARROWED_LIMIT, description="Of items, only those in these; none for any")
+    list[CollectionName],
+    Meta(max_length=NARROWED_LIMIT, description="Only events of items in these collections; empty for all"),
 ]
 Projects = Annotated[
     list[Id],
-    Meta(max_length=NARROWED_LIMIT, description="Of projects and what is in them, only of these; none for any"),
+    Meta(max_length=NARROWED_LIMIT, description="Only events of these projects and their content; empty for all"),
 ]
 Description = Annotated[str, Meta(max_length=500)]
-Overlap = Annotated[float, Meta(ge=0, le=7 * DAY, description="Seconds for which the former secret signs too")]
+Overlap = Annotated[float, Meta(ge=0, le=7 * DAY, description="Seconds for which the former secret also signs")]
 Status = Literal["pending", "delivered", "failed"]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class WebhookBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /webhooks`, the arguments of `create`, and what a merge patch changes. `events` are types of
-    events, `item.created`, all of a type of objects, `item.*`, or all, `*`."""
+    """Body of `POST /webhooks`, the arguments of `create`, and the fields that a merge patch can change.
+
+    `events` are event types such as `item.created`, all events of an object type such as `item.*`, or
+    `*` for all.
+    """
 
     url: Url
     events: Patterns
@@ -72,9 +77,12 @@ class RotateSecretBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WebhookInfo(msgspec.Struct, kw_only=True):
-    """A webhook without its secret. `key` is the ID of the API key that has made it and whose bounds it has, empty
-    for none; `disabled_reason` says why it was made inactive, where nobody asked for that; `failing_since` is when
-    the first delivery failed after the last that arrived; times are RFC 3339 in UTC; `version` is the ETag."""
+    """A webhook without its secret.
+
+    `key` is the ID of the API key that created it and limits it, empty for none. `disabled_reason` is
+    set if the fleet deactivated it. `failing_since` is the time of the first failed delivery since the
+    last successful one. Times are RFC 3339 in UTC; `version` is the ETag.
+    """
 
     id: str
     owner: str
@@ -93,14 +101,16 @@ class WebhookInfo(msgspec.Struct, kw_only=True):
 
 
 class NewWebhook(WebhookInfo, kw_only=True):
-    """A webhook whose secret was made just now: it is shown this once."""
+    """A webhook with a new secret, which is shown only once."""
 
     secret: str
 
 
 class FindWebhooks(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The arguments of `query.webhook.search`, and the parameters of `GET /webhooks`. `owner` is a user's ID;
-    whoever lacks `webhooks:manage` gets their own in any case."""
+    """The arguments of `query.webhook.search`, and the parameters of `GET /webhooks`.
+
+    `owner` is a user's ID; callers without `webhooks:manage` always get their own webhooks.
+    """
 
     limit: int = 50
     cursor: str | None = None
@@ -113,7 +123,7 @@ class WebhookPage(msgspec.Struct, kw_only=True):
 
 
 class Attempt(msgspec.Struct, kw_only=True):
-    """One request: the `status` of the answer, None where there was none and `error` says why; how long it took."""
+    """One request: the response's `status`, or None with the reason in `error`; and the duration in seconds."""
 
     at: str
     status: int | None
@@ -122,9 +132,12 @@ class Attempt(msgspec.Struct, kw_only=True):
 
 
 class DeliveryInfo(msgspec.Struct, kw_only=True):
-    """A delivery without what is sent. `object_id` is the object whose event it is; `tries` counts all attempts
-    since the beginning or the last replay, `attempts` are the latest of all; `reason` says why it has failed;
-    `next_attempt_at` is None unless it is `pending`."""
+    """A delivery without its content.
+
+    `object_id` is the object that emitted the event. `tries` counts the attempts since the beginning or
+    the last replay, and `attempts` are the latest of all. `reason` says why it failed.
+    `next_attempt_at` is None unless it is `pending`.
+    """
 
     id: str
     webhook_id: str
@@ -143,7 +156,7 @@ class DeliveryInfo(msgspec.Struct, kw_only=True):
 
 
 class FindDeliveries(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The arguments of `query.delivery.search`; `to` is the moment after the last one."""
+    """The arguments of `query.delivery.search`; `to` is exclusive."""
 
     limit: int = 50
     cursor: str | None = None
@@ -159,11 +172,11 @@ class DeliveryPage(msgspec.Struct, kw_only=True):
 
 
 class TestSent(msgspec.Struct):
-    """What `POST /webhooks/{id}/test` has begun."""
+    """The delivery that `POST /webhooks/{id}/test` began."""
 
     delivery_id: str
 
 
 def delivery_id(webhook: str, event: str) -> str:
-    """The ID of the delivery of an event to a webhook, always the same."""
+    """Return the ID of the delivery of an event to a webhook; it is the same every time."""
     return subjects.hashed_id(DELIVERY_TYPE, f"{webhook}:{event}")

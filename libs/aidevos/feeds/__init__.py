@@ -1,9 +1,8 @@
-"""Events for others: following them, who may see which, and sending them as webhooks.
+"""Event feeds: following events, deciding who may see them, and sending them as webhooks.
 
 A process subscribes to its `EventBus`, which hands over each event as a `Delivery`, or follows an `EventStream`. A
-`Mirror` keeps a copy of committed state in step with it, read by `read_all`. `FOLLOWING` spaces the attempts of loops
-that follow something. `bury` makes a dead letter of what can't
-be delivered.
+`Mirror` keeps a copy of committed states up to date; `read_all` fills it. `FOLLOWING` is the backoff of loops that
+follow a feed. `bury` turns an undeliverable event into a dead letter.
 """
 
 from aidevos.durable.base.backoff import FOLLOWING

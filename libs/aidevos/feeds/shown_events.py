@@ -1,4 +1,4 @@
-"""Events as those see them who may know of them: on live streams, and by webhooks."""
+"""Events in the form that live streams and webhooks show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class _CloudEvent(msgspec.Struct, omit_defaults=True):
-    """`project` is an extension: the one that the object belongs to."""
+    """A CloudEvent 1.0. The extension `project` names the project that the object belongs to."""
 
     specversion: str
     id: str
@@ -36,31 +36,34 @@ class ItemChange(msgspec.Struct):
 
 
 class _ShownChange(msgspec.Struct):
-    """What of an item's change is for those who may read the item."""
+    """The part of an item's change that readers of the item see."""
 
     id: str
     collection: str
     version: int
 
 
-class OfProject(msgspec.Struct):
+class ProjectData(msgspec.Struct):
     project: str
 
 
-class OfUser(msgspec.Struct):
+class UserData(msgspec.Struct):
     user: str = ""
 
 
-# What has to be known of an event's data to judge who may see it.
-_KNOWN: dict[str, type[msgspec.Struct]] = {ITEM_TYPE: ItemChange, tasks.TYPE: OfProject, SESSION_TYPE: OfUser}
+# The parts of an event's data that decide who may see it.
+_KNOWN: dict[str, type[msgspec.Struct]] = {ITEM_TYPE: ItemChange, tasks.TYPE: ProjectData, SESSION_TYPE: UserData}
 _decoders = {name: msgspec.json.Decoder(type) for name, type in _KNOWN.items()}
 _cloud_event = msgspec.json.Decoder(_CloudEvent)
 
 
 class ShownEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """`object` is the ID of the object whose event it is, `project` the project that it is or belongs to, if any,
-    `payload` the CloudEvent as it is shown, and `about` what is known of its data: an `ItemChange`, `OfProject`,
-    `OfUser`, or nothing."""
+    """An event in the form that readers see.
+
+    `object` is the ID of the object that emitted it, and `project` the project that the object is or belongs to, or
+    empty. `payload` is the encoded CloudEvent. `about` is the decoded part of its data: an `ItemChange`,
+    `ProjectData`, `UserData`, or None.
+    """
 
     id: str
     type: str
@@ -72,24 +75,24 @@ class ShownEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shown_id(self) -> str:
-        """The ID that users know: that of an item, or of the object."""
+        """The ID that users know: that of the item, or else of the object."""
         return self.about.id if isinstance(self.about, ItemChange) else self.object
 
 
-def read(subject: str, payload: bytes) -> ShownEvent | None:
-    """The event as it is shown; None for what is no event of an object, which nobody gets to see."""
+def parse_event(subject: str, payload: bytes) -> ShownEvent | None:
+    """Return the event in its visible form, or None if it can't be decoded as an object's event."""
     try:
         _, type, object, name = subject.split(".")
         event = _cloud_event.decode(payload)
         about = _decoders[type].decode(event.data) if type in _decoders else None
     except (ValueError, msgspec.DecodeError) as error:
-        log.warning("an event on %s can't be read: %s", subject, error)
+        log.warning("decoding an event on %s failed: %s", subject, error)
         return None
     if isinstance(about, ItemChange):
         shown = _ShownChange(about.id, about.collection, about.version)
         event.data = msgspec.Raw(msgspec.json.encode(shown))
     project = object if type == projects.TYPE else event.project
-    if isinstance(about, OfProject):
+    if isinstance(about, ProjectData):
         project = about.project
     return ShownEvent(
         id=event.id,

@@ -1,9 +1,9 @@
-"""Webhooks as they leave: signed by Standard Webhooks, and only to where they may go.
+"""The sender of webhooks, which signs them by Standard Webhooks and restricts their destinations.
 
-Promises: a name is looked up once, and what is connected to is one of the very addresses that were judged, so
-that no second answer of the name's server leads elsewhere. Only public addresses are reached, and the networks
-that `AIDEVOS_WEBHOOK_NETWORKS` lists. No redirect is followed and no proxy of the environment used. Time, and
-what is read of the answer, are bounded.
+Promises: a host name is resolved once, and the sender connects to one of the addresses that it has checked, so DNS
+rebinding can't redirect it. It reaches only public addresses and the networks that `AIDEVOS_WEBHOOK_NETWORKS` lists.
+It follows no redirects and uses no proxy from the environment. The time of a delivery and the bytes read from the
+answer are bounded.
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -31,25 +31,26 @@ from aidevos.settings import Network
 
 SECRET_PREFIX = "whsec_"  # noqa: S105
 SECRET_BYTES = 32
-# Seconds for one delivery in all, and bytes that are read of its answer.
+# Total seconds for one delivery, and bytes that are read from its answer.
 TIMEOUT = 15.0
 ANSWER_LIMIT = 16 * 1024
 LOOK_UP_WITHIN = 3.0
-# Names that are looked up at once.
+# Concurrent look-ups of host names.
 LOOK_UPS = 64
-# Addresses of one name that are tried.
+# How many addresses of one host name are tried.
 ADDRESSES = 4
-# Of what Python takes for public: special uses (RFC 6890), among them Oracle's metadata, and Azure's WireServer.
-_INNER = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "fec0::/10")))
-# Of IPv6, what leads to the IPv4 address in its last 32 bits (RFC 6052).
+# Networks that Python considers global but are not: special uses (RFC 6890), which include Oracle's metadata service,
+# and Azure's WireServer.
+_SPECIAL_NETWORKS = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "fec0::/10")))
+# IPv6 addresses that embed an IPv4 address in their last 32 bits (RFC 6052).
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
-class Answer(NamedTuple):
-    """What the receiver has said: the status, and the first `ANSWER_LIMIT` bytes of the body."""
+class WebhookResponse(NamedTuple):
+    """The receiver's response: the status, and the first `ANSWER_LIMIT` bytes of the body."""
 
     status: int
     body: bytes
@@ -60,51 +61,57 @@ class Answer(NamedTuple):
 
 
 def new_secret() -> str:
-    """A secret as receivers are given it."""
+    """Return a new signing secret in the form that receivers get."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def headers(id: str, at: float, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
-    """The headers of a message that was sent at this time: signed with each of the secrets, so that receivers
-    may take their time to change from one to the next. `id` is the same for every attempt."""
+def sign_headers(id: str, at: float, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
+    """Return the headers of a message that is sent at this time, in seconds since the epoch.
+
+    It is signed with each secret, so that receivers can change from one to the next at their own pace. `id` is the
+    same for every attempt.
+    """
     moment = datetime.fromtimestamp(int(at), UTC)
     signatures = [Webhook(secret).sign(id, moment, body.decode()) for secret in secrets]
     return {"webhook-id": id, "webhook-timestamp": str(int(at)), "webhook-signature": " ".join(signatures)}
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the public Internet; one that carries another is what that is."""
+    """Return True if the address is on the public Internet. An embedded IPv4 address decides for its carrier."""
     if isinstance(address, IPv6Address):
-        carried = IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
-        if carried is not None:
-            return is_public(carried)
+        embedded = IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
+        if embedded is not None:
+            return is_public(embedded)
         if address.sixtofour is not None or address.teredo is not None:
             return False
-    special = address.is_multicast or address.is_reserved or any(address in network for network in _INNER)
+    special = address.is_multicast or address.is_reserved or any(address in network for network in _SPECIAL_NETWORKS)
     return address.is_global and not special
 
 
-class LookUps:
-    """Looks names up. One whose server says nothing holds a thread for as long as the system is patient, however
-    many ask for it meanwhile, and none of those that the process has for all else."""
+class Resolver:
+    """Resolves host names in its own threads.
+
+    A name whose DNS server doesn't answer blocks one thread until the system's timeout, however many callers wait
+    for it, and never a thread of the event loop's default executor.
+    """
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(LOOK_UPS, "look-up")
-        self._under_way: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
+        self._threads = ThreadPoolExecutor(LOOK_UPS, "resolver")
+        self._pending: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
-        """The addresses of a name, the best first; raises `OSError`."""
+        """Return the addresses of a host name, the preferred ones first. Raises `OSError`."""
         name = host, port
-        if name not in self._under_way:
-            looking = asyncio.get_running_loop().run_in_executor(self._threads, _addresses_of, host, port)
-            self._under_way[name] = looking
-            looking.add_done_callback(partial(self._ended, name))
-        return await asyncio.shield(self._under_way[name])
+        if name not in self._pending:
+            lookup = asyncio.get_running_loop().run_in_executor(self._threads, _addresses_of, host, port)
+            self._pending[name] = lookup
+            lookup.add_done_callback(partial(self._on_resolved, name))
+        return await asyncio.shield(self._pending[name])
 
-    def _ended(self, name: tuple[str, int], looking: asyncio.Future[Sequence[str]]) -> None:
-        del self._under_way[name]
-        # Whoever has asked may be gone.
-        looking.exception()
+    def _on_resolved(self, name: tuple[str, int], lookup: asyncio.Future[Sequence[str]]) -> None:
+        del self._pending[name]
+        # If every caller is gone, this prevents a warning about an exception that was never retrieved.
+        lookup.exception()
 
 
 def _addresses_of(host: str, port: int) -> Sequence[str]:
@@ -112,18 +119,20 @@ def _addresses_of(host: str, port: int) -> Sequence[str]:
 
 
 class WebhookSender:
-    """Sends webhooks; `allowed` are networks that it may reach though they aren't public."""
+    """Sends webhooks. `allowed` lists the non-public networks that it may reach; `timeout` is in seconds."""
 
     def __init__(
         self, allowed: Sequence[Network] = (), *, timeout: float = TIMEOUT, resolve: Resolve | None = None
     ) -> None:
         self._allowed = allowed
         self._timeout = timeout
-        self._resolve = resolve or LookUps().resolve
+        self._resolve = resolve or Resolver().resolve
 
     async def check(self, url: str) -> None:
-        """Raises `invalid` for a URL that can't be used, and for one that leads to no address that may be reached
-        now; one whose name nobody knows yet is judged when something is sent there."""
+        """Raise `invalid` for an unusable URL, or one whose host has no permitted address now.
+
+        A host name that can't be resolved yet passes; it is checked again before each delivery.
+        """
         target = _parse(url)
         try:
             async with asyncio.timeout(LOOK_UP_WITHIN):
@@ -133,28 +142,31 @@ class WebhookSender:
         except Failure as failure:
             raise Failure("invalid", failure.detail, field="url") from None
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """POST a JSON body. Raises `invalid` for a URL that can't be used, `forbidden` for one that leads to no
-        address that may be reached, and `unavailable` where nobody answers in time."""
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
+        """POST a JSON body, and return the response.
+
+        Raises `invalid` for an unusable URL, `forbidden` if its host has no permitted address, and `unavailable` if
+        the receiver can't be reached or doesn't answer in time.
+        """
         target = _parse(url)
         try:
             async with asyncio.timeout(self._timeout):
                 addresses = await self._addresses(target)
                 return await self._post(target, addresses, body, headers)
         except (TimeoutError, httpx2.TimeoutException):
-            raise Failure("unavailable", f"{target.host} has not answered within {self._timeout:g} seconds") from None
+            raise Failure("unavailable", f"{target.host} did not answer within {self._timeout:g} seconds") from None
         except (httpx2.HTTPError, OSError, UnicodeError) as error:
-            raise Failure("unavailable", f"{target.host} can't be reached: {_said(error)}") from None
+            raise Failure("unavailable", f"{target.host} can't be reached: {_describe(error)}") from None
 
     async def _addresses(self, target: httpx2.URL) -> list[Address]:
         found = await self._resolve(target.raw_host.decode(), _port(target))
-        # A link-local address of IPv6 may name its interface.
+        # A link-local IPv6 address may carry the name of its interface after a `%`.
         addresses = [ip_address(text.partition("%")[0]) for text in dict.fromkeys(found)]
         usable = [address for address in addresses if self._may_reach(address)]
         if not usable:
             raise Failure(
                 "forbidden",
-                f"{target.host} leads to no public address; AIDEVOS_WEBHOOK_NETWORKS lists others that are allowed",
+                f"{target.host} has no public address; AIDEVOS_WEBHOOK_NETWORKS permits other networks",
             )
         return usable[:ADDRESSES]
 
@@ -164,13 +176,13 @@ class WebhookSender:
 
     async def _post(
         self, target: httpx2.URL, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> WebhookResponse:
         sent = {"content-type": "application/json", "user-agent": "aidevos-webhooks", **headers}
         sent["host"] = target.netloc.decode()
-        # httpx2: the name that the certificate must have, of a connection that goes to an address.
+        # The connection goes to an address, so httpx2 must be told which host name the certificate has to match.
         extensions = {"sni_hostname": target.raw_host.decode()}
         async with httpx2.AsyncClient(
-            verify=_trusted(), trust_env=False, follow_redirects=False, timeout=self._timeout
+            verify=_ssl_context(), trust_env=False, follow_redirects=False, timeout=self._timeout
         ) as client:
             for address in addresses[:-1]:
                 try:
@@ -187,15 +199,15 @@ class WebhookSender:
         body: bytes,
         headers: Mapping[str, str],
         extensions: dict[str, str],
-    ) -> Answer:
+    ) -> WebhookResponse:
         async with client.stream("POST", url, content=body, headers=headers, extensions=extensions) as response:
             received = bytearray()
-            # What is packed could grow beyond every bound.
+            # Raw bytes, because a compressed body could expand beyond any bound.
             async for chunk in response.aiter_raw():
                 received += chunk
                 if len(received) >= ANSWER_LIMIT:
                     break
-            return Answer(response.status_code, bytes(received[:ANSWER_LIMIT]))
+            return WebhookResponse(response.status_code, bytes(received[:ANSWER_LIMIT]))
 
 
 def _parse(url: str) -> httpx2.URL:
@@ -203,14 +215,14 @@ def _parse(url: str) -> httpx2.URL:
         parsed = httpx2.URL(url)
         host, port = parsed.raw_host, parsed.port
         if host.startswith(b"xn--"):
-            # httpx2 keeps a label of invalid Punycode as it is.
+            # httpx2 doesn't refuse invalid Punycode.
             idna.decode(host)
     except (httpx2.InvalidURL, ValueError, TypeError) as error:
-        raise Failure("invalid", f"the URL can't be used: {error}", field="url") from None
+        raise Failure("invalid", f"the URL is malformed: {error}", field="url") from None
     if port is not None and not 0 < port <= 65535:
-        raise Failure("invalid", "a port is a number from 1 to 65535", field="url")
+        raise Failure("invalid", "the port must be a number from 1 to 65535", field="url")
     if parsed.scheme not in ("http", "https") or not host or parsed.userinfo:
-        raise Failure("invalid", "a webhook goes to http:// or https:// and a host, without a password", field="url")
+        raise Failure("invalid", "the URL must be http:// or https:// with a host and without credentials", field="url")
     return parsed
 
 
@@ -219,9 +231,9 @@ def _port(url: httpx2.URL) -> int:
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
+def _ssl_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return str(error) or type(error).__name__

@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line on standard error.
+"""Structured logs: one JSON object per line on standard error.
 
-Promise: nothing that looks like a credential leaves through here, whatever was passed to a logger
-or stood in an exception's text; it is replaced by `[secret]`.
+Promise: nothing that looks like a credential is logged, even if it was passed to a logger or occurs in
+an exception's text; it is replaced by `[secret]`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _SECRET = re.compile(
 
 
 class JsonFormatter(logging.Formatter):
-    """Time (RFC 3339, UTC), level, service, logger, message, the record's `extra`, the exception."""
+    """A formatter for JSON lines.
+
+    A line holds the time (RFC 3339, UTC), level, service, logger, message, the record's `extra`, and
+    the exception.
+    """
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -45,14 +49,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def redact(text: str) -> str:
-    """The text without tokens, keys and the credentials of URLs."""
+    """Return the text without tokens, keys and credentials in URLs."""
     return _SECRET.sub("[secret]", text)
 
 
 def configure(level: str, service: str) -> None:
-    """Send all logging of this process to standard error, from this level on."""
+    """Send all logging of this process, from this level on, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # It logs each URL that is asked, and that of a webhook may hold what its receiver knows it by.
+    # httpx2 logs every requested URL, and a webhook's URL may contain a secret.
     logging.getLogger("httpx2").setLevel(logging.WARNING)

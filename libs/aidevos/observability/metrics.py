@@ -1,7 +1,7 @@
-"""Counters of a process in Prometheus' text format.
+"""The metrics of a process in Prometheus' text format.
 
-Several worker processes of one service share them when `PROMETHEUS_MULTIPROC_DIR` names a folder
-before this module is imported.
+Several worker processes of one service share them if `PROMETHEUS_MULTIPROC_DIR` names a folder before
+this module is imported.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 HTTP_REQUESTS = Counter("aidevos_http_requests_total", "HTTP requests answered", ["method", "route", "status"])
 HTTP_SECONDS = Histogram(
     "aidevos_http_seconds",
-    "Time from a request's headers to its answer",
+    "Time from a request's headers to its response",
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-OUTBOX_ENTRIES = Gauge("aidevos_outbox_entries", "Events and tells that wait to be sent", multiprocess_mode="livesum")
+OUTBOX_ENTRIES = Gauge("aidevos_outbox_entries", "Events and tells waiting to be sent", multiprocess_mode="livesum")
 ALARMS = Counter("aidevos_alarms_total", "Alarms that rang, failed, or were skipped as too late", ["outcome"])
 ALARM_LATENESS = Histogram(
     "aidevos_alarm_lateness_seconds",
-    "Time from when an alarm was to ring to its turn",
+    "Time from when an alarm was due to its turn",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600, 86400),
 )
 ALARMS_WAITING = Gauge(
-    "aidevos_alarms_waiting", "Objects with alarms that are late or soon", multiprocess_mode="livesum"
+    "aidevos_alarms_waiting", "Objects with alarms that are due or due soon", multiprocess_mode="livesum"
 )
 ACTIVE_OBJECTS = Gauge("aidevos_active_objects", "Objects in memory", multiprocess_mode="livesum")
 UNLIMITED_REQUESTS = Counter(
-    "aidevos_unlimited_requests_total", "Requests that passed because their rate limit could not be asked"
+    "aidevos_unlimited_requests_total", "Requests admitted because their rate limit could not be checked"
 )
 FAILURES = Counter("aidevos_failures_total", "Requests refused or failed", ["door", "code"])
 
 
 def exposition() -> bytes:
-    """All metrics of this service."""
+    """Return all metrics of this service."""
     if MULTIPROCESS_FOLDER not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""IDs that tie an answer to its log lines."""
+"""IDs that connect a response with its log lines."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _numbers = itertools.count(1)
 
 
 def choose(proposed: str | None) -> str:
-    """The caller's own ID where it is printable ASCII of at most 128 characters, else a new one."""
+    """Return the caller's own ID if it is printable ASCII of at most 128 characters, otherwise a new one."""
     if proposed is not None and _acceptable(proposed):
         return proposed
     return f"{_prefix}{next(_numbers):08x}"
 
 
 def new_error_id() -> str:
-    """The ID by which an `internal` error's log line is found."""
+    """Return an ID that finds the log line of an `internal` error."""
     return secrets.token_hex(8)

@@ -1,8 +1,7 @@
-"""How a process finds the local fleet: `fleet.json` and `secrets.json` under its home, both mode 600.
+"""The files that describe a local fleet: `fleet.json` and `secrets.json` under its home, both with mode 600.
 
-`fleet.json` is there while the fleet is up, and is replaced as a whole whenever a process of it
-changes; a reader sees the old or the new one, never half of it. `secrets.json` is made at first
-start and kept.
+`fleet.json` exists while the fleet is up. It is replaced as a whole whenever a process changes, so a reader sees the
+old or the new one, never a part. `secrets.json` is created at the first start and kept.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from aidevos.security.fleet_secrets import load_secrets
 from aidevos.settings import Settings, SettingsError, load
 
 FLEET_FILE = "fleet.json"
-# The NATS user that anyone may have: it may call, tell and read events.
+# The NATS user for clients. It may call, tell and read events.
 CLIENT_USER = "client"
 
 
 class FleetProcess(msgspec.Struct, frozen=True):
-    """`name` is the folder under `services/`, or `nats` or `mongo` for the servers."""
+    """A running process. `name` is its folder under `services/`, or `nats` or `mongo` for a server."""
 
     name: str
     replica: int
@@ -29,8 +28,11 @@ class FleetProcess(msgspec.Struct, frozen=True):
 
 
 class Fleet(msgspec.Struct, kw_only=True, frozen=True):
-    """What `fleet.json` tells. `public_url` is the issuer of the fleet's tokens; `nats_url` carries no
-    credentials, `mongo_url` does, and so does `event_bus_url`, which is empty where events go over NATS."""
+    """The content of `fleet.json`.
+
+    `public_url` is the issuer of the fleet's tokens. `nats_url` contains no credentials; `mongo_url` and
+    `event_bus_url` do. `event_bus_url` is empty if events go over NATS.
+    """
 
     gateway_url: str
     public_url: str
@@ -46,7 +48,7 @@ class Fleet(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def load_fleet(home: Path) -> Fleet:
-    """The fleet that is up under this home; raises `SettingsError`."""
+    """Return the fleet that is up under this home. Raises `SettingsError`."""
     try:
         return msgspec.json.decode((home / FLEET_FILE).read_bytes(), type=Fleet)
     except FileNotFoundError:
@@ -56,16 +58,16 @@ def load_fleet(home: Path) -> Fleet:
 
 
 def fleet_issuer(settings: Settings) -> str:
-    """The issuer of tokens for the fleet under the settings' home, or for one that they would start."""
+    """Return the issuer of tokens for the fleet under the settings' home, or for one that they would start."""
     if (settings.home / FLEET_FILE).exists():
         return load_fleet(settings.home).public_url
     return settings.public_url
 
 
 def fleet_settings(home: Path, service: str) -> Settings:
-    """The settings of a process that joins the fleet under this home with the rights of a service.
+    """Return the settings of a process that joins the fleet under this home with the rights of a service.
 
-    Both URLs carry that service's credentials. Raises `SettingsError` when no fleet is up there.
+    The URLs contain that service's credentials. Raises `SettingsError` if no fleet is up there.
     """
     fleet = load_fleet(home)
     user, password = fleet.nats_username, fleet.nats_password
@@ -85,7 +87,7 @@ def fleet_settings(home: Path, service: str) -> Settings:
 
 
 def with_credentials(url: str, user: str, password: str) -> str:
-    """The URL with these credentials in place of its own; with an empty user, with none."""
+    """Return the URL with these credentials instead of its own, or with none for an empty user."""
     parts = urlsplit(url)
     address = parts.netloc.rpartition("@")[2]
     if user:

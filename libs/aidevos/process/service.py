@@ -1,4 +1,4 @@
-"""The declaration of a service: what one process of it hosts and does."""
+"""The declaration of a service: the object types and the work of each of its processes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from aidevos.durable.objects.resources import Need, Resource, needs_of, needs_of
 
 @dataclass(frozen=True, eq=False)
 class Service:
-    """`shop = Service("objects", types=[Cart], resources=[database])`, run by `aidevos serve my_package:shop`.
+    """A service, such as `shop = Service("objects", types=[Cart], resources=[database])`.
 
-    `name` is the service's user on NATS, and its objects call others as `service:<name>`. `prepare` runs once per
-    process, while it already serves: it is repeated after a `Failure`, and until it has succeeded the service
-    reports that it isn't healthy. Each of the `chores` runs until the process ends, and begins again if it returns
-    or raises. The parameters of `prepare` and of chores are injected, like those of resources.
+    `aidevos serve my_package:shop` runs it. `name` is the service's user on NATS, and its objects call others as
+    `service:<name>`. `prepare` runs once per process, which already serves meanwhile. It is repeated until it
+    succeeds, and the service reports that it isn't healthy until then. Each of the `chores` runs until the process
+    ends, and is restarted if it returns or raises. The parameters of `prepare` and of chores are injected, like those
+    of resources.
     """
 
     name: str
@@ -27,7 +28,7 @@ class Service:
     chores: Sequence[Callable[..., Awaitable[None]]] = ()
 
     def needs(self) -> list[Need]:
-        """Everything that has to be injected, except into the resources themselves."""
+        """Return everything that must be injected into the types, chores and `prepare`."""
         functions = [*self.chores, *([self.prepare] if self.prepare else [])]
         found = [*map(needs_of_class, self.types), *map(needs_of, functions)]
         return [need for needs in found for need in needs]

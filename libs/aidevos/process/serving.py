@@ -1,7 +1,7 @@
-"""Running a service's process: the composition root that all services but the gateway share.
+"""The composition root of all services except the gateway, which runs a service's process.
 
-Promise: the process closes whatever it opened, in the opposite order, also when its start or another closing
-fails. Resources close after the last object and the last chore.
+Promise: the process closes everything that it opened, in reverse order, even if its start or another close fails.
+Resources close after the last object and the last chore.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.bus.port import EventBus
+from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.host_name import HostName
+from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.provision import check_mapping
+from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
 from aidevos.durable.store.mongo import MongoStore
@@ -43,45 +46,47 @@ from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
+from aidevos.security.tls import mongo_options
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
 
 log = logging.getLogger(__name__)
 STORE_WITHIN = 30.0
+# Bytes of the largest NATS payload that are reserved for the headers of an answer.
+HEADERS_RESERVE = 16 * 1024
 REJOIN = Backoff(0.5, 2.0)
 CHORES = Backoff(1.0, 1.0)
-# The types that a process injects beside those of its resources; the verifier only where it hosts objects.
-GIVEN = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, TokenVerifier})
+# The types that a process injects besides those of its resources; the verifier only if it hosts objects.
+PROVIDED = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, TokenVerifier})
 
 
 def run(service: Service, settings: Settings | None = None, *, reports_health: bool = True) -> None:
-    """Run the service's process until SIGTERM or SIGINT, with the settings of its environment by default.
+    """Run a process of the service until SIGTERM or SIGINT, by default with the settings of its environment.
 
-    With `reports_health` it answers for the health of the service. A setting or a declaration that can't be used
-    ends the process with one line and status 2.
+    With `reports_health`, it answers for the health of the service. An invalid setting or declaration ends the
+    process with one line and status 2.
     """
     try:
         check(service)
         settings = settings or load()
     except (SettingsError, TypeError) as error:
-        raise SystemExit(_complain(error)) from None
+        raise SystemExit(_report_error(error)) from None
     logs.configure(settings.log_level, service.name)
     collect_rarely()
     try:
         uvloop.run(serve(service, settings, reports_health=reports_health))
     except SettingsError as error:
-        raise SystemExit(_complain(error)) from None
+        raise SystemExit(_report_error(error)) from None
 
 
 def check(service: Service) -> None:
-    """Raises `TypeError` for types that can't be hosted, and for a need that neither a resource nor the process
-    provides."""
+    """Raise `TypeError` for a type that can't be hosted, or a need that no resource and no process provides."""
     DurableObjectRegistry(service.types)
-    check_needs(service.needs(), service.resources, GIVEN if service.types else GIVEN - {TokenVerifier})
+    check_needs(service.needs(), service.resources, PROVIDED if service.types else PROVIDED - {TokenVerifier})
 
 
 async def serve(service: Service, settings: Settings, *, reports_health: bool = True) -> None:
-    """Run the service until the task is cancelled or the process gets SIGTERM or SIGINT. Raises `SettingsError`."""
+    """Run the service until cancelled or until SIGTERM or SIGINT. Raises `SettingsError`."""
     async with AsyncExitStack() as stack:
         process = _Process(service, settings, stack)
         await process.join()
@@ -92,7 +97,7 @@ async def serve(service: Service, settings: Settings, *, reports_health: bool = 
 
 
 class _Process:
-    """One process of a service. Whatever it opens is closed by `stack`."""
+    """One process of a service. `stack` closes everything that it opens."""
 
     def __init__(self, service: Service, settings: Settings, stack: AsyncExitStack) -> None:
         self._service = service
@@ -118,46 +123,62 @@ class _Process:
         )
 
     async def host(self, *, reports_health: bool) -> None:
-        """Serve the service's types until told to stop, as one incarnation after another."""
+        """Serve the service's types, as one incarnation after another, until a signal stops the process."""
         await check_mapping(self._fleet.connection)
         store = await self._open_store()
         access = await self._open_access()
-        await self._begin({TokenVerifier: access.verifier})
+        await self._start_work({TokenVerifier: access.verifier})
         while not self._stop.is_set():
-            self._current = Host(
-                self._registry,
-                store,
-                self._fleet.bus,
-                self._fleet.client,
-                self._fleet.connection,
-                access.admission,
-                access.limiter,
-                SystemClock(),
-                ProjectGate(self._fleet.client),
-                service=self._service.name,
-                name=self._name,
-                principal=self._credential.principal,
-                limits=limits(self._settings),
-                lease_ttl=self._settings.lease,
-                trouble=lambda: "" if self._prepared.is_set() else "it is being prepared",
-                reports_health=reports_health,
-            )
+            self._current = self._new_host(store, access, reports_health=reports_health)
             if not await _serve_incarnation(self._current, self._stop, self._settings.drain_timeout):
                 await asyncio.sleep(REJOIN.pause(1))
 
     async def stand_by(self, *, reports_health: bool) -> None:
-        """Run the chores until told to stop."""
+        """Run only the chores, until a signal stops the process."""
         if reports_health:
             await self._fleet.connection.subscribe(subjects.health(self._service.name), cb=self._on_health)
-        await self._begin({})
+        await self._start_work({})
         await self._stop.wait()
+
+    def _new_host(self, store: MongoStore, access: AccessControl, *, reports_health: bool) -> Host:
+        """Return the next incarnation of this process's host."""
+        fleet, clock = self._fleet, SystemClock()
+        lease = Lease(Bucket(fleet.connection, subjects.HOSTS_BUCKET), self._name.name, clock, self._settings.lease)
+        runtime = Runtime(
+            self._registry,
+            store,
+            fleet.bus,
+            fleet.client,
+            clock,
+            ProjectGate(fleet.client),
+            incarnation=lease.incarnation,
+            principal=self._credential.principal,
+            may_answer=lease.valid,
+            limits=_limits(self._settings, fleet.connection.max_payload),
+        )
+        return Host(
+            runtime,
+            lease,
+            fleet.connection,
+            access.admission,
+            access.limiter,
+            service=self._service.name,
+            replica=self._name.replica,
+            find_problem=self._find_problem,
+            reports_health=reports_health,
+        )
+
+    def _find_problem(self) -> str:
+        return "" if self._prepared.is_set() else "it is being prepared"
 
     def _suspend(self) -> None:
         if self._current is not None:
             self._current.lease.suspend()
 
     async def _open_store(self) -> MongoStore:
-        store = MongoStore(self._settings.mongo_url, self._settings.mongo_database)
+        settings = self._settings
+        tls = mongo_options(settings, settings.mongo_url)
+        store = MongoStore(settings.mongo_url, settings.mongo_database, tls=tls)
         self._stack.callback(store.close)
         await _open_collections(store, self._registry)
         return store
@@ -171,23 +192,23 @@ class _Process:
                 await self._stack.enter_async_context(access.following())
         except TimeoutError:
             raise SettingsError(
-                f"within {STORE_WITHIN:.0f} s the stream of events could not be read at AIDEVOS_EVENT_BUS_URL, "
-                "or at AIDEVOS_NATS_URL where that is not set"
+                f"the event stream could not be read within {STORE_WITHIN:.0f} s at AIDEVOS_EVENT_BUS_URL, "
+                "or at AIDEVOS_NATS_URL if that is not set"
             ) from None
         return access
 
-    async def _begin(self, given: Mapping[Any, Any]) -> None:
-        """Open the resources, and start what uses them: preparation, reactions to events, and chores."""
+    async def _start_work(self, provided: Mapping[Any, Any]) -> None:
+        """Open the resources, and start their users: preparation, reactions to events, and chores."""
         fleet, service = self._fleet, self._service
-        given = {
+        provided = {
             Settings: self._settings,
             Client: fleet.connection,
             DurableObjectClient: fleet.client,
             EventBus: fleet.bus,
             HostName: self._name,
-            **given,
+            **provided,
         }
-        resources = await self._stack.enter_async_context(open_resources(service.resources, given))
+        resources = await self._stack.enter_async_context(open_resources(service.resources, provided))
         self._registry.bind(service.types, resources)
         await self._stack.enter_async_context(background(self._prepare(resources)))
         reactions = Reactions(
@@ -195,7 +216,7 @@ class _Process:
         )
         self._stack.push_async_callback(reactions.close)
         await reactions.start()
-        chores = [_keep_doing(chore, resources) for chore in service.chores]
+        chores = [_repeat(chore, resources) for chore in service.chores]
         await self._stack.enter_async_context(background(*chores))
 
     async def _prepare(self, resources: Resources) -> None:
@@ -212,18 +233,15 @@ class _Process:
         self._prepared.set()
 
     async def _on_health(self, message: Msg) -> None:
-        ready = self._prepared.is_set()
-        document = {
-            "name": self._service.name,
-            "replica": self._name.replica,
-            "ok": ready,
-            "detail": "" if ready else "it is being prepared",
-        }
+        detail = self._find_problem()
+        document = {"name": self._service.name, "replica": self._name.replica, "ok": not detail, "detail": detail}
         await self._fleet.connection.publish(message.reply, msgspec.json.encode(document))
 
 
-def limits(settings: Settings) -> Limits:
+def _limits(settings: Settings, max_payload: int) -> Limits:
+    """Return the limits of the settings; an answer and its headers must fit into a NATS message."""
     return Limits(
+        answer=min(Limits().answer, max_payload - HEADERS_RESERVE),
         records=Bounds(
             age=settings.request_id_age,
             tell_age=settings.tell_age,
@@ -244,33 +262,33 @@ def limits(settings: Settings) -> Limits:
     )
 
 
-async def _keep_doing(chore: Callable[..., Awaitable[None]], resources: Resources) -> None:
+async def _repeat(chore: Callable[..., Awaitable[None]], resources: Resources) -> None:
     while True:
         try:
             await chore(**resources.arguments(needs_of(chore)))
         except Exception:
-            log.exception("a chore of the service failed, it begins again")
+            log.exception("a chore of the service failed, restarting it")
         await asyncio.sleep(CHORES.pause(1))
 
 
 async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> bool:
-    """Serve until told to stop or the lease is lost; return False if the host couldn't join the fleet."""
-    async with AsyncExitStack() as undo:
-        undo.push_async_callback(host.abandon)
+    """Serve until `stop` is set or the lease is lost. Return False if the host couldn't join the fleet."""
+    async with AsyncExitStack() as cleanup:
+        cleanup.push_async_callback(host.abandon)
         try:
             await host.start()
         except (NatsError, OSError) as error:
             log.warning("joining the fleet failed, trying again: %s", error)
             return False
-        await _first(stop, host.lease.lost)
+        await _wait_for_first(stop, host.lease.lost)
         if not host.lease.lost.is_set():
             await host.drain(drain_timeout)
-            undo.pop_all()
+            cleanup.pop_all()
     return True
 
 
-async def _first(*events: asyncio.Event) -> None:
-    """Return when one of these is set."""
+async def _wait_for_first(*events: asyncio.Event) -> None:
+    """Return when one of these events is set."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -280,7 +298,7 @@ async def _first(*events: asyncio.Event) -> None:
 
 
 def _stop_on_signals(stack: AsyncExitStack) -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set until the stack is closed."""
+    """Return an event that SIGTERM and SIGINT set, until the stack is closed."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -304,6 +322,6 @@ async def _open_collections(store: MongoStore, registry: DurableObjectRegistry) 
             return
 
 
-def _complain(error: Exception) -> int:
+def _report_error(error: Exception) -> int:
     print(f"aidevos: {error}", file=sys.stderr)
     return 2

@@ -1,7 +1,6 @@
-"""The stack that every process of a fleet shares: its connection and what is built on it.
+"""The parts that every process of a fleet has: its connection, client, event bus and access control.
 
-Promise: whatever was opened is closed in the opposite order, also when opening the rest or closing something
-else fails.
+Promise: everything that was opened is closed in reverse order, even if opening or closing another part fails.
 """
 
 from __future__ import annotations
@@ -16,14 +15,15 @@ from nats.aio.client import Client
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.revocations import SINCE, Revocations
+from aidevos.durable.access.revocations import HISTORY, Revocations
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.chosen import open_bus
+from aidevos.durable.bus.factory import open_bus
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
 from aidevos.durable.client.mirror import Mirror
+from aidevos.security.tls import client_context
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings
 
@@ -44,9 +44,9 @@ async def open_connection(
     *,
     on_disconnect: Callable[[], None] | None = None,
 ) -> AsyncIterator[FleetConnection]:
-    """Connect to the fleet; `authorization` gives the client's default credential. Raises `SettingsError`."""
+    """Connect to the fleet. `authorization` returns the client's default credential. Raises `SettingsError`."""
     async with AsyncExitStack() as stack:
-        connection = await connect(settings.nats_url, name, on_disconnect=on_disconnect)
+        connection = await connect(settings.nats_url, name, tls=client_context(settings), on_disconnect=on_disconnect)
         stack.push_async_callback(connection.close)
         client = DurableObjectClient(
             connection,
@@ -61,7 +61,7 @@ async def open_connection(
 
 
 class AccessControl:
-    """Decides who calls and how often they may; `credential` authorizes the look-ups that this takes."""
+    """Authenticates callers and limits their rates. `credential` authorizes the look-ups for this."""
 
     def __init__(
         self, settings: Settings, fleet: FleetConnection, verifier: TokenVerifier, credential: Callable[[], str]
@@ -69,26 +69,28 @@ class AccessControl:
         self.verifier = verifier
         self.admission = Admission(verifier, fleet.client, credential)
         self.limiter = RateLimiter(settings, fleet.client, credential)
-        self.events = EventStream(fleet.bus, since=SINCE)
+        self.events = EventStream(fleet.bus, since=HISTORY)
         self._revocations = Revocations(
-            self.events, verifier, fleet.client, credential, self.admission.change, self.limiter.set_policies
+            self.events, verifier, fleet.client, credential, self.admission.invalidate_key, self.limiter.set_policies
         )
 
     @asynccontextmanager
     async def following(self, *mirrors: Mirror) -> AsyncIterator[None]:
-        """Keep up with events, for these mirrors of `events` too. The block begins once every revocation that
-        was known at the start has been read."""
-        works = [mirror.follow() for mirror in mirrors]
-        works += [self.events.follow(), self._revocations.follow(), self.admission.report()]
-        async with background(*works):
-            await self._revocations.loaded()
+        """Follow revocations, and the events of these mirrors, while the block runs.
+
+        The block begins once every revocation that was known at the start has been read.
+        """
+        coroutines = [mirror.follow() for mirror in mirrors]
+        coroutines += [self.events.follow(), self._revocations.follow(), self.admission.report_usage()]
+        async with background(*coroutines):
+            await self._revocations.wait_until_loaded()
             yield
 
 
 @asynccontextmanager
-async def background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run these beside the block, and cancel them at its end."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+async def background(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these coroutines while the block runs, and cancel them at its end."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""The objects of a type that belong to projects: how a project finds them, to count them and to end them.
+"""The views through which a project lists and counts its objects of one type.
 
-Such a type has these views, and a command `vanish`, for services, that ends an object if it still belongs
-to the project that is named. Whatever comes to belong to a project tells it so by `confirm`.
+Such a type also has a command `vanish` for services, which ends an object if it still belongs to the named project.
+An object that joins a project tells the project so with `confirm`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ STEP = 100
 
 
 class OfProject(msgspec.Struct, forbid_unknown_fields=True):
-    """Which objects: those behind an ID, in the order of IDs."""
+    """The arguments of both views. `after` is the last ID of the page before."""
 
     project: str
     after: str = ""
 
 
-def belongings(type: str, path: Path) -> tuple[View, View]:
-    """The views of a type whose states name their project at this path, by which there has to be an index:
-    the IDs, a step at a time, and how many there are, None when they can't be counted in time."""
+def project_views(type: str, path: Path) -> tuple[View, View]:
+    """Return the views of a type whose states name their project at this path, which must be indexed.
+
+    The first lists a page of IDs in order. The second counts them, or returns None if that takes too long.
+    """
 
     async def ids(reader: Reader, args: OfProject) -> list[str]:
         where = Compare(path, "eq", args.project)

@@ -1,7 +1,7 @@
-"""What callers are in projects, as a process that guards something of a project knows it.
+"""The roles of callers in projects, cached by a process that protects the objects of projects.
 
-Promise: what is answered stood in the project less than `lookups.LIFE` seconds ago. Who is no member,
-and everybody after the project's end, is nobody there.
+Promise: a role is at most `lookups.LIFE` seconds old. Non-members have no role, and neither has anyone in a deleted
+project.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from aidevos.security.permissions import Principal
 RANKS: dict[Role, int] = {role: rank for rank, role in enumerate(get_args(Role))}
 
 
-class Asker(Protocol):
-    """A turn's object, or what a view reads with."""
+class QueryClient(Protocol):
+    """Anything that can query a view, such as an object in its turn or a view's `Reader`."""
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any: ...
 
 
 class Memberships:
-    """Roles by project and user."""
+    """A cache of roles by project and user."""
 
     def __init__(self) -> None:
         self._roles: Lookups[Role] = Lookups()
 
-    async def role(self, asker: Asker, project: str, caller: Principal) -> Role | None:
-        """What the caller is in a project; who manages projects is an owner of each, and a key that counts
-        in another one nobody."""
-        known = self.known(project, caller)
+    async def find_role(self, client: QueryClient, project: str, caller: Principal) -> Role | None:
+        """Return the caller's role in a project, or None.
+
+        A caller with `projects:manage` counts as an owner. The key of another project has no role. Raises `Failure`.
+        """
+        known = self.cached_role(project, caller)
         if known is not None or caller.project not in ("", project):
             return known
         user = caller.subject
@@ -40,23 +42,23 @@ class Memberships:
             return None
 
         async def fetch() -> Role | None:
-            return cast(Role | None, await asker.ask(projects.TYPE, projects.ROLE, project=project, user=user))
+            return cast(Role | None, await client.ask(projects.TYPE, projects.ROLE, project=project, user=user))
 
         return await self._roles.get(f"{project}.{user}", fetch)
 
-    def known(self, project: str, caller: Principal) -> Role | None:
-        """What the caller is in a project, if that can be said at once."""
+    def cached_role(self, project: str, caller: Principal) -> Role | None:
+        """Return the caller's role if it needs no look-up, else None."""
         if caller.project not in ("", project):
             return None
         return "owner" if caller.has(projects.MANAGE) else self._roles.kept(f"{project}.{caller.subject}")
 
 
-def leads(role: Role | None) -> bool:
-    """Whether the role lets its holder change what the project has."""
+def may_maintain(role: Role | None) -> bool:
+    """Return True if the role is maintainer or owner."""
     return role is not None and RANKS[role] >= RANKS["maintainer"]
 
 
 def check_role(role: Role, needed: Role) -> None:
-    """Raises `forbidden` for a role that may do less than the one that is needed."""
+    """Raise `forbidden` if the role ranks below the needed one."""
     if RANKS[role] < RANKS[needed]:
-        raise Failure("forbidden", f"this needs the role {needed} in the project, and the caller's is {role}")
+        raise Failure("forbidden", f"this needs the role {needed} in the project, but the caller's role is {role}")

@@ -1,11 +1,10 @@
-"""What was decided about callers after their tokens were issued: sessions that ended, access that
-changed, and what roles allow today.
+"""Decisions about callers after their tokens were issued: ended sessions, changed access, and current roles.
 
-Promises: a token whose roles were read before its user's access changed counts with the roles of
-today, and not at all when the user is inactive; one that was issued later counts with its own. A
-role allows what it allows now. What isn't known is never granted: while the custom roles haven't
-been read, a token with one is `unavailable`, and a role that there isn't grants nothing. Memory is
-bounded: past the bound the oldest decision is forgotten together with all tokens from before it.
+Promises: if a user's access changed after a token's roles were read, the token has the user's current
+roles, and none if the user is inactive. A token issued later has its own roles. A role grants what it
+grants now, and unknown roles grant nothing: a role that doesn't exist grants nothing, and until the
+custom roles were read, a token with one is `unavailable`. Memory is bounded: past the bound, the oldest
+decision is forgotten, and all tokens issued before it are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from aidevos.contracts import subjects
-from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.api_keys import KeyLimit, RateLimit
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.security import scopes
@@ -26,18 +25,18 @@ MAX_DECISIONS = 200_000
 
 
 class Key(NamedTuple):
-    """An API key's own bounds: it allows no more than its scopes do of what its owner may, and where it has
-    a project, nothing outside of that."""
+    """The bounds of an API key: its scopes limit its owner's permissions, and its project limits where it is valid."""
 
     id: str
     scopes: tuple[str, ...]
     addresses: tuple[str, ...]
     limits: RateLimit | None = None
     project: str = ""
+    parent_limits: tuple[KeyLimit, ...] = ()
 
 
 class Claims(NamedTuple):
-    """What a valid credential says. `version` is the user's when the roles were read, if it tells."""
+    """The content of a valid credential; `version` is the user's version when the roles were read, if known."""
 
     subject: str
     roles: tuple[str, ...]
@@ -50,23 +49,28 @@ class Claims(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A user's access from a moment on, in seconds since the epoch, and from a version of the user on."""
+    """A user's access since a time, in seconds since the epoch, and since a version of the user."""
 
     at: float
     version: int
     roles: tuple[str, ...]
     active: bool
 
-    def concerns(self, claims: Claims) -> bool:
-        """Whether a token may show what was before. Issue times have whole seconds: of the same second, it may."""
+    def applies_to(self, claims: Claims) -> bool:
+        """True if a token may show an earlier state.
+
+        Issue times have whole seconds, so this includes tokens of the same second.
+        """
         if claims.version is not None:
             return claims.version < self.version
         return claims.issued_at <= self.at
 
 
-class Recent(Generic[Decision]):
-    """The last decision for each name, as long as tokens from before it may live. Past the bound the
-    oldest is forgotten, and `forgotten` says when it was made."""
+class RecentDecisions(Generic[Decision]):
+    """The latest decision for each name, kept as long as tokens issued before it may live.
+
+    Past the bound, the oldest decision is forgotten, and `forgotten` is set to its time.
+    """
 
     def __init__(self, now: Callable[[], float], limit: int) -> None:
         self.known: OrderedDict[str, tuple[float, Decision]] = OrderedDict()
@@ -88,34 +92,34 @@ class Recent(Generic[Decision]):
 
 
 class Access:
-    """Judges verified claims by what is known now."""
+    """The judge of verified claims by current knowledge."""
 
     def __init__(self, now: Callable[[], float], limit: int = MAX_DECISIONS) -> None:
-        self._ended: Recent[None] = Recent(now, limit)
-        self._changes: Recent[Change] = Recent(now, limit)
+        self._ended: RecentDecisions[None] = RecentDecisions(now, limit)
+        self._changes: RecentDecisions[Change] = RecentDecisions(now, limit)
         self._roles: Mapping[str, frozenset[str]] | None = None
         self.ended_sessions = self._ended.known
 
     def end_session(self, session: str, at: float) -> bool:
-        """Note an end; whether something had to be forgotten for it."""
+        """Record the end of a session; return True if another one had to be forgotten."""
         before = self._ended.forgotten
         self._ended.put(session, at, None)
         return self._ended.forgotten != before
 
     def change(self, subject: str, change: Change) -> None:
-        """Note a change, unless a later one is known: a stream may be read again from an earlier place."""
+        """Record a change unless a later one is known, since a stream may be read again from an earlier position."""
         known = self._changes.known.get(subject)
         if known is None or known[1].version <= change.version:
             self._changes.put(subject, change.at, change)
 
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> bool:
-        """Take the custom roles as they are now; whether that changes anything."""
+        """Set the current custom roles; return True if they differ from the earlier ones."""
         changed = roles != self._roles
         self._roles = roles
         return changed
 
     def judge(self, claims: Claims) -> Principal:
-        """Who the caller is now; raises `unauthenticated`, and `unavailable` while roles aren't known."""
+        """Return the caller as it is now. Raises `unauthenticated`, or `unavailable` while roles aren't known."""
         roles = self._roles_of(claims)
         granted = claims.permissions.union(*map(self._permissions, roles))
         if claims.key is None:
@@ -132,6 +136,7 @@ class Access:
             addresses=key.addresses,
             limits=key.limits,
             project=key.project,
+            parent_limits=key.parent_limits,
         )
 
     def _roles_of(self, claims: Claims) -> tuple[str, ...]:
@@ -140,15 +145,15 @@ class Access:
         if claims.issued_at <= self._changes.forgotten and subjects.is_id(claims.subject):
             raise Failure("unauthenticated", "the token is outdated")
         known = self._changes.known.get(claims.subject)
-        if known is None or not known[1].concerns(claims):
+        if known is None or not known[1].applies_to(claims):
             return claims.roles
         if not known[1].active:
-            raise Failure("unauthenticated", "the user has no access any more")
+            raise Failure("unauthenticated", "the user no longer has access")
         return known[1].roles
 
     def _permissions(self, role: str) -> frozenset[str]:
         if role in ROLES:
             return ROLES[role]
         if self._roles is None:
-            raise Failure("unavailable", "what the roles allow is not known yet")
+            raise Failure("unavailable", "the permissions of the roles aren't known yet")
         return self._roles.get(role, frozenset())

@@ -1,7 +1,7 @@
 """The text of an API key: `adk_`, the ID of its object, 256 random bits, and a checksum, in base 62.
 
-The prefix lets people and secret scanners recognise one, and the checksum refuses a mistyped one
-without a look-up. Of the key itself only a SHA-256 is kept: 256 random bits need no slow hash.
+The prefix lets people and secret scanners recognise a key, and the checksum lets a mistyped key be
+refused without a look-up. Only a SHA-256 of the key is stored: 256 random bits need no slow hash.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ PREFIX = "adk_"
 DIGITS = string.digits + string.ascii_letters
 ID_DIGITS, SECRET_DIGITS, CHECK_DIGITS = 22, 43, 6
 SHOWN_DIGITS = 4
-# Keys that a process keeps what it has found of.
+# The number of looked-up keys that a process caches.
 KNOWN_LIMIT = 10_000
 _key = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{ID_DIGITS + SECRET_DIGITS}}})([0-9A-Za-z]{{{CHECK_DIGITS}}})").fullmatch
 
 
 class KeyText(NamedTuple):
-    """`id` names the key's object, `text` is the whole of it."""
+    """A key's text, and the `id` of its object."""
 
     id: str
     text: str
@@ -36,7 +36,7 @@ class KeyText(NamedTuple):
 
     @property
     def hint(self) -> str:
-        """What may be shown of the key, so that its owner knows it again: its last digits but the checksum."""
+        """The last characters before the checksum, which may be shown so that the owner recognises the key."""
         return self.text[-CHECK_DIGITS - SHOWN_DIGITS : -CHECK_DIGITS]
 
 
@@ -44,16 +44,16 @@ is_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 def make(id: str, secret: bytes) -> KeyText:
-    """The key of the object with this ID, 32 hexadecimal digits, from 32 random bytes."""
+    """Return the key of the object with this ID (32 hexadecimal digits), made from 32 random bytes."""
     body = _encode(int(id, 16), ID_DIGITS) + _encode(int.from_bytes(secret, "big"), SECRET_DIGITS)
     return KeyText(id, f"{PREFIX}{body}{_checksum(body)}")
 
 
 def parse(text: str) -> KeyText:
-    """A key as its holder shows it; raises `unauthenticated` for what can't be one."""
+    """Return the key that a caller sent. Raises `unauthenticated` if it can't be a key."""
     parts = _key(text)
     if parts is None or not hmac.compare_digest(_checksum(parts[1]), parts[2]):
-        raise Failure("unauthenticated", "the API key is not complete or has a typing mistake")
+        raise Failure("unauthenticated", "the API key is incomplete or has a typing mistake")
     number = _decode(parts[1][:ID_DIGITS])
     if number >= 2**128:
         raise Failure("unauthenticated", "the API key is not valid")

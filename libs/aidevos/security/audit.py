@@ -1,7 +1,7 @@
-"""Writing the security log from an object's turn.
+"""Writing of the security log from an object's turn.
 
-`record` is a tell: the entry is there if, and only if, what it tells of was committed. A turn that
-raises leaves no trace, so before it raises it awaits `record_failure`, a call.
+`record` is a tell, so the entry exists if and only if the turn's changes were committed. A turn that
+raises leaves no trace; before it raises, it awaits `record_failure`, which is a call.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from aidevos.contracts.subjects import new_id
 from aidevos.security.permissions import Principal
 
 
-class Acting(Protocol):
-    """What is asked of an object whose turn is running."""
+class ActingObject(Protocol):
+    """The part of an object, while its turn runs, that the log needs."""
 
     @property
     def caller(self) -> Principal: ...
@@ -31,7 +31,7 @@ class Acting(Protocol):
 
 
 def record(
-    object: Acting,
+    object: ActingObject,
     action: str,
     *,
     target: str = "",
@@ -42,14 +42,15 @@ def record(
 ) -> None:
     """Write an entry with the commit of the running turn.
 
-    `action` is a dotted name, `target` the ID of what was acted on, `reason` a few fixed words; none
-    may hold a name, an e-mail address or a secret. `actor` and `session` are the caller's, unless given.
+    `action` is a dotted name, `target` the ID that the action concerns, `reason` a few fixed words.
+    None of them may contain a name, an e-mail address or a secret. `actor` and `session` are the
+    caller's by default.
     """
     object.tell(TYPE, new_id(), "record", **_entry(object, action, target, outcome, reason, actor, session))
 
 
 async def record_failure(
-    object: Acting,
+    object: ActingObject,
     action: str,
     *,
     target: str = "",
@@ -57,12 +58,12 @@ async def record_failure(
     actor: str | None = None,
     session: str | None = None,
 ) -> None:
-    """Write an entry of a failure now; it stays when the running turn raises."""
+    """Write an entry of a failure now; it stays even if the running turn raises."""
     await object.call(TYPE, new_id(), "record", **_entry(object, action, target, "failure", reason, actor, session))
 
 
 def _entry(
-    object: Acting,
+    object: ActingObject,
     action: str,
     target: str,
     outcome: Outcome,

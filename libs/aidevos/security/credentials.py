@@ -1,4 +1,4 @@
-"""The credential with which a service's objects call others."""
+"""The credential that a service's objects use for their calls."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from aidevos.settings import Settings
 
 
 class ServiceCredential:
-    """A token of the role `service`, renewed before it expires and when another key signs.
+    """A token with the role `service`, renewed before it expires and when another key signs.
 
-    It carries the permissions that it is given: by default those that the service's own types
-    declare, and those that `AIDEVOS_SERVICE_PERMISSIONS` lists, separated by commas.
+    Its permissions are those of `permissions`, by default those that the service's own types declare,
+    and those in `AIDEVOS_SERVICE_PERMISSIONS`, separated by commas.
     """
 
     def __init__(self, settings: Settings, service: str, permissions: Iterable[str] = ()) -> None:
-        given = {name.strip() for name in settings.service_permissions.split(",") if name.strip()}
-        self._permissions = tuple(sorted(given | set(permissions)))
+        configured = {name.strip() for name in settings.service_permissions.split(",") if name.strip()}
+        self._permissions = tuple(sorted(configured | set(permissions)))
         self._subject = f"service:{service}"
         self._keys = SigningKeys(settings.home)
         self._issuer = TokenIssuer(self._keys, settings.public_url)
@@ -30,11 +30,11 @@ class ServiceCredential:
 
     @property
     def principal(self) -> Principal:
-        """Whom hosts take the bearer for."""
+        """The principal that hosts see."""
         return Principal(self._subject, ("service",), frozenset(self._permissions))
 
     def authorization(self) -> str:
-        """The value of the `Authorization` header."""
+        """Return the value of the `Authorization` header."""
         now = time.time()
         key = self._keys.at(now).id
         if now >= self._renew_at or key != self._key:

@@ -1,14 +1,14 @@
-"""Delegations: a service acts for a user in one call, and can do nothing else with it.
+"""Delegations: tokens with which a service makes exactly one call on behalf of a user.
 
-A delegation is a token that the fleet's key signs, of a type that no verifier of access tokens takes. It
-names the user, the one subject, the payload's digest and the request ID. So whoever gets hold of it can
-but repeat that very request, which changes nothing.
+A delegation is signed with the fleet's key and has a type that no verifier of access tokens accepts. It
+names the user, the subject, the payload's digest and the request ID. Anyone who steals it can only
+repeat that very request, which changes nothing.
 
-Promises: it allows what the user may do when it is used, judged as an access token is: a user who was
-deactivated or has lost a role since it was issued acts no more than that. One for an API key allows no
-more than the key's scopes do, and nothing once the key was changed or revoked. Nobody acts for a service by
-one. It lives for `LIFETIME` seconds. The request ID is the service's, so there is one outcome under it, for
-whomever the service acts.
+Promises: a delegation grants the user's permissions at the time of use, judged like an access token. A
+user who was deactivated or lost a role in between acts no more than that. A delegation for an API key
+is limited by the key's scopes, and invalid once the key, or one of the keys that made it, was changed or
+revoked. It can't act for a service. It lives for `LIFETIME` seconds. The request ID belongs to the
+service, so one ID has one outcome, whichever user the service acts for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 
 from aidevos.contracts.authentication import CLOCK_MARGIN
 from aidevos.contracts.errors import Failure
-from aidevos.security.access import MAX_DECISIONS, Claims, Key, Recent
+from aidevos.security.access import MAX_DECISIONS, Claims, Key, RecentDecisions
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import Signing, TokenVerifier
 
@@ -37,8 +37,11 @@ _SERVICE = "service"
 
 
 class Mandate(NamedTuple):
-    """For whom a service acts: the user as it was at `version`, where that is known. `permissions` come on
-    top of what the roles allow; `scopes` are those of the API key `key` by which the user has asked for it."""
+    """The user for whom a service acts, with the user's `version` if it is known.
+
+    `permissions` are granted in addition to those of the roles. `scopes` belong to the API key `key`,
+    with which the user made the request. `key_parents` are the keys that made that key, one by another.
+    """
 
     user: str
     roles: tuple[str, ...]
@@ -47,18 +50,19 @@ class Mandate(NamedTuple):
     key: str = ""
     scopes: tuple[str, ...] = ()
     project: str = ""
+    key_parents: tuple[str, ...] = ()
 
 
 def claims_of(mandate: Mandate, now: float) -> Claims:
-    """What a mandate says, for whoever judges it."""
+    """Return the claims of a mandate."""
     key = Key(mandate.key, mandate.scopes, (), project=mandate.project) if mandate.key else None
     return Claims(
         mandate.user, mandate.roles, frozenset(mandate.permissions), math.inf, now, version=mandate.version, key=key
     )
 
 
-class Errand(NamedTuple):
-    """The one call that a delegation is good for; `subject` is `do.<type>.<id>.<method>` or `query.<type>.<name>`."""
+class DelegatedCall(NamedTuple):
+    """The one call that a delegation allows; `subject` is `do.<type>.<id>.<method>` or `query.<type>.<name>`."""
 
     subject: str
     payload: bytes
@@ -66,7 +70,7 @@ class Errand(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """What names the call, so that no two calls have the same."""
+        """A digest that identifies the call."""
         parts = (self.subject.encode(), self.request_id.encode(), hashlib.sha256(self.payload).digest())
         return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
@@ -89,13 +93,14 @@ class _Payload(msgspec.Struct, kw_only=True):
     key: str
     scopes: tuple[str, ...]
     project: str
+    key_parents: tuple[str, ...] = ()
 
 
 _payload = msgspec.json.Decoder(_Payload)
 
 
 class Delegations:
-    """Issues delegations to the service that calls itself `actor`, with the fleet's keys."""
+    """Issues delegations to the service named `actor`, signed with the fleet's keys."""
 
     def __init__(self, keys: Signing, issuer: str, actor: str, now: Callable[[], float] = time.time) -> None:
         self._keys = keys
@@ -103,8 +108,8 @@ class Delegations:
         self._actor = actor
         self._now = now
 
-    def authorization(self, mandate: Mandate, errand: Errand) -> str:
-        """The value of the header `Authorization` of the one call."""
+    def authorization(self, mandate: Mandate, call: DelegatedCall) -> str:
+        """Return the value of the `Authorization` header for the one call."""
         now = self._now()
         claims = {
             "iss": self._issuer,
@@ -114,13 +119,14 @@ class Delegations:
             "iat": now,
             "exp": now + LIFETIME,
             "jti": secrets.token_urlsafe(16),
-            "errand": errand.digest,
+            "errand": call.digest,
             "roles": mandate.roles,
             "permissions": mandate.permissions,
             "ver": mandate.version,
             "key": mandate.key,
             "scopes": mandate.scopes,
             "project": mandate.project,
+            "key_parents": mandate.key_parents,
         }
         key = self._keys.at(now)
         return SCHEME + jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.id, "typ": TYPE})
@@ -132,33 +138,38 @@ class DelegationVerifier:
     def __init__(self, verifier: TokenVerifier, now: Callable[[], float] = time.time) -> None:
         self._verifier = verifier
         self._now = now
-        self._changed: Recent[None] = Recent(now, MAX_DECISIONS)
+        self._changed: RecentDecisions[None] = RecentDecisions(now, MAX_DECISIONS)
 
     def change_key(self, key: str, at: float) -> None:
-        """Note that an API key was changed or revoked at this moment, in seconds since the epoch."""
+        """Record that an API key was changed or revoked at this time, in seconds since the epoch."""
         self._changed.put(key, at, None)
 
-    def verify(self, authorization: str, errand: Errand) -> Principal:
-        """The user; raises `unauthenticated`, also where the call is another one, and `unavailable` while
-        custom roles aren't known."""
-        payload = self._verifier.open(authorization[len(SCHEME) :], TYPE)
+    def verify(self, authorization: str, call: DelegatedCall) -> Principal:
+        """Return the user.
+
+        Raises `unauthenticated`, also for any other call, and `unavailable` while custom roles aren't
+        known.
+        """
+        encoded = self._verifier.open(authorization[len(SCHEME) :], TYPE)
         try:
-            said = _payload.decode(payload)
+            payload = _payload.decode(encoded)
         except (ValueError, RecursionError):
             raise _refused() from None
         now = self._now()
-        if said.iss != self._verifier.issuer or said.aud != AUDIENCE or said.iat > now + CLOCK_MARGIN:
+        if payload.iss != self._verifier.issuer or payload.aud != AUDIENCE or payload.iat > now + CLOCK_MARGIN:
             raise _refused()
-        if said.exp <= now or said.errand != errand.digest or not said.sub:
+        if payload.exp <= now or payload.errand != call.digest or not payload.sub:
             raise _refused()
-        if said.key and said.iat <= self._changed_at(said.key):
+        if payload.key and payload.iat <= max(map(self._changed_at, (payload.key, *payload.key_parents))):
             raise _refused()
-        key = Key(said.key, said.scopes, (), project=said.project) if said.key else None
-        claims = Claims(said.sub, said.roles, said.permissions, said.exp, said.iat, version=said.ver, key=key)
+        key = Key(payload.key, payload.scopes, (), project=payload.project) if payload.key else None
+        claims = Claims(
+            payload.sub, payload.roles, payload.permissions, payload.exp, payload.iat, version=payload.ver, key=key
+        )
         principal = self._verifier.judge(claims)
         if _SERVICE in principal.roles:
             raise _refused()
-        return msgspec.structs.replace(principal, actor=said.act.sub)
+        return msgspec.structs.replace(principal, actor=payload.act.sub)
 
     def _changed_at(self, key: str) -> float:
         known = self._changed.known.get(key)

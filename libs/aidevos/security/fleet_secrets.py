@@ -1,4 +1,4 @@
-"""The secrets that a fleet makes at its first start: `secrets.json` under its home, mode 600, which is kept."""
+"""The secrets that a fleet generates at its first start and keeps: `secrets.json` under its home, mode 600."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ SECRETS_FILE = "secrets.json"
 
 
 class Secrets(msgspec.Struct, kw_only=True, frozen=True):
-    """Everything generated at first start. `nats` and `mongo` map users to passwords; `rabbitmq` is that of the
-    only user there, in containers."""
+    """The generated secrets.
+
+    `nats` and `mongo` map users to passwords. `rabbitmq` is the password of RabbitMQ's only user, in
+    containers.
+    """
 
     nats: dict[str, str]
     mongo: dict[str, str]
@@ -23,8 +26,8 @@ class Secrets(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def load_secrets(home: Path) -> Secrets:
-    """The secrets under this home; raises `FileNotFoundError`, or `SettingsError` for a broken file."""
+    """Return the secrets under `home`. Raises `FileNotFoundError`, or `SettingsError` for a broken file."""
     try:
         return msgspec.json.decode((home / SECRETS_FILE).read_bytes(), type=Secrets)
     except msgspec.MsgspecError as error:
-        raise SettingsError(f"{home / SECRETS_FILE} can't be read: {error}") from None
+        raise SettingsError(f"can't read {home / SECRETS_FILE}: {error}") from None

@@ -1,7 +1,7 @@
-"""The generic cell rate algorithm (ITU-T I.371): a limit that lets a burst through, then an even flow.
+"""The generic cell rate algorithm (ITU-T I.371): a limit that allows a burst, then an even flow.
 
-`rate` requests in `window` seconds: `burst` at once, then one each `window / rate` seconds. One number
-is all that is kept: when the limit would be untouched again, its theoretical arrival time.
+With `rate` requests in `window` seconds, `burst` requests may come at once, then one every `window /
+rate` seconds. The only state is the theoretical arrival time: the moment when the limit is full again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Policy(NamedTuple):
-    """`rate` requests in `window` seconds; `burst` of them at once, by default all."""
+    """A limit of `rate` requests in `window` seconds; `burst` of them may come at once, by default all."""
 
     rate: int
     window: float = 1.0
@@ -18,7 +18,7 @@ class Policy(NamedTuple):
 
     @property
     def interval(self) -> float:
-        """Seconds between two requests of an even flow."""
+        """The seconds between two requests in an even flow."""
         return self.window / self.rate
 
     @property
@@ -27,32 +27,32 @@ class Policy(NamedTuple):
 
 
 class Gcra:
-    """One caller's use of one policy; times are in seconds on one clock."""
+    """One caller's use of one policy; all times are in seconds on the same clock."""
 
-    __slots__ = ("_policy", "_untouched_at")
+    __slots__ = ("_full_at", "_policy")
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._untouched_at = float("-inf")
+        self._full_at = float("-inf")
 
     def take(self, now: float, wanted: int = 1) -> int:
-        """Spend so many requests, or what is left; how many were spent."""
+        """Spend up to `wanted` requests and return how many were spent."""
         taken = min(wanted, self.remaining(now))
         if taken:
-            self._untouched_at = max(self._untouched_at, now) + taken * self._policy.interval
+            self._full_at = max(self._full_at, now) + taken * self._policy.interval
         return taken
 
     def remaining(self, now: float) -> int:
-        """Requests that could be spent now."""
-        used = max(0.0, self._untouched_at - now) / self._policy.interval
-        # Times are sums of intervals: what a rounding error lacks of a whole request is none.
+        """Return how many requests can be spent now."""
+        used = max(0.0, self._full_at - now) / self._policy.interval
+        # Times are sums of intervals, so a rounding error must not cost a whole request.
         return max(0, int(self._policy.capacity - used + 1e-6))
 
     def reset_after(self, now: float) -> float:
-        """Seconds until the limit is untouched again."""
-        return max(0.0, self._untouched_at - now)
+        """Return the seconds until the limit is full again."""
+        return max(0.0, self._full_at - now)
 
     def retry_after(self, now: float) -> float:
-        """Seconds until one request can be spent; 0 when it can be now."""
+        """Return the seconds until one request can be spent, 0 if one can be spent now."""
         spare = (self._policy.capacity - 1) * self._policy.interval
-        return max(0.0, self._untouched_at - spare - now) if not self.remaining(now) else 0.0
+        return max(0.0, self._full_at - spare - now) if not self.remaining(now) else 0.0

@@ -1,7 +1,7 @@
-"""The lives of signing keys: pure rules over a ring of them; times are in seconds since the epoch.
+"""The lives of signing keys: pure rules over a ring of keys. Times are in seconds since the epoch.
 
-A key is published when it is made, signs from a later moment until its successor does, and is known
-to verifiers until the last token that it has signed has expired.
+A key is published when it is made, and signs from a later time until its successor does. Verifiers know
+it until the last token that it signed has expired.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 
-# A repeated refresh asks for the signature of up to this long ago.
+# A repeated refresh needs a signature from up to this many seconds ago.
 LONGEST_GRACE = 60.0
 
 
@@ -25,17 +25,20 @@ class SigningKey(NamedTuple):
     private: Ed25519PrivateKey
 
     def at(self, moment: float) -> SigningKey:
-        """The key for a signature of this moment."""
+        """Return the key for a signature at this time."""
         return self
 
 
-# Why a key was made.
+# The reason why a key was made.
 Cause = Literal["first", "age", "command", "emergency"]
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """`public` and `private` are the members `x` and `d` of RFC 8037; `private` is empty once it was
-    removed. `needed_until` is the expiry of its last token, if that outlives the services' own."""
+    """A key in the ring.
+
+    `public` and `private` are the members `x` and `d` of RFC 8037; `private` is empty once it was
+    removed. `needed_until` is the expiry of its last token if that outlives the services' own tokens.
+    """
 
     id: str
     public: str
@@ -68,39 +71,42 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         return SigningKey(self.id, Ed25519PrivateKey.from_private_bytes(decode(self.private)))
 
 
-# In the order in which they sign.
+# The keys in the order in which they sign.
 Ring = tuple[Key, ...]
 
 
 def retirements(ring: Ring) -> list[float | None]:
-    """When each key stops to sign; None for the last."""
+    """Return when each key stops signing; None for the last one."""
     return [*(successor.signs_from for _, successor in pairwise(ring)), None]
 
 
 def signer(ring: Ring, at: float) -> Key:
-    """The key that signs at this moment; when that is gone, the oldest that still can."""
+    """Return the key that signs at this time or, if it is gone, the oldest key that still can."""
     able = [key for key in ring if key.private]
     signing = [key for key in able if key.signs_from <= at]
     return signing[-1] if signing else able[0]
 
 
-def begun(cause: Cause, now: float) -> Ring:
-    """With one key, which signs from now on."""
+def new_ring(cause: Cause, now: float) -> Ring:
+    """Return a ring with one key, which signs from now on."""
     return (Key.generate(cause, now, now),)
 
 
-def rotated(ring: Ring, cause: Cause, now: float, notice: float) -> Ring:
-    """With a successor that signs `notice` seconds from now, unless there is one that waits to sign."""
+def rotate(ring: Ring, cause: Cause, now: float, notice: float) -> Ring:
+    """Return the ring with a successor that signs in `notice` seconds, unless one is already waiting."""
     if ring[-1].signs_from > now:
         return ring
     return (*ring, Key.generate(cause, now, now + notice))
 
 
-def tended(ring: Ring, now: float, age: float, notice: float) -> Ring:
-    """After what time asks for: a successor for a key that is `age` seconds old, no private half that
-    signs no more, and no key whose last token has expired."""
+def maintain(ring: Ring, now: float, age: float, notice: float) -> Ring:
+    """Return the ring after all changes that are due.
+
+    A key that is `age` seconds old gets a successor. A key that no longer signs loses its private half.
+    A key whose last token has expired is removed.
+    """
     if now >= ring[-1].made_at + age:
-        ring = rotated(ring, "age", now, notice)
+        ring = rotate(ring, "age", now, notice)
     kept = []
     for key, retired_at in zip(ring, retirements(ring), strict=True):
         if retired_at is None or now < retired_at + LONGEST_GRACE + CLOCK_MARGIN:
@@ -110,8 +116,8 @@ def tended(ring: Ring, now: float, age: float, notice: float) -> Ring:
     return tuple(kept)
 
 
-def needed(ring: Ring, id: str, until: float) -> Ring:
-    """With a key that is kept until a token of it has expired."""
+def keep_until(ring: Ring, id: str, until: float) -> Ring:
+    """Return the ring with this key kept until one of its tokens expires."""
     return tuple(
         msgspec.structs.replace(key, needed_until=max(key.needed_until, until)) if key.id == id else key for key in ring
     )
@@ -130,5 +136,5 @@ def decode(text: str) -> bytes:
 
 
 def _thumbprint(x: str) -> str:
-    """RFC 7638."""
+    """Return the thumbprint of a public key (RFC 7638)."""
     return encode(hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())

@@ -1,12 +1,12 @@
-"""The fleet's signing keys under its home, in files that only their owner reads.
+"""The fleet's signing keys under its home, in files that only their owner can read.
 
-`signing.json` holds the ring with the private halves, and issuers of tokens read it. `jwks.json`
-(RFC 7517) holds the public ones, and is all that a verifier reads.
+`signing.json` holds the ring with the private halves; issuers of tokens read it. `jwks.json` (RFC 7517)
+holds the public halves; verifiers read only this.
 
-Promise: at every moment, also after a crash between any two steps, `jwks.json` has every key of
-`signing.json`. So whatever is signed can be verified: a new key is published before it is in the
-ring, and a removed one leaves the ring first. One process at a time changes them; readers see the
-files before or after a change, never half of one.
+Promise: at any time, even after a crash between two steps, `jwks.json` contains every key of
+`signing.json`, so every signature can be verified. A new key is published before it enters the ring,
+and a removed key leaves the ring first. Only one process at a time changes the files; readers see them
+before or after a change, never half of one.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from aidevos.security.key_ring import Key, Ring, SigningKey
 FOLDER = "keys"
 RING = "signing.json"
 PUBLIC = "jwks.json"
-# What binds the CSRF tokens of browser sessions; the gateway alone reads it.
+# The secret behind the CSRF tokens of browser sessions; only the gateway reads it.
 CSRF = "csrf.key"
 
 
 class SigningKeys:
-    """The keys as an issuer follows them: a change of the file counts from the next signature on."""
+    """The keys as an issuer follows them: a change of the file takes effect at the next signature."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / FOLDER / RING
@@ -42,7 +42,7 @@ class SigningKeys:
         self._follow()
 
     def at(self, moment: float) -> SigningKey:
-        """The key for a signature of this moment; the same again as long as it is kept."""
+        """Return the key for a signature at this time; it is the same object as long as the key is kept."""
         self._follow()
         return self._signing[key_ring.signer(self._ring, moment).id]
 
@@ -56,67 +56,67 @@ class SigningKeys:
 
 
 def ensure_signing_key(home: Path) -> SigningKey:
-    """The key under this home that signs now, made if there is none. Safe under concurrent first starts."""
-    ring = _change(home, lambda ring: ring or key_ring.begun("first", time.time()))
+    """Return the key under `home` that signs now, creating one if needed. Safe under concurrent first starts."""
+    ring = _change(home, lambda ring: ring or key_ring.new_ring("first", time.time()))
     return key_ring.signer(ring, time.time()).signing
 
 
 def load_signing_key(home: Path) -> SigningKey:
-    """The key under this home that signs now; raises `FileNotFoundError`."""
+    """Return the key under `home` that signs now. Raises `FileNotFoundError`."""
     return key_ring.signer(load_ring(home), time.time()).signing
 
 
 def load_ring(home: Path) -> Ring:
-    """Every key under this home; raises `FileNotFoundError`."""
+    """Return all keys under `home`. Raises `FileNotFoundError`."""
     return _read_ring(home / FOLDER / RING)
 
 
 def rotate(home: Path, notice: float) -> Ring:
-    """Publish a key that signs in `notice` seconds, unless one waits already."""
-    return _change(home, lambda ring: key_ring.rotated(ring, "command", time.time(), notice))
+    """Publish a key that signs in `notice` seconds, unless one is already waiting; return the ring."""
+    return _change(home, lambda ring: key_ring.rotate(ring, "command", time.time(), notice))
 
 
 def replace_at_once(home: Path) -> Ring:
-    """Drop every key, with all tokens that they have signed, for a new one that signs from now on."""
-    return _change(home, lambda ring: key_ring.begun("emergency", time.time()))
+    """Drop every key, and so all tokens that they signed, for a new key that signs from now on."""
+    return _change(home, lambda ring: key_ring.new_ring("emergency", time.time()))
 
 
-def tend(home: Path, age: float, notice: float) -> Ring:
-    """Do what time asks for, and finish what a crash has left half done."""
+def maintain(home: Path, age: float, notice: float) -> Ring:
+    """Make all changes that are due, and finish a change that a crash interrupted; return the ring."""
 
-    def tended(ring: Ring) -> Ring:
+    def change(ring: Ring) -> Ring:
         now = time.time()
-        return key_ring.tended(ring or key_ring.begun("first", now), now, age, notice)
+        return key_ring.maintain(ring or key_ring.new_ring("first", now), now, age, notice)
 
-    return _change(home, tended)
+    return _change(home, change)
 
 
 def keep_until(home: Path, id: str, until: float) -> None:
-    """Keep a key until this moment, at which its last token expires."""
-    _change(home, lambda ring: key_ring.needed(ring, id, until))
+    """Keep a key until this time, at which its last token expires."""
+    _change(home, lambda ring: key_ring.keep_until(ring, id, until))
 
 
 def ensure_secret(home: Path, name: str) -> bytes:
-    """A secret of 32 bytes under this home, made if there is none. Safe under concurrent first starts."""
+    """Return a secret of 32 bytes under `home`, creating it if needed. Safe under concurrent first starts."""
     path = _folder(home) / name
     if not path.exists():
-        _publish(path, os.urandom(32))
+        _create_secret(path, os.urandom(32))
     return path.read_bytes()
 
 
 def load_public_keys(home: Path) -> dict[str, Ed25519PublicKey]:
-    """Key ID → public key, from `jwks.json`; raises `FileNotFoundError`."""
+    """Return a map from key ID to public key, from `jwks.json`. Raises `FileNotFoundError`."""
     document = msgspec.json.decode(read_public_keys(home))
     return {jwk["kid"]: key_ring.public_key(jwk["x"]) for jwk in document["keys"]}
 
 
 def read_public_keys(home: Path) -> bytes:
-    """The key set (RFC 7517) as JSON; raises `FileNotFoundError`."""
+    """Return the key set (RFC 7517) as JSON. Raises `FileNotFoundError`."""
     return (home / FOLDER / PUBLIC).read_bytes()
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Replace a file atomically, readable by its owner alone."""
+    """Replace a file atomically; only its owner can read it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -128,9 +128,9 @@ def write_secret(path: Path, content: bytes) -> None:
 
 def _change(home: Path, change: Callable[[Ring], Ring]) -> Ring:
     folder = _folder(home)
-    with _alone(folder):
-        for left in folder.glob(f".{RING}.*"):
-            left.unlink()
+    with lock(folder):
+        for leftover in folder.glob(f".{RING}.*"):
+            leftover.unlink()
         try:
             before = _read_ring(folder / RING)
         except FileNotFoundError:
@@ -161,7 +161,8 @@ def _folder(home: Path) -> Path:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from changing the secrets in a folder."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -170,8 +171,8 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _publish(path: Path, content: bytes) -> None:
-    """Make a secret file unless another process has been faster."""
+def _create_secret(path: Path, content: bytes) -> None:
+    """Create a secret file unless another process was faster."""
     own = path.with_name(f"{path.name}.{os.getpid()}")
     write_secret(own, content)
     with suppress(FileExistsError):

@@ -1,4 +1,4 @@
-"""Who a service may act for, as the user's own object, or that of the API key, tells it today."""
+"""Mandates of services: the current access of the user, or of the API key, for whom a service acts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,29 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import User
 from aidevos.security.delegations import Mandate
 
-# Calls a method without arguments, as a service: `self.call` of an object, `call` of a client.
+# Calls a method without arguments as a service: an object's `self.call`, or a client's `call`.
 Call = Callable[[str, str, str], Awaitable[Any]]
 
 
-async def mandate_of(call: Call, user: str, key: str = "") -> Mandate:
-    """The mandate of a user, who has asked by the API key `key` if that is given; raises `unauthenticated`
-    where the user or the key has no access today, and what else the call does."""
+async def load_mandate(call: Call, user: str, key: str = "") -> Mandate:
+    """Return the mandate of a user, limited to the API key `key` if it is given.
+
+    Raises `unauthenticated` if the user or the key has no access now, and any other failure of the
+    call.
+    """
     try:
         if key:
             grant = msgspec.convert(await call(api_keys.TYPE, key, "grant"), KeyGrant)
             if grant.owner == user:
-                scopes, project = tuple(grant.scopes), grant.project or ""
-                return Mandate(user, tuple(grant.roles), grant.version, key=key, scopes=scopes, project=project)
+                return Mandate(
+                    user,
+                    tuple(grant.roles),
+                    grant.version,
+                    key=key,
+                    scopes=tuple(grant.scopes),
+                    project=grant.project or "",
+                    key_parents=tuple(grant.parents),
+                )
         else:
             shown = msgspec.convert(await call(users.TYPE, user, "show"), User)
             if shown.status == "active":
@@ -33,4 +43,4 @@ async def mandate_of(call: Call, user: str, key: str = "") -> Mandate:
     except Failure as failure:
         if failure.code not in ("not-found", "forbidden", "invalid"):
             raise
-    raise Failure("unauthenticated", "whoever asked for this has no access any more")
+    raise Failure("unauthenticated", "the user or API key behind this no longer has access")

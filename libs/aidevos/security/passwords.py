@@ -1,8 +1,8 @@
-"""Passwords: what is accepted, and how they are hashed (argon2id, RFC 9106) without stalling anyone.
+"""Passwords: the policy, and hashing (argon2id, RFC 9106) that doesn't stall other requests.
 
-Promises: hashing runs in a few threads behind a bounded queue, so other requests keep their speed;
-past the bound callers get `overloaded`. A check against no hash takes as long as one against a
-hash, so that time doesn't tell which accounts there are.
+Promises: hashing runs in a few threads behind a bounded queue, so other requests keep their speed; past
+the bound, callers get `overloaded`. A check without a hash takes as long as one against a hash, so
+response times don't reveal which accounts exist.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NICENESS = 10
 
 
 class Passwords:
-    """Hashes and verifies with the settings' parameters."""
+    """Hashes and verifies passwords with the settings' parameters."""
 
     def __init__(self, settings: Settings) -> None:
         self._hasher = PasswordHasher(
@@ -42,20 +42,20 @@ class Passwords:
         threads = settings.password_threads or os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(threads, "passwords", initializer=_yield_to_others)
         self._bound = threads + settings.password_queue
-        self._under_way = 0
+        self._pending = 0
         self._dummy = self._hasher.hash(secrets.token_urlsafe())
 
     async def hash(self, password: str) -> str:
-        """The password's hash in PHC format; raises `overloaded`."""
-        return await self._run(lambda: self._hasher.hash(_normal(password)))
+        """Return the password's hash in PHC format. Raises `overloaded`."""
+        return await self._run(lambda: self._hasher.hash(_normalize(password)))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
-        """Whether the password has this hash; without a hash never, after the same time. Raises `overloaded`."""
+        """True if the password has this hash; False without a hash, after the same time. Raises `overloaded`."""
         matches = await self._run(lambda: self._matches(hashed or self._dummy, password))
         return matches and hashed is not None
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether the hash was made with other parameters than today's."""
+        """True if the hash was made with other parameters than the current ones."""
         return self._hasher.check_needs_rehash(hashed)
 
     def close(self) -> None:
@@ -63,50 +63,51 @@ class Passwords:
 
     def _matches(self, hashed: str, password: str) -> bool:
         try:
-            return self._hasher.verify(hashed, _normal(password))
+            return self._hasher.verify(hashed, _normalize(password))
         except (VerificationError, InvalidHashError):
             return False
 
     async def _run(self, work: Callable[[], T]) -> T:
-        if self._under_way >= self._bound:
+        if self._pending >= self._bound:
             raise Failure("overloaded", "too many passwords are being checked", retry_after=RETRY_AFTER)
-        self._under_way += 1
+        self._pending += 1
         future = self._threads.submit(work)
         loop = asyncio.get_running_loop()
-        # A caller that gives up doesn't make room: its thread is still at work.
+        # A caller that gives up doesn't free its slot, because its thread is still working.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
         return await asyncio.wrap_future(future)
 
     def _done(self) -> None:
-        self._under_way -= 1
+        self._pending -= 1
 
 
 def _yield_to_others() -> None:
-    """Let whatever else runs on this machine go first. On Linux a niceness is a thread's own."""
+    """Lower this thread's priority. On Linux, niceness applies to a single thread."""
     if sys.platform == "linux":
         os.nice(NICENESS)
 
 
 def check_policy(password: str, shortest: int, own: tuple[str, ...], *, field: str = "password") -> None:
-    """Raises `invalid` for a password that is too short, too long, common, or one of the user's own names.
+    """Raise `invalid` if a password is too short, too long, common, or one of the user's own names.
 
-    By NIST SP 800-63B-4: a length, a list of common passwords, and no rules of composition.
+    NIST SP 800-63B-4 asks for a minimum length and a list of common passwords, without composition
+    rules.
     """
-    if not shortest <= len(_normal(password)) <= LONGEST:
-        raise Failure("invalid", f"a password has {shortest} to {LONGEST} characters", field=field)
-    folded = _normal(password).casefold()
-    if folded in {_normal(name).casefold() for name in own}:
+    if not shortest <= len(_normalize(password)) <= LONGEST:
+        raise Failure("invalid", f"a password must have {shortest} to {LONGEST} characters", field=field)
+    folded = _normalize(password).casefold()
+    if folded in {_normalize(name).casefold() for name in own}:
         raise Failure("invalid", "the password must not be your name or e-mail address", field=field)
-    if folded in _common():
+    if folded in _common_passwords():
         raise Failure("invalid", "this password is one of the most common ones", field=field)
 
 
 @cache
-def _common() -> frozenset[str]:
-    """The 30,000 most common passwords, as zxcvbn lists them (see `common_passwords.LICENSE.txt`)."""
+def _common_passwords() -> frozenset[str]:
+    """Return the 30,000 most common passwords in zxcvbn's list (see `common_passwords.LICENSE.txt`)."""
     return frozenset((files(__package__) / "common_passwords.txt").read_text().splitlines())
 
 
-def _normal(password: str) -> str:
-    """One spelling for what looks the same, whichever keyboard it was typed on."""
+def _normalize(password: str) -> str:
+    """Return one form for passwords that look the same, whatever keyboard they were typed on."""
     return unicodedata.normalize("NFKC", password)

@@ -1,4 +1,4 @@
-"""Who may do what: principals, roles as sets of permissions, and the rules that methods declare."""
+"""Permissions: callers, roles as sets of permissions, and the rules that methods declare."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.api_keys import KeyLimit, RateLimit
 
 ROLES: dict[str, frozenset[str]] = {
     "admin": frozenset({"*"}),
@@ -28,12 +28,16 @@ ROLES: dict[str, frozenset[str]] = {
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """A caller whose credential was verified. `subject` is a user's ID or `service:<name>`; `session` is
-    empty for credentials that don't come from a login, `key` the ID of an API key, and `narrowed` holds
-    (permission, attribute, value) of scopes that count for one resource; `addresses` are the networks
-    from which the key may be used, none for any; `limits` is the key's own rate limit; `project` is the
-    only one in which the key counts, empty for all; `actor` is the service that makes this call for the caller, by
-    a delegation."""
+    """A caller whose credential was verified.
+
+    `subject` is a user's ID or `service:<name>`. `session` is empty for credentials that don't come
+    from a login. `key` is the ID of an API key. `narrowed` holds (permission, attribute, value) of
+    scopes that apply to one resource. `addresses` are the networks from which the key may be used;
+    empty means any. `limits` is the key's own rate limit, and `parent_limits` are those of the keys that
+    made it, one by another. `project` is the only project in which the
+    key is valid; empty means all. `actor` is the service that makes this call for the caller, by a
+    delegation.
+    """
 
     subject: str
     roles: tuple[str, ...] = ()
@@ -46,33 +50,34 @@ class Principal(msgspec.Struct, frozen=True):
     limits: RateLimit | None = None
     project: str = ""
     actor: str = ""
+    parent_limits: tuple[KeyLimit, ...] = ()
 
     @property
     def is_service(self) -> bool:
         return "service" in self.roles and not self.key
 
     def has(self, permission: str, **resource: str) -> bool:
-        """Whether the caller has the permission, at least for a resource with these attributes."""
+        """True if the caller has the permission, or has it for a resource with these attributes."""
         if permission in self.permissions or "*" in self.permissions:
             return True
         return bool(self.narrowed) and any((permission, *pair) in self.narrowed for pair in resource.items())
 
     def acts_for(self, user: str, permission: str) -> bool:
-        """Whether the caller is this user, or an API key of it with the permission."""
+        """True if the caller is this user, or an API key of the user with the permission."""
         return self.subject == user and (not self.key or self.has(permission))
 
-    def at(self, id: str) -> Principal:
-        """The caller before the object with this ID."""
-        here = {permission for permission, attribute, value in self.narrowed if (attribute, value) == ("id", id)}
-        return msgspec.structs.replace(self, permissions=self.permissions | here) if here else self
+    def for_object(self, id: str) -> Principal:
+        """Return the caller with the permissions that it has for the object with this ID."""
+        permissions = {permission for permission, attribute, value in self.narrowed if (attribute, value) == ("id", id)}
+        return msgspec.structs.replace(self, permissions=self.permissions | permissions) if permissions else self
 
 
-# A caller that has shown no credential.
+# A caller that sent no credential.
 ANONYMOUS = Principal("")
 
 
 class Rule:
-    """What a method asks of its caller; rules combine with `|`."""
+    """A method's requirement of its caller; rules combine with `|`."""
 
     def __init__(
         self, text: str, check: Callable[[Principal], bool], permissions: frozenset[str] = frozenset()
@@ -84,7 +89,7 @@ class Rule:
     def __or__(self, other: Rule) -> Rule:
         return Rule(
             f"{self.text} or {other.text}",
-            lambda who: self.check(who) or other.check(who),
+            lambda caller: self.check(caller) or other.check(caller),
             self.permissions | other.permissions,
         )
 
@@ -93,27 +98,30 @@ class Rule:
 
 
 def permission(name: str, *, narrowed_by: str = "") -> Rule:
-    """Callers that have the permission, for example `counter:write`. A method that is `narrowed_by` an
-    attribute also lets those in who have it for some value of that, and compares the value itself."""
+    """Return a rule for callers that have the permission, for example `counter:write`.
 
-    def check(who: Principal) -> bool:
-        if who.has(name):
+    With `narrowed_by`, callers that have the permission only for some value of that attribute are also
+    admitted; the method must then compare the value itself.
+    """
+
+    def check(caller: Principal) -> bool:
+        if caller.has(name):
             return True
-        return bool(narrowed_by) and any(scope[:2] == (name, narrowed_by) for scope in who.narrowed)
+        return bool(narrowed_by) and any(scope[:2] == (name, narrowed_by) for scope in caller.narrowed)
 
     return Rule(name, check, frozenset({name}))
 
 
 def services() -> Rule:
-    """Only services: objects that call or tell each other, never a person's token."""
-    return Rule("services only", lambda who: who.is_service)
+    """Return a rule for services only: objects that call or tell each other, never a person's token."""
+    return Rule("services only", lambda caller: caller.is_service)
 
 
 def authenticated() -> Rule:
-    """Anyone with a valid credential."""
-    return Rule("any caller with a valid credential", lambda who: who is not ANONYMOUS)
+    """Return a rule for all callers with a valid credential."""
+    return Rule("any caller with a valid credential", lambda caller: caller is not ANONYMOUS)
 
 
 def anyone() -> Rule:
-    """Everyone, also without a credential; one that is shown must be valid."""
-    return Rule("anyone", lambda who: True)
+    """Return a rule for everyone, with or without a credential; a credential that is sent must be valid."""
+    return Rule("anyone", lambda caller: True)

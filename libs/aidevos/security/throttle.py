@@ -1,7 +1,7 @@
-"""Limits that are asked each time: so many attempts of one account, or from one address, in a window.
+"""Limits of attempts in a window, per account or per address.
 
-They are in the memory of the one process that owns the objects, so they hold for the whole fleet. What
-a crash forgets, it forgets for one window; a write for each attempt would be a stranger's to cause.
+They live in the memory of the one process that owns the objects, so they hold for the whole fleet. A
+crash forgives one window; storing each attempt would let strangers cause writes.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections import OrderedDict, deque
 
 from aidevos.contracts.errors import Failure
 
-# Keys that are remembered; past it the one that was quiet for longest is forgotten.
+# Keys that are remembered; beyond this, the least recently used one is forgotten.
 MAX_KEYS = 20_000
-# What one household or server usually has of IPv6.
+# The size of the IPv6 network that a household or server usually has.
 IPV6_PREFIX = 64
 
 
 class Throttle:
-    """At most `limit` attempts in any `window` seconds."""
+    """A limit of `limit` attempts in any `window` seconds."""
 
     def __init__(self, limit: int, window: float, what: str) -> None:
         self._window = window
@@ -27,7 +27,7 @@ class Throttle:
         self._attempts: deque[float] = deque(maxlen=limit)
 
     def check(self, now: float) -> None:
-        """Raises `rate-limited` while the limit is reached."""
+        """Raise `rate-limited` while the limit is reached."""
         full = len(self._attempts) == self._attempts.maxlen
         left = self._attempts[0] + self._window - now if full else 0.0
         if left > 0:
@@ -41,7 +41,7 @@ class Throttle:
 
 
 class Throttles:
-    """A throttle for each key, which outlives the object that asks."""
+    """A throttle for each key, which outlives the object that uses it."""
 
     def __init__(self, limit: int, window: float, what: str) -> None:
         self._limit = limit
@@ -49,7 +49,7 @@ class Throttles:
         self._what = what
         self._throttles: OrderedDict[str, Throttle] = OrderedDict()
 
-    def of(self, key: str) -> Throttle:
+    def get(self, key: str) -> Throttle:
         throttle = self._throttles.get(key)
         if throttle is None:
             throttle = self._throttles[key] = Throttle(self._limit, self._window, self._what)
@@ -60,21 +60,24 @@ class Throttles:
 
 
 class AddressThrottle(Throttles):
-    """A throttle for each client address. Those without one, who call over NATS, share theirs; an IPv6
-    network of /64 counts as one address."""
+    """A throttle for each client address.
+
+    Callers over NATS have no address and share one throttle. An IPv6 network of /64 counts as one
+    address.
+    """
 
     def __init__(self, limit: int, window: float, what: str) -> None:
         super().__init__(limit, window, f"{what} from this address")
 
     def admit(self, address: str, now: float) -> None:
-        """Count an attempt; raises `rate-limited` for one too many, which doesn't count."""
-        throttle = self.of(network_of(address))
+        """Count an attempt. Raises `rate-limited` for an attempt over the limit, which isn't counted."""
+        throttle = self.get(network_of(address))
         throttle.check(now)
         throttle.count(now)
 
 
 def network_of(address: str) -> str:
-    """What counts as one with this address."""
+    """Return the address, or for IPv6 its network, that an address is counted under."""
     if ":" not in address:
         return address
     return str(ipaddress.ip_network((address.partition("%")[0], IPV6_PREFIX), strict=False))

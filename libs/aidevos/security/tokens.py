@@ -1,10 +1,10 @@
-"""Access tokens: JWTs signed with EdDSA (RFC 9068, hardened as RFC 8725 asks), one at both doors.
+"""Access tokens: JWTs signed with EdDSA (RFC 9068, hardened as RFC 8725 requires), the same at both entry points.
 
-The gateway and every host verify each token themselves. A token has exactly the header that the
-issuer writes, so nothing in it chooses an algorithm or brings a key. A verified token is cached until
-it expires or its key is dropped, and judged anew whenever access or roles change; what can't be
-verified is `unauthenticated`, with the same words whatever was wrong beyond "expired", so that a
-forger learns nothing.
+The gateway and every host verify each token themselves. A token must have exactly the header that the
+issuer writes, so its content can't choose an algorithm or bring a key. A verified token is cached until
+it expires or its key is dropped, and judged again whenever access or roles change. A token that can't
+be verified is `unauthenticated`, with the same words for every reason except expiry, so that a forger
+learns nothing.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ TYPE = "at+jwt"
 LIFETIME = TOKEN_LIFETIME
 TOKEN_LIMIT = 8192
 CACHE_LIMIT = 20_000
-# Seconds between two looks for new keys, and of those between two that an unknown key ID causes.
+# Seconds between two reloads of the keys, and between two that unknown key IDs cause.
 RELOAD_EVERY = 1.0
 _Text = Annotated[str, Meta(min_length=1)]
 _Moment = Annotated[float, Meta(ge=0, le=2**53)]
 
 
 class _Payload(msgspec.Struct, kw_only=True):
-    """What the issuer writes; moments are in seconds since the epoch. Other claims are ignored."""
+    """The claims that the issuer writes, with times in seconds since the epoch. Other claims are ignored."""
 
     iss: _Text
     aud: _Text
@@ -59,7 +59,7 @@ _payload = msgspec.json.Decoder(_Payload)
 
 
 class Signing(Protocol):
-    """Where an issuer has its keys from."""
+    """The source of an issuer's keys."""
 
     def at(self, moment: float) -> SigningKey: ...
 
@@ -84,8 +84,12 @@ class TokenIssuer:
         id: str | None = None,
         version: int | None = None,
     ) -> str:
-        """A token for the subject; `permissions` come on top of what the roles allow. With the same
-        `issued_at` and `id` it is the same token again. `version` is the user's that had these roles."""
+        """Return a token for the subject.
+
+        `permissions` are granted in addition to those of the roles. `lifetime` is in seconds. The same
+        `issued_at` and `id` give the same token again. `version` is the version of the user that has
+        these roles.
+        """
         now = int(self._now() if issued_at is None else issued_at)
         claims = {
             "iss": self._issuer,
@@ -127,34 +131,37 @@ class TokenVerifier:
         self._verified: dict[str, Claims] = {}
 
     def revoke(self, session: str, at: float) -> None:
-        """Refuse the tokens of a session that ended at this moment, until the last of them has expired."""
+        """Refuse the tokens of a session that ended at this time, until the last of them has expired."""
         if self._access.end_session(session, at):
             self._cache.clear()
 
     def change_access(self, subject: str, change: Change) -> None:
-        """Judge the tokens of a user from before a change by what it has made of the user."""
+        """Judge a user's earlier tokens by the user's access after this change."""
         self._access.change(subject, change)
         self._cache.clear()
 
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
-        """Take the custom roles, all of them, by name: what each allows from now on."""
+        """Set the custom roles: all of them, by name, with their permissions from now on."""
         if self._access.set_roles(roles):
             self._cache.clear()
 
     def accept(self, authorization: str, claims: Claims) -> None:
-        """Take what another has found out about a credential that is no token, until it expires."""
+        """Accept the claims that were looked up for a credential other than a token, until they expire."""
         self._make_room()
         self._verified[authorization] = claims
         self._cache.pop(authorization, None)
 
     def forget(self, authorization: str) -> None:
-        """Take a credential for unknown again."""
+        """Forget a credential, which must then be verified again."""
         self._verified.pop(authorization, None)
         self._cache.pop(authorization, None)
 
     def verify(self, authorization: str | None, at: float | None = None) -> Principal:
-        """The caller; raises `unauthenticated`, and `unavailable` while custom roles aren't known. A token must
-        be valid now, or have been so `at` a moment in the past; what was decided since then counts."""
+        """Return the caller. Raises `unauthenticated`, or `unavailable` while custom roles aren't known.
+
+        The token must be valid now, or have been valid `at` a past time; all decisions since then
+        apply.
+        """
         now = self._now() if at is None else at
         self._follow_keys()
         principal = self._cache.get(authorization or "")
@@ -168,7 +175,7 @@ class TokenVerifier:
         return principal
 
     def open(self, token: str, type: str) -> bytes:
-        """What a token of this type says, which one of the keys has signed; raises `unauthenticated`."""
+        """Return the payload of a token of this type, signed by one of the keys. Raises `unauthenticated`."""
         self._follow_keys()
         if len(token) > TOKEN_LIMIT:
             raise _refused("the token is not valid")
@@ -183,7 +190,7 @@ class TokenVerifier:
         return payload
 
     def judge(self, claims: Claims) -> Principal:
-        """Who the claims' subject is now, by what is known of changes since then."""
+        """Return the current principal of these claims, by all known changes since."""
         return self._access.judge(claims)
 
     def _follow_keys(self) -> None:
@@ -211,13 +218,15 @@ class TokenVerifier:
         if scheme.lower() != "bearer" or not token or len(token) > TOKEN_LIMIT:
             raise _refused("the Authorization header must be: Bearer <token>")
         try:
-            said = _payload.decode(self.open(token, TYPE))
+            payload = _payload.decode(self.open(token, TYPE))
         except (ValueError, RecursionError):
             raise _refused("the token is not valid") from None
         latest = self._now() + CLOCK_MARGIN
-        if said.iss != self.issuer or said.aud != AUDIENCE or max(said.iat, said.nbf) > latest:
+        if payload.iss != self.issuer or payload.aud != AUDIENCE or max(payload.iat, payload.nbf) > latest:
             raise _refused("the token is not valid")
-        return Claims(said.sub, said.roles, said.permissions, said.exp, said.iat, said.sid, said.ver)
+        return Claims(
+            payload.sub, payload.roles, payload.permissions, payload.exp, payload.iat, payload.sid, payload.ver
+        )
 
     def _key(self, kid: object) -> Ed25519PublicKey:
         if kid not in self._keys and self._now() >= self._search_at:
@@ -229,12 +238,12 @@ class TokenVerifier:
         return key
 
     def _reload(self) -> None:
-        """Learn new keys, and forget what was verified with one that is gone."""
+        """Load new keys, and forget everything that was verified with a removed one."""
         self._reload_at = self._now() + RELOAD_EVERY
         try:
             keys = self._load_keys()
         except (OSError, ValueError, KeyError) as error:
-            log.error("the public keys can't be read: %s", error)
+            log.error("can't read the public keys: %s", error)
             return
         if self._keys.keys() - keys.keys():
             self._cache.clear()

@@ -1,4 +1,4 @@
-"""What users test their own objects with."""
+"""The test kit for users' own objects."""
 
 from aidevos.testing.kit import ADMIN, SERVICE, ObjectKit
 

@@ -1,7 +1,7 @@
-"""The test kit: objects in one process, on a store in memory and a clock that the test moves.
+"""The test kit, which runs objects in one process with an in-memory store and a clock that the test moves.
 
-The rules that run are the framework's own; only NATS and MongoDB are replaced, by adapters that
-pass the same contract suites.
+All other parts are the framework's own. Only NATS and MongoDB are replaced, by adapters that pass the same contract
+suites.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from aidevos.durable.base.clock import ManualClock
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
-from aidevos.durable.hosting.queries import StoredQuery, stored_queries
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
@@ -42,16 +41,18 @@ SERVICE = Principal("service:test", ("service",), frozenset({"*"}))
 
 
 class ObjectKit:
-    """Runs objects of classes, or of whole services: `async with ObjectKit(Counter) as kit`.
+    """Runs the objects of classes or whole services: `async with ObjectKit(Counter) as kit`.
 
     `settings` and `resources` are injected into the classes, and services open their own resources, as in a
-    process. Any other keyword replaces a resource, which isn't opened then, by a value: it names the resource's
-    function or an attribute that classes inject. `ObjectKit(Cart, pool=FakePool())` needs no database.
+    process. Any other keyword replaces a resource by a value. It is named after the resource's function or an
+    attribute that classes inject, and the resource isn't opened: `ObjectKit(Cart, pool=FakePool())` needs no database.
 
-    `kit.store`, `kit.bus` and `kit.clock` are what the objects run on; `kit.letters` are the dead letters, by ID,
-    unless their type is in the kit. `kit.catalogue`, `kit.lifecycle`, `kit.alarms` and `kit.router` are the parts of
-    their process.
-    Two kits on one `store` are two processes, the second of which takes the objects over.
+    The objects run on `kit.store`, `kit.bus` and `kit.clock`. `kit.letters` holds the dead letters by ID, unless
+    their type is in the kit. `kit.catalogue`, `kit.lifecycle`, `kit.alarms` and `kit.router` are the parts of the
+    process. With `kit.lease = False`, the process has lost its lease. `kit.judge(authorization, subject, payload,
+    request_id)` returns the caller of a request that carries an authorization.
+
+    Two kits on one `store` act as two processes, of which the second takes over the objects.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class ObjectKit:
         self.clock = clock or ManualClock()
         self.lease = True
         self.letters: dict[str, Letter] = {}
-        # Who calls with this authorization: of (authorization, subject, payload, request ID).
+
         self.judge: Callable[[str, str, bytes, str], Principal] = _judge
         own = Service("kit", [each for each in hosted if not isinstance(each, Service)], tuple(resources))
         self._services = [own, *(each for each in hosted if isinstance(each, Service))]
@@ -79,14 +80,13 @@ class ObjectKit:
         self._opened = AsyncExitStack()
         registry = DurableObjectRegistry([cls for service in self._services for cls in service.types])
         self._reactions = Reactions(registry, self.bus, self, self.clock)
-        gate = ProjectGate(self)
         self.runtime = Runtime(
             registry,
             self.store,
             self.bus,
             self,
             self.clock,
-            gate,
+            ProjectGate(self),
             principal=SERVICE,
             incarnation=f"kit.{secrets.token_hex(4)}",
             may_answer=lambda: self.lease,
@@ -97,13 +97,10 @@ class ObjectKit:
         self.lifecycle = self.runtime.lifecycle
         self.alarms = self.runtime.alarms
         self.router = self.runtime.router
-        self._gate = gate
-        self._queries: dict[str, StoredQuery] = {}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
             await self._bind(opened)
-            self._queries = stored_queries(self.runtime.environment, self.catalogue, self._gate)
             for name in self.registry.types:
                 await self.store.open(name)
             opened.push_async_callback(self.runtime.close)
@@ -127,7 +124,7 @@ class ObjectKit:
         caller: Principal = ADMIN,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """The decoded result of a call; raises `Failure`."""
+        """Call a method, and return its decoded result. Raises `Failure`."""
         reply = await self._dispatch(
             subjects.call(type, id, method), msgspec.json.encode(args or {}), caller, dict(headers or {})
         )
@@ -136,7 +133,7 @@ class ObjectKit:
     async def query(
         self, type: str, name: str, args: Mapping[str, Any] | None = None, *, caller: Principal = ADMIN
     ) -> Any:
-        """The decoded answer of a view or a search; raises `Failure`."""
+        """Query a view or a search, and return its decoded answer. Raises `Failure`."""
         reply = await self._dispatch(subjects.query(type, name), msgspec.json.encode(args or {}), caller, {})
         return msgspec.json.decode(reply)
 
@@ -150,7 +147,10 @@ class ObjectKit:
         deadline: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """How the objects of this kit call each other: as a service, or as `judge` says, repeated until answered."""
+        """Send a request of an object of this kit to another one, repeating it until the deadline.
+
+        The caller is a service, or the principal that `judge` returns for the authorization. Raises `Failure`.
+        """
         caller = SERVICE if authorization is None else self.judge(authorization, subject, payload, request_id or "")
         if subject.startswith(_LETTERS) and dead_letters.TYPE not in self.registry.types:
             self._bury(payload)
@@ -170,8 +170,10 @@ class ObjectKit:
             await asyncio.sleep(BACKOFF.first)
 
     async def advance(self, seconds: float) -> None:
-        """Move the clock, and settle whenever alarms ring on the way: each at its time, late ones at the rate
-        of the limits."""
+        """Move the clock by some seconds, ringing each alarm at its time and settling after it.
+
+        Late alarms ring at the rate of the limits.
+        """
         end = self.clock.now() + seconds
         while True:
             able = self.alarms.ring_due()
@@ -184,24 +186,25 @@ class ObjectKit:
         self.clock.advance(end - self.clock.now())
 
     async def settle(self) -> None:
-        """Return when everything is committed, every event and tell was delivered, and every reaction has ended.
-        Raises `TimeoutError` when that takes longer than 10 seconds, as where a tell goes to a type that isn't in
-        the kit."""
+        """Return when everything is committed, all events and tells are delivered, and all reactions have ended.
+
+        Raises `TimeoutError` after 10 seconds, for example when a tell goes to a type that isn't in the kit.
+        """
         async with asyncio.timeout(10.0):
-            while not (self.catalogue.idle and self.bus.idle):
+            while not (self.catalogue.idle and self.bus.is_idle):
                 await self.catalogue.settle(1.0)
                 await asyncio.sleep(0.001)
 
     async def _bind(self, opened: AsyncExitStack) -> None:
-        """Open each service's resources, except those that are replaced, and inject them into its classes."""
+        """Open each service's resources except the replaced ones, and inject them into its classes."""
         names = {service: _types_by_name(service) for service in self._services}
         unknown = self._replaced.keys() - {name for types in names.values() for name in types}
         if unknown:
-            raise TypeError(f"nothing in this kit needs or provides {', '.join(sorted(unknown))}")
+            raise TypeError(f"no class or service in this kit needs or provides {', '.join(sorted(unknown))}")
         for service, types in names.items():
-            given = {types[name]: value for name, value in self._replaced.items() if name in types}
-            given |= {Settings: self._settings} if self._settings is not None else {}
-            resources = await opened.enter_async_context(open_resources(service.resources, given))
+            provided = {types[name]: value for name, value in self._replaced.items() if name in types}
+            provided |= {Settings: self._settings} if self._settings is not None else {}
+            resources = await opened.enter_async_context(open_resources(service.resources, provided))
             self.registry.bind(service.types, resources)
 
     def _bury(self, payload: bytes) -> None:
@@ -210,7 +213,7 @@ class ObjectKit:
 
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
         if subject.startswith("query."):
-            return await self._queries[subject].run(payload, None, caller)
+            return await self.runtime.queries[subject].run(payload, None, caller)
         future: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         _, type, id, method = subject.split(".", 3)
         owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
@@ -224,13 +227,13 @@ class ObjectKit:
 
 
 def _types_by_name(service: Service) -> dict[str, Any]:
-    """The types of a service's resources, and those that its classes inject, by the names that tests know."""
+    """Return the types of a service's resources and of its classes' injected attributes, by name."""
     types = {need.name: need.type for cls in service.types for need in needs_of_class(cls)}
     return types | {each.name: each.type for each in service.resources}
 
 
 def _judge(authorization: str, subject: str, payload: bytes, request_id: str) -> Principal:
-    raise Failure("unauthenticated", "this kit knows no credential")
+    raise Failure("unauthenticated", "this kit accepts no credentials")
 
 
 def _resolve(future: asyncio.Future[Reply | None], answer: Reply | None) -> None:

@@ -1,1 +1,1 @@
-"""Doing tasks: handlers by kind, and the workers that run them."""
+"""Tasks: their handlers by kind, and the workers that run them."""

@@ -1,8 +1,8 @@
-"""One attempt at a task, from its start to the report of what came of it.
+"""One attempt at a task, from its start to the report of its outcome.
 
-Promises: the task hears of the attempt three times within its lease. A handler is stopped when the task says so,
-when its time is over, and when the task couldn't be reached for as long as the lease: somebody else may be at
-it by then. A report is of the attempt that it names, so one that comes too late changes nothing.
+Promises: the worker sends three heartbeats within each lease of the attempt. The handler is stopped when the task
+says so, at its timeout, or when the task couldn't be reached for a whole lease, because another worker may have
+started by then. A report names its attempt, so a late report changes nothing.
 """
 
 from __future__ import annotations
@@ -22,76 +22,76 @@ from aidevos.work.handlers import TaskContext, TaskHandler, encode_result
 
 log = logging.getLogger(__name__)
 BEATS = 3
-# Seconds between two reports of progress.
+# Seconds between two progress reports.
 PROGRESS_EVERY = 1.0
-# Seconds that a handler has to end when it was cancelled.
+# Seconds that a cancelled handler has to end.
 STOP_WITHIN = 5.0
 REPORT_WITHIN = 30.0
 
 
 class Attempt:
-    """`objects` calls as the service that the worker is."""
+    """An attempt by this worker. `objects` calls objects on behalf of the worker's service."""
 
     def __init__(self, assignment: Assignment, handler: TaskHandler, objects: DurableObjectClient) -> None:
         self._assignment = assignment
         self._handler = handler
         self._objects = objects
         self._context = TaskContext(assignment, objects, self._progress)
-        self._share: float | None = None
-        self._shown_at = -PROGRESS_EVERY
-        self._heard_at = asyncio.get_running_loop().time()
+        self._latest_progress: float | None = None
+        self._reported_at = -PROGRESS_EVERY
+        self._last_beat_at = asyncio.get_running_loop().time()
         self._stopped = asyncio.Event()
-        self._returned = False
+        self._given_back = False
 
     def give_back(self) -> None:
-        """Stop, and let the task be done by another worker."""
-        self._returned = True
+        """Stop the attempt, and return the task to the queue for another worker."""
+        self._given_back = True
         self._stopped.set()
 
     async def run(self) -> None:
-        """Make the attempt, and report."""
+        """Make the attempt, and report its outcome."""
         beats = asyncio.create_task(self._keep_beating())
         try:
-            report = await self._work()
+            report = await self._run_handler()
             if report is not None:
                 await self._report(*report)
         finally:
             beats.cancel()
             await asyncio.gather(beats, return_exceptions=True)
 
-    async def _work(self) -> tuple[str, dict[str, Any]] | None:
-        """The report that is due, as a method and its arguments; None where nobody waits for one."""
+    async def _run_handler(self) -> tuple[str, dict[str, Any]] | None:
+        """Run the handler, and return the report as a method and its arguments, or None if none is due."""
         work = asyncio.ensure_future(self._handle())
         stopped = asyncio.ensure_future(self._stopped.wait())
         try:
             await asyncio.wait((work, stopped), timeout=self._assignment.timeout, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                return "finish", _ended(work)
+                return "finish", _finish_args(work)
             was_stopped = stopped.done()
-            await self._end(work)
+            await self._cancel(work)
             if not was_stopped:
                 detail = f"the attempt took longer than {self._assignment.timeout:g} seconds"
                 return "finish", _error(AttemptError(code=TIMEOUT, detail=detail, known=False))
-            return ("give_back", {}) if self._returned else None
+            return ("give_back", {}) if self._given_back else None
         finally:
             stopped.cancel()
-            await self._end(work)
+            await self._cancel(work)
 
     async def _handle(self) -> bytes:
         payload = self._handler.payload.convert(self._assignment.payload)
         return encode_result(await self._handler.run(self._context, payload), RESULT_LIMIT)
 
-    async def _end(self, work: asyncio.Future[bytes]) -> None:
+    async def _cancel(self, work: asyncio.Future[bytes]) -> None:
         if work.done():
             return
         self._context.cancelled = True
         work.cancel()
         await asyncio.wait((work,), timeout=STOP_WITHIN)
         if not work.done():
-            log.error("the handler of %s doesn't end though it was cancelled", self._assignment.kind)
+            log.error("the handler of %s was cancelled but has not ended", self._assignment.kind)
 
     async def _keep_beating(self) -> None:
-        """Tell the task of the attempt, again and again, until it says stop or can't be reached."""
+        """Send heartbeats until the task says stop or can't be reached for a lease."""
         loop = asyncio.get_running_loop()
         lease = self._assignment.lease
         while not self._stopped.is_set():
@@ -99,26 +99,26 @@ class Attempt:
             try:
                 await self._beat()
             except Failure as failure:
-                if failure.code == "not-found" or loop.time() - self._heard_at > lease:
+                if failure.code == "not-found" or loop.time() - self._last_beat_at > lease:
                     self._stopped.set()
-                log.warning("the task %s was not told of its attempt: %s", self._assignment.id, failure)
+                log.warning("the heartbeat of task %s failed: %s", self._assignment.id, failure)
 
     async def _progress(self, share: float) -> None:
-        self._share = share
+        self._latest_progress = share
         now = asyncio.get_running_loop().time()
-        if now >= self._shown_at + PROGRESS_EVERY:
-            self._shown_at = now
+        if now >= self._reported_at + PROGRESS_EVERY:
+            self._reported_at = now
             with suppress(Failure):
                 await self._beat()
 
     async def _beat(self) -> None:
         began = asyncio.get_running_loop().time()
-        args: dict[str, Any] = {"run": self._assignment.run, "progress": self._share}
-        goes_on = await self._objects.call(
+        args: dict[str, Any] = {"run": self._assignment.run, "progress": self._latest_progress}
+        continues = await self._objects.call(
             TYPE, self._assignment.id, "beat", args, deadline=self._assignment.lease / BEATS
         )
-        self._heard_at = began
-        if not goes_on:
+        self._last_beat_at = began
+        if not continues:
             self._stopped.set()
 
     async def _report(self, method: str, args: dict[str, Any]) -> None:
@@ -127,21 +127,21 @@ class Attempt:
         try:
             await self._objects.request(subject, payload, deadline=REPORT_WITHIN)
         except Failure as failure:
-            log.warning("what came of an attempt at %s was not taken: %s", self._assignment.id, failure)
+            log.warning("reporting an attempt at task %s failed: %s", self._assignment.id, failure)
 
 
-def _ended(work: asyncio.Future[bytes]) -> dict[str, Any]:
-    """The arguments of `finish` for a handler that has ended by itself."""
+def _finish_args(work: asyncio.Future[bytes]) -> dict[str, Any]:
+    """Return the arguments of `finish` for a handler that has ended by itself."""
     try:
         return {"result": msgspec.Raw(work.result())}
     except asyncio.CancelledError:
-        return _error(AttemptError(code="error", detail="the handler has cancelled itself"))
+        return _error(AttemptError(code="error", detail="the handler cancelled itself"))
     except Failure as failure:
-        passing = failure.is_passing
+        passing = failure.is_transient
         retryable = passing or failure.code == "internal"
         return _error(AttemptError(code=failure.code, detail=failure.detail, retryable=retryable, known=not passing))
     except Exception as error:
-        log.warning("a handler has failed", exc_info=error)
+        log.warning("a handler failed", exc_info=error)
         return _error(AttemptError(code="error", detail=f"{type(error).__name__}: {error}"))
 
 

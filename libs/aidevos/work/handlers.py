@@ -1,4 +1,4 @@
-"""What a user writes: a function that does the tasks of a kind.
+"""Task handlers: the functions that a user writes to do the tasks of a kind.
 
 @task("report")
 async def report(context: TaskContext, payload: Report) -> dict[str, str]: ...
@@ -31,8 +31,10 @@ _is_kind = re.compile(KIND_PATTERN).fullmatch
 
 
 class TaskContext:
-    """What a handler knows of the attempt that it makes. `attempt` counts from 1 to `max_attempts`; `objects`
-    calls objects, as the service that the worker is."""
+    """The attempt that a handler makes.
+
+    `attempt` counts from 1 to `max_attempts`. `objects` calls objects on behalf of the worker's service.
+    """
 
     def __init__(self, assignment: Assignment, objects: DurableObjectClient, report: Report) -> None:
         self.id = assignment.id
@@ -44,17 +46,19 @@ class TaskContext:
         self.created_by = assignment.created_by
         self.objects = objects
         self.cancelled = False
-        """Whether the attempt is to stop: the task was cancelled or deleted, or the worker ends. The handler itself
-        is cancelled then too (`asyncio.CancelledError`); this is for what it runs in threads."""
+        """True if the attempt must stop, because the task was cancelled or deleted, it timed out, or the worker ends.
+
+        The handler itself is cancelled too (`asyncio.CancelledError`). Use this flag in threads that it has started.
+        """
         self._report = report
 
     async def progress(self, share: float) -> None:
-        """Show how much is done, from 0 to 1. What comes within a second of the last is shown with the next."""
+        """Report the progress, from 0 to 1. Reports within a second of the last one are sent with the next."""
         await self._report(min(max(float(share), 0.0), 1.0))
 
 
 class TaskHandler(NamedTuple):
-    """A handler, what it takes, and what has to be injected into it."""
+    """A handler with its kind, the schema of its payload, and its injected parameters."""
 
     kind: str
     run: Callable[..., Awaitable[Any]]
@@ -62,7 +66,7 @@ class TaskHandler(NamedTuple):
     needs: Sequence[Need] = ()
 
     def bind(self, values: Mapping[str, Any]) -> TaskHandler:
-        """Return the handler with what it needs, by the names of its parameters."""
+        """Return the handler with its injected parameters bound to these values, by name."""
         return self._replace(run=partial(self.run, **values), needs=()) if self.needs else self
 
 
@@ -70,18 +74,19 @@ Handlers = Mapping[str, TaskHandler]
 
 
 def task(kind: str) -> Callable[[Function], Function]:
-    """Let a function do the tasks of a kind: `async def report(context: TaskContext, payload: Report) -> Any`.
+    """Make a function the handler of a kind: `async def report(context: TaskContext, payload: Report) -> Any`.
 
-    The payload is of a `msgspec.Struct`, or `dict[str, Any]`; a task whose payload isn't such fails with `invalid`,
-    and isn't tried again. What the function returns, any JSON of up to 512 KiB, is the result. A `Failure` that it
-    raises is the task's, which is tried again only where its code is one that passes (`unavailable`, …); after
-    any other exception it is, as its `retry` says. The function may run again after a crash: what it does should
-    be safe to repeat. It shares its thread with other tasks, so long calculations belong into another one.
+    The payload's type is a `msgspec.Struct` or `dict[str, Any]`. A task with another payload fails with `invalid`
+    and isn't retried. The function returns the result, any JSON of up to 512 KiB. A `Failure` that it raises becomes
+    the task's error, and the task is retried only if the code is a passing one (such as `unavailable`). After any
+    other exception, the task is retried according to its `retry`.
 
-    Further parameters are injected by their types from the resources of the process.
+    The function may run again after a crash, so it should be safe to repeat. It shares its thread with other tasks,
+    so long calculations belong in a thread of their own. Further parameters are injected by type from the resources of
+    the process. Raises `TypeError` for an invalid kind or function.
     """
     if _is_kind(kind) is None:
-        raise TypeError(f"{kind!r} is no kind of task: it must match {KIND_PATTERN}")
+        raise TypeError(f"{kind!r} is not a valid kind of task: it must match {KIND_PATTERN}")
 
     def mark(function: Function) -> Function:
         setattr(function, _MARK, kind)
@@ -92,7 +97,7 @@ def task(kind: str) -> Callable[[Function], Function]:
 
 
 def handler_of(function: Callable[..., Any]) -> TaskHandler:
-    """The handler that a function was made; raises `TypeError` for one that can't be one."""
+    """Return the handler of a function marked with `task`. Raises `TypeError` for an unsuitable function."""
     kind = getattr(function, _MARK)
     name = getattr(function, "__qualname__", kind)
     parameters = list(inspect.signature(function).parameters)
@@ -102,31 +107,33 @@ def handler_of(function: Callable[..., Any]) -> TaskHandler:
         payload = typing.get_type_hints(function).get(parameters[1], dict[str, Any])
         return TaskHandler(kind, function, Schema(payload, "payload"), needs_of(function, OWN_PARAMETERS))
     except (TypeError, NameError) as error:
-        raise TypeError(f"{name}: tasks can't have a payload of this type: {error}") from None
+        raise TypeError(f"{name}: the payload of a task can't have this type: {error}") from None
 
 
 def handlers_in(modules: Iterable[ModuleType], *, built_in: bool = False) -> dict[str, TaskHandler]:
-    """The handlers in these modules, by kind. Raises `TypeError` for two of one kind, and where a kind is none that
-    one may have of one's own."""
+    """Return the handlers in these modules, by kind.
+
+    Raises `TypeError` for two handlers of one kind and, unless `built_in`, for a reserved kind.
+    """
     found: dict[str, TaskHandler] = {}
     for module in modules:
         for value in dict.fromkeys(each for each in vars(module).values() if hasattr(each, _MARK)):
             handler = handler_of(value)
             if handler.kind in found:
-                raise TypeError(f"two functions do tasks of the kind {handler.kind!r}")
+                raise TypeError(f"two functions handle tasks of the kind {handler.kind!r}")
             if not built_in and handler.kind.partition(".")[0] in RESERVED:
-                raise TypeError(f"{handler.kind!r} is kept for built-in kinds, which are {', '.join(KINDS)}")
+                raise TypeError(f"{handler.kind!r} is reserved for built-in kinds, which are {', '.join(KINDS)}")
             found[handler.kind] = handler
     return found
 
 
 def encode_result(result: Any, limit: int) -> bytes:
-    """A result as JSON; raises `invalid` for what is none, and `too-large`."""
+    """Return a result as JSON. Raises `invalid` if it isn't JSON, and `too-large` beyond `limit` bytes."""
     try:
         encoded = msgspec.json.encode(result)
         msgspec.json.decode(encoded)
     except (TypeError, ValueError, RecursionError) as error:
-        raise Failure("invalid", f"the result is no JSON: {error}", field="result") from None
+        raise Failure("invalid", f"the result is not JSON: {error}", field="result") from None
     if len(encoded) > limit:
         raise Failure("too-large", f"a result has at most {limit} bytes", field="result")
     return encoded

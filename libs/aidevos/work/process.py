@@ -1,4 +1,4 @@
-"""The service that does tasks: `services/task_worker`, and what `aidevos work` runs."""
+"""The service of task workers, which `services/task_worker` and `aidevos work` run."""
 
 from __future__ import annotations
 
@@ -33,19 +33,21 @@ _WORKER_NEEDS = [
 ]
 
 
-def worker_of(handlers: Handlers, *, group: str, resources: Iterable[Resource[Any]] = ()) -> Service:
-    """The service whose processes do tasks with these handlers. `group` is shared by all processes with the same
-    ones."""
-    return Service(SERVICE, resources=tuple(resources), chores=(_Work(handlers, group),))
+def worker_service(handlers: Handlers, *, group: str, resources: Iterable[Resource[Any]] = ()) -> Service:
+    """Return a service whose processes do tasks with these handlers.
+
+    All processes with the same handlers share one `group`.
+    """
+    return Service(SERVICE, resources=tuple(resources), chores=(_WorkerChore(handlers, group),))
 
 
-def group_of(modules: Iterable[str]) -> str:
-    """The group of workers with the handlers of these modules."""
+def group_name(modules: Iterable[str]) -> str:
+    """Return the group of the workers with the handlers of these modules."""
     return "workers-" + "-".join(sorted(set(modules)))
 
 
-class _Work:
-    """The chore of a worker's process: it does tasks until it is cancelled, and then drains."""
+class _WorkerChore:
+    """The chore of a worker's process, which does tasks until it is cancelled, and then drains."""
 
     def __init__(self, handlers: Handlers, group: str) -> None:
         self.handlers = handlers
@@ -53,9 +55,9 @@ class _Work:
 
     @property
     def needs(self) -> list[Need]:
-        """What the worker needs, and what the handlers do, each under its kind."""
-        of_handlers = [_named(each, kind) for kind, handler in self.handlers.items() for each in handler.needs]
-        return [*_WORKER_NEEDS, *of_handlers]
+        """The needs of the worker, and those of the handlers with their kinds as prefixes."""
+        handler_needs = [_prefixed(each, kind) for kind, handler in self.handlers.items() for each in handler.needs]
+        return [*_WORKER_NEEDS, *handler_needs]
 
     async def __call__(
         self,
@@ -79,17 +81,17 @@ class _Work:
             try:
                 await _keep_working(worker)
             finally:
-                # What is given back needs its time too.
+                # Leave time for returning the unfinished tasks.
                 await worker.drain(max(settings.drain_timeout - STOP_WITHIN - 1.0, 0.0))
 
     def _bind(self, values: dict[str, Any]) -> Handlers:
         return {
-            kind: handler.bind({need.name: values[_named(need, kind).name] for need in handler.needs})
+            kind: handler.bind({need.name: values[_prefixed(need, kind).name] for need in handler.needs})
             for kind, handler in self.handlers.items()
         }
 
 
-def _named(need: Need, kind: str) -> Need:
+def _prefixed(need: Need, kind: str) -> Need:
     return need._replace(name=f"{kind}:{need.name}")
 
 
@@ -99,7 +101,7 @@ async def _keep_working(worker: Worker) -> None:
         try:
             await worker.run()
         except BusError as error:
-            log.warning("tasks can't be heard of, trying again: %s", error)
+            log.warning("subscribing to tasks failed, trying again: %s", error)
         await pauses.wait()
 
 

@@ -1,4 +1,4 @@
-"""The end of objects that are kept for a time: by age, the oldest first, so many at a time."""
+"""Retention: deletes objects that have reached their age, the oldest first."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from aidevos.durable.client.client import DurableObjectClient
 
 log = logging.getLogger(__name__)
 PAGE = 200
-# Seconds between rounds: while there is more to remove, and when all is done.
+# Seconds between rounds, while more objects must be removed and when none is left.
 PAUSE = 1.0
 EVERY = 600.0
 
 
 async def keep_expiring(client: DurableObjectClient, type: str, search: str, age: float) -> None:
-    """Remove the objects of a type that are older than `age` seconds, until cancelled. Several processes may.
+    """Remove objects of a type that are older than `age` seconds, until cancelled.
 
-    The search takes `to`, the moment after the last one, and `sort` by `at`; an object's command `expire`
-    deletes it if it is old enough.
+    Several processes may do so at once. The search must accept `to`, an exclusive upper bound of the time, and `sort`
+    by `at`. An object's command `expire` deletes it if it is old enough.
     """
     while True:
         removed = 0

@@ -1,9 +1,9 @@
-"""A worker: takes tasks of the kinds that it has handlers for, as many at a time as it has slots.
+"""A worker, which takes tasks of the kinds that it has handlers for, at most one per slot at a time.
 
-Promises: an event says that there is something to do, not what: the worker takes the task that is first in line,
-so priorities count whatever the order in which the bus delivers. It takes an event only while a slot is free, and
-acknowledges it when it has started a task, or none is due. Where events are lost, or come late, it looks by
-itself: whenever a slot becomes free, and every `task_poll` seconds.
+Promises: an event only says that some task is due. The worker takes the task that is first in line, so priorities
+hold in whatever order the bus delivers. It receives events only while a slot is free, and acknowledges one when it
+has started a task or none is due. If events are lost or late, it finds tasks by itself, whenever a slot becomes free
+and every `task_poll` seconds.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from aidevos.work.attempt import Attempt
 from aidevos.work.handlers import Handlers
 
 log = logging.getLogger(__name__)
-# Tasks that are looked at together, and how often others may be faster with all of them.
+# Tasks per look-up, and how many look-ups may lose all of their tasks to other workers.
 CANDIDATES = 10
-LOOKS = 20
-# A wake-up that fails is no loss: the worker looks by itself.
+MAX_LOOK_UPS = 20
+# A failed wake-up does no harm, because the worker also polls.
 WAKE_ATTEMPTS = 5
 
 
@@ -42,7 +42,10 @@ _event = msgspec.json.Decoder(_Event)
 
 
 class Worker:
-    """`name` says which process it is; `group` is shared by all workers with the same handlers."""
+    """A worker in this process.
+
+    `name` identifies the process, and all workers with the same handlers share one `group`. `poll` is in seconds.
+    """
 
     def __init__(
         self,
@@ -64,14 +67,14 @@ class Worker:
         self._poll = poll
         self._attempts: dict[asyncio.Task[None], Attempt] = {}
         self._taking = asyncio.Lock()
-        self._look = asyncio.Event()
+        self._poll_now = asyncio.Event()
         self._draining = False
         self._subscription: Subscription | None = None
 
     async def run(self) -> None:
-        """Take tasks until cancelled. Raises `BusError` when nothing can be heard of them."""
+        """Take tasks until cancelled. Raises `BusError` if the subscription fails."""
         self._subscription = await self._bus.subscribe(
-            tasks.QUEUED, self._group, self._wake, self._forget, attempts=WAKE_ATTEMPTS, at_once=1
+            tasks.QUEUED, self._group, self._wake, self._on_wake_failed, attempts=WAKE_ATTEMPTS, at_once=1
         )
         while True:
             try:
@@ -81,13 +84,13 @@ class Worker:
                     await self._subscription.resume()
             except Failure as failure:
                 log.warning("looking for tasks failed, trying again: %s", failure)
-            self._look.clear()
-            timer = asyncio.get_running_loop().call_later(self._poll, self._look.set)
-            await self._look.wait()
+            self._poll_now.clear()
+            timer = asyncio.get_running_loop().call_later(self._poll, self._poll_now.set)
+            await self._poll_now.wait()
             timer.cancel()
 
     async def drain(self, within: float) -> None:
-        """Take nothing more and end: what isn't done in so many seconds goes back to its task."""
+        """Take no more tasks. Return those to the queue that aren't done `within` seconds."""
         self._draining = True
         if self._subscription is not None:
             await self._subscription.close()
@@ -100,58 +103,58 @@ class Worker:
         await asyncio.gather(*self._attempts, return_exceptions=True)
 
     async def _wake(self, delivery: Delivery) -> None:
-        """A task is due: start the first in line."""
+        """Handle an event that a task is due: start the task that is first in line."""
         try:
             kind = _event.decode(delivery.payload).data.kind
         except msgspec.DecodeError:
             return
         if kind in self._handlers and not await self._take() and not self._has_room():
-            # It was on its way when the last slot was taken: another worker may have one.
+            # The event was in transit when the last slot was taken. Another worker may have a free one.
             raise Failure("overloaded", "this worker has no free slot")
 
-    async def _forget(self, delivery: Delivery, failure: Failure) -> None:
-        log.warning("a wake-up for tasks failed, which are found all the same: %s", failure)
+    async def _on_wake_failed(self, delivery: Delivery, failure: Failure) -> None:
+        log.warning("a wake-up for tasks failed, polling finds them: %s", failure)
 
     async def _take(self) -> bool:
-        """Start the task that is first in line; whether there was one, and a slot for it. Raises `Failure`."""
+        """Start the task that is first in line. Return False without a due task or a free slot. Raises `Failure`."""
         async with self._taking:
-            for _ in range(LOOKS):
+            for _ in range(MAX_LOOK_UPS):
                 if not self._has_room():
                     return False
                 args = {"kinds": list(self._handlers), "limit": CANDIDATES}
                 due = await self._objects.query(tasks.TYPE, tasks.DUE, args)
                 for id in due:
-                    assignment = await self._start(id)
+                    assignment = await self._start_attempt(id)
                     if assignment is not None:
-                        await self._begin(assignment)
+                        await self._run_attempt(assignment)
                         return True
                 if not due:
                     return False
         return False
 
-    async def _start(self, id: str) -> Assignment | None:
-        """The next attempt at a task; None where somebody else was faster, or the task is gone."""
+    async def _start_attempt(self, id: str) -> Assignment | None:
+        """Start an attempt at a task, and return it, or None if another worker was faster or the task is gone."""
         try:
-            given: Any = await self._objects.call(tasks.TYPE, id, "start", {"worker": self._name})
+            assignment: Any = await self._objects.call(tasks.TYPE, id, "start", {"worker": self._name})
         except Failure as failure:
             if failure.code in ("conflict", "not-found"):
                 return None
             raise
-        return msgspec.convert(given, Assignment)
+        return msgspec.convert(assignment, Assignment)
 
-    async def _begin(self, assignment: Assignment) -> None:
+    async def _run_attempt(self, assignment: Assignment) -> None:
         attempt = Attempt(assignment, self._handlers[assignment.kind], self._objects)
         running = asyncio.create_task(attempt.run())
         self._attempts[running] = attempt
-        running.add_done_callback(self._ended)
+        running.add_done_callback(self._on_attempt_done)
         if not self._has_room() and self._subscription is not None:
             await self._subscription.pause()
 
     def _has_room(self) -> bool:
         return not self._draining and len(self._attempts) < self._slots
 
-    def _ended(self, running: asyncio.Task[None]) -> None:
+    def _on_attempt_done(self, running: asyncio.Task[None]) -> None:
         if not running.cancelled() and running.exception() is not None:
-            log.error("an attempt was not reported", exc_info=running.exception())
+            log.error("an attempt failed without a report", exc_info=running.exception())
         del self._attempts[running]
-        self._look.set()
+        self._poll_now.set()

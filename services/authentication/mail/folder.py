@@ -1,4 +1,4 @@
-"""Mail into a folder, for those who have no mail server yet: one RFC 5322 file for each."""
+"""Mail that is written into a folder if no mail server is configured: one RFC 5322 file per mail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ MAX_FILES = 1000
 
 
 class FolderMailer:
-    """Files of mode 600, each written whole or not at all. Past the bound the oldest go."""
+    """A mailer that writes files of mode 600, each completely or not at all.
+
+    The folder keeps the newest `limit` files.
+    """
 
     def __init__(self, folder: Path, limit: int = MAX_FILES) -> None:
         self._folder = folder
@@ -24,11 +27,13 @@ class FolderMailer:
         try:
             await asyncio.to_thread(self._write, id, message.as_bytes())
         except OSError as error:
-            raise Failure("unavailable", f"the outbox folder took no mail: {error.strerror}") from None
+            raise Failure(
+                "unavailable", f"the mail can't be written into the outbox folder: {error.strerror}"
+            ) from None
 
     def _write(self, id: str, content: bytes) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_secret(self._folder / f"{id}{SUFFIX}", content)
-        # The names are IDs, which are ordered by time.
+        # The file names are time-ordered IDs.
         for old in sorted(self._folder.glob(f"*{SUFFIX}"))[: -self._limit]:
             old.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The texts of mails. Nothing that a stranger has chosen stands in them but the recipient's address."""
+"""The texts of mails. Apart from the recipient's address, they contain nothing that a stranger can choose."""
 
 from __future__ import annotations
 
@@ -21,44 +21,47 @@ SUBJECTS = {
 TEXTS = {
     "verify": """Hello,
 
-please confirm that this address is yours:
+please confirm that this e-mail address is yours:
 
 {link}
 
-The link works until {until}. If you have not
-registered anywhere just now, please ignore this mail.
+The link works until {until}. If you have not just
+registered, please ignore this mail.
 """,
     "change": """Hello,
 
-somebody, hopefully you, wants to use this address for an account.
-Please confirm that:
+you have asked to use this e-mail address for your account.
+Please confirm the change:
 
 {link}
 
-The link works once, until {until}. If it was not you,
-please ignore this mail: nothing will change.
+The link works once, until {until}. If you have not
+asked for this, please ignore this mail: nothing will change.
 """,
     "change_notice": """Hello,
 
 somebody who knows your password has asked to change the e-mail address
-of your account to another one. It changes when that one is confirmed.
+of your account. The change takes effect when the new address is confirmed.
 
 If it was not you, please log in and change your password now.
 """,
     "reset": """Hello,
 
-here you can choose a new password for your account:
+you can choose a new password for your account here:
 
 {link}
 
 The link works once, until {until}. If you have not
-asked for it, please ignore this mail: your password stays as it is.
+asked for this, please ignore this mail: your password stays the same.
 """,
 }
 
 
 def compose(letter: Letter, id: str, sender: str, public_url: str, token: str, now: float) -> EmailMessage:
-    """The mail, to one recipient; raises `ValueError` for an address with a line break."""
+    """Return the mail for a letter. Raises `ValueError` for an address with a line break.
+
+    `token` is the link's, or empty for a letter without a link. `now` is in seconds since the epoch.
+    """
     name, address = parseaddr(sender or DEFAULT_FROM)
     user, _, domain = letter.to.rpartition("@")
     link = f"{public_url}{PATHS[letter.kind]}#token={token}" if token else ""
@@ -68,9 +71,9 @@ def compose(letter: Letter, id: str, sender: str, public_url: str, token: str, n
     message["To"] = Address(username=user, domain=domain)
     message["Subject"] = SUBJECTS[letter.kind]
     message["Date"] = format_datetime(timestamp(now))
-    # The same for every copy, so that a receiver can tell one.
+    # Every copy has the same ID, so that the receiver can recognise duplicates.
     message["Message-ID"] = f"<{id}@{address.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
-    # Long lines stay whole, so that a link can be copied from the file as well.
+    # Long lines are not wrapped, so that a link can be copied from a file of the outbox folder.
     message.set_content(TEXTS[letter.kind].format(link=link, until=until), cte="7bit")
     return message

@@ -1,9 +1,9 @@
-"""A mail on its way: one object for each, which ends when it was sent.
+"""A mail to be sent: one object per mail, which is deleted once the mail is sent.
 
-Promise: a mail leaves after the commit that wanted it, at least once, under one Message-ID. It is
-filled by a tell, so while the mail server is away the relay repeats it with growing pauses, and what
-is never taken, or of no use any more, ends as a dead letter. The token in a link is derived here and
-stands nowhere else: not in the tell, not in a document, not in a log.
+Promise: a mail leaves after the commit that requested it, at least once, under one Message-ID. The
+request is a tell, so the relay retries it with growing pauses while the mail server is down. A mail
+that the server never accepts, or that has expired, ends as a dead letter. The token in a link is
+derived here and appears nowhere else: in no tell, no document and no log.
 """
 
 from __future__ import annotations
@@ -14,29 +14,32 @@ from aidevos import BaseDurableObject, Failure, command, inject, services
 from aidevos.contracts.confirmation import MAIL_TYPE, Letter
 from aidevos.settings import Settings
 
-from ..links import Links
+from ..links import LinkTokens
 from .letters import compose
-from .port import Outgoing
+from .port import SingleFlightMailer
 
 
 class MailState(msgspec.Struct):
-    """Nothing is kept."""
+    """An empty state."""
 
 
 class MailDO(BaseDurableObject[MailState], type=MAIL_TYPE, management="read_only", internal=True):
-    """A mail on its way."""
+    """A mail to be sent."""
 
     settings: Settings = inject()
-    tokens: Links = inject()
-    outgoing: Outgoing = inject()
+    tokens: LinkTokens = inject()
+    mailer: SingleFlightMailer = inject()
 
     @command(allow=services())
     async def send(self, letter: Letter) -> None:
-        """Hand the mail to the mail server. Raises `unavailable` while that is away."""
+        """Hand the mail to the mail server.
+
+        Raises `unavailable` while the server is down, and `conflict` once the mail has expired.
+        """
         if letter.until <= self.now:
-            raise Failure("conflict", "the mail was not sent in time")
-        token = self.tokens.token(letter.user, letter.nonce) if letter.nonce else ""
+            raise Failure("conflict", "the mail expired before it could be sent")
+        token = self.tokens.derive(letter.user, letter.nonce) if letter.nonce else ""
         settings = self.settings
         message = compose(letter, self.id, settings.mail_from, settings.public_url, token, self.now)
-        await self.outgoing.send(self.id, message)
+        await self.mailer.send(self.id, message)
         await self.delete()

@@ -1,4 +1,4 @@
-"""How a mail leaves: the port, and one flight for each mail."""
+"""The port through which mail leaves, and the mailer that never sends two copies of one mail at once."""
 
 from __future__ import annotations
 
@@ -9,33 +9,43 @@ from typing import Protocol
 from aidevos.contracts.errors import Failure
 
 # Seconds that a caller waits; less than a tell's deadline.
-PATIENCE = 7.0
+TIMEOUT = 7.0
 MAX_FLIGHTS = 1000
 
 
 class Mailer(Protocol):
+    """A way to send mail."""
+
     async def send(self, id: str, message: EmailMessage) -> None:
-        """Return when the message is in somebody else's hands. Raises `unavailable` when it may be tried
-        again, and `invalid` when it will never be taken. `id` is the mail's own, time-ordered."""
+        """Return once the message has been handed over for good. `id` is the mail's time-ordered ID.
+
+        Raises `unavailable` if a retry may succeed, and `invalid` if the message will never be accepted.
+        """
 
 
-class Outgoing:
-    """Sends each mail by one flight. What takes longer than the caller waits goes on: its repeat waits
-    for the same flight, because a second copy can't be called back."""
+class SingleFlightMailer:
+    """A mailer that has at most one attempt per mail in flight.
 
-    def __init__(self, mailer: Mailer, patience: float = PATIENCE) -> None:
+    An attempt that outlasts its caller continues. A retry of the caller waits for the same attempt,
+    because a second copy can't be recalled.
+    """
+
+    def __init__(self, mailer: Mailer, timeout: float = TIMEOUT) -> None:
         self._mailer = mailer
-        self._patience = patience
+        self._timeout = timeout
         self._flights: dict[str, asyncio.Task[None]] = {}
 
     async def send(self, id: str, message: EmailMessage) -> None:
-        """As the mailer's."""
+        """Send a mail like `Mailer.send`.
+
+        Also raises `unavailable` if the attempt outlasts the timeout, and `overloaded` beyond `MAX_FLIGHTS` attempts.
+        """
         flight = self._flights.get(id)
         if flight is None:
             flight = self._flights[id] = self._start(id, message)
-        await asyncio.wait({flight}, timeout=self._patience)
+        await asyncio.wait({flight}, timeout=self._timeout)
         if not flight.done():
-            raise Failure("unavailable", "the mail server takes its time")
+            raise Failure("unavailable", "the mail server is slow to answer")
         self._flights.pop(id, None)
         flight.result()
 

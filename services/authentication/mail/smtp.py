@@ -11,14 +11,18 @@ import aiosmtplib
 from aidevos.contracts.errors import Failure
 
 PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
-# Seconds for each answer of the server, and connections at once.
+# Seconds to wait for each answer of the server.
 TIMEOUT = 60.0
+# Simultaneous connections.
 CONNECTIONS = 8
 
 
 class SmtpMailer:
-    """`smtp://` uses STARTTLS where the server offers it, `smtp+starttls://` insists on it, and `smtps://`
-    speaks TLS from the start. Certificates are verified."""
+    """A mailer that sends through the SMTP server at a URL.
+
+    `smtp://` uses STARTTLS if the server offers it, `smtp+starttls://` requires it, and `smtps://` uses TLS
+    from the start. Certificates are verified.
+    """
 
     def __init__(self, url: str) -> None:
         self._server = urlsplit(url)
@@ -33,9 +37,9 @@ class SmtpMailer:
             except aiosmtplib.SMTPDataError as error:
                 raise _failure(error) from None
             except aiosmtplib.SMTPNotSupported:
-                raise Failure("invalid", "the mail server doesn't take addresses like the recipient's") from None
+                raise Failure("invalid", "the mail server doesn't support addresses like the recipient's") from None
             except (aiosmtplib.SMTPException, OSError) as error:
-                raise Failure("unavailable", f"the mail server took no mail: {type(error).__name__}") from None
+                raise Failure("unavailable", f"the mail server can't be used: {type(error).__name__}") from None
 
     async def _send(self, message: EmailMessage) -> None:
         server = self._server
@@ -52,7 +56,10 @@ class SmtpMailer:
 
 
 def _failure(refusal: aiosmtplib.SMTPResponseException) -> Failure:
-    """By the kind of the reply (RFC 5321 §4.2.1); its text may hold the address and is not repeated."""
+    """Return the failure for a refusal, by the class of its reply code (RFC 5321 §4.2.1).
+
+    The reply's text is left out, because it may contain the address.
+    """
     if refusal.code >= 500:
-        return Failure("invalid", f"the mail server refuses the mail for good ({refusal.code})")
-    return Failure("unavailable", f"the mail server refuses the mail for now ({refusal.code})")
+        return Failure("invalid", f"the mail server permanently refused the mail ({refusal.code})")
+    return Failure("unavailable", f"the mail server temporarily refused the mail ({refusal.code})")

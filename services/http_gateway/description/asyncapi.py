@@ -1,7 +1,8 @@
-"""The description of what NATS takes (AsyncAPI 3.0): each announced type's calls, queries and events.
+"""The AsyncAPI 3.0 document of the NATS interface: each announced type's calls, queries and events.
 
-A channel is a subject; its key is the subject without its variables. A call's reply comes to the caller's own inbox:
-the method's result, or a problem document under the headers of the NATS service API.
+A channel is a subject; its key is the subject without variables. The reply to a call goes to the
+caller's own inbox: the method's result, or a problem document under the headers of the NATS service
+API.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from aidevos.contracts import envelope, objects, subjects
 from aidevos.contracts.errors import Problem
 from aidevos.contracts.objects import EventDescription, ReactionDescription, TypeDescription
 
-from .fleet import about, definitions, mover
+from .fleet import component_names, describe_method, schema_copier
 from .paths import COMPONENTS, Json, reference
 
 ABOUT = """\
-Durable objects over NATS. A request to `do.<type>.<id>.<method>` calls a method, one to `query.<type>.<name>`
-asks all objects of a type, and `event.<type>.<id>.<name>` tells what happened, also from the JetStream stream
-`EVENTS`. What is published to `tell.<type>.<id>.<method>`, with a call's payload and headers, is stored by JetStream,
-acknowledged, and applied exactly once, without a reply. Payloads are JSON, or MessagePack where `Content-Type`
+Durable objects over NATS. A request to `do.<type>.<id>.<method>` calls a method, and a request to
+`query.<type>.<name>` searches all objects of a type. Events arrive on `event.<type>.<id>.<name>` and in the JetStream
+stream `EVENTS`. A message to `tell.<type>.<id>.<method>`, with the payload and headers of a call, is stored by
+JetStream, acknowledged, and applied exactly once, without a reply. Payloads are JSON, or MessagePack if `Content-Type`
 says so."""
 CLOUD_EVENTS = "application/cloudevents+json"
 TEXT: Json = {"type": "string"}
 STATE: Json = {"type": "object", "properties": {"state": {"type": "object", "description": "By the type's own schema"}}}
 PAGE: Json = {"limit": {"type": "integer"}, "cursor": {"type": ["string", "null"]}}
 OBJECT = reference("DurableObject")
-# The calls that every type takes: subject, key, what it does, arguments and result.
+# The calls that every type accepts: method, subject, description, arguments and result.
 MANAGEMENT: tuple[tuple[str, str, str, Json, Json], ...] = (
-    (objects.CREATE, "do.{type}.{id}.", "Make the object", STATE | {"required": []}, OBJECT),
+    (objects.CREATE, "do.{type}.{id}.", "Create the object", STATE | {"required": []}, OBJECT),
     (objects.READ, "do.{type}.{id}.", "Show the object", {"type": "object"}, OBJECT),
     (
         objects.REPLACE,
@@ -51,8 +52,8 @@ VARIABLES = {
 CALL_HEADERS = {
     envelope.AUTHORIZATION: TEXT | {"description": "`Bearer <token>` or `ApiKey <key>`"},
     envelope.REQUEST_ID: TEXT | {"minLength": 1, "maxLength": envelope.REQUEST_ID_LIMIT},
-    envelope.DEADLINE: TEXT | {"description": "Milliseconds that the caller still waits"},
-    envelope.IF_MATCH: TEXT | {"description": 'The version that is changed, `"3"`, or `*`'},
+    envelope.DEADLINE: TEXT | {"description": "How long the caller still waits, in milliseconds"},
+    envelope.IF_MATCH: TEXT | {"description": 'The version to change, such as `"3"`, or `*`'},
     envelope.TRACEPARENT: TEXT | {"description": "W3C Trace Context"},
     envelope.CONTENT_TYPE: TEXT | {"enum": [envelope.JSON, envelope.MSGPACK]},
 }
@@ -74,10 +75,10 @@ SERVER = {
 
 
 def describe(announced: list[TypeDescription], internal: bool = False) -> Json:
-    """Return the whole document; internal types are left out unless they are asked for."""
+    """Return the whole document. Internal types are left out by default."""
     document = _Document()
     for name, subject, does, args, result in MANAGEMENT:
-        document.add_call(subject + name, f"_any.{name}", f"{does}; needs `objects:manage`.", args, result)
+        document.add_call(subject + name, f"_any.{name}", f"{does}. Requires `objects:manage`.", args, result)
     shown = [each for each in announced if internal or not each.internal]
     for type in shown:
         document.add_type(type)
@@ -92,7 +93,7 @@ def describe(announced: list[TypeDescription], internal: bool = False) -> Json:
         "channels": document.channels,
         "operations": document.operations,
         "components": {
-            "schemas": _shared() | document.schemas,
+            "schemas": _shared_schemas() | document.schemas,
             "messages": {"problem": PROBLEM},
             "securitySchemes": {"nats": {"type": "userPassword", "description": "`client`, as in var/fleet.json"}},
         },
@@ -100,7 +101,7 @@ def describe(announced: list[TypeDescription], internal: bool = False) -> Json:
 
 
 class _Document:
-    """What grows with each type."""
+    """The parts of the document that grow with each type."""
 
     def __init__(self) -> None:
         self.channels: Json = {}
@@ -108,21 +109,21 @@ class _Document:
         self.schemas: Json = {}
 
     def add_type(self, type: TypeDescription) -> None:
-        names, move = definitions(type), mover(type)
+        names, copy_raw = component_names(type), schema_copier(type)
 
-        def moved(schema: Json) -> Json:
-            return _plain(move(schema))  # type: ignore[no-any-return]
+        def copy(schema: Json) -> Json:
+            return _drop_discriminators(copy_raw(schema))  # type: ignore[no-any-return]
 
-        self.schemas |= {names[name]: moved(schema) for name, schema in type.defs.items()}
+        self.schemas |= {names[name]: copy(schema) for name, schema in type.defs.items()}
         for method in type.methods:
             name = f".{method.name}"
             subject, key = f"do.{type.type}.{{id}}{name}", f"do.{type.type}{name}"
-            self.add_call(subject, key, about(method), moved(method.args), moved(method.result))
+            self.add_call(subject, key, describe_method(method), copy(method.args), copy(method.result))
         for query in type.queries:
             subject = subjects.query(type.type, query.name)
-            self.add_call(subject, subject, f"Allowed: {query.allow}.", moved(query.args), moved(query.result))
+            self.add_call(subject, subject, f"Allowed: {query.allow}.", copy(query.args), copy(query.result))
         for event in type.events:
-            self._add_event(type.type, event, moved(event.data))
+            self._add_event(type.type, event, copy(event.data))
 
     def add_call(self, subject: str, key: str, does: str, args: Json, result: Json) -> None:
         call = {"name": key, "headers": reference("CallHeaders"), "payload": args}
@@ -130,17 +131,17 @@ class _Document:
         replies = {"result": returned, "problem": {"$ref": "#/components/messages/problem"}}
         self._add_channel(key, subject, does, {"call": call})
         self.channels[f"{key}.reply"] = {"address": None, "description": "The caller's inbox", "messages": replies}
-        said = {"action": "receive", "summary": does.partition("\n")[0]}
-        self.operations[key] = said | _operation(key, "call") | {"reply": _operation(f"{key}.reply", *replies)}
+        fields = {"action": "receive", "summary": does.partition("\n")[0]}
+        self.operations[key] = fields | _operation(key, "call") | {"reply": _operation(f"{key}.reply", *replies)}
 
     def add_reaction(self, type: str, reaction: ReactionDescription) -> None:
-        """Add what a type reacts to; the events may be those of a channel that is there already."""
+        """Add a reaction of a type, with a channel for its events unless one exists."""
         key, address = f"on.{type}.{reaction.method}", _address(reaction.pattern)
         channel = next((name for name, found in self.channels.items() if found["address"] == address), key)
         if channel == key:
             message = {"name": key, "contentType": CLOUD_EVENTS, "payload": reference("CloudEvent")}
             self._add_channel(key, address, f"Events of `{reaction.pattern}`", {"event": message})
-        summary = reaction.doc.partition("\n")[0] or f"What `{type}` reacts to"
+        summary = reaction.doc.partition("\n")[0] or f"Events that `{type}` reacts to"
         self.operations[key] = {"action": "receive", "summary": summary, **_operation(channel, "event")}
 
     def _add_event(self, type: str, event: EventDescription, data: Json) -> None:
@@ -153,18 +154,18 @@ class _Document:
 
     def _add_channel(self, key: str, address: str, does: str, messages: Json) -> None:
         parameters = {name: about for name, about in VARIABLES.items() if f"{{{name}}}" in address}
-        said = {"address": address, "description": does}
-        self.channels[key] = said | {"parameters": parameters, "messages": messages}
+        fields = {"address": address, "description": does}
+        self.channels[key] = fields | {"parameters": parameters, "messages": messages}
 
 
 def _operation(channel: str, *messages: str) -> Json:
-    """The channel of an operation or a reply, and its messages."""
+    """Return the channel and messages of an operation or a reply."""
     place = f"#/channels/{channel}"
     return {"channel": {"$ref": place}, "messages": [{"$ref": f"{place}/messages/{name}"} for name in messages]}
 
 
 def _address(pattern: str) -> str:
-    """A pattern of events as the address of a channel."""
+    """Return a pattern of events as the address of a channel."""
     parts = pattern.split(".")
     if parts[-1] == ">":
         parts[-1:] = ["*"] * (5 - len(parts))
@@ -172,12 +173,12 @@ def _address(pattern: str) -> str:
     return ".".join(name if part == "*" else part for name, part in zip(names, parts, strict=True))
 
 
-def _shared() -> Json:
-    """The schemas that all types share."""
+def _shared_schemas() -> Json:
+    """Return the schemas that all types share."""
     shown = (objects.DurableObject, objects.ObjectPage, Problem)
     _, schemas = msgspec.json.schema_components(shown, ref_template=COMPONENTS + "{name}")
     failed = {envelope.ERROR_CODE: TEXT, envelope.ERROR: TEXT}
-    properties = CLOUD_EVENT | {"project": TEXT | {"description": "Which the object belongs to, if any"}}
+    properties = CLOUD_EVENT | {"project": TEXT | {"description": "The project that the object belongs to, if any"}}
     return schemas | {
         "CallHeaders": {"type": "object", "properties": CALL_HEADERS},
         "ProblemHeaders": {"type": "object", "properties": failed, "required": list(failed)},
@@ -185,12 +186,12 @@ def _shared() -> Json:
     }
 
 
-def _plain(schema: Any) -> Any:
-    """The schema without discriminators, which are something else in AsyncAPI."""
+def _drop_discriminators(schema: Any) -> Any:
+    """Return the schema without discriminators, which mean something else in AsyncAPI."""
     if isinstance(schema, dict):
         return {
-            name: _plain(value)
+            name: _drop_discriminators(value)
             for name, value in schema.items()
             if not (name == "discriminator" and isinstance(value, dict) and "propertyName" in value)
         }
-    return [_plain(item) for item in schema] if isinstance(schema, list) else schema
+    return [_drop_discriminators(item) for item in schema] if isinstance(schema, list) else schema

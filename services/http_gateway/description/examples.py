@@ -1,7 +1,7 @@
-"""Examples for the schemas of the gateway's own operations, made of what their fields are called.
+"""Examples for the schemas of the gateway's own operations, chosen by field name.
 
-An example has the fields that must be there; where none must, the first one. What a field's own schema says
-(`default`, `const`, `enum`) needs no entry here.
+An example has the required fields, or the first field if none is required. A field whose schema has a
+`default`, `const` or `enum` needs no entry here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MOMENT = "2026-11-23T08:00:00.000Z"
 ID = "0193582f8c7e7a0c9d1e2f3a4b5c6d7e"
 DEPTH = 6
 OF_ANY_TYPE: Json = {"object": {}, "integer": 1, "number": 1.0, "boolean": True, "string": "text"}
-# By a field's name, or, where it means something else in one schema, by `<schema>.<field>`.
+# Keyed by field name, or by `<schema>.<field>` if the name means something else in one schema.
 # fmt: off
 FIELDS: Json = {
     **dict.fromkeys(("actor", "author", "created_by", "delivery_id", "id", "owner", "project", "session"), ID),
@@ -29,12 +29,12 @@ FIELDS: Json = {
     **dict.fromkeys(("method", "object_method"), "increment"),
     **dict.fromkeys(("object_type", "type"), "counter"),
     "Problem.status": 404, "detail": "there is nothing here", "title": "There is nothing here",
-    "Problem.type": "urn:aidevos:problem:not-found", "BulkResult.status": 201,
+    "Problem.type": "/docs/errors#not-found", "BulkResult.status": 201,
     "Task.status": "queued", "NewWebhook.secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "access_token": "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9.…",
     "action": "login", "address": "192.0.2.7", "allowed_addresses": ["192.0.2.0/24"], "challenge": "c1a2…",
     "code": "not-found", "csrf_token": "dGhlIHRva2VuIG9mIHRoZSBzZXNzaW9u", "data": {"title": "SICP", "price": 40},
-    "description": "What it is for", "device": "Firefox on Linux", "email": "ada@example.org",
+    "description": "Nightly reports", "device": "Firefox on Linux", "email": "ada@example.org",
     "event_id": f"item:{ID}:7", "event_type": "item.created", "events": ["item.*"], "expires_in": 600,
     "full_name": "Ada Lovelace", "hint": "x7Qp", "key": "adk_…", "kind": "report",
     "new_password": "a lantern in the harbour", "object_id": "counter:clicks", "otp": "123456", "outcome": "success",
@@ -50,7 +50,7 @@ FIELDS: Json = {
 
 
 def add_examples(schemas: Json) -> None:
-    """Give each schema of an object an example."""
+    """Add an example to each object schema."""
     for name, schema in schemas.items():
         if "properties" in schema:
             schema["examples"] = [_object(name, schema, schemas, DEPTH)]
@@ -66,9 +66,9 @@ def _field(name: str, field: str, schema: Json, schemas: Json, depth: int) -> An
     own = FIELDS.get(f"{name}.{field}")
     if own is not None:
         return own
-    for said in ("const", "default"):
-        if said in schema:
-            return schema[said]
+    for keyword in ("const", "default"):
+        if keyword in schema:
+            return schema[keyword]
     if "enum" in schema:
         return schema["enum"][0]
     return FIELDS[field] if field in FIELDS else _value(schema, schemas, depth)

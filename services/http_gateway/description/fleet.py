@@ -1,7 +1,8 @@
-"""What a fleet adds to the OpenAPI document: a tag, schemas and a path for each announced type, and declared routes.
+"""The parts of the OpenAPI document that depend on the fleet: announced types and declared routes.
 
-Component names are `<type>.state`, `<type>.<method>.args|result|request|response`, and `<type>-<name>` for what the
-schemas share; a type's name has neither dot nor hyphen, so they never collide.
+Each type gets a tag, schemas and a path. Component names are `<type>.state`,
+`<type>.<method>.args|result|request|response`, and `<type>-<name>` for shared schemas. A type's name
+has neither dot nor hyphen, so they never collide.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from aidevos.contracts import routes
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.routes import RouteInfo
 
-from ..catalogue import DEFS, Method, method_of
+from ..catalogue import DEFS, Method, find_method
 from ..endpoints.objects import DurableObjectRouter
 from ..endpoints.operation import Operation
 from ..http.parameters import Parameter
-from .paths import COMPONENTS, Json, Schemas, described, reference
+from .paths import COMPONENTS, Json, Schemas, describe_operation, reference
 
 MANAGEMENT = {
-    "raw": "Management reads and writes its state.",
-    "lifecycle": "Management creates and deletes, and shows no state.",
-    "read_only": "Management only reads.",
+    "raw": "Management calls read and write its state.",
+    "lifecycle": "Management calls create and delete it, and never show its state.",
+    "read_only": "Management calls can only read it.",
 }
 HEADERS = ("Idempotency-Key", "If-Match", "Deadline")
 REQUEST = next(row for row in DurableObjectRouter.operations if row.id == "request")
@@ -35,16 +36,16 @@ def tags(types: Iterable[TypeDescription]) -> dict[str, str]:
     return {type.type: f"{type.doc}\n\n{MANAGEMENT[type.management]}".strip() for type in types}
 
 
-def about(method: MethodDescription) -> str:
+def describe_method(method: MethodDescription) -> str:
     return f"{method.doc}\n\n{method.kind.capitalize()}; allowed: {method.allow}.".strip()
 
 
 def schemas(types: Iterable[TypeDescription]) -> Json:
     found: Json = {}
     for type in types:
-        names, moved = definitions(type), mover(type)
-        found |= {names[name]: moved(schema) for name, schema in type.defs.items()}
-        found[f"{type.type}.state"] = moved(type.state)
+        names, copy = component_names(type), schema_copier(type)
+        found |= {names[name]: copy(schema) for name, schema in type.defs.items()}
+        found[f"{type.type}.state"] = copy(type.state)
         for method in type.methods:
             found |= _method(type, method)
     return found
@@ -53,13 +54,14 @@ def schemas(types: Iterable[TypeDescription]) -> Json:
 def paths(types: Iterable[TypeDescription], schemas: Schemas) -> Json:
     id = {"parameters": [{"$ref": "#/components/parameters/id"}]}
     return {
-        f"/durable-objects/{type.type}:{{id}}/request": id | {"post": described(_row(type), type.type, schemas)}
+        f"/durable-objects/{type.type}:{{id}}/request": id
+        | {"post": describe_operation(_request_row(type), type.type, schemas)}
         for type in types
     }
 
 
-def definitions(type: TypeDescription) -> dict[str, str]:
-    """Map the names in a type's `defs` to names of components that OpenAPI allows; they stay distinct."""
+def component_names(type: TypeDescription) -> dict[str, str]:
+    """Return a map from the names in a type's `defs` to distinct component names that OpenAPI allows."""
     safe: dict[str, str] = {}
     for name in sorted(type.defs):
         candidate = re.sub(r"[^A-Za-z0-9._-]", "_", name)
@@ -69,32 +71,32 @@ def definitions(type: TypeDescription) -> dict[str, str]:
     return {name: f"{type.type}-{candidate}" for name, candidate in safe.items()}
 
 
-def mover(type: TypeDescription) -> Callable[[Any], Any]:
-    """Return a function that copies a schema of the type and leads its references to components."""
-    names = definitions(type)
+def schema_copier(type: TypeDescription) -> Callable[[Any], Any]:
+    """Return a function that copies a schema of the type and points its references to components."""
+    names = component_names(type)
 
-    def moved(value: Any) -> Any:
+    def copy(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: moved(item) for key, item in value.items()}
+            return {key: copy(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [moved(item) for item in value]
+            return [copy(item) for item in value]
         if isinstance(value, str) and value.startswith(DEFS):
             name = value.removeprefix(DEFS)
             return COMPONENTS + names.get(name, name)
         return value
 
-    return moved
+    return copy
 
 
 def _method(type: TypeDescription, method: MethodDescription) -> Json:
-    name, moved = f"{type.type}.{method.name}", mover(type)
+    name, copy = f"{type.type}.{method.name}", schema_copier(type)
     closed = {"title": method.name, "type": "object", "additionalProperties": False}
     return {
-        f"{name}.args": moved(method.args),
-        f"{name}.result": moved(method.result),
+        f"{name}.args": copy(method.args),
+        f"{name}.result": copy(method.result),
         f"{name}.request": closed
         | {
-            "description": about(method),
+            "description": describe_method(method),
             "properties": {"method": {"const": method.name}, "args": reference(f"{name}.args")},
             "required": ["method", "args"] if Method(method, type.defs).required else ["method"],
         },
@@ -102,8 +104,8 @@ def _method(type: TypeDescription, method: MethodDescription) -> Json:
     }
 
 
-def _row(type: TypeDescription) -> Any:
-    """The row of `…/request` for one type."""
+def _request_row(type: TypeDescription) -> Any:
+    """Return the row of `…/request` for one type."""
     names = [f"{type.type}.{method.name}" for method in type.methods]
     requests = {
         "oneOf": [reference(f"{name}.request") for name in names],
@@ -118,27 +120,27 @@ def _row(type: TypeDescription) -> Any:
         id=f"request_{type.type}",
         summary=f"Call a method of this type: {type.type}",
         body=requests if names else REQUEST.body,
-        answer=responses if names else REQUEST.answer,
+        response=responses if names else REQUEST.response,
     )
 
 
 def declared_paths(declared: Iterable[RouteInfo], types: Iterable[TypeDescription], schemas: Schemas) -> Json:
-    """The paths of all declared routes; the first route of a shape names the variables for all of them."""
+    """Return the paths of all declared routes; the first route of a shape names the variables for all of them."""
     known = {type.type: type for type in types}
     found: Json = {}
     spelled: dict[str, str] = {}
     for route in declared:
         path = spelled.setdefault(routes.shape(route.path), route.path)
         row = _declared_row(route, path, known.get(route.object_type))
-        found.setdefault(path, {})[route.method.lower()] = described(row, route.object_type, schemas)
+        found.setdefault(path, {})[route.method.lower()] = describe_operation(row, route.object_type, schemas)
     return found
 
 
 def _declared_row(route: RouteInfo, path: str, type: TypeDescription | None) -> Operation:
-    method = method_of(type, route.object_method)
+    method = find_method(type, route.object_method)
     target = f"`{route.object_method}` of `{route.object_type}:{route.object_id}`"
-    answer = f"{route.object_type}.{route.object_method}.response" if method else "Result"
-    arguments: Json = mover(type)(method.properties) if type and method else {}
+    response = f"{route.object_type}.{route.object_method}.response" if method else "Result"
+    arguments: Json = schema_copier(type)(method.properties) if type and method else {}
     variables = _variables(route, path, arguments)
     get = route.method == "GET"
     required = [name for name in (method.required if method else ()) if name in arguments]
@@ -150,11 +152,11 @@ def _declared_row(route: RouteInfo, path: str, type: TypeDescription | None) -> 
         method=route.method,
         path=path,
         id=f"route_{route.id}",
-        summary=(method.described.doc.partition("\n")[0] if method else "") or f"Call {target}",
-        answer=reference(answer),
+        summary=(method.description.doc.partition("\n")[0] if method else "") or f"Call {target}",
+        response=reference(response),
         status=200,
         returns="The method's result",
-        needs=f"Calls {target}. Needs `{route.permission}`, and what the method itself asks for.",
+        needs=f"Calls {target}. Requires `{route.permission}`, and whatever the method itself requires.",
         body=None if get else body,
         optional=not required,
         query=(*variables, *others) if get else variables,
@@ -164,7 +166,7 @@ def _declared_row(route: RouteInfo, path: str, type: TypeDescription | None) -> 
 
 
 def _variables(route: RouteInfo, path: str, arguments: Json) -> tuple[Parameter, ...]:
-    """The path's variables; those that are arguments are taken out of `arguments`."""
+    """Return the path's variables; those that are arguments are removed from `arguments`."""
     text = {"type": "string", "minLength": 1}
     in_id = routes.variables(route.object_id)
     return tuple(

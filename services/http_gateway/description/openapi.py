@@ -1,7 +1,7 @@
-"""The OpenAPI document (3.1): the gateway's operations from their rows, each announced type, and declared routes.
+"""The OpenAPI 3.1 document: the gateway's operations, each announced type, and declared routes.
 
-A type gets a tag, a schema for its state, for each method's request, arguments and result, and a path of its own,
-`/durable-objects/<type>:{id}/request`, which is the generic one spelled out.
+A type gets a tag, schemas for its state and for each method's request, arguments and result, and its
+own path: `/durable-objects/<type>:{id}/request`, which spells out the generic one.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from ..endpoints.routers import ROUTERS
 from ..http.parameters import SHARED, Parameter
 from . import fleet
 from .examples import add_examples
-from .paths import COMPONENTS, Json, Schemas, described, reference
+from .paths import COMPONENTS, Json, Schemas, describe_operation, reference
 
 ABOUT = """\
-Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`; every
-answer carries `X-Request-Id`. Send a token as `Authorization: Bearer …`; `aidevos token` prints one."""
+Durable objects over HTTP. Every error is a problem document (RFC 9457) with a stable `code`, and every
+response carries `X-Request-Id`. Send a token as `Authorization: Bearer …`; `aidevos token` prints one."""
 # fmt: off
 SECURITY: Json = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-Api-Key",
-                "description": "Of `POST /api-keys`; also as `Authorization: ApiKey …`."},
+                "description": "A key from `POST /api-keys`, also accepted as `Authorization: ApiKey …`."},
     "cookie": {"type": "apiKey", "in": "cookie", "name": "__Host-aidevos_access",
-               "description": "From a login with `?cookie=true`; without the prefix on loopback without TLS. Changes "
-               "need the header `X-CSRF-Token` too."},
+               "description": "Set by a login with `?cookie=true`; on loopback without TLS, it has no prefix. Changes "
+               "also require the header `X-CSRF-Token`."},
 }
 _TEXT = {"type": "string"}
 _CLOUD_EVENT = {"id": _TEXT, "source": _TEXT, "type": _TEXT, "time": _TEXT, "data": {"type": "object"}}
 _EVENT = {"type": "object", "description": "CloudEvents 1.0", "properties": _CLOUD_EVENT,
           "required": ["id", "source", "type", "time", "data"]}
-# What receivers of webhooks get.
+# The requests that receivers of webhooks get.
 RECEIVED: Json = {"event": {"post": {
-    "operationId": "receive_event", "tags": ["webhooks"], "summary": "An event, signed by Standard Webhooks",
-    "parameters": [Parameter(name, about, _TEXT, "header", required=True).described() for name, about in (
-        ("webhook-id", "Of the delivery, the same for every attempt"),
-        ("webhook-timestamp", "When it was sent, in seconds since the epoch"),
-        ("webhook-signature", "`v1,<base64>`, several with spaces between while a secret is rotated"),
+    "operationId": "receive_event", "tags": ["webhooks"], "summary": "Receive an event, signed as in Standard Webhooks",
+    "parameters": [Parameter(name, about, _TEXT, "header", required=True).describe() for name, about in (
+        ("webhook-id", "The delivery's ID, the same for every attempt"),
+        ("webhook-timestamp", "The time of sending, in seconds since the epoch"),
+        ("webhook-signature", "`v1,<base64>`; several, separated by spaces, while a secret is rotated"),
     )],
     "requestBody": {"required": True, "content": {JSON: {"schema": _EVENT}}},
     "responses": {
-        "2XX": {"description": "It has arrived"},
-        "410": {"description": "Nothing more is wanted: the webhook is made inactive"},
-        "default": {"description": "It is sent again later"},
+        "2XX": {"description": "The event has arrived"},
+        "410": {"description": "The receiver wants no more events: the webhook becomes inactive"},
+        "default": {"description": "The event is sent again later"},
     },
     "security": [],
 }}}
@@ -59,15 +59,15 @@ RECEIVED: Json = {"event": {"post": {
 
 
 def describe(announced: Iterable[TypeDescription], declared: Sequence[RouteInfo] = (), internal: bool = False) -> Json:
-    """Return the whole document; internal types are left out unless they are asked for."""
+    """Return the whole document. Internal types are left out by default."""
     shown = [each for each in announced if internal or not each.internal]
     schemas = _schemas()
     paths: Json = {}
     for router in ROUTERS:
         about = {variable.name: variable for variable in router.variables}
         for row in router.operations:
-            item = paths.setdefault(row.path, {"parameters": [about[name].described() for name in variables(row.path)]})
-            item[row.method.lower()] = described(row, router.tag, schemas)
+            item = paths.setdefault(row.path, {"parameters": [about[name].describe() for name in variables(row.path)]})
+            item[row.method.lower()] = describe_operation(row, router.tag, schemas)
     add_examples(schemas.components)
     tags = {router.tag: router.about for router in ROUTERS if router.about} | fleet.tags(shown)
     paths |= fleet.paths(shown, schemas) | fleet.declared_paths(declared, shown, schemas)
@@ -83,14 +83,14 @@ def describe(announced: Iterable[TypeDescription], declared: Sequence[RouteInfo]
         "components": {
             "securitySchemes": SECURITY,
             "schemas": schemas.components | fleet.schemas(shown),
-            "parameters": {name: parameter.described() for name, parameter in SHARED.items()},
+            "parameters": {name: parameter.describe() for name, parameter in SHARED.items()},
             "responses": {f"problem_{status}": _problem(status) for status in {code.status for code in CODES.values()}},
         },
     }
 
 
 def _schemas() -> Schemas:
-    """The schemas of all bodies of the gateway's own operations."""
+    """Return the schemas of all bodies of the gateway's own operations."""
     spelled = {name: schema for router in ROUTERS for name, schema in router.schemas.items()}
     found = {each: None for router in ROUTERS for each in (*router.types, *_bodies(router.operations))}
     derived = [each for each in found if getattr(each, "__name__", "") not in spelled]
@@ -104,7 +104,7 @@ def _schemas() -> Schemas:
 
 def _bodies(rows: Iterable[Operation]) -> Iterable[object]:
     for row in rows:
-        for each in (row.body, row.changes, row.answer, *row.others.values()):
+        for each in (row.body, row.changes, row.response, *row.others.values()):
             if each is not None and not isinstance(each, Text | dict):
                 yield from each if isinstance(each, tuple) else (each,)
 

@@ -1,4 +1,4 @@
-"""An operation as OpenAPI spells it, from its row."""
+"""The OpenAPI operation object of a row."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from aidevos.contracts.envelope import JSON
 
-from ..endpoints.operation import Access, Operation, Text, is_versioned
+from ..endpoints.operation import Access, Operation, Text, has_version
 from ..http.bodies import JSON_PATCH
 from ..http.parameters import SHARED, Parameter
 
 Json = dict[str, Any]
 COMPONENTS = "#/components/schemas/"
-# Statuses of the failures that any operation may have, one that calls an object, and one that knows its caller.
+# Failure statuses of every operation, of those that call an object, and of those that know their caller.
 OWN = {400, 404, 405, 422, 500, 503}
 CALL = OWN | {408, 413, 415, 429, 504}
 KNOWN = CALL | {401, 403}
@@ -23,13 +23,13 @@ SECURITY: dict[Access | None, list[Json]] = {Access.PUBLIC: [], Access.OPEN: [],
 
 
 class Schemas(NamedTuple):
-    """The schemas of types of bodies, and the components that they refer to, by name."""
+    """The schemas of body types, and the components that they refer to by name."""
 
     by_type: dict[Any, Json]
     components: Json
 
     def of(self, body: Any) -> Json:
-        """The schema of a type, of several alternatives, or of what is a schema itself."""
+        """Return the schema of a type, of several alternatives, or of a value that is already a schema."""
         if isinstance(body, Text):
             return {"type": "string"}
         if isinstance(body, tuple):
@@ -41,8 +41,8 @@ def reference(component: str) -> Json:
     return {"$ref": COMPONENTS + component}
 
 
-def described(row: Operation, tag: str, schemas: Schemas) -> Json:
-    """The operation object."""
+def describe_operation(row: Operation, tag: str, schemas: Schemas) -> Json:
+    """Return the operation object of a row."""
     headers = [{"$ref": f"#/components/parameters/{name}"} for name in row.headers or ()]
     refused = {f"{status}": {"$ref": f"#/components/responses/problem_{status}"} for status in sorted(_failures(row))}
     found: Json = {
@@ -64,7 +64,7 @@ def described(row: Operation, tag: str, schemas: Schemas) -> Json:
 
 def _parameter(parameter: Parameter) -> Json:
     shared = SHARED.get(parameter.name) is parameter
-    return {"$ref": f"#/components/parameters/{parameter.name}"} if shared else parameter.described()
+    return {"$ref": f"#/components/parameters/{parameter.name}"} if shared else parameter.describe()
 
 
 def _failures(row: Operation) -> set[int]:
@@ -78,30 +78,32 @@ def _failures(row: Operation) -> set[int]:
 
 
 def _successes(row: Operation, schemas: Schemas) -> Json:
-    answers = {row.status: row.answer, **row.others}
-    found: Json = {f"{status}": _answer(row, status, answer, schemas) for status, answer in answers.items()}
-    if row.conditional:
-        found["304"] = {"description": "Not modified"} | ({"headers": ETAG} if row.versioned else {})
+    responses = {row.status: row.response, **row.others}
+    found: Json = {f"{status}": _response(row, status, response, schemas) for status, response in responses.items()}
+    if row.is_conditional:
+        found["304"] = {"description": "Not modified"} | ({"headers": ETAG} if row.is_versioned else {})
     return found
 
 
-def _answer(row: Operation, status: int, answer: Any, schemas: Schemas) -> Json:
-    found: Json = {"description": row.returns or _about(answer)}
-    if answer is not None:
-        media = answer.media if isinstance(answer, Text) else JSON
-        found["content"] = {media: {"schema": schemas.of(answer)}}
+def _response(row: Operation, status: int, response: Any, schemas: Schemas) -> Json:
+    found: Json = {"description": row.returns or _about(response)}
+    if response is not None:
+        media = response.media if isinstance(response, Text) else JSON
+        found["content"] = {media: {"schema": schemas.of(response)}}
     headers: Json = {
-        **(ETAG if is_versioned(answer) else {}),
+        **(ETAG if has_version(response) else {}),
         **(LOCATION if row.location and status == row.status else {}),
     }
     return found | ({"headers": headers} if headers else {})
 
 
-def _about(answer: Any) -> str:
-    """What a body is, by the name of its type: `NewWebhook` is the new webhook."""
-    if answer is None:
-        return "It is done"
-    name = getattr(answer[0] if isinstance(answer, tuple) and not isinstance(answer, Text) else answer, "__name__", "")
+def _about(response: Any) -> str:
+    """Return a body's description, made from its type's name: `NewWebhook` becomes "The new webhook"."""
+    if response is None:
+        return "Done"
+    name = getattr(
+        response[0] if isinstance(response, tuple) and not isinstance(response, Text) else response, "__name__", ""
+    )
     if name.endswith("Page"):
         return "One page"
     return "The " + re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower() if name and name != "dict" else "The document"

@@ -1,5 +1,8 @@
-"""The base of all API routers: it makes routes of rows. All of it happens when the gateway starts; a request meets
-closures that know everything about their operation."""
+"""The base of all API routers, which makes routes from rows.
+
+Everything is prepared when the gateway starts: a request meets closures that know everything about
+their operation.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from ..http.guard import Guard
 from ..http.parameters import Parameter
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, SECRET, HttpResponse
-from ..http.versions import unless_known, versioned
+from ..http.versions import conditional_response, versioned_response
 from .operation import USUAL, Access, Operation, Target
 
 Body = Callable[[HttpRequest, Any], Awaitable[HttpResponse]]
@@ -28,14 +31,17 @@ Respond = Callable[[HttpRequest, bytes, str], HttpResponse]
 
 
 class APIRouter:
-    """A part of the HTTP API. Subclasses list their `rows`, or decorate handlers with them: `handler(request, body)`
-    for a row with a body, else `handler(request)`. `operations` are all rows, complete."""
+    """A part of the HTTP API.
+
+    Subclasses list their `rows`, or decorate handlers with them: `handler(request, body)` for a row
+    with a body, otherwise `handler(request)`. `operations` holds all completed rows.
+    """
 
     tag: ClassVar[str]
-    # What the tag is about; empty if another router says it.
+    # The tag's description; empty if another router has it.
     about: ClassVar[str] = ""
     rows: ClassVar[tuple[Operation, ...]] = ()
-    # What counts for each operation that says nothing else; `headers` are those of changes.
+    # Defaults for operations that set nothing else; `headers` applies to changes.
     access: ClassVar[Access] = Access.REQUIRED
     permission: ClassVar[str] = ""
     needs: ClassVar[str] = ""
@@ -72,14 +78,14 @@ class APIRouter:
             needs=cls._needs(access, permission) if row.needs is None else row.needs,
             headers=cls._headers(row, access) if row.headers is None else row.headers,
             limit=cls.body_limit if row.limit is None else row.limit,
-            status=row.status or (201 if row.location else 200 if row.answer else 204),
+            status=row.status or (201 if row.location else 200 if row.response else 204),
         )
 
     @classmethod
     def _needs(cls, access: Access, permission: str) -> str:
         if access in (Access.PUBLIC, Access.OPEN):
             return ""
-        return cls.needs or (f"Needs `{permission}`." if permission else "")
+        return cls.needs or (f"Requires `{permission}`." if permission else "")
 
     @classmethod
     def _headers(cls, row: Operation, access: Access) -> tuple[str, ...]:
@@ -87,10 +93,10 @@ class APIRouter:
             return ()
         if row.method != "GET":
             return cls.headers
-        return ("If-None-Match", "Deadline") if row.versioned else ("Deadline",)
+        return ("If-None-Match", "Deadline") if row.is_versioned else ("Deadline",)
 
     def routes(self, guard_of: Callable[[Operation], Guard]) -> list[Route]:
-        """The routes of the operations, by path; `guard_of` says who admits an operation's requests."""
+        """Return the routes of the operations by path; `guard_of` returns an operation's guard."""
         found: defaultdict[str, list[Operation]] = defaultdict(list)
         for operation in self.operations:
             found[operation.path].append(operation)
@@ -101,14 +107,14 @@ class APIRouter:
         return MethodDispatcher(methods, {parameter.name for each in operations for parameter in each.query})
 
     def _handler(self, row: Operation) -> Handler:
-        """The handler of an operation, with the reading of its body before it."""
+        """Return the handler of an operation, preceded by the reading of its body."""
         if row.body is None or row.raw:
             own: Handler = getattr(self, row.handler) if row.handler else self._call(row)
             return own
         run: Body = getattr(self, row.handler) if row.handler else self._call(row)
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row.body)
         limit, patches, optional = row.limit or self._max_body, row.patches, row.optional
-        nested = bodies.nesting(row.changes or row.body)
+        nested = bodies.find_nested_field(row.changes or row.body)
 
         async def decoded(request: HttpRequest) -> HttpResponse:
             content = await request.body(limit, patches=patches)
@@ -119,7 +125,7 @@ class APIRouter:
         return decoded
 
     def _call(self, row: Operation) -> Callable[..., Awaitable[HttpResponse]]:
-        """The handler of an operation that is one call of an object, or one question to a view."""
+        """Return the handler of an operation that is one call of an object or one query of a view."""
         forwarder, arguments, respond = self._forwarder, _arguments(row), _responder(row)
         within = f"args.{row.within}" if row.within else "args"
         options = forwarder.anonymous_options if row.access is Access.OPEN else forwarder.options
@@ -127,7 +133,7 @@ class APIRouter:
             view = row.calls
 
             async def ask(request: HttpRequest) -> HttpResponse:
-                reply = await forwarder.arguments(view, arguments(request, None), options(request))
+                reply = await forwarder.request_with_body(view, arguments(request, None), options(request))
                 return respond(request, reply, "")
 
             return ask
@@ -141,14 +147,14 @@ class APIRouter:
             if row.binds_key:
                 await forwarder.bind_key(request)
             subject = subjects.call(type, id, method)
-            reply = await forwarder.arguments(subject, arguments(request, body), options(request), within)
+            reply = await forwarder.request_with_body(subject, arguments(request, body), options(request), within)
             return respond(request, reply, id)
 
         return call
 
 
 def _arguments(row: Operation) -> Callable[[HttpRequest, Any], bytes]:
-    """How the payload of the call is made of a request and its decoded body."""
+    """Return a function that makes the payload of the call from a request and its decoded body."""
     if row.args is not None:
         args = row.args
         return lambda request, body: msgspec.json.encode(args(request, body))
@@ -158,14 +164,14 @@ def _arguments(row: Operation) -> Callable[[HttpRequest, Any], bytes]:
     if row.body is not None:
         return lambda request, body: request.content
     if row.query:
-        return lambda request, body: parameters.page(request.parameters)
+        return lambda request, body: parameters.encode_page(request.parameters)
     return lambda request, body: b"{}"
 
 
 def _responder(row: Operation) -> Respond:
-    """How the response is made of the object's reply."""
-    status, location, versions, conditional = row.status, row.location, row.versioned, row.conditional
-    empty = HttpResponse(status, headers=()) if row.answer is None else None
+    """Return a function that makes the response from the object's reply."""
+    status, location, versions, conditional = row.status, row.location, row.is_versioned, row.is_conditional
+    empty = HttpResponse(status, headers=()) if row.response is None else None
     secret = SECRET if row.secret else ()
 
     def respond(request: HttpRequest, reply: bytes, id: str) -> HttpResponse:
@@ -174,7 +180,7 @@ def _responder(row: Operation) -> Respond:
         if not versions:
             return HttpResponse(status, reply, (JSON_HEADER, *secret))
         headers = (*secret, (b"location", location.replace("{id}", id).encode())) if location else secret
-        response = versioned(reply, status, *headers)
-        return unless_known(request, response) if conditional else response
+        response = versioned_response(reply, status, *headers)
+        return conditional_response(request, response) if conditional else response
 
     return respond

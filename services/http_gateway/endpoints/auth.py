@@ -1,7 +1,8 @@
-"""`/auth`: registration, logins, sessions, second factors and links in mail; the keys of access tokens; the audit log.
+"""`/auth`: registration, logins, sessions, second factors, mail links, token keys and the security log.
 
-A link in a mail leads to a page that does nothing until its button is pressed: programs that follow the links in a
-mail don't use them up. The token is the URL's fragment, so it stands in no request line, no log and no Referer.
+A link in a mail leads to a page that does nothing until its button is pressed, so programs that follow
+links don't use them up. The token is in the URL's fragment and so never appears in a request line, a
+log or a Referer.
 """
 
 from __future__ import annotations
@@ -23,53 +24,56 @@ from ..http.cookies import Cookies
 from ..http.parameters import PAGE, moment, switch, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, NO_STORE, HttpResponse
-from ..pages import page
+from ..pages import load_page
 from .api_router import APIRouter
 from .operation import Access, Target, Text, delete, get, in_path, post
 
 DEVICE_LIMIT = 256
-# The longest that others may keep the key set, in seconds.
+# How long others may cache the key set at most, in seconds.
 KEYS_MAX_AGE = 60
 SEARCH = subjects.query(audit.TYPE, audit.SEARCH)
 TOTP = "/auth/mfa/totp"
-COOKIE = switch("cookie", "True if the tokens are to come as cookies")
-ALL = switch("all", "True if every session of the user is to end")
+COOKIE = switch("cookie", "Set to `true` to receive the tokens as cookies")
+ALL = switch("all", "Set to `true` to end every session of the user")
 ENTRIES = (
-    text("actor", "Only what this one did: a user's ID or `service:<name>`", "^.{0,160}$"),
-    text("target", "Only what was done to this ID", "^.{0,160}$"),
-    text("action", "Only this action; `mfa.*`: those that begin so", r"^[a-z0-9_.]{1,64}\*?$"),
+    text("actor", "Only actions of this user ID or `service:<name>`", "^.{0,160}$"),
+    text("target", "Only actions on this ID", "^.{0,160}$"),
+    text("action", "Only this action; `mfa.*` stands for all that begin with `mfa.`", r"^[a-z0-9_.]{1,64}\*?$"),
     text("outcome", "Only entries with this outcome", "^(success|failure)$"),
-    moment("from", "The first moment"),
-    moment("to", "The moment after the last one"),
-    text("sort", "The order by time; with a minus (the default) the newest first", "^-?at$"),
+    moment("from", "The earliest time, inclusive"),
+    moment("to", "The latest time, exclusive"),
+    text("sort", "The order by time; with a minus (the default), the newest come first", "^-?at$"),
 )
 OTP = ("Otp", "Idempotency-Key", "Deadline")
 OPEN: dict[str, Any] = {"access": Access.OPEN}
-TOKENS: dict[str, Any] = OPEN | {"answer": (authentication.TokenPair, authentication.CookieSession), "failures": (401,)}
+TOKENS: dict[str, Any] = OPEN | {
+    "response": (authentication.TokenPair, authentication.CookieSession),
+    "failures": (401,),
+}
 LOGIN: dict[str, Any] = TOKENS | {"query": (COOKIE,)}
-KEYS: dict[str, Any] = {"answer": dict[str, Any], "access": Access.PUBLIC}
-FORM: dict[str, Any] = OPEN | {"answer": Text("text/html"), "headers": ()}
-MAILED: dict[str, Any] = {"status": 202, "returns": "If there is something to mail, it is being mailed"}
-ALIKE = "The answer is the same whether anybody has the address or not."
-NOTICE = "The address changes when the link is used. A notice goes to the present address at once."
-VERIFY = "Complete a login by its second factor"
+KEYS: dict[str, Any] = {"response": dict[str, Any], "access": Access.PUBLIC}
+FORM: dict[str, Any] = OPEN | {"response": Text("text/html"), "headers": ()}
+MAILED: dict[str, Any] = {"status": 202, "returns": "If there is anything to send, a mail is on its way"}
+ALIKE = "The response is the same whether or not the address belongs to a user."
+NOTICE = "The address changes when the link is used. A notice is mailed to the current address at once."
+VERIFY = "Complete a login with its second factor"
 RENEW = "Exchange a refresh token for a new pair"
-DISABLE = "Require the password alone at logins"
-CHALLENGE = "Takes the challenge of `POST /auth/login`, from the same client."
-REFRESH = "Takes the token in the body, or the cookie of a login with `?cookie=true`."
+DISABLE = "Remove the second factor"
+CHALLENGE = "Takes the challenge from `POST /auth/login`, which must come from the same client."
+REFRESH = "Takes the token from the body, or from the cookie of a login with `?cookie=true`."
 _refresh = msgspec.json.Decoder(RefreshBody)
 _password = msgspec.json.Decoder(ConfirmPasswordBody)
 
 
 def _session(request: HttpRequest, body: Any = None) -> str:
     if not request.principal.session:
-        raise Failure("forbidden", "this needs the token of a login")
+        raise Failure("forbidden", "this requires an access token from a login")
     return request.principal.session
 
 
 def _user(request: HttpRequest, body: Any) -> str:
     if not subjects.is_id(request.principal.subject):
-        raise Failure("forbidden", "this needs the token of a user")
+        raise Failure("forbidden", "this requires a user's access token")
     return request.principal.subject
 
 
@@ -98,10 +102,10 @@ class AuthRouter(APIRouter):
 
     tag = "accounts"
     about = "Registration, logins and sessions"
-    needs = "Needs the token of a login."
+    needs = "Requires an access token from a login."
     headers = ("Idempotency-Key", "Deadline")
     body_limit = 16 * 1024
-    variables = (variable("session_id", "As in the list of sessions"),)
+    variables = (variable("session_id", "A session's ID"),)
     # fmt: off
     rows = (
         get("/auth/me", "me", "Show the caller and its session", (OWN, "me"), authentication.Whoami, secret=True),
@@ -112,21 +116,21 @@ class AuthRouter(APIRouter):
              location="/users/{id}", **OPEN),
         post("/auth/password", "change_password", "Change the password, which ends every other session",
              (OWN, "change_password"), body=authentication.PasswordBody),
-        post(TOTP, "begin_totp", "Make a secret for an authenticator app, which counts once it is confirmed",
+        post(TOTP, "begin_totp", "Create a secret for an authenticator app, to be confirmed with a code",
              (OWN, "begin_totp"), authentication.TotpSecret, ConfirmPasswordBody, secret=True),
         post(f"{TOTP}/confirm", "confirm_totp", "Require a second factor at logins from now on",
              (OWN, "confirm_totp"), RecoveryCodes, authentication.OtpBody, secret=True),
         post("/auth/mfa/recovery-codes", "renew_recovery_codes", "Replace all recovery codes",
              (OWN, "renew_recovery_codes"), RecoveryCodes, ConfirmPasswordBody, secret=True),
-        post("/auth/password/reset", "forgot_password", "Have a link to a new password mailed",
+        post("/auth/password/reset", "forgot_password", "Mail a link that resets the password",
              (RECOVERY, "request_reset"), body=confirmation.ForgottenBody, about=ALIKE, **OPEN, **MAILED),
-        post(RESET_PATH, "reset_password", "Use the link: choose another password, which ends every session",
+        post(RESET_PATH, "reset_password", "Set a new password with a mailed link, which ends every session",
              (HOLDER, "reset_password"), body=confirmation.ResetBody, **OPEN),
-        post("/auth/email", "change_email", "Have a link mailed to another address that makes it the caller's",
+        post("/auth/email", "change_email", "Mail a link to a new address, which becomes the caller's",
              (USER, "change_email"), body=confirmation.EmailBody, about=NOTICE, **MAILED),
-        post("/auth/email/verify", "verify_email", "Have a link mailed that confirms the caller's address",
+        post("/auth/email/verify", "verify_email", "Mail a link that confirms the caller's address",
              (USER, "verify_email"), **MAILED),
-        post(CONFIRM_PATH, "confirm_email", "Use the link: confirm the address", (HOLDER, "confirm_email"),
+        post(CONFIRM_PATH, "confirm_email", "Confirm an address with a mailed link", (HOLDER, "confirm_email"),
              confirmation.ConfirmedEmail, confirmation.ConfirmBody, secret=True, **OPEN),
     )
     # fmt: on
@@ -135,12 +139,12 @@ class AuthRouter(APIRouter):
         super().__init__(forwarder, settings)
         self._cookies = cookies
         self._home = settings.home
-        self._page = page("link.html")
-        # A new key signs only once nobody has an older key set any more.
+        self._page = load_page("link.html")
+        # A new key signs only after every cached older key set has expired.
         max_age = int(min(KEYS_MAX_AGE, settings.key_notice / 2))
         self._keys_headers = (JSON_HEADER, (b"cache-control", f"public, max-age={max_age}".encode()))
 
-    @post("/auth/login", "login", "Open a session", body=authentication.LoginBody, **LOGIN)
+    @post("/auth/login", "login", "Log in", body=authentication.LoginBody, **LOGIN)
     async def login(self, request: HttpRequest, body: authentication.LoginBody) -> HttpResponse:
         return await self._open(request, authentication.account_id(body.username), "login", body)
 
@@ -150,7 +154,7 @@ class AuthRouter(APIRouter):
 
     @post("/auth/refresh", "refresh", RENEW, body=RefreshBody, raw=True, optional=True, about=REFRESH, **TOKENS)
     async def refresh(self, request: HttpRequest) -> HttpResponse:
-        token = self._cookies.of(request.headers).get(self._cookies.refresh)
+        token = self._cookies.read(request.headers).get(self._cookies.refresh)
         payload = await request.body(self.body_limit)
         if token and payload:
             raise Failure(
@@ -167,14 +171,17 @@ class AuthRouter(APIRouter):
 
     @post("/auth/logout", "logout", "End this session", query=(ALL,))
     async def logout(self, request: HttpRequest) -> HttpResponse:
-        method = "end_all" if parameters.flag(request.parameters, "all") else "end"
+        method = "end_all" if parameters.parse_flag(request.parameters, "all") else "end"
         await self._request(SESSION_TYPE, _session(request), method, b"{}", self._forwarder.options(request))
-        return HttpResponse(204, headers=self._cookies.end() if b"cookie" in request.headers else ())
+        return HttpResponse(204, headers=self._cookies.clear() if b"cookie" in request.headers else ())
 
     @delete(TOTP, "disable_totp", DISABLE, body=ConfirmPasswordBody, raw=True, optional=True, headers=OTP)
     async def disable(self, request: HttpRequest) -> HttpResponse:
-        """The password is in the body. Not every client can send a body with DELETE (RFC 9110 §9.3.5), so a code in
-        the header `Otp` does too: it is worth nothing to whoever logs headers."""
+        """Remove the second factor with the password in the body or a code in the header `Otp`.
+
+        Not every client can send a body with DELETE (RFC 9110 §9.3.5). A used code is worthless to
+        anyone who logs headers.
+        """
         otp = request.header(b"otp")
         if otp is None:
             payload = await request.body(self.body_limit)
@@ -185,19 +192,19 @@ class AuthRouter(APIRouter):
         await self._request(SESSION_TYPE, _session(request), "disable_totp", payload, options)
         return HttpResponse(204, headers=())
 
-    @get(RESET_PATH, "show_reset_page", "Show the page that a link to a new password leads to", **FORM)
-    @get(CONFIRM_PATH, "show_confirm_page", "Show the page that a link to confirm an address leads to", **FORM)
+    @get(RESET_PATH, "show_reset_page", "Show the page for a link that resets the password", **FORM)
+    @get(CONFIRM_PATH, "show_confirm_page", "Show the page for a link that confirms an address", **FORM)
     async def show_page(self, request: HttpRequest) -> HttpResponse:
         return self._page
 
-    @get("/.well-known/jwks.json", "keys", "Show the public keys of access tokens (RFC 7517)", **KEYS)
+    @get("/.well-known/jwks.json", "keys", "Show the public keys that verify access tokens (RFC 7517)", **KEYS)
     async def keys(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse(200, read_public_keys(self._home), self._keys_headers)
 
     async def _open(self, request: HttpRequest, account: str, method: str, body: msgspec.Struct) -> HttpResponse:
-        with_cookies = parameters.flag(request.parameters, "cookie")
+        with_cookies = parameters.parse_flag(request.parameters, "cookie")
         if with_cookies:
-            self._cookies.check_possible()
+            self._cookies.check_tls()
             self._cookies.check_origin(request.headers)
         device = (request.header(b"user-agent") or "")[:DEVICE_LIMIT]
         payload = msgspec.json.encode({**msgspec.structs.asdict(body), "device": device})
@@ -206,14 +213,14 @@ class AuthRouter(APIRouter):
         return self._tokens(reply, with_cookies)
 
     def _tokens(self, reply: bytes, with_cookies: bool) -> HttpResponse:
-        """The response to a login: the pair of tokens, or cookies that hold it."""
+        """Return the response to a login: the pair of tokens, or cookies that hold it."""
         if not with_cookies:
             return HttpResponse(200, reply, NO_STORE)
-        body, headers = self._cookies.begin(reply)
+        body, headers = self._cookies.issue(reply)
         return HttpResponse(200, body, (*NO_STORE, *headers))
 
     async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
-        return await self._forwarder.arguments(subjects.call(type, id, method), payload, options)
+        return await self._forwarder.request_with_body(subjects.call(type, id, method), payload, options)
 
 
 class AuditRouter(APIRouter):

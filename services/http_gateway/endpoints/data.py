@@ -1,4 +1,4 @@
-"""`/data`: collections and their items, one by one, as lists, and by the file."""
+"""`/data`: collections and their items, one at a time, as lists, or as files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..http import bodies, headers, parameters
 from ..http.parameters import ID_PATTERN, PAGE, PROJECT, switch, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
-from ..http.versions import versioned
+from ..http.versions import versioned_response
 from ..item_calls import caller_of, create_body, make_item, make_items
 from ..new_ids import new_id
 from .api_router import APIRouter
@@ -31,21 +31,21 @@ ITEM = f"{COLLECTION}/{{item_id}}"
 # The path names the collection before the item.
 OF_PATH = Target(ITEM_TYPE, lambda request, body: contract.item_object(*request.path.values()))
 OF_NAME = Target(COLLECTION_TYPE, in_path("collection", "collection"))
-FIELDS = text("fields", "Paths in `data`; nothing else of it is shown")
+FIELDS = text("fields", "Paths in `data`, separated by commas; only these are shown")
 VERSION = text("version", "An earlier version, from the history", "^[0-9]{1,9}$")
-VALIDATE = text("validate", "`all` if a new schema is for existing items too, else `new`", "^(all|new)$")
+VALIDATE = text("validate", "`all` if a new schema also applies to existing items, otherwise `new`", "^(all|new)$")
 FINDING = (
-    text("filter", 'A filter as JSON: `{"price": {"gte": 10}}`'),
-    text("sort", "Paths in `data`: `-price,name`"),
+    text("filter", 'A filter in JSON, such as `{"price": {"gte": 10}}`'),
+    text("sort", "Paths in `data`, such as `-price,name`; a minus reverses the order"),
     FIELDS,
     *PAGE,
-    switch("count", "True to count all items that fit"),
+    switch("count", "Set to `true` to count all matching items"),
 )
-CONFIGURE = "Make a collection, or change it"
-REPLACE = "Replace an item, or make it with `If-None-Match: *`"
-# The headers of changes that make something or replace it.
+CONFIGURE = "Create a collection, or change it"
+REPLACE = "Replace an item, or create it with `If-None-Match: *`"
+# The headers of changes that create or replace something.
 PUTTING: dict[str, Any] = {"headers": ("Idempotency-Key", "If-Match", "If-None-Match", "Deadline")}
-# A collection may refuse changes without `If-Match`.
+# A collection may require `If-Match` for changes.
 BLIND: dict[str, Any] = {"failures": (428,)}
 CONFIGURING: dict[str, Any] = PUTTING | {"others": {201: Collection}, "limit": CONFIG_LIMIT, "query": (VALIDATE,)}
 REPLACING: dict[str, Any] = BLIND | PUTTING | {"others": {201: Item}}
@@ -53,7 +53,7 @@ PATCHING: dict[str, Any] = BLIND | {"body": msgspec.Raw, "patches": (bodies.MERG
 MANY = Annotated[list[CreateItemBody], msgspec.Meta(max_length=contract.BULK_LIMIT)]
 MAKING: dict[str, Any] = {"others": {207: contract.BulkResults}, "raw": True, "location": ITEM}
 LINES = Text(bodies.NDJSON)
-IMPORT: dict[str, Any] = {"raw": True, "returns": "One result a line"}
+IMPORT: dict[str, Any] = {"raw": True, "returns": "One result per line"}
 _NDJSON = ((b"content-type", bodies.NDJSON.encode()),)
 
 
@@ -67,28 +67,28 @@ _list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def _read(request: HttpRequest, body: None) -> dict[str, Any]:
-    version = parameters.integer(request.parameters, "version")
+    version = parameters.parse_integer(request.parameters, "version")
     return {**request.parameters} if version is None else {**request.parameters, "version": version}
 
 
 def _patch(request: HttpRequest, body: msgspec.Raw) -> dict[str, Any]:
-    return {"kind": "merge" if bodies.kind_of(request.headers) == bodies.MERGE_PATCH else "json", "patch": body}
+    return {"kind": "merge" if bodies.media_type_of(request.headers) == bodies.MERGE_PATCH else "json", "patch": body}
 
 
 def _restore(request: HttpRequest, body: None) -> dict[str, int]:
-    version = parameters.integer(request.parameters, "version")
+    version = parameters.parse_integer(request.parameters, "version")
     if version is None:
-        raise Failure("invalid", "say which version is to be restored", field="version")
+        raise Failure("invalid", "name the version to restore", field="version")
     return {"version": version}
 
 
 def _find(request: HttpRequest, body: None) -> dict[str, Any]:
     values = request.parameters
     args: dict[str, Any] = {**values, "collection": request.path["collection"]}
-    args["limit"] = parameters.limit(values)
-    args["count"] = parameters.flag(values, "count")
+    args["limit"] = parameters.parse_limit(values)
+    args["count"] = parameters.parse_flag(values, "count")
     if "filter" in values:
-        args["filter"] = parameters.json_object(values, "filter", "a filter")
+        args["filter"] = parameters.parse_json_object(values, "filter", "a filter")
     return args
 
 
@@ -96,7 +96,7 @@ class DataRouter(APIRouter):
     tag = "data"
     about = "Collections of documents"
     access = Access.OPTIONAL
-    needs = "The collection's rules say who may."
+    needs = "The collection's rules apply."
     body_limit = 0
     variables = (
         variable("collection", "The collection's name", f"^{contract.COLLECTION_PATTERN}$"),
@@ -104,18 +104,19 @@ class DataRouter(APIRouter):
     )
     # fmt: off
     rows = (
-        get("/data/collections", "list_collections", "List the collections that the caller may know of", LIST,
+        get("/data/collections", "list_collections", "List the collections that the caller may see", LIST,
             contract.CollectionPage, query=(*PAGE, PROJECT)),
-        get(f"{COLLECTION}/config", "read_collection", "Show a configuration", (OF_NAME, "config"), Collection),
+        get(f"{COLLECTION}/config", "read_collection", "Show a collection's configuration", (OF_NAME, "config"),
+            Collection),
         delete(COLLECTION, "delete_collection", "Delete a collection and its items", (OF_NAME, "delete")),
         get(COLLECTION, "find_items", "Find items", SEARCH, contract.ItemPage, query=FINDING, args=_find),
         get(ITEM, "read_item", "Show an item", OF_PATH, Item, query=(VERSION, FIELDS), args=_read),
         delete(ITEM, "delete_item", "Delete an item", (OF_PATH, "delete"), **BLIND),
         patch(ITEM, "patch_item", "Change an item by a JSON patch (RFC 6902) or", OF_PATH, Item, ReplaceItemBody,
               args=_patch, **PATCHING),
-        get(f"{ITEM}/history", "item_history", "List an item's versions, the latest first", (OF_PATH, "history"),
+        get(f"{ITEM}/history", "item_history", "List an item's versions, latest first", (OF_PATH, "history"),
             contract.History, query=PAGE),
-        post(f"{ITEM}/restore", "restore_item", "Give an item the data of an earlier version", (OF_PATH, "restore"),
+        post(f"{ITEM}/restore", "restore_item", "Restore the data of an earlier version", (OF_PATH, "restore"),
              Item, query=(VERSION,), args=_restore, **BLIND),
     )
     # fmt: on
@@ -125,15 +126,23 @@ class DataRouter(APIRouter):
         contract.check_collection(request.path["collection"])
         validate = request.parameters.get("validate", "all")
         if validate not in ("all", "new"):
-            raise Failure("invalid", "it is all or new", field="validate")
+            raise Failure("invalid", "this must be all or new", field="validate")
         payload = b'{"validate":"%b","only_new":%b,"config":%b}'
         payload %= validate.encode(), b"true" if headers.only_new(request.headers) else b"false", request.content
-        with _nothing_there():
+        with _refuse_existing():
             reply = await self._ask(request, OF_NAME, "configure", payload, "args.config")
         shown = _configured.decode(reply)
-        return versioned(reply, 201 if shown.created_at == shown.updated_at else 200)
+        return versioned_response(reply, 201 if shown.created_at == shown.updated_at else 200)
 
-    @post(COLLECTION, "create_items", "Make an item, or each of a list", None, Item, (CreateItemBody, MANY), **MAKING)
+    @post(
+        COLLECTION,
+        "create_items",
+        "Create an item, or every item of a list",
+        None,
+        Item,
+        (CreateItemBody, MANY),
+        **MAKING,
+    )
     async def create(self, request: HttpRequest) -> HttpResponse:
         body = await request.body(self._max_body)
         if body.lstrip()[:1] == b"[":
@@ -148,7 +157,7 @@ class DataRouter(APIRouter):
 
     async def _create_many(self, request: HttpRequest, bodies: list[msgspec.Raw]) -> HttpResponse:
         if len(bodies) > contract.BULK_LIMIT:
-            raise Failure("invalid", f"a list has at most {contract.BULK_LIMIT} items", field="body")
+            raise Failure("invalid", f"a list can have at most {contract.BULK_LIMIT} items", field="body")
         numbered = [(number, bytes(body)) for number, body in enumerate(bodies)]
         results = await make_items(self._forwarder, request, request.path["collection"], numbered)
         return HttpResponse(207, msgspec.json.encode(contract.BulkResults(results=results)))
@@ -156,37 +165,42 @@ class DataRouter(APIRouter):
     @put(ITEM, "replace_item", REPLACE, None, Item, ReplaceItemBody, **REPLACING)
     async def replace(self, request: HttpRequest, body: ReplaceItemBody) -> HttpResponse:
         if not headers.only_new(request.headers):
-            return versioned(await self._ask(request, OF_PATH, "replace", request.content))
+            return versioned_response(await self._ask(request, OF_PATH, "replace", request.content))
         collection, id = request.path["collection"], request.path["item_id"]
-        with _nothing_there():
+        with _refuse_existing():
             return await self._make(collection, id, body.data, self._forwarder.options(request))
 
-    @get(f"{COLLECTION}/export", "export_items", "Show all items, by their IDs", answer=LINES, returns="An item a line")
+    @get(
+        f"{COLLECTION}/export",
+        "export_items",
+        "Show all items, sorted by ID",
+        response=LINES,
+        returns="One item per line",
+    )
     async def export(self, request: HttpRequest) -> HttpResponse:
         lines = await item_files.export(self._forwarder, request, request.path["collection"])
         return HttpResponse(200, headers=_NDJSON, chunks=lines)
 
-    @post(f"{COLLECTION}/import", "import_items", "Make an item of each line", None, LINES, LINES, **IMPORT)
-    async def take_in(self, request: HttpRequest) -> HttpResponse:
-        results = await item_files.take_in(self._forwarder, request, request.path["collection"])
+    @post(f"{COLLECTION}/import", "import_items", "Create an item from each line", None, LINES, LINES, **IMPORT)
+    async def import_items(self, request: HttpRequest) -> HttpResponse:
+        results = await item_files.import_lines(self._forwarder, request, request.path["collection"])
         return HttpResponse(200, headers=_NDJSON, chunks=results)
 
     async def _make(self, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> HttpResponse:
         reply = await make_item(self._forwarder, collection, id, data, options)
         location = f"/data/collections/{collection}/{id}".encode()
-        return versioned(reply, 201, (b"location", location))
+        return versioned_response(reply, 201, (b"location", location))
 
     async def _ask(
         self, request: HttpRequest, target: Target, method: str, payload: bytes, within: str = "args"
     ) -> bytes:
         subject = subjects.call(target.type, target.id(request, None), method)
-        return await self._forwarder.arguments(subject, payload, self._forwarder.options(request), within)
+        return await self._forwarder.request_with_body(subject, payload, self._forwarder.options(request), within)
 
 
 @contextmanager
-def _nothing_there() -> Iterator[None]:
-    """Report an object that exists as a condition that has failed (RFC 9110 §13.1.2), but not values of unique
-    fields."""
+def _refuse_existing() -> Iterator[None]:
+    """Report an existing object as a failed precondition (RFC 9110 §13.1.2), but not a duplicate unique value."""
     try:
         yield
     except Failure as failure:

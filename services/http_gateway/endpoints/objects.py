@@ -1,6 +1,6 @@
-"""`/durable-objects`: each request becomes one NATS request, and its reply the response.
+"""`/durable-objects`: each request becomes one NATS request, and the reply becomes the response.
 
-No rule of an object lives here; what is checked is checked again by the host.
+No object's rule lives here: the host checks again everything that is checked here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..http import parameters
 from ..http.parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
-from ..http.versions import unless_known, versioned
+from ..http.versions import conditional_response, versioned_response
 from ..object_lists import ObjectLists
 from .api_router import APIRouter
 from .operation import delete, get, post, put
@@ -29,12 +29,12 @@ from .operations import LEFT_OUT, READ_FLEET
 
 OBJECTS, OBJECT = "/durable-objects", "/durable-objects/{object_id}"
 LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$"), PROJECT, *PAGE, INTERNAL)
-NAMED = "Without `name` it gets a new ID."
-RAW = "Needs `objects:manage`, and a type whose `management` is `raw`."
-ALL_TYPES = "Without `type` it lists all types that are served now, one after another. " + LEFT_OUT
+NAMED = "Without `name`, the object gets a new ID."
+RAW = "Requires `objects:manage`, and a type whose `management` is `raw`."
+ALL_TYPES = "Without `type`, it lists all available types, one after another. " + LEFT_OUT
 REQUEST: dict[str, Any] = {
     "permission": "objects:request",
-    "needs": "Needs `objects:request`, and what the method itself asks for.",
+    "needs": "Requires `objects:request`, and whatever the method itself requires.",
     "headers": ("Idempotency-Key", "If-Match", "Deadline", "traceparent"),
 }
 
@@ -50,7 +50,7 @@ ARGS = {"type": "object", "description": "By the method's own schema", "default"
 NAME = {"type": "string", "minLength": 1, "description": f"1 to {subjects.NAME_LIMIT} bytes"}
 TYPE = {"type": "string", "pattern": f"^{subjects.TYPE_PATTERN}$"}
 METHOD = {"type": "string", "pattern": f"^{subjects.METHOD_PATTERN}$"}
-MEMBER_OF = {"type": "string", "pattern": ID_PATTERN, "description": "A project to belong to"}
+MEMBER_OF = {"type": "string", "pattern": ID_PATTERN, "description": "The project that the object belongs to"}
 
 
 def _schema(required: str, **properties: Any) -> dict[str, Any]:
@@ -78,12 +78,16 @@ class DurableObjectRouter(APIRouter):
     async def request(self, request: HttpRequest, body: RequestBody) -> HttpResponse:
         type, id = self._address(request)
         if not subjects.is_method(body.method):
-            raise Failure("unknown-method", "a method's name is [a-z][a-z0-9_]*, of at most 64", field="method")
+            raise Failure(
+                "unknown-method",
+                "a method's name must match [a-z][a-z0-9_]* and have at most 64 characters",
+                field="method",
+            )
         subject = subjects.call(type, id, body.method)
         reply = await self._forwarder.request(subject, bytes(body.args), self._forwarder.options(request))
         return HttpResponse(200, b'{"result":%b}' % (reply or b"null"))
 
-    @post(OBJECTS, "create_object", "Make an object", None, DurableObject, CreateBody, about=NAMED, location=OBJECT)
+    @post(OBJECTS, "create_object", "Create an object", None, DurableObject, CreateBody, about=NAMED, location=OBJECT)
     async def create(self, request: HttpRequest, body: CreateBody) -> HttpResponse:
         self._catalogue.check(body.type)
         options = self._forwarder.options(request)
@@ -94,33 +98,38 @@ class DurableObjectRouter(APIRouter):
         if bytes(body.state):
             arguments["state"] = body.state
         payload = msgspec.json.encode(arguments)
-        reply = await self._forwarder.arguments(subjects.call(body.type, id, objects.CREATE), payload, options)
-        return versioned(reply, 201, (b"location", f"/durable-objects/{body.type}:{id}".encode()))
+        reply = await self._forwarder.request_with_body(subjects.call(body.type, id, objects.CREATE), payload, options)
+        return versioned_response(reply, 201, (b"location", f"/durable-objects/{body.type}:{id}".encode()))
 
-    @get(OBJECT, "read_object", "Show an object", answer=DurableObject, failures=(409, 412))
+    @get(OBJECT, "read_object", "Show an object", response=DurableObject, failures=(409, 412))
     async def read(self, request: HttpRequest) -> HttpResponse:
-        return unless_known(request, versioned(await self._manage(request, objects.READ)))
+        return conditional_response(request, versioned_response(await self._manage(request, objects.READ)))
 
     @put(OBJECT, "replace_object", "Replace an object's state", None, DurableObject, ReplaceBody, needs=RAW)
     async def replace(self, request: HttpRequest, body: ReplaceBody) -> HttpResponse:
-        return versioned(await self._manage(request, objects.REPLACE, request.content))
+        return versioned_response(await self._manage(request, objects.REPLACE, request.content))
 
     @delete(OBJECT, "delete_object", "Delete an object")
     async def delete(self, request: HttpRequest) -> HttpResponse:
         await self._manage(request, objects.DELETE)
         return HttpResponse(204, headers=())
 
-    @get(OBJECTS, "list_objects", "List objects by type and ID", answer=ObjectPage, query=LISTING, about=ALL_TYPES)
+    @get(OBJECTS, "list_objects", "List objects by type and ID", response=ObjectPage, query=LISTING, about=ALL_TYPES)
     async def list(self, request: HttpRequest) -> HttpResponse:
         values = request.parameters
         internal, type = self._shows_internal(request), values.get("type")
         if type is not None:
             self._catalogue.check(type, internal)
-        asked = values.get("cursor"), parameters.limit(values), values.get("project"), self._forwarder.options(request)
+        options = (
+            values.get("cursor"),
+            parameters.parse_limit(values),
+            values.get("project"),
+            self._forwarder.options(request),
+        )
         if type is not None:
-            page = await self._lists.of_type(type, *asked)
+            page = await self._lists.list_type(type, *options)
         else:
-            page = await self._lists.of_types(self._catalogue.names(internal), *asked)
+            page = await self._lists.list_types(self._catalogue.names(internal), *options)
         return HttpResponse(200, msgspec.json.encode(page))
 
     async def _manage(self, request: HttpRequest, method: str, payload: bytes = b"{}") -> bytes:
@@ -134,7 +143,7 @@ class DurableObjectRouter(APIRouter):
         return type, id
 
     def _shows_internal(self, request: HttpRequest) -> bool:
-        internal = parameters.flag(request.parameters, INTERNAL.name)
+        internal = parameters.parse_flag(request.parameters, INTERNAL.name)
         if internal and not request.principal.has(READ_FLEET):
-            raise Failure("forbidden", f"internal types need the permission {READ_FLEET}", field=INTERNAL.name)
+            raise Failure("forbidden", f"internal types require the permission {READ_FLEET}", field=INTERNAL.name)
         return internal

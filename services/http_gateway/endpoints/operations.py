@@ -1,4 +1,4 @@
-"""What operators and tools ask of the gateway itself: health, metrics, and the API's description."""
+"""The gateway's own state for operators and tools: health, metrics, and the API's description."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ from ..http.guard import Guard
 from ..http.parameters import INTERNAL
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, HttpResponse
-from ..http.versions import unless_known
+from ..http.versions import conditional_response
 from .api_router import APIRouter
 from .operation import Access, Operation, Text, get
 
 READ_FLEET = "fleet:read"
-LEFT_OUT = f"Internal types are left out, unless a caller with `{READ_FLEET}` asks for them."
-METRICS = "Show counters in Prometheus' text format"
+LEFT_OUT = f"Internal types are left out by default; a caller with `{READ_FLEET}` can include them."
+METRICS = "Show metrics in Prometheus' text format"
 GUARDED: dict[str, Any] = {"access": Access.REQUIRED, "headers": ()}
 WELL = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"]}
-DOCUMENT: dict[str, Any] = {"answer": dict[str, Any], "query": (INTERNAL,), "headers": ("If-None-Match",)}
+DOCUMENT: dict[str, Any] = {"response": dict[str, Any], "query": (INTERNAL,), "headers": ("If-None-Match",)}
 
 
 class OperationRouter(APIRouter):
-    """`/health`, `/metrics`, `/openapi.json`, `/asyncapi.json` and `/docs`; `operators` guards what is internal."""
+    """`/health`, `/metrics`, `/openapi.json`, `/asyncapi.json` and `/docs`.
+
+    `operators` guards internal information.
+    """
 
     tag = "operation"
     about = "The gateway itself"
@@ -57,45 +60,45 @@ class OperationRouter(APIRouter):
         self._docs = Docs()
 
     def routes(self, guard_of: Callable[[Operation], Guard]) -> list[Route]:
-        """Add the files of `/docs`, which are no operations of the API."""
+        """Return the routes, including the files of `/docs`, which are not operations of the API."""
         (page,) = (operation for operation in self.operations if operation.path == "/docs")
         files = MethodDispatcher({"GET": (guard_of(page), self._docs.file)})
         return [*super().routes(guard_of), Route("/docs/{file}", files)]
 
-    @get("/health/live", "live", "Tell whether the gateway runs", answer=WELL)
+    @get("/health/live", "live", "Check that the gateway runs", response=WELL)
     async def live(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse(200, b'{"ok":true}')
 
-    @get("/health/ready", "ready", "Tell whether the whole fleet can serve", answer=WELL)
+    @get("/health/ready", "ready", "Check that the whole fleet is ready", response=WELL)
     async def ready(self, request: HttpRequest) -> HttpResponse:
-        troubles = await self._readiness.troubles()
-        if troubles:
-            detail = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
-            raise Failure("unavailable", f"not ready: {detail}", extra={"services": troubles})
+        problems = await self._readiness.find_problems()
+        if problems:
+            detail = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+            raise Failure("unavailable", f"not ready: {detail}", extra={"services": problems})
         return HttpResponse(200, b'{"ok":true}')
 
     @get("/openapi.json", "openapi", "Show this document", about=LEFT_OUT, **DOCUMENT)
     async def openapi(self, request: HttpRequest) -> HttpResponse:
         return await self._show(request, self._openapi)
 
-    @get("/asyncapi.json", "asyncapi", "Describe what NATS takes", about=LEFT_OUT, **DOCUMENT)
+    @get("/asyncapi.json", "asyncapi", "Show the AsyncAPI document of the NATS interface", about=LEFT_OUT, **DOCUMENT)
     async def asyncapi(self, request: HttpRequest) -> HttpResponse:
         return await self._show(request, self._asyncapi)
 
-    @get("/docs", "docs", "Show this document as a page", answer=Text("text/html"))
+    @get("/docs", "docs", "Show this document as a page", response=Text("text/html"))
     async def docs(self, request: HttpRequest) -> HttpResponse:
         return self._docs.page
 
-    @get("/metrics", "metrics", METRICS, answer=Text("text/plain"), permission=READ_FLEET, **GUARDED)
+    @get("/metrics", "metrics", METRICS, response=Text("text/plain"), permission=READ_FLEET, **GUARDED)
     async def metrics(self, request: HttpRequest) -> HttpResponse:
         if request.principal.project:
-            raise Failure("forbidden", "this API key counts in its project alone")
+            raise Failure("forbidden", "this API key is valid only within its project")
         return HttpResponse(200, metrics.exposition(), ((b"content-type", metrics.CONTENT_TYPE.encode()),))
 
     async def _show(self, request: HttpRequest, document: Document) -> HttpResponse:
-        internal = parameters.flag(request.parameters, INTERNAL.name)
+        internal = parameters.parse_flag(request.parameters, INTERNAL.name)
         if internal:
             await self._operators.admit(request.scope, request.headers)
         content, etag = document.current(internal)
         headers = (JSON_HEADER, (b"cache-control", b"no-cache"), (b"etag", etag.encode()))
-        return unless_known(request, HttpResponse(200, content, headers))
+        return conditional_response(request, HttpResponse(200, content, headers))

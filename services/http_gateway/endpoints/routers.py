@@ -1,4 +1,4 @@
-"""All API routers, in the order of the document."""
+"""All API routers, in document order."""
 
 from __future__ import annotations
 

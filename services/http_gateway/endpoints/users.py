@@ -1,4 +1,4 @@
-"""`/users`: profiles; `/roles`: what roles allow."""
+"""`/users`: profiles and their sessions; `/roles`: roles and their permissions."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ USERS, USER, SESSIONS = "/users", "/users/{user_id}", "/users/{user_id}/sessions
 ROLES, ROLE = "/roles", "/roles/{name}"
 SEARCH = subjects.query(users.TYPE, users.SEARCH)
 FILTERS = (
-    text("q", "A part of the username, address or full name", r"^[^\x00-\x1f]{0,100}$"),
+    text("q", "Part of the username, e-mail address or full name", r"^[^\x00-\x1f]{0,100}$"),
     text("role", "Only users with this role", f"^{roles.NAME_PATTERN}$"),
-    text("status", "Only users of this status", "^(active|deactivated)$"),
-    text("sort", "The order; with a minus it is reversed", "^-?(created_at|username)$"),
+    text("status", "Only users with this status", "^(active|deactivated)$"),
+    text("sort", "The order; a minus reverses it", "^-?(created_at|username)$"),
 )
-READ = "For the user; with `users:read` for any user."
-END = "For the user; with `users:manage` for any user."
-ERASE = "For the user, with the password; with `users:manage` for any user."
-MANAGE = "Needs `users:manage`."
-READ_ROLES = "Needs `roles:manage`."
+READ = "For the user, or with `users:read` for any user."
+END = "For the user, or with `users:manage` for any user."
+ERASE = "For the user with the password, or with `users:manage` for any user."
+MANAGE = "Requires `users:manage`."
+READ_ROLES = "Requires `roles:manage`."
 _session = in_path("session_id", "session")
 
 
@@ -38,7 +38,7 @@ def _user(request: HttpRequest, body: Any) -> str:
     id = request.path["user_id"]
     id = request.principal.subject if id == ME else id
     if not subjects.is_id(id):
-        raise Failure("not-found", "there is no such user")
+        raise Failure("not-found", "this user doesn't exist")
     return id
 
 
@@ -60,22 +60,22 @@ class UserRouter(APIRouter):
 
     tag = "users"
     about = "Profiles"
-    needs = "Users change their own name and settings; with `users:manage` anyone's, and everything."
-    variables = (variable("user_id", "A user's ID, or `me`"), variable("session_id", "As in the list of sessions"))
+    needs = "Users may change their own name and settings; with `users:manage`, every field of any user."
+    variables = (variable("user_id", "A user's ID, or `me`"), variable("session_id", "A session's ID"))
     # fmt: off
     rows = (
         get(USERS, "search_users", "Find users", SEARCH, users.UserPage, query=(*PAGE, *FILTERS),
-            needs="Needs `users:read`."),
+            needs="Requires `users:read`."),
         get(USER, "read_user", "Show a user", OF_ID, User, needs=READ),
         put(USER, "replace_user", "Replace a user's profile", OF_ID, User, ReplaceUserBody),
         patch(USER, "patch_user", "Change a user's profile", OF_ID, User, ReplaceUserBody),
-        delete(USER, "erase_user", "Erase a user's data for good", (OF_ID, "erase"), body=EraseUserBody,
+        delete(USER, "erase_user", "Erase a user's data permanently", (OF_ID, "erase"), body=EraseUserBody,
                optional=True, needs=ERASE),
         get(SESSIONS, "list_user_sessions", "List a user's sessions", (OF_ID, "sessions"), SessionPage, needs=READ),
         delete(SESSIONS, "end_user_sessions", "End every session of a user", (OF_ID, "end_sessions"), needs=END),
         delete(f"{SESSIONS}/{{session_id}}", "end_user_session", "End a session of a user", (OF_ID, "end_session"),
                args=_end_session, needs=END),
-        post(f"{USER}/activate", "activate_user", "Let a user log in again", (OF_ID, "activate"), User, needs=MANAGE),
+        post(f"{USER}/activate", "activate_user", "Reactivate a user", (OF_ID, "activate"), User, needs=MANAGE),
         post(f"{USER}/deactivate", "deactivate_user", "End all sessions of a user and refuse logins",
              (OF_ID, "deactivate"), User, needs=MANAGE),
     )
@@ -86,14 +86,14 @@ class RoleRouter(APIRouter):
     """`/roles`."""
 
     tag = "roles"
-    about = "What roles allow"
-    needs = "Needs `roles:manage`, and every permission of the role."
+    about = "Roles and their permissions"
+    needs = "Requires `roles:manage`, and every permission of the role."
     variables = (variable("name", "The role's name", f"^{roles.NAME_PATTERN}$"),)
     # fmt: off
     rows = (
-        get(ROLES, "list_roles", "List all roles, by name", roles.LIST_SUBJECT, roles.RolePage, query=PAGE,
+        get(ROLES, "list_roles", "List all roles, sorted by name", roles.LIST_SUBJECT, roles.RolePage, query=PAGE,
             needs=READ_ROLES),
-        create(ROLES, "create_role", "Make a role", NEW_ROLE, Role, CreateRoleBody, args=_create_role),
+        create(ROLES, "create_role", "Create a role", NEW_ROLE, Role, CreateRoleBody, args=_create_role),
         get(ROLE, "read_role", "Show a role", OF_NAME, Role, needs=READ_ROLES),
         put(ROLE, "replace_role", "Replace a role", OF_NAME, Role, ReplaceRoleBody),
         delete(ROLE, "delete_role", "Delete a role that no user has", (OF_NAME, "remove")),

@@ -25,24 +25,27 @@ _unknown = re.compile(r"(?:unknown|required) field `(?P<name>.*?)`(?: - at|$)", 
 
 
 class UnsupportedPatch(Failure):
-    """415, with the kinds of patches that are taken."""
+    """Raised for a patch of another kind (415); `accepted` lists the accepted media types."""
 
     def __init__(self, accepted: Sequence[str]) -> None:
         self.accepted = ", ".join(accepted)
         super().__init__("unsupported-media-type", f"send {' or '.join(accepted)}", field="Content-Type")
 
 
-def kind_of(headers: dict[bytes, bytes]) -> str:
-    """The media type of the body, without its parameters; empty where none is named."""
+def media_type_of(headers: dict[bytes, bytes]) -> str:
+    """Return the body's media type without parameters, or an empty string if the header is missing."""
     return headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
 def check_media_type(headers: dict[bytes, bytes], patches: Sequence[str] = ()) -> None:
-    """A body without a content type is taken for JSON; any other type, or an encoding, is refused.
-    A patch must say which of the accepted kinds it is (RFC 5789)."""
+    """Raise `unsupported-media-type` unless the body is JSON or, with `patches`, one of these kinds.
+
+    A body without a content type counts as JSON. A patch must name its media type (RFC 5789). Content
+    encodings are refused.
+    """
     media_type = headers.get(b"content-type")
     if patches:
-        if kind_of(headers) not in patches:
+        if media_type_of(headers) not in patches:
             raise UnsupportedPatch(patches)
         media_type = None
     if media_type is not None and media_type != b"application/json" and not _media_type(media_type.decode("latin-1")):
@@ -56,7 +59,7 @@ def _check_encoding(headers: dict[bytes, bytes]) -> None:
 
 
 async def read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """The whole body; raises `too-large` as soon as it is known to pass `limit` bytes."""
+    """Return the whole body. Raises `too-large` as soon as it exceeds `limit` bytes."""
     try:
         async with asyncio.timeout(BODY_WITHIN):
             return await _read(headers, receive, limit)
@@ -84,22 +87,24 @@ async def _read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> by
     return body
 
 
-def check_lines(headers: dict[bytes, bytes]) -> None:
-    """A body of lines is NDJSON, or says nothing of what it is."""
-    if kind_of(headers) not in ("", NDJSON, "application/jsonl"):
+def check_lines_type(headers: dict[bytes, bytes]) -> None:
+    """Raise `unsupported-media-type` unless the body is NDJSON or has no content type."""
+    if media_type_of(headers) not in ("", NDJSON, "application/jsonl"):
         raise Failure("unsupported-media-type", f"send {NDJSON}", field="Content-Type")
     _check_encoding(headers)
 
 
 async def lines(receive: Receive, limit: int) -> AsyncIterator[bytes]:
-    """The lines of a body, also empty ones; each is bounded, and so is the wait for more."""
+    """Yield the lines of a body, including empty ones; a line and the wait for more data are bounded."""
     rest, more = b"", True
     while more:
         try:
             async with asyncio.timeout(BODY_WITHIN):
                 message = await receive()
         except TimeoutError:
-            raise Failure("bad-request", "the body took too long to go on", field="body", status=408) from None
+            raise Failure(
+                "bad-request", "the next part of the body took too long to arrive", field="body", status=408
+            ) from None
         if message["type"] == "http.disconnect":
             raise Failure("bad-request", "the body ended before it was complete")
         more = message.get("more_body", False)
@@ -107,25 +112,25 @@ async def lines(receive: Receive, limit: int) -> AsyncIterator[bytes]:
         for line in whole:
             yield line
         if len(rest) > limit:
-            raise Failure("too-large", f"a line may have at most {limit} bytes", field="body")
+            raise Failure("too-large", f"a line can have at most {limit} bytes", field="body")
     if rest:
         yield rest
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, deepest: str) -> T:
-    """The struct in a body. `deepest` is the field that holds what a caller may nest."""
+    """Return the struct in a body; `deepest` names the field that callers may nest, for errors."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise Failure("invalid", str(error)[: 2 * NAME_LIMIT], field=_field_of(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Failure("bad-request", f"the body is no valid JSON: {error}"[: 2 * NAME_LIMIT], field="body") from None
+        raise Failure("bad-request", f"the body isn't valid JSON: {error}"[: 2 * NAME_LIMIT], field="body") from None
     except RecursionError:
         raise Failure("invalid", "the value is nested too deeply", field=deepest) from None
 
 
-def nesting(type: Any) -> str:
-    """The field of a body that holds what callers may nest; `body` if there is none."""
+def find_nested_field(type: Any) -> str:
+    """Return the name of the field whose content callers may nest, or `body` if there is none."""
     fields = msgspec.structs.fields(type) if hasattr(type, "__struct_fields__") else ()
     return next((field.encode_name for field in fields if _nests_freely(field.type)), "body")
 
@@ -143,4 +148,4 @@ def _field_of(message: str) -> str:
 
 
 def _too_large(limit: int) -> Failure:
-    return Failure("too-large", f"the body may have at most {limit} bytes", field="body")
+    return Failure("too-large", f"the body can have at most {limit} bytes", field="body")

@@ -1,18 +1,20 @@
-"""What an endpoint with a long answer has to know of its connection."""
+"""The part of a connection that an endpoint with an endless response uses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-# Where a request's scope keeps its connection.
+# The key of the connection in a request's scope.
 CONNECTION = "aidevos.connection"
 End = Literal["gone", "draining"]
 
 
 class Connection(Protocol):
+    """A client's connection."""
+
     def watch(self, ended: Callable[[End], None] | None) -> None:
-        """Have it called when the client has gone, or when the server ends and waits for the answer's end."""
+        """Call `ended` when the client disconnects, or when the server drains and waits for the response."""
 
     def cut(self) -> None:
-        """End the connection at once, whatever has yet to be sent: for clients that don't read."""
+        """Close the connection at once and discard unsent data: for clients that don't read."""

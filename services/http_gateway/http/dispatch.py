@@ -1,7 +1,7 @@
-"""The methods of one path: what every request passes before a handler sees it.
+"""The methods of one path, and the checks that every request passes before its handler runs.
 
-In this order: the method is one of the path's (405), the caller is admitted (401, 403, 429), the query parameters
-are known (422).
+The order is: the path has the method (405), the caller is admitted (401, 403, 429), the query
+parameters are known (422).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class MethodDispatcher:
-    """An ASGI application that maps the methods of one path to handlers; HEAD comes with GET."""
+    """An ASGI application that maps the methods of one path to handlers; GET also serves HEAD."""
 
     def __init__(self, methods: Mapping[str, tuple[Guard, Handler]], parameters: Iterable[str] = ()) -> None:
         self._methods = dict(methods)

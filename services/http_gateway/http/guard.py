@@ -1,4 +1,4 @@
-"""Who may pass: every request's caller is found out and its rate limit spent before a handler runs."""
+"""Admission: the caller is authenticated and charged to its rate limit before a handler runs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ from .responses import RATE_LIMIT
 
 
 class Guard(Protocol):
-    """Admits requests to an operation."""
+    """The admission of requests to an operation."""
 
     async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
-        """Return the caller, whose request is spent from its rate limit; raises `unauthenticated`, `forbidden`
-        or `Limited`."""
+        """Return the caller after charging the request to its rate limit.
+
+        Raises `unauthenticated`, `forbidden` or `RateLimited`.
+        """
 
 
 class CredentialGuard:
-    """Admits callers with a valid credential that carries `permission`, if one is named. With `strangers`, callers
-    without a credential are admitted as anonymous. A token comes in the header or in a cookie."""
+    """Admits callers with a valid credential and, if one is named, `permission`.
+
+    With `allow_anonymous`, callers without a credential are admitted as anonymous. A token may come in
+    the header or in a cookie.
+    """
 
     def __init__(
         self,
@@ -36,16 +41,16 @@ class CredentialGuard:
         cookies: Cookies,
         permission: str = "",
         *,
-        strangers: bool = False,
+        allow_anonymous: bool = False,
     ) -> None:
         self._admission = admission
         self._limiter = limiter
         self._cookies = cookies
         self._permission = permission
-        self._strangers = strangers
+        self._allow_anonymous = allow_anonymous
 
     async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
-        """As `Guard.admit`; the request of an unknown caller is spent from the limit of its address."""
+        """Admit a caller like `Guard.admit`; an unauthenticated request is charged to its address."""
         address, group = address_of(scope), group_of(scope)
         by_cookie = self._unify(headers)
         try:
@@ -58,12 +63,12 @@ class CredentialGuard:
             raise
         scope[RATE_LIMIT] = await resolve_when_ready(self._limiter.spend, principal, address, group)
         if self._permission and not principal.has(self._permission):
-            raise Failure("forbidden", f"this needs the permission {self._permission}")
+            raise Failure("forbidden", f"this requires the permission {self._permission}")
         return principal
 
     def _unify(self, headers: dict[bytes, bytes]) -> bool:
-        """Put a credential from a cookie or from `X-Api-Key` into `Authorization`; True if it was a cookie."""
-        token = self._cookies.of(headers).get(self._cookies.access)
+        """Move a credential from a cookie or `X-Api-Key` to `Authorization`; return True if it was a cookie."""
+        token = self._cookies.read(headers).get(self._cookies.access)
         key = headers.get(b"x-api-key")
         if (b"authorization" in headers) + bool(token) + (key is not None) > 1:
             raise Failure("bad-request", "send one credential: a token, an API key or cookies", field="Authorization")
@@ -74,13 +79,13 @@ class CredentialGuard:
         return bool(token)
 
     def _caller(self, authorization: bytes | None, address: str) -> Principal:
-        if authorization is None and self._strangers:
+        if authorization is None and self._allow_anonymous:
             return ANONYMOUS
-        return self._admission.caller(None if authorization is None else authorization.decode("latin-1"), address)
+        return self._admission.authenticate(None if authorization is None else authorization.decode("latin-1"), address)
 
 
 class AnonymousGuard:
-    """Admits every request as anonymous, whatever credential it carries, within the rate limit of its address."""
+    """Admits every request as anonymous, ignoring its credential, within the rate limit of its address."""
 
     def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
@@ -91,7 +96,7 @@ class AnonymousGuard:
 
 
 class PublicGuard:
-    """Admits every request as anonymous, without a rate limit: for what is served from this process alone."""
+    """Admits every request as anonymous, without a rate limit: for responses that need only this process."""
 
     async def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Principal:
         return ANONYMOUS

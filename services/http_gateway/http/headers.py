@@ -1,4 +1,4 @@
-"""Request headers with a syntax of their own: each is checked here, once, or refused by its name."""
+"""Parsers of request headers; each value is checked once, and a refusal names the header."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _integer = re.compile(r"-?[0-9]{1,18}").fullmatch
 _trace = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]{0,200})?").fullmatch
 
 
-def idempotency_key(value: str) -> str:
-    """The request ID that `Idempotency-Key` names: an RFC 8941 string, or the bare text of one."""
+def parse_idempotency_key(value: str) -> str:
+    """Return the request ID in `Idempotency-Key`: an RFC 8941 string, with or without quotes."""
     quoted = _quoted_key(value)
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value if _bare_key(value) else ""
     if not 0 < len(key) <= REQUEST_ID_LIMIT or key != key.strip():
@@ -28,32 +28,32 @@ def idempotency_key(value: str) -> str:
     return key
 
 
-def entity_tags(name: str, value: str) -> str:
-    """The value of `If-Match` or `If-None-Match`, if it is one (RFC 9110 §13.1)."""
+def parse_entity_tags(name: str, value: str) -> str:
+    """Return the value of `If-Match` or `If-None-Match` if it is valid (RFC 9110 §13.1)."""
     if len(value) > VALUE_LIMIT or not _etags(value):
         raise _malformed(name, '* or a list of entity tags, like "3"')
     return value
 
 
 def only_new(headers: Mapping[bytes, bytes]) -> bool:
-    """True if a PUT is to make something and to change nothing: with `If-None-Match: *`, and with no other value."""
+    """True if a PUT must create something: with `If-None-Match: *`. Any other value raises `bad-request`."""
     condition = headers.get(b"if-none-match")
     if condition is None:
         return False
-    if entity_tags("If-None-Match", condition.decode("latin-1")) != "*":
-        raise Failure("bad-request", "a PUT takes If-None-Match: * and no other", field="If-None-Match")
+    if parse_entity_tags("If-None-Match", condition.decode("latin-1")) != "*":
+        raise Failure("bad-request", "a PUT accepts no If-None-Match other than *", field="If-None-Match")
     return True
 
 
-def none_match(value: str, etag: str) -> bool:
-    """Whether `If-None-Match` lets the answer with this entity tag through (weak comparison)."""
+def matches_none(value: str, etag: str) -> bool:
+    """True if a response with this entity tag satisfies `If-None-Match` (weak comparison)."""
     return value != "*" and etag not in (tag.removeprefix("W/") for tag in _each_etag(value))
 
 
-def deadline(value: str) -> float:
-    """Seconds that the caller still waits, from the header `Deadline` in milliseconds."""
+def parse_deadline(value: str) -> float:
+    """Return the seconds until the deadline, from the header `Deadline` in milliseconds."""
     if not _integer(value):
-        raise _malformed("Deadline", "the milliseconds that are left, a positive integer")
+        raise _malformed("Deadline", "the remaining milliseconds, a positive integer")
     milliseconds = int(value)
     if milliseconds <= 0:
         raise Failure("deadline-past", "the deadline had passed when the request arrived", field="Deadline")
@@ -61,7 +61,7 @@ def deadline(value: str) -> float:
 
 
 def is_trace(value: str) -> bool:
-    """Whether it is a `traceparent`; by W3C Trace Context another value is as good as none."""
+    """True if the value is a valid `traceparent`; W3C Trace Context says to ignore any other."""
     return _trace(value) is not None
 
 
@@ -69,5 +69,5 @@ def _malformed(name: str, wanted: str) -> Failure:
     return Failure("bad-request", f"the header {name} must be {wanted}", field=name)
 
 
-def repeated(name: str) -> Failure:
+def repeated_header(name: str) -> Failure:
     return Failure("bad-request", f"the header {name} may be sent once", field=name)

@@ -1,4 +1,4 @@
-"""What is written to a connection in one go leaves in one piece."""
+"""Joining of the small writes to a connection."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 
 class JoinedWrites:
-    """A transport that sends at once what is written within one round of the event loop: uvicorn
-    writes the head of a response and its body apart, and uvloop would make a system call of each."""
+    """A transport that joins all writes within one round of the event loop.
+
+    uvicorn writes a response's head and body separately, and uvloop would make a system call for each.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport

@@ -1,6 +1,7 @@
-"""Parameters of operations, in the path, the query string and the headers, and how query strings are read.
+"""The parameters of operations (path, query string, headers) and the parsers of query strings.
 
-Each parameter of a query string is known and given once, or refused by its name; values are never shown again.
+Every parameter in a query string must be known and occur once; otherwise it is refused by name. Errors
+never repeat values.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
 
 
 class Parameter(NamedTuple):
-    """A parameter, with its JSON Schema."""
+    """A parameter with its JSON Schema; `place` is query, path or header."""
 
     name: str
     description: str
@@ -39,8 +40,8 @@ class Parameter(NamedTuple):
     place: str = "query"
     required: bool = False
 
-    def described(self) -> Json:
-        """The parameter as OpenAPI 3.1 spells it."""
+    def describe(self) -> Json:
+        """Return the parameter object of OpenAPI 3.1."""
         about = {"description": self.description} if self.description else {}
         required = self.required or self.place == "path"
         return {"name": self.name, "in": self.place, "required": required, "schema": self.schema, **about}
@@ -68,81 +69,88 @@ def switch(name: str, description: str) -> Parameter:
 
 _limit = {"type": "integer", "minimum": 1, "maximum": LIST_LIMIT, "default": DEFAULT_LIMIT}
 PAGE = (
-    Parameter("limit", "Entries on a page", _limit),
-    text("cursor", "The `next_cursor` of the page before"),
+    Parameter("limit", "The number of entries on a page", _limit),
+    text("cursor", "The `next_cursor` of the previous page"),
 )
-_key = f"A repeat with the same key changes nothing; 1 to {REQUEST_ID_LIMIT} characters"
-# Headers that operations name, and what many share; components of the document.
+_key = f"A request repeated with the same key has no further effect; 1 to {REQUEST_ID_LIMIT} characters"
+# Headers, and parameters that many operations share: components of the document.
 SHARED = {
     parameter.name: parameter
     for parameter in (
         *PAGE,
         variable("id", "The ID within the type", ID_PATTERN),
         text("Idempotency-Key", _key, f"^{BARE_KEY}{{1,{REQUEST_ID_LIMIT}}}$", "header"),
-        text("If-Match", "The version that is changed, as in `ETag`", _ENTITY_TAGS, "header"),
-        text("If-None-Match", "The version that the caller has", _ENTITY_TAGS, "header"),
-        Parameter("Deadline", "Milliseconds that the caller waits", {"type": "integer", "minimum": 1}, "header"),
+        text("If-Match", "The version to change, as in `ETag`", _ENTITY_TAGS, "header"),
+        text("If-None-Match", "The version that the caller already has", _ENTITY_TAGS, "header"),
+        Parameter(
+            "Deadline", "How long the caller waits, in milliseconds", {"type": "integer", "minimum": 1}, "header"
+        ),
         text("traceparent", "W3C Trace Context", place="header"),
-        text("Otp", "A code, instead of the body", "^[0-9]{6}$", "header"),
-        text("Last-Event-ID", "The `id` behind which to resume; else from now on", "^[0-9]{1,18}$", "header"),
+        text("Otp", "A one-time code, instead of the body", "^[0-9]{6}$", "header"),
+        text(
+            "Last-Event-ID",
+            "The `id` after which to resume; by default the stream starts now",
+            "^[0-9]{1,18}$",
+            "header",
+        ),
     )
 }
-INTERNAL = switch("internal", "True to include the types of the services' own machinery")
-PROJECT = text("project", "Only what belongs to this project", ID_PATTERN)
+INTERNAL = switch("internal", "Set to `true` to include the types that the services use internally")
+PROJECT = text("project", "Only objects that belong to this project", ID_PATTERN)
 
 
 def parse(query: bytes, known: frozenset[str]) -> dict[str, str]:
-    """The parameters of a query string."""
+    """Return the parameters of a query string; only those in `known` are allowed."""
     try:
         pairs = parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_LIMIT
         )
     except ValueError:
-        raise Failure("invalid", "the query string can't be read", field="query") from None
+        raise Failure("invalid", "the query string is malformed", field="query") from None
     values: dict[str, str] = {}
     for name, value in pairs:
         if name not in known:
-            raise Failure("invalid", "this path has no such query parameter", field=name[:NAME_LIMIT])
+            raise Failure("invalid", "this path doesn't have this query parameter", field=name[:NAME_LIMIT])
         if name in values:
-            raise Failure("invalid", "the query parameter is given twice", field=name)
+            raise Failure("invalid", "the query parameter occurs twice", field=name)
         values[name] = value
     return values
 
 
-def page(values: dict[str, str]) -> bytes:
-    """The parameters of a list as a method's arguments, in JSON, with a limit among them."""
-    return msgspec.json.encode({**values, "limit": limit(values)})
+def encode_page(values: dict[str, str]) -> bytes:
+    """Return a list's parameters as a method's arguments in JSON, always with a limit."""
+    return msgspec.json.encode({**values, "limit": parse_limit(values)})
 
 
-def limit(values: dict[str, str]) -> int:
-    """The parameter `limit`."""
+def parse_limit(values: dict[str, str]) -> int:
+    """Return the parameter `limit`, or its default."""
     text = values.get("limit")
     if text is None:
         return DEFAULT_LIMIT
     if not _digits(text) or not 1 <= int(text) <= LIST_LIMIT:
-        raise Failure("invalid", f"the limit is an integer from 1 to {LIST_LIMIT}", field="limit")
+        raise Failure("invalid", f"the limit must be an integer from 1 to {LIST_LIMIT}", field="limit")
     return int(text)
 
 
-def integer(values: dict[str, str], name: str) -> int | None:
-    """A parameter that is a number from 0 on, if it is given."""
+def parse_integer(values: dict[str, str], name: str) -> int | None:
+    """Return a parameter that is an integer of at least 0, or None if it is missing."""
     text = values.get(name)
     if text is not None and not _digits(text):
-        raise Failure("invalid", "it is an integer from 0 on", field=name)
+        raise Failure("invalid", "this must be an integer of at least 0", field=name)
     return None if text is None else int(text)
 
 
-def flag(values: dict[str, str], name: str) -> bool:
-    """A parameter that is true or false."""
+def parse_flag(values: dict[str, str], name: str) -> bool:
+    """Return a parameter that is true or false; False if it is missing."""
     text = values.get(name, "false")
     if text not in ("true", "false"):
-        raise Failure("invalid", "it is true or false", field=name)
+        raise Failure("invalid", "this must be true or false", field=name)
     return text == "true"
 
 
-def json_object(values: dict[str, str], name: str, what: str) -> dict[str, msgspec.Raw]:
-    """A parameter that is a JSON object."""
+def parse_json_object(values: dict[str, str], name: str, what: str) -> dict[str, msgspec.Raw]:
+    """Return the fields of a parameter that is a JSON object."""
     try:
         return _object.decode(values[name])
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise Failure("invalid", f"{what} is a JSON object", field=name) from None
+        raise Failure("invalid", f"{what} must be a JSON object", field=name) from None

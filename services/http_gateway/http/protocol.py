@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol, with bounds on what a request's head may take, and a problem document for
-what is no HTTP request at all.
+"""uvicorn's HTTP protocol with bounds on a request's head, and problem documents for malformed requests.
 
-Promise: the head of a request has at most `HEAD_LIMIT` bytes and arrives within `HEAD_WITHIN`
-seconds; whoever sends more, or drips it, is answered and cut off before it costs memory or time.
+Promise: the head of a request has at most `HEAD_LIMIT` bytes and arrives within `HEAD_WITHIN` seconds.
+A client that sends more, or sends too slowly, gets an error and is cut off before it costs memory or
+time.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class ProblemProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_timer is None:
                 self._head_timer = self.loop.call_later(
-                    HEAD_WITHIN, self._refuse, 408, "the request's head took too long"
+                    HEAD_WITHIN, self._refuse, 408, "the request's head took too long to arrive"
                 )
         super().data_received(data)
         if self._head_bytes > HEAD_LIMIT:
-            self._refuse(431, f"the head of a request has at most {HEAD_LIMIT} bytes")
+            self._refuse(431, f"the head of a request can have at most {HEAD_LIMIT} bytes")
 
     def on_headers_complete(self) -> None:
         self._end_head()
@@ -77,7 +77,7 @@ class ProblemProtocol(HttpToolsProtocol):
         self._tell_end("gone")
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "this is no valid HTTP/1.1 request")
+        self._refuse(400, "this isn't a valid HTTP/1.1 request")
 
     def _tell_end(self, end: End) -> None:
         if self._ended is not None:

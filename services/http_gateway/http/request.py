@@ -1,4 +1,4 @@
-"""One HTTP request as a handler sees it."""
+"""An HTTP request as a handler sees it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import bodies, headers
 from .connection import CONNECTION, Connection
 from .responses import RATE_LIMIT
 
-# Headers that may be sent once; a second one would leave open which of them counts.
+# Headers that may occur once; it would be unclear which of two counts.
 _SINGLE = {
     b"authorization": "Authorization",
     b"content-type": "Content-Type",
@@ -29,8 +29,11 @@ _SINGLE = {
 
 
 class HttpRequest:
-    """A request whose caller was admitted. `headers` have lower-case names; `parameters` are those of the query
-    string; `content` is the body of a request whose body was read."""
+    """A request whose caller was admitted.
+
+    `headers` have lower-case names, `parameters` come from the query string, and `content` is the body
+    once it was read.
+    """
 
     __slots__ = ("_receive", "content", "headers", "parameters", "principal", "scope")
 
@@ -46,7 +49,7 @@ class HttpRequest:
 
     @property
     def path(self) -> dict[str, str]:
-        """The values of the variables in the path."""
+        """The values of the path's variables."""
         return self.scope["path_params"]  # type: ignore[no-any-return]
 
     @property
@@ -56,12 +59,12 @@ class HttpRequest:
 
     @property
     def is_head(self) -> bool:
-        """True if the client wants the response's headers alone."""
+        """True if the client wants only the response's headers."""
         return bool(self.scope["method"] == "HEAD")
 
     @property
     def address(self) -> str:
-        """The client's IP address; empty if it isn't known."""
+        """The client's IP address, or an empty string if it is unknown."""
         return address_of(self.scope)
 
     @property
@@ -70,7 +73,7 @@ class HttpRequest:
         return self.scope[CONNECTION]  # type: ignore[no-any-return]
 
     async def spend(self, spending: Awaitable[Verdict]) -> None:
-        """Spend from one more rate limit, which the response's headers then show; raises `Limited`."""
+        """Charge one more rate limit, which the response's headers then show. Raises `RateLimited`."""
         self.scope[RATE_LIMIT] = await spending
 
     def header(self, name: bytes) -> str | None:
@@ -78,38 +81,42 @@ class HttpRequest:
         return None if value is None else value.decode("latin-1")
 
     async def body(self, limit: int, *, patches: Sequence[str] = ()) -> bytes:
-        """Read the JSON body of at most `limit` bytes, or a patch of one of these kinds; raises
-        `unsupported-media-type` and `too-large`."""
+        """Return the body: JSON, or one of these kinds of patches, of at most `limit` bytes.
+
+        Raises `unsupported-media-type` and `too-large`.
+        """
         bodies.check_media_type(self.headers, patches)
         self.content = await bodies.read(self.headers, self._receive, limit)
         return self.content
 
     def lines(self, limit: int) -> AsyncIterator[bytes]:
-        """Yield the lines of a body of any length as they arrive; raises like `body`, for a line of more than
-        `limit` bytes."""
-        bodies.check_lines(self.headers)
+        """Yield the lines of a body of any size as they arrive.
+
+        Raises the same as `body`; `limit` is in bytes and applies to each line.
+        """
+        bodies.check_lines_type(self.headers)
         return bodies.lines(self._receive, limit)
 
     async def gone(self) -> None:
-        """Return when the client has disconnected, which may never happen."""
+        """Return when the client disconnects, which may never happen."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
 
 def group_of(scope: Scope) -> str:
-    """The first segment of the path."""
+    """Return the first segment of the path."""
     return scope["path"].split("/", 2)[1]  # type: ignore[no-any-return]
 
 
 def address_of(scope: Scope) -> str:
-    """The client's IP address; empty if it isn't known."""
+    """Return the client's IP address, or an empty string if it is unknown."""
     client = scope.get("client")
     return _address(client[0]) if client else ""
 
 
 @lru_cache(maxsize=10_000)
 def _address(host: str) -> str:
-    """The address in canonical spelling; empty for anything else that a proxy has sent."""
+    """Return the address in canonical form, or an empty string if a proxy sent anything else."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -118,8 +125,11 @@ def _address(host: str) -> str:
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
-    """Map lower-case names to values; repeated headers that are lists are joined (RFC 9110 §5.3). Raises
-    `bad-request` if a header that counts once is repeated."""
+    """Return the headers by lower-case name.
+
+    Repeated headers that are lists are joined (RFC 9110 §5.3). Raises `bad-request` if another header
+    is repeated.
+    """
     pairs: list[tuple[bytes, bytes]] = scope["headers"]
     found = dict(pairs)
     if len(found) == len(pairs):
@@ -127,6 +137,6 @@ def headers_of(scope: Scope) -> dict[bytes, bytes]:
     found = {}
     for name, value in pairs:
         if name in found and name in _SINGLE:
-            raise headers.repeated(_SINGLE[name])
+            raise headers.repeated_header(_SINGLE[name])
         found[name] = found[name] + b", " + value if name in found else value
     return found

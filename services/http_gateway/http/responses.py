@@ -1,4 +1,4 @@
-"""What an endpoint answers, and how a failure becomes an answer."""
+"""Responses of endpoints, and the responses for failures."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .bodies import UnsupportedPatch
 
 Header = tuple[bytes, bytes]
 JSON_HEADER: Header = (b"content-type", envelope.JSON.encode())
-# Of answers with secrets, which are for nobody else (RFC 6749 §5.1).
+# For responses with secrets, which no cache may store (RFC 6749 §5.1).
 SECRET: tuple[Header, ...] = ((b"cache-control", b"no-store"),)
 NO_STORE = (JSON_HEADER, *SECRET)
-# Where a request's scope keeps what is left of its rate limit.
+# The key of the rate limit's state in a request's scope.
 RATE_LIMIT = "aidevos.rate_limit"
-# Of every answer: nothing is guessed about it, framed, or told to other sites.
+# For every response: browsers don't guess its type and send no Referer from it.
 SECURITY: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-# Of those that say nothing else.
+# Defaults for responses that don't set these headers.
 POLICY: Header = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 PRIVATE: Header = (b"cache-control", b"private, no-cache")
 _PROBLEM_HEADER: Header = (b"content-type", MEDIA_TYPE.encode())
@@ -34,7 +34,7 @@ _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 
 
 class Chunks(Protocol):
-    """A body in pieces; it is closed at the end, also when the client has gone before."""
+    """A body in pieces; it is always closed, even if the client disconnects early."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
@@ -42,8 +42,11 @@ class Chunks(Protocol):
 
 
 class HttpResponse(NamedTuple):
-    """An HTTP response; its Content-Length follows from the body. With `chunks` the body is what they
-    give, and the client learns that it is incomplete if they raise."""
+    """An HTTP response; its Content-Length follows from the body.
+
+    `chunks` replaces the body if it is set. If it raises, the client learns that the body is
+    incomplete.
+    """
 
     status: int
     body: bytes = b""
@@ -52,15 +55,15 @@ class HttpResponse(NamedTuple):
 
 
 class MethodNotAllowed(Failure):
-    """405, with the methods that the path takes."""
+    """Raised for a method that the path doesn't have (405); `allowed` lists those that it has."""
 
     def __init__(self, method: str, allowed: str) -> None:
-        super().__init__("method-not-allowed", f"this path takes {allowed}, not {method}")
+        super().__init__("method-not-allowed", f"this path allows {allowed}, not {method}")
         self.allowed = allowed
 
 
 def problem_response(failure: Failure) -> HttpResponse:
-    """The problem document of a failure, with the headers that its status asks for."""
+    """Return the problem document of a failure with the headers that its status requires."""
     headers = [_PROBLEM_HEADER]
     if failure.status == 401:
         headers.append(_CHALLENGE)
@@ -73,16 +76,16 @@ def problem_response(failure: Failure) -> HttpResponse:
     return HttpResponse(failure.status, failure.encode(), tuple(headers))
 
 
-async def send_response(answer: HttpResponse, send: Send) -> None:
-    headers = list(answer.headers)
-    if answer.chunks is not None:
-        async with aclosing(answer.chunks):
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            async for chunk in answer.chunks:
+async def send_response(response: HttpResponse, send: Send) -> None:
+    headers = list(response.headers)
+    if response.chunks is not None:
+        async with aclosing(response.chunks):
+            await send({"type": "http.response.start", "status": response.status, "headers": headers})
+            async for chunk in response.chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body"})
         return
-    if answer.status not in (204, 304):
-        headers.append((b"content-length", b"%d" % len(answer.body)))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    if response.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

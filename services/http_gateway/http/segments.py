@@ -1,4 +1,4 @@
-"""The gateway's own paths, looked up by their first segment: a request is matched with the routes below it alone."""
+"""The gateway's own paths, indexed by first segment, so that a request is matched only with the routes below it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Segments:
-    """An ASGI application of routes, none of which begins with a variable. The longest paths are tried first, and a
-    literal segment before a variable; `default` answers every other path."""
+    """An ASGI application of routes, none of which begins with a variable.
+
+    Longer paths are tried first, and a literal segment before a variable. `default` serves every other
+    path.
+    """
 
     def __init__(self, routes: Iterable[Route], default: ASGIApp) -> None:
         self.routes = sorted(routes, key=lambda route: _precedence(route.path))

@@ -1,4 +1,4 @@
-"""Answers that show one version of something: its entity tag, and 304 for who has it already."""
+"""Responses that show one version of something, with its entity tag, and 304 for clients that already have it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .responses import JSON_HEADER, Header, HttpResponse
 
 
 class _Shown(msgspec.Struct):
-    """What the gateway reads of what is shown, which passes through as the host wrote it."""
+    """The part of a reply that the gateway reads; the reply passes through as the host encoded it."""
 
     version: int
 
@@ -18,15 +18,17 @@ class _Shown(msgspec.Struct):
 _shown = msgspec.json.Decoder(_Shown)
 
 
-def versioned(reply: bytes, status: int = 200, *more: Header) -> HttpResponse:
-    """An answer with the `ETag` of the `version` in it, the last of its headers."""
+def versioned_response(reply: bytes, status: int = 200, *more: Header) -> HttpResponse:
+    """Return a response whose last header is the `ETag` of the reply's `version`."""
     return HttpResponse(status, reply, (JSON_HEADER, *more, (b"etag", b'"%d"' % _shown.decode(reply).version)))
 
 
-def unless_known(request: HttpRequest, answer: HttpResponse) -> HttpResponse:
-    """The answer, or 304 when `If-None-Match` names its version."""
+def conditional_response(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Return the response, or 304 if `If-None-Match` names its version (the last header)."""
     condition = request.header(b"if-none-match")
-    etag = answer.headers[-1]
-    if condition is None or headers.none_match(headers.entity_tags("If-None-Match", condition), etag[1].decode()):
-        return answer
+    etag = response.headers[-1]
+    if condition is None or headers.matches_none(
+        headers.parse_entity_tags("If-None-Match", condition), etag[1].decode()
+    ):
+        return response
     return HttpResponse(304, headers=(etag,))

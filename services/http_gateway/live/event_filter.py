@@ -1,4 +1,4 @@
-"""What a reader of live streams asks for, by the parameters of `/events`."""
+"""The filter of a live stream, from the parameters of `/events`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _is_position = re.compile(r"[0-9]{1,18}").fullmatch
 
 
 class EventFilter(NamedTuple):
-    """Each set has what is let through, or is empty for anything."""
+    """The allowed values of each property; an empty set allows all."""
 
     types: frozenset[str] = frozenset()
     collections: frozenset[str] = frozenset()
@@ -31,47 +31,49 @@ class EventFilter(NamedTuple):
             (not self.types or event.type in self.types)
             and (not self.ids or event.shown_id in self.ids)
             and (not self.names or event.name in self.names)
-            and (not self.collections or self._is_in(event))
+            and (not self.collections or self._is_in_collection(event))
         )
 
-    def _is_in(self, event: ShownEvent) -> bool:
+    def _is_in_collection(self, event: ShownEvent) -> bool:
         return isinstance(event.about, ItemChange) and event.about.collection in self.collections
 
 
 def parse(parameters: Mapping[str, str]) -> EventFilter:
-    """Values are separated by commas; raises `invalid`."""
-    collections = _values(parameters, "collection", _is_collection)
-    types = _values(parameters, "type", subjects.is_type)
+    """Return the filter that the parameters describe; commas separate values. Raises `invalid`."""
+    collections = _parse_values(parameters, "collection", _is_collection)
+    types = _parse_values(parameters, "type", subjects.is_type)
     if collections and types and types != {ITEM_TYPE}:
-        raise Failure("invalid", "only items are in collections: leave type away, or set it to item", field="type")
+        raise Failure("invalid", "only items belong to collections: omit type, or set it to item", field="type")
     return EventFilter(
         types=frozenset({ITEM_TYPE}) if collections else types,
         collections=collections,
-        ids=_values(parameters, "id", subjects.is_id),
-        names=_values(parameters, "name", subjects.is_method),
+        ids=_parse_values(parameters, "id", subjects.is_id),
+        names=_parse_values(parameters, "name", subjects.is_method),
     )
 
 
-def position(header: str | None, parameters: Mapping[str, str]) -> int | None:
-    """The last event that the reader has; raises `invalid`. A browser that comes back names it in the header,
-    whatever its URL said at the beginning."""
+def parse_position(header: str | None, parameters: Mapping[str, str]) -> int | None:
+    """Return the position of the last event that the reader has, or None. Raises `invalid`.
+
+    The header wins over the URL: a browser that reconnects sends its last position there.
+    """
     text = header or parameters.get(LAST_EVENT_ID)
     if text is None:
         return None
     if not _is_position(text):
         name = "Last-Event-ID" if header else LAST_EVENT_ID
-        raise Failure("invalid", "this is not the ID of an event of this stream", field=name)
+        raise Failure("invalid", "this isn't the ID of an event in this stream", field=name)
     return int(text)
 
 
-def _values(parameters: Mapping[str, str], name: str, is_one: Callable[[str], bool]) -> frozenset[str]:
+def _parse_values(parameters: Mapping[str, str], name: str, is_valid: Callable[[str], bool]) -> frozenset[str]:
     if name not in parameters:
         return frozenset()
     values = parameters[name].split(SEPARATOR)
     if len(values) > MAX_VALUES:
-        raise Failure("invalid", f"there are at most {MAX_VALUES} values", field=name)
-    if not all(map(is_one, values)):
-        raise Failure("invalid", f"a value can't be a {name}", field=name)
+        raise Failure("invalid", f"at most {MAX_VALUES} values are allowed", field=name)
+    if not all(map(is_valid, values)):
+        raise Failure("invalid", f"a value isn't a valid {name}", field=name)
     return frozenset(values)
 
 

@@ -1,4 +1,4 @@
-"""Events as live streams show them: one frame of server-sent events each (WHATWG HTML §9.2)."""
+"""The events of live streams, each as one frame of server-sent events (WHATWG HTML §9.2)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from aidevos.feeds.shown_events import ShownEvent
 
 
 class LiveEvent(ShownEvent, frozen=True, kw_only=True):
-    """`position` is where it stands in the stream."""
+    """An event with its frame and its `position` in the stream."""
 
     position: int
     frame: bytes
 
 
 def read(delivery: Delivery) -> LiveEvent | None:
-    """The event as it is shown; None for what is no event of an object, which nobody gets to see."""
-    event = shown_events.read(delivery.subject, delivery.payload)
+    """Return the event in a delivery, or None if it isn't an object's event, which no reader may see."""
+    event = shown_events.parse_event(delivery.subject, delivery.payload)
     if event is None:
         return None
     text = frame(event.payload, event=f"{event.type}.{event.name}", id=delivery.position)
@@ -26,17 +26,17 @@ def read(delivery: Delivery) -> LiveEvent | None:
 
 
 def frame(data: bytes, *, event: str, id: str = "") -> bytes:
-    """An event for the reader; without `id` the reader's place in the stream stays."""
-    place = f"id: {id}\n" if id else ""
+    """Return an event as a frame; without `id`, the reader's position stays the same."""
+    id_line = f"id: {id}\n" if id else ""
     lines = b"\n".join(b"data: " + line for line in data.splitlines())
-    return f"{place}event: {event}\n".encode() + lines + b"\n\n"
+    return f"{id_line}event: {event}\n".encode() + lines + b"\n\n"
 
 
-def place(position: int) -> bytes:
-    """Tells a reader its place in the stream, from which it resumes, and nothing else."""
+def position_frame(position: int) -> bytes:
+    """Return a frame that only tells the reader the position from which it can resume."""
     return b"id: %d\n\n" % position
 
 
-def told(event: str, reason: str, detail: str) -> bytes:
-    """Something about the stream itself."""
+def notice_frame(event: str, reason: str, detail: str) -> bytes:
+    """Return a frame about the stream itself, such as `gap` or `end`."""
     return frame(msgspec.json.encode({"reason": reason, "detail": detail}), event=event)

@@ -1,8 +1,8 @@
-"""The one reading of the bus in this process, and the streams that it serves.
+"""The one subscription to the bus in this process, and the live streams that it feeds.
 
-Promises: the bus is followed once, and only while somebody reads. A reader whose credential doesn't hold any
-more, or has lost the permission, is let go within a second. Of one caller and altogether there are no more
-streams than the settings say.
+Promises: the bus is followed only once, and only while there are readers. A reader whose credential is
+no longer valid, or has lost the permission, is disconnected within a second. The number of streams, in
+total and per caller, never exceeds the settings.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from .event_filter import EventFilter
 from .events import LiveEvent
 from .stream import Stream
 from .subscriber import Subscriber
-from .window import Repeats, Window
+from .window import SeenIds, Window
 
 ALL = (subjects.EVENTS,)
-# Seconds of the past that a reading begins with: most who come back after a restart find there what they missed.
+# Seconds of past events that are read at the start. Most readers that return after a restart missed only these.
 WINDOW_AGE = 10.0
-# Seconds that the bus is followed after the last reader has gone.
+# Seconds for which the bus is still followed after the last reader has left.
 LINGER = 30.0
 CHECK_EVERY = 0.25
 CHECK_WITHIN = 0.5
 LOADED_WITHIN = 5.0
-# Readers at a time whose past is read from the bus.
+# Readers that may catch up from the bus at the same time.
 READ_AT_ONCE = 16
 # Seconds after which a caller with too many streams may try again.
 FULL_FOR = 5.0
@@ -52,7 +52,7 @@ EVERYTHING: Topic = ("", "")
 
 
 class StreamLimits(NamedTuple):
-    """Streams altogether and of one caller."""
+    """The largest number of streams in total and of one caller."""
 
     streams: int
     of_caller: int
@@ -69,22 +69,26 @@ class Hub:
         self._admission = admission
         self._streams: set[Stream] = set()
         self._of_caller: Counter[str] = Counter()
-        self._joined: defaultdict[Topic, set[Stream]] = defaultdict(set)
+        self._by_topic: defaultdict[Topic, set[Stream]] = defaultdict(set)
         self._needed = asyncio.Event()
         self._loaded = asyncio.Event()
         self._reading = asyncio.Semaphore(READ_AT_ONCE)
-        self._repeats = Repeats()
+        self._seen = SeenIds()
         self._used_at = 0.0
 
     async def open(self, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None) -> Stream:
-        """A stream for a reader; raises `rate-limited`, `overloaded`, or `unavailable` while the bus can't be read."""
+        """Return a new stream for a reader.
+
+        Raises `rate-limited` or `overloaded` if there are too many, and `unavailable` while the bus
+        can't be read.
+        """
         self._needed.set()
         self._used_at = time.monotonic()
         try:
             async with asyncio.timeout(LOADED_WITHIN):
                 await self._loaded.wait()
         except TimeoutError:
-            raise Failure("unavailable", "the stream of events can't be read at the moment") from None
+            raise Failure("unavailable", "the event stream can't be read at the moment") from None
         self._check_room(reader.caller.subject)
         stream = Stream(self, wanted, reader, connection, after)
         self._streams.add(stream)
@@ -92,9 +96,9 @@ class Hub:
         return stream
 
     def join(self, stream: Stream) -> None:
-        """Offer the stream what comes from now on."""
-        for topic in _topics_of(stream.wanted):
-            self._joined[topic].add(stream)
+        """Offer all further events to the stream."""
+        for topic in _filter_topics(stream.wanted):
+            self._by_topic[topic].add(stream)
 
     def leave(self, stream: Stream) -> None:
         if stream not in self._streams:
@@ -103,13 +107,16 @@ class Hub:
         self._used_at = time.monotonic()
         self._of_caller[stream.reader.caller.subject] -= 1
         self._of_caller += Counter()
-        for topic in _topics_of(stream.wanted):
-            self._joined[topic].discard(stream)
-            if not self._joined[topic]:
-                del self._joined[topic]
+        for topic in _filter_topics(stream.wanted):
+            self._by_topic[topic].discard(stream)
+            if not self._by_topic[topic]:
+                del self._by_topic[topic]
 
-    async def may_read(self, within: float) -> bool:
-        """Whether it is the caller's turn to read the past; it has to say when it `has_read`."""
+    async def acquire_read(self, within: float) -> bool:
+        """Return True once the caller may catch up from the bus; it must call `release_read` afterwards.
+
+        Returns False if no turn is free `within` this many seconds.
+        """
         try:
             async with asyncio.timeout(within):
                 await self._reading.acquire()
@@ -117,15 +124,15 @@ class Hub:
             return False
         return True
 
-    def has_read(self) -> None:
+    def release_read(self) -> None:
         self._reading.release()
 
     def read(self, after: int) -> AsyncGenerator[Delivery | None, None]:
-        """The events behind a position, from the bus."""
+        """Yield the events after a position, from the bus."""
         return self._bus.follow(ALL, after=str(after))
 
     async def follow(self) -> None:
-        """Serve until cancelled."""
+        """Serve readers until cancelled."""
         while True:
             await self._needed.wait()
             reading = asyncio.create_task(self._keep_reading())
@@ -145,9 +152,9 @@ class Hub:
             try:
                 await self._read()
             except BusError as error:
-                log.warning("the events for live streams can't be read, trying again: %s", error)
+                log.warning("can't read events for live streams, trying again: %s", error)
             except PositionLost:
-                log.warning("the stream of events began anew, and so do live streams")
+                log.warning("the event stream was recreated; all live streams end")
                 self._loaded.clear()
                 for stream in tuple(self._streams):
                     stream.end("restarted")
@@ -157,7 +164,7 @@ class Hub:
         if self._loaded.is_set():
             reading = self._bus.follow(ALL, after=str(self.window.end))
         else:
-            self.window, self._repeats = Window(int(await self._bus.end(ALL))), Repeats()
+            self.window, self._seen = Window(int(await self._bus.find_end(ALL))), SeenIds()
             reading = self._bus.follow(ALL, since=time.time() - WINDOW_AGE)
         first = not self._loaded.is_set()
         async with aclosing(reading) as deliveries:
@@ -169,26 +176,26 @@ class Hub:
                 position = int(delivery.position)
                 if first:
                     self.window, first = Window(position - 1), False
-                self._take(position, delivery)
+                self._dispatch(position, delivery)
 
-    def _take(self, position: int, delivery: Delivery) -> None:
-        event = events.read(delivery) if self._repeats.is_new(delivery.id) else None
+    def _dispatch(self, position: int, delivery: Delivery) -> None:
+        event = events.read(delivery) if self._seen.add(delivery.id) else None
         self.window.add(position, event)
         if event is None:
             return
-        for topic in _topics(event):
-            for stream in tuple(self._joined.get(topic, ())):
+        for topic in _event_topics(event):
+            for stream in tuple(self._by_topic.get(topic, ())):
                 if stream.wanted.matches(event):
                     stream.offer(event)
 
     def _check_room(self, caller: str) -> None:
         if self._of_caller[caller] >= self._limits.of_caller:
-            raise Failure("rate-limited", "the caller has too many streams open", retry_after=FULL_FOR)
+            raise Failure("rate-limited", "this caller has too many open streams", retry_after=FULL_FOR)
         if len(self._streams) >= self._limits.streams:
             raise Failure("overloaded", "too many streams are open in this gateway", retry_after=FULL_FOR)
 
     async def _check(self) -> None:
-        """Look at every reader: whether it takes what it is sent, and who it is by now."""
+        """Check every reader: it takes what it is sent, and its credential is still valid."""
         now = time.monotonic()
         readers: defaultdict[tuple[str, str], list[Stream]] = defaultdict(list)
         for stream in self._streams:
@@ -197,7 +204,7 @@ class Hub:
         unknown: list[Coroutine[Any, Any, None]] = []
         for (authorization, address), streams in readers.items():
             try:
-                _admit(streams, self._admission.caller(authorization, address))
+                _update_caller(streams, self._admission.authenticate(authorization, address))
             except NotReady:
                 unknown.append(self._look_up(authorization, address, streams))
             except Failure as failure:
@@ -207,14 +214,14 @@ class Hub:
     async def _look_up(self, authorization: str, address: str, streams: list[Stream]) -> None:
         try:
             async with asyncio.timeout(CHECK_WITHIN):
-                _admit(streams, await resolve_when_ready(self._admission.caller, authorization, address))
+                _update_caller(streams, await resolve_when_ready(self._admission.authenticate, authorization, address))
         except TimeoutError:
             _end(streams, Failure("unavailable", "the API key can't be looked up"))
         except Failure as failure:
             _end(streams, failure)
 
 
-def _admit(streams: list[Stream], caller: Principal) -> None:
+def _update_caller(streams: list[Stream], caller: Principal) -> None:
     allowed = caller.has(READ_EVENTS)
     for stream in streams:
         stream.reader = stream.reader._replace(caller=caller)
@@ -227,13 +234,13 @@ def _end(streams: list[Stream], failure: Failure) -> None:
         stream.end("unauthenticated" if failure.code == "unauthenticated" else "unavailable")
 
 
-def _topics_of(wanted: EventFilter) -> list[Topic]:
+def _filter_topics(wanted: EventFilter) -> list[Topic]:
     if wanted.collections:
         return [(type, name) for type in wanted.types for name in wanted.collections]
     return [(type, "") for type in wanted.types] or [EVERYTHING]
 
 
-def _topics(event: LiveEvent) -> list[Topic]:
-    """Every topic of the event; a stream has joined one of them at most."""
+def _event_topics(event: LiveEvent) -> list[Topic]:
+    """Return every topic of the event; a stream joins at most one of them."""
     found = [EVERYTHING, (event.type, "")]
     return [*found, (event.type, event.about.collection)] if isinstance(event.about, ItemChange) else found

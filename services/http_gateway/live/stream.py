@@ -1,8 +1,8 @@
-"""One reader's stream of events, from its beginning to its end.
+"""One reader's stream of events, from beginning to end.
 
-Promises: what the reader gets is in the stream's order, each event once, behind the position from which it
-resumes, and nothing that is for it is left out before the stream ends. What waits for a reader is bounded; one
-that doesn't keep up is told so and let go, and misses nothing when it resumes.
+Promises: the reader gets events in the stream's order, each once, starting after the position from
+which it resumes. No event that it may see is skipped before the stream ends. Waiting events are
+bounded. A reader that is too slow is told so and disconnected, and misses nothing when it resumes.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from . import events
 from .event_filter import EventFilter
 from .events import LiveEvent
 from .subscriber import Subscriber
-from .window import Repeats, Window
+from .window import SeenIds, Window
 
-# Seconds between two signs of life, for the next event of those that are there, and for a reader to take a chunk.
+# Seconds between heartbeats, until the next stored event must arrive, and until a reader must take a chunk.
 HEARTBEAT = 15.0
 READ_WITHIN = 10.0
 WRITE_WITHIN = 30.0
-# What may wait for one reader, and what is sent at a time, in bytes.
+# Bounds of the events that wait for one reader, and bytes sent at a time.
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 CHUNK = 64 * 1024
 COMMENT = b": \n"
-# Milliseconds after which a browser comes back, so that not all come at once.
+# Range of milliseconds after which browsers reconnect, so that they don't all return at once.
 RETRY = (500, 1500)
-GAP = "events behind the last one that you have are not kept any more: read anew what they were about"
+GAP = "the events after your last one are no longer kept: read the affected objects again"
 ENDS = {
-    "draining": "the gateway restarts",
-    "slow": "the events came faster than they were read",
-    "unauthenticated": "the credential doesn't hold any more",
-    "forbidden": "the permission events:read is gone",
-    "unavailable": "whether events may be shown can't be found out at the moment",
-    "restarted": "the stream of events began anew",
+    "draining": "the gateway is restarting",
+    "slow": "the reader was too slow for the events",
+    "unauthenticated": "the credential is no longer valid",
+    "forbidden": "the caller no longer has the permission events:read",
+    "unavailable": "the reader's access to events can't be checked at the moment",
+    "restarted": "the event stream was recreated",
 }
 
 
 class EventSource(Protocol):
-    """Where a stream gets its events: what the hub has read, and the bus behind it."""
+    """The source of a stream's events: the hub's window, and the bus behind it."""
 
     @property
     def window(self) -> Window: ...
@@ -61,15 +61,15 @@ class EventSource(Protocol):
 
     def leave(self, stream: Stream) -> None: ...
 
-    async def may_read(self, within: float) -> bool: ...
+    async def acquire_read(self, within: float) -> bool: ...
 
-    def has_read(self) -> None: ...
+    def release_read(self) -> None: ...
 
     def read(self, after: int) -> AsyncGenerator[Delivery | None, None]: ...
 
 
 class Stream:
-    """A body of server-sent events. `after` is the position from which the reader resumes, None for now."""
+    """A body of server-sent events; `after` is the position from which to resume, None for now."""
 
     def __init__(
         self, hub: EventSource, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None
@@ -80,7 +80,7 @@ class Stream:
         self._connection = connection
         self._after = hub.window.end if after is None else after
         self._ended = ""
-        # When the last chunk was handed out to be sent; None while the next one is being made.
+        # The time when the last chunk was handed out for sending; None while the next one is being made.
         self._handed_at: float | None = None
         self._waiting: deque[LiveEvent] = deque()
         self._waiting_bytes = 0
@@ -89,7 +89,7 @@ class Stream:
         connection.watch(self.end)
 
     def offer(self, event: LiveEvent) -> None:
-        """An event that is wanted, behind all others that were offered."""
+        """Add an event that passes the filter, after all others that were offered."""
         if event.position <= self._after or self._ended:
             return
         self._waiting.append(event)
@@ -99,14 +99,14 @@ class Stream:
             self.end("slow")
 
     def end(self, reason: str) -> None:
-        """End the stream, and tell the reader why if that is one of `ENDS`, and if it still listens."""
+        """End the stream. The reader is told the reason if it is in `ENDS` and the reader still listens."""
         if not self._ended:
             self._ended = reason
             self._waiting.clear()
             self._wake.set()
 
     def check_progress(self, now: float) -> None:
-        """Let go of a reader that hasn't taken anything for too long."""
+        """Disconnect the reader if it has taken nothing for too long."""
         if self._handed_at is not None and now - self._handed_at > WRITE_WITHIN:
             self.end("slow")
             self._connection.cut()
@@ -126,7 +126,7 @@ class Stream:
         await self._chunks.aclose()
 
     async def _run(self) -> AsyncGenerator[bytes, None]:
-        yield b"retry: %d\n" % random.randint(*RETRY) + events.place(self._after)  # noqa: S311
+        yield b"retry: %d\n" % random.randint(*RETRY) + events.position_frame(self._after)  # noqa: S311
         try:
             for part in (self._catch_up(), self._live()):
                 async with aclosing(part) as chunks:
@@ -137,13 +137,13 @@ class Stream:
         except Failure as failure:
             self.end("unauthenticated" if failure.code == "unauthenticated" else "unavailable")
         if self._ended in ENDS:
-            yield events.told("end", self._ended, ENDS[self._ended])
+            yield events.notice_frame("end", self._ended, ENDS[self._ended])
 
     async def _catch_up(self) -> AsyncGenerator[bytes, None]:
-        """What was missed; at its end this stream is offered everything that comes behind it."""
+        """Yield the missed events; afterwards the hub offers this stream every further event."""
         joined = known = False
         while not joined and not self._ended:
-            # A place behind the window may be one that only other gateways have seen so far, or none at all.
+            # A position after the window may be one that only other gateways have seen yet, or an invalid one.
             if self._after < self._hub.window.start or (self._after > self._hub.window.end and not known):
                 known = True
                 async with aclosing(self._read()) as chunks:
@@ -154,53 +154,53 @@ class Stream:
             if end is None:
                 self._hub.join(self)
                 joined = True
-            async with aclosing(self._shown(missed)) as chunks:
+            async with aclosing(self._filter_visible(missed)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             self._after = max(self._after, end or 0)
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
-        """What is not in the window, from the bus, as far as to the window."""
-        while not await self._hub.may_read(HEARTBEAT):
+        """Yield the events from the bus that lie before the window."""
+        while not await self._hub.acquire_read(HEARTBEAT):
             if self._ended:
                 return
             yield COMMENT
         try:
-            async with aclosing(self._from_bus()) as chunks:
+            async with aclosing(self._read_from_bus()) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except PositionLost:
             self._after = self._hub.window.end
-            yield events.told("gap", "lost", GAP) + events.place(self._after)
+            yield events.notice_frame("gap", "lost", GAP) + events.position_frame(self._after)
         finally:
-            self._hub.has_read()
+            self._hub.release_read()
 
-    async def _from_bus(self) -> AsyncGenerator[bytes, None]:
-        start, repeats, quiet_since = self._hub.window.start, Repeats(), time.monotonic()
+    async def _read_from_bus(self) -> AsyncGenerator[bytes, None]:
+        start, seen, quiet_since = self._hub.window.start, SeenIds(), time.monotonic()
         async with aclosing(self._hub.read(self._after)) as deliveries:
             while not self._ended:
                 async with asyncio.timeout(READ_WITHIN):
                     delivery = await anext(deliveries)
                 if delivery is None:
-                    # All that was there when this began has been given, so the rest is in the window.
+                    # The bus has delivered everything up to the start of this read, so the rest is in the window.
                     self._after = max(self._after, start)
                     return
                 event = events.read(delivery)
-                wanted = event is not None and repeats.is_new(event.id) and self.wanted.matches(event)
-                if event is not None and wanted and await self._hub.audience.has(self.reader, event):
+                wanted = event is not None and seen.add(event.id) and self.wanted.matches(event)
+                if event is not None and wanted and await self._hub.audience.may_see(self.reader, event):
                     yield event.frame
                     quiet_since = time.monotonic()
                 self._after = int(delivery.position)
                 if self._hub.window.start <= self._after <= self._hub.window.end:
                     return
                 if time.monotonic() - quiet_since > HEARTBEAT:
-                    yield events.place(self._after)
+                    yield events.position_frame(self._after)
                     quiet_since = time.monotonic()
 
     async def _live(self) -> AsyncGenerator[bytes, None]:
         while not self._ended:
             if self._waiting:
-                async with aclosing(self._shown(self._taken())) as chunks:
+                async with aclosing(self._filter_visible(self._take_waiting())) as chunks:
                     async for chunk in chunks:
                         yield chunk
                 continue
@@ -209,22 +209,22 @@ class Stream:
                 async with asyncio.timeout(HEARTBEAT):
                     await self._wake.wait()
             except TimeoutError:
-                # Nothing waits, so what the window has beyond is not for this reader.
+                # Nothing waits, so the later events in the window aren't for this reader.
                 self._after = max(self._after, self._hub.window.end)
-                yield COMMENT + events.place(self._after)
+                yield COMMENT + events.position_frame(self._after)
 
-    def _taken(self) -> Iterator[LiveEvent]:
+    def _take_waiting(self) -> Iterator[LiveEvent]:
         while self._waiting:
             event = self._waiting.popleft()
             self._waiting_bytes -= len(event.frame)
             yield event
 
-    async def _shown(self, found: Iterable[LiveEvent]) -> AsyncGenerator[bytes, None]:
-        """Those that are for the reader, in chunks."""
+    async def _filter_visible(self, found: Iterable[LiveEvent]) -> AsyncGenerator[bytes, None]:
+        """Yield chunks of the events that the reader may see."""
         frames: list[bytes] = []
         size = 0
         for event in found:
-            if await self._hub.audience.has(self.reader, event):
+            if await self._hub.audience.may_see(self.reader, event):
                 frames.append(event.frame)
                 size += len(event.frame)
             self._after = max(self._after, event.position)

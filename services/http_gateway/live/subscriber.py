@@ -1,26 +1,29 @@
-"""Who reads a live stream, and what is asked on a reader's behalf."""
+"""The reader of a live stream, and the requests that are sent on its behalf."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aidevos.feeds.audience import Request
+from aidevos.feeds.audience import SendRequest
 from aidevos.security.permissions import Principal
 
 from ..forwarder import Forwarder
 
 
 class Subscriber(NamedTuple):
-    """Who reads, as the gateway knows it at the moment, the credential that was shown, and from where."""
+    """A reader as the gateway knows it at present, with its credential and its IP address."""
 
     caller: Principal
     authorization: str
     address: str
 
 
-def reading(forwarder: Forwarder, credential: Callable[[], str]) -> Request[Subscriber]:
-    """Asks with a reader's credential, or with this one, the gateway's own."""
+def request_as_reader(forwarder: Forwarder, credential: Callable[[], str]) -> SendRequest[Subscriber]:
+    """Return a function that sends requests with a reader's credential.
+
+    Without a reader, it uses the gateway's own `credential`.
+    """
 
     async def request(reader: Subscriber | None, subject: str, payload: bytes) -> bytes:
         options = {"authorization": credential() if reader is None else reader.authorization}

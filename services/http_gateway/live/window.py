@@ -1,6 +1,6 @@
-"""The last events of the stream, in memory: what most readers who come back have missed.
+"""The latest events of the stream, in memory: most returning readers missed only these.
 
-Promise: everything behind `start` is here, each event once, in the order of the stream.
+Promise: all events after `start` are here, each once, in the stream's order.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MAX_BYTES = 32 * 1024 * 1024
 MAX_IDS = 20_000
 
 
-class Repeats:
-    """The IDs of the last events: what a bus delivers twice is known by them."""
+class SeenIds:
+    """The IDs of the latest events, which reveal repeated deliveries."""
 
     def __init__(self) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
 
-    def is_new(self, id: str) -> bool:
-        """Whether the event came for the first time; it is known from then on."""
+    def add(self, id: str) -> bool:
+        """Record an event's ID and return True if it is new."""
         if id in self._ids:
             return False
         self._ids[id] = None
@@ -34,7 +34,7 @@ class Repeats:
 
 
 class Window:
-    """Positions behind `start`, up to `end`."""
+    """The events at the positions after `start`, up to `end`."""
 
     def __init__(self, start: int) -> None:
         self.start = start
@@ -43,7 +43,7 @@ class Window:
         self._bytes = 0
 
     def add(self, position: int, event: LiveEvent | None) -> None:
-        """The next position, and what is shown there, if anything."""
+        """Add the next position with its event, or None if nothing is shown there."""
         self.end = position
         if event is None:
             return
@@ -53,8 +53,11 @@ class Window:
             self._forget()
 
     def after(self, position: int, wanted: EventFilter, count: int, size: int) -> tuple[list[LiveEvent], int | None]:
-        """What is wanted behind a position that is not before `start`: about so many events or bytes, and the
-        position up to which that is all; None when it is all that there is."""
+        """Return the events after a position, which must not be before `start`, that pass the filter.
+
+        About `count` events or `size` bytes are returned, with the position up to which they are
+        complete, or None if nothing is left.
+        """
         found: list[LiveEvent] = []
         for index in range(bisect_right(self._events, position, key=attrgetter("position")), len(self._events)):
             event = self._events[index]
@@ -66,7 +69,7 @@ class Window:
         return found, None
 
     def _forget(self) -> None:
-        """Forget a quarter at once, since forgetting moves what is left."""
+        """Drop a quarter of the events at once, since dropping moves all the others."""
         count = max(1, len(self._events) // 4)
         gone, self._events = self._events[:count], self._events[count:]
         self._bytes -= sum(len(event.frame) for event in gone)

@@ -1,7 +1,7 @@
-"""Pages of other origins, as far as a setting lets them call (Fetch standard, CORS).
+"""Cross-origin requests, as far as a setting allows them (Fetch standard, CORS).
 
-Promise: only origins that are listed, or any where the list is `*`, get to read answers, and never with
-credentials that the browser adds: cookies count for pages of the gateway's own origin alone.
+Promise: only pages of listed origins (any, if the list is `*`) may read responses, and never with
+credentials that the browser adds: cookies work only for pages of the gateway's own origin.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Cors(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """What a browser asks beforehand; a refusal is a problem document like every other."""
+        """Return the response to a preflight request; a refusal is a problem document like any other."""
         response = super().preflight_response(request_headers)
         if response.status_code >= 400:
             failure = Failure("forbidden", bytes(response.body).decode())

@@ -78,7 +78,7 @@ async def test_whatever_happens_to_an_account_leaves_an_entry(
         ("password.changed", "success", ""),
         ("logout", "success", ""),
         ("login", "success", ""),
-        ("session.revoked", "success", "a spent refresh token was shown"),
+        ("session.revoked", "success", "a refresh token was reused"),
         ("login", "success", ""),
         ("profile.changed", "success", ""),
         ("role.changed", "success", "admin, user"),

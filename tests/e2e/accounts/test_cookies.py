@@ -173,7 +173,7 @@ async def test_what_a_browser_keeps_of_an_answer_it_asks_for_again(browser: Brow
 def test_with_tls_the_cookies_are_bound_to_host_and_tls(world: World) -> None:
     settings = load({"AIDEVOS_PUBLIC_URL": "https://api.example.org"}, home=world.servers.home)
 
-    headers = [value.decode() for _, value in Cookies(settings).end()]
+    headers = [value.decode() for _, value in Cookies(settings).clear()]
 
     assert all(value.startswith("__Host-aidevos_") and value.endswith("; Secure") for value in headers)
 
@@ -191,10 +191,10 @@ def test_without_tls_there_are_cookies_on_loopback_alone(world: World, url: str,
     own = Cookies(load({"AIDEVOS_PUBLIC_URL": url}, home=world.servers.home))
 
     if possible:
-        own.check_possible()
+        own.check_tls()
     else:
         with pytest.raises(Failure, match="AIDEVOS_PUBLIC_URL"):
-            own.check_possible()
+            own.check_tls()
 
 
 def origin(browser: Browser) -> str:

@@ -91,7 +91,7 @@ async def test_an_erased_id_is_nobodys_again(http: httpx2.AsyncClient, person: P
     await erase(http, bearer(pair), password=PASSWORD)
 
     body = {"username": f"y{person.username}", "email": f"y{person.email}", "password": PASSWORD}
-    with pytest.raises(Exception, match="there is, or was, a user"):
+    with pytest.raises(Exception, match="exists or has been erased"):
         await over_nats.call("user", id, "register", json.dumps(body).encode(), authorization=None)
 
 

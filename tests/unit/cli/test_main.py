@@ -229,10 +229,10 @@ class TestServe:
             ("needy:Thing", ["no module", "no_such_library"]),
             ("broken:Thing", ["ZeroDivisionError"]),
             ("mine:Nothing", ["has no Nothing"]),
-            ("mine:number", ["no durable object class"]),
+            ("mine:number", ["neither a durable object class"]),
             ("mine:Plain", ["Plain", "type"]),
-            ("mine:State", ["no durable object class"]),
-            ("mine:BaseDurableObject", ["no durable object class"]),
+            ("mine:State", ["neither a durable object class"]),
+            ("mine:BaseDurableObject", ["neither a durable object class"]),
         ],
     )
     def test_what_is_no_class_is_refused_in_a_line(
@@ -269,7 +269,7 @@ class TestServe:
         assert hosted == [sys.modules["stocked"].service, (home, "events")]
 
     def test_a_service_has_a_process_of_its_own(self, home: Path, capsys: Output) -> None:
-        assert_refused(main(["serve", "mine:Thing", "stocked:service"]), capsys, "stocked:service", "own")
+        assert_refused(main(["serve", "mine:Thing", "stocked:service"]), capsys, "stocked:service", "separate")
 
     def test_a_resource_that_is_missing_is_named(self, home: Path, capsys: Output) -> None:
         assert_refused(main(["serve", "bare:Shelf"]), capsys, "Shelf", "Pool", "pool")

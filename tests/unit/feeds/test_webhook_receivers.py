@@ -1,9 +1,8 @@
-"""What the README gives to receivers of webhooks verifies what is sent, and nothing else."""
+"""The receivers of webhooks that the documentation gives verify what is sent, and nothing else."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import time
@@ -12,31 +11,23 @@ from typing import Any
 
 import pytest
 
-from aidevos.feeds.webhook_sender import headers, new_secret
-from tests.support.paths import ROOT
+from aidevos.feeds.webhook_sender import new_secret, sign_headers
+from tests.support.snippets import file_named
 
-README = (ROOT / "README.md").read_text()
 BODY = json.dumps({"type": "item.created", "data": {"id": "Grüße"}}).encode()
 Verify = Callable[[str, dict[str, str], bytes], Any]
 
 
-def example(language: str) -> str:
-    after = README.partition("<!-- verify -->")[2]
-    found = re.search(rf"```{language}\n(.*?)```", after, re.DOTALL)
-    assert found
-    return found[1]
-
-
 def in_python(secret: str, sent: dict[str, str], body: bytes) -> Any:
     names: dict[str, Any] = {}
-    exec(example("python"), names)
+    exec(file_named("verify.py"), names)
     return names["received"](secret, sent, body)
 
 
 def in_javascript(secret: str, sent: dict[str, str], body: bytes) -> Any:
     call = f"received({json.dumps(secret)}, {json.dumps(sent)}, {json.dumps(body.decode())})"
-    script = f"{example('js')}\nconsole.log(JSON.stringify({call}))"
-    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, timeout=30)
+    script = f"{file_named('verify.mjs')}\nconsole.log(JSON.stringify({call}))"
+    done = subprocess.run(["node", "--input-type=module", "-e", script], capture_output=True, text=True, timeout=30)
     if done.returncode:
         raise ValueError(done.stderr)
     return json.loads(done.stdout)
@@ -46,18 +37,18 @@ NODE = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node
 
 
 @pytest.mark.parametrize("verify", [in_python, pytest.param(in_javascript, marks=NODE)])
-def test_an_example_of_the_readme_takes_what_is_sent_and_nothing_else(verify: Verify) -> None:
+def test_a_documented_receiver_takes_what_is_sent_and_nothing_else(verify: Verify) -> None:
     secret, former = new_secret(), new_secret()
     now = time.time()
-    sent = headers("d1", now, BODY, [secret, former])
+    sent = sign_headers("d1", now, BODY, [secret, former])
 
     assert verify(secret, sent, BODY) == verify(former, sent, BODY) == json.loads(BODY)
     refused = [
         (new_secret(), sent, BODY),
         (secret, sent, BODY + b" "),
         (secret, sent | {"webhook-id": "d2"}, BODY),
-        (secret, headers("d1", now - 600, BODY, [secret]), BODY),
-        (secret, headers("d1", now + 600, BODY, [secret]), BODY),
+        (secret, sign_headers("d1", now - 600, BODY, [secret]), BODY),
+        (secret, sign_headers("d1", now + 600, BODY, [secret]), BODY),
     ]
     for case in refused:
         with pytest.raises(Exception, match=r"."):

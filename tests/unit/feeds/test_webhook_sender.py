@@ -24,7 +24,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from aidevos.contracts.errors import Failure
 from aidevos.feeds import webhook_sender as webhooks
-from aidevos.feeds.webhook_sender import Answer, LookUps, WebhookSender, headers, is_public, new_secret
+from aidevos.feeds.webhook_sender import Resolver, WebhookResponse, WebhookSender, is_public, new_secret, sign_headers
 from aidevos.settings import SettingsError, load, networks
 
 LOOPBACK = networks("127.0.0.0/8, ::1/128")
@@ -72,7 +72,7 @@ def sender(*answers: Sequence[str], allowed: Any = LOOPBACK, timeout: float = 5.
     )
 
 
-async def failure(sending: Awaitable[Answer]) -> Failure:
+async def failure(sending: Awaitable[WebhookResponse]) -> Failure:
     with pytest.raises(Failure) as caught:
         await sending
     return caught.value
@@ -80,7 +80,7 @@ async def failure(sending: Awaitable[Answer]) -> Failure:
 
 def test_the_standards_own_library_accepts_the_signature() -> None:
     secret = new_secret()
-    signed = headers("msg_1", time.time(), BODY, [secret])
+    signed = sign_headers("msg_1", time.time(), BODY, [secret])
     assert Webhook(secret).verify(BODY, signed) == json.loads(BODY)
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(BODY + b" ", signed)
@@ -91,13 +91,13 @@ def test_the_standards_own_library_accepts_the_signature() -> None:
 def test_the_signature_is_that_of_the_standards_example() -> None:
     """The vector of the reference libraries of github.com/standard-webhooks/standard-webhooks."""
     secret, at = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 1614265330
-    signed = headers("msg_p5jXN8AQM9LWM0D4loKWxJek", at, b'{"test": 2432232314}', [secret])
+    signed = sign_headers("msg_p5jXN8AQM9LWM0D4loKWxJek", at, b'{"test": 2432232314}', [secret])
     assert signed["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_while_secrets_change_the_old_one_and_the_new_one_are_good() -> None:
     old, new = new_secret(), new_secret()
-    signed = headers("msg_1", time.time(), BODY, [new, old])
+    signed = sign_headers("msg_1", time.time(), BODY, [new, old])
     for secret in (old, new):
         Webhook(secret).verify(BODY, signed)
 
@@ -106,7 +106,7 @@ async def test_a_message_arrives_as_it_was_signed() -> None:
     secret = new_secret()
     async with receiving() as receiver:
         url = f"http://hooks.example.org:{receiver.port}/in?x=1"
-        answer = await sender(["127.0.0.1"]).send(url, BODY, headers("msg_1", time.time(), BODY, [secret]))
+        answer = await sender(["127.0.0.1"]).send(url, BODY, sign_headers("msg_1", time.time(), BODY, [secret]))
     head, _, body = receiver.requests[0].partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     got = dict(line.lower().split(": ", 1) for line in lines[1:] if not line.lower().startswith("webhook-signature"))
@@ -228,7 +228,7 @@ async def test_names_whose_servers_say_nothing_hold_up_no_others(monkeypatch: py
         return look_up("127.0.0.1", *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
-    look_ups = LookUps()
+    look_ups = Resolver()
     silent = [*("silent.invalid",) * 200, *(f"silent{number}.invalid" for number in range(40))]
     waiting = [asyncio.ensure_future(look_ups.resolve(name, 443)) for name in silent]
     await asyncio.sleep(0)
@@ -257,7 +257,7 @@ async def test_over_tls_the_certificate_must_be_that_of_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, trusted = certificate(tmp_path, "hooks.example.org")
-    monkeypatch.setattr(webhooks, "_trusted", lambda: trusted)
+    monkeypatch.setattr(webhooks, "_ssl_context", lambda: trusted)
     async with receiving(ssl=server) as receiver:
         good = await sender(["127.0.0.1"]).send(f"https://hooks.example.org:{receiver.port}/", BODY, {})
         other = await failure(sender(["127.0.0.1"]).send(f"https://other.example.org:{receiver.port}/", BODY, {}))

@@ -17,7 +17,7 @@ from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.security import key_ring, keys
 from aidevos.security.credentials import ServiceCredential
-from aidevos.security.key_ring import LONGEST_GRACE, Ring, retirements, signer, tended
+from aidevos.security.key_ring import LONGEST_GRACE, Ring, maintain, retirements, signer
 from aidevos.security.keys import SigningKeys, ensure_signing_key, load_public_keys, load_ring
 from aidevos.security.tokens import RELOAD_EVERY, TokenIssuer, TokenVerifier
 from aidevos.settings import load
@@ -58,9 +58,9 @@ def token(home: Path) -> str:
 
 def aged(*moments: float) -> Ring:
     """A ring that was tended at these moments."""
-    ring = key_ring.begun("first", START)
+    ring = key_ring.new_ring("first", START)
     for moment in moments:
-        ring = tended(ring, moment, AGE, NOTICE)
+        ring = maintain(ring, moment, AGE, NOTICE)
     return ring
 
 
@@ -90,8 +90,8 @@ class TestLives:
     def test_no_second_key_is_made_while_one_waits_to_sign(self) -> None:
         ring = aged(START + AGE)
 
-        assert key_ring.rotated(ring, "command", SWITCH - 1, NOTICE) == ring
-        assert len(key_ring.rotated(ring, "command", SWITCH, NOTICE)) == 3
+        assert key_ring.rotate(ring, "command", SWITCH - 1, NOTICE) == ring
+        assert len(key_ring.rotate(ring, "command", SWITCH, NOTICE)) == 3
 
     def test_a_private_half_goes_when_no_repeat_can_ask_for_it(self) -> None:
         end = SWITCH + LONGEST_GRACE + CLOCK_MARGIN
@@ -103,16 +103,16 @@ class TestLives:
         ring = aged(START + AGE)
         end = SWITCH + TOKEN_LIFETIME + CLOCK_MARGIN
 
-        assert len(tended(ring, end - 1, 2 * AGE + NOTICE, NOTICE)) == 2
-        assert tended(ring, end, 2 * AGE + NOTICE, NOTICE) == ring[1:]
+        assert len(maintain(ring, end - 1, 2 * AGE + NOTICE, NOTICE)) == 2
+        assert maintain(ring, end, 2 * AGE + NOTICE, NOTICE) == ring[1:]
 
     def test_a_token_that_lives_longer_keeps_its_key(self) -> None:
         ring = aged(START + AGE)
-        ring = key_ring.needed(ring, ring[0].id, START + 10 * AGE)
-        ring = key_ring.needed(ring, ring[0].id, START)
+        ring = key_ring.keep_until(ring, ring[0].id, START + 10 * AGE)
+        ring = key_ring.keep_until(ring, ring[0].id, START)
 
-        assert ring[0].id in [key.id for key in tended(ring, START + 10 * AGE, AGE, NOTICE)]
-        assert ring[0].id not in [key.id for key in tended(ring, START + 10 * AGE + CLOCK_MARGIN, AGE, NOTICE)]
+        assert ring[0].id in [key.id for key in maintain(ring, START + 10 * AGE, AGE, NOTICE)]
+        assert ring[0].id not in [key.id for key in maintain(ring, START + 10 * AGE + CLOCK_MARGIN, AGE, NOTICE)]
 
     def test_whoever_asks_for_a_key_that_is_gone_gets_the_next(self) -> None:
         ring = aged(START + AGE, SWITCH + LONGEST_GRACE + CLOCK_MARGIN)
@@ -137,7 +137,7 @@ class TestFiles:
     def test_nothing_is_written_where_nothing_changes(self, home: Path) -> None:
         before = [file.stat().st_mtime_ns for file in sorted((home / "keys").iterdir())]
         ensure_signing_key(home)
-        keys.tend(home, AGE, NOTICE)
+        keys.maintain(home, AGE, NOTICE)
 
         assert [file.stat().st_mtime_ns for file in sorted((home / "keys").iterdir())] == before
 
@@ -162,7 +162,7 @@ class TestFiles:
             verifier(tmp_path).verify(token(tmp_path))
         else:
             ensure_signing_key(tmp_path)
-        ring = keys.tend(tmp_path, AGE, NOTICE)
+        ring = keys.maintain(tmp_path, AGE, NOTICE)
 
         assert list(load_public_keys(tmp_path)) == [key.id for key in ring]
         assert not list((tmp_path / "keys").glob(".signing.json.*"))

@@ -15,7 +15,7 @@ from aidevos.process.serving import check
 from aidevos.work import attempt as attempts
 from aidevos.work.attempt import Attempt
 from aidevos.work.handlers import handler_of, handlers_in
-from aidevos.work.process import worker_of
+from aidevos.work.process import worker_service
 
 GIVEN = Assignment(
     id="t1",
@@ -205,11 +205,11 @@ async def test_a_handler_gets_the_resources_that_its_further_parameters_ask_for(
 
 def test_a_worker_whose_handler_needs_what_nothing_provides_is_refused() -> None:
     with pytest.raises(TypeError, match=r"printed needs a Printer"):
-        check(worker_of(handlers_in([module(printed)]), group="g"))
+        check(worker_service(handlers_in([module(printed)]), group="g"))
 
 
 def test_what_is_no_handler_is_refused() -> None:
-    with pytest.raises(TypeError, match="no kind"):
+    with pytest.raises(TypeError, match="not a valid kind"):
         task("Not a kind")
     for kind in ("data.other", "webhook", "object"):
 

@@ -1,0 +1,1 @@
+"""Admission of callers: authentication, rate limits and revocations."""

@@ -1,7 +1,7 @@
-"""Authentication of NATS messages: who has sent one, and whether the sender's rate limit has room for it.
+"""Authentication and rate limiting of NATS messages.
 
-Promise: only the fleet's own connections are trusted to name a client's address, and only theirs pass without
-a rate limit: the gateway has applied its callers', and services have none.
+Promise: only the fleet's own connections may state a client's address. Only they, and services, bypass the rate limit:
+the gateway has already applied its callers' limits, and services have none.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from nats.aio.msg import Msg
 from aidevos.contracts import envelope
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.security.delegations import Errand, is_delegation
+from aidevos.security.delegations import DelegatedCall, is_delegation
 from aidevos.security.permissions import ANONYMOUS, Principal
 
-# Inboxes of the fleet's own connections; a client's reply subject never comes through as one.
-OWN_INBOX = "_INBOX_"
+# The reply subjects of the fleet's own connections begin with this. Clients have an account of their own, and between
+# accounts the NATS server replaces reply subjects, so no client's message can have one of these.
+FLEET_INBOX = "_INBOX_"
 
 
 class CallAuthenticator:
-    """Authenticates the senders of messages. `is_open` is true for subjects that need no credential."""
+    """Authenticates the senders of NATS messages. `is_open` tells which subjects need no credential."""
 
     def __init__(self, admission: Admission, limiter: RateLimiter, is_open: Callable[[str], bool]) -> None:
         self._admission = admission
@@ -29,30 +30,32 @@ class CallAuthenticator:
         self._is_open = is_open
 
     def admit(self, message: Msg, headers: Mapping[str, str]) -> Principal:
-        """Return the sender of a message with these trusted headers, and spend one of its requests. Raises
-        `unauthenticated`, `Limited` and `NotReady`."""
+        """Return the sender of a message and spend one request of its rate limit.
+
+        `headers` are the message's trusted headers. Raises `unauthenticated`, `RateLimited` or `NotReady`.
+        """
         authorization = headers.get(envelope.AUTHORIZATION)
-        subject = _asked(message.subject)
+        subject = _requested_subject(message.subject)
         if authorization is not None and is_delegation(authorization):
-            errand = Errand(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
-            return self._admission.delegated(authorization, errand)
+            call = DelegatedCall(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
+            return self._admission.authenticate_delegation(authorization, call)
         if not authorization and self._is_open(message.subject):
             caller = ANONYMOUS
         else:
-            caller = self._admission.caller(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
-        if not (caller.is_service or message.reply.startswith(OWN_INBOX)):
+            caller = self._admission.authenticate(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
+        if not (caller.is_service or message.reply.startswith(FLEET_INBOX)):
             self._limiter.spend(caller, "", subject.split(".", 2)[1])
         return caller
 
 
 def trusted_headers(message: Msg) -> dict[str, str]:
-    """Return the headers of a message without those that its sender isn't trusted to set."""
+    """Return a message's headers, without those that its sender may not set."""
     headers: dict[str, str] = message.headers or {}
-    if not message.reply.startswith(OWN_INBOX):
+    if not message.reply.startswith(FLEET_INBOX):
         headers.pop(envelope.CLIENT_ADDRESS, None)
     return headers
 
 
-def _asked(subject: str) -> str:
-    """The subject that the caller has named: calls come from there to `dop.<partition>.…`."""
+def _requested_subject(subject: str) -> str:
+    """Return the subject that the caller published to. NATS maps calls to `dop.<partition>.…`."""
     return "do." + subject.split(".", 2)[2] if subject.startswith("dop.") else subject

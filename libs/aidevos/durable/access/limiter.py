@@ -1,10 +1,9 @@
-"""Rate limits, as every gateway and every host keeps them.
+"""Rate limits, as applied by every gateway and every host.
 
-Promises: all processes together let no caller through more often than its policy says, since each
-spends what the caller's `quota` object has given it beforehand, in slices of a hundredth of the burst;
-so at most that much of it lies unused in a process. While requests flow, the next slice is fetched
-before the last one is spent, and no request waits. While quotas don't answer, requests pass at once,
-and a metric counts them.
+Promise: all processes together admit no more requests of a caller than its policy allows. Each process spends only what
+the caller's `quota` object has granted it, in slices of a hundredth of the burst. So at most one slice lies unused in a
+process. Under steady traffic the next slice is fetched before the current one is spent, and no request waits. While
+quotas are unreachable, requests are admitted at once and counted by a metric.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import msgspec
 
 from aidevos.contracts import rate_limits as contract
 from aidevos.contracts import subjects
-from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.api_keys import KeyLimit, RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import ANONYMOUS, DEFAULT, LimitPolicy
 from aidevos.durable.access.resolving import NotReady
@@ -34,16 +33,16 @@ from aidevos.settings import Settings
 log = logging.getLogger(__name__)
 SLICES = 100
 MAX_BUCKETS = 50_000
-# The limit that an API key has of its own, beside the policies: it can only be narrower.
+# The name of an API key's own limit. It applies in addition to the policies, so it can only narrow them.
 KEY = "key"
-FETCH_WITHIN = 1.0
-# Seconds between two questions to quotas that don't answer.
-ASK_AGAIN_AFTER = 1.0
-_taken = msgspec.json.Decoder(contract.Taken)
+FETCH_TIMEOUT = 1.0
+# Seconds between two attempts to reach quotas that don't answer.
+RETRY_INTERVAL = 1.0
+_taken = msgspec.json.Decoder(contract.QuotaSlice)
 
 
 class Verdict(NamedTuple):
-    """How much of a policy is left to a caller: `remaining` requests, all of them in `reset` seconds."""
+    """The state of a caller's limit: `remaining` requests now, and the full burst again in `reset` seconds."""
 
     name: str
     policy: Policy
@@ -51,7 +50,7 @@ class Verdict(NamedTuple):
     reset: float
 
     def headers(self) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-        """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10)."""
+        """Return the headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10)."""
         quota, window = self.policy.capacity, math.ceil(self.policy.capacity * self.policy.interval)
         return (
             (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (self.name.encode(), quota, window)),
@@ -59,8 +58,8 @@ class Verdict(NamedTuple):
         )
 
 
-class Limited(Failure):
-    """One request too many."""
+class RateLimited(Failure):
+    """Raised when a caller exceeds its rate limit."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(
@@ -70,7 +69,7 @@ class Limited(Failure):
 
 
 class _Bucket:
-    """What this process may spend for one caller, and what it knows of the rest."""
+    """The slice that this process may still spend for one caller, and the last known state of the caller's quota."""
 
     __slots__ = ("empty_until", "fetching", "left", "remaining", "reset_at")
 
@@ -83,7 +82,10 @@ class _Bucket:
 
 
 class RateLimiter:
-    """`client` calls as a service, with this credential; `now` is any clock, in seconds."""
+    """The rate limits of one process.
+
+    `client` calls the quotas with the service's `credential`. `now` is any steady clock, in seconds.
+    """
 
     def __init__(
         self,
@@ -98,39 +100,43 @@ class RateLimiter:
         self._now = now
         self._buckets: OrderedDict[tuple[str, str], _Bucket] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._away = False
-        self._ask_at = 0.0
+        self._quotas_unreachable = False
+        self._retry_at = 0.0
         self.set_policies({})
 
     def set_policies(self, policies: dict[str, LimitPolicy]) -> None:
-        """Take the policies that count from now on."""
-        usual = Policy(self._settings.rate_limit, 1.0, self._settings.rate_burst)
-        made = {name: Policy(each.rate, each.window, each.burst or each.rate) for name, each in policies.items()}
-        self._policies = {DEFAULT: usual, ANONYMOUS: usual} | made
+        """Replace the policies. The defaults come from the settings."""
+        default = Policy(self._settings.rate_limit, 1.0, self._settings.rate_burst)
+        declared = {name: Policy(each.rate, each.window, each.burst or each.rate) for name, each in policies.items()}
+        self._policies = {DEFAULT: default, ANONYMOUS: default} | declared
         self._groups = {group: name for name, each in policies.items() for group in each.applies_to}
 
     def spend(self, caller: Principal, address: str, group: str) -> Verdict:
-        """Spend one request. A `group` is the first part of a path, or a type. Raises `Limited`, and `NotReady` when
-        the quota has to be asked."""
-        name, policy, who = self._find(caller, address, group)
-        if caller.limits is None:
-            return self._spend(name, policy, who)
-        own = _own(caller.limits)
-        self._check_room(KEY, own, who)
-        self._spend(name, policy, who)
-        return self._spend(KEY, own, who)
+        """Spend one request and return what is left.
+
+        `group` is the first segment of an HTTP path, or an object type. Raises `RateLimited`, or `NotReady` if the
+        quota has to be asked first.
+        """
+        name, policy, spender = self._select_policy(caller, address, group)
+        if caller.limits is None and not caller.parent_limits:
+            return self._spend(name, policy, spender)
+        key_limits = _key_limits(caller)
+        for limit in key_limits:
+            self._require_room(*limit)
+        self._spend(name, policy, spender)
+        return min((self._spend(*limit) for limit in key_limits), key=lambda verdict: verdict.remaining)
 
     def spend_on(self, name: str, limit: RateLimit, caller: Principal) -> Verdict:
-        """Spend one request from a limit of this name, which is beside the policies; raises like `spend`."""
-        return self._spend(name, _own(limit), caller.key or caller.subject)
+        """Spend one request from a named limit that is separate from the policies. Raises like `spend`."""
+        return self._spend(name, _policy_of(limit), caller.key or caller.subject)
 
-    def _find(self, caller: Principal, address: str, group: str) -> tuple[str, Policy, str]:
+    def _select_policy(self, caller: Principal, address: str, group: str) -> tuple[str, Policy, str]:
         name = self._groups.get(group) if self._groups else None
         name = name or (DEFAULT if caller.subject else ANONYMOUS)
         return name, self._policies[name], caller.key or caller.subject or f"address {address}"
 
-    def _bucket(self, name: str, who: str) -> _Bucket:
-        key = (name, who)
+    def _bucket_of(self, name: str, spender: str) -> _Bucket:
+        key = (name, spender)
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = _Bucket()
@@ -140,61 +146,72 @@ class RateLimiter:
             self._buckets.move_to_end(key)
         return bucket
 
-    def _check_room(self, name: str, policy: Policy, who: str) -> _Bucket:
-        """The bucket, from which a request may be spent now."""
-        bucket = self._bucket(name, who)
-        if not (bucket.left or self._away):
+    def _require_room(self, name: str, policy: Policy, spender: str) -> _Bucket:
+        """Return the bucket if a request may be spent from it now. Raises like `spend`."""
+        bucket = self._bucket_of(name, spender)
+        if not (bucket.left or self._quotas_unreachable):
             wait = bucket.empty_until - self._now()
             if wait > 0:
-                raise Limited(Verdict(name, policy, 0, wait))
-            raise NotReady(self._fetch(bucket, name, policy, who))
+                raise RateLimited(Verdict(name, policy, 0, wait))
+            raise NotReady(self._fetch(bucket, name, policy, spender))
         return bucket
 
-    def _spend(self, name: str, policy: Policy, who: str) -> Verdict:
-        bucket, now = self._check_room(name, policy, who), self._now()
+    def _spend(self, name: str, policy: Policy, spender: str) -> Verdict:
+        bucket, now = self._require_room(name, policy, spender), self._now()
         if not bucket.left:
             UNLIMITED_REQUESTS.inc()
-            if now >= self._ask_at:
-                self._ask_at = now + ASK_AGAIN_AFTER
-                self._fetch(bucket, name, policy, who)
+            if now >= self._retry_at:
+                self._retry_at = now + RETRY_INTERVAL
+                self._fetch(bucket, name, policy, spender)
             return Verdict(name, policy, policy.capacity, 0.0)
         bucket.left -= 1
-        if bucket.left < _slice(policy) // 2 and bucket.fetching is None and now >= bucket.empty_until:
-            self._fetch(bucket, name, policy, who)
+        if bucket.left < _slice_size(policy) // 2 and bucket.fetching is None and now >= bucket.empty_until:
+            self._fetch(bucket, name, policy, spender)
         return Verdict(name, policy, bucket.left + bucket.remaining, max(0.0, bucket.reset_at - now))
 
-    def _fetch(self, bucket: _Bucket, name: str, policy: Policy, who: str) -> asyncio.Task[None]:
+    def _fetch(self, bucket: _Bucket, name: str, policy: Policy, spender: str) -> asyncio.Task[None]:
         if bucket.fetching is None:
-            bucket.fetching = asyncio.get_running_loop().create_task(self._ask(bucket, name, policy, who))
+            bucket.fetching = asyncio.get_running_loop().create_task(self._take_slice(bucket, name, policy, spender))
             self._tasks.add(bucket.fetching)
             bucket.fetching.add_done_callback(self._tasks.discard)
         return bucket.fetching
 
-    async def _ask(self, bucket: _Bucket, name: str, policy: Policy, who: str) -> None:
-        quota = subjects.id_from_name(contract.QUOTA_TYPE, f"{name} {who}")
-        asked = {"wanted": _slice(policy), "rate": policy.rate, "window": policy.window, "burst": policy.capacity}
+    async def _take_slice(self, bucket: _Bucket, name: str, policy: Policy, spender: str) -> None:
+        quota = subjects.id_from_name(contract.QUOTA_TYPE, f"{name} {spender}")
+        arguments = {
+            "wanted": _slice_size(policy),
+            "rate": policy.rate,
+            "window": policy.window,
+            "burst": policy.capacity,
+        }
         subject = subjects.call(contract.QUOTA_TYPE, quota, "take")
         try:
             reply = await self._client.request(
-                subject, msgspec.json.encode(asked), authorization=self._credential(), deadline=FETCH_WITHIN
+                subject, msgspec.json.encode(arguments), authorization=self._credential(), deadline=FETCH_TIMEOUT
             )
         except Failure as failure:
-            if not self._away:
-                log.warning("rate limits can't be asked, requests pass: %s", failure)
-            self._away, self._ask_at = True, self._now() + ASK_AGAIN_AFTER
+            if not self._quotas_unreachable:
+                log.warning("quotas are unreachable, requests pass without a limit: %s", failure)
+            self._quotas_unreachable, self._retry_at = True, self._now() + RETRY_INTERVAL
         else:
             now, taken = self._now(), _taken.decode(reply)
             bucket.left += taken.taken
             bucket.remaining, bucket.reset_at = taken.remaining, now + taken.reset
             bucket.empty_until = now + taken.retry
-            self._away = False
+            self._quotas_unreachable = False
         finally:
             bucket.fetching = None
 
 
-def _own(limit: RateLimit) -> Policy:
+def _key_limits(caller: Principal) -> list[tuple[str, Policy, str]]:
+    """Return the name, policy and spender of each limit of the caller's key and of the keys that made it."""
+    own = () if caller.limits is None else (KeyLimit(caller.key, caller.limits),)
+    return [(KEY, _policy_of(each.limit), each.key) for each in (*own, *caller.parent_limits)]
+
+
+def _policy_of(limit: RateLimit) -> Policy:
     return Policy(limit.rate, limit.window)
 
 
-def _slice(policy: Policy) -> int:
+def _slice_size(policy: Policy) -> int:
     return max(1, policy.capacity // SLICES)

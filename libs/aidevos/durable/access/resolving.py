@@ -1,7 +1,7 @@
-"""Answers that are nearly always known at once, and now and then have to be looked up first.
+"""Answers that are usually known at once and sometimes need a look-up first.
 
-A plain function gives such an answer. If it raises `NotReady`, it has done nothing, and is called again once the
-look-up has ended. So an answer that is known costs no task.
+A plain function returns such an answer. If it raises `NotReady`, it has had no effect and is called again once the
+look-up has ended. An answer that is already known therefore costs no task.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class NotReady(Exception):
-    """Raised when the answer isn't known before `lookup` has ended; one look-up may serve many callers."""
+    """Raised when the answer depends on `lookup`, which has not ended yet. Many callers may share one look-up."""
 
     def __init__(self, lookup: asyncio.Future[None]) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class NotReady(Exception):
 
 
 async def resolve_when_ready(function: Callable[[*Args], T], *args: *Args) -> T:
-    """Return the function's result as soon as it has one. Raises what it raises, or what the look-up raises."""
+    """Return the function's result, waiting for look-ups as needed. Raise what the function or a look-up raises."""
     while True:
         try:
             return function(*args)

@@ -1,9 +1,8 @@
-"""What this process has to know of callers: ended sessions, changed access, roles, keys and rate limits.
+"""Ended sessions, changed access, roles, API keys and rate limits, as this process knows them.
 
-Promise: each takes effect here within moments of the commit that has made it so. Ends and changes
-are read from the stream of events, from one token's lifetime ago on: so a process that was down, or
-a server that was restarted, forgets none whose tokens could still be valid. Roles and limits are
-mirrored.
+Promise: each change takes effect here within moments of its commit. Ended sessions and changed access are read from the
+event stream, starting one token lifetime ago. So even after a restart, a process knows every change that affects a
+token that could still be valid. Roles and limits are mirrored.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from aidevos.durable.client.mirror import Mirror, read_all
 from aidevos.security.access import Change
 from aidevos.security.tokens import TokenVerifier
 
-SINCE = TOKEN_LIFETIME + CLOCK_MARGIN
-# More roles than these, in the order of their names, allow nothing.
+HISTORY = TOKEN_LIFETIME + CLOCK_MARGIN
+# Roles beyond this number, in the order of their names, grant nothing.
 MAX_ROLES = 10_000
 
 
 class _Event(msgspec.Struct):
-    """What is read of an event whose data doesn't matter."""
+    """An event of which only the time matters."""
 
     time: datetime
 
@@ -47,8 +46,12 @@ class _AccessChanged(msgspec.Struct):
 
 
 class Revocations:
-    """Keeps one verifier informed, by a stream that goes back to `SINCE`. `client` calls as a service, to read
-    the roles; `change_key` is told the IDs of API keys that were changed, and when, `set_policies` the rate limits."""
+    """Keeps a token verifier up to date with the event stream.
+
+    `stream` must start `HISTORY` seconds ago. `client` reads roles and limits with the service's `credential`.
+    `on_key_change` gets the ID of each changed API key and the time of the change, in seconds since the epoch.
+    `set_policies` gets the rate limits by name.
+    """
 
     def __init__(
         self,
@@ -56,42 +59,42 @@ class Revocations:
         verifier: TokenVerifier,
         client: DurableObjectClient,
         credential: Callable[[], str],
-        change_key: Callable[[str, float], None] = lambda key, at: None,
+        on_key_change: Callable[[str, float], None] = lambda key, at: None,
         set_policies: Callable[[dict[str, LimitPolicy]], None] = lambda policies: None,
     ) -> None:
         self._verifier = verifier
         self._client = client
         self._credential = credential
-        self._change_key = change_key
+        self._on_key_change = on_key_change
         self._set_policies = set_policies
         self._stream = stream
-        stream.on(SESSION_ENDED, _Event, self._end)
-        stream.on(ACCESS_CHANGED, _AccessChanged, self._change)
-        stream.on(api_keys.CHANGED, _Event, self._key_changed)
+        stream.on(SESSION_ENDED, _Event, self._end_session)
+        stream.on(ACCESS_CHANGED, _AccessChanged, self._change_access)
+        stream.on(api_keys.CHANGED, _Event, self._invalidate_key)
         self._mirrors = (
             Mirror(stream, "rate limits", rate_limits.CHANGED, self._read_limits),
             Mirror(stream, "roles", roles.CHANGED, self._read_roles),
         )
 
-    async def loaded(self) -> None:
-        """Return once every end and change that was known at the start has been read. Roles may follow."""
+    async def wait_until_loaded(self) -> None:
+        """Wait until every ended session and change known at the start has been read. Roles may follow later."""
         await self._stream.loaded.wait()
 
     async def follow(self) -> None:
-        """Keep up with the stream until cancelled."""
+        """Keep roles and rate limits up to date until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for mirror in self._mirrors:
                 tasks.create_task(mirror.follow())
 
-    def _end(self, session: str, event: _Event) -> None:
+    def _end_session(self, session: str, event: _Event) -> None:
         self._verifier.revoke(session, event.time.timestamp())
 
-    def _change(self, user: str, event: _AccessChanged) -> None:
+    def _change_access(self, user: str, event: _AccessChanged) -> None:
         data = event.data
         self._verifier.change_access(user, Change(event.time.timestamp(), data.version, data.roles, data.active))
 
-    def _key_changed(self, key: str, event: _Event) -> None:
-        self._change_key(key, event.time.timestamp())
+    def _invalidate_key(self, key: str, event: _Event) -> None:
+        self._on_key_change(key, event.time.timestamp())
 
     async def _read_roles(self) -> None:
         found = await read_all(self._client, self._credential(), roles.LIST_SUBJECT, roles.RolePage, MAX_ROLES)

@@ -1,0 +1,1 @@
+"""Clock, batching, backoff, look-ups and background tasks."""

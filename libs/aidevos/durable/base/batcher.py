@@ -1,4 +1,4 @@
-"""Single questions gathered into batches: while one batch is asked, the next one gathers."""
+"""Batching of single calls: while one batch is being processed, the next one gathers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-Q = TypeVar("Q")
-A = TypeVar("A")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-class Batcher(Generic[Q, A]):
-    """`ask` answers a batch of questions, in their order; when it raises, all of them fail."""
+class Batcher(Generic[Item, Result]):
+    """Combines single items into batches.
 
-    def __init__(self, ask: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], limit: int = 500) -> None:
-        self._ask = ask
+    `process` takes a batch of at most `limit` items and returns one result per item, in the same order. If it raises,
+    every item of the batch fails with that exception. At most one batch is processed at a time.
+    """
+
+    def __init__(self, process: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], limit: int = 500) -> None:
+        self._process = process
         self._limit = limit
-        self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def get(self, question: Q) -> A:
+    async def get(self, item: Item) -> Result:
+        """Return the result for one item, once its batch has been processed."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[A] = loop.create_future()
-        self._waiting.append((question, future))
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((item, future))
         if self._task is None:
             self._task = loop.create_task(self._run())
         return await future
@@ -31,18 +36,18 @@ class Batcher(Generic[Q, A]):
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-                await self._answer(batch)
+                await self._process_batch(batch)
         finally:
             self._task = None
 
-    async def _answer(self, batch: list[tuple[Q, asyncio.Future[A]]]) -> None:
+    async def _process_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
-            answers = await self._ask([question for question, _ in batch])
+            results = await self._process([item for item, _ in batch])
         except Exception as error:
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
-                future.set_result(answer)
+                future.set_result(result)

@@ -1,4 +1,4 @@
-"""Time as the framework sees it: a parameter, so that tests move it."""
+"""The framework's clock. It is a parameter, so tests can move time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
+    """A source of wall time and of elapsed time."""
+
     def now(self) -> float:
-        """Wall time in seconds since the epoch: for people and for ages, never for who may write."""
+        """Return wall time in seconds since the epoch. Use it for display and ages, never to decide who may write."""
         ...
 
     def elapsed(self) -> float:
-        """Seconds on a clock that never goes back and counts suspension: for leases and deadlines."""
+        """Return seconds on a clock that never goes back and counts suspension. Use it for leases and deadlines."""
         ...
 
 
@@ -27,7 +29,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that only `advance` moves."""
+    """A clock for tests that stands still until `advance` is called."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._now = now

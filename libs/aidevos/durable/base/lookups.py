@@ -1,7 +1,6 @@
-"""What was looked up, kept in the process for a moment.
+"""A short-lived cache of look-ups.
 
-Promise: what is found is what stood there less than `LIFE` seconds before it was asked for. That nothing
-stood there is never kept.
+Promise: a cached value was current less than `LIFE` seconds ago. A negative result is never cached.
 """
 
 from __future__ import annotations
@@ -11,58 +10,63 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 LIFE = 0.5
-KEPT = 10_000
+MAX_ENTRIES = 10_000
 
 
-class Lookups(Generic[Found]):
-    """What was found by its name; what is longest unused is forgotten past the bound."""
+class Lookups(Generic[Value]):
+    """Values by name, looked up on demand. At most `MAX_ENTRIES` are kept; the oldest is dropped first."""
 
     def __init__(self, elapsed: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)) -> None:
         self._elapsed = elapsed
-        self._kept: dict[str, tuple[float, Found]] = {}
-        self._asked: dict[str, asyncio.Future[Found | None]] = {}
+        self._entries: dict[str, tuple[float, Value]] = {}
+        self._in_flight: dict[str, asyncio.Future[Value | None]] = {}
 
-    def kept(self, name: str) -> Found | None:
-        """What was found, if it is fresh enough."""
-        found = self._kept.get(name)
+    def kept(self, name: str) -> Value | None:
+        """Return the cached value, or None if there is none that is fresh enough."""
+        found = self._entries.get(name)
         return found[1] if found is not None and found[0] > self._elapsed() else None
 
-    async def get(self, name: str, fetch: Callable[[], Awaitable[Found | None]]) -> Found | None:
-        """What is found; None where there was nothing after this was called. `fetch` looks it up, for one
-        caller at a time."""
-        earlier = self._asked.get(name)
+    async def get(self, name: str, fetch: Callable[[], Awaitable[Value | None]]) -> Value | None:
+        """Return the value, from the cache or from `fetch`.
+
+        Return None only if a fetch that began after this call found nothing.
+
+        Callers of one name share a running fetch. If it fails, only the caller that started it gets the error; the
+        others fetch again.
+        """
+        running_before = self._in_flight.get(name)
         while True:
             found = self.kept(name)
             if found is not None:
                 return found
-            asked = self._asked.get(name)
-            if asked is None:
-                return await self._ask(name, fetch)
-            await asyncio.wait([asked])
-            answered = not asked.cancelled() and asked.exception() is None
-            if answered and asked.result() is None and asked is not earlier:
+            running = self._in_flight.get(name)
+            if running is None:
+                return await self._fetch(name, fetch)
+            await asyncio.wait([running])
+            answered = not running.cancelled() and running.exception() is None
+            if answered and running.result() is None and running is not running_before:
                 return None
 
-    async def _ask(self, name: str, fetch: Callable[[], Awaitable[Found | None]]) -> Found | None:
-        future: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
-        self._asked[name] = future
+    async def _fetch(self, name: str, fetch: Callable[[], Awaitable[Value | None]]) -> Value | None:
+        future: asyncio.Future[Value | None] = asyncio.get_running_loop().create_future()
+        self._in_flight[name] = future
         end = self._elapsed() + LIFE
         try:
             found = await fetch()
             if found is not None:
-                self._keep(name, end, found)
+                self._store(name, end, found)
             future.set_result(found)
             return found
         finally:
-            del self._asked[name]
+            del self._in_flight[name]
             if not future.done():
                 future.cancel()
 
-    def _keep(self, name: str, end: float, found: Found) -> None:
-        self._kept.pop(name, None)
-        self._kept[name] = (end, found)
-        if len(self._kept) > KEPT:
-            del self._kept[next(iter(self._kept))]
+    def _store(self, name: str, end: float, found: Value) -> None:
+        self._entries.pop(name, None)
+        self._entries[name] = (end, found)
+        if len(self._entries) > MAX_ENTRIES:
+            del self._entries[next(iter(self._entries))]

@@ -1,4 +1,4 @@
-"""Tasks that run beside whoever started them."""
+"""Background tasks and their cancellation."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 log = logging.getLogger(__name__)
-# Seconds after which a task that goes on is cancelled once more.
+# Seconds after which a task that is still running is cancelled again.
 CANCEL_AGAIN_AFTER = 5.0
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and return when all have ended; what they raise is dropped.
+    """Cancel tasks and return when all of them have ended. Drop the exceptions that they raise.
 
-    A task may miss a cancellation: `asyncio.wait_for` of Python 3.11 swallows one that comes together with its result.
-    So those that go on are cancelled again.
+    A task can miss a cancellation: in Python 3.11, `asyncio.wait_for` swallows one that arrives together with its
+    result. Tasks that keep running are therefore cancelled again.
     """
     pending = {task for task in tasks if task is not asyncio.current_task()}
     while pending:
@@ -29,14 +29,14 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 class BackgroundTasks:
-    """Keeps tasks alive until they end or `close` cancels them; logs the ones that fail."""
+    """Tasks that stay referenced until they end or `close` cancels them. Failures are logged."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def running(self) -> int:
-        """How many tasks run."""
+        """The number of running tasks."""
         return len(self._tasks)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -44,15 +44,15 @@ class BackgroundTasks:
         self.track(asyncio.get_running_loop().create_task(work))
 
     def track(self, task: asyncio.Task[None]) -> None:
-        """Look after a task that runs already."""
+        """Adopt a task that is already running."""
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_done)
 
     async def close(self) -> None:
         """Cancel every task and wait until all have ended."""
         await cancel_and_wait(list(self._tasks))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a background task failed", exc_info=task.exception())

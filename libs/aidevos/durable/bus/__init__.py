@@ -1,0 +1,1 @@
+"""The event bus: its port, the adapters for JetStream, RabbitMQ and memory, and following events."""

@@ -1,4 +1,4 @@
-"""What every adapter does alike with an event that was delivered to a group."""
+"""Delivery of events to the members of a group, shared by all adapters."""
 
 from __future__ import annotations
 
@@ -15,61 +15,65 @@ from aidevos.durable.bus.port import Bury, Delivery, Handler
 Work = Callable[[], Awaitable[None]]
 
 log = logging.getLogger(__name__)
-# Seconds before the second attempt, the third one, and so on; the last one stays.
+# Seconds to wait before the second attempt, the third, and so on. The last pause repeats.
 PAUSES = (0.1, 0.4, 1.6, 6.4, 25.6)
 
 
-def pause_after(attempt: int) -> float:
+def retry_pause(attempt: int) -> float:
+    """Return the seconds to wait after this attempt, counted from 1, has failed."""
     return PAUSES[min(max(attempt, 1), len(PAUSES)) - 1]
 
 
 def group_name(pattern: str, group: str) -> str:
-    """What the broker calls a group's place in the events of a pattern."""
+    """Return the broker's name for a group's subscription to a pattern."""
     return f"{group.replace('.', '-')}-{hashlib.sha256(f'{group} {pattern}'.encode()).hexdigest()[:12]}"
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject matches a NATS pattern (`*` one token, `>` the rest)."""
-    wanted, given = pattern.split("."), subject.split(".")
-    for index, part in enumerate(wanted):
+    """True if a subject matches a NATS pattern (`*` is one token, `>` is one or more)."""
+    parts, tokens = pattern.split("."), subject.split(".")
+    for index, part in enumerate(parts):
         if part == ">":
-            return len(given) > index
-        if index >= len(given) or part not in ("*", given[index]):
+            return len(tokens) > index
+        if index >= len(tokens) or part not in ("*", tokens[index]):
             return False
-    return len(wanted) == len(given)
+    return len(parts) == len(tokens)
 
 
-async def handle(delivery: Delivery, handler: Handler, bury: Bury, attempts: int) -> float | None:
-    """None when the broker may forget the event, else the seconds after which to deliver it again."""
-    failure = Failure("internal", "no attempt to handle the event came to an end")
+async def handle_delivery(delivery: Delivery, handler: Handler, bury: Bury, attempts: int) -> float | None:
+    """Handle an event, or bury it after its last attempt.
+
+    Return None if the broker may forget the event, else the seconds after which to deliver it again.
+    """
+    failure = Failure("internal", "no attempt to handle the event has finished")
     if delivery.attempt <= attempts:
         try:
             await handler(delivery)
         except Exception as error:
             log.warning("attempt %d to handle %s failed: %r", delivery.attempt, delivery.id, error)
             failure = error if isinstance(error, Failure) else Failure("internal", f"{type(error).__name__}: {error}")
-            passing = failure.retryable or not isinstance(error, Failure)
-            if passing and delivery.attempt < attempts:
-                return pause_after(delivery.attempt)
+            retryable = failure.retryable or not isinstance(error, Failure)
+            if retryable and delivery.attempt < attempts:
+                return retry_pause(delivery.attempt)
         else:
             return None
     try:
         await bury(delivery, failure)
     except Exception as error:
-        log.error("%s can't be made a dead letter, trying again: %r", delivery.id, error)
+        log.error("%s can't be stored as a dead letter, trying again: %r", delivery.id, error)
         return PAUSES[-1]
     return None
 
 
 class Lanes:
-    """Runs work that mustn't raise: what is for one object one after another, the rest beside it."""
+    """Runs work for one object in sequence, and for different objects concurrently. The work must not raise."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[Work]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, subject: str, work: Work) -> None:
-        """Run it after all work for the same object, whose events have this subject."""
+        """Run the work after all earlier work for the object that the subject names."""
         scope = ".".join(subject.split(".", 3)[:3])
         if scope in self._waiting:
             self._waiting[scope].append(work)
@@ -80,7 +84,7 @@ class Lanes:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop at once, in the middle of the work."""
+        """Cancel all work at once."""
         await cancel_and_wait(list(self._tasks))
 
     async def _drain(self, scope: str) -> None:

@@ -1,7 +1,6 @@
-"""Following events, for a process that keeps something in step with them.
+"""Following events, for processes that keep state in step with them.
 
-One reading serves all that a process keeps: a bus that can't choose by pattern sends each process
-everything, and should do it once.
+A process reads events once for all its readers, because a bus that can't filter by pattern sends it every event.
 """
 
 from __future__ import annotations
@@ -24,26 +23,31 @@ Apply = Callable[[str, Any], None]
 
 
 class EventStream:
-    """Events of several kinds, each object's in their order, from `since` seconds before now on. Whoever wants
-    some says so before `follow` begins."""
+    """Events by pattern, starting `since` seconds ago. The events of one object come in order.
+
+    Register every reader before `follow` begins. `loaded` is set once all events known at the start have been read.
+    """
 
     def __init__(self, bus: EventBus, *, since: float) -> None:
         self.loaded = asyncio.Event()
         self._bus = bus
         self._since = since
         self._readers: dict[str, tuple[msgspec.json.Decoder[Any], Apply]] = {}
-        self._begun: list[Callable[[], None]] = []
+        self._on_begin: list[Callable[[], None]] = []
 
     def on(self, pattern: str, type: type[Any], apply: Apply) -> None:
-        """Have `apply` called with the object's ID and the event; each pattern can be asked for once."""
+        """Call `apply` with the object's ID and the decoded event, for each event of a pattern.
+
+        Each pattern can have one reader.
+        """
         self._readers[pattern] = msgspec.json.Decoder(type), apply
 
     def on_begin(self, call: Callable[[], None]) -> None:
-        """Have this called whenever reading has begun anew, as after a reconnect: events before may be missing."""
-        self._begun.append(call)
+        """Call a function whenever reading (re)starts, as after a reconnect. Earlier events may have been missed."""
+        self._on_begin.append(call)
 
     async def follow(self) -> None:
-        """Keep up until cancelled; `loaded` is set once what was there at the start has been read."""
+        """Read events until cancelled. After an error, start again `since` seconds ago."""
         pauses = FOLLOWING.pauses()
         while True:
             try:
@@ -57,14 +61,14 @@ class EventStream:
         async with contextlib.aclosing(reading) as events:
             async for event in events:
                 if event is None:
-                    # From here on nothing is missed.
-                    for call in self._begun:
+                    # From here on, no event is missed.
+                    for call in self._on_begin:
                         call()
                     self.loaded.set()
                 else:
-                    self._take(event)
+                    self._dispatch(event)
 
-    def _take(self, delivery: Delivery) -> None:
+    def _dispatch(self, delivery: Delivery) -> None:
         for pattern, (decoder, apply) in self._readers.items():
             if matches(pattern, delivery.subject):
                 try:

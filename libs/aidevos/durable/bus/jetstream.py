@@ -1,7 +1,7 @@
-"""The event bus on JetStream: one stream for all events, a durable pull consumer for each group.
+"""The event bus on JetStream: one stream for all events, and a durable pull consumer per group.
 
-Events that are published at the same time go to the stream as one atomic batch (NATS ADR-50), which it
-writes to disk once. A batch is taken whole or not at all; one that is refused is sent again by the event.
+Events published at the same time go to the stream as one atomic batch (NATS ADR-50), which the server writes to disk
+once. A batch is accepted whole or not at all. The events of a refused batch are sent again one by one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nats.nuid import NUID
 from aidevos.contracts import subjects
 from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle
+from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery
 from aidevos.durable.bus.port import (
     AT_ONCE,
     ATTEMPTS,
@@ -36,7 +36,7 @@ from aidevos.durable.bus.port import (
     BusError,
     Delivery,
     Handler,
-    Misplaced,
+    OrderConflict,
     PositionLost,
     StreamFull,
 )
@@ -46,13 +46,14 @@ NUMBER = "Aidevos-Number"
 WRONG_LAST_SEQUENCE = (10071, 10164)
 STREAM_STORE_FAILED = 10077
 TIMEOUT = 5.0
-# Events in one batch, and the bytes of one that goes alone.
+# The largest number of events in a batch, and the size in bytes above which an event is sent alone.
 BATCH_COUNT = 100
 LARGE = 64 * 1024
-# What one group has in hand; how long the server keeps what a member asks for; when another member gets an event
-# after a crash.
+# The largest number of unsettled events of a group.
 MAX_UNSETTLED = 1024
+# Seconds after which a member's pull request expires on the server.
 PULL_EXPIRES = 2.0
+# Seconds after which an unsettled event is delivered to another member, as after a crash.
 ACK_WAIT = 10.0
 CHECK_EVERY = 1.0
 EVENT_ID = "Aidevos-Event-Id"
@@ -65,17 +66,20 @@ class _Event(NamedTuple):
 
 
 class JetStreamBus:
-    """`connection` may publish `event.>` and `replay.>`, and read the stream `EVENTS`, which exists."""
+    """Events on JetStream.
 
-    guards = True
+    `connection` must be allowed to publish `event.>` and `replay.>` and to read the stream `EVENTS`, which must exist.
+    """
+
+    guards_order = True
 
     def __init__(self, connection: Client) -> None:
         self._connection = connection
         self._js = connection.jetstream(timeout=TIMEOUT)
         self._batch_ids = NUID()
-        self._together = Batcher(self._publish_all, BATCH_COUNT)
+        self._batcher = Batcher(self._publish_all, BATCH_COUNT)
 
-    async def last(self, scope: str) -> tuple[int, int]:
+    async def read_last(self, scope: str) -> tuple[int, int]:
         try:
             found = await self._js.get_last_msg(subjects.EVENTS_STREAM, scope)
         except NotFoundError:
@@ -93,11 +97,11 @@ class JetStreamBus:
             "Content-Type": "application/cloudevents+json",
         }
         event = _Event(subject, payload, headers)
-        sequence = None if len(payload) > LARGE else await self._together.get(event)
+        sequence = None if len(payload) > LARGE else await self._batcher.get(event)
         return await self._publish_alone(event) if sequence is None else sequence
 
     async def _publish_all(self, events: Sequence[_Event]) -> Sequence[int | None]:
-        """The sequences of the events; None for each where they have to be published one by one."""
+        """Publish events as one batch. Return their sequences, or None for each if the server refused the batch."""
         if len(events) == 1:
             return [await self._publish_alone(events[0])]
         batch = {"Nats-Batch-Id": self._batch_ids.next().decode()}
@@ -111,7 +115,7 @@ class JetStreamBus:
         except APIError:
             return [None] * len(events)
         if ack.batch_size != len(events):
-            raise BusError("JetStream: the server takes no batches")
+            raise BusError("JetStream: the server doesn't support atomic batches")
         return range(ack.seq - len(events) + 1, ack.seq + 1)
 
     async def _publish_alone(self, event: _Event) -> int:
@@ -119,12 +123,12 @@ class JetStreamBus:
             ack = await self._send(event)
         except APIError as error:
             if error.err_code in WRONG_LAST_SEQUENCE:
-                raise Misplaced from None
+                raise OrderConflict from None
             if error.err_code == STREAM_STORE_FAILED and "maximum" in str(error.description):
                 raise StreamFull(f"JetStream: {error.description}") from error
             raise BusError(f"JetStream: {error}") from error
         if ack.duplicate:
-            raise Misplaced
+            raise OrderConflict
         return ack.seq
 
     async def _send(self, event: _Event, more: Mapping[str, str] = MappingProxyType({})) -> PubAck:
@@ -176,16 +180,16 @@ class JetStreamBus:
     ) -> AsyncGenerator[Delivery | None, None]:
         try:
             reconnects = self._connection.stats["reconnects"]
-            config = _start(since, after)
+            config = _start_config(since, after)
             config.filter_subjects = list(patterns)
             reader = await self._js.subscribe(
                 subjects.EVENTS, stream=subjects.EVENTS_STREAM, ordered_consumer=True, config=config
             )
             try:
-                if after and not await self._keeps(int(after)):
+                if after and not await self._keeps_all_after(int(after)):
                     raise PositionLost
                 info, behind = await reader.consumer_info(), True
-                # Some of them may be here already.
+                # Some of the waiting events may already have been delivered.
                 waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
                 while self._connection.stats["reconnects"] == reconnects:
                     if behind and waiting <= 0:
@@ -203,25 +207,25 @@ class JetStreamBus:
                     await reader.unsubscribe()
         except NatsError as error:
             raise BusError(f"JetStream: {error!r}") from error
-        raise BusError("JetStream: the connection was lost meanwhile")
+        raise BusError("JetStream: the connection was lost")
 
-    async def end(self, patterns: Sequence[str]) -> str:
+    async def find_end(self, patterns: Sequence[str]) -> str:
         try:
             return str((await self._js.stream_info(subjects.EVENTS_STREAM)).state.last_seq)
         except NatsError as error:
             raise BusError(f"JetStream: {error!r}") from error
 
     async def close(self) -> None:
-        """The connection is whose it was."""
+        """Do nothing: the connection belongs to the caller."""
 
-    async def _keeps(self, sequence: int) -> bool:
-        """Whether all that followed is there; what goes by its age goes from the beginning."""
+    async def _keeps_all_after(self, sequence: int) -> bool:
+        """True if every event after a sequence is still kept. Events expire from the beginning of the stream."""
         state = (await self._js.stream_info(subjects.EVENTS_STREAM)).state
         return state.first_seq - 1 <= sequence <= state.last_seq
 
 
 class JetStreamSubscription:
-    """Keeps the server asked for events, and has each settled."""
+    """One member of a group. It keeps a pull request open and settles each event that arrives."""
 
     def __init__(self, connection: Client, name: str, settle: Callable[[Msg], Awaitable[None]], at_once: int) -> None:
         self._connection = connection
@@ -230,15 +234,15 @@ class JetStreamSubscription:
         self._settle = settle
         self._at_once = at_once
         self._paused = False
-        self._asked_for = 0
+        self._requested = 0
         self._needs_more = asyncio.Event()
         self._unsettled: dict[str, Msg] = {}
         self._lanes = Lanes()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        self._messages = await self._connection.subscribe(self._inbox, cb=self._take)
-        self._tasks = [asyncio.create_task(work) for work in (self._ask(), self._hold())]
+        self._messages = await self._connection.subscribe(self._inbox, cb=self._receive)
+        self._tasks = [asyncio.create_task(work) for work in (self._request_events(), self._extend_ack_deadlines())]
 
     async def pause(self) -> None:
         self._paused = True
@@ -251,56 +255,56 @@ class JetStreamSubscription:
         await cancel_and_wait(self._tasks)
         await self._lanes.close()
         with suppress(NatsError, TimeoutError):
-            # Without this the server would give the next event to the request that is still open here.
+            # Otherwise the server would deliver the next event to the pull request that is still open.
             await asyncio.wait_for(self._messages.drain(), TIMEOUT)  # type: ignore[no-untyped-call]
             await self._lanes.close()
             for message in self._unsettled.values():
                 await message.nak()
 
-    async def _ask(self) -> None:
+    async def _request_events(self) -> None:
         while True:
             self._needs_more.clear()
-            wanted = 0 if self._paused else self._at_once - len(self._unsettled) - self._asked_for
+            wanted = 0 if self._paused else self._at_once - len(self._unsettled) - self._requested
             try:
                 if wanted > 0:
                     request = {"batch": wanted, "expires": int(PULL_EXPIRES * 1e9)}
                     await self._connection.publish(self._next, msgspec.json.encode(request), self._inbox)
-                    self._asked_for += wanted
-                # Unlike `wait_for` of Python 3.11 it never swallows a cancellation that comes with the event.
+                    self._requested += wanted
+                # In Python 3.11, `wait_for` would swallow a cancellation that arrives together with the event.
                 async with asyncio.timeout(PULL_EXPIRES + PAUSES[0]):
                     await self._needs_more.wait()
             except TimeoutError:
-                self._asked_for = 0
+                self._requested = 0
             except ConnectionClosedError:
-                return  # for good
+                return  # the connection is closed for good
             except NatsError as error:
-                log.warning("asking for events failed, trying again: %s", error)
-                self._asked_for = 0
+                log.warning("events can't be requested, trying again: %s", error)
+                self._requested = 0
                 await asyncio.sleep(PAUSES[0])
 
-    async def _take(self, message: Msg) -> None:
+    async def _receive(self, message: Msg) -> None:
         if "Status" in (message.headers or {}):
-            self._asked_for = 0
+            self._requested = 0
         else:
-            self._asked_for -= 1
+            self._requested -= 1
             self._unsettled[message.reply] = message
-            self._lanes.add(_delivery(message).subject, partial(self._work, message))
-        self._ask_for_more()
+            self._lanes.add(_delivery(message).subject, partial(self._process, message))
+        self._request_more()
 
-    async def _work(self, message: Msg) -> None:
+    async def _process(self, message: Msg) -> None:
         try:
             await self._settle(message)
         except NatsError as error:
-            log.warning("an event was not acknowledged, it comes again: %s", error)
+            log.warning("an event was not acknowledged and will be delivered again: %s", error)
         self._unsettled.pop(message.reply, None)
-        self._ask_for_more()
+        self._request_more()
 
-    def _ask_for_more(self) -> None:
-        if self._asked_for + len(self._unsettled) <= self._at_once // 2:
+    def _request_more(self) -> None:
+        if self._requested + len(self._unsettled) <= self._at_once // 2:
             self._needs_more.set()
 
-    async def _hold(self) -> None:
-        """Tell the server that what was taken is being worked on."""
+    async def _extend_ack_deadlines(self) -> None:
+        """Keep telling the server that the unsettled events are in progress."""
         while True:
             await asyncio.sleep(ACK_WAIT / 3)
             with suppress(NatsError):
@@ -309,7 +313,7 @@ class JetStreamSubscription:
 
 
 async def _settle(handler: Handler, bury: Bury, attempts: int, message: Msg) -> None:
-    pause = await handle(_delivery(message), handler, bury, attempts)
+    pause = await handle_delivery(_delivery(message), handler, bury, attempts)
     if pause is None:
         await message.ack()
     else:
@@ -323,7 +327,7 @@ def _delivery(message: Msg) -> Delivery:
     return Delivery(subject, message.data, id, place.num_delivered, str(place.sequence.stream))
 
 
-def _start(since: float | None, after: str) -> ConsumerConfig:
+def _start_config(since: float | None, after: str) -> ConsumerConfig:
     if after:
         return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=int(after) + 1)
     if since is not None:

@@ -1,4 +1,4 @@
-"""The event bus in memory, for tests of rules: the same contract as JetStream."""
+"""The in-memory event bus, for unit tests. It keeps the same contract as JetStream."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.delivering import handle, matches
-from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, Delivery, Handler, Misplaced, PositionLost
+from aidevos.durable.bus.delivering import handle_delivery, matches
+from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, Delivery, Handler, OrderConflict, PositionLost
 
-# Retries don't keep a test waiting.
-LONGEST_PAUSE = 0.01
+# Retries must not slow tests down.
+MAX_PAUSE = 0.01
 
 
 class Published(NamedTuple):
+    """A stored event."""
+
     subject: str
     payload: bytes
     id: str
@@ -24,7 +26,9 @@ class Published(NamedTuple):
 
 
 class MemoryBus:
-    guards = True
+    """An event bus in memory. `events` holds everything that was published."""
+
+    guards_order = True
 
     def __init__(self) -> None:
         self.events: list[Published] = []
@@ -33,22 +37,22 @@ class MemoryBus:
         self._delivering: dict[tuple[str, str], asyncio.Lock] = {}
         self._changed = asyncio.Condition()
 
-    async def last(self, scope: str) -> tuple[int, int]:
+    async def read_last(self, scope: str) -> tuple[int, int]:
         for index in range(len(self.events) - 1, -1, -1):
             if matches(scope, self.events[index].subject):
                 return index + 1, self.events[index].number
         return 0, 0
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
-        if (await self.last(scope))[0] != after:
-            raise Misplaced
+        if (await self.read_last(scope))[0] != after:
+            raise OrderConflict
         self.events.append(Published(subject, payload, id, number))
         self._times.append(time.time())
         for (pattern, _), waiting in self._groups.items():
             if matches(pattern, subject):
                 waiting.append(Delivery(subject, payload, id))
         sequence = len(self.events)
-        await self._tell()
+        await self._notify()
         return sequence
 
     async def subscribe(
@@ -62,16 +66,16 @@ class MemoryBus:
         at_once: int = AT_ONCE,
     ) -> MemorySubscription:
         waiting = self._groups.setdefault((pattern, group), deque())
-        alone = self._delivering.setdefault((pattern, group), asyncio.Lock())
-        taking = asyncio.Event()
-        taking.set()
+        lock = self._delivering.setdefault((pattern, group), asyncio.Lock())
+        active = asyncio.Event()
+        active.set()
         return MemorySubscription(
-            asyncio.create_task(self._deliver(waiting, alone, taking, handler, bury, attempts)), taking
+            asyncio.create_task(self._deliver(waiting, lock, active, handler, bury, attempts)), active
         )
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
         self._groups.setdefault((pattern, group), deque()).append(delivery._replace(attempt=1))
-        await self._tell()
+        await self._notify()
 
     async def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
@@ -92,54 +96,56 @@ class MemoryBus:
                 yield Delivery(event.subject, event.payload, event.id, position=str(place))
 
     @property
-    def idle(self) -> bool:
-        """Whether every group has handled everything."""
+    def is_idle(self) -> bool:
+        """True if every group has handled all its events."""
         return not any(self._groups.values())
 
-    async def end(self, patterns: Sequence[str]) -> str:
+    async def find_end(self, patterns: Sequence[str]) -> str:
         return str(len(self.events))
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: the bus holds no resources."""
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
     async def _deliver(
         self,
         waiting: deque[Delivery],
-        alone: asyncio.Lock,
-        taking: asyncio.Event,
+        lock: asyncio.Lock,
+        active: asyncio.Event,
         handler: Handler,
         bury: Bury,
         attempts: int,
     ) -> None:
         while True:
-            await taking.wait()
-            async with alone:
+            await active.wait()
+            async with lock:
                 async with self._changed:
                     await self._changed.wait_for(lambda: waiting)
-                if not taking.is_set():
+                if not active.is_set():
                     continue
-                pause = await handle(waiting[0], handler, bury, attempts)
+                pause = await handle_delivery(waiting[0], handler, bury, attempts)
                 if pause is None:
                     waiting.popleft()
                     continue
                 waiting[0] = waiting[0]._replace(attempt=waiting[0].attempt + 1)
-                await asyncio.sleep(min(pause, LONGEST_PAUSE))
+                await asyncio.sleep(min(pause, MAX_PAUSE))
 
 
 class MemorySubscription:
-    def __init__(self, task: asyncio.Task[None], taking: asyncio.Event) -> None:
+    """One member of a group."""
+
+    def __init__(self, task: asyncio.Task[None], active: asyncio.Event) -> None:
         self._task = task
-        self._taking = taking
+        self._active = active
 
     async def pause(self) -> None:
-        self._taking.clear()
+        self._active.clear()
 
     async def resume(self) -> None:
-        self._taking.set()
+        self._active.set()
 
     async def close(self) -> None:
         await cancel_and_wait([self._task])

@@ -1,13 +1,13 @@
-"""What the framework asks of an event bus.
+"""The port to the event bus.
 
-Promise: an event that was published is kept for `AIDEVOS_EVENTS_MAX_AGE`, and reaches every group whose
-pattern it matches and every follower, at least once, under an ID that is never used again. Whoever
-drops what has an ID that it knows sees the events of one object in their order, each once.
+Promise: a published event is kept for `AIDEVOS_EVENTS_MAX_AGE`. It reaches every follower, and every group whose
+pattern it matches, at least once, under an ID that is never reused. A reader that drops IDs it has already seen gets
+each event of an object once, in order.
 
-A bus that guards its order (`guards`) takes an event only behind the one that the publisher knows as the
-last of its scope (all events of one object), so each is stored once, whoever publishes and however often.
-One that doesn't, such as RabbitMQ, may store an event again: each publisher sends the events of an object
-as one run without gaps, so after dropping the repeats they still stand in their order.
+The scope of an event is all events of its object. A bus that guards the order (`guards_order`) accepts an event only
+directly after the one that the publisher knows as the last of its scope. So each event is stored once, whoever
+publishes it and however often. A bus that doesn't, such as RabbitMQ, may store an event again. Each publisher sends the
+events of an object as one run without gaps, so they are still in order once repeats are dropped.
 """
 
 from __future__ import annotations
@@ -17,35 +17,37 @@ from typing import NamedTuple, Protocol
 
 from aidevos.contracts.errors import Failure
 
-# Deliveries of one event to a group, by default, before it is buried.
+# Default number of deliveries of an event to a group before it becomes a dead letter.
 ATTEMPTS = 50
-# Events that one member of a group has in hand, by default.
+# Default number of unsettled events that one member of a group holds.
 AT_ONCE = 128
 
 
 class BusError(Failure):
-    """The bus did not take or give an event; trying again may help."""
+    """Raised when the bus did not accept or deliver an event. A retry may succeed."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("unavailable", detail)
 
 
 class StreamFull(BusError):
-    """There is no room for another event until old ones have passed their age."""
+    """Raised when the stream is full. There is room again once old events have expired."""
 
 
-class Misplaced(Exception):
-    """The scope's last event is another one than the publisher said."""
+class OrderConflict(Exception):
+    """Raised when the scope's last event isn't the one that the publisher expected."""
 
 
 class PositionLost(Exception):
-    """Of what followed the position, some isn't kept any more; or it is no position of this stream."""
+    """Raised when events after the position are no longer kept, or the position is not one of this stream."""
 
 
 class Delivery(NamedTuple):
-    """An event as a reader gets it. `attempt` counts a group's deliveries from 1; `position` is where a follower
-    has got it, for `follow(after=…)` on the same patterns: a number in decimal digits, which grows along the
-    stream, not always by one."""
+    """An event as delivered to a reader.
+
+    `attempt` counts deliveries to a group from 1. `position` is a follower's position, for `follow(after=…)` with the
+    same patterns. It is a decimal number that grows along the stream, not always by one.
+    """
 
     subject: str
     payload: bytes
@@ -59,28 +61,35 @@ Bury = Callable[[Delivery, Failure], Awaitable[None]]
 
 
 class Subscription(Protocol):
+    """One member of a group."""
+
     async def pause(self) -> None:
-        """Take no more events, so that other members of the group get them; what is in hand is handled."""
+        """Take no more events, so that other members get them. Events already taken are still handled."""
 
     async def resume(self) -> None:
         """Take events again."""
 
     async def close(self) -> None:
-        """Stop delivering; the group keeps its place."""
+        """Stop handling events. The group keeps its position."""
 
 
 class EventBus(Protocol):
-    guards: bool
+    """Publishes events and delivers them to groups and followers."""
 
-    async def last(self, scope: str) -> tuple[int, int]:
-        """Sequence and number of the last event of a scope; (0, 0) when there is none, or the bus doesn't guard.
-        Raises `BusError`."""
+    guards_order: bool
+
+    async def read_last(self, scope: str) -> tuple[int, int]:
+        """Return the sequence and the number of a scope's last event.
+
+        They are (0, 0) if there is none, or if the bus doesn't guard the order. Raises `BusError`.
+        """
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
-        """Store an event behind the one with sequence `after`; its own sequence, 0 when the bus doesn't guard.
+        """Store an event after the one with sequence `after`.
 
-        Raises `Misplaced` when another event is the scope's last, `StreamFull`, or `BusError` when it isn't known
-        whether the event was stored.
+        Return the event's own sequence, or 0 if the bus doesn't guard the order.
+        `number` is the event's number within its scope. Raises `OrderConflict` if the scope's last event is another
+        one, `StreamFull`, or `BusError` if it is unknown whether the event was stored.
         """
 
     async def subscribe(
@@ -93,29 +102,34 @@ class EventBus(Protocol):
         attempts: int = ATTEMPTS,
         at_once: int = AT_ONCE,
     ) -> Subscription:
-        """Deliver each event that matches to one member of the group, from the moment on at which the group's
-        first member came; a group keeps its place while nobody is subscribed. Raises `BusError`.
+        """Deliver each matching event to one member of the group.
 
-        An event is acknowledged when the handler returns. When it raises, the event comes again after a pause that
-        grows with the attempts. A failure that isn't retryable, or the last attempt, makes it a dead letter: it is
-        done when `bury` has returned. Events of one object are handled one after another, in their order; only
-        one that is tried again may be overtaken by those behind it.
+        A group gets the events published since its first member subscribed, and keeps its position while it has no
+        members. Raises `BusError`.
+
+        An event is settled when the handler returns. If the handler raises, the event is delivered again after a pause
+        that grows with the attempts. After the last attempt, or a failure that isn't retryable, the event becomes a
+        dead letter and is settled when `bury` returns. Events of one object are handled one at a time, in order. Only a
+        retried event may be overtaken by later ones.
+
+        A member handles at most `at_once` events concurrently.
         """
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
-        """Deliver a buried event again, to this group alone, as if for the first time. Raises `BusError`."""
+        """Deliver a dead letter's event to this group again, as if for the first time. Raises `BusError`."""
 
     def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
     ) -> AsyncGenerator[Delivery | None, None]:
-        """Events without a group: those after a position, or from `since` on (seconds since the epoch, rounded
-        down at will), or only new ones; then each as it is published. None comes once, when everything that was
-        there at the beginning has been given. The patterns don't overlap. Raises `BusError` when reading can't
-        go on; begin anew then. Raises `PositionLost` where not all is kept that followed a position.
+        """Yield the events that match any of the patterns, which must not overlap, outside any group.
+
+        Reading starts after the position `after`, or at `since` (seconds since the epoch; it may start earlier), or
+        with the next new event. None is yielded once, after all events that existed at the start. Raises `BusError` if
+        reading can't continue, and `PositionLost` if not every event after the position is still kept.
         """
 
-    async def end(self, patterns: Sequence[str]) -> str:
-        """A position behind all that has been published, for following these patterns. Raises `BusError`."""
+    async def find_end(self, patterns: Sequence[str]) -> str:
+        """Return a position after everything published so far, to follow these patterns from. Raises `BusError`."""
 
     async def close(self) -> None:
-        """Let go of what the bus holds itself."""
+        """Release what the bus has opened itself."""

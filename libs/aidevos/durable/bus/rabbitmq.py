@@ -1,16 +1,16 @@
-"""The event bus on RabbitMQ: a topic exchange, a quorum queue for each group, and streams to follow.
+"""The event bus on RabbitMQ: a topic exchange, a quorum queue per group, and streams for followers.
 
     aidevos.events (topic) ─┬─> aidevos.events (stream: all events)
                             ├─> aidevos.fleet (stream: the few that every process follows)
                             └─> aidevos.group.<group> (quorum) ──dead──> aidevos.dead.<group> (quorum)
     aidevos.retry.<ms> (fanout) ─> aidevos.retry.<ms> (quorum, messages live that long) ─> the group again
 
-An event is published as mandatory and persistent, and is taken when the broker has confirmed it for every
-queue. A group's queue that is full refuses, and the bus with it; one that has had no member for as long as
-events are kept is gone. The streams drop what has passed its age; the broker's disk alarm bounds them.
+An event is published as mandatory and persistent. It counts as stored once the broker has confirmed it for every queue.
+A group's queue refuses events when it is full, and then so does the bus. A queue without members expires after as long
+as events are kept. The streams drop events by age and are bounded by the broker's disk alarm.
 
-A stream can't choose by pattern. Whoever follows anything but the fleet's own events is sent all of them,
-and drops what it doesn't want: some 10,000 events a second are as much as one process follows.
+A stream can't filter by pattern. A process that follows anything but the fleet's own events is sent all events and
+drops the rest. One process can follow about 10,000 events a second.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -47,12 +48,12 @@ from aio_pika.exceptions import (
 from aidevos.contracts import subjects
 from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle, matches
+from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery, matches
 from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
 from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
-# Each of its errors is raised too, and told by whoever catches it.
+# aiormq also raises each error that it logs, and the code that catches it logs it.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 EVENTS = "aidevos.events"
 FLEET = "aidevos.fleet"
@@ -62,26 +63,38 @@ TIMEOUT = 5.0
 HEARTBEAT = 10
 START_WITHIN = 20.0
 DECLARE_WITHIN = 30.0
-# Messages that one follower has in hand.
+# The largest number of unsettled messages of one follower.
 UNSETTLED = 128
 ACK_EVERY = UNSETTLED // 4
-# Deliveries of one message that ended without a word, as when the process was killed, before it is dead.
+# Deliveries of one message without an outcome, as after a crash, before it moves to the dead queue.
 CRASHES = 20
 SEGMENT_BYTES = 64 * 1024 * 1024
 Settle = Callable[[AbstractIncomingMessage], Awaitable[None]]
 Binding = tuple[str, str]
-# What was closed is told as a RuntimeError.
-TROUBLE = (AMQPError, RuntimeError, OSError, TimeoutError)
+# aio_pika reports closed channels and connections as a RuntimeError.
+CONNECTION_ERRORS = (AMQPError, RuntimeError, OSError, TimeoutError)
 
 
 class RabbitMqBus:
-    """Events on RabbitMQ. `max_age` (seconds) and `max_bytes` are the settings of the event stream; a queue that is
-    there keeps its own. `fleet_events` are the patterns that every process follows."""
+    """Events on RabbitMQ.
 
-    guards = False
+    `max_age` (seconds) bounds the streams and `max_bytes` bounds each queue. Existing queues keep their bounds.
+    `fleet_events` are the patterns that every process follows.
+    """
 
-    def __init__(self, url: str, *, max_age: float, max_bytes: int, fleet_events: Sequence[str]) -> None:
+    guards_order = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_age: float,
+        max_bytes: int,
+        fleet_events: Sequence[str],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._url = url
+        self._tls = tls
         self._fleet_events = tuple(fleet_events)
         self._max_age = max_age
         self._max_bytes = max_bytes
@@ -92,15 +105,15 @@ class RabbitMqBus:
         self._publishing: tuple[AbstractChannel, AbstractExchange] | None = None
 
     async def open(self) -> None:
-        """Connect, and make what isn't there yet. Raises `SettingsError` for what the URL is to blame for."""
+        """Connect and declare what is missing. Raises `SettingsError` if the URL is wrong or no broker answers."""
         end, pauses = asyncio.get_running_loop().time() + START_WITHIN, FOLLOWING.pauses()
         while True:
             try:
-                await self._connected()
+                await self._ensure_connected()
             except (AuthenticationError, ValueError) as error:
                 raise SettingsError(f"RabbitMQ refuses AIDEVOS_EVENT_BUS_URL: {error}") from None
-            except TROUBLE as error:
-                # A broker that has just started knows its queues a moment later.
+            except CONNECTION_ERRORS as error:
+                # A broker that has just started takes a moment to load its queues.
                 if isinstance(error, OSError) or asyncio.get_running_loop().time() > end:
                     raise SettingsError(f"no RabbitMQ answers at AIDEVOS_EVENT_BUS_URL: {error}") from None
                 await pauses.wait()
@@ -112,25 +125,25 @@ class RabbitMqBus:
         if connection is not None:
             await connection.end(TIMEOUT)
 
-    async def last(self, scope: str) -> tuple[int, int]:
+    async def read_last(self, scope: str) -> tuple[int, int]:
         return 0, 0
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
         with _as_bus_errors():
-            channel, exchange = await self._publisher()
+            channel, exchange = await self._open_publisher()
             message = _message(payload, id, {SUBJECT: subject}, "application/cloudevents+json")
             confirmed = self._confirmed
             try:
                 await exchange.publish(message, subject, mandatory=True, timeout=TIMEOUT)
             except PublishError as error:
-                await self._renew(channel)
-                raise BusError("RabbitMQ: the event's queue is gone, it is made anew") from error
+                await self._drop_connection_of(channel)
+                raise BusError("RabbitMQ: the event's queue is gone and will be declared again") from error
             except DeliveryError as error:
                 raise StreamFull("RabbitMQ: a queue refuses the event") from error
             except TimeoutError as error:
-                # A channel that was opened while the broker began may wait for a stream that it never learns of.
+                # A channel opened while the broker was starting may wait forever for a stream that it doesn't know.
                 if self._confirmed == confirmed:
-                    await self._renew(channel)
+                    await self._drop_connection_of(channel)
                 raise BusError("RabbitMQ: the event was not confirmed in time") from error
             self._confirmed += 1
         return 0
@@ -154,19 +167,19 @@ class RabbitMqBus:
         queue = f"aidevos.group.{group_name(pattern, group)}"
         message = _message(delivery.payload, delivery.id, {SUBJECT: delivery.subject})
         with _as_bus_errors():
-            channel, _ = await self._publisher()
+            channel, _ = await self._open_publisher()
             await channel.default_exchange.publish(message, queue, mandatory=True, timeout=TIMEOUT)
 
     async def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
     ) -> AsyncGenerator[Delivery | None, None]:
-        stream = self._stream(patterns)
-        if after and int(after) > int(await self.end(patterns)):
+        stream = self._stream_of(patterns)
+        if after and int(after) > int(await self.find_end(patterns)):
             raise PositionLost
         with _as_bus_errors():
             async with await self.channel() as channel:
-                messages = await _read(channel, stream, _start(since, after))
-                marker = await _mark(channel, stream)
+                messages = await _read(channel, stream, _start_offset(since, after))
+                marker = await _publish_marker(channel, stream)
                 expected = int(after) + 1 if after else None
                 async for message in messages:
                     delivery = _delivery(message)
@@ -177,43 +190,50 @@ class RabbitMqBus:
                         yield None
                     if any(matches(pattern, delivery.subject) for pattern in patterns):
                         yield delivery
-        raise BusError("RabbitMQ: the connection was lost meanwhile")
+        raise BusError("RabbitMQ: the connection was lost")
 
     @property
-    def abandoned_after(self) -> int:
-        """Milliseconds after which a group without a member has lost its place."""
+    def group_expiry_ms(self) -> int:
+        """Milliseconds after which the queue of a group without members expires."""
         return min(int(self._max_age * 1000), 2**32 - 1)
 
-    async def end(self, patterns: Sequence[str]) -> str:
-        stream = self._stream(patterns)
+    async def find_end(self, patterns: Sequence[str]) -> str:
+        stream = self._stream_of(patterns)
         with _as_bus_errors():
             async with await self.channel() as channel:
                 messages = await _read(channel, stream, "next")
-                marker = await _mark(channel, stream)
+                marker = await _publish_marker(channel, stream)
                 async for message in messages:
                     if message.message_id == marker:
                         return _delivery(message).position
-        raise BusError("RabbitMQ: the connection was lost meanwhile")
+        raise BusError("RabbitMQ: the connection was lost")
 
     async def channel(self) -> AbstractChannel:
-        """A new channel that confirms; it is closed by whoever asked for it."""
-        return await (await self._connected()).channel(on_return_raises=True)
+        """Return a new channel with publisher confirms. The caller closes it."""
+        return await (await self._ensure_connected()).channel(on_return_raises=True)
 
     async def declare(self, name: str, *bindings: Binding, **arguments: Any) -> None:
-        """Make a durable queue, unless there is one of the name, and bind it to exchanges by keys."""
-        await _declare(await self._connected(), name, self.quorum(**arguments), bindings)
+        """Declare a durable quorum queue and bind it to (exchange, routing key) pairs.
 
-    def quorum(self, **arguments: Any) -> dict[str, Any]:
-        """A queue that refuses what it has no room for, and loses nothing on the way to where its dead go."""
+        An existing queue keeps its arguments.
+        """
+        await _declare(await self._ensure_connected(), name, self.quorum_arguments(**arguments), bindings)
+
+    def quorum_arguments(self, **arguments: Any) -> dict[str, Any]:
+        """Return the arguments of a quorum queue that rejects messages when full and loses no dead-lettered one."""
         kept = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-max-length-bytes": self._max_bytes}
         return kept | {"x-dead-letter-strategy": "at-least-once"} | arguments
 
-    async def _connected(self) -> AbstractConnection:
+    async def _ensure_connected(self) -> AbstractConnection:
         async with self._connecting:
             if self._connection is None or not self._connection.connected.is_set():
                 await self._drop()
                 connection = await aio_pika.connect(
-                    self._url, connection_class=_Connection, timeout=TIMEOUT, heartbeat=HEARTBEAT
+                    self._url,
+                    ssl_context=self._tls,
+                    connection_class=_Connection,
+                    timeout=TIMEOUT,
+                    heartbeat=HEARTBEAT,
                 )
                 limit = asyncio.get_running_loop().call_later(DECLARE_WITHIN, connection.abort)
                 try:
@@ -235,27 +255,30 @@ class RabbitMqBus:
         async with connection.channel() as channel:
             await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
             for pause in PAUSES:
-                await channel.declare_exchange(_retry(pause), ExchangeType.FANOUT, durable=True)
-        await _declare(connection, EVENTS, stream, [(EVENTS, _binding(subjects.EVENTS))])
-        await _declare(connection, FLEET, stream, [(EVENTS, _binding(pattern)) for pattern in self._fleet_events])
+                await channel.declare_exchange(_retry_queue(pause), ExchangeType.FANOUT, durable=True)
+        await _declare(connection, EVENTS, stream, [(EVENTS, _routing_key(subjects.EVENTS))])
+        await _declare(connection, FLEET, stream, [(EVENTS, _routing_key(pattern)) for pattern in self._fleet_events])
         for pause in PAUSES:
-            arguments = self.quorum(**{"x-message-ttl": int(pause * 1000), "x-dead-letter-exchange": ""})
-            await _declare(connection, _retry(pause), arguments, [(_retry(pause), "")])
+            arguments = self.quorum_arguments(**{"x-message-ttl": int(pause * 1000), "x-dead-letter-exchange": ""})
+            await _declare(connection, _retry_queue(pause), arguments, [(_retry_queue(pause), "")])
 
-    def _stream(self, patterns: Sequence[str]) -> str:
+    def _stream_of(self, patterns: Sequence[str]) -> str:
         """Return the stream that has all events of these patterns."""
         return FLEET if set(patterns) <= set(self._fleet_events) else EVENTS
 
-    async def _publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
-        """The one channel of all that is published: a broker allows some 2,000 in a connection."""
+    async def _open_publisher(self) -> tuple[AbstractChannel, AbstractExchange]:
+        """Return the channel and exchange for publishing.
+
+        They are shared, because a broker allows only about 2,000 channels per connection.
+        """
         async with self._opening:
             if self._publishing is None or self._publishing[0].is_closed:
                 channel = await self.channel()
                 self._publishing = channel, await channel.get_exchange(EVENTS, ensure=False)
             return self._publishing
 
-    async def _renew(self, channel: AbstractChannel) -> None:
-        """Have everything declared again before the next event goes out, unless somebody has."""
+    async def _drop_connection_of(self, channel: AbstractChannel) -> None:
+        """Drop the connection, so that everything is declared again, unless another caller has already done so."""
         if self._publishing is not None and self._publishing[0] is channel:
             await self._drop()
 
@@ -270,25 +293,27 @@ class RabbitMqBus:
 
 
 class _Connection(aio_pika.Connection):
-    """One that can be ended though the broker reads nothing any more: the library waits until all is sent."""
+    """A connection that can be ended even if the broker no longer reads. The library would wait to flush its buffer."""
 
     def __init__(self, url: Any, **options: Any) -> None:
         super().__init__(url, **options)
         self._socket = self.kwargs["transport_factory"] = _Socket(self.url.scheme)
 
     def abort(self) -> None:
-        """Let everybody who waits on it fail."""
+        """Close the socket at once. All operations in progress fail."""
         self._socket.abort()
 
     async def end(self, within: float) -> None:
-        """Close it; not in a friendly way where that would take longer than these seconds."""
+        """Close the connection gracefully, or abort it after `within` seconds."""
         limit = asyncio.get_running_loop().call_later(within, self.abort)
-        with contextlib.suppress(*TROUBLE):
+        with contextlib.suppress(*CONNECTION_ERRORS):
             await self.close()
         limit.cancel()
 
 
 class _Socket(aiormq.connection.TransportFactory):
+    """A transport factory that remembers its connection, so that it can be aborted."""
+
     def __init__(self, scheme: str) -> None:
         plain, secure = aiormq.connection.TCPTransportFactory, aiormq.connection.TLSTransportFactory
         self._factory = secure() if scheme == "amqps" else plain()
@@ -304,6 +329,8 @@ class _Socket(aiormq.connection.TransportFactory):
 
 
 class RabbitMqSubscription:
+    """One member of a group, and the task that runs it."""
+
     def __init__(self, member: _Member, task: asyncio.Task[None]) -> None:
         self._member = member
         self._task = task
@@ -319,7 +346,7 @@ class RabbitMqSubscription:
 
 
 class _Member:
-    """A member of a group."""
+    """One member of a group: it consumes the group's queue and the queue of its dead letters."""
 
     def __init__(
         self,
@@ -344,13 +371,13 @@ class _Member:
 
     async def pause(self) -> None:
         self._paused = True
-        with contextlib.suppress(*TROUBLE):
+        with contextlib.suppress(*CONNECTION_ERRORS):
             for consumer in self._consumers:
                 await consumer.stop()
 
     async def resume(self) -> None:
         self._paused = False
-        with contextlib.suppress(*TROUBLE):
+        with contextlib.suppress(*CONNECTION_ERRORS):
             for consumer in self._consumers:
                 await consumer.start()
 
@@ -359,10 +386,10 @@ class _Member:
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": self._dead,
             "x-delivery-limit": CRASHES,
-            "x-expires": self._bus.abandoned_after,
+            "x-expires": self._bus.group_expiry_ms,
         }
         await self._bus.declare(self._dead)
-        await self._bus.declare(self._queue, (EVENTS, _binding(self._pattern)), **dead)
+        await self._bus.declare(self._queue, (EVENTS, _routing_key(self._pattern)), **dead)
 
     async def run(self) -> None:
         pauses = FOLLOWING.pauses()
@@ -371,7 +398,7 @@ class _Member:
                 with _as_bus_errors():
                     await self._consume()
             except BusError as error:
-                log.warning("reading %s failed, trying again: %s", self._queue, error)
+                log.warning("%s can't be read, trying again: %s", self._queue, error)
             await pauses.wait()
 
     async def _consume(self) -> None:
@@ -380,7 +407,7 @@ class _Member:
             try:
                 await self.declare()
                 await channel.set_qos(self._at_once)
-                lost = await _watch(channel)
+                lost = await _watch_closing(channel)
                 for name, attempts in ((self._queue, self._attempts), (self._dead, 0)):
                     queue = await channel.get_queue(name, ensure=False)
                     take = partial(self._take, lanes, partial(self._settle, channel, name, attempts))
@@ -399,22 +426,22 @@ class _Member:
         self, channel: AbstractChannel, queue: str, attempts: int, message: AbstractIncomingMessage
     ) -> None:
         delivery = _delivery(message)
-        pause = await handle(delivery, self._handler, self._bury, attempts)
+        pause = await handle_delivery(delivery, self._handler, self._bury, attempts)
         try:
             if pause is not None:
                 headers: HeadersType = {SUBJECT: delivery.subject, ATTEMPT: delivery.attempt + 1}
                 again = _message(delivery.payload, delivery.id, headers)
-                exchange = await channel.get_exchange(_retry(pause), ensure=False)
+                exchange = await channel.get_exchange(_retry_queue(pause), ensure=False)
                 await exchange.publish(again, queue, mandatory=True, timeout=TIMEOUT)
             await message.ack()
-        except TROUBLE as error:
-            log.warning("%s was not acknowledged, it comes again: %r", delivery.id, error)
-            with contextlib.suppress(*TROUBLE):
+        except CONNECTION_ERRORS as error:
+            log.warning("%s was not acknowledged and will be delivered again: %r", delivery.id, error)
+            with contextlib.suppress(*CONNECTION_ERRORS):
                 await message.nack(requeue=True)
 
 
 class _Consumer:
-    """Takes messages from a queue, or doesn't."""
+    """A consumer of one queue that can be stopped and started."""
 
     def __init__(self, queue: AbstractQueue, take: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
         self._queue = queue
@@ -433,16 +460,19 @@ class _Consumer:
 
 @contextlib.contextmanager
 def _as_bus_errors() -> Iterator[None]:
-    """A connection that is lost also cancels who waits for it."""
+    """Translate connection errors to `BusError`.
+
+    A lost connection also cancels the tasks that wait for it, which must not look like a cancellation by the caller.
+    """
     try:
         yield
-    except TROUBLE as error:
+    except CONNECTION_ERRORS as error:
         raise BusError(f"RabbitMQ: {error!r}") from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise BusError("RabbitMQ: the connection was lost meanwhile") from None
+        raise BusError("RabbitMQ: the connection was lost") from None
 
 
 def _message(payload: bytes, id: str, headers: HeadersType, content_type: str | None = None) -> Message:
@@ -458,23 +488,23 @@ def _delivery(message: AbstractIncomingMessage) -> Delivery:
     return Delivery(subject, message.body, message.message_id or "", attempt, offset)
 
 
-async def _mark(channel: AbstractChannel, stream: str) -> str:
-    """Put a message that is no event into a stream, behind everything that is there; its ID."""
+async def _publish_marker(channel: AbstractChannel, stream: str) -> str:
+    """Append a marker, which is not an event, to the end of a stream. Return its ID."""
     marker = _message(b"", f"marker {uuid4().hex}", {})
     await channel.default_exchange.publish(marker, stream, mandatory=True, timeout=TIMEOUT)
     return str(marker.message_id)
 
 
-def _retry(pause: float) -> str:
+def _retry_queue(pause: float) -> str:
     return f"aidevos.retry.{int(pause * 1000)}"
 
 
-def _binding(pattern: str) -> str:
-    """A NATS pattern as a topic exchange spells it, where `#` may also stand for nothing."""
+def _routing_key(pattern: str) -> str:
+    """Return a NATS pattern as a routing key. In a topic exchange `#` also matches nothing, hence `*.#`."""
     return pattern[:-1] + "*.#" if pattern.endswith(">") else pattern
 
 
-def _start(since: float | None, after: str) -> str | int | datetime:
+def _start_offset(since: float | None, after: str) -> str | int | datetime:
     if after:
         return int(after) + 1
     return "next" if since is None else datetime.fromtimestamp(int(since), UTC)
@@ -483,12 +513,12 @@ def _start(since: float | None, after: str) -> str | int | datetime:
 async def _declare(
     connection: AbstractConnection, name: str, arguments: dict[str, Any], bindings: Sequence[Binding]
 ) -> None:
-    """A refusal ends the channel, so the bindings have their own."""
+    """Declare a queue and its bindings. A refused declaration closes its channel, so the bindings use a second one."""
     try:
         async with connection.channel() as channel:
             await channel.declare_queue(name, durable=True, arguments=arguments)
     except ChannelPreconditionFailed as error:
-        log.warning("the queue %s keeps the bounds that it has: %s", name, error)
+        log.warning("the queue %s already exists and keeps its bounds: %s", name, error)
     async with connection.channel() as channel:
         queue = await channel.get_queue(name, ensure=False)
         for exchange, key in bindings:
@@ -498,10 +528,10 @@ async def _declare(
 async def _read(
     channel: AbstractChannel, stream: str, offset: str | int | datetime
 ) -> AsyncIterator[AbstractIncomingMessage]:
-    """Consume a stream, from now on; the messages end with the channel."""
+    """Start to consume a stream from an offset and return its messages. They end when the channel closes."""
     received: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
     await channel.set_qos(UNSETTLED)
-    lost = await _watch(channel)
+    lost = await _watch_closing(channel)
     lost.add_done_callback(lambda _: received.put_nowait(None))
     queue = await channel.get_queue(stream, ensure=False)
     await queue.consume(received.put, arguments={"x-stream-offset": offset})
@@ -517,8 +547,8 @@ async def _read(
     return messages()
 
 
-async def _watch(channel: AbstractChannel) -> asyncio.Future[Any]:
-    """Done when the channel has ended, which it does also when the broker ends one of its consumers."""
+async def _watch_closing(channel: AbstractChannel) -> asyncio.Future[Any]:
+    """Return a future that is done once the channel is closed. If the broker cancels a consumer, close the channel."""
     closing: list[asyncio.Task[None]] = []
 
     def cancelled(frame: Any) -> None:

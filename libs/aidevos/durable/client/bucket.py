@@ -1,4 +1,4 @@
-"""A NATS key-value bucket with compare-and-set and a time to live for each key."""
+"""A NATS key-value bucket with compare-and-set and a time to live per key."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from nats.js.kv import KeyValue
 
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 
-ANSWER_WITHIN = 1.0
+TIMEOUT = 1.0
 
 
 class RevisionConflict(Exception):
-    """Raised when the key has another revision than the caller knew."""
+    """Raised when a key's revision isn't the one that the caller expected."""
 
 
 class Bucket:
-    """A key-value bucket with compare-and-set and a time to live per key."""
+    """One key-value bucket. Every call may raise an error of nats-py."""
 
     def __init__(self, connection: Client, name: str) -> None:
-        self._js = connection.jetstream(timeout=ANSWER_WITHIN)
+        self._js = connection.jetstream(timeout=TIMEOUT)
         self._name = name
         self._bucket: KeyValue | None = None
 
     async def get(self, key: str) -> tuple[bytes | None, int]:
-        """Value and revision; the value is None where there is none."""
+        """Return the value and the revision of a key. The value is None if there is none."""
         bucket = await self._open()
         try:
             entry = await bucket.get(key)
@@ -33,7 +33,10 @@ class Bucket:
         return entry.value, entry.revision or 0
 
     async def set(self, key: str, value: bytes, revision: int, ttl: float | None = None) -> int:
-        """Set a key whose revision is this one; the new revision. Raises `RevisionConflict`."""
+        """Set a key if it has this revision (0 if it never existed). Return the new revision.
+
+        `ttl` is in seconds; without one, the key doesn't expire. Raises `RevisionConflict`.
+        """
         headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
         try:
             ack = await self._js.publish(f"$KV.{self._name}.{key}", value, headers=headers, msg_ttl=ttl)
@@ -44,12 +47,15 @@ class Bucket:
         return ack.seq
 
     async def put(self, key: str, value: bytes) -> None:
+        """Set a key, whatever its revision is."""
         await (await self._open()).put(key, value)
 
     async def delete(self, key: str, revision: int | None = None) -> None:
+        """Delete a key, or delete it only if it has this revision."""
         await (await self._open()).delete(key, last=revision)
 
     async def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with a prefix."""
         bucket = await self._open()
         try:
             return [key for key in await bucket.keys() if key.startswith(prefix)]

@@ -1,12 +1,12 @@
-"""Calling objects from outside: one logical request, as many attempts as its deadline allows.
+"""The client that calls objects over NATS, with retries until the deadline.
 
-Promise: a request that this client sent is applied at most once however often it is attempted,
-because every attempt carries the same `Request-Id`, and the client gets the recorded answer.
+Promise: a request is applied at most once, however often it is attempted, because every attempt carries the same
+`Request-Id`. A repeated attempt gets the recorded answer.
 
-The client has a random 128-bit ID for each incarnation of its process and numbers its requests
-(RIFL, Lee et al., SOSP 2015). A number carries its time of issue in the upper bits, so numbers grow
-and a host can refuse those that are too old. `Request-Ack` tells the lowest number that the client
-still waits for: every record below it may be dropped, and every later copy below it is refused.
+The client has a random 128-bit ID per process incarnation and numbers its requests (RIFL, Lee et al., SOSP 2015). A
+number carries its time of issue in the upper bits, so numbers grow, and a host can refuse those that are too old.
+`Request-Ack` is the lowest number that the client still waits for. A host may drop every record below it, and refuses
+any copy below it that arrives later.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from aidevos.durable.base.backoff import Backoff
 
 NUMBER_BITS = 20
 BACKOFF = Backoff(0.01, 0.5)
-# Seconds that the first attempt may take: one that a dying process has taken along is soon repeated.
+# Seconds before the first retry. It is short so that a request lost with a dying process is repeated soon.
 FIRST_ATTEMPT = 0.5
-# The server counts headers towards its payload limit, and cuts the connection of who passes it.
+# The server counts headers towards its payload limit and closes the connection of a client that exceeds it.
 HEADERS_ROOM = 32 * 1024
-# Answers of a process that isn't, or is no longer, the object's owner: another may still come.
+# Answers of a process that doesn't own the object, or no longer does. The owner's answer may still arrive.
 _NOT_THE_LAST_WORD = frozenset({"unavailable", "moved"})
 
 
 class ObjectCaller(Protocol):
-    """How objects and relays reach other objects."""
+    """Sends requests to objects. Objects and relays use it to reach other objects."""
 
     async def request(
         self,
@@ -52,15 +52,29 @@ class ObjectCaller(Protocol):
         deadline: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """The payload of the reply; raises `Failure`. Without an `authorization` the caller is the service."""
+        """Send a request and return the payload of the reply. Raises `Failure`.
+
+        Without `authorization`, the caller is the service itself.
+        """
         ...
 
 
-class RequestIds:
-    """The numbered request IDs of one client incarnation, and the lowest one still awaited.
+async def send_query(
+    caller: ObjectCaller, type: str, name: str, args: Mapping[str, Any] | None = None, **options: Any
+) -> Any:
+    """Send a query through `caller`, and return its decoded result.
 
-    Records live in their object, so what is awaited is kept for each object apart: a slow request
-    to one doesn't make another keep its records.
+    Options are those of `request`. Raises `Failure`.
+    """
+    payload = msgspec.json.encode(args) if args else b""
+    return msgspec.json.decode(await caller.request(subjects.query(type, name), payload, **options))
+
+
+class RequestIds:
+    """The numbered request IDs of one client incarnation.
+
+    Awaited numbers are tracked per target object, because each object keeps its own records. A slow request to one
+    object doesn't make another one keep its records.
     """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
@@ -70,30 +84,32 @@ class RequestIds:
         self._awaited: dict[str, dict[int, None]] = {}
 
     def take(self, target: str = "") -> int:
-        """The next number; the target awaits it until `settle` is called with it."""
+        """Return the next number. It is awaited from this target until `settle` is called with it."""
         number = self._last = max(self._last + 1, int(self._now() * 1000) << NUMBER_BITS)
         self._awaited.setdefault(target, {})[number] = None
         return number
 
     def settle(self, number: int, target: str = "") -> None:
+        """Stop awaiting a number."""
         awaited = self._awaited.get(target, {})
         awaited.pop(number, None)
         if not awaited:
             self._awaited.pop(target, None)
 
-    def lowest(self, target: str = "") -> int:
+    def lowest_awaited(self, target: str = "") -> int:
+        """Return the lowest number awaited from a target, or the next number if there is none."""
         return next(iter(self._awaited.get(target, ())), self._last + 1)
 
 
 def issued_at(number: int) -> float:
-    """When a request number was issued, in seconds since the epoch."""
+    """Return the time at which a request number was issued, in seconds since the epoch."""
     return (number >> NUMBER_BITS) / 1000
 
 
 class DurableObjectClient:
     """Calls objects over NATS.
 
-    `authorization` gives the header for calls that name none; `attempt_timeout` and
+    `authorization` returns the `Authorization` header for calls that don't pass one. `attempt_timeout` and
     `default_deadline` are in seconds.
     """
 
@@ -115,23 +131,26 @@ class DurableObjectClient:
         self._waiting: dict[str, _Replies] = {}
 
     async def start(self) -> None:
-        """Open the inbox for replies; to be called once, before the first request."""
+        """Open the inbox for replies. Call it once, before the first request."""
         self._inbox = self._connection.new_inbox() + "."
         await self._connection.subscribe(self._inbox + "*", cb=self._on_reply, pending_msgs_limit=-1)
 
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """The decoded result of a method; `args` is anything msgspec encodes to a JSON object.
+        """Call a method and return its decoded result.
 
-        Options are those of `request`. Raises `Failure`.
+        `args` are the arguments by name, with any values that msgspec can encode as JSON. Options are those of
+        `request`. Raises `Failure`.
         """
         payload = msgspec.json.encode(args) if args else b""
         reply = await self.request(subjects.call(type, id, method), payload, **options)
         return msgspec.json.decode(reply) if reply else None
 
     async def query(self, type: str, name: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """The decoded result of a query over the committed state of all objects of a type."""
-        payload = msgspec.json.encode(args) if args else b""
-        return msgspec.json.decode(await self.request(subjects.query(type, name), payload, **options))
+        """Run a search or a view over the committed states of a type's objects and return its decoded result.
+
+        Options are those of `request`. Raises `Failure`.
+        """
+        return await send_query(self, type, name, args, **options)
 
     async def request(
         self,
@@ -143,11 +162,10 @@ class DurableObjectClient:
         deadline: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """The payload of the reply.
+        """Send a request, repeat it as needed, and return the payload of the reply.
 
-        Without `request_id` the request gets a number of this client. `deadline` is in seconds
-        from now. Raises `Failure`: the callee's own, or `unavailable` when nobody has answered by
-        the deadline.
+        Without `request_id`, the request gets a number of this client. `deadline` is in seconds from now. Raises
+        `Failure`: the callee's own, or `unavailable` if no final answer has arrived by the deadline, or `too-large`.
         """
         if len(payload) + HEADERS_ROOM > self._connection.max_payload:
             raise Failure("too-large", "the payload is larger than the NATS server takes")
@@ -161,7 +179,7 @@ class DurableObjectClient:
         number = self._ids.take(target)
         try:
             sent[envelope.REQUEST_ID] = f"{self._ids.client}.{number}"
-            sent[envelope.REQUEST_ACK] = str(self._ids.lowest(target))
+            sent[envelope.REQUEST_ACK] = str(self._ids.lowest_awaited(target))
             return await self._attempt_until(subject, payload, sent, wait)
         finally:
             self._ids.settle(number, target)
@@ -173,7 +191,7 @@ class DurableObjectClient:
         inbox = self._inbox + token
         replies = self._waiting[token] = _Replies(loop)
         attempt, patience = 0, min(FIRST_ATTEMPT, self._attempt_timeout)
-        detail = "nobody answered before the deadline; the request may or may not have been applied"
+        detail = "no process answered before the deadline; the request may or may not have been applied"
         try:
             while (remaining := end - loop.time()) > 0:
                 attempt += 1
@@ -219,7 +237,7 @@ class _Replies:
         self._wake()
 
     async def next(self, seconds: float) -> Msg | None:
-        """The next reply; None when none comes within these seconds."""
+        """Return the next reply, or None if none arrives within these seconds."""
         if not self._arrived:
             self._waiter = self._loop.create_future()
             timer = self._loop.call_later(seconds, self._wake)
@@ -236,7 +254,7 @@ class _Replies:
 
 
 def failure_of(message: Msg) -> Failure | None:
-    """The failure that a reply tells of, by its service headers; None for a result."""
+    """Return the failure that a reply's headers report, or None if the reply is a result."""
     headers = message.headers
     if not headers:
         return None

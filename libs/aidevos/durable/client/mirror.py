@@ -1,8 +1,8 @@
-"""What a process keeps of committed state: a copy that is in step with it.
+"""Copies of committed state that a process keeps in memory.
 
-Promise: what was committed is in the copy within moments. An event only says that there is something
-new; what it is, is read as a whole: at the start, at each event, after each reconnect and every half
-minute, so no lost event outlives that.
+Promise: a commit shows in the copy within moments. An event only signals that there is something new. The copy is then
+read as a whole: at the start, after each event, after each reconnect and every half minute. So a lost event delays a
+change by half a minute at most.
 """
 
 from __future__ import annotations
@@ -28,33 +28,35 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
-class Anything(msgspec.Struct):
-    """An event whose content doesn't matter."""
+class AnyEvent(msgspec.Struct):
+    """An event whose content is ignored."""
 
 
 class Mirror:
-    """Calls `read`, which takes the whole over, whenever there may be something new; `changed` is the
-    subject of the events that say so, and `what` a name for the log."""
+    """Calls `read`, which replaces the whole copy, whenever the state may have changed.
 
-    def __init__(self, stream: EventStream, what: str, changed: str, read: Callable[[], Awaitable[None]]) -> None:
-        self._what = what
+    `changed` is the pattern of the events that signal a change. `label` names the copy in the log.
+    """
+
+    def __init__(self, stream: EventStream, label: str, changed: str, read: Callable[[], Awaitable[None]]) -> None:
+        self._label = label
         self._read = read
         self._due = asyncio.Event()
-        stream.on(changed, Anything, self._note)
+        stream.on(changed, AnyEvent, self._request_read)
         stream.on_begin(self._due.set)
 
-    def _note(self, id: str, event: Anything) -> None:
+    def _request_read(self, id: str, event: AnyEvent) -> None:
         self._due.set()
 
     async def follow(self) -> None:
-        """Keep up with the stream until cancelled."""
+        """Keep the copy up to date until cancelled."""
         pauses = FOLLOWING.pauses()
         while True:
             self._due.clear()
             try:
                 await self._read()
             except (Failure, msgspec.MsgspecError, NatsError) as error:
-                log.warning("the %s can't be read, trying again: %s", self._what, error)
+                log.warning("the %s can't be read, trying again: %s", self._label, error)
                 await pauses.wait()
                 continue
             with contextlib.suppress(TimeoutError):
@@ -75,7 +77,11 @@ class Page(Protocol[Item]):
 async def read_all(
     client: DurableObjectClient, authorization: str | None, subject: str, page: type[Page[Item]], limit: int
 ) -> list[Item]:
-    """What a search finds, page by page, or the first `limit` of it; without `authorization` the client's own."""
+    """Read a search page by page and return at most `limit` items.
+
+    `subject` is the search's subject and `page` its result type. Without `authorization`, the client's own is used.
+    Raises `Failure`.
+    """
     found: list[Item] = []
     cursor: str | None = None
     while len(found) < limit:

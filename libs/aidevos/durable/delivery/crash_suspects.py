@@ -1,10 +1,10 @@
-"""Tells that may have ended the process that was trying them.
+"""Crash suspects: tells that may have killed the process that was applying them.
 
-Promise: a tell whose attempts end their process becomes a dead letter when `CRASHES` of them have been counted.
-When an owner of the type has lived for less than `SHORT_LIFE`, the next one suspects all that it had in hand. It
-tries them one at a time, and each attempt is counted, durably, before it begins, and no more once it has come to
-an end, whatever that was. So nothing is counted against a tell for what another one has done beside it, and while
-owners live longer than that nothing is written.
+Promise: a tell that kills its process becomes a dead letter once `CRASHES` such attempts have been counted. If an
+owner of a type lived for less than `SHORT_LIFE`, the next owner suspects every tell that was in hand. It tries the
+suspects one at a time. Each attempt is counted durably before it begins, and the count is taken back when the
+attempt ends in any way. No tell is therefore blamed for another one that ran concurrently, and nothing is written
+while owners live longer.
 """
 
 from __future__ import annotations
@@ -22,52 +22,57 @@ from aidevos.contracts import subjects
 from aidevos.durable.client.bucket import Bucket
 
 CRASHES = 5
-# Seconds: longer than a supervisor waits before it starts anew what dies again and again.
+# In seconds; longer than a supervisor waits before it restarts a process that keeps dying.
 SHORT_LIFE = 600.0
 
 
 class CrashSuspects:
-    """Those of one type: all up to this place in the stream. `key` names in the bucket how many attempts at each
-    have ended their process."""
+    """The suspects of one type: all tells up to the stream sequence `upto`.
 
-    def __init__(self, bucket: Bucket, key: str = "", upto: int = 0, ended: dict[str, int] | None = None) -> None:
+    The bucket's entry `key` holds the number of crashes of each suspect, and `crashes` is its value.
+    """
+
+    def __init__(self, bucket: Bucket, key: str = "", upto: int = 0, crashes: dict[str, int] | None = None) -> None:
         self._bucket = bucket
         self._key = key
         self._upto = upto
-        self._ended = ended or {}
+        self._crashes = crashes or {}
         self._alone = asyncio.Lock()
 
     @asynccontextmanager
     async def attempt(self, sequence: int, key: str) -> AsyncIterator[int]:
-        """An attempt at the tell at this place, which is settled if nothing is raised; gives how many before it have
-        ended their process. Raises a `NatsError` or `TimeoutError` when it can't be counted, and so may not be made."""
+        """Guard an attempt at the tell with this stream sequence; yield how many earlier ones killed their process.
+
+        The tell counts as settled if the block doesn't raise. Raises `NatsError` or `TimeoutError` if the attempt
+        can't be counted; it must not be made then.
+        """
         if sequence > self._upto:
             yield 0
             return
         async with self._alone:
-            ended = self._ended.get(key, 0)
-            await self._write(self._ended | {key: ended + 1})
+            crashes = self._crashes.get(key, 0)
+            await self._write(self._crashes | {key: crashes + 1})
             try:
-                yield ended
-                self._ended.pop(key, None)
+                yield crashes
+                self._crashes.pop(key, None)
             finally:
                 with suppress(NatsError, TimeoutError):
-                    await self._write(self._ended)
+                    await self._write(self._crashes)
 
-    async def _write(self, ended: dict[str, int]) -> None:
-        await self._bucket.put(self._key, msgspec.json.encode(ended))
+    async def _write(self, crashes: dict[str, int]) -> None:
+        await self._bucket.put(self._key, msgspec.json.encode(crashes))
 
 
 async def find_crash_suspects(js: JetStreamContext, bucket: Bucket, type: str, now: float) -> CrashSuspects:
-    """What the last owner of a type has left; to be asked before its consumer is deleted."""
+    """Return the suspects that the last owner of a type has left. Call it before its consumer is deleted."""
     try:
         last = await js.consumer_info(subjects.TELLS_STREAM, type)
     except NotFoundError:
         return CrashSuspects(bucket)
     if last.delivered is None or last.created.timestamp() + SHORT_LIFE < now:
         return CrashSuspects(bucket)
-    # No type's name has a dot.
+    # Type names contain no dot, so this key can't be that of a type.
     key = f"{type}.crashes"
     value, _ = await bucket.get(key)
-    ended = msgspec.json.decode(value, type=dict[str, int]) if value else {}
-    return CrashSuspects(bucket, key, last.delivered.stream_seq, ended)
+    crashes = msgspec.json.decode(value, type=dict[str, int]) if value else {}
+    return CrashSuspects(bucket, key, last.delivered.stream_seq, crashes)

@@ -1,7 +1,7 @@
-"""Where everything ends that can't be delivered: an object of type `dead_letter`.
+"""Dead letters: undeliverable messages, each stored in an object of type `dead_letter`.
 
-Promise: a letter is there once, however often it is buried, also when it was replayed or deleted in between.
-Until the letter is stored, its sender keeps what it is about.
+Promise: a letter is stored once, however often it is buried, even if it was replayed or deleted in between. The
+sender keeps the message until its letter is stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BURY_WITHIN = 10.0
 
 
 async def bury(client: ObjectCaller, letter: Letter) -> None:
-    """Store a letter, as a service; raises `Failure`, after which it has to be tried again."""
+    """Store a letter on behalf of this service. Raises `Failure`, after which the caller must try again."""
     try:
         await client.request(
             subjects.call(dead_letters.TYPE, letter.id, BURY),
@@ -31,7 +31,7 @@ async def bury(client: ObjectCaller, letter: Letter) -> None:
             headers={envelope.CONTENT_TYPE: envelope.MSGPACK},
         )
     except Failure as failure:
-        # It was buried before, and tells of another attempt or another moment.
+        # The letter was buried before, with another time or number of attempts.
         if failure.code != "request-id-reused":
             raise
     log.error("%s: %s became a dead letter: %s: %s", letter.source, letter.subject, letter.code, letter.detail)

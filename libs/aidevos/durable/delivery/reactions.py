@@ -1,8 +1,8 @@
-"""Objects that react to events: a method declared with `@on` is called for each event of its pattern.
+"""Reactions of objects to events: a method declared with `@on` is called for each event that matches its pattern.
 
-Promise: every event that was published since the type was first served reaches the object that the method's
-key names, and takes effect there once, because it comes as a request whose ID is made of event and method. What
-fails for a while is tried again; what the method refuses, or nobody can decode, becomes a dead letter.
+Promise: every matching event that was published since the type was first served reaches the object that the
+method's key names. It takes effect there once, because the request ID is derived from the event and the method.
+Passing failures are retried. An event that the method refuses or that can't be decoded becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REACT_WITHIN = 10.0
 
 
 class Reactions:
-    """Passes events on to the methods of the types in a registry. `attempts` is how often one is tried."""
+    """Delivers events to the reacting methods of a registry's types. Each event is tried `attempts` times."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Reactions:
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
-        """Subscribe to what the types react to, however long the bus takes to answer."""
+        """Subscribe to all patterns of the types, retrying until the bus answers."""
         for type in self._registry.types.values():
             for method in type.methods.values():
                 if method.reaction is not None:
@@ -79,7 +79,7 @@ class Reactions:
         try:
             await self._client.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
         except Failure as failure:
-            if failure.is_passing and not failure.retryable:
+            if failure.is_transient and not failure.retryable:
                 raise Failure("unavailable", failure.detail) from failure
             raise
 
@@ -88,7 +88,7 @@ class Reactions:
         try:
             target = _target(type, method, payload)
         except Failure:
-            # Once the code can tell, the object that a replay goes to passes it on to the right one.
+            # The target is unknown. A replay reaches this object, which forwards it once the code finds the right one.
             target = delivery.subject.split(".")[2]
         letter = Letter(
             id=letter_id(delivery.id, type.name, method.name),
@@ -109,7 +109,7 @@ def _arguments(delivery: Delivery) -> bytes:
 
 
 def _target(type: ObjectType, method: MethodSpec, payload: bytes) -> str:
-    """The ID of the object that reacts; raises `invalid` where the event can't be read or has no key."""
+    """Return the ID of the object that reacts. Raises `invalid` if the event can't be decoded or has no key."""
     assert method.reaction is not None  # noqa: S101
-    arguments: dict[str, Any] = method.arguments(payload, envelope.JSON)
+    arguments: dict[str, Any] = method.decode_arguments(payload, envelope.JSON)
     return method.reaction.target(type.name, arguments["event"])

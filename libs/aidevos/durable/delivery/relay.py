@@ -1,10 +1,10 @@
-"""The outbox: events and tells that were committed with the state, and the relay that sends them.
+"""The relay, which sends the outbox entries that were committed with the state: events, tells and dead letters.
 
-Promise: what a commit holds in its outbox is sent at least once, under an ID that is never used
-again, in the object's order: also after a crash. An event is published only while the stream's last
-message of the object is the one that this relay knows of, so a paused relay can neither repeat nor
-reorder. A tell is repeated under one request ID until its object has settled it. What can't be
-delivered becomes a dead letter, and stays in the outbox until that is stored; nothing is dropped.
+Promise: every committed outbox entry is sent at least once, in the object's order and under an ID that is never
+reused, even after a crash. An event is published only if the object's last message in the stream is the one that
+this relay expects, so a paused relay can neither repeat nor reorder events. A tell is repeated under one request ID
+until its object has settled it. An undeliverable entry becomes a dead letter, and stays in the outbox until that
+letter is stored. Nothing is dropped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.port import EventBus, Misplaced, StreamFull
+from aidevos.durable.bus.port import EventBus, OrderConflict, StreamFull
 from aidevos.durable.client.client import ObjectCaller, issued_at
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.turns.activation import Activation
@@ -35,29 +35,33 @@ TELL_DEADLINE = 10.0
 
 
 class Relay:
-    """Sends the outboxes of the activations of one host."""
+    """Sends the outboxes of one process.
+
+    `tell_age` is the longest time in seconds that a tell is retried. `is_confidential(type, method)` is True if a
+    method's arguments must not be shown. `on_sent` is called with the number of each delivered entry.
+    """
 
     def __init__(
         self,
         bus: EventBus,
         client: ObjectCaller,
         clock: Clock,
-        *,
         tell_age: float,
-        hides: Callable[[str, str], bool],
-        settled: Callable[[Activation, int], None],
+        *,
+        is_confidential: Callable[[str, str], bool],
+        on_sent: Callable[[Activation, int], None],
     ) -> None:
         self._bus = bus
         self._client = client
         self._clock = clock
         self._tell_age = tell_age
-        self._hides = hides
-        self._settled = settled
+        self._is_confidential = is_confidential
+        self._on_sent = on_sent
         self._lanes: dict[tuple[Activation, str], asyncio.Task[None]] = {}
         self._queues: dict[tuple[Activation, str], list[int]] = {}
 
     def offer(self, activation: Activation, numbers: list[int]) -> None:
-        """Send committed entries of an activation, in the order of their numbers."""
+        """Queue committed entries of an activation, in the order of their numbers."""
         for number in numbers:
             entry = _entry(activation, number)
             lane = (activation, entry.lane)
@@ -67,7 +71,7 @@ class Relay:
                 self._lanes[lane] = task
 
     async def close(self) -> None:
-        """Stop sending; what is left stays in the outboxes."""
+        """Stop sending. Unsent entries stay in the outboxes."""
         await cancel_and_wait(list(self._lanes.values()))
 
     async def _run(self, lane: tuple[Activation, str]) -> None:
@@ -79,7 +83,7 @@ class Relay:
                 await self._deliver(activation, entry)
                 queue.pop(0)
                 if not activation.broken:
-                    self._settled(activation, entry.number)
+                    self._on_sent(activation, entry.number)
         finally:
             del self._lanes[lane], self._queues[lane]
 
@@ -95,7 +99,7 @@ class Relay:
                 else:
                     await self._tell(activation, entry, attempts)
                 return
-            except Misplaced:
+            except OrderConflict:
                 position.known = False
                 await asyncio.sleep(0)
                 continue
@@ -109,7 +113,7 @@ class Relay:
     async def _publish(self, activation: Activation, entry: Entry) -> None:
         scope, position = subjects.events_of(activation.type.name, activation.id), activation.stream
         if not position.known:
-            position.sequence, position.number = await self._bus.last(scope)
+            position.sequence, position.number = await self._bus.read_last(scope)
             position.known = True
         if position.number >= entry.number:
             return
@@ -121,14 +125,14 @@ class Relay:
 
     async def _tell(self, activation: Activation, entry: Entry, attempts: int) -> None:
         if issued_at(entry.number) < self._clock.now() - self._tell_age:
-            late = Failure("unavailable", "the tell was not settled in time")
+            late = Failure("unavailable", "the tell was not applied in time")
             await self._bury(activation, entry, attempts - 1, late)
             return
         request_id = f"{TELL_PREFIX}{entry.number}.{digest(activation.object_id)}"
         try:
             await self._client.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
         except Failure as failure:
-            if failure.is_passing:
+            if failure.is_transient:
                 raise
             await self._bury(activation, entry, attempts, failure)
 
@@ -144,7 +148,7 @@ class Relay:
             detail=failure.detail,
             attempts=attempts,
             at=self._clock.now(),
-            confidential=self._hides(type, method),
+            confidential=self._is_confidential(type, method),
         )
         await bury(self._client, letter)
 

@@ -1,6 +1,6 @@
-"""Tells that no type takes: the subject is none, or there is no such type. They become dead letters.
+"""Stray tells, whose subject is malformed or names an unknown type. They become dead letters.
 
-One process of the fleet sees to them: the one that owns the dead letters.
+One process of the fleet handles them: the owner of the dead letters.
 """
 
 from __future__ import annotations
@@ -18,39 +18,41 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.dead_letters import bury
-from aidevos.durable.delivery.tells import Tell, letter_of
+from aidevos.durable.delivery.tells import Tell, make_letter
 from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 5.0
-# Seconds that a tell to an unknown type waits, should the type be served for the first time just now.
+# A tell to an unknown type waits this many seconds, because the type may just be starting for the first time.
 GRACE = 10.0
 
 
 async def bury_strays(connection: Client, client: ObjectCaller) -> None:
-    """Bury the tells that nobody takes, until cancelled."""
+    """Turn stray tells into dead letters until cancelled."""
     js = connection.jetstream()
     while True:
         try:
-            known = await _types(js)
+            known = await _known_types(js)
             state = (await js.stream_info(subjects.TELLS_STREAM, subjects_filter=">")).state
             for subject in state.subjects or {}:
-                refusal = _refusal(known, subject)
+                refusal = _find_refusal(known, subject)
                 if refusal is not None:
                     await _bury_all(js, client, subject, refusal)
         except (NatsError, Failure) as error:
-            log.warning("tells that nobody takes can't be seen to, trying again: %r", error)
+            log.warning("burying stray tells failed, trying again: %r", error)
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _types(js: JetStreamContext) -> set[str]:
-    """The types that were ever served. Raises `NoKeysError` when nats-py sees none, as it does now and then: there is
-    one at least, that of the dead letters."""
+async def _known_types(js: JetStreamContext) -> set[str]:
+    """Return all types that were ever served.
+
+    Raises `NoKeysError` when nats-py sees none, as it occasionally does. There is always at least `dead_letter`.
+    """
     return set(await (await js.key_value(subjects.TYPES_BUCKET)).keys())
 
 
-def _refusal(known: set[str], subject: str) -> Failure | None:
-    """Why nobody takes what has this subject; None where somebody does."""
+def _find_refusal(known: set[str], subject: str) -> Failure | None:
+    """Return the failure of tells with this subject, or None if a type accepts them."""
     parts = subject.split(".")
     if len(parts) < 4:
         return Failure("bad-request", "the subject is not tell.<type>.<id>.<method>", field="subject")
@@ -60,12 +62,12 @@ def _refusal(known: set[str], subject: str) -> Failure | None:
 
 
 async def _bury_all(js: JetStreamContext, client: ObjectCaller, subject: str, failure: Failure) -> None:
-    # A wildcard would find the tells of others, and what is no text nothing.
-    asked = subjects.TELLS if any(mark in subject for mark in "*>\ufffd") else subject
+    # A subject with a wildcard would match other tells, and one with undecodable bytes none. Read all tells then.
+    filter_subject = subjects.TELLS if any(mark in subject for mark in "*>\ufffd") else subject
     sequence = 0
     while True:
         try:
-            found = await js.get_msg(subjects.TELLS_STREAM, subject=asked, next=True, seq=sequence + 1)
+            found = await js.get_msg(subjects.TELLS_STREAM, subject=filter_subject, next=True, seq=sequence + 1)
         except NotFoundError:
             return
         sequence = found.seq or 0
@@ -75,5 +77,5 @@ async def _bury_all(js: JetStreamContext, client: ObjectCaller, subject: str, fa
         if at + GRACE > time.time():
             return
         tell = Tell(subject, found.data or b"", dict(found.headers or {}), sequence, at)
-        await bury(client, letter_of(tell, failure, now=time.time(), attempts=0, caller=ANONYMOUS, hidden=True))
+        await bury(client, make_letter(tell, failure, now=time.time(), attempts=0, caller=ANONYMOUS, hidden=True))
         await js.delete_msg(subjects.TELLS_STREAM, tell.sequence)

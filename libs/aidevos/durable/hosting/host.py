@@ -1,15 +1,14 @@
-"""A host: one incarnation of a process that serves types of objects over NATS.
+"""A host: one incarnation of a process that serves object types over NATS.
 
-Promises: every request that was taken is answered, or the host has lost its lease and says nothing.
-A plain publish, without a reply subject, is executed at most once; its errors are logged and
-counted. A drain ends what was taken, commits it, and only then lets others own the types.
+Promises: every accepted request is answered, unless the host loses its lease, after which it sends nothing. A plain
+publish without a reply subject is executed at most once, and its errors are logged and counted. A drain finishes
+and commits the accepted requests before it releases the types to other hosts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
 from nats.micro import add_service
 from nats.micro.service import Service
 
@@ -31,27 +29,20 @@ from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
-from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.bucket import Bucket
-from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
-from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.placement import Placement
-from aidevos.durable.hosting.queries import stored_queries
+from aidevos.durable.hosting.replies import ReplySender
 from aidevos.durable.hosting.runtime import Runtime
-from aidevos.durable.objects.registry import DurableObjectRegistry
-from aidevos.durable.store.port import Store, StoreError
-from aidevos.durable.turns.environment import Limits
-from aidevos.durable.turns.failures import unexpected
-from aidevos.durable.turns.gate import Gate
-from aidevos.durable.turns.headers import Reply, remaining
+from aidevos.durable.store.port import StoreError
+from aidevos.durable.turns.failures import log_unexpected
+from aidevos.durable.turns.headers import Reply, parse_deadline
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
-from aidevos.security.permissions import ANONYMOUS, Principal
+from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY = 1.0
@@ -59,85 +50,57 @@ SCAN_EVERY = 5.0
 PURGE_EVERY = 600.0
 HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
-# Inboxes, and what the server puts in their place between accounts.
+# Inboxes, and the subjects that the server substitutes for them between accounts.
 REPLY_PREFIXES = ("_INBOX", "_R_.")
 FLUSH_WITHIN = 2
-# What the headers of an answer may take of the largest payload.
-HEADERS = 16 * 1024
 PENDING_BYTES = 256 * 1024 * 1024
 VERSION = version("aidevos")
 
 
 class Host:
-    """Serves the registry's types until `lost` or `drain`."""
+    """Serves the types of a runtime until its lease is lost or it is drained.
+
+    `find_problem` returns the reason why the service isn't healthy, or an empty string. With `reports_health`, the
+    host answers for the health of its service.
+    """
 
     def __init__(
         self,
-        registry: DurableObjectRegistry,
-        store: Store,
-        bus: EventBus,
-        client: ObjectCaller,
+        runtime: Runtime,
+        lease: Lease,
         connection: Client,
         admission: Admission,
         limiter: RateLimiter,
-        clock: Clock,
-        gate: Gate,
         *,
         service: str,
-        name: HostName,
-        limits: Limits,
-        lease_ttl: float = 3.0,
-        principal: Principal,
-        trouble: Callable[[], str] = lambda: "",
+        replica: int,
+        find_problem: Callable[[], str] = lambda: "",
         reports_health: bool = True,
     ) -> None:
-        self._registry = registry
-        self._store = store
+        self.lease = lease
+        self._runtime = runtime
+        self._environment = runtime.environment
         self._connection = connection
         self._admission = admission
-        self._clock = clock
         self._service = service
-        self._name = name
-        self._trouble = trouble
+        self._replica = replica
+        self._find_problem = find_problem
         self._reports_health = reports_health
-        hosts = Bucket(connection, subjects.HOSTS_BUCKET)
         self._types = Bucket(connection, subjects.TYPES_BUCKET)
-        self.lease = Lease(hosts, name.name, clock, lease_ttl)
-        self._runtime = Runtime(
-            registry,
-            store,
-            bus,
-            client,
-            clock,
-            gate,
-            incarnation=self.lease.incarnation,
-            principal=principal,
-            may_answer=self.lease.valid,
-            limits=limits._replace(answer=min(limits.answer, connection.max_payload - HEADERS)),
-        )
-        self._environment = self._runtime.environment
-        self._catalogue = self._runtime.catalogue
-        self._lifecycle = self._runtime.lifecycle
-        self._alarms = self._runtime.alarms
-        self._router = self._runtime.router
-        self._queries = stored_queries(self._environment, self._catalogue, gate)
+        hosts, holders = Bucket(connection, subjects.HOSTS_BUCKET), Bucket(connection, subjects.PLACEMENT_BUCKET)
+        self._placement = Placement(holders, hosts, lease, list(self._environment.registry.types), self._own)
         self._authenticator = CallAuthenticator(admission, limiter, self._is_open)
-        self._tells = Tells(connection, self._environment, self._router, admission, limiter)
-        holders = Bucket(connection, subjects.PLACEMENT_BUCKET)
-        self._placement = Placement(holders, hosts, self.lease, list(registry.types), self._own)
+        self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter)
+        self._replies = ReplySender(connection)
         self._micro: Service | None = None
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._replies: deque[tuple[str, Reply]] = deque()
-        self._has_replies = asyncio.Event()
-        self._sent = asyncio.Event()
-        self._sent.set()
         self._owned: set[str] = set()
-        self._taken = 0
-        self._taken_bytes = 0
+        self._accepted = 0
+        self._accepted_bytes = 0
 
     async def start(self) -> None:
-        """Take a lease, and own the types that are free; others follow later."""
+        """Acquire the lease, and start to take over the types as they become free."""
         await self.lease.acquire()
         if self._reports_health:
             await self._subscribe(subjects.health(self._service), self._on_health)
@@ -147,23 +110,26 @@ class Host:
             name=self._service,
             version=VERSION,
             description="hosts durable objects",
-            metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._registry.types)},
+            metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._environment.registry.types)},
         )
-        for work in (self._placement.run(), self.lease.keep(), self._write(), self._housekeeping()):
-            self._run(work)
-        self._run(self._alarms.run())
-        self._run(self._alarms.watch(lambda: tuple(self._owned)))
+        for work in (self._placement.run(), self.lease.keep(), self._replies.run(), self._housekeeping()):
+            self._keep_running(work)
+        self._keep_running(self._runtime.alarms.run())
+        self._keep_running(self._runtime.alarms.keep_scanning(lambda: tuple(self._owned)))
 
     async def drain(self, within: float) -> None:
-        """Take nothing new, finish and commit what was taken, and release the types. What can't be
-        finished `within` seconds is answered with `unavailable`; outboxes and alarms go to the next owner."""
-        self._alarms.stop()
+        """Accept nothing new, finish and commit the accepted requests, and release the types.
+
+        Requests that aren't finished `within` seconds are answered with `unavailable`. Outboxes and alarms go to the
+        next owner.
+        """
+        self._runtime.alarms.stop()
         await self._placement.stop()
         await self._tells.leave()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
-        await self._catalogue.settle(within)
-        await self._catalogue.give_up()
-        await self._sent.wait()
+        await self._runtime.catalogue.settle(within)
+        await self._runtime.catalogue.give_up()
+        await self._replies.flush()
         await self._placement.release()
         await self.lease.release()
         await self._stop()
@@ -171,9 +137,9 @@ class Host:
             await self._connection.flush(timeout=FLUSH_WITHIN)
 
     async def abandon(self) -> None:
-        """The lease is lost: drop everything, answer nothing."""
+        """Drop everything and answer nothing, because the lease is lost."""
         await self._placement.stop()
-        self._catalogue.drop_all()
+        self._runtime.catalogue.drop_all()
         self._replies.clear()
         for subscription in self._subscriptions:
             try:
@@ -182,16 +148,16 @@ class Host:
                 log.warning("unsubscribing failed", exc_info=True)
         await self._stop()
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something for as long as the host lives; if it fails, the host gives up its lease."""
+    def _keep_running(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a task for as long as the host lives. If it fails, the host gives up its lease."""
         task = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_task_done)
         self._tasks.append(task)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            log.critical("a part of the host has failed, it starts anew", exc_info=task.exception())
+            log.critical("a task of the host failed, restarting the host", exc_info=task.exception())
             self.lease.suspend()
             self.lease.lost.set()
 
@@ -204,26 +170,26 @@ class Host:
                 await self._micro.stop()
 
     async def _own(self, type: str) -> None:
-        """Announce a type and serve it. Called again if it has failed half-way."""
-        await self._types.put(type, msgspec.json.encode(self._registry.types[type].description))
+        """Announce a type and serve it. A call that failed half-way can be repeated."""
+        await self._types.put(type, msgspec.json.encode(self._environment.registry.types[type].description))
         if type not in self._owned:
-            for subject, query in self._queries.items():
+            for subject, query in self._runtime.queries.items():
                 if query.type.name == type:
                     await self._subscribe(subject, self._on_query, queue=self._service)
             await self._subscribe(subjects.owned(type), self._on_call)
             self._owned.add(type)
-            self._alarms.scan_soon()
-            self._run(self._tells.follow(type))
+            self._runtime.alarms.scan_soon()
+            self._keep_running(self._tells.follow(type))
             if type == dead_letters.TYPE:
-                self._run(bury_strays(self._connection, self._environment.client))
+                self._keep_running(bury_strays(self._connection, self._environment.client))
         await self._connection.flush()
 
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
         async def guarded(message: Msg) -> None:
-            # The server lets a host publish to any reply subject: it must not publish an event or a key.
+            # The server lets a host reply to any subject. Only inboxes are safe: others could be events or KV keys.
             if message.reply and not message.reply.startswith(REPLY_PREFIXES):
                 FAILURES.labels("nats", "bad-request").inc()
-                log.warning("refused a request on %s whose reply subject is no inbox", message.subject)
+                log.warning("refused a request on %s whose reply subject is not an inbox", message.subject)
             else:
                 await handler(message)
 
@@ -236,36 +202,35 @@ class Host:
         if not self.lease.valid():
             return
         headers = trusted_headers(message)
-        self._taken += 1
+        self._accepted += 1
         subject, reply_to, size = message.subject, message.reply, len(message.data)
-        self._taken_bytes += size
+        self._accepted_bytes += size
 
         def respond(answer: Reply | None) -> None:
-            self._taken -= 1
-            self._taken_bytes -= size
+            self._accepted -= 1
+            self._accepted_bytes -= size
             if answer is None:
                 return
             if answer.failed:
                 _count_failure(subject, answer, answered=bool(reply_to))
             if reply_to:
-                self._send(reply_to, answer)
+                self._replies.send(reply_to, answer)
 
         limits = self._environment.limits
-        if self._taken > limits.pending or self._taken_bytes > PENDING_BYTES:
-            respond(Reply.of(Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)))
+        if self._accepted > limits.pending or self._accepted_bytes > PENDING_BYTES:
+            respond(Reply.of(_overloaded()))
         else:
             self._dispatch(message, headers, respond)
 
     def _dispatch(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Reply | None], None]) -> None:
-        """Pass a call on to its object. One whose caller or rate limit has to be looked up first comes here again
-        once that has ended."""
+        """Pass a call to its object. If its caller or rate limit must be looked up first, do so and try again."""
         try:
             caller = self._authenticator.admit(message, headers)
-            self._router.dispatch(message.subject, message.data, headers, caller, respond)
+            self._runtime.router.dispatch(message.subject, message.data, headers, caller, respond)
         except NotReady as not_ready:
             self._environment.spawn(self._dispatch_after(not_ready.lookup, message, headers, respond))
         except Exception as error:
-            respond(_refusal(error, message.subject))
+            respond(_failure_reply(error, message.subject))
 
     async def _dispatch_after(
         self,
@@ -277,77 +242,59 @@ class Host:
         try:
             await asyncio.shield(lookup)
         except Exception as error:
-            respond(_refusal(error, message.subject))
+            respond(_failure_reply(error, message.subject))
         else:
             self._dispatch(message, headers, respond)
 
     def _is_open(self, subject: str) -> bool:
-        query = self._queries.get(subject)
-        return self._router.is_open(subject) if query is None else query.allow.check(ANONYMOUS)
+        query = self._runtime.queries.get(subject)
+        return self._runtime.router.is_open(subject) if query is None else query.allow.check(ANONYMOUS)
 
     async def _on_query(self, message: Msg) -> None:
         if message.reply:
-            self._taken += 1
+            self._accepted += 1
             self._environment.spawn(self._answer_query(message))
 
     async def _answer_query(self, message: Msg) -> None:
-        headers, query = trusted_headers(message), self._queries[message.subject]
+        headers, query = trusted_headers(message), self._runtime.queries[message.subject]
         try:
-            if self._taken > self._environment.limits.pending:
-                raise Failure("overloaded", "this process has too many requests waiting", retry_after=1.0)
-            remaining(headers, self._environment.limits.default_deadline, self._environment.limits.max_deadline)
+            if self._accepted > self._environment.limits.pending:
+                raise _overloaded()
+            parse_deadline(headers, self._environment.limits.default_deadline, self._environment.limits.max_deadline)
             caller = await resolve_when_ready(self._authenticator.admit, message, headers)
             answer = Reply(await query.run(message.data, headers.get(envelope.CONTENT_TYPE), caller))
         except Exception as error:
-            answer = _refusal(error, message.subject)
-        self._taken -= 1
-        self._send(message.reply, answer)
+            answer = _failure_reply(error, message.subject)
+        self._accepted -= 1
+        self._replies.send(message.reply, answer)
 
     async def _on_metrics(self, message: Msg) -> None:
         try:
             headers = trusted_headers(message)
             address = headers.get(envelope.CLIENT_ADDRESS, "")
-            principal = await resolve_when_ready(self._admission.caller, headers.get(envelope.AUTHORIZATION), address)
+            principal = await resolve_when_ready(
+                self._admission.authenticate, headers.get(envelope.AUTHORIZATION), address
+            )
             if principal.project or not principal.has(METRICS_PERMISSION):
                 raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
             answer = Reply(metrics.exposition())
         except Failure as failure:
             answer = Reply.of(failure)
-        self._send(message.reply, answer)
+        self._replies.send(message.reply, answer)
 
     async def _on_health(self, message: Msg) -> None:
         self._environment.spawn(self._answer_health(message.reply))
 
     async def _answer_health(self, reply_to: str) -> None:
-        detail = self._trouble()
+        detail = self._find_problem()
         try:
-            await asyncio.wait_for(self._store.ping(), HEALTH_WITHIN)
+            await asyncio.wait_for(self._environment.store.ping(), HEALTH_WITHIN)
         except (StoreError, TimeoutError) as error:
-            detail = f"the store doesn't answer: {error}"
+            detail = f"the store failed: {error}"
         if not self.lease.valid():
             detail = "the lease has lapsed"
-        document = {"name": self._service, "replica": self._name.replica, "ok": not detail, "detail": detail}
+        document = {"name": self._service, "replica": self._replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
-
-    def _send(self, reply_to: str, answer: Reply) -> None:
-        self._replies.append((reply_to, answer))
-        self._has_replies.set()
-        self._sent.clear()
-
-    async def _write(self) -> None:
-        """Send the answers, in the order in which they were given."""
-        while True:
-            await self._has_replies.wait()
-            self._has_replies.clear()
-            while self._replies:
-                reply_to, answer = self._replies.popleft()
-                try:
-                    await self._connection.publish(reply_to, answer.payload, headers=_reply_headers(answer))
-                except MaxPayloadError:
-                    self._send(reply_to, Reply.of(Failure("internal", "the answer is larger than NATS takes")))
-                except NatsError as error:
-                    log.warning("an answer could not be sent: %s", error)
-            self._sent.set()
 
     async def _housekeeping(self) -> None:
         loop = asyncio.get_running_loop()
@@ -355,9 +302,9 @@ class Host:
         while True:
             await asyncio.sleep(SWEEP_EVERY)
             try:
-                self._lifecycle.sweep()
+                self._runtime.lifecycle.sweep()
                 if loop.time() - scanned > SCAN_EVERY and self._owned:
-                    await self._lifecycle.scan(tuple(self._owned))
+                    await self._runtime.lifecycle.scan(tuple(self._owned))
                     scanned = loop.time()
                 if loop.time() - purged > PURGE_EVERY:
                     await self._purge()
@@ -368,13 +315,17 @@ class Host:
     async def _purge(self) -> None:
         bounds = self._environment.limits.records
         age = max(bounds.age, bounds.tell_age)
-        before = datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(seconds=age)
+        before = datetime.fromtimestamp(self._environment.clock.now(), UTC) - timedelta(seconds=age)
         for type in tuple(self._owned):
-            await self._store.purge(type, before)
+            await self._environment.store.purge(type, before)
 
 
-def _refusal(error: Exception, subject: str) -> Reply:
-    return Reply.of(error if isinstance(error, Failure) else unexpected(error, subject))
+def _overloaded() -> Failure:
+    return Failure("overloaded", "too many requests wait in this process", retry_after=1.0)
+
+
+def _failure_reply(error: Exception, subject: str) -> Reply:
+    return Reply.of(error if isinstance(error, Failure) else log_unexpected(error, subject))
 
 
 async def _drain(subscription: Subscription) -> None:
@@ -384,20 +335,8 @@ async def _drain(subscription: Subscription) -> None:
         log.warning("draining a subscription failed: %s", error)
 
 
-def _reply_headers(answer: Reply) -> dict[str, str] | None:
-    if not answer.failed:
-        return None
-    problem = Failure.decode(answer.payload)
-    text = f"{problem.code}: {problem.detail}".encode("ascii", "replace").decode()[:512]
-    return {
-        envelope.ERROR_CODE: str(problem.status),
-        envelope.ERROR: text.replace("\r", " ").replace("\n", " "),
-        envelope.CONTENT_TYPE: "application/problem+json",
-    }
-
-
 def _count_failure(subject: str, answer: Reply, *, answered: bool) -> None:
     failure = Failure.decode(answer.payload)
     FAILURES.labels("nats", failure.code).inc()
     if not answered:
-        log.warning("a request without a reply failed on %s: %s: %s", subject, failure.code, failure.detail)
+        log.warning("a request without a reply subject failed on %s: %s: %s", subject, failure.code, failure.detail)

@@ -1,4 +1,4 @@
-"""Names of processes: each belongs to one living process at a time."""
+"""The names of processes, each of which belongs to one living process at a time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ MAX_NAMES = 1000
 
 
 class HostName:
-    """A name that one living process has: it holds the lock on a file, which the kernel releases
-    when the process ends, and only then. So whoever holds the lock may replace its predecessor."""
+    """A name that only one living process has.
+
+    The process holds a lock on a file, which the kernel releases when the process ends and not before. The holder
+    of the lock may therefore replace its predecessor. Raises `RuntimeError` if `MAX_NAMES` names are taken.
+    """
 
     def __init__(self, home: Path, service: str, first: int = 0) -> None:
         folder = home / "run"
@@ -26,7 +29,7 @@ class HostName:
                 self._file, self.replica, self.name = file, replica, f"{service}-{replica}_{host}"
                 return
             file.close()
-        raise RuntimeError(f"{MAX_NAMES} processes of {service} run already under {home}")
+        raise RuntimeError(f"{MAX_NAMES} processes of {service} already run under {home}")
 
     def close(self) -> None:
         self._file.close()

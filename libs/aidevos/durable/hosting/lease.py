@@ -1,10 +1,10 @@
 """The lease of a host: the right of one incarnation of a process to answer.
 
-Promises: a lease runs from *before* its last acknowledged renewal was sent, for the key's time to live less a
-margin, on a clock that counts suspension. So a host that was paused knows on its first look that it may not answer.
-A key that has lapsed is never made again: the host comes back as a new incarnation.
+Promises: a lease starts *before* its last acknowledged renewal was sent, and lasts for the key's TTL less a margin.
+Its clock counts suspension, so a host that was paused finds at its first check that it may not answer. A lapsed key
+is never created again: the host returns as a new incarnation.
 
-None of this protects writes, which are fenced by claims; it decides who answers.
+The lease decides which host answers. It doesn't protect writes, which are fenced by claims.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ALIVE = b"alive"
 
 
 class Lease:
-    """The right of one incarnation to answer. `lost` is set when it has ended for good."""
+    """The lease of one incarnation. `ttl` is in seconds. `lost` is set when the lease has ended for good."""
 
     def __init__(self, hosts: Bucket, host: str, clock: Clock, ttl: float) -> None:
         self.incarnation = f"{host}.{secrets.token_hex(8)}"
@@ -37,15 +37,15 @@ class Lease:
         self._ends = 0.0
 
     def valid(self) -> bool:
-        """True if this process may answer from memory now."""
+        """Return True if this process may answer from memory now."""
         return self._clock.elapsed() < self._ends
 
     def suspend(self) -> None:
-        """Answer nothing until a renewal has succeeded: the connection was lost."""
+        """Invalidate the lease until the next successful renewal, because the connection was lost."""
         self._ends = 0.0
 
     async def acquire(self) -> None:
-        """Make the key of this incarnation, and remove those of dead predecessors of the same name."""
+        """Create the key of this incarnation, and delete the keys of dead predecessors with the same name."""
         for key in await self._hosts.keys(f"{self._host}."):
             await self._hosts.delete(key)
         sent = self._clock.elapsed()
@@ -74,10 +74,13 @@ class Lease:
         try:
             await self._hosts.delete(self.incarnation)
         except NatsError as error:
-            log.warning("releasing the lease failed, it ends by itself: %s", error)
+            log.warning("releasing the lease failed, it will expire: %s", error)
 
     async def _find_revision(self) -> None:
-        """A renewal whose answer was lost has moved the revision; a key that is gone stays gone."""
+        """Read the key's revision after a conflict, or end the lease if the key is gone.
+
+        A renewal whose acknowledgement was lost has changed the revision.
+        """
         try:
             value, revision = await self._hosts.get(self.incarnation)
         except (NatsError, OSError):

@@ -1,7 +1,7 @@
-"""Which host owns a type's objects: each type is held by one host at a time.
+"""The placement of types on hosts: each type is held by one host at a time.
 
-Promise: a type is taken only when nobody holds it, when its holder has released it, or when the holder's key is
-gone. This doesn't protect writes, which are fenced by claims; it decides who answers.
+Promise: a host takes a type only if no host holds it, its holder has released it, or the holder's lease key is gone.
+Placement decides which host answers. It doesn't protect writes, which are fenced by claims.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POLL_EVERY = 0.1
 
 
 class Placement:
-    """Takes the types that a host serves as soon as they are free; `own` is called for each."""
+    """Takes the types that a host serves as soon as they are free, and calls `own` for each."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class Placement:
                 try:
                     if await self._take(type):
                         await self._own(type)
-                        # `stop` may have come meanwhile, and nats-py may have swallowed the cancellation.
+                        # `stop` may have been called meanwhile, and nats-py may have swallowed the cancellation.
                         self._wanted.pop(type, None)
                     elif type not in waiting:
                         waiting.add(type)
-                        log.warning("the type %s is served by another process: waiting until that ends", type)
+                        log.warning("another process serves the type %s: waiting until it ends", type)
                 except (NatsError, OSError) as error:
                     log.warning("taking the type %s failed, trying again: %s", type, error)
             if self._wanted:
@@ -66,7 +66,7 @@ class Placement:
             await cancel_and_wait([self._running])
 
     async def release(self) -> None:
-        """Let others take the types of this host."""
+        """Release the types of this host to other hosts."""
         for type, revision in self._held.items():
             try:
                 await self._holders.delete(type, revision)

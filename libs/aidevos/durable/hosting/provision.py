@@ -1,6 +1,6 @@
-"""What the fleet needs on its NATS server: the mapping, the stream of events, the key-value buckets.
+"""Provisioning of the NATS server: the streams and key-value buckets of a fleet, and a check of its mapping.
 
-Provisioning is idempotent and changes what is there to what the settings say; it never drops data.
+Promise: provisioning is idempotent. It updates existing streams to the settings, and never drops data.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from aidevos.settings import Settings, SettingsError
 
 MINIMUM_VERSION = (2, 12)
 DUPLICATE_WINDOW = 120.0
-# Bytes of one tell from outside, with its headers, and what its dead letter may have beyond them.
+# The size limit of one tell with its headers, and the additional bytes of its dead letter.
 TELL_LIMIT = 1024 * 1024
 LETTER_MARGIN = 64 * 1024
-# How long the server keeps the mark that a key has expired.
+# Seconds that the server keeps the marker of an expired key.
 MARKER_TTL = 60.0
 STREAM_EXISTS = 10058
 PROBES = 8
-# No type's name begins with an underscore.
+# Type names don't begin with an underscore, so this key can't be that of a type.
 PARTITIONS_KEY = "_partitions"
 
 
 async def provision(connection: Client, settings: Settings) -> None:
-    """Make the server ready for the fleet; the connection's user needs the rights to.
+    """Prepare the server for the fleet, as a user with the rights to do so.
 
-    Raises `SettingsError` when the server can't serve a fleet.
+    Raises `SettingsError` if the server can't serve a fleet.
     """
     version = connection.connected_server_version
     if (version.major, version.minor) < MINIMUM_VERSION:
-        raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL is version {version}, too old: 2.12 is needed")
+        raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL has version {version}, but 2.12 or later is needed")
     await check_mapping(connection)
     js = connection.jetstream()
     try:
@@ -52,7 +52,7 @@ async def provision(connection: Client, settings: Settings) -> None:
 
 
 async def check_mapping(connection: Client) -> None:
-    """Raises `SettingsError`, which says the line to add, when requests don't reach their partition."""
+    """Raise `SettingsError` with the line to add if the server doesn't map calls to their partitions."""
     type, method = "_probe", connection.new_inbox().rpartition(".")[2]
     ids = [str(number) for number in range(PROBES)]
     probe = await connection.subscribe(f"dop.*.{type}.*.{method}")
@@ -71,7 +71,7 @@ async def check_mapping(connection: Client) -> None:
 
 
 async def _check_partitions(js: JetStreamContext) -> None:
-    """Another count of partitions would send IDs elsewhere than their owners listen."""
+    """Store the partition count at first; raise `SettingsError` if it differs, because it would remap all IDs."""
     bucket = await js.key_value(subjects.PLACEMENT_BUCKET)
     try:
         stored = int((await bucket.get(PARTITIONS_KEY)).value or b"0")
@@ -86,7 +86,7 @@ async def _check_partitions(js: JetStreamContext) -> None:
 
 
 def events_stream(settings: Settings) -> StreamConfig:
-    """The stream of events: full, it refuses new ones and drops none before their age."""
+    """Return the configuration of the event stream. A full stream refuses new events, never drops old ones early."""
     return StreamConfig(
         name=subjects.EVENTS_STREAM,
         subjects=[subjects.EVENTS, subjects.REPLAYS],
@@ -101,9 +101,11 @@ def events_stream(settings: Settings) -> StreamConfig:
 
 
 def tells_stream(settings: Settings, max_payload: int) -> StreamConfig:
-    """The stream of tells from outside: each stays until it is done, however long that takes, since
-    JetStream drops what is too old without a word; full, the stream refuses new ones. What is taken fits
-    into a dead letter, which goes to its object as a request."""
+    """Return the configuration of the stream of clients' tells.
+
+    Tells have no age limit, because JetStream drops expired messages silently. A full stream refuses new tells. An
+    accepted tell fits into a dead letter, which is sent to its object as a request.
+    """
     return StreamConfig(
         name=subjects.TELLS_STREAM,
         subjects=[subjects.TELLS],
@@ -126,7 +128,7 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
 
 
 async def _ensure_bucket(js: JetStreamContext, bucket: str) -> None:
-    """A key may have a time to live of its own, and a watcher sees at once when it has ended."""
+    """Create a bucket whose keys can have their own TTL, and whose watchers see an expiry at once."""
     try:
         await js.key_value(bucket)
     except BucketNotFoundError:

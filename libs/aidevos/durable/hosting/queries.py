@@ -1,7 +1,7 @@
-"""Questions about all objects of a type: its list, its searches and its views, each at `query.<type>.<name>`.
+"""Queries over all objects of a type: its list, searches and views, each at `query.<type>.<name>`.
 
-Promises: they are answered from committed states alone. A page that would get larger than
-an answer may be is cut short, and its cursor says where it goes on.
+Promises: they show only committed states. A page that would exceed the size limit of an answer is cut short, and
+its cursor continues after the last item.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aidevos.durable.objects.schema import Schema
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.router import check_allowed
 from aidevos.durable.store.port import Store, StoreError
-from aidevos.durable.turns.activation import show
+from aidevos.durable.turns.activation import describe
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
 from aidevos.security.permissions import Principal, Rule
@@ -33,8 +33,10 @@ Item = TypeVar("Item", bound=msgspec.Struct)
 
 
 class StoredQuery(NamedTuple):
-    """A query over the committed states of a type. `answer` gets the decoded arguments and the caller; it raises
-    `Failure` and `StoreError`."""
+    """A query over the committed states of a type.
+
+    `answer` gets the decoded arguments and the caller. It may raise `Failure` or `StoreError`.
+    """
 
     gate: Gate
     type: ObjectType
@@ -44,7 +46,7 @@ class StoredQuery(NamedTuple):
     answer: Callable[[Any, Principal], Awaitable[Any]]
 
     async def run(self, payload: bytes, content_type: str | None, caller: Principal) -> bytes:
-        """Return the encoded answer to the arguments in a payload; raises `Failure`."""
+        """Authorize the caller, and return the encoded answer to the encoded arguments. Raises `Failure`."""
         check_allowed(caller, self.type, self.name, self.allow)
         self.gate.check_query(caller, self.type, self.name)
         args = self.schema.decode(payload or b"{}", content_type)
@@ -55,8 +57,10 @@ class StoredQuery(NamedTuple):
 
 
 class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
-    """The arguments of `query.<type>.list`. With a `project` only its objects are shown; `count` asks how many
-    they are."""
+    """The arguments of `query.<type>.list`.
+
+    `project` limits the list to the objects of one project, and `count` also asks for their number.
+    """
 
     limit: int = 50
     cursor: str | None = None
@@ -65,13 +69,15 @@ class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def stored_queries(environment: Environment, catalogue: Catalogue, gate: Gate) -> dict[str, StoredQuery]:
-    """Return the queries over the types that a process knows, by subject."""
+    """Return the queries of all types of a process, by subject."""
     types = environment.registry.types.values()
-    found = (query for type in types for query in _queries_of(type, environment, catalogue, gate))
+    found = (query for type in types for query in _define_queries(type, environment, catalogue, gate))
     return {subjects.query(query.type.name, query.name): query for query in found}
 
 
-def _queries_of(type: ObjectType, environment: Environment, catalogue: Catalogue, gate: Gate) -> Iterator[StoredQuery]:
+def _define_queries(
+    type: ObjectType, environment: Environment, catalogue: Catalogue, gate: Gate
+) -> Iterator[StoredQuery]:
     yield StoredQuery(
         gate, type, LIST, LISTS, Schema(ListArgs, "args"), partial(_list, environment, catalogue, gate, type)
     )
@@ -87,25 +93,25 @@ def _queries_of(type: ObjectType, environment: Environment, catalogue: Catalogue
 async def _list(
     environment: Environment, catalogue: Catalogue, gate: Gate, type: ObjectType, args: ListArgs, caller: Principal
 ) -> ObjectPage:
-    """Return existing objects in the order of their IDs; the cursor is the last ID seen."""
+    """Return a page of existing objects in the order of their IDs. The cursor is the last ID of the page before."""
     project = await gate.visible_project(caller, args.project)
     _check_limit(args.limit, "limit")
-    documents = await environment.store.page(type.name, args.cursor or "", args.limit + 1, project)
+    documents = await environment.store.list_page(type.name, args.cursor or "", args.limit + 1, project)
     shown = (
-        show(type, document, active=catalogue.get(type.name, document.id) is not None)
+        describe(type, document, active=catalogue.get(type.name, document.id) is not None)
         for document in documents[: args.limit]
     )
-    items = _fitting(shown, environment.limits.answer)
+    items = _take_fitting(shown, environment.limits.answer)
     page = ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
     if args.count and project:
-        page.count = await _count_of(environment.store, type, project)
+        page.count = await _count_objects(environment.store, type, project)
     return page
 
 
-async def _count_of(store: Store, type: ObjectType, project: str) -> int | None:
-    """How many objects of a type belong to a project; None where that can't be counted in time."""
+async def _count_objects(store: Store, type: ObjectType, project: str) -> int | None:
+    """Return how many objects of a type belong to a project, or None if the count takes too long."""
     try:
-        return await store.count_of(type.name, project)
+        return await store.count_in_project(type.name, project)
     except Failure as failure:
         if failure.code == "too-slow":
             return None
@@ -115,7 +121,7 @@ async def _count_of(store: Store, type: ObjectType, project: str) -> int | None:
 async def _search(
     environment: Environment, type: ObjectType, search: Search, args: Any, caller: Principal
 ) -> SearchPage:
-    """One page, of half the size that an answer may have: an object can pass it on."""
+    """Return a page of matching objects, at most half as large as an answer, so that an object can pass it on."""
     _check_limit(args.limit, "args.limit")
     wanted = search.find(search.restrict(caller, args))
     after = decode_cursor(args.cursor, wanted) if args.cursor is not None else None
@@ -124,7 +130,7 @@ async def _search(
         search.show(document.id, type.load_state(document.state or {}, document.schema), document.version)
         for document in documents[: args.limit]
     )
-    items = _fitting(shown, environment.limits.answer // 2)
+    items = _take_fitting(shown, environment.limits.answer // 2)
     more = len(documents) > len(items)
     return SearchPage(items=items, next_cursor=encode_cursor(wanted, documents[len(items) - 1]) if more else None)
 
@@ -135,11 +141,11 @@ async def _view(environment: Environment, view: View, args: Any, caller: Princip
 
 def _check_limit(limit: int, field: str) -> None:
     if not 1 <= limit <= LIST_LIMIT:
-        raise Failure("invalid", f"limit is from 1 to {LIST_LIMIT}", field=field)
+        raise Failure("invalid", f"the limit must be from 1 to {LIST_LIMIT}", field=field)
 
 
-def _fitting(items: Iterable[Item], most: int) -> list[Item]:
-    """The first items that have no more bytes together, and at least one."""
+def _take_fitting(items: Iterable[Item], most: int) -> list[Item]:
+    """Return the leading items whose encoded size is at most `most` bytes in total, but at least one."""
     fitting: list[Item] = []
     size = 0
     for item in items:

@@ -1,14 +1,16 @@
-"""The objects of one process, put together: what commits, alarms, deliveries and turns need of each other."""
+"""The runtime of one process: the parts that load, run, commit and relay its objects, wired together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.relay import Relay
+from aidevos.durable.hosting.queries import StoredQuery, stored_queries
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.ownership.alarm_clock import AlarmClock
 from aidevos.durable.ownership.catalogue import Catalogue
@@ -22,15 +24,15 @@ from aidevos.durable.turns.archive import ReplyArchive
 from aidevos.durable.turns.environment import Environment, Limits
 from aidevos.durable.turns.execution import TurnRunner
 from aidevos.durable.turns.gate import Gate
-from aidevos.durable.turns.pending import Pending
+from aidevos.durable.turns.pending import PendingCommit
 from aidevos.security.permissions import Principal
 
 
 class Runtime:
-    """Builds the parts that serve the objects of one process, and passes on what one part has done to the others.
+    """Builds the parts that serve the objects of one process, and connects their events.
 
-    `incarnation` is never used again; `may_answer` is true while the process holds its lease; `principal` is the
-    process itself, the caller of alarms.
+    `incarnation` is never reused. `may_answer` returns True while the process holds its lease. `principal` is the
+    process itself, which is the caller of alarms.
     """
 
     def __init__(
@@ -50,72 +52,69 @@ class Runtime:
         self.tasks = BackgroundTasks()
         self.environment = Environment(registry, store, client, clock, limits, may_answer, self.tasks.spawn)
         self.catalogue = Catalogue(self.environment, self._activate)
+        self._gate = gate
+        self.alarms = AlarmClock(self.environment, self.catalogue, principal)
         owner_ids = OwnerIds(incarnation)
+        self._commits = {name: self._group_commit(name, owner_ids) for name in registry.types}
         self._archive = ReplyArchive(store, self.catalogue.discard)
         runner = TurnRunner(self.environment, gate, self._archive, self.catalogue.requeue)
-        self.alarms = AlarmClock(self.environment, self.catalogue, principal)
-        self._commits = {
-            name: GroupCommit(
-                self.environment,
-                self.catalogue,
-                owner_ids,
-                name,
-                committed=self._committed,
-                resolved=self._resolved,
-            )
-            for name in registry.types
-        }
         self.lifecycle = Lifecycle(
             self.environment,
             self.catalogue,
             owner_ids,
             gate,
-            start=runner.start,
+            start_turn=runner.start,
             save=self._save,
-            loaded=self._loaded,
-        )
-        self._relay = Relay(
-            bus,
-            client,
-            clock,
-            tell_age=limits.records.tell_age,
-            hides=registry.hides,
-            settled=self._sent,
+            on_loaded=self._on_loaded,
         )
         self.router = DurableObjectRouter(self.environment, self.catalogue, runner, gate, self.tasks.track)
+        self._relay = Relay(
+            bus, client, clock, limits.records.tell_age, is_confidential=registry.is_confidential, on_sent=self._on_sent
+        )
+
+    @cached_property
+    def queries(self) -> dict[str, StoredQuery]:
+        """The queries by subject. The registry must have been bound to its resources before the first use."""
+        return stored_queries(self.environment, self.catalogue, self._gate)
+
+    def _group_commit(self, type: str, owner_ids: OwnerIds) -> GroupCommit:
+        environment, catalogue = self.environment, self.catalogue
+        return GroupCommit(
+            environment, catalogue, owner_ids, type, on_committed=self._on_committed, on_resolved=self._on_resolved
+        )
 
     async def close(self) -> None:
-        """End what runs beside the turns; what is left in outboxes stays there."""
+        """End all background work. Unsent entries stay in their outboxes."""
         await self._relay.close()
         await self.tasks.close()
 
     def _activate(self, type: ObjectType, id: str, claim: bool) -> Activation:
         return self.lifecycle.activate(type, id, claim)
 
-    def _loaded(self, activation: Activation) -> None:
+    def _on_loaded(self, activation: Activation) -> None:
         if activation.outbox:
             self._relay.offer(activation, sorted(activation.outbox))
         if activation.alarms:
-            self.alarms.begin(activation)
+            self.alarms.ring_or_schedule(activation)
 
     def _save(self, activation: Activation) -> None:
         self._commits[activation.type.name].add(activation)
 
-    def _committed(self, activation: Activation, pending: Pending) -> None:
-        """Send the outbox entries of a commit that is durable now, and expect its alarms."""
+    def _on_committed(self, activation: Activation, pending: PendingCommit) -> None:
+        """Send the outbox entries of a durable commit, schedule its alarms, and archive old records."""
         if pending.entries and not activation.broken:
             self._relay.offer(activation, pending.entries)
         if pending.alarms:
-            self.alarms.note(activation)
-        if activation.records.crowded() and not activation.broken:
-            self.tasks.spawn(self._archive.take(activation))
+            self.alarms.schedule_next(activation)
+        if activation.records.needs_archiving() and not activation.broken:
+            self.tasks.spawn(self._archive.move_oldest(activation))
 
-    def _resolved(self, activation: Activation, document: Document) -> None:
-        """See to what an object has left in its document, which no activation holds any more."""
+    def _on_resolved(self, activation: Activation, document: Document) -> None:
+        """Wake or schedule an object whose activation was discarded, if its document holds entries or alarms."""
         if document.outbox:
             self.catalogue.wake(activation.type.name, activation.id)
         if document.alarm_at is not None:
-            self.alarms.expect(activation.type.name, activation.id, document.alarm_at)
+            self.alarms.schedule(activation.type.name, activation.id, document.alarm_at)
 
-    def _sent(self, activation: Activation, number: int) -> None:
-        self._commits[activation.type.name].sent(activation, number)
+    def _on_sent(self, activation: Activation, number: int) -> None:
+        self._commits[activation.type.name].remove_sent(activation, number)

@@ -1,12 +1,13 @@
-"""Alarms: what an object does later, by itself.
+"""Alarms: calls that an object schedules to itself.
 
-Promises: an alarm is set, moved or cancelled by the commit of the turn that did so. It rings at least once
-after its time, in a turn of its own, and what came of it (it is gone, moved to its next time, or has one failed
-attempt more) is in the same commit as what the handler did: so the handler's effect on the object, its events
-and its tells happen once, while what it did outside may be done again after a crash. A raise undoes the turn;
-after the last attempt the alarm becomes a dead letter. An attempt that follows one without an outcome, or may do
-so, is counted before it begins: so a handler that ends its process does that a limited number of times. Nothing
-here depends on who owns the object.
+Promise: an alarm is set, moved or cancelled by the commit of the turn that did so. It rings at least once after its
+time, in a turn of its own. That turn's commit holds both the handler's effects and the alarm's new state: gone, moved
+to its next time, or with one more failed attempt. So the effects on the object, its events and its tells happen exactly
+once, while effects elsewhere may be repeated after a crash.
+
+A handler that raises undoes its turn, and after the last attempt the alarm becomes a dead letter. An attempt that may
+follow one without an outcome is counted before it begins. So a handler that kills its process does so a limited number
+of times. None of this depends on which host owns the object.
 """
 
 from __future__ import annotations
@@ -22,23 +23,26 @@ from aidevos.durable.base.backoff import Backoff
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 PAYLOAD_LIMIT = 64 * 1024
-# Of all alarms of one object.
+# The largest total size of one object's alarms.
 BYTES_LIMIT = 1024 * 1024
 OVERHEAD = 256
 LONGEST_ALARM = 100 * 366 * 86400.0
 SHORTEST_EVERY = 1.0
 MAX_ATTEMPTS = 100
 GRACE = 60.0
-# The alarm of the framework's own, by which an object that `expires_after` some time ends.
+# The framework's own alarm, which ends an object with `expires_after`.
 EXPIRY = "_expire"
 CatchUp = Literal["all", "latest", "skip"]
 is_name = re.compile(NAME_PATTERN).fullmatch
 
 
 class AlarmRetry(msgspec.Struct, frozen=True):
-    """How often a handler that raises is tried, from 1 to 100 times in all, and how long after: `backoff` seconds
-    after the first time, and then twice as long each time, up to `max_backoff`. Jitter shortens each pause by up to
-    half; for one alarm of one object it is always the same."""
+    """The retry policy of an alarm whose handler raises.
+
+    The handler is tried at most `max_attempts` times in all (1 to 100). The first pause is `backoff` seconds, and each
+    further pause is twice as long, up to `max_backoff`. Jitter shortens each pause by up to half. It is derived from
+    the object and the alarm, so it is always the same for them.
+    """
 
     max_attempts: int = 10
     backoff: float = 1.0
@@ -49,8 +53,11 @@ RETRY = AlarmRetry()
 
 
 class Alarm(msgspec.Struct, frozen=True):
-    """An alarm that rings, or will. `due` is its regular time in seconds since the epoch, whatever the attempt,
-    which is counted from 1; `missed` are the earlier times of a repeating one that this one stands for."""
+    """An alarm, as its object sees it.
+
+    `due` is its regular time in seconds since the epoch, which a retry doesn't change. `attempt` counts from 1.
+    `missed` is the number of earlier occurrences of a repeating alarm that this one replaces.
+    """
 
     name: str
     payload: Any = None
@@ -60,8 +67,11 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
-    """An alarm as the document of its object holds it. `at` is when it rings next, after `failed` attempts,
-    of which `unknown` have left no outcome; `key` tells it from every other that was ever set; `payload` is JSON."""
+    """An alarm, as its object's document stores it.
+
+    `at` is when it rings next, after `failed` attempts, of which `unknown` left no outcome. `key` is unique among all
+    alarms ever set. `payload` is JSON.
+    """
 
     at: float
     due: float
@@ -85,74 +95,77 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
+        """The approximate size in bytes, which counts towards `BYTES_LIMIT`."""
         return OVERHEAD + len(self.payload)
 
-    def planned(self, now: float) -> Scheduled | None:
-        """The occurrence that is to ring now, by the policy; None for none."""
+    def choose_occurrence(self, now: float) -> Scheduled | None:
+        """Return the occurrence that rings now according to `catch_up`, or None if it is skipped."""
         if self.failed or self.catch_up == "all":
             return self
-        passed = self._passed(now)
-        last = msgspec.structs.replace(self, due=self._after(passed), missed=passed)
+        passed = self._count_missed(now)
+        last = msgspec.structs.replace(self, due=self._due_after(passed), missed=passed)
         grace = self.grace if self.every is None else min(self.grace, self.every / 2)
         return None if self.catch_up == "skip" and now - last.due > grace else last
 
-    def next(self) -> Scheduled | None:
+    def advance(self) -> Scheduled | None:
         """Return the alarm that remains once this occurrence has rung, or None."""
-        return self._moved(1)
+        return self._advance_by(1)
 
-    def skipped(self, now: float) -> Scheduled | None:
+    def skip_missed(self, now: float) -> Scheduled | None:
         """Return the alarm that remains when all occurrences up to now are left out, or None."""
-        return self._moved(self._passed(now) + 1)
+        return self._advance_by(self._count_missed(now) + 1)
 
     @property
-    def spent(self) -> bool:
+    def is_exhausted(self) -> bool:
         """True if no further attempt is allowed."""
         return self.failed >= self.retry.max_attempts
 
     @property
     def attempt_key(self) -> str:
-        """The name of an attempt, and of its repeat after a crash."""
+        """The name of an attempt. A repeat after a crash has the same name."""
         return f"{self.key}.{self.due}.{self.failed - self.unknown}"
 
-    def begun(self, now: float, alarm: str) -> Scheduled:
-        """What an attempt leaves behind that has no outcome; `alarm` names it in the fleet."""
-        return msgspec.structs.replace(self.after_failure(now, alarm), unknown=self.unknown + 1)
+    def mark_begun(self, now: float, alarm: str) -> Scheduled:
+        """Return the alarm as an attempt that never finishes leaves it. `alarm` is its unique name, for the jitter."""
+        return msgspec.structs.replace(self.mark_failed(now, alarm), unknown=self.unknown + 1)
 
-    def after_failure(self, now: float, alarm: str) -> Scheduled:
-        """What an attempt that fails leaves behind."""
-        return self.later(now, self.failed + 1, alarm)
+    def mark_failed(self, now: float, alarm: str) -> Scheduled:
+        """Return the alarm as a failed attempt leaves it."""
+        return self.postpone(now, self.failed + 1, alarm)
 
-    def later(self, now: float, failed: int, alarm: str) -> Scheduled:
-        """The same after a pause, with so many attempts that failed."""
+    def postpone(self, now: float, failed: int, alarm: str) -> Scheduled:
+        """Return the alarm with this many failed attempts, to ring again after the pause for them."""
         backoff = Backoff(self.retry.backoff, self.retry.max_backoff)
         return msgspec.structs.replace(self, at=now + backoff.pause(failed, alarm), failed=failed)
 
-    def shown(self, name: str) -> Alarm:
-        """As its object sees it."""
+    def to_alarm(self, name: str) -> Alarm:
+        """Return the alarm as its object sees it."""
         return Alarm(name, msgspec.json.decode(self.payload), self.due, self.failed + 1, self.missed)
 
-    def _passed(self, now: float) -> int:
-        """How many later occurrences of a repeating one have come."""
+    def _count_missed(self, now: float) -> int:
+        """Return how many occurrences after this one are already due. It is 0 for an alarm that doesn't repeat."""
         return 0 if self.every is None else max(0, int((now - self.due) // self.every))
 
-    def _after(self, times: int) -> float:
+    def _due_after(self, times: int) -> float:
         return self.due + times * (self.every or 0.0)
 
-    def _moved(self, times: int) -> Scheduled | None:
+    def _advance_by(self, times: int) -> Scheduled | None:
         if self.every is None:
             return None
-        due = self._after(times)
+        due = self._due_after(times)
         return msgspec.structs.replace(self, at=due, due=due, failed=0, unknown=0, missed=0)
 
 
-def expiry(now: float, after: float) -> Scheduled:
-    """The alarm that ends an object."""
+def schedule_expiry(now: float, after: float) -> Scheduled:
+    """Return the alarm that ends an object after this many seconds."""
     return Scheduled(at=now + after, due=now + after, key=secrets.token_hex(8))
 
 
-def check_room(alarms: list[Scheduled], limit: int) -> None:
-    """Raises `too-large` where an object can't have all of these."""
+def check_alarm_bounds(alarms: list[Scheduled], limit: int) -> None:
+    """Raise `too-large` if these are more alarms, or more bytes, than one object may have."""
     if len(alarms) > limit:
-        raise Failure("too-large", f"an object has at most {limit} alarms", field="alarms")
+        raise Failure("too-large", f"an object may have at most {limit} alarms", field="alarms")
     if sum(alarm.size for alarm in alarms) > BYTES_LIMIT:
-        raise Failure("too-large", f"all alarms of an object have at most {BYTES_LIMIT} bytes", field="alarms")
+        raise Failure(
+            "too-large", f"the alarms of an object may have at most {BYTES_LIMIT} bytes together", field="alarms"
+        )

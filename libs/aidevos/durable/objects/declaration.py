@@ -1,4 +1,4 @@
-"""How an author declares what an object does: commands, queries, reactions, events, searches, views, upcasts."""
+"""Declarations of an object's commands, queries, reactions, events, searches, views and upcasts."""
 
 from __future__ import annotations
 
@@ -24,34 +24,35 @@ class Event(msgspec.Struct):
 
     @classmethod
     def event_name(cls) -> str:
+        """Return the event's name on the wire: the class name in snake case."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
 
 class Reaction(msgspec.Struct, frozen=True):
-    """Which events a method is called for, and what names the object that it is called on."""
+    """The pattern of the events that a method reacts to, and the function that names the object to call."""
 
     pattern: str
     key: Callable[[CloudEvent[Any]], str]
 
     def target(self, type: str, event: CloudEvent[Any]) -> str:
-        """The ID of the object of this type that reacts; raises `invalid`."""
+        """Return the ID of the object of this type that reacts to an event. Raises `invalid`."""
         try:
             return subjects.id_from_name(type, self.key(event))
         except Failure:
             raise
         except Exception as error:
-            raise Failure("invalid", f"the event's key can't be told: {error!r}", field="args.event") from error
+            raise Failure("invalid", f"the event's key can't be determined: {error!r}", field="args.event") from error
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """How a method was declared; `declare_methods` makes it callable from outside."""
+    """The declaration of a method, as its decorator stores it."""
 
     kind: Literal["command", "query"]
     allow: Rule
     name: str | None = None
     reentrant: bool = False
     confidential: bool = False
-    matches: bool = True
+    checks_if_match: bool = True
     keeps_version: bool = False
     creates: bool = False
     reaction: Reaction | None = None
@@ -70,47 +71,52 @@ def command(
     allow: Rule,
     name: str | None = None,
     confidential: bool = False,
-    matches: bool = True,
+    checks_if_match: bool = True,
     keeps_version: bool = False,
     creates: bool = False,
 ) -> Callable[[Method], Method]:
-    """A method that may change the state, emit events, set alarms, and call or tell other objects.
+    """Declare a method that may change the state, emit events, set alarms, and call or tell other objects.
 
-    `allow` says whose calls are accepted; `name` is the name on the wire, by default the method's.
-    The outcome of a `confidential` one, whose arguments or result hold secrets, is never stored: a
-    repeat gets it from memory, and after a crash it runs the method again. Where `matches` is false
-    the method compares `If-Match` itself, by `check_if_match`, once it knows that the caller may see
-    the object. One that `keeps_version` changes only what nobody is shown. One that `creates` is usually
-    an object's first: it runs at once, as if there were none, and its commit makes the document; where
-    there is one already, the method runs again on what is there. It must not change its arguments.
+    `allow` says which callers are accepted. `name` is the name on the wire, by default the method's name.
+
+    A `confidential` method has secrets in its arguments or result, so its outcome is never stored. A repeated request
+    gets the outcome from memory; after a crash it runs the method again. With `checks_if_match=False`, the framework
+    doesn't compare `If-Match`, and the method calls `check_if_match` itself once it knows that the caller may see the
+    object. A method that `keeps_version` changes only parts of the state that no caller sees.
+
+    A method that `creates` is usually an object's first. It runs without reading the store, as if there were no object,
+    and its commit creates the document. If one exists, the method runs again on the stored state, so it must not change
+    its arguments.
     """
-    declared = Declaration(
+    declaration = Declaration(
         "command",
         allow,
         name,
         confidential=confidential,
-        matches=matches,
+        checks_if_match=checks_if_match,
         keeps_version=keeps_version,
         creates=creates,
     )
-    return _declare(declared)
+    return _declare(declaration)
 
 
-def _emitter(event: CloudEvent[Any]) -> str:
+def _emitter_id(event: CloudEvent[Any]) -> str:
     return subjects.split_object_id(event.object_id)[1]
 
 
-def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter) -> Callable[[Method], Method]:
-    """A command that is called for each event of a pattern (`event.<type>.<id>.<name>`, with `*` for any), on the
-    object that `key` names: `async def added(self, event: CloudEvent[Added]) -> None`.
+def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter_id) -> Callable[[Method], Method]:
+    """Declare a command that is called for each event of a pattern: `event.<type>.<id>.<name>`, with `*` for any part.
 
-    `key` gets the event and returns an ID or any other name; by default it is the ID of the object that has
-    emitted the event. Each event takes effect once. Events of one object come in their order; only one that
-    failed and is tried again may be overtaken. What raises a `Failure` that isn't retryable becomes a dead letter,
-    and so does what has failed `AIDEVOS_EVENT_ATTEMPTS` times.
+    The method has one parameter: `async def added(self, event: CloudEvent[Added]) -> None`. It is called on the object
+    that `key` names. `key` gets the event and returns an ID or any other name; by default, the ID of the object that
+    emitted the event.
+
+    Each event takes effect exactly once. Events of one object come in order; only a retried event may be overtaken. An
+    event becomes a dead letter if the method raises a `Failure` that isn't retryable, or after it has failed
+    `AIDEVOS_EVENT_ATTEMPTS` times.
     """
     if not is_pattern(pattern):
-        raise TypeError(f"{pattern!r} is no pattern of events: event.<type>.<id>.<name>, with * for any part")
+        raise TypeError(f"{pattern!r} is not an event pattern: write event.<type>.<id>.<name>, with * for any part")
 
     def mark(method: Method) -> Method:
         reaction = Reaction(pattern, key)
@@ -129,8 +135,11 @@ def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter) -> Cal
 
 
 def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> Callable[[Method], Method]:
-    """A method that only reads. A `reentrant` one answers from the last committed state even while
-    a command of the object waits for the caller."""
+    """Declare a method that only reads.
+
+    A `reentrant` query answers from the last committed state, even while a command of the object waits for a call that
+    led to this query.
+    """
     return _declare(Declaration("query", allow, name, reentrant))
 
 
@@ -141,11 +150,11 @@ def _unrestricted(caller: Principal, args: Any) -> Any:
 class Search(msgspec.Struct, frozen=True):
     """A search over the committed states of all objects of a type: `query.<type>.<name>`.
 
-    `args` is a struct of the caller's arguments, with `limit` and `cursor` among them. `find` makes of
-    them what the store is asked, with `after` None and any `limit`; `show` makes of an ID, a state and
-    its version what the caller gets. `indexes` are the paths in the state, in their order, by which the
-    store finds and sorts: every order that `find` asks for ends one, after what it compares before.
-    `restrict` makes of the arguments those that the caller may ask with.
+    `args` is a struct of the caller's arguments, which include `limit` and `cursor`. `restrict` narrows the arguments
+    to what the caller may see. `find` turns them into a store search; its `limit` and `after` are ignored. `show` turns
+    an ID, a state and its version into the item that the caller gets.
+
+    Each of `indexes` is a tuple of paths in the state: first those that `find` compares, last the one that it sorts by.
     """
 
     name: str
@@ -158,10 +167,10 @@ class Search(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A question about the committed states of objects that a function answers: `query.<type>.<name>`.
+    """A function over the committed states of objects: `query.<type>.<name>`. Any replica of the service answers.
 
-    Any replica answers. `args` is a struct of the caller's arguments. `answer` gets a `Reader` and them; any
-    further parameters are injected by their types, like attributes declared with `inject`.
+    `args` is a struct of the caller's arguments. `answer` gets a `Reader` and the arguments. Further parameters are
+    injected by type, like attributes declared with `inject`.
     """
 
     name: str
@@ -171,7 +180,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 def upcast(*, from_: int) -> Callable[[Method], Method]:
-    """A static method that turns the state of schema version `from_`, a map, into the next version's."""
+    """Declare a static method that converts a state, as a map, from schema version `from_` to the next version."""
 
     def mark(method: Method) -> Method:
         target = method.__func__ if isinstance(method, staticmethod) else method

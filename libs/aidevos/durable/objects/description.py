@@ -1,4 +1,4 @@
-"""What a host tells the fleet of a type: its methods, queries and events, with their schemas."""
+"""The description of a type that a host publishes to the fleet: methods, queries and events, with JSON schemas."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from aidevos.durable.objects.object import BaseDurableObject
 
 
 def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> TypeDescription:
-    """The description of a class with these methods; raises `TypeError` for what has no schema."""
+    """Describe a class with these methods. Raises `TypeError` for a type that has no JSON schema."""
     shown = [spec for spec in specs if not spec.name.startswith("_")]
     queries: list[Search | View] = [*cls.searches, *cls.views]
-    events = list(_events(cls))
+    events = list(_emitted_events(cls))
     types = [cls.state_type] + [type for spec in shown for type in (spec.schema.type, spec.result)]
-    types += [type for query in queries for type in (query.args, _result(_answering(query)))] + events
+    types += [type for query in queries for type in (query.args, _return_type(_answering_function(query)))] + events
     schemas, defs = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
     found = iter(schemas)
     return TypeDescription(
@@ -53,7 +53,7 @@ def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> 
                 name=query.name,
                 allow=str(query.allow),
                 args=next(found),
-                result=next(found) if isinstance(query, View) else _page_of(next(found)),
+                result=next(found) if isinstance(query, View) else _page_schema(next(found)),
             )
             for query in queries
         ],
@@ -70,8 +70,8 @@ def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> 
     )
 
 
-def _events(cls: type[BaseDurableObject[Any]]) -> Iterator[type[Event]]:
-    """The events that the class's methods name, which are those that they can emit."""
+def _emitted_events(cls: type[BaseDurableObject[Any]]) -> Iterator[type[Event]]:
+    """Yield the events that the class's methods refer to by name, since only those can be emitted."""
     seen = set()
     for base in cls.__mro__:
         if base is BaseDurableObject:
@@ -80,29 +80,29 @@ def _events(cls: type[BaseDurableObject[Any]]) -> Iterator[type[Event]]:
             if not inspect.isfunction(member):
                 continue
             function = inspect.unwrap(member)
-            for name in _names(function.__code__):
+            for name in _names_in(function.__code__):
                 named = function.__globals__.get(name)
                 if isinstance(named, type) and issubclass(named, Event) and named not in seen:
                     seen.add(named)
                     yield named
 
 
-def _names(code: CodeType) -> Iterator[str]:
+def _names_in(code: CodeType) -> Iterator[str]:
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from _names_in(constant)
 
 
-def _answering(query: Search | View) -> Callable[..., Any]:
+def _answering_function(query: Search | View) -> Callable[..., Any]:
     return query.answer if isinstance(query, View) else query.show
 
 
-def _result(function: Callable[..., Any]) -> Any:
+def _return_type(function: Callable[..., Any]) -> Any:
     return typing.get_type_hints(function, include_extras=True).get("return", Any)
 
 
-def _page_of(item: dict[str, Any]) -> dict[str, Any]:
+def _page_schema(item: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {"items": {"type": "array", "items": item}, "next_cursor": {"type": ["string", "null"]}},

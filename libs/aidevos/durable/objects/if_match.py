@@ -11,7 +11,10 @@ _tag = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e]*)")\s*').fullmatch
 
 
 def check_if_match(condition: str | None, exists: bool, version: int) -> None:
-    """RFC 9110 §13.1.1, strong comparison; raises `precondition-failed` or `bad-request`."""
+    """Compare an `If-Match` header with an object's version, by strong comparison (RFC 9110 §13.1.1).
+
+    Without a condition (None), return at once. Raises `precondition-failed`, or `bad-request` for a malformed one.
+    """
     if condition is None:
         return
     if condition.strip() == "*":
@@ -22,4 +25,6 @@ def check_if_match(condition: str | None, exists: bool, version: int) -> None:
             raise Failure("bad-request", 'send If-Match: "<version>" or *', field=envelope.IF_MATCH)
         matched = exists and any(tag and not tag[1] and tag[2] == str(version) for tag in tags)
     if not matched:
-        raise Failure("precondition-failed", f"the object has version {version}" if exists else "there is no object")
+        raise Failure(
+            "precondition-failed", f"the object has version {version}" if exists else "the object does not exist"
+        )

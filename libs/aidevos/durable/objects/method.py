@@ -1,4 +1,4 @@
-"""A method as the host calls it: derived from its declaration and its signature, once for each class."""
+"""Methods as the host calls them, derived from declarations and signatures once per class."""
 
 from __future__ import annotations
 
@@ -20,20 +20,24 @@ SUSPENDING_OPCODES = {code for name, code in dis.opmap.items() if name in SUSPEN
 
 
 class MethodSpec:
-    """One method as the host calls it."""
+    """One method as the host calls it.
+
+    `default_arguments` are the arguments of a call without a payload, or None if some are required or mutable.
+    `never_suspends` is true if the method contains no `await`, so it can run without a task.
+    """
 
     __slots__ = (
         "allow",
+        "checks_if_match",
         "confidential",
         "creates",
+        "default_arguments",
         "doc",
-        "empty",
         "function",
-        "inline",
         "is_command",
         "keeps_version",
-        "matches",
         "name",
+        "never_suspends",
         "reaction",
         "reentrant",
         "result",
@@ -50,27 +54,27 @@ class MethodSpec:
         self.is_command = declaration.kind == "command"
         self.reentrant = declaration.reentrant
         self.confidential = declaration.confidential
-        self.matches = self.is_command and declaration.matches
+        self.checks_if_match = self.is_command and declaration.checks_if_match
         self.keeps_version = declaration.keeps_version
         self.creates = declaration.creates
         self.reaction = declaration.reaction
         self.allow: Rule = declaration.allow
         self.doc = inspect.getdoc(function) or ""
-        self.inline = _never_suspends(function)
+        self.never_suspends = _cannot_suspend(function)
         arguments, self.result = _signature(function)
         if self.reaction is not None and arguments.__struct_fields__ != ("event",):
-            raise TypeError(f"{function.__qualname__}: a method that reacts to events has one parameter, event")
+            raise TypeError(f"{function.__qualname__}: a method that reacts to events must have one parameter, event")
         self.schema: Schema[Any] = Schema(arguments, "args")
-        self.empty: dict[str, Any] | None = _defaults(arguments)
+        self.default_arguments: dict[str, Any] | None = _default_arguments(arguments)
 
     @property
     def kind(self) -> Literal["command", "query"]:
         return "command" if self.is_command else "query"
 
-    def arguments(self, payload: bytes, content_type: str | None) -> dict[str, Any]:
-        """The keyword arguments in a payload; raises `Failure`."""
-        if not payload and self.empty is not None:
-            return self.empty
+    def decode_arguments(self, payload: bytes, content_type: str | None) -> dict[str, Any]:
+        """Decode a payload to keyword arguments. Raises `Failure`."""
+        if not payload and self.default_arguments is not None:
+            return self.default_arguments
         value = self.schema.decode(payload or b"{}", content_type if payload else None)
         return {name: getattr(value, name) for name in value.__struct_fields__}
 
@@ -80,7 +84,7 @@ def _signature(function: Callable[..., Any]) -> tuple[type[msgspec.Struct], Any]
     fields: list[Any] = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise TypeError(f"{function.__qualname__}: *args and **kwargs have no schema")
+            raise TypeError(f"{function.__qualname__}: *args and **kwargs are not supported, as they have no schema")
         hint = hints.get(parameter.name, Any)
         if parameter.default is parameter.empty:
             fields.append((parameter.name, hint))
@@ -91,7 +95,7 @@ def _signature(function: Callable[..., Any]) -> tuple[type[msgspec.Struct], Any]
     return arguments, hints.get("return", Any)
 
 
-def _defaults(arguments: type[msgspec.Struct]) -> dict[str, Any] | None:
+def _default_arguments(arguments: type[msgspec.Struct]) -> dict[str, Any] | None:
     try:
         value = arguments()
     except TypeError:
@@ -101,6 +105,6 @@ def _defaults(arguments: type[msgspec.Struct]) -> dict[str, Any] | None:
     return None if mutable else defaults
 
 
-def _never_suspends(function: Callable[..., Any]) -> bool:
-    """Whether the coroutine has no point at which it could wait: then it runs without a task."""
+def _cannot_suspend(function: Callable[..., Any]) -> bool:
+    """True if the coroutine has no instruction at which it could wait."""
     return SUSPENDING_OPCODES.isdisjoint(dis.Bytecode(function).codeobj.co_code[::2])

@@ -1,8 +1,7 @@
-"""What a user writes: a class with a typed state, commands and queries.
+"""The base class of durable objects. A user's class adds a typed state, commands and queries.
 
-Promise: commands of one object run one after another; a command that raises leaves no trace in the
-state; nothing that a command did is seen by anyone before it is committed. A query sees the state
-between commands and may not change it.
+Promise: the commands of one object run one at a time. A command that raises leaves no trace in the state. Nothing that
+a command did is visible to anyone before it is committed. A query sees the state between commands and can't change it.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from aidevos.durable.objects.alarm import Alarm
 from aidevos.durable.objects.alarms import Alarms
 from aidevos.durable.objects.declaration import Event, Management, Search, View, command, query
 from aidevos.durable.objects.if_match import check_if_match
-from aidevos.durable.objects.running import RunningTurn, running
+from aidevos.durable.objects.running import RunningTurn, current_turn
 from aidevos.security.permissions import Principal, permission, services
 
 State = TypeVar("State", bound=msgspec.Struct)
 MANAGE = permission("objects:manage")
-# A project finds its objects by the lists of their types.
+# Services may list objects, because a project finds its objects by listing their types.
 LISTS = MANAGE | services()
 
 
 class BaseDurableObject(Generic[State]):
     """Base of all durable objects: `class Counter(BaseDurableObject[CounterState], type="counter")`.
 
-    Class options: `type`, the name on the wire; `schema_version` of the state, with an `@upcast` for
-    each earlier one; `management`, what the management endpoints may do: `"raw"` reads and writes the
-    state, `"lifecycle"` creates and deletes but shows no state, `"read_only"` only reads; `internal`, True for
-    machinery that people needn't know: documents and lists leave the type out.
+    The class option `type` is the name on the wire. `schema_version` is the version of the state's schema, from 1; each
+    earlier version needs an `@upcast`. `management` says what the management endpoints may do: `"raw"` reads and writes
+    the state, `"lifecycle"` creates and deletes but shows no state, and `"read_only"` only reads. An `internal` type is
+    an implementation detail that documentation and lists omit.
     """
 
     object_type: ClassVar[str] = ""
@@ -43,17 +42,16 @@ class BaseDurableObject(Generic[State]):
     internal: ClassVar[bool] = False
     searches: ClassVar[tuple[Search, ...]] = ()
     views: ClassVar[tuple[View, ...]] = ()
-    # Paths in the state by which views look for objects; a sparse one has only the objects in whose
-    # states something stands at its last path.
+    # Paths in the state by which views search. A sparse index covers only states that have a value at its last path.
     indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
     sparse_indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    # The largest state in bytes; None for what the settings say.
+    # The largest size of the state in bytes. None means the limit in the settings.
     state_limit: ClassVar[int | None] = None
-    # Whether the type's own methods, searches and views judge themselves what an API key reaches that counts
-    # in one project alone. Where they don't, it reaches nothing.
+    # True if the type's methods, searches and views check themselves what an API key of a single project may reach.
+    # Otherwise, such a key reaches nothing.
     project_aware: ClassVar[bool] = False
-    # Seconds after the last turn that changed the state at which the object deletes itself; None for never.
-    # One that was last changed when this was None has no end until it is changed again.
+    # Seconds after the last change of the state until the object deletes itself. None means never. An object that was
+    # last changed while this was None doesn't expire until it is changed again.
     expires_after: ClassVar[float | None] = None
 
     state: State
@@ -72,7 +70,7 @@ class BaseDurableObject(Generic[State]):
         if not type:
             return
         if not subjects.is_type(type):
-            raise TypeError(f"{type!r} is no type name: it must match {subjects.TYPE_PATTERN}")
+            raise TypeError(f"{type!r} is not a type name: it must match {subjects.TYPE_PATTERN}")
         cls.object_type = type
         cls.schema_version = schema_version
         cls.management = management
@@ -84,77 +82,78 @@ class BaseDurableObject(Generic[State]):
         self.state = state
 
     async def on_activate(self) -> None:
-        """Called before the first turn in this process; changes of the state are not kept."""
+        """Run before the object's first turn in this process. Changes to the state are discarded."""
 
     async def on_hibernate(self) -> None:
-        """Called before the object leaves memory; changes of the state are not kept."""
+        """Run before the object leaves memory. Changes to the state are discarded."""
 
     async def on_delete(self) -> None:
-        """Called in the turn that deletes the object; it may emit and tell."""
+        """Run in the turn that deletes the object. It may emit and tell."""
 
     async def on_alarm(self, alarm: Alarm) -> None:
-        """Called when an alarm rings, as a command by the object's own service: it may do what a command may.
+        """Handle an alarm that rings. This is a command, called by the object's own service.
 
-        It is called at least once: after a crash it runs again, on a state that shows nothing of the first time.
-        What it raises undoes the turn, and another one follows as `retry` of the alarm says.
+        It is called at least once. After a crash it runs again, on a state without any trace of the first run. An
+        exception undoes the turn, and the call is repeated according to the alarm's `retry`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no on_alarm")
+        raise NotImplementedError(f"{type(self).__name__} doesn't implement on_alarm")
 
     @property
     def alarms(self) -> Alarms:
-        """The object's alarms, in a command."""
+        """The object's alarms. Only a command may change them."""
         return Alarms(self._running())
 
     @property
     def caller(self) -> Principal:
-        """Who called the running method."""
+        """The caller of the running method."""
         return self._running().caller
 
     @property
     def client_address(self) -> str:
-        """The IP address from which the running method's caller, or the caller of its caller, came to the
-        gateway; empty for those who came over NATS."""
+        """The IP address from which the original caller reached the gateway, or "" if it came over NATS."""
         return self._running().client_address
 
     @property
     def request_id(self) -> str:
-        """An ID of the running turn: the same for every attempt of one request."""
+        """The ID of the running request. It is the same for every attempt."""
         return self._running().id
 
     @property
     def version(self) -> int:
-        """The object's version as the running turn has found it; a command that changes the state
-        leaves the next one."""
+        """The object's version at the start of the running turn. A command that changes the state increments it."""
         return self._running().version
 
     @property
     def if_match(self) -> str | None:
-        """The condition that the caller has put on the version."""
+        """The caller's `If-Match` condition on the version, or None."""
         return self._running().if_match
 
     def check_if_match(self) -> None:
-        """Raises `precondition-failed` where the object has another version than the caller named."""
+        """Raise `precondition-failed` if the object's version isn't the one that the caller named."""
         turn = self._running()
         check_if_match(turn.if_match, turn.exists, turn.version)
 
     @property
     def now(self) -> float:
-        """Seconds since the epoch, on the host's clock."""
+        """The time of the turn in seconds since the epoch, by the host's clock."""
         return self._running().now
 
     def emit(self, event: Event) -> None:
-        """Publish an event after the commit of this turn, and only then."""
+        """Publish an event once this turn is committed, and only then."""
         self._running().emit(event)
 
     def tell(self, type: str, id: str, method: str, /, **args: Any) -> None:
-        """Call a method of another object after the commit of this turn, exactly once, without a reply."""
+        """Call a method of another object once this turn is committed.
+
+        It takes effect exactly once and has no reply.
+        """
         self._running().tell(type, id, method, args)
 
     async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
-        """Call a method of another object now, with what is left of the caller's deadline.
+        """Call a method of another object now, within the caller's deadline, and return its result.
 
-        The callee's effect stays if this turn fails later: an effect on two objects is a saga of
-        commits and tells. Raises `Failure`: the callee's, `deadlock` or `unavailable`.
+        The callee's effect stays even if this turn fails later, so an effect on two objects needs a saga of commits and
+        tells. Raises `Failure`: the callee's own, `deadlock` or `unavailable`.
         """
         return await self._running().call(type, id, method, args)
 
@@ -167,47 +166,55 @@ class BaseDurableObject(Generic[State]):
         content_type: str = envelope.JSON,
         authorization: str | None = None,
     ) -> bytes:
-        """Send a request as it stands to `do.<type>.<id>.<method>`, now, and return the payload of its answer.
+        """Send a request unchanged to `do.<type>.<id>.<method>` now and return the payload of its reply.
 
-        `request_id` is what makes a repeat of this turn repeat no effect; an `authorization` lets somebody
-        else than the service be its caller. Raises `Failure`, as `call` does.
+        Pass the same `request_id` if this turn is repeated, so that the request takes effect only once. `authorization`
+        names another caller than this service. Raises `Failure` like `call`.
         """
         return await self._running().forward(
             subject, payload, request_id=request_id, content_type=content_type, authorization=authorization
         )
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
-        """What a view or a search answers now, from committed states: this turn's changes are not among them."""
+        """Ask a view or a search now and return its result. It sees committed states, without this turn's changes.
+
+        Raises `Failure`.
+        """
         return await self._running().ask(type, view, args)
 
     async def checkpoint(self, *, keeps_version: bool = False) -> None:
-        """Commit what this turn has done so far, and return when everybody may see it.
+        """Commit what this turn has done so far, and return once it is visible to everyone.
 
-        If the turn fails later, it goes back to here and no further. After a crash a repeat of the
-        request runs the method again, on the state of the checkpoint.
+        If the turn fails later, only what follows the checkpoint is undone. After a crash, a repeated request runs the
+        method again on the state of the checkpoint.
         """
         await self._running().checkpoint(keeps_version=keeps_version)
 
     async def delete(self) -> None:
-        """Delete this object with the commit of this turn; the next command starts anew."""
+        """Delete this object with the commit of this turn. The next command starts with a new state."""
         self._running().delete()
         await self.on_delete()
 
     async def forget_outcomes(self) -> None:
-        """Erase what earlier requests of this object were answered, for data that must be gone. A repeat of
-        one is refused as `stale`, or, when it was in the archive, runs again. Call it in a turn of its own
-        that a tell brings about: it raises `unavailable` when it has to be tried again."""
+        """Erase the recorded outcomes of this object's earlier requests, to remove personal data.
+
+        A repeat of such a request is refused as `stale`; if its record was archived, it runs again. Call this in a turn
+        of its own, started by a tell: it raises `unavailable` when it has to be retried.
+        """
         await self._running().forget_outcomes()
 
     @command(allow=MANAGE, name=objects.CREATE)
     async def create_object(
         self, state: dict[str, Any] | None = None, project: projects.Id | None = None
     ) -> DurableObject:
-        """Make the object, with this state or the default one; `exists` if it is there already. With a `project`,
-        whose maintainer or owner the caller is, it belongs to that, and ends with it."""
+        """Create the object with this state or the default one. Raises `exists` if it exists already.
+
+        With a `project`, the object belongs to the project and is deleted with it. The caller must be a maintainer or
+        owner of the project.
+        """
         turn = self._running()
         if turn.exists:
-            raise Failure("exists", f"{self.object_type}:{self.id} exists already")
+            raise Failure("exists", f"the object {self.object_type}:{self.id} exists already")
         self._allow_management("raw", "lifecycle")
         if state is not None:
             self._replace_state(state)
@@ -216,7 +223,7 @@ class BaseDurableObject(Generic[State]):
 
     @query(allow=MANAGE, name=objects.READ)
     async def read_object(self) -> DurableObject:
-        """The object as management shows it."""
+        """Return the object as the management endpoints show it. Raises `not-found`."""
         turn = self._running()
         if not turn.exists:
             raise Failure("not-found", f"there is no object {self.object_type}:{self.id}")
@@ -224,7 +231,7 @@ class BaseDurableObject(Generic[State]):
 
     @command(allow=MANAGE, name=objects.REPLACE)
     async def replace_object(self, state: dict[str, Any]) -> DurableObject:
-        """Replace the state of an object that exists."""
+        """Replace the state of an existing object. Raises `not-found`."""
         turn = self._running()
         self._allow_management("raw")
         if not turn.exists:
@@ -234,7 +241,7 @@ class BaseDurableObject(Generic[State]):
 
     @command(allow=MANAGE, name=objects.DELETE)
     async def delete_object(self) -> None:
-        """Delete an object that exists."""
+        """Delete an existing object. Raises `not-found`."""
         turn = self._running()
         if not turn.exists:
             raise Failure("not-found", f"there is no object {self.object_type}:{self.id}")
@@ -243,12 +250,12 @@ class BaseDurableObject(Generic[State]):
 
     @command(allow=services(), name=objects.EXPIRE)
     async def expire_object(self) -> None:
-        """End an object whose time is over."""
+        """Delete an object that has expired."""
         await self.delete()
 
     @command(allow=services(), name=objects.VANISH)
     async def vanish_object(self, project: str) -> None:
-        """Go with the project, if the object still belongs to it."""
+        """Delete the object with its project, if it still belongs to it."""
         turn = self._running()
         if not turn.exists or turn.project == project:
             await self.delete()
@@ -259,12 +266,12 @@ class BaseDurableObject(Generic[State]):
 
     def _allow_management(self, *modes: Management) -> None:
         if self.management not in modes:
-            raise Failure("forbidden", f"the type {self.object_type} doesn't allow this through management")
+            raise Failure("forbidden", f"the type {self.object_type} doesn't allow this management operation")
 
     def _running(self) -> RunningTurn:
-        turn = running.get(None)
+        turn = current_turn.get(None)
         if turn is None or not turn.open:
-            raise RuntimeError("this is possible in a turn only")
+            raise RuntimeError("this is possible only while a turn is running")
         return turn
 
 

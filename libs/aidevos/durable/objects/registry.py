@@ -1,7 +1,7 @@
-"""The types of objects that a process knows, and what is derived from their classes once.
+"""The object types that a process serves.
 
-From a method's signature come its arguments' schema, its description and its way of running; none
-of it is looked at again when a message arrives.
+Everything about a type is derived from its class once: the schemas of arguments and state, the description, and how
+each method runs. No message has to inspect a class again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from aidevos.security.permissions import services
 
 
 class ObjectType:
-    """A type of objects: its class, its methods by name, and its state's schema and upcasters."""
+    """An object type: its class, its methods by name, and its state's schema and upcasts.
+
+    Raises `TypeError` for a class that is declared wrongly.
+    """
 
     def __init__(self, cls: type[BaseDurableObject[Any]]) -> None:
         self.name = cls.object_type
@@ -62,29 +65,36 @@ class ObjectType:
             raise TypeError(f"{cls.__name__} can't be described: {error}") from None
 
     def default_state(self) -> msgspec.Struct:
+        """Return the state of a new object."""
         state: msgspec.Struct = self.cls.state_type()
         return state
 
     def encode_state(self, state: msgspec.Struct) -> bytes:
-        """A state as it is stored; raises `invalid` with the path of what can't be."""
+        """Encode a state for the store. Raises `invalid`, with the path, for a value that can't be stored."""
         encoded = codec.encode(state)
         if self._nests_freely and codec.may_nest_too_deep(encoded):
-            codec.check(msgspec.to_builtins(state, str_keys=True), "state")
+            codec.check_storable(msgspec.to_builtins(state, str_keys=True), "state")
         return encoded
 
     def check_state(self, encoded: bytes) -> None:
-        """Raises `msgspec.ValidationError` for a state that nobody could read again."""
+        """Raise `msgspec.ValidationError` if an encoded state couldn't be loaded again."""
         msgspec.convert(codec.decode(encoded), self.cls.state_type, str_keys=True)
 
     def convert_state(self, state: dict[str, Any]) -> msgspec.Struct:
-        """A state from a caller's map; raises `invalid` with the path."""
+        """Convert a caller's map to a state. Raises `invalid` with the path."""
         converted: msgspec.Struct = self.state.convert(state)
         return converted
 
     def load_state(self, state: dict[str, Any], schema: int) -> msgspec.Struct:
-        """A stored state, upgraded to today's schema; raises `internal` or `unavailable`."""
+        """Load a stored state and upcast it to the current schema version.
+
+        Raises `unavailable` for a version that is newer than this process's code. An upcast may raise anything, and
+        `msgspec.ValidationError` is raised for a state that doesn't fit the schema.
+        """
         if schema > self.cls.schema_version:
-            raise Failure("unavailable", f"the state has schema {schema}, which this process doesn't know yet")
+            raise Failure(
+                "unavailable", f"the state has schema version {schema}, which is newer than this process's code"
+            )
         for version in range(schema, self.cls.schema_version):
             state = self._upcasts[version](state)
         loaded: msgspec.Struct = msgspec.convert(state, self.cls.state_type, str_keys=True)
@@ -92,45 +102,51 @@ class ObjectType:
 
 
 class DurableObjectRegistry:
-    """The types that a process serves, by name."""
+    """The object types that a process serves, by name."""
 
     def __init__(self, classes: Iterable[type[BaseDurableObject[Any]]]) -> None:
         self.types: dict[str, ObjectType] = {}
         for cls in classes:
             if not cls.object_type:
-                raise TypeError(f'{cls.__name__} has no type: class {cls.__name__}(BaseDurableObject[…], type="…")')
+                raise TypeError(
+                    f'{cls.__name__} has no type name: write class {cls.__name__}(BaseDurableObject[…], type="…")'
+                )
             if cls.object_type in self.types:
-                raise TypeError(f"two classes have the type {cls.object_type!r}")
+                raise TypeError(f"two classes have the type name {cls.object_type!r}")
             self.types[cls.object_type] = _object_type(cls)  # type: ignore[arg-type]
 
     def bind(self, classes: Iterable[type[BaseDurableObject[Any]]], resources: Resources) -> None:
         """Inject the resources into these classes. Raises `TypeError` for a need that nothing provides."""
         for cls in classes:
-            # A copy: other registries of the process may have the same type, with other resources.
+            # Other registries in this process may hold the same type with other resources, so bind a copy.
             type = copy.copy(self.types[cls.object_type])
             type.cls = resources.bind(cls)
             self.types[type.name] = type
 
     def permissions(self) -> set[str]:
-        """The permissions that the types' own methods ask for."""
+        """Return the permissions that the types' own methods require."""
         specs = [spec for type in self.types.values() for spec in type.methods.values()]
         return {name for spec in specs if not spec.name.startswith("_") for name in spec.allow.permissions}
 
-    def hides(self, type: str, method: str) -> bool:
-        """Whether what a method is called with must not be shown: it is confidential, or isn't known here."""
+    def is_confidential(self, type: str, method: str) -> bool:
+        """True if a method's arguments must not be shown, because it is confidential or unknown here."""
         found = self.types.get(type)
         spec = found.methods.get(method) if found else None
         return spec is None or spec.confidential
 
     def method(self, type: str, method: str) -> tuple[ObjectType, MethodSpec]:
-        """The type and the method; raises `unknown-type` or `unknown-method`."""
+        """Return a type and one of its methods. Raises `unknown-type` or `unknown-method`."""
         found = self.types.get(type)
         if found is None:
-            raise Failure("unknown-type", f"there is no type {type[:64]!r} here", field="type")
+            raise Failure("unknown-type", f"this service has no type {type[:64]!r}", field="type")
         spec = found.methods.get(method)
         if spec is None:
             known = ", ".join(sorted(name for name in found.methods if not name.startswith("_")))
-            raise Failure("unknown-method", f"{type} has no method {method[:64]!r}; it has {known}", field="method")
+            raise Failure(
+                "unknown-method",
+                f"the type {type} has no method {method[:64]!r}; its methods are {known}",
+                field="method",
+            )
         return found, spec
 
 

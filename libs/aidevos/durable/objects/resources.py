@@ -1,8 +1,8 @@
-"""Resources: what the objects of a process share, such as a database pool, an HTTP client or a secret.
+"""Resources that the objects of a process share, such as a database pool, an HTTP client or a secret.
 
-Promises: each resource opens once per process, after those it needs and before the first object, and closes
-in the opposite order after the last object, whatever fails. Nothing is stored on the classes that users
-write, so processes, test kits and configurations can live side by side in one interpreter.
+Promise: each resource opens once per process, after the resources it needs and before the first object. It closes in
+the reverse order after the last object, whatever fails. Nothing is stored on the classes that users write, so several
+processes, test kits and configurations can coexist in one interpreter.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from aidevos.durable.objects.object import BaseDurableObject
 
 Value = TypeVar("Value")
 Parameters = ParamSpec("Parameters")
-# What a view's function takes from its caller: the reader and the arguments.
+# The number of parameters that a view's function gets from its caller: the reader and the arguments.
 VIEW_PARAMETERS = 2
 
 
 class Need(NamedTuple):
-    """A value that must be injected: the owner's name for messages, the attribute or parameter, and its type."""
+    """A value to inject: the name of its owner, for error messages, the attribute or parameter, and its type."""
 
     owner: str
     name: str
     type: Any
 
     def missing(self) -> TypeError:
-        """The error for a need that nothing provides."""
-        return TypeError(f"{self.owner} needs a {_name(self.type)} as {self.name!r}, but no resource provides one")
+        """Return the error for a need that nothing provides."""
+        return TypeError(f"{self.owner} needs a {_type_name(self.type)} as {self.name!r}, but no resource provides one")
 
 
 class Resource(Generic[Value]):
@@ -64,7 +64,7 @@ class Resource(Generic[Value]):
         return needs_of(self._function)
 
     def open(self, arguments: Mapping[str, Any]) -> AbstractAsyncContextManager[Value]:
-        """A context manager that opens and closes the resource."""
+        """Return a context manager that opens and closes the resource."""
         return self._open(**arguments)
 
 
@@ -76,16 +76,16 @@ def resource(function: Callable[Parameters, AsyncIterator[Value]]) -> Resource[V
         async with create_pool(...) as pool:
             yield pool
 
-    What follows the `yield` runs when the process ends, whatever made it end. The value is injected by the
-    annotated type wherever an object has `pool: Pool = inject()`. Parameters are
-    injected in the same way: other resources, and what every process has (`Settings`, `DurableObjectClient`,
-    `EventBus`). Name several values of one type apart with `typing.NewType`.
+    The code after the `yield` runs when the process ends, for whatever reason. The value is injected by its annotated
+    type wherever an object has `pool: Pool = inject()`. The function's parameters are injected in the same way: other
+    resources, and the `Settings`, `DurableObjectClient` and `EventBus` that every process has. Use `typing.NewType` to
+    distinguish several values of one type.
     """
     return Resource(function)
 
 
 class Injected:
-    """The mark that `inject` leaves on a class until a process binds the class to its resources."""
+    """The placeholder that `inject` puts on a class. A process replaces it when it binds the class to its resources."""
 
     owner: type[Any]
     name: str
@@ -94,7 +94,9 @@ class Injected:
         self.owner, self.name = owner, name
 
     def __get__(self, instance: object, owner: type[Any]) -> Any:
-        raise AttributeError(f"{owner.__name__}.{self.name} is only there in a process or kit that provides it")
+        raise AttributeError(
+            f"{owner.__name__}.{self.name} is available only in a process or test kit that provides it"
+        )
 
     @property
     def type(self) -> Any:
@@ -118,12 +120,14 @@ class Resources:
         self._values = values
 
     def arguments(self, needs: Iterable[Need]) -> dict[str, Any]:
-        """The values for these needs, by name. Raises `TypeError` for one that nothing provides."""
-        return {need.name: self._value(need) for need in needs}
+        """Return the values for these needs, by name. Raises `TypeError` for a need that nothing provides."""
+        return {need.name: self._value_for(need) for need in needs}
 
     def bind(self, cls: type[BaseDurableObject[Any]]) -> type[BaseDurableObject[Any]]:
-        """This process's own version of a class, with everything that it and its views need; the class itself
-        when they need nothing. Raises `TypeError`."""
+        """Return a subclass with everything that the class and its views need, or the class itself if it needs nothing.
+
+        Raises `TypeError` for a need that nothing provides.
+        """
         values = self.arguments(_attributes_of(cls))
         views = tuple(self._bind_view(view) for view in cls.views)
         if views != cls.views:
@@ -137,7 +141,7 @@ class Resources:
         values = self.arguments(needs_of(view.answer, VIEW_PARAMETERS))
         return msgspec.structs.replace(view, answer=partial(view.answer, **values)) if values else view
 
-    def _value(self, need: Need) -> Any:
+    def _value_for(self, need: Need) -> Any:
         try:
             return self._values[need.type]
         except KeyError:
@@ -145,30 +149,32 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(resources: Iterable[Resource[Any]], given: Mapping[Any, Any]) -> AsyncIterator[Resources]:
-    """Open the resources in the order of their needs, except those of whose types a value is `given`.
+async def open_resources(resources: Iterable[Resource[Any]], provided: Mapping[Any, Any]) -> AsyncIterator[Resources]:
+    """Open the resources in the order of their needs. A value in `provided` replaces the resource of its type.
 
-    Raises `TypeError` for a need that nothing provides, for resources that need each other, and for two of
+    Raises `TypeError` for a need that nothing provides, for resources that need each other, and for two resources of
     one type.
     """
-    values = dict(given)
+    values = dict(provided)
     async with AsyncExitStack() as stack:
-        for each in opening_order(resources, given):
+        for each in opening_order(resources, provided):
             arguments = Resources(values).arguments(each.needs)
             opened = each.open(arguments)
             values[each.type] = await opened.__aenter__()
-            # What fails elsewhere isn't thrown into the resource: what follows its `yield` always runs.
+            # Errors elsewhere are not thrown into the resource, so the code after its `yield` always runs.
             stack.push_async_callback(opened.__aexit__, None, None, None)
         yield Resources(values)
 
 
-def opening_order(resources: Iterable[Resource[Any]], given: Iterable[Any]) -> list[Resource[Any]]:
-    """The resources in an order in which each follows those it needs. Raises `TypeError`, as `open_resources`."""
-    known = set(given)
+def opening_order(resources: Iterable[Resource[Any]], provided: Iterable[Any]) -> list[Resource[Any]]:
+    """Return the resources sorted so that each follows those it needs. Raises `TypeError` like `open_resources`."""
+    known = set(provided)
     sources: dict[Any, Resource[Any]] = {}
     for each in resources:
         if sources.setdefault(each.type, each) is not each:
-            raise TypeError(f"the resources {sources[each.type].name} and {each.name} are both a {_name(each.type)}")
+            raise TypeError(
+                f"the resources {sources[each.type].name} and {each.name} are both a {_type_name(each.type)}"
+            )
     order: dict[Any, Resource[Any]] = {}
 
     def add(type: Any, dependants: tuple[str, ...]) -> None:
@@ -188,18 +194,20 @@ def opening_order(resources: Iterable[Resource[Any]], given: Iterable[Any]) -> l
     return list(order.values())
 
 
-def check_needs(needs: Iterable[Need], resources: Iterable[Resource[Any]], given: Iterable[Any]) -> None:
-    """Raises `TypeError` unless the resources and the types that are given provide everything, theirs included."""
-    provided = {*given, *(each.type for each in resources)}
-    opening_order(resources, given)
+def check_needs(needs: Iterable[Need], resources: Iterable[Resource[Any]], provided: Iterable[Any]) -> None:
+    """Raise `TypeError` unless resources and provided types satisfy these needs and those of the resources."""
+    available = {*provided, *(each.type for each in resources)}
+    opening_order(resources, provided)
     for need in needs:
-        if need.type not in provided:
+        if need.type not in available:
             raise need.missing()
 
 
 def needs_of(function: Callable[..., Any], skip: int = 0) -> list[Need]:
-    """What a function's parameters need, without the first ones. A callable object may state them itself, as
-    `needs`."""
+    """Return the needs of a function's parameters without defaults, after the first `skip` ones.
+
+    A callable object may state its needs itself, in an attribute `needs`.
+    """
     stated: list[Need] | None = getattr(function, "needs", None)
     if stated is not None:
         return stated
@@ -211,7 +219,7 @@ def needs_of(function: Callable[..., Any], skip: int = 0) -> list[Need]:
 
 
 def needs_of_class(cls: type[BaseDurableObject[Any]]) -> list[Need]:
-    """What a class and its views need."""
+    """Return the needs of a class and its views."""
     views = (needs_of(view.answer, VIEW_PARAMETERS) for view in cls.views)
     return [*_attributes_of(cls), *(need for needs in views for need in needs)]
 
@@ -223,5 +231,5 @@ def _attributes_of(cls: type[Any]) -> Iterator[Need]:
             yield Need(cls.__name__, name, mark.type)
 
 
-def _name(type: Any) -> str:
+def _type_name(type: Any) -> str:
     return str(getattr(type, "__name__", type))

@@ -1,4 +1,4 @@
-"""The turn that is running now, as the object's methods reach it."""
+"""The running turn, as an object's methods reach it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aidevos.security.permissions import Principal
 
 
 class RunningTurn(Protocol):
-    """The turn of one method call, as its object sees it."""
+    """The turn of one method call. The methods of `BaseDurableObject` delegate to it and describe what it does."""
 
     now: float
     open: bool
@@ -72,4 +72,4 @@ class RunningTurn(Protocol):
     async def forget_outcomes(self) -> None: ...
 
 
-running: ContextVar[RunningTurn] = ContextVar("running")
+current_turn: ContextVar[RunningTurn] = ContextVar("current_turn")

@@ -1,7 +1,7 @@
-"""Values from outside against the types that methods declare: refused with the field's path.
+"""Validation of values from outside against the types that methods declare.
 
-msgspec decodes and validates; what it leaves to us is to name the field in one way, to refuse
-unknown fields in structs that don't forbid them themselves, and to refuse what MongoDB can't hold.
+msgspec decodes and validates. In addition, this module names the field in every error in one format. It refuses unknown
+fields even in structs that allow them, and values that MongoDB can't hold.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from aidevos.durable.store import codec
 
 T = TypeVar("T")
 Visit = Callable[[Any, str], None]
-_location = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
-_named = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*)`$")
+_LOCATION = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_NAMED_FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*)`$")
 
 
 class Schema(Generic[T]):
-    """Reads values of one type; `field` is what the value is called in errors."""
+    """Decodes and converts values of one type. `field` names the value in errors."""
 
     def __init__(self, type: Any, field: str) -> None:
         self.type = type
@@ -32,10 +32,13 @@ class Schema(Generic[T]):
         self._json = msgspec.json.Decoder(type)
         self._msgpack = msgspec.msgpack.Decoder(type)
         information = inspect.type_info(type)
-        self._visit = _strictness(information, {})
+        self._visit = _strict_visitor(information, {})
 
     def decode(self, payload: bytes, content_type: str | None) -> T:
-        """The value in a payload; raises `bad-request`, `unsupported-media-type` or `invalid`."""
+        """Decode a payload of JSON (the default) or MessagePack.
+
+        Raises `bad-request`, `unsupported-media-type` or `invalid`.
+        """
         if (
             content_type is None
             or content_type == envelope.JSON
@@ -53,7 +56,7 @@ class Schema(Generic[T]):
             if self._visit is not None:
                 return self.convert(loose(payload))
             value: T = decoder.decode(payload)
-            codec.check(value, self._field)
+            codec.check_storable(value, self._field)
         except msgspec.ValidationError as error:
             raise self._invalid(error) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -63,8 +66,8 @@ class Schema(Generic[T]):
         return value
 
     def convert(self, value: Any) -> T:
-        """The value from maps, lists and scalars; raises `invalid`."""
-        codec.check(value, self._field)
+        """Convert maps, lists and scalars to a value of the type. Raises `invalid`."""
+        codec.check_storable(value, self._field)
         try:
             if self._visit is not None:
                 self._visit(value, self._field)
@@ -74,16 +77,16 @@ class Schema(Generic[T]):
         return converted
 
     def _invalid(self, error: msgspec.ValidationError) -> Failure:
-        match = _location.match(str(error))
+        match = _LOCATION.match(str(error))
         what, path = (match["what"], match["path"] or "") if match else (str(error), "")
-        named = _named.match(what)
+        named = _NAMED_FIELD.match(what)
         if named:
             path += "." + named["name"]
         return Failure("invalid", what, field=(self._field + path)[: codec.PATH_LIMIT])
 
 
 def nests_freely(information: inspect.Type, above: tuple[Any, ...] = ()) -> bool:
-    """Whether values of a type can nest to any depth: somewhere in it is `Any`, or the type itself."""
+    """True if values of a type can nest to any depth, because it contains `Any` or itself."""
     if isinstance(information, inspect.AnyType | inspect.RawType | inspect.CustomType):
         return True
     cls = getattr(information, "cls", None)
@@ -95,26 +98,26 @@ def nests_freely(information: inspect.Type, above: tuple[Any, ...] = ()) -> bool
     return any(nests_freely(item, (*above, cls)) for item in inner)
 
 
-def _strictness(information: inspect.Type, known: dict[Any, Visit]) -> Visit | None:
-    """A visitor that refuses unknown fields below this type, or None where there can be none."""
+def _strict_visitor(information: inspect.Type, known: dict[Any, Visit]) -> Visit | None:
+    """Return a visitor that refuses unknown fields in values of a type, or None if there can't be any."""
     if isinstance(information, inspect.Metadata):
-        return _strictness(information.type, known)
+        return _strict_visitor(information.type, known)
     if isinstance(information, inspect.StructType):
-        return _strict_struct(information, known)
+        return _strict_struct_visitor(information, known)
     if isinstance(information, inspect.DictType):
-        below = _strictness(information.value_type, known)
-        return below and _each(below, dict, lambda value: value.items())
+        below = _strict_visitor(information.value_type, known)
+        return below and _each_visitor(below, dict, lambda value: value.items())
     if isinstance(information, inspect.CollectionType):
-        below = _strictness(information.item_type, known)
-        return below and _each(below, list, enumerate)
+        below = _strict_visitor(information.item_type, known)
+        return below and _each_visitor(below, list, enumerate)
     if isinstance(information, inspect.UnionType):
-        structs = [_strictness(option, known) for option in information.types]
+        structs = [_strict_visitor(option, known) for option in information.types]
         members = [visit for visit in structs if visit is not None]
         return members[0] if len(members) == 1 else None
     return None
 
 
-def _strict_struct(information: inspect.StructType, known: dict[Any, Visit]) -> Visit | None:
+def _strict_struct_visitor(information: inspect.StructType, known: dict[Any, Visit]) -> Visit | None:
     if information.cls in known:
         return known[information.cls]
     fields: dict[str, Visit | None] = {}
@@ -124,19 +127,19 @@ def _strict_struct(information: inspect.StructType, known: dict[Any, Visit]) -> 
             return
         for name, item in value.items():
             if name not in fields and name != information.tag_field:
-                raise Failure("invalid", f"there is no field {name!r}", field=f"{path}.{name}"[: codec.PATH_LIMIT])
+                raise Failure("invalid", f"unknown field {name!r}", field=f"{path}.{name}"[: codec.PATH_LIMIT])
             below = fields.get(name)
             if below is not None:
                 below(item, f"{path}.{name}")
 
     known[information.cls] = visit
     for field in information.fields:
-        fields[field.encode_name] = _strictness(field.type, known)
+        fields[field.encode_name] = _strict_visitor(field.type, known)
     needless = information.forbid_unknown_fields and not any(fields.values())
     return None if needless or information.array_like else visit
 
 
-def _each(below: Visit, kind: type, items: Callable[[Any], Any]) -> Visit:
+def _each_visitor(below: Visit, kind: type, items: Callable[[Any], Any]) -> Visit:
     def visit(value: Any, path: str) -> None:
         if isinstance(value, kind):
             for key, item in items(value):

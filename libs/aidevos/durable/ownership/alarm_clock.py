@@ -1,9 +1,9 @@
-"""The clock of a process: it wakes each object when one of its alarms is due.
+"""The alarm clock of a process, which wakes each object when one of its alarms is due.
 
-Promises: an alarm in a document of a type that this process owns is found, whoever wrote it: by a scan every
-few seconds that looks ahead, and what is committed between two scans is known from memory. What is on time
-rings at once. What is late, as after an outage, rings at a set rate, and nothing on time waits behind it. What
-is kept in memory is bounded; the rest is found by a later scan.
+Promises: every alarm of a type that this process owns is found, whichever process wrote it. A scan of the store
+looks ahead every few seconds, and alarms that are committed between two scans are scheduled from memory. Alarms
+that are on time ring at once. Late alarms, as after an outage, ring at a set rate, and alarms that are on time never
+wait behind them. The schedule in memory is bounded; a later scan finds the rest.
 """
 
 from __future__ import annotations
@@ -29,27 +29,28 @@ from aidevos.security.permissions import Principal
 
 log = logging.getLogger(__name__)
 SCAN_EVERY = 5.0
-# How far a scan looks ahead: several scans may fail before anything is late.
+# Seconds that a scan looks ahead. Several scans may fail before an alarm is late.
 HORIZON = 20.0
-# How long before its alarm an object comes into memory.
+# An object is loaded this many seconds before its alarm.
 WARM_UP = 1.0
-# Seconds after its time from which an alarm is a late one.
+# An alarm is late from this many seconds after its time.
 LATE_AFTER = 2.0
 CAPACITY = 100_000
-# Late ones that are known at a time, of each type: so many, or as many as ring until the next scan but one.
-LATE_ROOM = 1000
-# How late ones bunch together, in seconds, and what a process that was busy may make up for.
-TICK = 0.02
-SLACK = 0.1
-# The longest sleep, so that a clock that was set is noticed.
-NAP = 1.0
-AGAIN_AFTER = 1.0
+# A scan reads up to this many late alarms of a type, or as many as ring in two scan intervals if that is more.
+LATE_LIMIT = 1000
+# Late alarms are released at this interval, in seconds.
+LATE_INTERVAL = 0.02
+# A process that was busy makes up for at most this many seconds of the rate.
+CATCH_UP_LIMIT = 0.1
+# The longest sleep, in seconds, so that a change of the system clock is noticed.
+LONGEST_SLEEP = 1.0
+RETRY_AFTER = 1.0
 
 Key = tuple[str, str]
 
 
 class Schedule:
-    """Which objects to wake, and when: at most `rate` late ones in a second, and `capacity` in all."""
+    """The times at which objects must be woken: at most `rate` late ones per second, and `capacity` in all."""
 
     def __init__(self, rate: float, capacity: int = CAPACITY) -> None:
         self._rate = rate
@@ -63,7 +64,7 @@ class Schedule:
         return len(self._times)
 
     def put(self, key: Key, at: float) -> bool:
-        """Wake an object at this time, unless it is woken earlier anyway; whether there was room for it."""
+        """Schedule an object, unless it is scheduled earlier already. Return False if there is no room."""
         known = self._times.get(key)
         if known is not None and known <= at:
             return True
@@ -74,7 +75,7 @@ class Schedule:
         return True
 
     def pop(self, now: float, room: int) -> list[Key]:
-        """Up to `room` objects that are to be woken now."""
+        """Remove and return up to `room` objects that must be woken now."""
         found: list[Key] = []
         while self._heap and self._heap[0][0] <= now and len(found) < room:
             at, key = heapq.heappop(self._heap)
@@ -85,7 +86,7 @@ class Schedule:
             else:
                 found.append(key)
                 del self._times[key]
-        self._late_from = max(self._late_from, now - SLACK)
+        self._late_from = max(self._late_from, now - CATCH_UP_LIMIT)
         while self._late and self._late_from <= now and len(found) < room:
             at, key = self._late.popleft()
             if self._times.get(key) == at:
@@ -95,13 +96,13 @@ class Schedule:
         return found
 
     def next_at(self) -> float:
-        """When something is to be woken next; infinity for never."""
+        """Return the time of the next wake-up, or infinity."""
         soonest = self._heap[0][0] if self._heap else math.inf
-        return min(soonest, self._late_from + TICK) if self._late else soonest
+        return min(soonest, self._late_from + LATE_INTERVAL) if self._late else soonest
 
 
 class AlarmClock:
-    """Rings the alarms of one process, as `principal`."""
+    """Rings the alarms of one process. `principal` is the caller of their handlers."""
 
     def __init__(self, environment: Environment, catalogue: Catalogue, principal: Principal) -> None:
         self._environment = environment
@@ -110,85 +111,87 @@ class AlarmClock:
         self._schedule = Schedule(environment.limits.alarm_rate)
         self._ringing = 0
         self._stopped = False
-        self._earlier = asyncio.Event()
-        self._scan = asyncio.Event()
+        self._rescheduled = asyncio.Event()
+        self._scan_requested = asyncio.Event()
 
     async def run(self) -> None:
-        """Ring what is due, until cancelled."""
+        """Ring due alarms until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            self._earlier.clear()
-            wait = NAP
+            self._rescheduled.clear()
+            wait = LONGEST_SLEEP
             if self.ring_due():
-                wait = min(max(self._schedule.next_at() - self._environment.clock.now(), 0.0), NAP)
-            timer = loop.call_later(wait, self._earlier.set)
-            await self._earlier.wait()
+                wait = min(max(self._schedule.next_at() - self._environment.clock.now(), 0.0), LONGEST_SLEEP)
+            timer = loop.call_later(wait, self._rescheduled.set)
+            await self._rescheduled.wait()
             timer.cancel()
 
-    async def watch(self, types: Callable[[], Iterable[str]]) -> None:
-        """Look for alarms of these types in the store, again and again, until cancelled."""
+    async def keep_scanning(self, types: Callable[[], Iterable[str]]) -> None:
+        """Scan the store for alarms of these types every `SCAN_EVERY` seconds until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            self._scan.clear()
+            self._scan_requested.clear()
             try:
                 await self.scan(types(), HORIZON)
             except StoreError as error:
-                log.warning("looking for alarms failed, trying again: %s", error)
-            timer = loop.call_later(SCAN_EVERY, self._scan.set)
-            await self._scan.wait()
+                log.warning("scanning for alarms failed, trying again: %s", error)
+            timer = loop.call_later(SCAN_EVERY, self._scan_requested.set)
+            await self._scan_requested.wait()
             timer.cancel()
 
     def scan_soon(self) -> None:
-        """Look for alarms now: there is a new type to look after."""
-        self._scan.set()
+        """Request a scan now, because this process owns another type."""
+        self._scan_requested.set()
 
     def stop(self) -> None:
-        """Begin nothing more."""
+        """Ring no further alarm."""
         self._stopped = True
 
     async def scan(self, types: Iterable[str], ahead: float) -> None:
-        """Find what is late, as far as it can be dealt with soon, and what is due within `ahead` seconds.
-        Raises `StoreError`."""
+        """Schedule alarms that are due within `ahead` seconds, and as many late ones as can ring soon.
+
+        Raises `StoreError`.
+        """
         now = self._environment.clock.now()
-        late_room = max(LATE_ROOM, int(2 * SCAN_EVERY * self._environment.limits.alarm_rate))
+        late_limit = max(LATE_LIMIT, int(2 * SCAN_EVERY * self._environment.limits.alarm_rate))
         for type in types:
-            late = await self._environment.store.due(type, -math.inf, now - LATE_AFTER, late_room)
-            soon = await self._environment.store.due(type, now - LATE_AFTER, now + ahead, CAPACITY)
+            late = await self._environment.store.list_due(type, -math.inf, now - LATE_AFTER, late_limit)
+            soon = await self._environment.store.list_due(type, now - LATE_AFTER, now + ahead, CAPACITY)
             for id, at in (*late, *soon):
                 activation = self._catalogue.get(type, id)
                 if activation is None:
-                    self.expect(type, id, min(at, max(at - WARM_UP, now)))
+                    self.schedule(type, id, min(at, max(at - WARM_UP, now)))
                 else:
-                    self.note(activation, ahead)
+                    self.schedule_next(activation, ahead)
         ALARMS_WAITING.set(len(self._schedule))
 
-    def expect(self, type: str, id: str, at: float) -> None:
-        """An object's document has an alarm at this time."""
+    def schedule(self, type: str, id: str, at: float) -> None:
+        """Schedule an object whose document has an alarm at this time."""
         if self._schedule.put((type, id), at):
-            self._earlier.set()
+            self._rescheduled.set()
 
-    def note(self, activation: Activation, ahead: float = HORIZON) -> None:
-        """The alarms of an object in memory may have changed, some that are due within `ahead` seconds."""
+    def schedule_next(self, activation: Activation, ahead: float = HORIZON) -> None:
+        """Schedule the next alarm of an object in memory if it is due within `ahead` seconds."""
         if activation.broken or activation.ringing or not activation.loaded:
             return
         found = activation.next_alarm()
         if found is not None and found[0] <= self._environment.clock.now() + ahead:
-            self.expect(activation.type.name, activation.id, found[0])
+            self.schedule(activation.type.name, activation.id, found[0])
 
-    def begin(self, activation: Activation) -> None:
-        """An object has come into memory: it may have done so for an alarm."""
-        if activation.woken:
-            activation.woken = False
+    def ring_or_schedule(self, activation: Activation) -> None:
+        """Ring or schedule the alarms of an object that was just loaded."""
+        if activation.woken_for_alarm:
+            activation.woken_for_alarm = False
             self.ring(activation)
         else:
-            self.note(activation)
+            self.schedule_next(activation)
 
     def next_at(self) -> float:
-        """When something is to ring next, as far as that is known; infinity for never."""
+        """Return the time of the next scheduled alarm, or infinity."""
         return self._schedule.next_at()
 
     def ring_due(self) -> bool:
-        """Wake everything whose time has come; whether this process is able to."""
+        """Wake every object whose alarm is due. Return False if this process can't ring alarms now."""
         room = self._environment.limits.pending - self._ringing
         if self._stopped or room <= 0 or not self._environment.may_answer():
             return False
@@ -201,13 +204,13 @@ class AlarmClock:
         return True
 
     def ring(self, activation: Activation) -> None:
-        """Put the earliest alarm of an object into its mailbox, if it is due; the next one follows it."""
+        """Put the earliest alarm of an object into its mailbox if it is due. The next one follows its answer."""
         found = activation.next_alarm()
         if found is None or activation.broken or activation.ringing or self._stopped:
             return
         at, name = found
         if at > self._environment.clock.now():
-            self.note(activation)
+            self.schedule_next(activation)
             return
         request = self._request(activation, name)
         activation.ringing = True
@@ -215,14 +218,14 @@ class AlarmClock:
         try:
             activation.mailbox.put(request)
         except Failure:
-            self._ended(activation)
-            self.expect(activation.type.name, activation.id, self._environment.clock.now() + AGAIN_AFTER)
+            self._on_answered(activation)
+            self.schedule(activation.type.name, activation.id, self._environment.clock.now() + RETRY_AFTER)
 
     def _request(self, activation: Activation, name: str) -> Request:
         def respond(answer: Reply | None) -> None:
-            self._ended(activation)
-            self.note(activation)
-            self._earlier.set()
+            self._on_answered(activation)
+            self.schedule_next(activation)
+            self._rescheduled.set()
 
         return Request(
             activation.type,
@@ -240,6 +243,6 @@ class AlarmClock:
             alarm=name,
         )
 
-    def _ended(self, activation: Activation) -> None:
+    def _on_answered(self, activation: Activation) -> None:
         activation.ringing = False
         self._ringing -= 1

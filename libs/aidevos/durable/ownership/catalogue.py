@@ -1,8 +1,8 @@
-"""The catalogue: the one activation of each object that is in memory.
+"""The catalogue of activations: at most one current activation of each object.
 
-Promises: new calls of an object come to one activation, which one flight loads. A process that doesn't hold its
-lease activates nothing. One that does lets nobody wait for an activation that has ended: they are told, or go to
-its successor.
+Promises: all new calls of an object reach its one current activation, which is loaded once. A process without its
+lease activates nothing. While it holds the lease, no request waits for an activation that has ended: the request
+fails or moves to the successor.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import not_applied, outcome_unknown
-from aidevos.durable.turns.pending import drop_all, fail_all
+from aidevos.durable.turns.pending import drop_waiting, fail_waiting
 from aidevos.durable.turns.request import Request
 
 
 class Catalogue:
-    """Owns the activations of one process. `activate(type, id, claim)` makes an activation and begins to load it;
-    with `claim` its document is claimed in any case."""
+    """The activations of one process.
+
+    `activate(type, id, claim)` creates an activation and starts to load it; with `claim` it always claims the
+    document.
+    """
 
     def __init__(self, environment: Environment, activate: Callable[[ObjectType, str, bool], Activation]) -> None:
         self._environment = environment
@@ -29,11 +32,11 @@ class Catalogue:
         self._activations: dict[tuple[str, str], Activation] = {}
 
     def get(self, type_name: str, id: str) -> Activation | None:
-        """Return the object if it is in memory or on its way there."""
+        """Return the activation of an object, which may still be loading, or None."""
         return self._activations.get((type_name, id))
 
     def all(self) -> list[Activation]:
-        """Return all objects in memory, those on their way included."""
+        """Return all activations, including those that are still loading."""
         return list(self._activations.values())
 
     @property
@@ -42,8 +45,10 @@ class Catalogue:
         return all(activation.idle for activation in self._activations.values())
 
     def enqueue(self, request: Request, partition: str | None = None) -> None:
-        """Put a request into the mailbox of its object, and activate that if need be. Raises `moved`, `overloaded`,
-        and `invalid` if the object is not in the partition."""
+        """Put a request into the mailbox of its object, activating the object if necessary.
+
+        Raises `moved` without a lease, `overloaded`, and `invalid` if the object is not in the partition.
+        """
         activation = self._activations.get((request.type.name, request.id))
         if activation is None:
             activation = self._create(request.type, request.id, claim=False)
@@ -52,45 +57,47 @@ class Catalogue:
         activation.mailbox.put(request)
 
     def requeue(self, request: Request) -> None:
-        """Put a request into its object's mailbox once more, and answer it if that is refused."""
-        request.archived, request.looked_up = None, -1
+        """Put a request into its object's mailbox again; if that fails, answer with the failure."""
+        request.archived_record, request.archive_generation = None, -1
         try:
             self.enqueue(request)
         except Failure as refused:
             request.fail(refused)
 
     def wake(self, type_name: str, id: str, *, alarm: bool = False) -> None:
-        """Activate an object that nobody has called, because something is due; with `alarm`, an alarm of it."""
+        """Activate an object without a call, because its outbox or (with `alarm`) an alarm needs attention."""
         activation = self.get(type_name, id)
         if activation is None and self._environment.may_answer():
             activation = self._create(self._environment.registry.types[type_name], id, claim=True)
         if activation is not None and alarm:
-            activation.woken = True
+            activation.woken_for_alarm = True
 
     def withdraw(self, activation: Activation) -> None:
-        """Let an activation serve those who wait for it, and nobody else: the next call makes another."""
+        """Remove an activation that still serves its waiting requests. The next call creates another one."""
         key = (activation.type.name, activation.id)
         if self._activations.get(key) is activation:
             del self._activations[key]
 
     def forget(self, activation: Activation) -> None:
-        """Withdraw an activation that begins, commits and answers nothing any more."""
+        """Remove an activation, and mark it as broken: it starts, commits and answers nothing more."""
         activation.broken = True
         self.withdraw(activation)
 
     def discard(self, activation: Activation) -> None:
-        """Forget an activation that may not answer any more; what it has not started goes to its successor."""
+        """Forget an activation that may no longer answer, and pass its unstarted requests to a successor."""
         if activation.broken:
             return
         self.forget(activation)
         if activation.pending is not None:
-            fail_all(activation.pending, not_applied())
+            fail_waiting(activation.pending, not_applied())
         for request in activation.mailbox.close():
             self.requeue(request)
 
     def start_over(self, activation: Activation) -> None:
-        """Replace an activation that took its object for absent when it was there. Nothing that it has done counts;
-        those who wait for it are served by a successor that has claimed the document."""
+        """Replace an activation that wrongly assumed its object to be absent.
+
+        Nothing that it did counts. All its requests go to a successor, which claims the document.
+        """
         self.forget(activation)
         requests: list[Request] = []
         for pending in (activation.in_flight, activation.pending):
@@ -104,17 +111,17 @@ class Catalogue:
             self.requeue(request)
 
     def drop_all(self) -> None:
-        """Forget everything at once, without an answer: the lease is lost."""
+        """Forget all activations at once and answer nothing, because the lease is lost."""
         for activation in self.all():
             self.forget(activation)
             for request in activation.mailbox.close():
                 request.drop()
             for pending in (activation.pending, activation.in_flight):
                 if pending is not None:
-                    drop_all(pending)
+                    drop_waiting(pending)
 
     async def settle(self, within: float) -> None:
-        """Return when nothing waits or is uncommitted any more, or after `within` seconds."""
+        """Return when no request waits and everything is committed, or after `within` seconds."""
         loop = asyncio.get_running_loop()
         end = loop.time() + within
         while loop.time() < end and not all(item.settled for item in self._activations.values()):
@@ -124,13 +131,13 @@ class Catalogue:
             await asyncio.sleep(0.01)
 
     async def give_up(self) -> None:
-        """Answer what is left with `unavailable`: its callers repeat it elsewhere."""
+        """Answer all remaining requests with `unavailable`, so that their callers repeat them elsewhere."""
         for activation in self.all():
             self.forget(activation)
             if activation.in_flight is not None:
-                fail_all(activation.in_flight, outcome_unknown())
+                fail_waiting(activation.in_flight, outcome_unknown())
             if activation.pending is not None:
-                fail_all(activation.pending, not_applied())
+                fail_waiting(activation.pending, not_applied())
             for request in activation.mailbox.close():
                 request.fail(not_applied())
         await asyncio.sleep(0)

@@ -1,9 +1,10 @@
-"""How an object comes into memory, and how it leaves.
+"""The lifecycle of activations: how objects are loaded into memory and leave it.
 
-Promises: whoever changes an object has claimed its document, or creates it. An object that isn't there is seen by
-queries in its default state, and they write nothing; one that is there they only read the first time, and keep
-in memory once they come again. No turn begins before the object is ready; where it can't be made so, all who wait
-are told why. What is idle leaves memory, by time and by a bound on memory, and only when nothing would be lost.
+Promises: an activation changes an object only after it has claimed the document, or by creating it. A query on an
+absent object sees the default state and writes nothing. The first query on an existing object only reads the
+document; repeated queries claim it and keep the object in memory. No turn starts before its object is loaded, and
+if loading fails, every waiting request gets the reason. Idle objects leave memory by time and by a memory bound, and
+only when nothing would be lost.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
 
 log = logging.getLogger(__name__)
 HOOK_WITHIN = 10.0
-# Objects that are remembered to have been read once.
+# How many recently read objects are remembered, to recognize repeated queries.
 READ_ONCE = 10_000
-# Objects that one scan of the outboxes reads at a time.
+# Objects per page in a scan of the outboxes.
 SCAN_PAGE = 1000
 
 
 class Lifecycle:
-    """Loads the activations of one process, and lets the idle ones go.
+    """Loads the activations of one process, and hibernates the idle ones.
 
-    `start` begins a turn of an activation, and `save` commits what is pending of one. `loaded` is called when an
-    activation has claimed its document, before its first turn: its outbox holds only what is committed.
+    `start_turn` begins a turn of an activation, and `save` commits its pending changes. `on_loaded` is called when an
+    activation has claimed its document and before its first turn, so its outbox holds only committed entries.
     """
 
     def __init__(
@@ -51,53 +52,53 @@ class Lifecycle:
         owner_ids: OwnerIds,
         gate: Gate,
         *,
-        start: Callable[[Activation, Request], asyncio.Task[None] | None],
+        start_turn: Callable[[Activation, Request], asyncio.Task[None] | None],
         save: Callable[[Activation], None],
-        loaded: Callable[[Activation], None],
+        on_loaded: Callable[[Activation], None],
     ) -> None:
         self._environment = environment
         self._catalogue = catalogue
         self._owner_ids = owner_ids
         self._gate = gate
-        self._start = start
+        self._start_turn = start_turn
         self._save = save
-        self._loaded = loaded
+        self._on_loaded = on_loaded
         types = environment.registry.types
         self._claims = {name: Batcher(partial(self._claim, name)) for name in types}
         self._reads = {name: Batcher(partial(self._read, name)) for name in types}
         self._read_once: dict[tuple[str, str], bool] = {}
 
     def activate(self, type: ObjectType, id: str, claim: bool) -> Activation:
-        """Return a new activation, which is loading; with `claim` its document is claimed in any case."""
+        """Return a new activation, and start to load it. With `claim`, it always claims the document."""
         activation: Activation
 
         def start(request: Request) -> asyncio.Task[None] | None:
-            return self._start(activation, request)
+            return self._start_turn(activation, request)
 
         activation = Activation(type, id, Mailbox(self._environment.limits.mailbox, start), self._save)
         self._environment.spawn(self._load(activation, claim=claim))
         return activation
 
     async def _load(self, activation: Activation, *, claim: bool) -> None:
-        """Make a new activation ready and let its turns begin; with `claim` its document is claimed in any case."""
+        """Load an activation, and release its mailbox. With `claim`, always claim the document."""
         try:
             if not claim and self._may_create(activation):
-                activation.found(self._owner_ids.next(), self._environment.limits.records)
+                activation.load_new(self._owner_ids.next(), self._environment.limits.records)
             else:
                 await self._load_document(activation, claim=claim)
             await _call_on_activate(activation)
         except StoreError as error:
-            self._abandon(activation, Failure("unavailable", f"the store doesn't answer: {error}"))
+            self._abandon(activation, Failure("unavailable", f"the store failed: {error}"))
         except Failure as failure:
             self._abandon(activation, failure)
         except Exception:
-            log.exception("%s could not be activated", activation.object_id)
+            log.exception("activating %s failed", activation.object_id)
             self._abandon(activation, Failure("internal", "the object could not be activated; the log has the details"))
         else:
-            self._begin(activation)
+            self._make_ready(activation)
 
     def sweep(self) -> None:
-        """Let idle objects leave memory: those unused for long, and the longest unused past the bound."""
+        """Hibernate objects that have long been idle, and the longest idle ones while memory exceeds its bound."""
         now, limits = asyncio.get_running_loop().time(), self._environment.limits
         activations = self._catalogue.all()
         idle = sorted((item for item in activations if item.idle), key=attrgetter("last_used"))
@@ -113,10 +114,10 @@ class Lifecycle:
             self._environment.spawn(_call_on_hibernate(activation))
 
     async def scan(self, types: Iterable[str]) -> None:
-        """Wake the objects of these types whose outboxes hold something that nobody is sending."""
+        """Wake the objects of these types whose outboxes hold unsent entries. Raises `StoreError`."""
         for type_name in types:
             last = ""
-            while ids := await self._environment.store.pending(type_name, last, SCAN_PAGE):
+            while ids := await self._environment.store.list_pending(type_name, last, SCAN_PAGE):
                 for id in ids:
                     self._catalogue.wake(type_name, id)
                 last = ids[-1]
@@ -124,10 +125,10 @@ class Lifecycle:
     async def _load_document(self, activation: Activation, *, claim: bool) -> None:
         type_name = activation.type.name
         document = None
-        if not claim and not _wants_claim(activation):
+        if not claim and not _needs_claim(activation):
             document = await self._reads[type_name].get(activation.id)
-        show = document is not None and document.exists and not _only_shown(activation)
-        claim = claim or _wants_claim(activation) or (show and self._is_asked_again(activation))
+        may_stay = document is not None and document.exists and not _only_reads(activation)
+        claim = claim or _needs_claim(activation) or (may_stay and self._was_read_before(activation))
         if claim:
             wanted = Claim(activation.id, self._owner_ids.next(), activation.partition)
             document = await self._claims[type_name].get(wanted)
@@ -136,15 +137,14 @@ class Lifecycle:
         activation.load(document, self._environment.limits.records, claimed=claim)
 
     def _may_create(self, activation: Activation) -> bool:
-        """True if the first request usually creates its object, and may do so without a look at the document."""
+        """Return True if the first request is expected to create its object and needs no look at the document."""
         first = next(activation.mailbox.waiting(), None)
         if first is None or not first.method.creates or first.restarted:
             return False
         return not self._gate.needs_document(first)
 
-    def _is_asked_again(self, activation: Activation) -> bool:
-        """Whether an object that queries have come to was asked before, not long ago: then it is worth a
-        write to keep it in memory. The first time it is read and forgotten."""
+    def _was_read_before(self, activation: Activation) -> bool:
+        """Return True if the object was queried before, not long ago. Keeping it in memory is then worth a claim."""
         key = (activation.type.name, activation.id)
         if self._read_once.pop(key, False):
             return True
@@ -153,18 +153,18 @@ class Lifecycle:
             del self._read_once[next(iter(self._read_once))]
         return False
 
-    def _begin(self, activation: Activation) -> None:
+    def _make_ready(self, activation: Activation) -> None:
         if activation.broken:
             return
         activation.last_used = asyncio.get_running_loop().time()
-        activation.begun_at = self._environment.clock.now()
-        if not activation.claimed and (activation.woken or _wants_claim(activation)):
+        activation.loaded_at = self._environment.clock.now()
+        if not activation.claimed and (activation.woken_for_alarm or _needs_claim(activation)):
             self._environment.spawn(self._load(activation, claim=True))
             return
         if activation.claimed:
-            self._loaded(activation)
+            self._on_loaded(activation)
         else:
-            # It has read, but not claimed: it serves the queries that wait, and no other.
+            # It was read but not claimed, so it serves only the queries that already wait.
             self._catalogue.withdraw(activation)
         activation.mailbox.release()
 
@@ -193,7 +193,7 @@ async def _call_on_activate(activation: Activation) -> None:
 
 
 async def _call_on_hibernate(activation: Activation) -> None:
-    """Tell an object that has left memory; its next call makes a new activation."""
+    """Run the hook of an object that has left memory. A call meanwhile creates a new activation."""
     try:
         async with asyncio.timeout(HOOK_WITHIN):
             await activation.object.on_hibernate()
@@ -201,9 +201,9 @@ async def _call_on_hibernate(activation: Activation) -> None:
         log.exception("%s: on_hibernate failed", activation.object_id)
 
 
-def _wants_claim(activation: Activation) -> bool:
+def _needs_claim(activation: Activation) -> bool:
     return any(request.method.is_command for request in activation.mailbox.waiting())
 
 
-def _only_shown(activation: Activation) -> bool:
+def _only_reads(activation: Activation) -> bool:
     return all(request.method.name == READ for request in activation.mailbox.waiting())

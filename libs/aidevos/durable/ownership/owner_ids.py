@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class OwnerIds:
-    """Issues owner IDs that are never used again; `incarnation` names one life of one process."""
+    """Issues owner IDs that are never reused. `incarnation` identifies one run of one process."""
 
     def __init__(self, incarnation: str) -> None:
         self._incarnation = incarnation

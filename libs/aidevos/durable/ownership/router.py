@@ -1,4 +1,4 @@
-"""The way to an object in this process: from a message to the mailbox of its object."""
+"""The route from a message to the mailbox of its object in this process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.execution import TurnRunner
 from aidevos.durable.turns.gate import Gate
-from aidevos.durable.turns.headers import Reply, call_chain, fingerprint, remaining, request_key
+from aidevos.durable.turns.headers import Reply, fingerprint, parse_call_chain, parse_deadline, parse_request_key
 from aidevos.durable.turns.request import Request
 from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
 
 class DurableObjectRouter:
-    """Finds the route from a call to its object. `track` looks after the task of a call that doesn't go through
-    a mailbox."""
+    """Routes calls to objects. `track` supervises the task of a re-entrant call, which bypasses the mailbox."""
 
     def __init__(
         self,
@@ -46,15 +45,17 @@ class DurableObjectRouter:
         *,
         stored: bool = False,
     ) -> None:
-        """Take a call that came to `dop.<partition>.<type>.<id>.<method>`; `respond` gets its answer
-        once, now or later, or None if the lease is lost. The headers are trusted. The outcome of one that
-        a stream has `stored` is kept for as long as it may come again. Raises `Failure`."""
+        """Authorize a call that arrived on `dop.<partition>.<type>.<id>.<method>`, and queue it for its object.
+
+        `respond` is called once, now or later, with the answer, or with None if the lease is lost. The headers must
+        be trusted. `stored` marks a tell from a stream, whose outcome is kept for `tell_age`. Raises `Failure`.
+        """
         partition, type_name, id, method_name = subjects.parse_owned(subject)
         type, method = self._environment.registry.method(type_name, method_name)
         if not subjects.is_id(id):
             raise Failure("invalid", f"an ID matches {subjects.ID_PATTERN}", field="id")
         if principal.narrowed:
-            principal = principal.at(id)
+            principal = principal.for_object(id)
         check_allowed(principal, type, method_name, method.allow)
         self._gate.check_call(principal, type, method_name)
         request = self._request(type, id, method, payload, headers, principal, respond, stored=stored)
@@ -66,7 +67,7 @@ class DurableObjectRouter:
             self._catalogue.enqueue(request, partition)
 
     def is_open(self, subject: str) -> bool:
-        """True if a call that came to this subject needs no credential."""
+        """Return True if a call on this subject needs no credential."""
         try:
             _, type, _, method = subjects.parse_owned(subject)
             return self._environment.registry.method(type, method)[1].allow.check(ANONYMOUS)
@@ -86,10 +87,10 @@ class DurableObjectRouter:
         stored: bool,
     ) -> Request:
         limits = self._environment.limits
-        left = remaining(headers, limits.default_deadline, limits.max_deadline)
-        chain = call_chain(headers)
+        left = parse_deadline(headers, limits.default_deadline, limits.max_deadline)
+        chain = parse_call_chain(headers)
         content_type = headers.get(envelope.CONTENT_TYPE)
-        key = request_key(principal, headers) if method.is_command else None
+        key = parse_request_key(principal, headers) if method.is_command else None
         if key is not None and stored:
             key = key._replace(tell=True)
         ephemeral = ""
@@ -101,7 +102,7 @@ class DurableObjectRouter:
             id,
             method,
             principal,
-            method.arguments(payload, content_type),
+            method.decode_arguments(payload, content_type),
             key=key,
             fingerprint=fingerprint(method.name, payload, if_match) if key or ephemeral else b"",
             if_match=if_match,
@@ -115,6 +116,6 @@ class DurableObjectRouter:
 
 
 def check_allowed(caller: Principal, type: ObjectType, name: str, allow: Rule) -> None:
-    """Raise `forbidden` for callers who may not call a method, search or view of the type."""
+    """Raise `forbidden` unless the rule allows the caller this method, search or view of the type."""
     if not allow.check(caller):
         raise Failure("forbidden", f"{type.name}.{name} needs {allow}")

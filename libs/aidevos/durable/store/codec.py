@@ -1,8 +1,8 @@
-"""State and records as BSON, encoded once per turn.
+"""States and records as BSON. A state is encoded once per turn.
 
-The encoded state serves five ends: it shows whether a turn changed anything, bounds the size,
-finds what MongoDB can't hold while the turn can still be undone, is what a raised turn is rolled
-back to, and goes into the commit as it is.
+The encoded state has five uses. It shows whether the turn changed anything and how large the state is. It reveals
+values that MongoDB can't hold while the turn can still be undone. It is the snapshot that a failed turn is rolled back
+to. And it goes into the commit without being encoded again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument
 
 
 def encode(value: Any, field: str = "state") -> bytes:
-    """BSON of a struct or a map; raises `invalid`, naming the path below `field` that can't be kept."""
+    """Encode a struct or a map as BSON.
+
+    Raises `invalid` for a value that can't be stored. The error names its path, which begins with `field`.
+    """
     try:
         document = msgspec.to_builtins(value, str_keys=True)
     except (TypeError, RecursionError) as error:
@@ -49,58 +52,64 @@ def encode(value: Any, field: str = "state") -> bytes:
     try:
         return bson.encode(document)
     except (OverflowError, InvalidDocument, RecursionError, UnicodeEncodeError) as error:
-        check(document, field)
+        check_storable(document, field)
         raise Failure("invalid", f"the value can't be stored: {error}", field=field) from None
 
 
 def may_nest_too_deep(encoded: bytes) -> bool:
-    """Whether a look at the value itself is needed: each level has a byte 3 or 4 of its own."""
+    """True if the encoded value may nest more than `MAX_DEPTH` levels, so the value itself has to be checked.
+
+    Each level contains a type byte, 3 for a map or 4 for a list, so there are at least as many such bytes as levels.
+    """
     return encoded.count(3) + encoded.count(4) > MAX_DEPTH
 
 
 def encode_document(document: dict[str, Any]) -> bytes:
-    """BSON of a document of the framework's own, bytes as they are."""
+    """Encode one of the framework's own documents as BSON. Unlike in `encode`, bytes stay bytes."""
     return bson.encode(document)
 
 
 def decode(encoded: bytes) -> dict[str, Any]:
-    """A document as Python's own maps, lists and scalars; a map with the key `$ref` is a map."""
+    """Decode a document to dicts, lists and scalars. A map with the key `$ref` stays a dict."""
     if b"$ref\0" in encoded:
-        plain: dict[str, Any] = _plain(RawBSONDocument(encoded, RAW))
+        plain: dict[str, Any] = _to_plain(RawBSONDocument(encoded, RAW))
         return plain
     return bson.decode(encoded, OPTIONS)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, RawBSONDocument):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return int(value) if isinstance(value, Int64) else value
 
 
-def raw(encoded: bytes) -> RawBSONDocument:
-    """The encoded document as a value of an update, not encoded again."""
+def as_raw(encoded: bytes) -> RawBSONDocument:
+    """Wrap an encoded document as a value in an update, so that it isn't encoded again."""
     return RawBSONDocument(encoded)
 
 
-def check(value: Any, field: str) -> None:
-    """Refuse what MongoDB can't hold, before any code sees it: integers beyond 64 bit, NUL in keys,
-    keys and text that are not Unicode, nesting beyond 64 levels. Raises `invalid` with the path."""
-    wrong = _find(value, 0)
-    if wrong is not None:
-        detail, path = wrong
+def check_storable(value: Any, field: str) -> None:
+    """Refuse values that MongoDB can't hold, before any other code sees them.
+
+    These are integers beyond 64 bits, keys with NUL, keys and text that are not valid Unicode, and nesting beyond
+    `MAX_DEPTH` levels. Raises `invalid` with the path, which begins with `field`.
+    """
+    problem = _find_unstorable(value, 0)
+    if problem is not None:
+        detail, path = problem
         raise Failure("invalid", detail, field=".".join([field, *reversed(path)])[:PATH_LIMIT])
 
 
-_Wrong: TypeAlias = tuple[str, list[str]] | None
+_Problem: TypeAlias = tuple[str, list[str]] | None
 
 
-def _find(value: Any, depth: int) -> _Wrong:
-    """The first thing below a value that can't be kept: what is wrong, and the path to it, inside out."""
+def _find_unstorable(value: Any, depth: int) -> _Problem:
+    """Return a description of the first value that can't be stored and its path, innermost name first, or None."""
     kind = type(value)
     if kind is int:
-        return None if value in INT64 else ("integers must fit into 64 bit", [])
+        return None if value in INT64 else ("integers must fit into 64 bits", [])
     if kind is str:
         return None if value.isascii() or _is_unicode(value) else ("text must be valid Unicode", [])
     if kind in SCALARS:
@@ -108,29 +117,29 @@ def _find(value: Any, depth: int) -> _Wrong:
     if depth > MAX_DEPTH:
         return f"values nest at most {MAX_DEPTH} levels deep", []
     if kind is dict:
-        return _find_in_map(value, depth)
+        return _find_unstorable_in_map(value, depth)
     if kind in SEQUENCES:
-        return _find_in(enumerate(value), depth)
+        return _find_unstorable_in(enumerate(value), depth)
     if isinstance(value, msgspec.Struct):
-        return _find_in(((name, getattr(value, name)) for name in value.__struct_fields__), depth)
+        return _find_unstorable_in(((name, getattr(value, name)) for name in value.__struct_fields__), depth)
     return None
 
 
-def _find_in_map(value: dict[Any, Any], depth: int) -> _Wrong:
+def _find_unstorable_in_map(value: dict[Any, Any], depth: int) -> _Problem:
     for key in value:
         if type(key) is str and ("\0" in key or not (key.isascii() or _is_unicode(key))):
             return "a key must be valid Unicode without NUL", [ascii(key)[1:-1]]
-    return _find_in(value.items(), depth)
+    return _find_unstorable_in(value.items(), depth)
 
 
-def _find_in(items: Iterable[tuple[Any, Any]], depth: int) -> _Wrong:
+def _find_unstorable_in(items: Iterable[tuple[Any, Any]], depth: int) -> _Problem:
     for key, item in items:
         if type(item) in SCALARS:
             continue
-        wrong = _find(item, depth + 1)
-        if wrong is not None:
-            wrong[1].append(str(key))
-            return wrong
+        problem = _find_unstorable(item, depth + 1)
+        if problem is not None:
+            problem[1].append(str(key))
+            return problem
     return None
 
 

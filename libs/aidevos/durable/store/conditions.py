@@ -1,10 +1,12 @@
-"""Conditions on a state: what a search may ask, and what each means.
+"""Conditions on a state, for searches.
 
-A path is a tuple of names that leads through maps, never into lists: what stands behind a list is
-missing, and a dot in a name is a dot. Values are compared within their class only (null, booleans,
-numbers, text), so 1 equals 1.0 and neither equals true or "1". Each condition is true or false of a
-state, and `Not` is the exact opposite: `Not` of an equality holds where the value is missing, of
-another class, a map or a list. A list equals nothing; `Contains` looks into one.
+A path is a tuple of names that leads through maps, never into lists: a value behind a list counts as missing. A dot in
+a name is an ordinary character. Values are compared only within their class (null, boolean, number, text), so 1 equals
+1.0, and neither equals true or "1".
+
+A condition is either true or false of a state, and `Not` is its exact opposite. So `Not` of an equality is true if the
+value is missing, of another class, a map or a list. A list equals nothing; use `Contains` or `Includes` to look into
+it.
 """
 
 from __future__ import annotations
@@ -26,88 +28,94 @@ MISSING = object()
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """Base of all conditions. Making one of another value than it takes raises `TypeError`."""
+    """Base of all conditions. The constructors raise `TypeError` for a value that the condition can't compare."""
 
 
 class Compare(Condition, frozen=True):
-    """The value at the path is a scalar of this value's class, and stands so to it. Only numbers and
-    text have an order."""
+    """True if the value at the path has the class of `value` and compares to it as `operator` says.
+
+    Only numbers and text have an order.
+    """
 
     path: Path
     operator: Operator
     value: Scalar
 
     def __post_init__(self) -> None:
-        _check(self.value)
+        _require_scalar(self.value)
         if self.operator != "eq" and class_of(self.value) not in ("number", "text"):
             raise TypeError(f"{self.value!r} has no order")
 
 
 class OneOf(Condition, frozen=True):
-    """The value at the path equals one of these."""
+    """True if the value at the path equals one of `values`."""
 
     path: Path
     values: tuple[Scalar, ...]
 
     def __post_init__(self) -> None:
         for value in self.values:
-            _check(value)
+            _require_scalar(value)
 
 
 class Exists(Condition, frozen=True):
-    """Something stands at the path, be it null."""
+    """True if there is a value at the path, even null."""
 
     path: Path
 
 
 class Contains(Condition, frozen=True):
-    """At the path stands a list in which a scalar equals this one, or a text that this text is a part of."""
+    """True if the path leads to a list with an element equal to `value`, or to a text that contains `value`."""
 
     path: Path
     value: Scalar
 
     def __post_init__(self) -> None:
-        _check(self.value)
+        _require_scalar(self.value)
 
 
 class Includes(Condition, frozen=True):
-    """At the path stands a list in which a scalar equals this one. Unlike `Contains` it is served by an index."""
+    """True if the path leads to a list with an element equal to `value`. Unlike `Contains`, it can use an index."""
 
     path: Path
     value: Scalar
 
     def __post_init__(self) -> None:
-        _check(self.value)
+        _require_scalar(self.value)
 
 
 class StartsWith(Condition, frozen=True):
-    """The value at the path is a text that begins so."""
+    """True if the value at the path is a text that begins with `prefix`."""
 
     path: Path
     prefix: str
 
 
 class Text(Condition, frozen=True):
-    """A text at one of the paths has this one as a part, without regard to case. Letters that have
-    no pair of one upper and one lower case (ß, İ) equal themselves at least."""
+    """True if a text at one of the paths contains `text`, ignoring case.
+
+    A letter without a one-to-one pair of upper and lower case (ß, İ) matches at least itself.
+    """
 
     paths: tuple[Path, ...]
     text: str
 
 
 class And(Condition, frozen=True):
-    """All of these hold; of none, that is always so."""
+    """True if all of these are true. An empty `And` is always true."""
 
     all: tuple[Condition, ...]
 
 
 class Or(Condition, frozen=True):
-    """One of these holds; of none, that is never so."""
+    """True if at least one of these is true. An empty `Or` is never true."""
 
     any: tuple[Condition, ...]
 
 
 class Not(Condition, frozen=True):
+    """True if `inner` is false."""
+
     inner: Condition
 
 
@@ -115,7 +123,10 @@ EVERYTHING = And(())
 
 
 def class_of(value: Any) -> str | None:
-    """The class within which a value is compared; None for one that equals nothing."""
+    """Return the class within which a value is compared: "text", "number", "boolean" or "null".
+
+    Return None for a value that equals nothing, such as a map, a list, NaN or an infinity.
+    """
     kind = type(value)
     if kind is str:
         return "text"
@@ -126,17 +137,18 @@ def class_of(value: Any) -> str | None:
     return "null" if value is None else None
 
 
-def _check(value: Any) -> None:
+def _require_scalar(value: Any) -> None:
     if class_of(value) is None:
-        raise TypeError(f"{value!r} is no scalar")
+        raise TypeError(f"{value!r} is not a scalar")
 
 
 def equal(one: Any, other: Any) -> bool:
+    """True if two values are equal and of the same class."""
     return one == other and class_of(one) is not None and class_of(one) == class_of(other)
 
 
 def at(value: Any, path: Path) -> Any:
-    """What stands at a path, or `MISSING`."""
+    """Return the value at a path, or `MISSING`."""
     for name in path:
         if type(value) is not dict or name not in value:
             return MISSING
@@ -145,7 +157,7 @@ def at(value: Any, path: Path) -> Any:
 
 
 def conjuncts(condition: Condition) -> Iterator[Condition]:
-    """The conditions that all have to hold, those of nested `And` too."""
+    """Yield the conditions that must all be true, including those of nested `And`s."""
     if isinstance(condition, And):
         for inner in condition.all:
             yield from conjuncts(inner)
@@ -154,26 +166,26 @@ def conjuncts(condition: Condition) -> Iterator[Condition]:
 
 
 def matches(condition: Condition, value: Any) -> bool:
-    """Whether the condition is true of a value."""
+    """True if the condition is true of a value."""
     return _matches(condition, value)
 
 
 @singledispatch
 def _matches(condition: Condition, value: Any) -> bool:
-    raise TypeError(f"{condition!r} is no condition")
+    raise TypeError(f"{condition!r} is not a condition")
 
 
 @_matches.register
 def _(condition: Compare, value: Any) -> bool:
-    found = at(value, condition.path)
-    same = class_of(found) == class_of(condition.value)
-    return same and COMPARISONS[condition.operator](found, condition.value)
+    actual = at(value, condition.path)
+    same = class_of(actual) == class_of(condition.value)
+    return same and COMPARISONS[condition.operator](actual, condition.value)
 
 
 @_matches.register
 def _(condition: OneOf, value: Any) -> bool:
-    found = at(value, condition.path)
-    return any(equal(found, wanted) for wanted in condition.values)
+    actual = at(value, condition.path)
+    return any(equal(actual, value) for value in condition.values)
 
 
 @_matches.register
@@ -183,22 +195,22 @@ def _(condition: Exists, value: Any) -> bool:
 
 @_matches.register
 def _(condition: Contains, value: Any) -> bool:
-    found = at(value, condition.path)
-    if type(found) is list:
-        return any(equal(item, condition.value) for item in found)
-    return type(found) is str and type(condition.value) is str and condition.value in found
+    actual = at(value, condition.path)
+    if type(actual) is list:
+        return any(equal(item, condition.value) for item in actual)
+    return type(actual) is str and type(condition.value) is str and condition.value in actual
 
 
 @_matches.register
 def _(condition: Includes, value: Any) -> bool:
-    found = at(value, condition.path)
-    return type(found) is list and any(equal(item, condition.value) for item in found)
+    actual = at(value, condition.path)
+    return type(actual) is list and any(equal(item, condition.value) for item in actual)
 
 
 @_matches.register
 def _(condition: StartsWith, value: Any) -> bool:
-    found = at(value, condition.path)
-    return type(found) is str and found.startswith(condition.prefix)
+    actual = at(value, condition.path)
+    return type(actual) is str and actual.startswith(condition.prefix)
 
 
 @_matches.register

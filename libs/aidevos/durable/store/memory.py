@@ -1,9 +1,4 @@
-"""The store in memory, for tests of rules: the same contract as MongoDB, with faults on demand.
-
-`faults` scripts what the next commits do: `"fail"` (not applied, and the caller can't know),
-`"lose"` (applied, and the answer is lost), or an `asyncio.Event` that the commit waits for. While
-it is `down` nothing is answered, and while it is `slow` every search passes its time limit.
-"""
+"""The in-memory store, for unit tests. It keeps the same contract as MongoDB and can inject faults."""
 
 from __future__ import annotations
 
@@ -28,15 +23,22 @@ from aidevos.durable.store.port import (
     Find,
     Outcome,
     StoreError,
-    too_slow,
-    up_to,
+    search_too_slow,
+    take_up_to,
 )
 
-# What searches and pages don't show.
+# Fields that searches and pages leave empty.
 HIDDEN: dict[str, Any] = {"replies": {}, "outbox": {}, "alarms": {}}
 
 
 class MemoryStore:
+    """A store in memory with scripted faults.
+
+    Each entry of `faults` applies to one of the next batches of commits. `"fail"` doesn't apply the batch and `"lose"`
+    does; in both cases the outcome is unknown. An `asyncio.Event` delays the batch until the event is set. While `down`
+    is set, every call fails. While `slow` is set, every search exceeds its time limit.
+    """
+
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, dict[str, Any]]] = {}
         self.faults: deque[str | asyncio.Event] = deque()
@@ -51,9 +53,9 @@ class MemoryStore:
         self.documents.setdefault(type, {})
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
-        self._answer()
+        self._require_up()
         for claim in claims:
-            document = self.documents[type].setdefault(claim.id, _fresh(claim.partition))
+            document = self.documents[type].setdefault(claim.id, _new_document(claim.partition))
             document["epoch"] = document.get("epoch", 0) + 1
             document["owner"] = claim.owner
         return await self.read(type, [claim.id for claim in claims])
@@ -68,36 +70,38 @@ class MemoryStore:
         outcomes = [self._apply(type, commit) for commit in commits]
         return [Outcome.UNKNOWN for _ in commits] if fault == "lose" else outcomes
 
-    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
-        self._answer()
-        found = [self.documents[type].get(place.id, {}) for place in places]
-        left = [
+    async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
+        self._require_up()
+        found = [self.documents[type].get(point.id, {}) for point in points]
+        unchanged = [
             document
-            for document, place in zip(found, places, strict=True)
-            if (document.get("owner"), document.get("commit")) == (place.owner, place.commit)
+            for document, point in zip(found, points, strict=True)
+            if (document.get("owner"), document.get("commit")) == (point.owner, point.commit)
         ]
-        for document in left:
+        for document in unchanged:
             document["outbox"] = {}
             document.pop("relay", None)
-        return len(left) == len(places)
+        return len(unchanged) == len(points)
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
-        self._answer()
+        self._require_up()
         found = self.documents[type]
         return {id: _document(id, found[id]) for id in ids if id in found}
 
-    async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
-        self._answer()
+    async def list_page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+        self._require_up()
         found = {id: document for id, document in self.documents[type].items() if document.get("deleted") is None}
-        ids = sorted(id for id, document in found.items() if id > after and _is_of(document, project))
+        ids = sorted(id for id, document in found.items() if id > after and _belongs_to(document, project))
         return [_document(id, found[id] | HIDDEN) for id in ids[:limit]]
 
-    async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
-        return len([document for _, document in self._found(type, EVERYTHING, within) if _is_of(document, project)])
+    async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
+        return len(
+            [document for _, document in self._search(type, EVERYTHING, within) if _belongs_to(document, project)]
+        )
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
-        everything = self._found(type, wanted.where, wanted.within)
-        found = [((_order(document, wanted), id), document) for id, document in everything]
+        matching = self._search(type, wanted.where, wanted.within)
+        found = [((_order_value(document, wanted), id), document) for id, document in matching]
         found.sort(key=lambda item: item[0], reverse=wanted.descending)
         if wanted.after is not None:
             after = wanted.after
@@ -106,60 +110,60 @@ class MemoryStore:
         for document in shown:
             document.size = len(codec.encode(document.state or {}))
             if wanted.only is not None:
-                document.state = _only(document.state or {}, wanted.only)
-        return up_to(wanted.size, shown)
+                document.state = _select_paths(document.state or {}, wanted.only)
+        return take_up_to(wanted.size, shown)
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
-        return len(self._found(type, where, within)[:limit])
+        return len(self._search(type, where, within)[:limit])
 
-    async def pending(self, type: str, after: str, limit: int) -> list[str]:
-        self._answer()
+    async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
+        self._require_up()
         found = self.documents[type]
         return sorted(id for id, document in found.items() if id > after and document.get("relay"))[:limit]
 
-    async def due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
-        self._answer()
+    async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+        self._require_up()
         times = ((document.get("alarm_at"), id) for id, document in self.documents[type].items())
         found = sorted((at, id) for at, id in times if at is not None and after < at <= until)
         return [(id, at) for at, id in found[:limit]]
 
     async def purge(self, type: str, before: datetime) -> int:
-        self._answer()
+        self._require_up()
         found = self.documents[type]
-        gone = [
+        purged = [
             id
             for id, document in found.items()
             if document.get("deleted") and document["deleted"] < before and not document.get("relay")
         ]
-        for id in gone:
+        for id in purged:
             del found[id]
-        return len(gone)
+        return len(purged)
 
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
-        self._answer()
+        self._require_up()
         for key, record, _ in records:
             self._archive[type, id, key] = record
 
-    async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
-        self._answer()
+    async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+        self._require_up()
         return {key: self._archive[type, *key] for key in keys if (type, *key) in self._archive}
 
-    async def forget(self, type: str, id: str) -> None:
-        self._answer()
+    async def delete_archived(self, type: str, id: str) -> None:
+        self._require_up()
         for key in [key for key in self._archive if key[:2] == (type, id)]:
             del self._archive[key]
 
     async def ping(self) -> None:
-        self._answer()
+        self._require_up()
 
-    def _answer(self) -> None:
+    def _require_up(self) -> None:
         if self.down:
             raise StoreError("the store is down")
 
-    def _found(self, type: str, where: Condition, within: int) -> list[tuple[str, dict[str, Any]]]:
-        self._answer()
+    def _search(self, type: str, where: Condition, within: int) -> list[tuple[str, dict[str, Any]]]:
+        self._require_up()
         if self.slow:
-            raise too_slow(within)
+            raise search_too_slow(within)
         return [
             (id, document)
             for id, document in self.documents[type].items()
@@ -171,7 +175,10 @@ class MemoryStore:
         if commit.founding is not None:
             if document is not None:
                 return Outcome.EXISTS
-            document = self.documents[type][commit.id] = _fresh(commit.founding) | {"epoch": 1, "owner": commit.owner}
+            document = self.documents[type][commit.id] = _new_document(commit.founding) | {
+                "epoch": 1,
+                "owner": commit.owner,
+            }
         if document is None or document["owner"] != commit.owner or document.get("commit") != commit.previous:
             return Outcome.FENCED
         for path, value in commit.set.items():
@@ -184,16 +191,16 @@ class MemoryStore:
         return Outcome.APPLIED
 
 
-def _is_of(document: dict[str, Any], project: str | None) -> bool:
+def _belongs_to(document: dict[str, Any], project: str | None) -> bool:
     return project is None or document.get("project") == (project or None)
 
 
-def _fresh(partition: int) -> dict[str, Any]:
+def _new_document(partition: int) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {"created_at": now, "deleted": now, "updated_at": now, "partition": partition, "version": 0}
 
 
-def _order(document: dict[str, Any], wanted: Find) -> Any:
+def _order_value(document: dict[str, Any], wanted: Find) -> Any:
     return at(document["state"], wanted.order) if wanted.order is not None else None
 
 
@@ -204,7 +211,7 @@ def _parent(document: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
     return document, name
 
 
-def _only(state: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
+def _select_paths(state: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for path in paths:
         value = at(state, path)

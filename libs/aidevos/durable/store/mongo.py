@@ -1,20 +1,22 @@
 """The store on MongoDB.
 
-Every write is acknowledged by a majority and journaled; every read is of majority-committed data
-on the primary. A commit matches its owner and its predecessor *and* asks for an upsert: where it
-matches nothing, the upsert would insert a document without `created_at`, which the collection's
-validator refuses. So a fenced commit fails alone, with code 121 and its place in the batch, and
-can never bring a purged object back.
+Promise: every write is acknowledged by a majority and journaled. Every read returns majority-committed data from the
+primary. A fenced commit changes nothing and never brings a purged object back.
 
-An operation is known to be applied only when the whole answer is free of write concern errors, and
-known to be fenced only by code 121, or by 11000 where it was to make the document. Everything else is
-unknown, and the framework resolves it.
+The filter of a commit matches its owner and its predecessor, and the update is an upsert. If the filter matches
+nothing, the upsert would insert a document without `created_at`, which the collection's validator refuses. So a fenced
+commit fails alone, with code 121 and its index in the batch.
+
+An operation is known to be applied only if the whole batch has no write concern error. It is known to be fenced only by
+code 121. A founding commit is known to have found a document only by code 11000. Any other outcome is unknown, and
+the framework resolves it with a new claim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from bson import MaxKey, MinKey
@@ -36,7 +38,7 @@ from aidevos.durable.store.port import (
     Find,
     Outcome,
     StoreError,
-    too_slow,
+    search_too_slow,
 )
 
 Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
@@ -51,11 +53,20 @@ FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
 
 
 class MongoStore:
-    """`url` names a replica set; `timeout` bounds the wait for its primary, in seconds; `listeners`
-    are told of the driver's commands."""
+    """A store in one database of a MongoDB replica set.
+
+    `timeout` is the longest wait for the primary, in seconds. `listeners` observe the driver's commands. `tls` has the
+    driver's options of TLS.
+    """
 
     def __init__(
-        self, url: str, database: str, *, timeout: float = 5.0, listeners: Sequence[CommandListener] = ()
+        self,
+        url: str,
+        database: str,
+        *,
+        timeout: float = 5.0,
+        listeners: Sequence[CommandListener] = (),
+        tls: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._client: Any = AsyncIOMotorClient(
             url,
@@ -65,6 +76,7 @@ class MongoStore:
             retryWrites=True,
             appname="aidevos",
             event_listeners=list(listeners),
+            **tls,
         )
         self._database = self._client.get_database(
             database,
@@ -76,7 +88,7 @@ class MongoStore:
     async def open(
         self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
     ) -> None:
-        async def make() -> None:
+        async def create() -> None:
             try:
                 validator = {"created_at": {"$exists": True}}
                 await self._database.create_collection(f"obj_{type}", validator=validator, check_exists=False)
@@ -86,7 +98,7 @@ class MongoStore:
             await self._objects(type).create_indexes(_indexes(indexes, sparse))
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
-        await self._answer(make)
+        await self._run(create)
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         now = datetime.now(UTC)
@@ -96,40 +108,40 @@ class MongoStore:
                 {
                     "$inc": {"epoch": 1},
                     "$set": {"owner": claim.owner},
-                    "$setOnInsert": _fresh(now, claim.partition),
+                    "$setOnInsert": _new_fields(now, claim.partition),
                 },
                 upsert=True,
             )
             for claim in claims
         ]
-        await self._answer(lambda: self._objects(type).bulk_write(updates, ordered=False))
+        await self._run(lambda: self._objects(type).bulk_write(updates, ordered=False))
         documents = await self.read(type, [claim.id for claim in claims])
         owners = {claim.id: claim.owner for claim in claims}
         return {id: document for id, document in documents.items() if document.owner == owners[id]}
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
-        updates = [_update(commit) for commit in commits]
+        updates = [_build_update(commit) for commit in commits]
         try:
             await self._objects(type).bulk_write(updates, ordered=False)
         except BulkWriteError as error:
             return _outcomes(commits, dict(error.details or {}))
-        except Exception:  # whatever it was, the batch may have been applied in part
+        except Exception:  # the batch may have been applied in part, whatever the error was
             return [Outcome.UNKNOWN] * len(commits)
         return [Outcome.APPLIED] * len(commits)
 
-    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
-        # No two documents ever have the same owner or commit, so these belong together.
-        ids, owners, commits = (list(column) for column in zip(*places, strict=True))
-        left = {"_id": {"$in": ids}, "owner": {"$in": owners}, "commit": {"$in": commits}}
+    async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
+        # Owners and commits are unique across documents, so the three lists can't match in a wrong combination.
+        ids, owners, commits = (list(column) for column in zip(*points, strict=True))
+        unchanged = {"_id": {"$in": ids}, "owner": {"$in": owners}, "commit": {"$in": commits}}
         update = {"$set": {"outbox": {}}, "$unset": {"relay": ""}}
-        result = await self._answer(lambda: self._objects(type).update_many(left, update))
-        return bool(result.matched_count == len(places))
+        result = await self._run(lambda: self._objects(type).update_many(unchanged, update))
+        return bool(result.matched_count == len(points))
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         found = await self._find(f"obj_{type}", {"_id": {"$in": list(ids)}}, len(ids))
         return {document["_id"]: _document(document) for document in found}
 
-    async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+    async def list_page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
         wanted: dict[str, Any] = LIVE | {"_id": {"$gt": after}}
         if project is not None:
             wanted["project"] = project or None
@@ -140,7 +152,7 @@ class MongoStore:
         clauses = [LIVE, compile_condition(wanted.where)]
         path = field(wanted.order) if wanted.order is not None else None
         if wanted.after is not None:
-            clauses += _beyond(path, wanted.after, "lt" if wanted.descending else "gt")
+            clauses += _positions_after(path, wanted.after, "lt" if wanted.descending else "gt")
         direction = -1 if wanted.descending else 1
         found = await self._find(
             f"obj_{type}",
@@ -156,18 +168,18 @@ class MongoStore:
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         counted = all_of([LIVE, compile_condition(where)])
         bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
-        return await self._answer(lambda: self._objects(type).count_documents(counted, **bounds), within)
+        return await self._run(lambda: self._objects(type).count_documents(counted, **bounds), within)
 
-    async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
+    async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
         wanted = LIVE | {"project": project}
-        return await self._answer(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
+        return await self._run(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
 
-    async def pending(self, type: str, after: str, limit: int) -> list[str]:
+    async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}
         found = await self._find(f"obj_{type}", waiting, limit, sort={"_id": 1}, projection={"_id": True})
         return [document["_id"] for document in found]
 
-    async def due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+    async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
         waiting = {"alarm_at": {"$gt": after, "$lte": until}}
         found = await self._find(f"obj_{type}", waiting, limit, sort={"alarm_at": 1}, projection={"alarm_at": True})
         return [(document["_id"], document["alarm_at"]) for document in found]
@@ -178,7 +190,7 @@ class MongoStore:
         purged = 0
         for document in found:
             fence = gone | {"_id": document["_id"], "owner": document["owner"], "commit": document.get("commit")}
-            result = await self._answer(lambda fence=fence: self._objects(type).delete_one(fence))  # type: ignore[misc]
+            result = await self._run(lambda fence=fence: self._objects(type).delete_one(fence))  # type: ignore[misc]
             purged += result.deleted_count
         return purged
 
@@ -187,19 +199,19 @@ class MongoStore:
             UpdateOne({"_id": {"o": id, "k": key}}, {"$set": {"record": record, "end": end}}, upsert=True)
             for key, record, end in records
         ]
-        await self._answer(lambda: self._records(type).bulk_write(updates, ordered=False))
+        await self._run(lambda: self._records(type).bulk_write(updates, ordered=False))
 
-    async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+    async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         wanted = {"_id": {"$in": [{"o": id, "k": key} for id, key in keys]}}
         found = await self._find(f"replies_{type}", wanted, len(keys))
         return {(document["_id"]["o"], document["_id"]["k"]): document["record"] for document in found}
 
-    async def forget(self, type: str, id: str) -> None:
+    async def delete_archived(self, type: str, id: str) -> None:
         of_object = {"$gte": {"o": id, "k": MinKey()}, "$lte": {"o": id, "k": MaxKey()}}
-        await self._answer(lambda: self._records(type).delete_many({"_id": of_object}))
+        await self._run(lambda: self._records(type).delete_many({"_id": of_object}))
 
     async def ping(self) -> None:
-        await self._answer(lambda: self._database.command("ping"))
+        await self._run(lambda: self._database.command("ping"))
 
     def close(self) -> None:
         self._client.close()
@@ -222,16 +234,16 @@ class MongoStore:
         options["filter"] = wanted
         found = None
         if limit <= CHUNK:
-            found = await self._answer(lambda: self._batch(name, limit, within, options), within)
+            found = await self._run(lambda: self._batch(name, limit, within, options), within)
         if found is None:
-            found = await self._answer(lambda: self._batches(name, limit, within, size, options), within)
+            found = await self._run(lambda: self._batches(name, limit, within, size, options), within)
         documents = [codec.decode(document.raw) | {"size": len(document.raw)} for document in found]
-        # The driver's cursor is part of a cycle, in which it would keep them until that is looked for.
+        # The driver's cursor is in a reference cycle and would keep the documents until the garbage collector runs.
         found.clear()
         return documents
 
     async def _batch(self, name: str, limit: int, within: int | None, options: dict[str, Any]) -> list[Any] | None:
-        """What is found where it fits into one answer, which spares the driver its cursor; else None."""
+        """Return all documents if they fit into one reply, which avoids the cost of a cursor. Otherwise return None."""
         command = {"find": name, **options, "limit": limit, "maxTimeMS": within or WRITE_TIMEOUT_MS}
         command["readConcern"] = self._database.read_concern.document
         cursor = (await self._database.command(command, codec_options=codec.RAW))["cursor"]
@@ -246,20 +258,20 @@ class MongoStore:
         cursor = self._database.get_collection(name, codec_options=codec.RAW).find(
             limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options
         )
-        return await (cursor.to_list(limit) if size is None else _up_to(size, cursor.batch_size(CHUNK), limit))
+        return await (cursor.to_list(limit) if size is None else _read_up_to(size, cursor.batch_size(CHUNK), limit))
 
-    async def _answer(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
-        """What the operation gives; `within` is the time limit, in milliseconds, that it asked for."""
+    async def _run(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
+        """Run an operation and translate its errors. `within` is its time limit in milliseconds, if it has one."""
         try:
             return await operation()
         except PyMongoError as error:
             if within is not None and isinstance(error, ExecutionTimeout):
-                raise too_slow(within) from error
+                raise search_too_slow(within) from error
             raise StoreError(f"MongoDB: {error}") from error
 
 
-async def _up_to(size: int, cursor: Any, limit: int) -> list[Any]:
-    """The first documents, up to about the one with which they have so many bytes."""
+async def _read_up_to(size: int, cursor: Any, limit: int) -> list[Any]:
+    """Read documents in chunks until they reach `size` bytes, there are `limit` of them, or the cursor ends."""
     found: list[Any] = []
     total = 0
     while total < size and len(found) < limit:
@@ -286,40 +298,46 @@ def _indexes(indexes: Iterable[tuple[str, ...]], sparse: Iterable[tuple[str, ...
         IndexModel("deleted", sparse=True),
         IndexModel("alarm_at", sparse=True),
         IndexModel([("project", 1), ("_id", 1)], partialFilterExpression={"project": {"$exists": True}}),
-        *(IndexModel(_index(paths)) for paths in indexes),
+        *(IndexModel(_index_keys(paths)) for paths in indexes),
         *(
-            IndexModel(_index(paths), partialFilterExpression={f"state.{paths[-1]}": {"$exists": True}})
+            IndexModel(_index_keys(paths), partialFilterExpression={f"state.{paths[-1]}": {"$exists": True}})
             for paths in sparse
         ),
     ]
 
 
-def _index(paths: tuple[str, ...]) -> list[tuple[str, int]]:
+def _index_keys(paths: tuple[str, ...]) -> list[tuple[str, int]]:
     return [*((f"state.{path}", 1) for path in paths), ("_id", 1)]
 
 
-def _beyond(path: str | None, after: tuple[str | float | None, str], side: str) -> list[dict[str, Any]]:
-    """What stands behind a place in the order; the first clause alone bounds the scan of an index."""
+def _positions_after(path: str | None, after: tuple[str | float | None, str], side: str) -> list[dict[str, Any]]:
+    """Return the clauses that select the positions after a (value, ID) pair.
+
+    With a `path`, the first clause is redundant, but lets MongoDB bound the index scan.
+    """
     value, id = after
-    behind = {"_id": {f"${side}": id}}
+    after_id = {"_id": {f"${side}": id}}
     if path is None:
-        return [behind]
-    return [{path: {f"${side}e": value}}, {"$or": [{path: {f"${side}": value}}, behind]}]
+        return [after_id]
+    return [{path: {f"${side}e": value}}, {"$or": [{path: {f"${side}": value}}, after_id]}]
 
 
-def _update(commit: Commit) -> UpdateOne:
+def _build_update(commit: Commit) -> UpdateOne:
     update: dict[str, Any] = {"$set": commit.set | {"commit": commit.commit}}
     if commit.unset:
         update["$unset"] = dict.fromkeys(commit.unset, "")
     if commit.founding is not None:
-        # Nothing but a document that is there keeps the upsert from inserting.
-        given = {*commit.set, *commit.unset}
-        made = _fresh(datetime.now(UTC), commit.founding) | {"epoch": 1}
-        update = {"$set": update["$set"], "$setOnInsert": {name: made[name] for name in made if name not in given}}
+        # With `created_at` set, the validator accepts the insert. Only an existing document prevents it.
+        named = {*commit.set, *commit.unset}
+        created = _new_fields(datetime.now(UTC), commit.founding) | {"epoch": 1}
+        update = {
+            "$set": update["$set"],
+            "$setOnInsert": {name: created[name] for name in created if name not in named},
+        }
     return UpdateOne({"_id": commit.id, "owner": commit.owner, "commit": commit.previous}, update, upsert=True)
 
 
-def _fresh(now: datetime, partition: int) -> dict[str, Any]:
+def _new_fields(now: datetime, partition: int) -> dict[str, Any]:
     return {"created_at": now, "deleted": now, "updated_at": now, "version": 0, "partition": partition}
 
 

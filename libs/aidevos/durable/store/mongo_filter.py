@@ -1,8 +1,8 @@
-"""Conditions as MongoDB's filters.
+"""Conditions compiled to MongoDB filters.
 
-Nothing of a caller's becomes an operator, a path or a pattern: a value stands behind `$eq` and its
-like, text is escaped before it is a pattern, and a name that MongoDB would read as more than a name
-is refused. MongoDB looks into lists wherever it meets one; here each condition says that there is none.
+Promise: no input of a caller becomes an operator, a path or a pattern. Values stand only as operands of `$eq` and the
+like, text is escaped before it becomes a pattern, and names that MongoDB would interpret are refused. MongoDB searches
+lists implicitly; each compiled condition therefore excludes lists on its path.
 """
 
 from __future__ import annotations
@@ -34,47 +34,49 @@ NO_LIST: Filter = {"$not": {"$type": "array"}}
 
 
 def compile_condition(condition: Condition) -> Filter:
-    """The filter that holds for a document exactly where the condition is true of its `state`.
+    """Return the filter that matches exactly the documents of whose `state` the condition is true.
 
-    Raises `ValueError` for a name that is empty, or has a dot, a dollar or NUL in it.
+    Raises `ValueError` for a name in a path that is empty or contains a dot, a dollar sign or NUL.
     """
     return _compile(condition)
 
 
 def field(path: Path) -> str:
-    """The path of a document's field; raises `ValueError`."""
+    """Return the dotted field name of a path in the state. Raises `ValueError` like `compile_condition`."""
     for name in path:
         if not name or set(name) & set(".$\0"):
-            raise ValueError(f"{name!r} can't be a name in a path of MongoDB")
+            raise ValueError(f"{name!r} can't be part of a MongoDB path")
     return ".".join(("state", *path))
 
 
-def _here(path: Path, test: Filter) -> Filter:
-    """The test holds for what stands at a path that leads through maps; for a list it does not."""
+def _test_value(path: Path, test: Filter) -> Filter:
+    """Return the filter that applies a test to the value at a path, unless it is a list or behind one."""
     return all_of([{field(path): test | NO_LIST}, *_through_maps(path)])
 
 
 def all_of(filters: Iterable[Filter]) -> Filter:
-    """The filter that holds where all of these do. What they say of one field stands together, as far as no
-    operator is in it twice: MongoDB plans and tests that faster."""
-    together: Filter = {}
-    apart: list[Filter] = []
-    for clause in _flat(filters):
+    """Return the conjunction of filters.
+
+    Tests of the same field are merged unless they use the same operator twice. MongoDB plans and evaluates that faster.
+    """
+    merged: Filter = {}
+    separate: list[Filter] = []
+    for clause in _flatten(filters):
         ((name, test),) = clause.items()
-        known = together.get(name, {})
+        known = merged.get(name, {})
         if name.startswith("$") or any(known.get(operator, test[operator]) is not test[operator] for operator in test):
-            apart.append(clause)
+            separate.append(clause)
         else:
-            together[name] = known | test
-    return together | ({"$and": apart} if apart else {})
+            merged[name] = known | test
+    return merged | ({"$and": separate} if separate else {})
 
 
-def _flat(filters: Iterable[Filter]) -> Iterator[Filter]:
-    """The same filters, each of one field or operator, and none of them an `$and`."""
+def _flatten(filters: Iterable[Filter]) -> Iterator[Filter]:
+    """Yield the same clauses one by one, each with a single field or operator, without any `$and`."""
     for each in filters:
         for name, test in each.items():
             if name == "$and":
-                yield from _flat(test)
+                yield from _flatten(test)
             else:
                 yield {name: test}
 
@@ -93,22 +95,22 @@ def _pattern(text: str) -> str:
 
 @singledispatch
 def _compile(condition: Condition) -> Filter:
-    raise TypeError(f"{condition!r} is no condition")
+    raise TypeError(f"{condition!r} is not a condition")
 
 
 @_compile.register
 def _(condition: Compare) -> Filter:
     if condition.operator == "eq":
-        return _here(condition.path, _equal(condition.value))
-    return _here(condition.path, {f"${condition.operator}": condition.value})
+        return _test_value(condition.path, _equal(condition.value))
+    return _test_value(condition.path, {f"${condition.operator}": condition.value})
 
 
 @_compile.register
 def _(condition: OneOf) -> Filter:
     some = {"$in": [value for value in condition.values if value is not None]}
     if None not in condition.values:
-        return _here(condition.path, some)
-    return {"$or": [_here(condition.path, some), _here(condition.path, _equal(None))]}
+        return _test_value(condition.path, some)
+    return {"$or": [_test_value(condition.path, some), _test_value(condition.path, _equal(None))]}
 
 
 @_compile.register
@@ -122,7 +124,7 @@ def _(condition: Contains) -> Filter:
     inside = _compile(Includes(path, value))
     if not isinstance(value, str):
         return inside
-    return {"$or": [inside, _here(path, {"$regex": _pattern(value)})]}
+    return {"$or": [inside, _test_value(path, {"$regex": _pattern(value)})]}
 
 
 @_compile.register
@@ -133,13 +135,13 @@ def _(condition: Includes) -> Filter:
 
 @_compile.register
 def _(condition: StartsWith) -> Filter:
-    return _here(condition.path, {"$regex": "^" + _pattern(condition.prefix)})
+    return _test_value(condition.path, {"$regex": "^" + _pattern(condition.prefix)})
 
 
 @_compile.register
 def _(condition: Text) -> Filter:
     pattern = {"$regex": _pattern(condition.text), "$options": "i"}
-    return {"$or": [_here(path, pattern) for path in condition.paths]} if condition.paths else NEVER
+    return {"$or": [_test_value(path, pattern) for path in condition.paths]} if condition.paths else NEVER
 
 
 @_compile.register

@@ -1,8 +1,8 @@
-"""What the framework asks of a store.
+"""The port to the store.
 
-One document is one object, and one commit is one atomic update of it. A claim gives a document a
-new, never repeated owner; a commit matches the owner and the commit before it, so of two owners
-only the newer can write (the fence). Neither depends on a clock.
+Promise: one document is one object, and one commit is one atomic update of it. A claim gives a document a new owner ID
+that is never reused. A commit must match that owner and the previous commit, so of two owners only the newer one can
+write (the fence). Neither depends on a clock.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import msgspec
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store.conditions import Condition, Path
 
-# Of a search, in milliseconds.
+# The default time limit of a search, in milliseconds.
 TIME_LIMIT = 5_000
 
 
 class Document(msgspec.Struct, kw_only=True):
-    """An object as it stands in the store. `deleted` is set on a tombstone, and on a document that
-    a claim has made and no turn has filled yet."""
+    """An object in the store.
+
+    `deleted` is set on a tombstone, and on a document that a claim has created and no commit has filled yet.
+    """
 
     id: str
     owner: str | None = None
@@ -43,7 +45,7 @@ class Document(msgspec.Struct, kw_only=True):
     made_at: datetime | None = None
     project: str | None = None
     updated_at: datetime | None = None
-    # Bytes as found by a search.
+    # The size in bytes, set by searches.
     size: int = 0
 
     @property
@@ -52,14 +54,19 @@ class Document(msgspec.Struct, kw_only=True):
 
 
 class Claim(NamedTuple):
+    """A request to own a document. `owner` is a new, unique ID."""
+
     id: str
     owner: str
     partition: int
 
 
 class Commit(NamedTuple):
-    """One atomic update: dotted paths to set and to unset. `size` bounds the encoded update in bytes.
-    A `founding` one claims and makes the document of this partition, if there is none."""
+    """One atomic update, as dotted paths to set and to unset.
+
+    `previous` is the commit that it follows. `size` is an upper bound of the encoded update, in bytes. `founding` is
+    the partition of a founding commit, which claims and creates the document and fails if it exists.
+    """
 
     id: str
     owner: str
@@ -72,7 +79,7 @@ class Commit(NamedTuple):
 
 
 class CommitPoint(NamedTuple):
-    """A document as its owner has left it: with this commit."""
+    """A document's state in time: its owner and its last commit."""
 
     id: str
     owner: str
@@ -80,10 +87,13 @@ class CommitPoint(NamedTuple):
 
 
 class Find(NamedTuple):
-    """Which objects to find by their states, and in which order: by the values at the path `order`,
-    which are all numbers or all text, then by the IDs; without an `order` by the IDs alone. `after` is
-    the (value, ID) of the last one seen, `within` the time limit in milliseconds. With a `size` no more
-    is found once that many bytes are; with `only` the states are shown at these paths alone."""
+    """A search for at most `limit` objects by their states.
+
+    The result is sorted by the value at the path `order`, then by ID; without `order`, by ID alone. The values at
+    `order` must be all numbers or all text. `after` is the (value, ID) of the last object seen. `within` is the time
+    limit in milliseconds. With `size`, the search stops soon after it has found that many bytes. With `only`, the
+    states contain only these paths.
+    """
 
     where: Condition
     limit: int
@@ -96,20 +106,26 @@ class Find(NamedTuple):
 
 
 class Outcome(Enum):
+    """The outcome of a commit.
+
+    `FENCED`: the document has another owner or last commit, or doesn't exist. `EXISTS`: a founding commit found a
+    document. `UNKNOWN`: the commit may or may not have been applied, or may still be.
+    """
+
     APPLIED = "applied"
     FENCED = "fenced"
     EXISTS = "exists"
     UNKNOWN = "unknown"
 
 
-def too_slow(within: int) -> Failure:
-    """What a search past its time limit ends with."""
-    what = f"the search took longer than {within} ms: declare an index that serves it, or ask for less"
-    return Failure("too-slow", what)
+def search_too_slow(within: int) -> Failure:
+    """Return the failure for a search that exceeded its time limit in milliseconds."""
+    detail = f"the search took longer than {within} ms: declare an index that serves it, or ask for less"
+    return Failure("too-slow", detail)
 
 
-def up_to(size: int | None, documents: list[Document]) -> list[Document]:
-    """The first documents, up to the one with which they have so many bytes."""
+def take_up_to(size: int | None, documents: list[Document]) -> list[Document]:
+    """Return the first documents, up to and including the one that makes them reach `size` bytes."""
     total = 0
     for count, document in enumerate(documents, 1):
         total += document.size
@@ -119,64 +135,81 @@ def up_to(size: int | None, documents: list[Document]) -> list[Document]:
 
 
 class StoreError(Exception):
-    """The store did not answer, or not in a way that tells what happened."""
+    """Raised when the store doesn't answer, or its answer leaves open what happened."""
 
 
 class Store(Protocol):
-    """Every method but `commit` raises `StoreError`; reads are of majority-committed documents."""
+    """A store of objects.
+
+    Every method except `commit` may raise `StoreError`. Reads see majority-committed data only.
+    """
 
     async def open(
         self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
     ) -> None:
-        """Make ready for objects of a type, and for searches by these paths in the state: idempotent.
-        The `sparse` ones hold only objects in whose states something stands at the last path."""
+        """Create the collection of a type and its indexes, unless they exist.
+
+        Each index is a tuple of paths in the state. A `sparse` one covers only states that have a value at its last
+        path.
+        """
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
-        """Claim documents, making those that are missing; the documents that were won, by ID."""
+        """Claim documents, creating missing ones. Return the documents that were won, by ID."""
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
-        """Apply each update whose owner and previous commit match; never raises but for cancellation."""
+        """Apply each update whose owner and previous commit match. Return the outcomes in order.
 
-    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
-        """Empty the outboxes of those documents that are as they were left, all at once, without a commit.
-        Whether that were all of them; which others there are isn't told."""
+        Nothing but a cancellation is raised.
+        """
+
+    async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
+        """Empty the outboxes of documents that are still at these commits, in one update and without a commit.
+
+        Return True if every document was cleared.
+        """
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
-        """The documents of these IDs, without claiming them."""
+        """Return the documents with these IDs, by ID, without claiming them. Tombstones are included."""
 
-    async def page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
-        """Existing objects in the order of their IDs, those greater than `after`; without what only
-        an activation needs (replies, outbox and alarms). With a `project` those that belong to it, with an empty
-        one those that belong to none."""
+    async def list_page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+        """Return existing objects with IDs greater than `after`, sorted by ID.
 
-    async def count_of(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
-        """How many existing objects belong to a project; raises `Failure` past the time limit."""
+        Replies, outbox and alarms are left empty. With a `project`, return only its objects; with "", only objects
+        without a project.
+        """
+
+    async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
+        """Count the existing objects of a project. Raises `too-slow` after `within` milliseconds."""
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
-        """Existing objects by their states, in the order asked for; as `page` shows them. Raises `Failure`
-        past the time limit."""
+        """Return existing objects by their states, with the same fields as `list_page`.
+
+        Raises `too-slow` when the time limit is exceeded.
+        """
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
-        """How many existing objects there are of which the condition is true, up to the limit; `within` as
-        in `Find`."""
+        """Count the existing objects of whose states the condition is true, up to `limit`.
 
-    async def pending(self, type: str, after: str, limit: int) -> list[str]:
-        """IDs greater than `after`, in their order, of objects whose outbox is not empty."""
+        Raises `too-slow` after `within` milliseconds.
+        """
 
-    async def due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
-        """IDs and times of the objects whose earliest alarm is in (`after`, `until`], in the order of the times."""
+    async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
+        """Return the IDs greater than `after` of objects with a non-empty outbox, sorted."""
+
+    async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+        """Return (ID, time) of the objects whose earliest alarm is in (`after`, `until`], sorted by time."""
 
     async def purge(self, type: str, before: datetime) -> int:
-        """Remove tombstones last committed before the moment, if nothing waits in their outboxes."""
+        """Remove tombstones that were last committed before this time and have an empty outbox. Return their number."""
 
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
-        """Keep completion records (key, record, end of life) outside the document."""
+        """Store completion records, as (key, record, expiry time), outside the document."""
 
-    async def archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
-        """The archived records of these (object ID, key) pairs."""
+    async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the archived records with these (object ID, key) pairs, by pair."""
 
-    async def forget(self, type: str, id: str) -> None:
+    async def delete_archived(self, type: str, id: str) -> None:
         """Remove an object's archived records."""
 
     async def ping(self) -> None:
-        """Return when the store answers."""
+        """Return once the store has answered."""

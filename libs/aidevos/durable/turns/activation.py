@@ -1,10 +1,11 @@
-"""An object in memory: what was committed, what was done since, and who waits for it.
+"""An object in memory: its committed state, the changes since then, and the requests that wait for a commit.
 
-Invariants: an activation has won a claim under an owner ID that is never used again, or it is
-`founding`: its first commit makes the document and so claims it, and until then nothing that it has
-seen is answered. Its commits form a chain, each naming the one before. Once `broken`, it is out of
-the catalogue, starts no turn, commits nothing and answers nothing but failures: a commit that was
-fenced, or whose outcome is not known, is never followed by an answer from its memory.
+Invariants: an activation that runs commands has won a claim under an owner ID that is never reused, or it is
+`founding`. The first commit of a founding activation creates the document and thereby claims it. Until that commit
+is durable, the activation answers nothing. Its commits form a chain, in which each commit names its predecessor.
+
+A `broken` activation is out of the catalogue. It starts no turn, commits nothing, and answers only failures. No
+answer from memory can therefore follow a commit that was fenced or whose outcome is unknown.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from aidevos.durable.store import codec
 from aidevos.durable.store.port import Commit, Document
 from aidevos.durable.turns.completion import Bounds, Changes, CompletionRecords, Record
 from aidevos.durable.turns.mailbox import Mailbox
-from aidevos.durable.turns.pending import Pending, StreamPosition
+from aidevos.durable.turns.pending import PendingCommit, StreamPosition
 
 log = logging.getLogger(__name__)
 BASE_SIZE = 4096
@@ -37,7 +38,7 @@ NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class Activation:
-    """An object in memory. `save` asks for a commit of what is pending."""
+    """An object in memory. It calls `save` with itself to have its pending changes committed."""
 
     def __init__(self, type: ObjectType, id: str, mailbox: Mailbox, save: Callable[[Activation], None]) -> None:
         self._save = save
@@ -48,23 +49,26 @@ class Activation:
         self.broken = False
         self.loaded = False
         self.claimed = False
-        # Whether it only assumes that the object isn't there: its first commit will tell.
+        # True while it only assumes that the object doesn't exist; the first commit finds out.
         self.founding = False
-        self.moving = False
-        # Whether it comes into memory for an alarm, and whether one rings.
-        self.woken = False
+        # True while records are on their way to the archive.
+        self.archiving = False
+        # True if the object is loaded because an alarm is due.
+        self.woken_for_alarm = False
+        # True while an alarm is in the mailbox or running.
         self.ringing = False
+        # Seconds on the event loop's clock.
         self.last_used = 0.0
-        # When it had come into memory, in seconds since the epoch.
-        self.begun_at = 0.0
+        # Seconds since the epoch.
+        self.loaded_at = 0.0
         self.stream = StreamPosition()
-        self.pending: Pending | None = None
-        self.in_flight: Pending | None = None
-        # Outcomes of confidential commands, the latest ones.
+        self.pending: PendingCommit | None = None
+        self.in_flight: PendingCommit | None = None
+        # The latest outcomes of confidential commands, which are never stored.
         self.ephemeral: dict[str, Record] = {}
 
     def load(self, document: Document | None, bounds: Bounds, *, claimed: bool) -> None:
-        """Take over what the store holds; raises `Failure` for a state that can't be read."""
+        """Initialize from the stored document, or as an absent object. Raises `internal` for an unreadable state."""
         self.owner = document.owner if document and document.owner else ""
         self.commit = document.commit if document else None
         self.commits = 0
@@ -81,7 +85,7 @@ class Activation:
             self.outbox = {int(number): entry for number, entry in document.outbox.items()}
         self.outbox_last = max(document.outbox_last if document else 0, *self.outbox, 0)
         self.outbox_size = sum(len(entry["payload"]) for entry in self.outbox.values())
-        # Whether the document says that its outbox holds something; None while that isn't known.
+        # The document's `relay` flag, which marks a non-empty outbox; None while it is unknown.
         self.relay_flag: bool | None = bool(self.outbox)
         stored = document.alarms if document else {}
         self.alarms = {name: Scheduled.from_document(alarm) for name, alarm in stored.items()}
@@ -94,23 +98,25 @@ class Activation:
         self.loaded = True
         self.claimed = claimed
 
-    def found(self, owner: str, bounds: Bounds) -> None:
-        """Begin as the object's first owner, unless the first commit finds a document."""
+    def load_new(self, owner: str, bounds: Bounds) -> None:
+        """Initialize as the first owner of an object that is assumed to be absent."""
         self.load(None, bounds, claimed=True)
         self.owner = owner
         self.founding = True
-        # There was no event before; if there was one after all, the stream says so.
+        # A new object has no events; if there are some, the first publish fails and the position is read again.
         self.stream.known = True
 
     def remember(self, key: str, record: Record) -> None:
-        """Keep the outcome of a confidential command for the repeats of a caller that still waits."""
+        """Keep the outcome of a confidential command in memory, for a caller that repeats the request."""
         self.ephemeral[key] = record
         if len(self.ephemeral) > MAX_EPHEMERAL:
             del self.ephemeral[next(iter(self.ephemeral))]
 
     def restore(self, snapshot: bytes) -> None:
-        """Make the state what it was when it was encoded. Encoded again it may look different: a
-        whole number in a field for floats has become a float."""
+        """Set the state to a decoded snapshot.
+
+        Encoding it again may give other bytes, because an integer in a float field becomes a float.
+        """
         self.object.state = msgspec.convert(codec.decode(snapshot), self.type.cls.state_type, str_keys=True)
         self.snapshot = codec.encode(self.object.state)
 
@@ -126,7 +132,7 @@ class Activation:
 
     @property
     def size(self) -> int:
-        """Bytes of memory, roughly."""
+        """The approximate memory use in bytes."""
         if not self.loaded:
             return BASE_SIZE
         alarms = sum(alarm.size for alarm in self.alarms.values())
@@ -134,52 +140,52 @@ class Activation:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing would be lost or late if the object left memory now."""
+        """True if the object could leave memory now without losing or delaying anything."""
         return self.loaded and self.mailbox.idle and not (self.pending or self.in_flight or self.outbox)
 
     @property
     def settled(self) -> bool:
-        """Whether nobody waits and everything is committed; the outbox is the next owner's business."""
+        """True if no request waits and everything is committed. The outbox may be left to the next owner."""
         return self.mailbox.idle and not (self.pending or self.in_flight)
 
     @property
-    def only_sent(self) -> bool:
-        """Whether all that waits for a commit is that everything in the outbox was sent."""
-        return self.pending is not None and not (self.outbox or self.in_flight) and self.pending.only_sent
+    def only_clears_outbox(self) -> bool:
+        """True if the pending commit would do nothing but empty the outbox."""
+        return self.pending is not None and not (self.outbox or self.in_flight) and self.pending.only_clears_outbox
 
     def request_commit(self) -> None:
-        """Commit what is pending, soon and together with other objects."""
+        """Commit the pending changes soon, in a batch with other objects."""
         self._save(self)
 
-    def open_pending(self) -> Pending:
-        """The commit that gathers changes now."""
+    def open_pending(self) -> PendingCommit:
+        """Return the commit that gathers changes now, creating it if necessary."""
         if self.pending is None:
-            self.pending = Pending()
+            self.pending = PendingCommit()
         return self.pending
 
-    def uncommitted(self) -> Pending | None:
-        """The last commit that is not durable yet and that somebody could see something of."""
+    def uncommitted(self) -> PendingCommit | None:
+        """Return the latest commit that is not durable yet and whose changes an answer could show."""
         for pending in (self.pending, self.in_flight):
             if pending is not None and pending.urgent:
                 return pending
         return None
 
     def next_alarm(self) -> tuple[float, str] | None:
-        """When which alarm rings next, of those that are committed as they are."""
+        """Return the time and name of the next alarm, without those that an open commit changes."""
         return min(
             ((alarm.at, name) for name, alarm in self.alarms.items() if not self._changes_alarm(name)), default=None
         )
 
     def due_alarm(self, name: str, now: float) -> Scheduled | None:
-        """The alarm of this name, if it is committed as it is, and due."""
+        """Return the named alarm if it is due and no open commit changes it."""
         alarm = self.alarms.get(name)
         return None if alarm is None or alarm.at > now or self._changes_alarm(name) else alarm
 
     def _changes_alarm(self, name: str) -> bool:
         return any(pending is not None and name in pending.alarms for pending in (self.pending, self.in_flight))
 
-    def seal(self, pending: Pending, now: float) -> Commit:
-        """The commit of everything done since the last one; it is in flight from here on."""
+    def seal(self, pending: PendingCommit, now: float) -> Commit:
+        """Return the commit of everything done since the last one, and mark it as in flight."""
         self.pending, self.in_flight = None, pending
         self.commits += 1
         changes = pending.changes
@@ -190,7 +196,7 @@ class Activation:
             size += len(self.snapshot)
             self._seal_state(values, changes)
         if not self.exists:
-            # A tombstone is purged by age: not before the records that it has got since are too old.
+            # A tombstone is purged by age. Renewing its time keeps it for as long as its newest records.
             values["deleted"] = timestamp(now)
         if bool(self.outbox) != self.relay_flag:
             self.relay_flag = bool(self.outbox)
@@ -212,7 +218,7 @@ class Activation:
         values["version"] = self.version
         values["updated_at"] = self.updated_at
         if self.exists:
-            values["state"] = codec.raw(self.snapshot)
+            values["state"] = codec.as_raw(self.snapshot)
             values["schema"] = self.type.cls.schema_version
             values["made_at"] = self.made_at
             changes.drop("deleted")
@@ -226,7 +232,10 @@ class Activation:
                 values["project"] = self.project
 
     def wait_committed(self) -> asyncio.Future[None] | None:
-        """A future that is done when all that was done so far is durable; it fails if that fails."""
+        """Return a future that completes when everything done so far is durable, or None if it already is.
+
+        The future raises the commit's `Failure` if the commit fails.
+        """
         pending = self.uncommitted()
         if pending is None:
             return None
@@ -244,9 +253,9 @@ class Activation:
         return future
 
     def view(self) -> DurableObject:
-        """The object as management shows it, as of now; it exists."""
+        """Return the management view of the object, which must exist."""
         state = msgspec.to_builtins(self.object.state, str_keys=True)
-        return _shown(
+        return _describe(
             self.type,
             self.id,
             self.version,
@@ -258,18 +267,18 @@ class Activation:
         )
 
 
-def show(type: ObjectType, document: Document, *, active: bool) -> DurableObject:
-    """A stored object as management shows it; a state that its type can't read is shown as it is stored."""
+def describe(type: ObjectType, document: Document, *, active: bool) -> DurableObject:
+    """Return the management view of a stored object. A state that its type can't read is shown as stored."""
     state = document.state or {}
     try:
         state = msgspec.to_builtins(type.load_state(state, document.schema), str_keys=True)
     except Exception:
         log.warning("the stored state of %s:%s can't be read", type.name, document.id, exc_info=True)
     made, updated = document.made_at or NEVER, document.updated_at or NEVER
-    return _shown(type, document.id, document.version, state, made, updated, project=document.project, active=active)
+    return _describe(type, document.id, document.version, state, made, updated, project=document.project, active=active)
 
 
-def _shown(
+def _describe(
     type: ObjectType,
     id: str,
     version: int,

@@ -1,9 +1,11 @@
-"""What is special about a turn that an alarm has begun.
+"""The parts of a turn that apply only when an alarm starts it.
 
-Promises: an alarm begins a turn only if it is committed as it stands, and due. What has come of it is in one
-commit with what its handler did: gone, moved to its next time, with one failed attempt more, or a dead letter in
-the outbox. An attempt that follows one without an outcome, or may do so, is committed as failed before it begins.
-An alarm whose letter finds no room stays until there is some.
+Promises: an alarm starts a turn only if it is due and no uncommitted change affects it. Its outcome is in the same
+commit as the changes of its handler: the alarm is removed, moved to its next time, given one more failed attempt, or
+replaced by a dead letter in the outbox. It stays scheduled while the outbox has no room for its dead letter.
+
+If an earlier attempt failed or may have left no outcome, the next attempt is committed as failed before it begins.
+The attempts of an alarm that kills its process are therefore counted too.
 """
 
 from __future__ import annotations
@@ -27,36 +29,36 @@ log = logging.getLogger(__name__)
 
 
 def begin_alarm(turn: Turn) -> bool:
-    """Whether an alarm that was due is so still, and is to ring by its policy."""
+    """Return True if the alarm is still due and its policy lets it ring now. Otherwise the request is answered."""
     activation, request = turn.activation, turn.request
     scheduled = activation.due_alarm(request.alarm, turn.now)
     if scheduled is None:
         request.drop()
         return False
-    if scheduled.spent:
+    if scheduled.is_exhausted:
         turn.effects.alarms[request.alarm] = _bury(turn, scheduled, _no_outcome())
         _commit(turn, Reply(b"null"))
         return False
-    planned = scheduled.planned(turn.now)
+    planned = scheduled.choose_occurrence(turn.now)
     if planned is None:
         ALARMS.labels("skipped").inc()
-        turn.effects.alarms[request.alarm] = scheduled.skipped(turn.now)
+        turn.effects.alarms[request.alarm] = scheduled.skip_missed(turn.now)
         _commit(turn, Reply(b"null"))
         return False
     ALARM_LATENESS.observe(max(0.0, turn.now - scheduled.at))
     turn.effects.ringing = planned
-    turn.counts_first = scheduled.failed > 0 or scheduled.at < activation.begun_at
+    turn.counts_attempt_first = scheduled.failed > 0 or scheduled.at < activation.loaded_at
     turn.alarm_key = planned.attempt_key
-    request.args = {"alarm": planned.shown(request.alarm)} if request.method.name == ALARM else {}
+    request.args = {"alarm": planned.to_alarm(request.alarm)} if request.method.name == ALARM else {}
     request.deadline = asyncio.get_running_loop().time() + turn.environment.limits.alarm_deadline
     return True
 
 
 async def count_attempt(turn: Turn) -> None:
-    """Commit that an attempt has failed, before it begins; what comes of it takes the place of that."""
-    ringing, turn.counts_first = turn.effects.ringing, False
+    """Commit the attempt as failed before it begins. Its real outcome replaces this entry."""
+    ringing, turn.counts_attempt_first = turn.effects.ringing, False
     assert ringing is not None  # noqa: S101
-    turn.effects.alarms[turn.request.alarm] = ringing.begun(turn.now, _name(turn))
+    turn.effects.alarms[turn.request.alarm] = ringing.mark_begun(turn.now, _alarm_seed(turn))
     turn.effects.gather(changed=False).urgent = True
     turn.effects.ringing = ringing
     turn.activation.request_commit()
@@ -66,31 +68,34 @@ async def count_attempt(turn: Turn) -> None:
 
 
 def fail_alarm(turn: Turn, answer: Reply) -> None:
-    """Count an attempt that has failed; after the last one the alarm is a dead letter."""
+    """Commit a failed attempt; after the last one, turn the alarm into a dead letter."""
     turn.effects.entries, turn.effects.alarms = [], {}
     failure, name = Failure.decode(answer.payload), turn.request.alarm
     if turn.effects.ringing is not None:
         ALARMS.labels("failed").inc()
-        again = turn.effects.ringing.after_failure(turn.now, _name(turn))
+        again = turn.effects.ringing.mark_failed(turn.now, _alarm_seed(turn))
         log.warning("%s: the alarm %s failed: %s", turn.activation.object_id, name, failure.detail)
-        turn.effects.alarms[name] = _bury(turn, again, failure) if again.spent else again
+        turn.effects.alarms[name] = _bury(turn, again, failure) if again.is_exhausted else again
     _commit(turn, answer)
 
 
 def _bury(turn: Turn, spent: Scheduled, failure: Failure) -> Scheduled | None:
-    """What is left of an alarm that has no attempt any more; all of it while there is no room for its letter."""
+    """Add the dead letter of an alarm without attempts left; return the alarm's next occurrence.
+
+    If the outbox has no room for the letter, return the alarm itself, delayed.
+    """
     letter = letter_entry(turn.next_number(), _letter(turn, spent, failure))
     try:
         turn.effects.check_bounds(b"", [letter])
     except Failure:
-        return spent.later(turn.now, spent.failed, _name(turn))
+        return spent.postpone(turn.now, spent.failed, _alarm_seed(turn))
     turn.effects.entries.append(letter)
-    return spent.next()
+    return spent.advance()
 
 
 def _letter(turn: Turn, spent: Scheduled, failure: Failure) -> Letter:
     activation, request = turn.activation, turn.request
-    args = {"alarm": spent.shown(request.alarm)} if request.method.name == ALARM else {}
+    args = {"alarm": spent.to_alarm(request.alarm)} if request.method.name == ALARM else {}
     return Letter(
         id=letter_id(activation.object_id, spent.key, str(spent.due)),
         kind="alarm",
@@ -104,17 +109,17 @@ def _letter(turn: Turn, spent: Scheduled, failure: Failure) -> Letter:
     )
 
 
-def _name(turn: Turn) -> str:
-    """The alarm's name in the fleet."""
+def _alarm_seed(turn: Turn) -> str:
+    """Return the name of the alarm, unique in the fleet. It seeds the jitter of the backoff."""
     return f"{turn.activation.object_id}.{turn.request.alarm}"
 
 
 def _no_outcome() -> Failure:
-    return Failure("internal", "the last attempt has left no outcome: its process may have ended")
+    return Failure("internal", "the last attempt left no outcome; its process may have ended")
 
 
 def _commit(turn: Turn, answer: Reply) -> None:
-    """Commit what has become of an alarm that had no turn, or one that was undone."""
+    """Commit the new schedule of an alarm whose turn didn't run or was undone."""
     pending = turn.effects.gather(changed=False)
     pending.urgent = True
     pending.waiters.append((turn.request, answer))

@@ -1,8 +1,8 @@
-"""Completion records outside their objects' documents: the older ones, where many gather.
+"""The archive of completion records: the older records of objects that collect many.
 
-Promise: a record is in the archive before it leaves the document, and a look-up that began before
-it left counts for nothing: each move starts a new generation, and a request that was looked up in
-an earlier one is looked up again. Objects that have moved no record are never looked up.
+Promise: a record is in the archive before it leaves the document. A look-up that began before a move doesn't
+count: each move starts a new generation, and a request that was looked up in an earlier generation is looked up
+again. The archive is never consulted for an object that has moved no record.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from aidevos.durable.turns.headers import RequestKey
 from aidevos.durable.turns.request import Request
 
 log = logging.getLogger(__name__)
-# The type and the ID of an object, and the name of a record.
+# An object's type and ID, and the record's name.
 RecordKey = tuple[str, str, str]
 
 
 class ReplyArchive:
-    """The archive as one process uses it. `discard` forgets an activation whose records can't be looked up."""
+    """The access of one process to the archive. `discard` drops an activation whose records can't be read."""
 
     def __init__(self, store: Store, discard: Callable[[Activation], None]) -> None:
         self._store = store
@@ -35,55 +35,58 @@ class ReplyArchive:
         self._lookups: Batcher[RecordKey, dict[str, Any] | None] = Batcher(self._read)
 
     def must_look_up(self, activation: Activation, request: Request) -> bool:
-        """True if an earlier copy of the request may be recorded in the archive alone."""
+        """Return True if only the archive may hold the record of an earlier copy of the request."""
         key, records = request.key, activation.records
-        if key is None or not records.archived or request.looked_up == records.generation:
+        if key is None or not records.archived or request.archive_generation == records.generation:
             return False
         return not records.knows(key)
 
     async def look_up(self, activation: Activation) -> None:
-        """Look up all requests that wait in a held mailbox, and release it."""
+        """Look up all waiting requests of a held mailbox, and release it."""
         records = activation.records
         generation = records.generation
         waiting = [(request, request.key) for request in activation.mailbox.waiting() if request.key]
         asked = [(request, key) for request, key in waiting if not records.knows(key)]
-        names = ((activation.type.name, activation.id, _name(key)) for _, key in asked)
+        names = ((activation.type.name, activation.id, _record_name(key)) for _, key in asked)
         try:
             found = await asyncio.gather(*(self._lookups.get(name) for name in names))
             for (request, key), document in zip(asked, found, strict=True):
-                request.looked_up = generation
+                request.archive_generation = generation
                 if document and key.client:
                     records.restore(key.client, document)
                 elif document:
-                    request.archived = Record.from_document(document)
+                    request.archived_record = Record.from_document(document)
         except Exception as error:
-            log.warning("%s: the archive of replies can't be read: %s", activation.object_id, error)
+            log.warning("%s: reading the reply archive failed: %s", activation.object_id, error)
             self._discard(activation)
             return
         activation.mailbox.release()
 
-    async def take(self, activation: Activation) -> None:
-        """Move what is oldest of an activation's records here, once it is committed."""
-        if activation.moving:
+    async def move_oldest(self, activation: Activation) -> None:
+        """Move the oldest records of an activation into the archive, once they are committed."""
+        if activation.archiving:
             return
         records = activation.records
-        oldest = records.oldest()
-        if not oldest:
+        candidates = records.archive_candidates()
+        if not candidates:
             return
-        activation.moving = True
+        activation.archiving = True
         try:
             committed = activation.wait_committed()
             if committed is not None:
                 await committed
-            kept = [(f"{old.name}-{old.key}", old.document, timestamp(old.end)) for old in oldest]
+            kept = [
+                (f"{candidate.name}-{candidate.key}", candidate.document, timestamp(candidate.end))
+                for candidate in candidates
+            ]
             await self._store.archive(activation.type.name, activation.id, kept)
         except (StoreError, Failure) as error:
             log.warning("%s: archiving replies failed: %s", activation.object_id, error)
             return
         finally:
-            activation.moving = False
-        for old in oldest:
-            records.leave(old)
+            activation.archiving = False
+        for candidate in candidates:
+            records.drop_archived(candidate)
         records.archived = True
         records.generation += 1
         activation.open_pending().changes.set["archived"] = True
@@ -93,10 +96,10 @@ class ReplyArchive:
         found: dict[RecordKey, dict[str, Any]] = {}
         for type in {name for name, _, _ in wanted}:
             places = [(id, record) for name, id, record in wanted if name == type]
-            for (id, record), document in (await self._store.archived(type, places)).items():
+            for (id, record), document in (await self._store.read_archived(type, places)).items():
                 found[type, id, record] = document
         return [found.get(key) for key in wanted]
 
 
-def _name(key: RequestKey) -> str:
+def _record_name(key: RequestKey) -> str:
     return f"clients-{key.client}" if key.client else f"chosen-{key.key}"

@@ -1,14 +1,17 @@
-"""Completion records: the outcome of each command, kept in the commit that made it true.
+"""Completion records: the outcome of each command, stored in the same commit as its changes.
 
-Promise: a repeat of a request gets the recorded outcome and changes nothing: after a crash, on
-another owner, at any rate of traffic, and however late the copy arrives.
+Promise: a repeated request gets the recorded outcome and changes nothing. This holds after a crash, on another
+owner, at any rate of traffic, and however late the copy arrives.
 
-Numbered requests (RIFL) are kept until their client acknowledges them; what stays is the client's
-mark, below which every copy is refused as `stale`. A number carries its time of issue, and numbers
-older than `age` are refused; only then is the mark itself dropped. IDs that a caller chose are kept
-for `age`, tells for `tell_age`. Of both the newest are in the document and older ones in an archive
-that is written before they leave the document, and asked only for objects that have moved some.
-Nothing is ever forgotten to make room: past its bounds an object answers `overloaded`.
+Records of numbered requests (RIFL; Lee et al., SOSP 2015) are kept until their client acknowledges them. The
+client's mark stays: every copy with a lower number is refused as `stale`. A number carries its time of issue, and
+numbers older than `age` are refused. Only then is the mark itself dropped.
+
+IDs that a caller chose are kept for `age`, and those of tells for `tell_age`. The newest records are in the
+document. Older ones are in an archive, which is written before they leave the document and consulted only for
+objects that have moved some.
+
+Nothing is dropped to make room: past its bounds, an object answers `overloaded`.
 """
 
 from __future__ import annotations
@@ -28,19 +31,22 @@ CHOSEN_BYTES = 512 * 1024
 CLIENT_BYTES = 1024 * 1024
 MOVED_AT_LEAST = 16
 MOVED_AT_MOST = 1000
-# How many times the clients that stay in the document may be there until the archive has taken some.
+# While the archive can't be written, the document may hold this many times the usual number of clients.
 CROWD = 8
 SWEEP_EVERY = 600.0
-# Seconds by which a caller's clock may be ahead of ours.
+# How far a caller's clock may be ahead of ours, in seconds.
 CLOCK_SKEW = 60.0
 OVERHEAD = 96
-_FORGOTTEN = Reply.of(Failure("stale", "the outcome of this request was erased"))
+_ERASED = Reply.of(Failure("stale", "the outcome of this request was erased"))
 
 
 class Bounds(NamedTuple):
-    """`age` and `tell_age` in seconds; `clients` are those that stay in the document, `records` the
-    unsettled ones of one client; `bytes` for the numbered records, and as much again for the chosen
-    ones, while their archive can't be written."""
+    """The bounds of one object's completion records.
+
+    `age` and `tell_age` are in seconds. `clients` is the number of clients that stay in the document, and
+    `records` the number of unsettled requests of one client. `bytes` limits the numbered records, and separately
+    the chosen ones, while the archive can't be written.
+    """
 
     age: float = 86_400.0
     tell_age: float = 7 * 86_400.0
@@ -50,7 +56,7 @@ class Bounds(NamedTuple):
 
 
 class Changes:
-    """Dotted paths that the next commit sets and unsets; the last word on a path counts."""
+    """The dotted paths that the next commit sets and unsets. The last change of a path counts."""
 
     def __init__(self) -> None:
         self.set: dict[str, Any] = {}
@@ -60,7 +66,7 @@ class Changes:
     def put(self, path: str, value: dict[str, Any]) -> None:
         encoded = codec.encode_document(value)
         self.unset.pop(path, None)
-        self.set[path] = codec.raw(encoded)
+        self.set[path] = codec.as_raw(encoded)
         self.size += len(encoded) + len(path)
 
     def drop(self, path: str) -> None:
@@ -70,7 +76,7 @@ class Changes:
 
 
 class Record(NamedTuple):
-    """The outcome of one command; `at` in seconds since the epoch."""
+    """The outcome of one command. `at` is in seconds since the epoch."""
 
     fingerprint: bytes
     payload: bytes
@@ -95,10 +101,10 @@ class Record(NamedTuple):
 
 
 class Client:
-    """What is kept of one incarnation of one caller: its mark, and the records from there on.
+    """The mark of one incarnation of a caller, and its records from that number on.
 
-    In the document it is one field, so that a commit rewrites it whole: on a hot object hundreds of
-    records come and go with each commit.
+    It is one field of the document, which a commit rewrites as a whole, because on a hot object hundreds of records
+    come and go with each commit.
     """
 
     __slots__ = ("at", "mark", "records")
@@ -120,9 +126,11 @@ class Client:
         return cls(document["m"], document["t"], _decoder.decode(document["r"]))
 
 
-class Old(NamedTuple):
-    """What should move to the archive: a client or a chosen record, and until when (in seconds
-    since the epoch) it must be kept there."""
+class ArchiveCandidate(NamedTuple):
+    """A client or a chosen record that should move to the archive, to be kept there until `end`.
+
+    `end` is in seconds since the epoch.
+    """
 
     name: str
     key: str
@@ -131,8 +139,7 @@ class Old(NamedTuple):
 
 
 class CompletionRecords:
-    """The records of one activation: a mirror of `replies` in its document, and what of it the next
-    commit has to write."""
+    """The records of one activation: a mirror of `replies` in its document that tracks unwritten changes."""
 
     def __init__(self, replies: dict[str, Any], archived: bool, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -148,24 +155,23 @@ class CompletionRecords:
 
     @property
     def size(self) -> int:
-        """Bytes, roughly."""
+        """The approximate size in bytes."""
         return self._size + self._chosen_size
 
     def find(self, key: RequestKey, fingerprint: bytes, now: float) -> Record | None:
-        """The record of an earlier copy; raises `stale` or `request-id-reused`."""
+        """Return the record of an earlier copy. Raises `stale`, `bad-request` or `request-id-reused`."""
         if not key.client:
-            return check_same(self._chosen.get(key.key), fingerprint)
+            return check_fingerprint(self._chosen.get(key.key), fingerprint)
         client = self._clients.get(key.client)
         issued = issued_at(key.number)
         if issued > now + CLOCK_SKEW:
             raise Failure("bad-request", "this number was issued in the future", field="Request-Id")
         if (client and key.number < client.mark) or issued < now - self._bounds.age:
-            raise Failure("stale", "this request was settled, or is too old to be repeated", field="Request-Id")
-        return check_same(client.records.get(key.number), fingerprint) if client else None
+            raise Failure("stale", "this request is settled or too old to be repeated", field="Request-Id")
+        return check_fingerprint(client.records.get(key.number), fingerprint) if client else None
 
     def admit(self, key: RequestKey, now: float) -> None:
-        """Drop what the client has acknowledged and what is past its age; raises `overloaded` when
-        there is no room for another record then."""
+        """Make room for another record by dropping acknowledged and expired ones. Raises `overloaded`."""
         client = self._clients.get(key.client) if key.client else None
         if client is not None and key.ack > client.mark:
             client.mark = key.ack
@@ -188,7 +194,7 @@ class CompletionRecords:
             client = self._clients[key.client] = Client(key.ack, 0.0, {})
             self._size += OVERHEAD
         else:
-            # Those that were used last stand last.
+            # The most recently used clients come last.
             self._clients[key.client] = self._clients.pop(key.client)
         client.at = max(record.at, issued_at(key.number))
         client.records[key.number] = record
@@ -196,7 +202,7 @@ class CompletionRecords:
         self._changed_clients.add(key.client)
 
     def seal(self, changes: Changes) -> None:
-        """Put what has changed into the commit."""
+        """Add the unwritten changes to a commit."""
         for name, changed, kept in (
             ("clients", self._changed_clients, self._clients),
             ("chosen", self._changed_chosen, self._chosen),
@@ -209,52 +215,52 @@ class CompletionRecords:
                     changes.put(f"replies.{name}.{key}", item.to_document())
             changed.clear()
 
-    def end(self, record: Record) -> float:
-        """When a chosen record's life ends, in seconds since the epoch."""
+    def expires_at(self, record: Record) -> float:
+        """Return when a chosen record expires, in seconds since the epoch."""
         return record.at + (self._bounds.tell_age if record.tell else self._bounds.age)
 
-    def crowded(self) -> bool:
-        """Whether something should move to the archive."""
-        return self._crowded_with_chosen() or self._crowded_with_clients()
+    def needs_archiving(self) -> bool:
+        """Return True if records should move to the archive."""
+        return self._too_many_chosen() or self._too_many_clients()
 
-    def oldest(self) -> list[Old]:
-        """What should move to the archive now."""
-        old = []
-        if self._crowded_with_chosen():
+    def archive_candidates(self) -> list[ArchiveCandidate]:
+        """Return the records that should move to the archive now."""
+        candidates = []
+        if self._too_many_chosen():
             for key, record in islice(self._chosen.items(), _surplus(self._chosen, CHOSEN_IN_DOCUMENT)):
-                old.append(Old("chosen", key, record.to_document(), self.end(record)))
-        if self._crowded_with_clients():
-            # The one that was used last stays.
+                candidates.append(ArchiveCandidate("chosen", key, record.to_document(), self.expires_at(record)))
+        if self._too_many_clients():
+            # The most recently used client stays.
             surplus = min(_surplus(self._clients, self._bounds.clients), len(self._clients) - 1)
             for key, client in islice(self._clients.items(), surplus):
-                old.append(Old("clients", key, client.to_document(), client.at + self._bounds.age))
-        return old
+                candidates.append(ArchiveCandidate("clients", key, client.to_document(), client.at + self._bounds.age))
+        return candidates
 
-    def leave(self, old: Old) -> None:
-        """Drop from the document what the archive holds; a client that has changed since then stays."""
-        if old.name == "chosen":
-            self._drop_chosen(old.key)
+    def drop_archived(self, candidate: ArchiveCandidate) -> None:
+        """Drop an archived record from the document, unless it is a client that has changed since."""
+        if candidate.name == "chosen":
+            self._drop_chosen(candidate.key)
             return
-        client = self._clients.get(old.key)
-        if client is not None and client.to_document() == old.document:
-            self._drop_client(old.key)
+        client = self._clients.get(candidate.key)
+        if client is not None and client.to_document() == candidate.document:
+            self._drop_client(candidate.key)
 
-    def forget(self) -> None:
-        """Keep of each outcome only that there was one: a repeat is refused as `stale`."""
-        self._chosen = {key: _forgotten(record) for key, record in self._chosen.items()}
+    def erase_outcomes(self) -> None:
+        """Erase the content of every outcome. A repeat of such a request is refused as `stale`."""
+        self._chosen = {key: _erased(record) for key, record in self._chosen.items()}
         self._changed_chosen.update(self._chosen)
         for key, client in self._clients.items():
-            client.records = {number: _forgotten(record) for number, record in client.records.items()}
+            client.records = {number: _erased(record) for number, record in client.records.items()}
             self._changed_clients.add(key)
         self._chosen_size = sum(record.size for record in self._chosen.values())
         self._size = sum(client.size for client in self._clients.values())
 
     def knows(self, key: RequestKey) -> bool:
-        """Whether the archive can have nothing newer about a request."""
+        """Return True if the archive can't hold anything newer about a request."""
         return key.client in self._clients if key.client else key.key in self._chosen
 
     def restore(self, key: str, document: dict[str, Any]) -> None:
-        """Take a client back from the archive."""
+        """Add a client that was read from the archive."""
         if key not in self._clients:
             client = self._clients[key] = Client.from_document(document)
             self._size += client.size
@@ -275,13 +281,13 @@ class CompletionRecords:
             if client.at < now - self._bounds.age:
                 self._drop_client(key)
         for key, record in list(self._chosen.items()):
-            if self.end(record) < now:
+            if self.expires_at(record) < now:
                 self._drop_chosen(key)
 
-    def _crowded_with_chosen(self) -> bool:
+    def _too_many_chosen(self) -> bool:
         return len(self._chosen) > CHOSEN_IN_DOCUMENT or self._chosen_size > CHOSEN_BYTES
 
-    def _crowded_with_clients(self) -> bool:
+    def _too_many_clients(self) -> bool:
         return len(self._clients) > self._bounds.clients or self._size > CLIENT_BYTES
 
     def _drop_client(self, key: str) -> None:
@@ -302,9 +308,9 @@ class CompletionRecords:
             self._size -= client.records.pop(number).size
 
 
-def _forgotten(record: Record) -> Record:
-    # A tell is settled whatever it has led to; anybody else is told.
-    payload, failed = (b"null", False) if record.tell else _FORGOTTEN
+def _erased(record: Record) -> Record:
+    # A repeated tell still counts as settled; any other repeat is refused.
+    payload, failed = (b"null", False) if record.tell else _ERASED
     return record._replace(payload=payload, failed=failed)
 
 
@@ -312,8 +318,8 @@ def _surplus(kept: dict[str, Any], in_document: int) -> int:
     return min(max(len(kept) - in_document // 2, MOVED_AT_LEAST), MOVED_AT_MOST)
 
 
-def recorded(replies: dict[str, Any], key: RequestKey, fingerprint: bytes) -> Record | None:
-    """The record of this very request in a stored document, if it is there."""
+def find_record(replies: dict[str, Any], key: RequestKey, fingerprint: bytes) -> Record | None:
+    """Return the record of exactly this request from a stored document's `replies`, if there is one."""
     if key.client:
         client = replies.get("clients", {}).get(key.client)
         record = Client.from_document(client).records.get(key.number) if client else None
@@ -323,10 +329,10 @@ def recorded(replies: dict[str, Any], key: RequestKey, fingerprint: bytes) -> Re
     return record if record and record.fingerprint == fingerprint else None
 
 
-def check_same(record: Record | None, fingerprint: bytes) -> Record | None:
-    """The record, if it is of this request; raises `request-id-reused` if it is of another."""
+def check_fingerprint(record: Record | None, fingerprint: bytes) -> Record | None:
+    """Return the record. Raises `request-id-reused` if it belongs to another request."""
     if record is not None and record.fingerprint != fingerprint:
-        raise Failure("request-id-reused", "this ID was used for another request", field="Request-Id")
+        raise Failure("request-id-reused", "this ID was already used for another request", field="Request-Id")
     return record
 
 

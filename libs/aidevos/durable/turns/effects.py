@@ -1,4 +1,4 @@
-"""What one turn has done to its object and will send: gathered here, and put into a commit as a whole or not at all."""
+"""The effects of one turn: its changes and outgoing messages, which enter a commit all together or not at all."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from datetime import datetime
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.times import timestamp
-from aidevos.durable.objects.alarm import EXPIRY, Scheduled, expiry
+from aidevos.durable.objects.alarm import EXPIRY, Scheduled, schedule_expiry
 from aidevos.durable.store import codec
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import Entry
 from aidevos.durable.turns.environment import Limits
-from aidevos.durable.turns.pending import Pending
+from aidevos.durable.turns.pending import PendingCommit
 
 OUTBOX_BYTES = 2 * 1024 * 1024
 
 
 class Effects:
-    """The effects of one turn. `now` is the turn's time in seconds since the epoch; `alarm` is the name of the
-    alarm that the turn is about, or empty."""
+    """The effects of one turn.
+
+    `now` is the turn's time in seconds since the epoch. `alarm` is the name of the alarm that started the turn, or
+    empty.
+    """
 
     __slots__ = ("_activation", "_limits", "alarm", "alarms", "deleted", "entries", "now", "project", "ringing")
 
@@ -29,33 +32,33 @@ class Effects:
         self.now = now
         self.alarm = alarm
         self.entries: list[Entry] = []
-        # What is left of each alarm; None for one that is gone.
+        # The new schedule of each changed alarm; None removes it.
         self.alarms: dict[str, Scheduled | None] = {}
-        # The alarm that the turn is about, until it has an outcome.
+        # The alarm that started the turn, until its outcome is known.
         self.ringing: Scheduled | None = None
         self.deleted = False
-        # The project that an object belongs to from its creation on.
+        # The project of an object that this turn creates.
         self.project: str | None = None
 
     def check_bounds(self, state: bytes, entries: Sequence[Entry]) -> None:
-        """Raise `too-large` or `overloaded` if the outcome would not fit."""
+        """Raise `too-large` or `overloaded` if the encoded state or the entries exceed their bounds."""
         activation, limits = self._activation, self._limits
         limit = activation.type.cls.state_limit or limits.state
         if len(state) > limit:
-            raise Failure("too-large", f"the state would have more than {limit} bytes", field="state")
+            raise Failure("too-large", f"the state would exceed {limit} bytes", field="state")
         if not entries:
             return
         if any(len(entry.payload) > limits.answer for entry in entries):
-            raise Failure("too-large", f"an event or tell has more than {limits.answer} bytes")
+            raise Failure("too-large", f"an event or tell exceeds {limits.answer} bytes")
         size = sum(len(entry.payload) for entry in entries)
         if size > OUTBOX_BYTES or len(entries) > limits.outbox:
-            raise Failure("too-large", "one turn can't emit and tell so much")
+            raise Failure("too-large", "the events and tells of one turn don't fit the outbox")
         crowded = len(activation.outbox) + len(entries) > limits.outbox
         if crowded or activation.outbox_size + size > OUTBOX_BYTES:
-            raise Failure("overloaded", "too many events and tells of this object wait to be sent", retry_after=2.0)
+            raise Failure("overloaded", "too many events and tells of this object are unsent", retry_after=2.0)
 
     def advance(self, encoded: bytes, *, keeps_version: bool) -> None:
-        """Make the state that the turn has built the object's own, and with it version, times and project."""
+        """Adopt the encoded state of the turn, and update version, times and project."""
         activation = self._activation
         moment: datetime = timestamp(self.now)
         if self.deleted or not (keeps_version and activation.exists):
@@ -71,8 +74,8 @@ class Effects:
             activation.made_at = moment
         activation.snapshot = encoded
 
-    def gather(self, *, changed: bool) -> Pending:
-        """Put everything into the pending commit and return that; `changed` says that the state has changed."""
+    def gather(self, *, changed: bool) -> PendingCommit:
+        """Move all effects into the pending commit and return it. `changed` is True if the state has changed."""
         activation = self._activation
         pending = activation.open_pending()
         pending.state_changed = pending.state_changed or changed
@@ -87,13 +90,13 @@ class Effects:
         self._gather_alarms(pending, changed)
         return pending
 
-    def _gather_alarms(self, pending: Pending, changed: bool) -> None:
+    def _gather_alarms(self, pending: PendingCommit, changed: bool) -> None:
         activation = self._activation
         after = activation.type.cls.expires_after
         if self.deleted:
             self.alarms = dict.fromkeys(activation.alarms)
         elif changed and after is not None:
-            self.alarms[EXPIRY] = expiry(self.now, after)
+            self.alarms[EXPIRY] = schedule_expiry(self.now, after)
         if self.alarm in self.alarms:
             self.ringing = None
         for name, alarm in self.alarms.items():

@@ -1,4 +1,4 @@
-"""Entries of an outbox: events, tells and dead letters that are committed with the state and sent afterwards."""
+"""Outbox entries: events, tells and dead letters, which are committed with the state and sent afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVENTS_LANE = ""
 
 
 class Entry(NamedTuple):
-    """One thing to send. `number` grows with every entry of the object and is its stable ID."""
+    """One message to send. `number` is its stable ID, and grows with each entry of the object."""
 
     number: int
     kind: str
@@ -34,17 +34,21 @@ class Entry(NamedTuple):
 
     @property
     def lane(self) -> str:
-        """Entries of one lane are sent one after another: all events, and the tells to each object."""
+        """The name of its lane. A lane sends one entry at a time: all events share one, and so do the tells to an
+        object."""
         return EVENTS_LANE if self.kind == "event" else self.subject.rpartition(".")[0]
 
 
 def next_number(last: int, now: float) -> int:
-    """The number after `last`; its upper bits are the time of issue."""
+    """Return the number after `last`. Its upper bits are the time of issue."""
     return max(last + 1, int(now * 1000) << NUMBER_BITS)
 
 
 def event_entry(type: str, id: str, number: int, event: Event, now: float, project: str | None = None) -> Entry:
-    """An event as CloudEvents 1.0 in JSON; of an object that belongs to a project with that as an extension."""
+    """Return the entry of an event, in the JSON format of CloudEvents 1.0.
+
+    The extension `project` names the project of an object that belongs to one.
+    """
     name = event.event_name()
     document: dict[str, Any] = {
         "specversion": "1.0",
@@ -65,6 +69,6 @@ def tell_entry(number: int, type: str, id: str, method: str, args: Mapping[str, 
 
 
 def letter_entry(number: int, letter: Letter) -> Entry:
-    """A dead letter on its way to where it is kept."""
+    """Return the entry that sends a dead letter to its object."""
     subject = subjects.call(dead_letters.TYPE, letter.id, BURY)
     return Entry(number, "letter", subject, msgspec.msgpack.encode(letter), letter.at)

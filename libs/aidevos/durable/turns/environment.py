@@ -1,4 +1,4 @@
-"""What the objects of one process share: what they run on, within which bounds, and the right to answer."""
+"""The environment that the objects of one process share: store, client, clock, limits and lease."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aidevos.durable.turns.completion import Bounds
 
 
 class Limits(NamedTuple):
-    """Bounds of one object and of all objects of a process; seconds and bytes."""
+    """The bounds of one object and of one process. Times are in seconds, sizes in bytes."""
 
     records: Bounds = Bounds()
     state: int = 1024 * 1024
@@ -31,10 +31,11 @@ class Limits(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """Everything that the objects of one process share; it never changes.
+    """Everything that the objects of one process share. It never changes.
 
-    `client` calls other objects as this process. `may_answer` is true while the process holds its lease: only then
-    may it activate, execute and answer anything. `spawn` runs a coroutine beside the turns and logs its failure.
+    `client` calls other objects on behalf of this process. `may_answer` returns True while the process holds its
+    lease; only then may it activate, execute and answer. `spawn` runs a coroutine in the background and logs its
+    failure.
     """
 
     registry: DurableObjectRegistry

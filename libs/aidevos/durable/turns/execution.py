@@ -1,9 +1,9 @@
-"""One turn: a method runs on the state, and either everything it did counts or nothing.
+"""Execution of one turn: a method runs on the state, and either everything that it did counts or nothing.
 
-Promise: a command that raises leaves no trace in the state, sends nothing, and its error is the
-recorded outcome. A query that changed the state is a bug: the change is undone and the caller gets
-`internal`. A repeat of a request that has an outcome gets that one, and nothing runs. What a turn
-has sent and changed becomes visible with its commit, never before.
+Promises: a command that raises leaves no trace in the state and sends nothing, and its error is the recorded
+outcome. A query that changes the state is a bug: the change is undone, and the caller gets `internal`. A repeated
+request gets the recorded outcome, and no method runs. The changes and messages of a turn become visible with its
+commit, never before.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
 from aidevos.durable.objects.if_match import check_if_match
-from aidevos.durable.objects.running import running
+from aidevos.durable.objects.running import current_turn
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.alarm_turn import begin_alarm, count_attempt, fail_alarm
 from aidevos.durable.turns.archive import ReplyArchive
-from aidevos.durable.turns.completion import Record, check_same
+from aidevos.durable.turns.completion import Record, check_fingerprint
 from aidevos.durable.turns.environment import Environment
-from aidevos.durable.turns.failures import moved_during_turn, unexpected
+from aidevos.durable.turns.failures import log_unexpected, moved_during_turn
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.mailbox import Mailbox
-from aidevos.durable.turns.outcome import answer_when_committed, record, succeed, undo
+from aidevos.durable.turns.outcome import answer_when_committed, complete, record_outcome, roll_back
 from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.turn import Turn
 
-# The task of a turn that could not end at once.
+# The task of a turn, or None if the turn has already ended.
 Running = asyncio.Task[None] | None
 
 
 class TurnRunner:
-    """Runs the turns of one process. `requeue` puts a request into its object's mailbox again."""
+    """Runs the turns of one process. `requeue` returns a request to the mailbox of its object."""
 
     def __init__(
         self, environment: Environment, gate: Gate, archive: ReplyArchive, requeue: Callable[[Request], None]
@@ -45,12 +45,14 @@ class TurnRunner:
         self._requeue = requeue
 
     def start(self, activation: Activation, request: Request) -> Running:
-        """Run a request's turn if it may begin: the lease is held, and the gate admits the caller. Where that or an
-        earlier outcome has to be looked up first, the request comes again."""
+        """Run the turn of a request if this process holds its lease and the gate admits the caller.
+
+        If a role or an archived outcome must be looked up first, the request is queued again.
+        """
         if not self._environment.may_answer():
             request.drop()
             return None
-        if self._gate.guards(activation, request) and not self._admits(activation, request):
+        if self._gate.applies_to(activation, request) and not self._admits(activation, request):
             return None
         if self._archive.must_look_up(activation, request):
             activation.mailbox.put_back(request)
@@ -60,14 +62,16 @@ class TurnRunner:
         try:
             return self._run(activation, request)
         except Exception as error:
-            request.fail(unexpected(error, f"{activation.object_id}.{request.method.name}"))
+            request.fail(log_unexpected(error, f"{activation.object_id}.{request.method.name}"))
             return None
 
     def reenter(self, activation: Activation | None, request: Request) -> Running:
-        """Answer a call of an object that waits for it: only a query on the last committed state can. Raises
-        `deadlock`."""
+        """Run a call to an object that itself waits for that call.
+
+        Only a re-entrant query can run, on the last committed state. Raises `deadlock` for anything else.
+        """
         allowed = request.method.reentrant and activation is not None and activation.loaded
-        if activation is None or not allowed or self._gate.guards(activation, request):
+        if activation is None or not allowed or self._gate.applies_to(activation, request):
             raise Failure("deadlock", f"{request.type.name}:{request.id} waits for this call")
         committed = Activation(request.type, request.id, _closed_mailbox(), _save_nothing)
         committed.load(None, self._environment.limits.records, claimed=False)
@@ -96,7 +100,7 @@ class TurnRunner:
             self._requeue(request)
 
     def _run(self, activation: Activation, request: Request) -> Running:
-        """Run a request's turn, at once if its method can't wait, else in the task that is returned."""
+        """Run the turn of a request inline if its method never awaits, otherwise in the returned task."""
         loop = asyncio.get_running_loop()
         activation.last_used = loop.time()
         if request.deadline <= loop.time():
@@ -112,22 +116,22 @@ class TurnRunner:
         if request.alarm and not begin_alarm(turn):
             return None
         try:
-            if request.method.matches:
+            if request.method.checks_if_match:
                 check_if_match(request.if_match, activation.exists, activation.version)
             if request.method.name in (ALARM, EXPIRE) and not activation.exists:
                 raise Failure("not-found", f"there is no object {activation.object_id}")
         except Failure as failure:
             _end(turn, None, failure)
             return None
-        if request.method.inline and not turn.counts_first:
+        if request.method.never_suspends and not turn.counts_attempt_first:
             _run_inline(turn)
             return None
         return loop.create_task(_run_in_task(turn))
 
     def _is_answered(self, activation: Activation, request: Request) -> bool:
-        """True if an earlier copy's outcome was found; it is the answer."""
+        """Answer with the outcome of an earlier copy; return True if there is one."""
         if request.ephemeral:
-            found = check_same(activation.ephemeral.get(request.ephemeral), request.fingerprint)
+            found = check_fingerprint(activation.ephemeral.get(request.ephemeral), request.fingerprint)
             if found is not None:
                 self._answer(activation, request, found.reply)
             return found is not None
@@ -135,7 +139,7 @@ class TurnRunner:
             return False
         now = self._environment.clock.now()
         found = activation.records.find(request.key, request.fingerprint, now)
-        found = found or check_same(request.archived, request.fingerprint)
+        found = found or check_fingerprint(request.archived_record, request.fingerprint)
         if found is None:
             activation.records.admit(request.key, now)
             return False
@@ -147,7 +151,7 @@ class TurnRunner:
 
 
 def _run_inline(turn: Turn) -> None:
-    token = running.set(turn)
+    token = current_turn.set(turn)
     try:
         turn.request.method.function(turn.activation.object, **turn.request.args).send(None)
     except StopIteration as stop:
@@ -155,17 +159,17 @@ def _run_inline(turn: Turn) -> None:
     except BaseException as error:
         _end(turn, None, error)
     finally:
-        running.reset(token)
+        current_turn.reset(token)
 
 
 async def _run_in_task(turn: Turn) -> None:
-    running.set(turn)
+    current_turn.set(turn)
     request = turn.request
     result: Any = None
     error: BaseException | None = None
     try:
         async with asyncio.timeout_at(request.deadline) as limit:
-            if turn.counts_first:
+            if turn.counts_attempt_first:
                 await count_attempt(turn)
             result = await request.method.function(turn.activation.object, **request.args)
     except TimeoutError as raised:
@@ -174,20 +178,20 @@ async def _run_in_task(turn: Turn) -> None:
     except BaseException as raised:
         error = raised
     if _is_cancelled(error):
-        undo(turn.activation)
+        roll_back(turn.activation)
         request.fail(moved_during_turn())
         raise asyncio.CancelledError
     _end(turn, result, error)
 
 
 def _is_cancelled(error: BaseException | None) -> bool:
-    """True if the turn itself was cancelled, and not something that it had waited for."""
+    """Return True if the turn itself was cancelled, not something that it awaited."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
-    """Account for what the method did, and see to its answer."""
+    """Commit or undo the effects of a method that has returned or raised, and answer its request."""
     activation, request = turn.activation, turn.request
     turn.open = False
     if activation.broken:
@@ -195,34 +199,34 @@ def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
         return
     try:
         if error is None:
-            reply = succeed(turn, result)
+            reply = complete(turn, result)
         else:
-            undo(activation)
+            roll_back(activation)
             reply = Reply.of(_failure(error, turn))
     except Exception as raised:
-        undo(activation)
+        roll_back(activation)
         error = raised
         reply = Reply.of(_failure(raised, turn))
-    if request.ephemeral and not (error and _is_passing(error)):
+    if request.ephemeral and not (error and _is_transient(error)):
         outcome = Record(request.fingerprint, reply.payload, reply.failed, turn.now, tell=False)
         activation.remember(request.ephemeral, outcome)
     if error is not None and request.alarm:
         fail_alarm(turn, reply)
     elif error is not None and request.method.is_command:
-        record(turn, reply, durable=not _is_passing(error))
+        record_outcome(turn, reply, durable=not _is_transient(error))
     elif not request.method.is_command:
         answer_when_committed(turn.environment, activation, request, reply)
 
 
-def _is_passing(error: BaseException) -> bool:
-    """True if a repeat may end otherwise, so that the outcome must not be recorded."""
+def _is_transient(error: BaseException) -> bool:
+    """Return True if a repeat may succeed, so that the outcome must not be recorded."""
     return isinstance(error, Failure) and (error.retryable or error.code == "deadline-exceeded")
 
 
 def _failure(error: BaseException, turn: Turn) -> Failure:
     if isinstance(error, Failure):
         return error
-    return unexpected(error, f"{turn.activation.object_id}.{turn.request.method.name}")
+    return log_unexpected(error, f"{turn.activation.object_id}.{turn.request.method.name}")
 
 
 def _closed_mailbox() -> Mailbox:
@@ -230,4 +234,4 @@ def _closed_mailbox() -> Mailbox:
 
 
 def _save_nothing(activation: Activation) -> None:
-    """A copy of an object's committed state is never committed itself."""
+    """Do nothing: a copy of the committed state is never committed itself."""

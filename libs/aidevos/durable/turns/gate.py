@@ -1,7 +1,7 @@
-"""The gate: what a caller needs to reach an object beside what its methods ask for.
+"""The gate: a check of the caller in addition to a method's own authorization rule.
 
-The framework knows that an object may belong to a project, and stores which; the gate that hosting passes in
-knows what follows from that.
+The framework stores the project that an object belongs to. The gate, which the process passes in, decides what a
+project means for access.
 """
 
 from __future__ import annotations
@@ -17,33 +17,35 @@ from aidevos.security.permissions import Principal
 
 
 class Gate(Protocol):
-    """Decides who may reach which object. Its methods raise `Failure` to refuse."""
+    """The policy that decides which callers reach which objects. Its methods raise `Failure` to refuse."""
 
     def check_call(self, caller: Principal, type: ObjectType, method: str) -> None:
-        """Refuse a call of a method of this type, whatever the object."""
+        """Refuse a call that the caller may make on no object of this type."""
         ...
 
     def check_query(self, caller: Principal, type: ObjectType, name: str) -> None:
-        """Refuse a search or view over the type's objects."""
+        """Refuse a list, search or view over the objects of this type."""
         ...
 
-    def guards(self, activation: Activation, request: Request) -> bool:
-        """True if `admit` has to be asked before the turn."""
+    def applies_to(self, activation: Activation, request: Request) -> bool:
+        """Return True if `admit` must be called before the turn."""
         ...
 
     def admit(self, activation: Activation, request: Request) -> Awaitable[None] | None:
-        """Let the request's turn begin now, or return what to await before it is put into the mailbox again."""
+        """Return None to admit the request now, or an awaitable after which it is queued and checked again."""
         ...
 
     def needs_document(self, request: Request) -> bool:
-        """True if only the stored document tells whether the request may reach its object."""
+        """Return True if the request can only be judged with the stored document."""
         ...
 
     async def join(self, turn: Turn, project: str | None) -> None:
-        """Let the object that the turn creates belong to a project, or to none."""
+        """Assign the object that the turn creates to a project, or to none."""
         ...
 
     async def visible_project(self, caller: Principal, project: str | None) -> str | None:
-        """Return which objects a list shows to a caller who asks for those of `project`: those of one project,
-        those of no project (the empty string), or all (None)."""
+        """Return the project whose objects a list shows to a caller who asked for `project`.
+
+        The empty string means the objects that belong to no project, and None all objects.
+        """
         ...

@@ -1,8 +1,10 @@
-"""One turn at a time: the requests of one object, in the order in which they came.
+"""The mailbox of one object, which runs its requests in the order of their arrival.
 
-Commands run one after another. Queries run beside each other, but never beside a command, so a
-query sees the state between turns. A method that can't wait runs to its end inside `pump`, without
-a task; any other gets a task, and the mailbox goes on when that has ended.
+Promise: commands run one at a time. Queries run concurrently with each other but never with a command, so a query
+sees the state between turns.
+
+A method that never awaits runs inside `pump`, without a task. Any other method gets a task, and the mailbox
+continues when that task ends.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ Start = Callable[[Request], "asyncio.Task[None] | None"]
 
 
 class Mailbox:
-    """`start` begins a turn and returns its task if it could not end it at once. It is held at first."""
+    """The queue of one object's requests. It starts held, with one `release` to come.
+
+    `start` begins a turn, and returns its task unless the turn has already ended.
+    """
 
     def __init__(self, limit: int, start: Start) -> None:
         self._limit = limit
@@ -30,14 +35,14 @@ class Mailbox:
         self._pumping = False
 
     def put(self, request: Request) -> None:
-        """Queue a request and run what can run; raises `overloaded`."""
+        """Queue a request, and run whatever can run. Raises `overloaded`."""
         if len(self._queue) >= self._limit:
-            raise Failure("overloaded", f"{self._limit} requests wait for this object already", retry_after=1.0)
+            raise Failure("overloaded", f"{self._limit} requests already wait for this object", retry_after=1.0)
         self._queue.append(request)
         self.pump()
 
     def hold(self) -> None:
-        """Start no further turn until `release` was called as often."""
+        """Start no further turn until `release` has been called as often as `hold`."""
         self._holds += 1
 
     def release(self) -> None:
@@ -60,16 +65,16 @@ class Mailbox:
             self._pumping = False
 
     def put_back(self, request: Request) -> None:
-        """Make a request the next one again: its turn has to wait for something."""
+        """Return a request to the front of the queue, because its turn can't begin yet."""
         self._queue.appendleft(request)
 
     def waiting(self) -> Iterator[Request]:
         return iter(self._queue)
 
     def close(self) -> list[Request]:
-        """Stop for good: cancels running turns and returns the requests that were not started."""
+        """Stop for good: cancel the running turns, and return the requests that were not started."""
         self._holds += 1
-        # What would start turns holds on to this mailbox: without it both leave memory at once.
+        # `_start` refers back to this mailbox. Dropping it breaks the cycle, so both are freed at once.
         self._start = _start_nothing
         left = list(self._queue)
         self._queue.clear()
@@ -87,9 +92,9 @@ class Mailbox:
             self._command = task
         else:
             self._queries.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_turn_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_turn_done(self, task: asyncio.Task[None]) -> None:
         if task is self._command:
             self._command = None
         self._queries.discard(task)
@@ -97,4 +102,4 @@ class Mailbox:
 
 
 def _start_nothing(request: Request) -> None:
-    raise RuntimeError("a mailbox that was closed starts no turn")
+    raise RuntimeError("a closed mailbox starts no turn")

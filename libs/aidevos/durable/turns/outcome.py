@@ -1,8 +1,8 @@
-"""What a turn leaves behind: what it has changed and sent, its outcome, and its answer.
+"""The outcome of a turn: its changes and messages, its completion record, and its answer.
 
-Promises: all of it goes into one pending commit, and the answer leaves when that is durable. An answer of what
-was only seen waits for the commits of what it shows, and leaves while the host holds its lease. A turn whose
-outcome would not fit its bounds leaves nothing.
+Promises: all of them enter one pending commit, and the answer leaves when that commit is durable. The answer of a
+turn without a commit of its own waits for the commits whose state it shows, and leaves only while the host holds its
+lease. A turn whose outcome exceeds its bounds leaves no trace.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from aidevos.observability.metrics import ALARMS
 
 
 def answer_when_committed(environment: Environment, activation: Activation, request: Request, reply: Reply) -> None:
-    """Reply with what this activation's memory shows: after the commits that it shows, and only
-    while the host holds its lease."""
+    """Answer from memory, once every commit that the answer shows is durable and if the host holds its lease."""
     pending = activation.uncommitted()
     if pending is None and activation.founding:
         pending = activation.open_pending()
@@ -35,9 +34,11 @@ def answer_when_committed(environment: Environment, activation: Activation, requ
         request.respond(reply if environment.may_answer() else None)
 
 
-def succeed(turn: Turn, result: Any) -> Reply:
-    """The answer of a method that has returned; that of a command is on its way already. Raises for a state or
-    a result that can't be kept or answered, and then nothing has been gathered."""
+def complete(turn: Turn, result: Any) -> Reply:
+    """Return the reply of a method that has returned. A command's reply is already queued behind its commit.
+
+    Raises if the state can't be stored or the result can't be sent; nothing has then entered a commit.
+    """
     activation, request, effects = turn.activation, turn.request, turn.effects
     encoded = activation.type.encode_state(activation.object.state)
     if not request.method.is_command:
@@ -62,8 +63,8 @@ def succeed(turn: Turn, result: Any) -> Reply:
     return reply
 
 
-def record(turn: Turn, reply: Reply, *, durable: bool) -> None:
-    """Put a command's outcome into the pending commit, where it has a request ID, and answer then."""
+def record_outcome(turn: Turn, reply: Reply, *, durable: bool) -> None:
+    """Record the outcome of a command with a request ID in the pending commit, and answer once that is durable."""
     activation, request = turn.activation, turn.request
     if request.key is not None and durable:
         outcome = Record(request.fingerprint, reply.payload, reply.failed, turn.now, request.key.tell)
@@ -77,13 +78,13 @@ def record(turn: Turn, reply: Reply, *, durable: bool) -> None:
     activation.request_commit()
 
 
-def undo(activation: Activation) -> None:
-    """Put the state back to what it was before the turn."""
+def roll_back(activation: Activation) -> None:
+    """Restore the state from before the turn."""
     activation.restore(activation.snapshot)
 
 
 def _answer(turn: Turn, result: Any) -> Reply:
-    payload = _encode(turn.activation.view() if turn.shows_object else result, turn.request)
+    payload = _encode(turn.activation.view() if turn.returns_view else result, turn.request)
     limit = turn.environment.limits.answer
     if len(payload) > limit:
         raise RuntimeError(f"the result has more than {limit} bytes")
@@ -100,9 +101,9 @@ def _commit(turn: Turn, reply: Reply, changed: bool) -> None:
     effects = turn.effects
     if effects.ringing is not None:
         ALARMS.labels("fired").inc()
-        effects.alarms.setdefault(effects.alarm, effects.ringing.next())
+        effects.alarms.setdefault(effects.alarm, effects.ringing.advance())
     if not (changed or effects.entries or effects.alarms or turn.request.key):
         answer_when_committed(turn.environment, turn.activation, turn.request, reply)
         return
     effects.gather(changed=changed)
-    record(turn, reply, durable=True)
+    record_outcome(turn, reply, durable=True)

@@ -1,4 +1,4 @@
-"""A commit that is being gathered or is on its way, and those who wait for it."""
+"""A commit that gathers changes or is in flight, and the requests that wait for it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
 
 
-class Pending:
-    """What the next commit of an object will hold, and who waits for it. One that is not `urgent`
-    only keeps books: nobody waits for it."""
+class PendingCommit:
+    """The next commit of an object, with the requests that wait for it.
+
+    A commit that is not `urgent` holds only bookkeeping, which nothing waits for.
+    """
 
     def __init__(self) -> None:
         self.changes = Changes()
@@ -21,25 +23,25 @@ class Pending:
         self.urgent = False
         self.entries: list[int] = []
         self.alarms: set[str] = set()
-        # Those whose outcome is in this commit, and those who have only seen what it will hold.
+        # Waiters have their outcome in this commit; the answers of readers only show its state.
         self.waiters: list[tuple[Request, Reply]] = []
         self.readers: list[tuple[Request, Reply]] = []
         self.callbacks: list[Callable[[Failure | None], None]] = []
 
     @property
-    def only_sent(self) -> bool:
-        """Whether it does nothing but remove entries from the outbox."""
+    def only_clears_outbox(self) -> bool:
+        """True if it does nothing but remove entries from the outbox."""
         return not (self.urgent or self.changes.set) and all(path.startswith("outbox.") for path in self.changes.unset)
 
     def release(self) -> tuple[list[Request], list[Callable[[Failure | None], None]]]:
-        """The requests and the callbacks that wait for this commit; nobody waits for it any more."""
+        """Return the waiting requests and callbacks, and forget them."""
         requests, callbacks = [request for request, _ in self.waiters + self.readers], self.callbacks
         self.waiters, self.readers, self.callbacks = [], [], []
         return requests, callbacks
 
 
 class StreamPosition:
-    """The last event of an object in the stream, as far as its owner knows."""
+    """The last event of an object in the stream, as its owner knows it: its number and stream sequence."""
 
     __slots__ = ("known", "number", "sequence")
 
@@ -49,8 +51,8 @@ class StreamPosition:
         self.number = 0
 
 
-def drop_all(pending: Pending) -> None:
-    """Say nothing to anybody who waits for a commit: the lease is lost."""
+def drop_waiting(pending: PendingCommit) -> None:
+    """Drop all requests that wait for a commit without an answer, because the lease is lost."""
     requests, callbacks = pending.release()
     for request in requests:
         request.drop()
@@ -58,8 +60,8 @@ def drop_all(pending: Pending) -> None:
         callback(not_applied())
 
 
-def fail_all(pending: Pending, failure: Failure) -> None:
-    """Tell everybody who waits for a commit that it has failed; nobody waits for it any more."""
+def fail_waiting(pending: PendingCommit, failure: Failure) -> None:
+    """Fail all requests and callbacks that wait for a commit."""
     requests, callbacks = pending.release()
     for request in requests:
         request.fail(failure)

@@ -1,4 +1,4 @@
-"""A call as the framework handles it, whichever entry point it came through."""
+"""A call in the form that the framework handles, whichever entry point it came through."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from aidevos.security.permissions import Principal
 
 
 class Request:
-    """One call to one method of one object. `deadline` is in seconds on the event loop's clock."""
+    """One call of a method of one object.
+
+    `deadline` is in seconds on the event loop's clock. `respond` is called once: with the reply, or with None to
+    send nothing.
+    """
 
     __slots__ = (
         "address",
         "alarm",
-        "archived",
+        "archive_generation",
+        "archived_record",
         "args",
         "chain",
         "content_type",
@@ -29,12 +34,11 @@ class Request:
         "id",
         "if_match",
         "key",
-        "looked_up",
+        "membership",
         "method",
         "principal",
         "respond",
         "restarted",
-        "standing",
         "type",
     )
 
@@ -69,22 +73,22 @@ class Request:
         self.chain = chain
         self.content_type = content_type
         self.respond = respond
-        # The key of a confidential command, whose outcome is kept in memory alone; it has no `key`.
+        # The key of a confidential command, whose outcome is kept only in memory. `key` is then None.
         self.ephemeral = ephemeral
-        # The IP address of who called the gateway; empty when that isn't known.
+        # The IP address of the gateway's caller; empty if unknown.
         self.address = address
-        # The name of the alarm that rings; empty for a call.
+        # The name of the alarm that made this request; empty for a call.
         self.alarm = alarm
-        # The archive's record of an earlier copy, and at which generation of the archive it was asked.
-        self.archived: Record | None = None
-        self.looked_up = -1
-        # Whether it has run on an object that was thought not to be there, and was.
+        # The archived record of an earlier copy, and the archive's generation at the look-up.
+        self.archived_record: Record | None = None
+        self.archive_generation = -1
+        # True if it ran on an activation that wrongly assumed the object to be absent.
         self.restarted = False
-        # What the gate has looked up about the caller.
-        self.standing: object = None
+        # Kept by the gate: the caller's membership in the object's project.
+        self.membership: object = None
 
     def drop(self) -> None:
-        """Say nothing: the lease is lost, and somebody else answers."""
+        """Send no answer: the lease is lost, and another process answers."""
         self.respond(None)
 
     def fail(self, failure: Failure) -> None:

@@ -1,8 +1,8 @@
-"""What a running method can reach through its object.
+"""The turn that a running method acts through.
 
-Promises: what a command emits, tells, sets and deletes is gathered here and takes effect with a commit of its
-turn, or never; a query can do none of that. What a method asks of others it asks at once, but after the commits
-of all earlier turns of its object, and while its host holds its lease.
+Promises: the events, tells, alarms and deletions of a command are gathered here. They take effect with a commit of
+its turn, or never. A query can do none of them. A call to another object is sent at once, but only after the
+commits of all earlier turns of its own object, and while its host holds its lease.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
-from aidevos.durable.objects.alarm import EXPIRY, Scheduled, check_room
+from aidevos.durable.objects.alarm import EXPIRY, Scheduled, check_alarm_bounds
 from aidevos.durable.objects.declaration import Event
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.store.port import StoreError
@@ -31,25 +31,25 @@ from aidevos.durable.turns.headers import digest
 from aidevos.durable.turns.request import Request
 from aidevos.security.permissions import Principal
 
-# Lets the object that a turn creates belong to a project: `Gate.join`.
+# Assigns the object that a turn creates to a project: `Gate.join`.
 Join = Callable[["Turn", str | None], Awaitable[None]]
 
 
 class Turn:
-    """The turn of one request, as its object reaches it."""
+    """The turn of one request. It implements `RunningTurn` for the object's methods."""
 
-    def __init__(self, environment: Environment, joins: Join, activation: Activation, request: Request) -> None:
+    def __init__(self, environment: Environment, join: Join, activation: Activation, request: Request) -> None:
         self.environment = environment
         self.activation = activation
         self.request = request
         self.now = environment.clock.now()
         self.effects = Effects(activation, environment.limits, self.now, request.alarm)
         self.alarm_key = ""
-        # True if an earlier attempt may have ended its process.
-        self.counts_first = False
-        self.shows_object = False
+        # True for an alarm whose earlier attempt may have killed its process.
+        self.counts_attempt_first = False
+        self.returns_view = False
         self.open = True
-        self._joins = joins
+        self._join = join
         self._calls = 0
         self._id = ""
         self._last_number = activation.outbox_last
@@ -87,12 +87,12 @@ class Turn:
         return self.activation.project
 
     async def join(self, project: str | None) -> None:
-        """Let the object that this turn creates belong to a project, or to none; raises `Failure`."""
-        await self._joins(self, project)
+        """Assign the object that this turn creates to a project, or to none. Raises `Failure`."""
+        await self._join(self, project)
 
     def view(self) -> DurableObject:
-        """Answer with the object as it is after this turn; return what this returns."""
-        self.shows_object = True
+        """Make the management view after this turn the answer. The method must return this placeholder."""
+        self.returns_view = True
         return cast(DurableObject, None)
 
     def convert_state(self, state: dict[str, Any]) -> msgspec.Struct:
@@ -112,18 +112,18 @@ class Turn:
         self.effects.entries.append(tell_entry(self.next_number(), type, id, method, args, self.now))
 
     def next_number(self) -> int:
-        """The number of the next thing that this turn sends."""
+        """Return the number of the next outbox entry of this turn."""
         self._last_number = next_number(self._last_number, self.environment.clock.now())
         return self._last_number
 
     def set_alarm(self, name: str, alarm: Scheduled) -> None:
-        """Set an alarm with this turn's commit; raises `too-large` past the bounds of an object."""
+        """Set an alarm with this turn's commit. Raises `too-large` past the bounds of an object."""
         self._only_in_command("set alarms")
         cls = self.activation.type.cls
         if cls.on_alarm is BaseDurableObject.on_alarm:
             raise RuntimeError(f"{cls.__name__} has no on_alarm")
         others = (self.alarm(other) for other in self.alarm_names() if other not in (name, EXPIRY))
-        check_room([alarm, *filter(None, others)], self.environment.limits.alarms)
+        check_alarm_bounds([alarm, *filter(None, others)], self.environment.limits.alarms)
         self.effects.alarms[name] = alarm
 
     def cancel_alarm(self, name: str) -> bool:
@@ -133,20 +133,23 @@ class Turn:
         return there
 
     def alarm(self, name: str) -> Scheduled | None:
-        """An alarm as this turn will leave it."""
+        """Return an alarm as this turn leaves it, or None."""
         self._only_in_command("look at alarms")
         if name in self.effects.alarms:
             return self.effects.alarms[name]
         if self.effects.ringing is not None and name == self.request.alarm:
-            return self.effects.ringing.next()
+            return self.effects.ringing.advance()
         return self.activation.alarms.get(name)
 
     def alarm_names(self) -> Iterable[str]:
         return [name for name in {**self.activation.alarms, **self.effects.alarms} if self.alarm(name) is not None]
 
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
-        """A request now: after the commits of all earlier turns, with an ID that a repeat of this turn would
-        use again for the same arguments. A repeat may find another state, and so ask for something else."""
+        """Call another object after the commits of all earlier turns, and return its decoded result.
+
+        A repeat of this turn sends the same request ID for the same arguments. The arguments are part of the ID,
+        because a repeat may find another state and therefore call something else.
+        """
         subjects.split_object_id(f"{type}:{id}")
         self._calls += 1
         payload = msgspec.json.encode(args)
@@ -158,21 +161,21 @@ class Turn:
     async def forward(
         self, subject: str, payload: bytes, *, request_id: str, content_type: str, authorization: str | None
     ) -> bytes:
-        """A request as it stands: after the commits of all earlier turns."""
+        """Send an encoded request unchanged, after the commits of all earlier turns, and return the reply."""
         headers = self._headers() | {envelope.CONTENT_TYPE: content_type}
         return await self._send(subject, payload, request_id=request_id, headers=headers, authorization=authorization)
 
     async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any:
-        """A question about committed states, those of all earlier turns among them."""
+        """Query a view or search, whose committed states include those of all earlier turns."""
         return await self._ask(subjects.query(type, view), msgspec.json.encode(args))
 
     def delete(self) -> None:
-        """Mark the object as deleted by this turn."""
+        """Delete the object with this turn's commit."""
         self._only_in_command("delete")
         self.effects.deleted = True
 
     async def checkpoint(self, *, keeps_version: bool) -> None:
-        """Commit what the turn has done so far; return when it is durable."""
+        """Commit the effects of the turn so far, and return when they are durable."""
         self._only_in_command("checkpoint")
         activation, effects = self.activation, self.effects
         encoded = activation.type.encode_state(activation.object.state)
@@ -191,16 +194,19 @@ class Turn:
             raise moved_during_turn()
 
     async def forget_outcomes(self) -> None:
-        """Blank the records in memory, and so with the next commit in the document; then those in the
-        archive, where no other can follow but blank ones."""
+        """Erase all recorded outcomes of the object.
+
+        The records in memory are erased first and reach the document with the next commit. Only erased records can
+        therefore enter the archive after it is cleared.
+        """
         self._only_in_command("forget_outcomes")
         activation = self.activation
-        activation.records.forget()
+        activation.records.erase_outcomes()
         activation.ephemeral.clear()
-        if activation.moving:
-            raise Failure("unavailable", "records are on their way to the archive")
+        if activation.archiving:
+            raise Failure("unavailable", "records are being moved to the archive; try again")
         try:
-            await self.environment.store.forget(activation.type.name, activation.id)
+            await self.environment.store.delete_archived(activation.type.name, activation.id)
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
 

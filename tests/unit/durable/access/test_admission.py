@@ -34,7 +34,7 @@ async def test_what_has_just_been_decided_counts_without_asking(world: World) ->
     world = World()
     world.clock.advance(650)
     world.verifier.change_access("ada", Change(NOW + 640, 2, ("user",), active=False))
-    assert "no access" in await world.refusal(token, NOW)
+    assert "no longer has access" in await world.refusal(token, NOW)
 
 
 async def test_what_was_decided_long_ago_is_asked_for(world: World) -> None:

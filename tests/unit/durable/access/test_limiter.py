@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.api_keys import KeyLimit, RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import LimitPolicy
-from aidevos.durable.access.limiter import Limited, RateLimiter, Verdict
+from aidevos.durable.access.limiter import RateLimited, RateLimiter, Verdict
 from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import load
@@ -49,7 +49,7 @@ class Fleet:
         for number in range(times):
             try:
                 await self.spend(caller, number % len(self.limiters), **where)
-            except Limited:
+            except RateLimited:
                 continue
             count += 1
             await asyncio.sleep(0)
@@ -101,6 +101,19 @@ async def test_a_key_s_own_limit_is_beside_the_policies_and_raises_none(kit: Obj
     assert await fleet.passed(10, wide) == 3
 
 
+async def test_the_keys_that_a_key_has_made_spend_its_limit_too(kit: ObjectKit) -> None:
+    fleet = Fleet(kit)
+    parent = Principal("ada", key="p", limits=RateLimit(5, 60.0))
+    spends = (KeyLimit("p", RateLimit(5, 60.0)),)
+    child = Principal("ada", key="c", parent_limits=spends)
+    narrow = Principal("ada", key="n", limits=RateLimit(2, 60.0), parent_limits=spends)
+
+    assert await fleet.passed(1, parent) == 1
+    assert await fleet.passed(9, narrow) == 2
+    assert await fleet.passed(9, child) == 2
+    assert await fleet.passed(9, parent) == 0
+
+
 async def test_a_request_that_one_limit_refuses_is_spent_from_no_other(kit: ObjectKit) -> None:
     fleet = Fleet(kit, rate=1, burst=1)
     fleet.limiters[0].set_policies({"data": LimitPolicy(10, 60.0, applies_to=["data"])})
@@ -115,7 +128,7 @@ async def test_a_refusal_tells_when_to_come_again(kit: ObjectKit) -> None:
     fleet = Fleet(kit)
     key = Principal("ada", key="k", limits=RateLimit(1, 60.0))
     first = await fleet.spend(key)
-    with pytest.raises(Limited) as refused:
+    with pytest.raises(RateLimited) as refused:
         await fleet.spend(key)
 
     assert (first.remaining, first.reset) == (0, pytest.approx(60.0))

@@ -34,13 +34,13 @@ class Asking(World):
             self.look_ups += 1
             await asyncio.sleep(0)
             if self.change and self.look_ups == 1:
-                asyncio.get_running_loop().call_soon(self.admission.change, API_KEY.id, NOW)
+                asyncio.get_running_loop().call_soon(self.admission.invalidate_key, API_KEY.id, NOW)
             return await ask(subject, payload, **options)
 
         self.fleet.request = request  # type: ignore[method-assign]
 
     async def caller(self, authorization: str = SHOWN) -> Principal:
-        return await resolve_when_ready(self.admission.caller, authorization, "")
+        return await resolve_when_ready(self.admission.authenticate, authorization, "")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_a_key_that_many_show_at_once_is_looked_up_once(world: Asking) -> 
     callers = await asyncio.gather(*(world.caller() for _ in range(5)))
 
     assert {caller.key for caller in callers} == {API_KEY.id}
-    assert world.admission.caller(SHOWN, "").key == API_KEY.id
+    assert world.admission.authenticate(SHOWN, "").key == API_KEY.id
     assert world.look_ups == 1
 
 
@@ -87,9 +87,22 @@ async def test_a_look_up_that_a_change_has_overtaken_is_made_again(world: Asking
     assert world.look_ups == 2
 
 
+@pytest.mark.parametrize("changed", ["parent", "grandparent"])
+async def test_a_key_is_looked_up_again_when_one_has_changed_that_made_it(world: Asking, changed: str) -> None:
+    world.fleet.grant = world.fleet.grant | {"parents": ["parent", "grandparent"]}
+    await world.caller()
+    world.admission.invalidate_key("another", NOW)
+    await world.caller()
+    assert world.look_ups == 1
+
+    world.admission.invalidate_key(changed, NOW)
+    await world.caller()
+    assert world.look_ups == 2
+
+
 async def test_what_can_not_be_a_key_is_refused_at_once(world: Asking) -> None:
     with pytest.raises(Failure, match="typing mistake"):
-        world.admission.caller(SHOWN[:-1], "")
+        world.admission.authenticate(SHOWN[:-1], "")
     assert world.look_ups == 0
 
 

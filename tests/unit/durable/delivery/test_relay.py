@@ -14,7 +14,7 @@ from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import CommitPoint, StoreError
-from aidevos.durable.turns.pending import Pending
+from aidevos.durable.turns.pending import PendingCommit
 from aidevos.testing import ObjectKit
 from tests.support.kits import chosen, crash, failure, quiet, until
 from tests.support.objects import Tally
@@ -62,7 +62,7 @@ async def test_events_of_an_object_are_published_in_its_order(kit: ObjectKit) ->
     assert values(kit.bus) == list(range(1, 21))
     assert len({id for _, _, id, _ in kit.bus.events}) == 20
     assert kit.store.documents["tally"]["a"]["outbox"] == {}
-    assert await kit.store.pending("tally", "", 1) == []
+    assert await kit.store.list_pending("tally", "", 1) == []
 
 
 @pytest.mark.parametrize("stores", [False, True], ids=["not stored", "stored, answer lost"])
@@ -199,11 +199,11 @@ class ClearingStore(MemoryStore):
         self.go = asyncio.Event()
         self.go.set()
 
-    async def clear(self, type: str, places: Sequence[CommitPoint]) -> bool:
-        self.cleared.append(len(places))
+    async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
+        self.cleared.append(len(points))
         if self.before:
             await self.go.wait()
-        done = await super().clear(type, places)
+        done = await super().clear_outboxes(type, points)
         if not self.before:
             await self.go.wait()
         if self.fails:
@@ -240,7 +240,7 @@ async def test_what_is_to_be_sent_is_found_after_a_crash_whatever_was_cleared_me
         await quiet()
         await crash(kit)
         kit.bus.broken = False
-        assert await store.pending("tally", "", 1) == ["a"]
+        assert await store.list_pending("tally", "", 1) == ["a"]
         async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
             await successor.lifecycle.scan(["tally"])
             await until(lambda: len(kit.bus.events) == 2)
@@ -256,7 +256,7 @@ async def test_an_outbox_of_which_is_not_known_whether_it_was_cleared_is_emptied
         await until(lambda: kit.catalogue.idle)
         assert store.cleared == [1]
         assert store.documents["tally"]["a"]["commit"].endswith(".2")
-        assert await store.pending("tally", "", 1) == []
+        assert await store.list_pending("tally", "", 1) == []
 
 
 async def test_a_turn_that_comes_while_its_outbox_is_cleared_is_committed_all_the_same() -> None:
@@ -295,11 +295,11 @@ async def test_what_is_not_sent_yet_stays_when_something_else_was() -> None:
 
 
 def test_only_a_commit_that_does_nothing_but_empty_the_outbox_can_be_spared() -> None:
-    pending = Pending()
+    pending = PendingCommit()
     pending.changes.drop("outbox.1")
-    assert pending.only_sent
+    assert pending.only_clears_outbox
     pending.changes.set["archived"] = True
-    assert not pending.only_sent
+    assert not pending.only_clears_outbox
     pending.changes.set.clear()
     pending.changes.drop("replies.chosen.1")
-    assert not pending.only_sent
+    assert not pending.only_clears_outbox

@@ -13,10 +13,10 @@ from nats.errors import Error as NatsError
 
 from aidevos import BaseDurableObject, authenticated, command, query
 from aidevos.contracts.rate_limits import DEFAULT
-from aidevos.durable.access.limiter import Limited, Verdict
+from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
-from aidevos.durable.delivery.tells import Tells, _Hand
+from aidevos.durable.delivery.tells import Tells, _Backlog
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
@@ -25,7 +25,7 @@ from tests.support.kits import START, quiet, until
 ADA = Principal("ada", ("user",), frozenset(), START + 3600)
 # Whoever is in its attempt when the process ends.
 EVE = Principal("eve", ("user",), frozenset(), START + 3600)
-NO_MORE = Limited(Verdict(DEFAULT, Policy(1, 1.0), 0, 0.05))
+NO_MORE = RateLimited(Verdict(DEFAULT, Policy(1, 1.0), 0, 0.05))
 
 
 class SlateState(msgspec.Struct):
@@ -89,7 +89,7 @@ class World:
         around: Any = self
         self.fatal = asyncio.Event()
         self.tells = Tells(around, self.kit.runtime.environment, self.kit.router, around, around)
-        self.hand = _Hand(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
+        self.backlog = _Backlog(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
 
     async def die(self) -> None:
         """End as a process that is killed in the midst of an attempt: what it does after that isn't done."""
@@ -110,7 +110,7 @@ class World:
             reply=f"ack.{line}",
             metadata=about,
         )
-        self.tells._take(message, self.hand)
+        self.tells._receive(message, self.backlog)
 
 
 @pytest.fixture

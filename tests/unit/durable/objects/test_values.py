@@ -93,7 +93,7 @@ async def test_a_hazard_in_the_arguments_is_refused_by_name_and_changes_nothing(
     assert (refused.code, refused.field) == (code, field)
     assert 400 <= refused.status <= 499
     assert len(refused.encode()) < 2000
-    assert (Tally.turns, await kit.store.page("tally", "", 1)) == (0, [])
+    assert (Tally.turns, await kit.store.list_page("tally", "", 1)) == (0, [])
 
 
 async def test_a_payload_of_another_kind_is_refused_and_messagepack_is_not(kit: ObjectKit) -> None:

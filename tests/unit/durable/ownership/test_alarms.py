@@ -462,7 +462,7 @@ async def test_an_alarm_does_not_ring_before_the_commit_that_sets_it(kit: Object
     setting = await begun(ring(kit, "now", in_=0))
     activation = kit.catalogue.get("bell", "a")
     assert activation is not None
-    kit.alarms.note(activation)
+    kit.alarms.schedule_next(activation)
     kit.alarms.ring(activation)
     await quiet()
     assert Bell.attempts == []

@@ -13,7 +13,7 @@ from aidevos.contracts.authentication import account_id, session_of
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
-from services.authentication.rules import MAX_SESSIONS, SessionEntry, superfluous
+from services.authentication.rules import MAX_SESSIONS, SessionEntry, find_surplus_sessions
 from tests.support.account_kits import (
     EMAIL,
     NAME,
@@ -256,6 +256,6 @@ async def test_a_session_is_nobody_elses(kit: ObjectKit) -> None:
 def test_expired_and_excess_sessions_make_room() -> None:
     used = {f"{number:03}": SessionEntry("", 0.0, float(number)) for number in range(MAX_SESSIONS)}
 
-    assert superfluous({}, 0.0, 10.0) == []
-    assert superfluous(used, 0.0, 1000.0) == ["000"]
-    assert superfluous(used, 12.0, 10.0) == ["000", "001", "002"]
+    assert find_surplus_sessions({}, 0.0, 10.0) == []
+    assert find_surplus_sessions(used, 0.0, 1000.0) == ["000"]
+    assert find_surplus_sessions(used, 12.0, 10.0) == ["000", "001", "002"]

@@ -17,7 +17,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
-from services.authentication.mail.port import Outgoing
+from services.authentication.mail.port import SingleFlightMailer
 from tests.support.account_kits import EMAIL, NAME, OPEN, PASSWORD, from_address, kit_of, login, owner, register, serve
 from tests.support.kits import chosen, crash, failure, until
 from tests.support.mails import in_folder, token_in
@@ -496,7 +496,7 @@ def server() -> Unsteady:
 @pytest.fixture
 async def unsteady(settings: Settings, server: Unsteady) -> AsyncIterator[ObjectKit]:
     """A kit whose mail goes to the server."""
-    async with kit_of(settings, outgoing=Outgoing(server)) as kit:
+    async with kit_of(settings, mailer=SingleFlightMailer(server)) as kit:
         yield kit
 
 

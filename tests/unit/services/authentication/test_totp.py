@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from aidevos.security.sealed import Sealer
 from aidevos.settings import load
 from services.authentication.mfa import MfaState, SecondFactor
-from services.authentication.totp import MODULE_PIXELS, new_secret, step_of
+from services.authentication.totp import MODULE_PIXELS, find_step, new_secret
 
 DIGITS = b"1234567890" * 7
 # RFC 6238 appendix B: the time, and the codes of SHA-1, SHA-256 and SHA-512.
@@ -45,7 +45,7 @@ def test_the_library_gives_the_codes_of_the_standard(at: int, codes: list[str]) 
 
 @pytest.mark.parametrize(("at", "code"), [(at, code) for at, code, *_ in VECTORS])
 def test_the_last_six_digits_of_the_standards_codes_are_good_at_their_time(at: int, code: str) -> None:
-    assert step_of(seed(20), code[2:], at) == at // 30
+    assert find_step(seed(20), code[2:], at) == at // 30
 
 
 @given(st.integers(0, 10**10), st.integers(-100, 100))
@@ -56,9 +56,9 @@ def test_a_code_is_good_within_one_step_of_drift(at: int, drift: int) -> None:
     near = [pyotp.TOTP(secret).generate_otp(now // 30 + offset) for offset in (-1, 0, 1)]
     otp = pyotp.TOTP(secret).generate_otp(step)
 
-    assert step_of(secret, otp, now) == (now // 30 + near.index(otp) - 1 if otp in near else None)
+    assert find_step(secret, otp, now) == (now // 30 + near.index(otp) - 1 if otp in near else None)
     if abs(drift) <= 1:
-        assert step_of(secret, otp, now) is not None
+        assert find_step(secret, otp, now) is not None
 
 
 class Attempt(NamedTuple):

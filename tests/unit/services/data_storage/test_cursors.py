@@ -79,6 +79,6 @@ def test_an_injected_cursor_is_refused(text: str) -> None:
 
 
 def test_the_secret_is_the_fleets_and_stays(tmp_path: Path) -> None:
-    cursor = Cursors.of(tmp_path).encode(PLACE, *QUERY)
-    assert Cursors.of(tmp_path).decode(cursor, *QUERY) == PLACE
-    refused(cursor, *QUERY, cursors=Cursors.of(tmp_path / "other"))
+    cursor = Cursors.load(tmp_path).encode(PLACE, *QUERY)
+    assert Cursors.load(tmp_path).decode(cursor, *QUERY) == PLACE
+    refused(cursor, *QUERY, cursors=Cursors.load(tmp_path / "other"))

@@ -17,7 +17,7 @@ from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import EVERYTHING, Compare, Condition, matches
 from aidevos.durable.store.mongo_filter import compile_condition
 from services.data_storage import filters, values
-from services.data_storage.filters import in_store, parse_fields, parse_filter, parse_sort, project
+from services.data_storage.filters import parse_fields, parse_filter, parse_sort, project, to_state_condition
 from services.data_storage.paths import Field, split
 from tests.support.injections import OBJECTS, TEXTS
 from tests.support.kits import examples
@@ -176,7 +176,7 @@ def collection(servers: Servers) -> Iterator[Any]:
         states = client["test_filters"]["states"]
         states.insert_many(
             [
-                {"_id": id, "state": codec.raw(codec.encode({"data": values.encode(data), "owner": "ada", "a": 1}))}
+                {"_id": id, "state": codec.as_raw(codec.encode({"data": values.encode(data), "owner": "ada", "a": 1}))}
                 for id, data in BOOKS.items()
             ]
         )
@@ -185,7 +185,7 @@ def collection(servers: Servers) -> Iterator[Any]:
 
 
 def asked(collection: Any, condition: Condition) -> str:
-    compiled = compile_condition(in_store(condition, "data"))
+    compiled = compile_condition(to_state_condition(condition, "data"))
     return "".join(sorted(found["_id"] for found in collection.find(compiled, projection=["_id"], max_time_ms=2000)))
 
 
@@ -257,7 +257,7 @@ def test_any_value_at_all_is_a_filter_or_refused_as_one(collection: Any, filter:
 def test_an_injected_id_is_that_of_no_item(payload: str) -> None:
     for collection, id in (("books", payload), (payload, "a")):
         if not is_id(payload):
-            with pytest.raises(Failure, match="no such item"):
+            with pytest.raises(Failure, match="this item doesn't exist"):
                 item_object(collection, id)
         else:
             assert is_id(item_object(collection, id))

@@ -24,7 +24,7 @@ from aidevos.durable.store.conditions import (
     conjuncts,
     matches,
 )
-from services.data_storage.keys import MAX_TEXT, encode_key, index_keys, key_range
+from services.data_storage.keys import MAX_TEXT, compute_index_keys, compute_key_range, encode_key
 from services.data_storage.paths import Field
 from services.data_storage.plans import plan
 from services.data_storage.terms import Index
@@ -84,7 +84,7 @@ def test_a_range_holds_exactly_the_keys_that_its_conditions_are_true_of(
     descending = data.draw(st.booleans())
     scalars = [value for value, _, _ in others if not isinstance(value, list | dict) and value is not MISSING] + [1]
     condition = data.draw(ranged(st.sampled_from(scalars), st.just(("a",))))
-    low, high = key_range(prefix, [condition], descending)
+    low, high = compute_key_range(prefix, [condition], descending)
     for value, same, text in others:
         before = prefix if same else [(text, down) for _, down in prefix]
         document = {} if value is MISSING else {"a": value}
@@ -145,7 +145,7 @@ def test_a_plan_finds_what_the_filter_is_true_of_in_the_order_asked_for(
     if made is None or made.slot is None:
         assert made is None or not (order or list(conjuncts(where)))
         return
-    keys = [(index_keys(indexes, document, f"{id:02}")[made.slot], id) for id, document in enumerate(data)]
+    keys = [(compute_index_keys(indexes, document, f"{id:02}")[made.slot], id) for id, document in enumerate(data)]
     inside = [(key, id) for key, id in keys if made.keys.low <= key < made.keys.high]
     found = [id for _, id in sorted(inside, reverse=made.descending) if matches(made.residual, data[id])]
 
@@ -197,8 +197,11 @@ def test_an_index_that_is_not_complete_serves_nothing() -> None:
 
 def test_of_a_long_text_so_much_counts_that_no_comparison_is_wrong() -> None:
     longest = "x" * MAX_TEXT
-    low, high = key_range([], [Compare(("a",), "eq", longest)])
-    keys = [index_keys(complete("a"), {"a": text}, "id")["0"] for text in (longest, longest + "y", longest + "y" * 99)]
+    low, high = compute_key_range([], [Compare(("a",), "eq", longest)])
+    keys = [
+        compute_index_keys(complete("a"), {"a": text}, "id")["0"]
+        for text in (longest, longest + "y", longest + "y" * 99)
+    ]
     assert [low <= key < high for key in keys] == [True, False, False]
     assert keys == sorted(keys)
     assert len(keys[-1]) < MAX_TEXT + 10
@@ -208,4 +211,4 @@ def test_a_key_is_made_of_the_names_that_a_path_spells() -> None:
     data = {"a.b": 1, "a": {"b": 2}, "-c": 3}
     indexes = {"0": Index((r"a\.b",)), "1": Index(("a.b",)), "2": Index((r"\-c",)), "3": Index(("-a.b",))}
     expected = [(1, False), (2, False), (3, False), (2, True)]
-    assert list(index_keys(indexes, data, "").values()) == [encode_key([part]) for part in expected]
+    assert list(compute_index_keys(indexes, data, "").values()) == [encode_key([part]) for part in expected]

@@ -17,7 +17,7 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import ADMIN
-from services.data_storage.membership import rules_for
+from services.data_storage.membership import resolve_rules
 from services.data_storage.service import service as data_storage
 from tests.support import project_kits
 from tests.support.collection_kits import collection, configure, done, listed
@@ -31,8 +31,8 @@ STEP = 2
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(belongings, "STEP", STEP)
     # What is erased stays erased at once: nobody writes beside.
-    monkeypatch.setattr("services.data_storage.leaving.SETTLED", -1.0)
-    monkeypatch.setattr("services.data_storage.leaving.PAUSE", 0.0)
+    monkeypatch.setattr("services.data_storage.eraser.SETTLED", -1.0)
+    monkeypatch.setattr("services.data_storage.eraser.PAUSE", 0.0)
 
 
 def kit_of(settings: Settings, **options: Any) -> ObjectKit:
@@ -117,7 +117,7 @@ async def test_rules_count_among_members_only(kit: ObjectKit, people: dict[str, 
 def test_what_is_for_the_owner_is_for_those_who_lead_the_project(role: Any, meant: dict[str, Any]) -> None:
     rules = Rules(read="owner", create="owner", update="public", delete=["owner", "role:a"])
 
-    assert rules_for(role, rules) == Rules(**meant)
+    assert resolve_rules(role, rules) == Rules(**meant)
 
 
 async def test_a_credential_that_may_read_no_data_reads_none_in_a_project(

@@ -246,7 +246,7 @@ async def test_a_change_that_dies_while_items_are_looked_at_lapses(
         async with ObjectKit(data_storage, settings=settings, store=kit.store) as successor:
             meanwhile = await failure_or(create(successor, "third", {"mail": "c"}))
             taken = await failure_or(create(successor, "fourth", {"mail": "c"}))
-            successor.clock.advance(DataStorageDO.change_within + 1)
+            successor.clock.advance(DataStorageDO.change_timeout + 1)
             await asyncio.sleep(0.6)
             lapsed = await failure_or(create(successor, "fifth", {"mail": "c"}))
             shown = await successor.call("collection", "c", "config", caller=ADA)

@@ -12,8 +12,8 @@ import pytest
 from aidevos import Failure, new_id
 from aidevos.contracts.webhooks import WebhookInfo, delivery_id
 from aidevos.durable.bus.port import Delivery
-from aidevos.feeds.shown_events import read
-from aidevos.feeds.webhook_sender import Answer
+from aidevos.feeds.shown_events import parse_event
+from aidevos.feeds.webhook_sender import WebhookResponse
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import Principal
 from aidevos.settings import SettingsError, load
@@ -40,12 +40,12 @@ class Sender:
         if "private" in url:
             raise Failure("invalid", "not public", field="url")
 
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
+    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> WebhookResponse:
         self.sent.append(headers["webhook-id"])
         outcome = self.outcomes[0] if len(self.outcomes) == 1 else self.outcomes.pop(0)
         if isinstance(outcome, Failure):
             raise outcome
-        return Answer(outcome, b"")
+        return WebhookResponse(outcome, b"")
 
 
 class Owners:
@@ -137,7 +137,7 @@ async def test_attempts_rest_longer_and_longer_until_the_last_has_failed(
 
     assert counts == [1, 1, 2, 2, 3, 3, 4, 4]
     delivery = await shown(kit, id)
-    assert (delivery["status"], delivery["reason"]) == ("failed", "the receiver has answered 404")
+    assert (delivery["status"], delivery["reason"]) == ("failed", "the receiver responded with 404")
     tried = [(each["status"], each["error"]) for each in delivery["attempts"]]
     assert tried == [(500, ""), (None, "no answer"), (301, ""), (404, "")]
     assert set(sender.sent) == {id}
@@ -311,7 +311,7 @@ def test_patterns_say_which_webhooks_want_an_event() -> None:
 
 def event(type: str, **data: Any) -> Any:
     document = {"specversion": "1.0", "id": "e", "source": "s", "type": "t", "time": "", "datacontenttype": "j"}
-    return read(f"event.{type}.x.created", msgspec.json.encode(document | {"data": data}))
+    return parse_event(f"event.{type}.x.created", msgspec.json.encode(document | {"data": data}))
 
 
 def test_collections_and_projects_narrow_what_has_one() -> None:
@@ -363,10 +363,10 @@ async def test_an_event_isnt_done_before_all_its_deliveries_have_begun(owners: O
     outside.down = "b"
     fan = fan_out(outside, owners, webhook("a", "item.*"), webhook("b", "*"), webhook("c", "task.*"))
 
-    assert (await failure(fan.hand_on(item_event()))).code == "unavailable"
+    assert (await failure(fan.handle(item_event()))).code == "unavailable"
     assert outside.begun == [delivery_id("a", "item:x:1")]
     outside.down = ""
-    await fan.hand_on(item_event())
+    await fan.handle(item_event())
     assert outside.begun[1:] == [delivery_id("a", "item:x:1"), delivery_id("b", "item:x:1")]
 
 
@@ -386,7 +386,7 @@ async def test_what_webhooks_bring_about_is_for_none(owners: Owners) -> None:
     outside = ObjectCaller()
     fan = fan_out(outside, owners, webhook("a", "*", "webhook.*", "delivery.*"))
     for type in ("webhook", "delivery"):
-        await fan.hand_on(item_event()._replace(subject=f"event.{type}.x.changed"))
+        await fan.handle(item_event()._replace(subject=f"event.{type}.x.changed"))
 
     assert outside.begun == []
 
@@ -405,6 +405,6 @@ def test_the_log_is_kept_for_longer_than_deliveries_are_tried() -> None:
 async def test_of_an_event_that_its_owner_may_not_see_a_webhook_keeps_nothing(owners: Owners) -> None:
     outside = ObjectCaller()
     owners.allowed = False
-    await fan_out(outside, owners, webhook("a", "*")).hand_on(item_event())
+    await fan_out(outside, owners, webhook("a", "*")).handle(item_event())
 
     assert outside.begun == []

@@ -14,7 +14,7 @@ class NoCatalogue:
 
     async def follow(self) -> None: ...
 
-    async def loaded(self) -> None:
+    async def wait_until_loaded(self) -> None:
         raise SettingsError("there is no bucket of types")
 
 
@@ -27,7 +27,7 @@ async def test_a_start_that_fails_leaves_nothing_open(
     monkeypatch.setattr(bootstrap, "TypeCatalogue", NoCatalogue)
 
     with pytest.raises((SettingsError, OSError)):
-        async with bootstrap.running(settings):
+        async with bootstrap.open_application(settings):
             pass
 
     assert cables.events == ["close bus", "close connection"]

@@ -14,13 +14,13 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import MethodDescription
 from aidevos.security.permissions import Principal
 from aidevos.settings import load
-from services.http_gateway import answer_cache, bootstrap
-from services.http_gateway.answer_cache import AnswerCache, identity
+from services.http_gateway import bootstrap, response_cache
 from services.http_gateway.catalogue import Method, TypeCatalogue
 from services.http_gateway.declared_routes import DeclaredRoutes, RouteTable
 from services.http_gateway.description.openapi import describe
 from services.http_gateway.forwarder import Forwarder
 from services.http_gateway.http.responses import HttpResponse
+from services.http_gateway.response_cache import ResponseCache, identity
 
 NOTHING: Any = None
 SEGMENT = st.from_regex(r"[A-Za-z0-9._~-]{1,8}", fullmatch=True)
@@ -33,7 +33,7 @@ def described(arguments: dict[str, Any], **defs: Any) -> Method:
 
 def own_paths(tmp_path: Path) -> list[str]:
     """The paths of the gateway's own routing table."""
-    settings, catalogue, table = load({}, home=tmp_path), TypeCatalogue(NOTHING), RouteTable(awaited=False)
+    settings, catalogue, table = load({}, home=tmp_path), TypeCatalogue(NOTHING), RouteTable(is_awaited=False)
     forwarder = Forwarder(NOTHING, NOTHING, settings)
     app: Any = bootstrap.build(settings, NOTHING, forwarder, catalogue, NOTHING, NOTHING, table, NOTHING)
     return [route.path for route in app._app.routes]
@@ -51,7 +51,7 @@ def test_every_path_of_the_gateway_s_own_is_described(tmp_path: Path) -> None:
 
 
 async def test_while_routes_are_awaited_nobody_is_told_that_a_path_is_not_there(tmp_path: Path) -> None:
-    declarations = RouteTable(awaited=True)
+    declarations = RouteTable(is_awaited=True)
     app = DeclaredRoutes(declarations, TypeCatalogue(NOTHING), NOTHING, NOTHING, NOTHING, load({}, home=tmp_path))
 
     async def code(path: str) -> str:
@@ -69,9 +69,9 @@ async def test_while_routes_are_awaited_nobody_is_told_that_a_path_is_not_there(
 
 
 def test_the_cache_forgets_what_is_too_old_and_what_was_used_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_cache, "MAX_ENTRIES", 2)
+    monkeypatch.setattr(response_cache, "MAX_ENTRIES", 2)
     now = [0.0]
-    cache = AnswerCache(lambda: now[0])
+    cache = ResponseCache(lambda: now[0])
     a, b, c = (HttpResponse(200, name.encode()) for name in "abc")
     cache.put("a", a, 10)
     cache.put("b", b, 5)
@@ -83,12 +83,12 @@ def test_the_cache_forgets_what_is_too_old_and_what_was_used_least(monkeypatch: 
 
 
 def test_the_cache_is_bounded_in_bytes_and_keeps_no_answer_that_would_empty_it() -> None:
-    cache = AnswerCache(lambda: 0.0)
-    large = HttpResponse(200, b"x" * (answer_cache.MAX_ANSWER - 2 * answer_cache.OVERHEAD))
+    cache = ResponseCache(lambda: 0.0)
+    large = HttpResponse(200, b"x" * (response_cache.MAX_RESPONSE - 2 * response_cache.OVERHEAD))
     for number in range(40):
         cache.put(number, large, 10)
-    cache.put("huge", HttpResponse(200, b"x" * answer_cache.MAX_ANSWER), 10)
-    cache.put("arguments", HttpResponse(200, b"x"), 10, weight=answer_cache.MAX_ANSWER)
+    cache.put("huge", HttpResponse(200, b"x" * response_cache.MAX_RESPONSE), 10)
+    cache.put("arguments", HttpResponse(200, b"x"), 10, weight=response_cache.MAX_RESPONSE)
 
     kept = [number for number in range(40) if cache.get(number)]
     assert 12 <= len(kept) <= 16
@@ -127,13 +127,13 @@ def test_the_identity_of_a_caller_changes_with_its_rights() -> None:
 def test_text_becomes_the_number_that_is_declared(schema: dict[str, Any], text: str, value: Any) -> None:
     method = described({"by": schema}, N={"type": "integer"})
 
-    assert method.value("by", text) == value
-    assert type(method.value("by", text)) is type(value)
+    assert method.convert("by", text) == value
+    assert type(method.convert("by", text)) is type(value)
 
 
 def test_schemas_that_refer_to_each_other_end() -> None:
     assert (
-        described({"by": {"$ref": "#/$defs/A"}}, A={"$ref": "#/$defs/B"}, B={"$ref": "#/$defs/A"}).value("by", "3")
+        described({"by": {"$ref": "#/$defs/A"}}, A={"$ref": "#/$defs/B"}, B={"$ref": "#/$defs/A"}).convert("by", "3")
         == "3"
     )
 

@@ -30,12 +30,12 @@ def attempt(read: Callable[[str], T], text: str) -> T | Failure:
 def test_every_key_survives_quoting_by_rfc_8941(key: str) -> None:
     quoted = '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
-    assert headers.idempotency_key(quoted) == key
+    assert headers.parse_idempotency_key(quoted) == key
 
 
 @given(st.text(max_size=300))
 def test_any_text_is_a_key_or_is_refused_by_name(text: str) -> None:
-    key = attempt(headers.idempotency_key, text)
+    key = attempt(headers.parse_idempotency_key, text)
 
     if isinstance(key, Failure):
         assert (key.code, key.field) == ("bad-request", "Idempotency-Key")
@@ -49,27 +49,27 @@ def test_any_text_is_a_key_or_is_refused_by_name(text: str) -> None:
 def test_every_list_of_entity_tags_is_accepted_and_searched_weakly(tags: list[tuple[bool, str]]) -> None:
     value = ", ".join(f'W/"{tag}"' if weak else f'"{tag}"' for weak, tag in tags)
 
-    assert headers.entity_tags("If-Match", value) == value
-    assert all(not headers.none_match(value, f'"{tag}"') for _, tag in tags)
-    assert headers.none_match(value, '"\x7f"')
+    assert headers.parse_entity_tags("If-Match", value) == value
+    assert all(not headers.matches_none(value, f'"{tag}"') for _, tag in tags)
+    assert headers.matches_none(value, '"\x7f"')
 
 
 @given(st.text(max_size=50))
 def test_any_text_is_entity_tags_or_is_refused_by_name(text: str) -> None:
-    value = attempt(lambda text: headers.entity_tags("If-Match", text), text)
+    value = attempt(lambda text: headers.parse_entity_tags("If-Match", text), text)
 
     assert value == text if isinstance(value, str) else (value.code, value.field) == ("bad-request", "If-Match")
 
 
 @given(st.integers(min_value=1, max_value=10**12))
 def test_a_deadline_is_milliseconds(milliseconds: int) -> None:
-    assert headers.deadline(str(milliseconds)) == milliseconds / 1000
+    assert headers.parse_deadline(str(milliseconds)) == milliseconds / 1000
 
 
 @pytest.mark.parametrize("text", ["", " 1", "1 ", "+1", "1e3", "0x1", "١", "9" * 30, "1_000", "--1"])
 def test_other_text_is_no_deadline(text: str) -> None:
     with pytest.raises(Failure) as raised:
-        headers.deadline(text)
+        headers.parse_deadline(text)
 
     assert (raised.value.code, raised.value.field) == ("bad-request", "Deadline")
 

@@ -37,6 +37,7 @@ INTENDED: dict[str, str] = {
     r"/components/schemas/(collection|item)-(CollectionEntry|CollectionPage|Visib\w+|FindItems|FoundItems)/.*": (
         "what views take and give is declared with the type"
     ),
+    r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
     # Headers that have always counted, and failures that there have always been, but weren't documented.
     r"/paths/(~1api-keys|~1webhooks)/post/parameters/header If-Match/.*": "every change takes If-Match",
     r"/paths/~1data.*{collection}(~1import)?/post/parameters/header If-Match/.*": "every change takes If-Match",
@@ -61,11 +62,20 @@ INTENDED: dict[str, str] = {
     r"/paths/~1data.*~1import/post/responses/4(09|12)/.*": "the failures of changes",
     r"/paths/~1metrics/get/responses/(408|413|415|429|504)/.*": "the failures of operations with a credential",
     r"/paths/~1examples~1chat/get/responses/503/.*": "the failures of operations without a credential",
+    r"/paths/~1api-keys/get/parameters/query parent/.*": "keys can be found by the key that made them",
+    r"/components/schemas/(api_key-)?(APIKey|ApiKeyPage|NewApiKey|ApiKeyState|FindApiKeys)/(.*parent|required).*": (
+        "a key names the key that made it"
+    ),
+    r"/components/schemas/api_key[-.](Confirm|Grant|KeyGrant|KeyLimit|Sweep|confirm|sweep).*": (
+        "services narrow and end the keys that a key has made"
+    ),
+    r"/paths/~1durable-objects~1api_key:{id}~1request/.*": "services end the keys that a key has made",
     r"/paths/.*/content/application~1merge-patch.json/schema/additionalProperties": "the default is spelled out",
     r"/paths/~1users~1{user_id}/delete/requestBody/required": "the default is spelled out",
+    r"/components/schemas/((auth|session)-)?RecoveryCodes/properties/note/default": "prose that is a value",
 }
 # Schemas whose models have another name since then: their content is compared under the new one.
-RENAMED = {"ApiKeyInfo": "APIKey"}
+RENAMED = {"ApiKeyInfo": "APIKey", "quota-Taken": "quota-QuotaSlice"}
 
 
 def shipped() -> list[TypeDescription]:

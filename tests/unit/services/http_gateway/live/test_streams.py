@@ -39,13 +39,13 @@ class EntryPoint:
         self.callers: dict[str, Principal | Failure] = {"Bearer ada": CALLER}
         self.shows: Callable[[LiveEvent], bool] = lambda event: True
 
-    def caller(self, authorization: str, address: str) -> Principal:
+    def authenticate(self, authorization: str, address: str) -> Principal:
         found = self.callers[authorization]
         if isinstance(found, Failure):
             raise found
         return found
 
-    async def has(self, reader: Subscriber, event: LiveEvent) -> bool:
+    async def may_see(self, reader: Subscriber, event: LiveEvent) -> bool:
         await asyncio.sleep(0)
         return self.shows(event)
 
@@ -112,7 +112,7 @@ class World:
                 "datacontenttype": "application/json",
                 "data": {"number": self.count, "text": "x" * size},
             }
-            after = (await self.bus.last("event.thing.t.>"))[0]
+            after = (await self.bus.read_last("event.thing.t.>"))[0]
             payload = msgspec.json.encode(document)
             await self.bus.publish(
                 "event.thing.t.happened",
@@ -316,7 +316,7 @@ async def test_what_another_gateway_has_shown_already_does_not_come_again(monkey
         client = await world.open("2")
         await client.read(lambda: client.numbers == [3])
         reading = asyncio.create_task(client.read(lambda: 4 in client.numbers))
-        await until(lambda: bool(world.hub._joined))
+        await until(lambda: bool(world.hub._by_topic))
         gate.set()
         await world.publish(1)
         await reading

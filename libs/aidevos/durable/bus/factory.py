@@ -1,4 +1,4 @@
-"""The event bus that a process's settings choose."""
+"""Creation of the event bus that a process's settings select."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from nats.aio.client import Client
 
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import EventBus
+from aidevos.security.tls import client_context
 from aidevos.settings import Settings
 
 
 async def open_bus(settings: Settings, connection: Client, fleet_events: Sequence[str]) -> EventBus:
-    """Open RabbitMQ where `AIDEVOS_EVENT_BUS_URL` says so, else JetStream. `fleet_events` are the patterns that every
-    process follows. Raises `SettingsError`."""
+    """Open RabbitMQ if `AIDEVOS_EVENT_BUS_URL` is set, else JetStream on the given connection.
+
+    `fleet_events` are the patterns that every process follows. Raises `SettingsError`.
+    """
     if settings.event_bus_url:
         return await _open_rabbitmq(settings, fleet_events)
     return JetStreamBus(connection)
 
 
 async def prepare_rabbitmq(settings: Settings, fleet_events: Sequence[str]) -> None:
-    """Make there what events need, if the settings choose RabbitMQ; raises `SettingsError`."""
+    """Declare the exchanges, queues and streams if the settings select RabbitMQ. Raises `SettingsError`."""
     if settings.event_bus_url:
         bus = await _open_rabbitmq(settings, fleet_events)
         await bus.close()
@@ -35,6 +38,7 @@ async def _open_rabbitmq(settings: Settings, fleet_events: Sequence[str]) -> Eve
         max_age=settings.events_max_age,
         max_bytes=settings.events_max_bytes,
         fleet_events=fleet_events,
+        tls=client_context(settings),
     )
     await bus.open()
     return bus

@@ -1,7 +1,7 @@
-"""What goes in the background: the items and versions of a collection, of a user, or of an item.
+"""The background erasure of all items and versions of a collection, a user or an item.
 
-Promise: it goes in bounded steps, each of which tells the next one in its own commit, so a process
-that dies in the middle costs at most one step. What comes while it goes, goes too.
+Promise: the erasure runs in bounded steps. Each step tells the next one in its own commit, so a process
+that dies halfway repeats at most one step. Items and versions that are written meanwhile are erased too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .terms import SETTLED
 IDS = "ids"
 STEP = 100
 PAUSE = 2.0
-# What the indexes have behind the value, where that is not the ID.
+# The field that follows the value in the index, if it is not the ID.
 ORDERS: dict[tuple[str, str], tuple[str, ...]] = {
     (ITEM_TYPE, "incarnation"): ("item",),
     (VERSION_TYPE, "life"): ("number",),
@@ -34,8 +34,8 @@ class IdsArgs(msgspec.Struct, forbid_unknown_fields=True):
     value: str
 
 
-def answer_ids(type: str) -> Callable[[Reader, IdsArgs], Awaitable[list[str]]]:
-    """The view of the IDs of a type's objects that belong to something: one step of them."""
+def make_ids_view(type: str) -> Callable[[Reader, IdsArgs], Awaitable[list[str]]]:
+    """Return the view that answers with the IDs of a type's objects to erase, at most one step of them."""
 
     async def answer(reader: Reader, args: IdsArgs) -> list[str]:
         where = Compare((args.by,), "eq", args.value)
@@ -46,19 +46,21 @@ def answer_ids(type: str) -> Callable[[Reader, IdsArgs], Awaitable[list[str]]]:
 
 
 class EraserState(msgspec.Struct):
-    """When it began, in seconds since the epoch, and how many steps it has gone."""
+    """The beginning of the erasure in seconds since the epoch, and the number of steps done."""
 
     begun: float = 0.0
     steps: int = 0
 
 
 class EraserDO(BaseDurableObject[EraserState], type=ERASER_TYPE, management="read_only", internal=True):
-    """Erases everything of something, which its ID names: a user, an incarnation of a collection, or a
-    life of an item."""
+    """Erases all items and versions of a user, an incarnation of a collection, or a life of an item.
+
+    Its ID is that user, incarnation or life.
+    """
 
     @command(allow=services())
     async def erase(self, by: By = "owner") -> None:
-        """Erase a step of it, and see to the next one, until nothing can come any more."""
+        """Erase one step and tell the next one, until no turn can add anything more."""
         self.state.begun = self.state.begun or self.now
         self.state.steps += 1
         for type in (VERSION_TYPE,) if by == "life" else (ITEM_TYPE, VERSION_TYPE):

@@ -1,10 +1,11 @@
-"""What an account asks for before it does something: the password, or a code of the second factor.
+"""An account's checks of the password and of the second factor, with their throttles.
 
-Failures of either count in one throttle, and each is written into the security log. Those from where the
-user has logged in before count apart, so a stranger who fails on purpose locks out strangers alone. A right password
-that a second factor has to follow clears nothing, or it would buy any number of guesses at codes.
-Whoever has the password could still guess on slowly, so one-time passwords have a limit for a day too;
-recovery codes, which can't be guessed, still work past it.
+Wrong passwords and wrong codes count in one throttle, and each is written into the security log. Each
+network from which the user has logged in before has a throttle of its own, so a stranger who fails on
+purpose locks out only strangers. A correct password clears nothing while the second factor is still
+missing; otherwise it would buy unlimited guesses at codes. An attacker who has the password could
+still guess codes slowly, so one-time passwords also have a daily limit. Recovery codes can't be
+guessed and keep working past that limit.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ MAX_ADDRESSES = 10
 
 
 class AccountState(msgspec.Struct):
-    """`user` has the name or is about to; `primary` is set on an e-mail address: its username's object.
-    `addresses` are the networks of the last logins, the latest at the end."""
+    """The state of one login name.
+
+    `user` is the ID of the user for whom the name is taken or reserved. An e-mail address has only
+    `primary`, the ID of its username's object. `addresses` are the networks of the last logins, oldest first.
+    """
 
     user: str = ""
     primary: str = ""
@@ -36,21 +40,21 @@ class AccountState(msgspec.Struct):
     addresses: list[str] = []
 
 
-class Proofs(BaseDurableObject[AccountState]):
-    """The checks; `action` is what they are asked for, as the security log names it."""
+class CredentialChecks(BaseDurableObject[AccountState]):
+    """The checks of an account. `action` is the security log's name for the operation that needs a check."""
 
     settings: Settings = inject()
     passwords: Passwords = inject()
     sealer: Sealer = inject()
-    guesses: Throttles = inject()
+    otp_guesses: Throttles = inject()
 
     def __init__(self, id: str, state: AccountState) -> None:
         super().__init__(id, state)
         self._throttled_until = 0.0
         self._failures = Throttles(
-            self.settings.login_failures, self.settings.login_window, "failed logins of this account"
+            self.settings.login_failures, self.settings.login_window, "failed logins for this account"
         )
-        # Old hash → new one, until a login is complete.
+        # Old hash → new hash, until a login completes.
         self._renewed: dict[str, str] = {}
 
     async def _check_password(self, password: str, action: str, *, actor: str = "", session: str = "") -> None:
@@ -62,38 +66,38 @@ class Proofs(BaseDurableObject[AccountState]):
     async def _check_code(
         self, otp: str | None, recovery_code: str | None, action: str, *, actor: str = "", session: str = ""
     ) -> None:
-        """Spend a code, one of the two."""
-        await self._check_throttle(action, actor, session, guess=otp is not None)
+        """Spend one of the two codes. Raises `unauthenticated` if it is wrong or was used before."""
+        await self._check_throttle(action, actor, session, is_otp=otp is not None)
         factor = self._second_factor()
-        passed = factor.use_otp(otp) if otp is not None else factor.use_recovery_code(recovery_code or "")
-        if not passed:
-            raise await self._wrong_code(action, actor, session)
+        is_valid = factor.use_otp(otp) if otp is not None else factor.use_recovery_code(recovery_code or "")
+        if not is_valid:
+            raise await self._reject_code(action, actor, session)
 
-    async def _wrong_code(self, action: str, actor: str = "", session: str = "") -> Failure:
-        self.guesses.of(self.id).count(self.now)
+    async def _reject_code(self, action: str, actor: str = "", session: str = "") -> Failure:
+        """Count a wrong code and return the error to raise."""
+        self.otp_guesses.get(self.id).count(self.now)
         await self._count_failure(action, "wrong code", actor, session)
-        return Failure("unauthenticated", "the code is wrong, or it was used")
+        return Failure("unauthenticated", "the code is wrong or has already been used")
 
-    async def _check_throttle(self, action: str, actor: str, session: str, *, guess: bool = False) -> None:
+    async def _check_throttle(self, action: str, actor: str, session: str, *, is_otp: bool = False) -> None:
         try:
             self._throttle().check(self.now)
-            if guess:
-                self.guesses.of(self.id).check(self.now)
+            if is_otp:
+                self.otp_guesses.get(self.id).check(self.now)
         except Failure:
-            # One entry for all attempts of a window: a flood must not write.
+            # All attempts of a window share one log entry, so that a flood causes no writes.
             if self._throttled_until <= self.now:
                 self._throttled_until = self.now + self.settings.login_window
                 await self._note_failure(action, "throttled", actor, session)
             raise
 
     def _throttle(self) -> Throttle:
-        """Of where the caller is: each network that the account was used from has its own, all others share
-        one, so no stranger keeps the user out."""
+        """Return the throttle for the caller's network. All networks without a login share one."""
         network = network_of(self.client_address)
-        return self._failures.of(network if network in self.state.addresses else "")
+        return self._failures.get(network if network in self.state.addresses else "")
 
     def _trust_address(self) -> None:
-        """Note that the user has logged in from here, or has shown to be it."""
+        """Add the caller's network to those where the user has proved their identity."""
         network = network_of(self.client_address)
         if network:
             others = [address for address in self.state.addresses if address != network]

@@ -1,7 +1,7 @@
-"""The outermost layer: every request gets an answer, a request ID, a count and, if need be, a log line.
+"""The outermost layer: it gives every request a response, a request ID, metrics and, if it fails, a log line.
 
-Promise: whatever is raised below becomes a problem document here. An exception that nobody meant
-to show is `internal`, with an `error_id` that stands in its log line; nothing else of it leaves.
+Promise: every exception from below becomes a problem document here. An unexpected exception becomes
+`internal` with an `error_id`, which finds its log line; nothing else about it leaves the process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
-from aidevos.durable.access.limiter import Limited
+from aidevos.durable.access.limiter import RateLimited
 from aidevos.observability import metrics, request_ids
 
 from ..http.responses import (
@@ -28,15 +28,15 @@ from ..http.responses import (
 
 UNMATCHED = "unmatched"
 ENCODED_SLASH = b"%2f"
-# A browser that has seen this doesn't come without TLS for a year (RFC 6797).
+# Browsers that see this use only TLS for a year (RFC 6797).
 STRICT_TRANSPORT: Header = (b"strict-transport-security", b"max-age=31536000")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = logging.getLogger(__name__)
 
 
-class Answering:
-    """ASGI middleware."""
+class ResponseMiddleware:
+    """ASGI middleware that completes every response."""
 
     def __init__(self, app: ASGIApp, public_url: str) -> None:
         self._app = app
@@ -64,13 +64,13 @@ class Answering:
 
         try:
             if ENCODED_SLASH in scope["raw_path"].lower():
-                # A proxy's rules for paths would see another path than the routes do.
-                raise Failure("not-found", "a slash in a path can't be encoded")
+                # A proxy's path rules would see another path than the routes do.
+                raise Failure("not-found", "a path can't contain an encoded slash")
             await self._app(scope, receive, tagged)
         except Exception as error:
             if status:
                 raise
-            if isinstance(error, Limited):
+            if isinstance(error, RateLimited):
                 scope[RATE_LIMIT] = error.verdict
             failure = _failure_of(error, request_id)
             await send_response(problem_response(failure), tagged)
@@ -101,7 +101,7 @@ def _failure_of(error: Exception, request_id: str) -> Failure:
         return error
     error_id = request_ids.new_error_id()
     log.error("a request failed", exc_info=error, extra={"error_id": error_id, "request_id": request_id})
-    return Failure("internal", "the gateway failed; its log tells more under the error_id", error_id=error_id)
+    return Failure("internal", "the gateway failed; its log has details under this error_id", error_id=error_id)
 
 
 def _record(failure: Failure, scope: Scope, request_id: str) -> None:

@@ -1,7 +1,8 @@
-"""Answers of queries that declared routes may repeat for a while, in the memory of this process.
+"""A cache of query responses for declared routes, in the memory of this process.
 
-Promise: an answer is repeated only to a caller of the same identity and rights, for the same arguments,
-and no longer than its route says. Entries and bytes are bounded; what was used least recently goes first.
+Promise: a cached response is served only to callers with the same identity and permissions, for the
+same arguments, and no longer than its route allows. Entries and bytes are bounded; the least recently
+used entry is evicted first.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from .http.responses import HttpResponse
 
 MAX_ENTRIES = 10_000
 MAX_BYTES = 16 * 1024 * 1024
-# An answer larger than this would drive too many others out.
-MAX_ANSWER = MAX_BYTES // 16
-# What an entry takes beside its arguments and its answer.
+# A larger response would evict too many others.
+MAX_RESPONSE = MAX_BYTES // 16
+# Bytes of an entry beside its arguments and its body.
 OVERHEAD = 512
 
 
 class _Entry(NamedTuple):
-    answer: HttpResponse
-    until: float
+    response: HttpResponse
+    expires_at: float
     size: int
 
 
-class AnswerCache:
+class ResponseCache:
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
@@ -37,18 +38,18 @@ class AnswerCache:
 
     def get(self, key: Hashable) -> HttpResponse | None:
         entry = self._entries.get(key)
-        if entry is None or entry.until <= self._now():
+        if entry is None or entry.expires_at <= self._now():
             return None
         self._entries.move_to_end(key)
-        return entry.answer
+        return entry.response
 
-    def put(self, key: Hashable, answer: HttpResponse, seconds: float, weight: int = 0) -> None:
-        """Keep an answer for so many seconds; `weight` are the bytes that its key takes."""
+    def put(self, key: Hashable, response: HttpResponse, seconds: float, weight: int = 0) -> None:
+        """Cache a response for `seconds`; `weight` is the size of its key in bytes. Large responses are not cached."""
         self._drop(key)
-        size = len(answer.body) + weight + OVERHEAD
-        if size > MAX_ANSWER:
+        size = len(response.body) + weight + OVERHEAD
+        if size > MAX_RESPONSE:
             return
-        self._entries[key] = _Entry(answer, self._now() + seconds, size)
+        self._entries[key] = _Entry(response, self._now() + seconds, size)
         self._bytes += size
         while self._bytes > MAX_BYTES or len(self._entries) > MAX_ENTRIES:
             self._drop(next(iter(self._entries)))
@@ -60,5 +61,5 @@ class AnswerCache:
 
 
 def identity(caller: Principal) -> Hashable:
-    """Whose answer it is: who asks, by which key, and what they may do."""
+    """Return the part of a cache key that tells callers apart: subject, API key, roles and permissions."""
     return caller.subject, caller.key, caller.roles, caller.permissions, caller.narrowed

@@ -1,15 +1,9 @@
-"""The page of permissions is what the rows say."""
+"""The gateway's table of operations."""
 
 from __future__ import annotations
 
-from services.http_gateway.description import permissions
 from services.http_gateway.endpoints.operation import Access
 from services.http_gateway.endpoints.routers import ROUTERS
-from tests.support.paths import ROOT
-
-
-def test_the_page_is_what_the_rows_say() -> None:
-    assert (ROOT / "docs" / "permissions.md").read_text() == permissions.page()
 
 
 def test_every_operation_says_who_may_call_it() -> None:

@@ -1,0 +1,5 @@
+"""Imported by the process that forks programs (tests/support/programs.py): it ends with the tests, however they end."""
+
+from tests.support.orphans import end_with_parent
+
+end_with_parent()

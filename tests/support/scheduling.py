@@ -1,0 +1,52 @@
+"""How tests are shared out among processes: what waits long comes first, and what shares a fixture stays together."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+# Where the fixture of the shared services is.
+SHARED_SERVICES = "tests/e2e"
+# A test that asks for more than this many seconds says that it takes long.
+LONG = 120
+# Each process has servers of its own: about 1 GiB of memory.
+MOST_PROCESSES = 8
+
+
+class Scheduling(LoadScopeScheduling):
+    """Hands out tests one by one, in order; a module that has fixtures of its own for all its tests stays whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if _has_module_fixture(module) else nodeid
+
+
+@cache
+def _has_module_fixture(path: str) -> bool:
+    return '@pytest.fixture(scope="module")' in Path(path).read_text()
+
+
+def processes(config: pytest.Config) -> int:
+    """Return the number of processes: one for each core, or two where tests wait for servers much of their time."""
+    cores = len(os.sched_getaffinity(0))
+    return cores if "not servers" in config.option.markexpr else min(2 * cores, MOST_PROCESSES)
+
+
+def weight(item: pytest.Item) -> int:
+    """Return a key that sorts the longest tests first: services of its own, shared ones, servers alone, nothing."""
+    fixtures = getattr(item, "_fixtureinfo", None)
+    found = fixtures.name2fixturedefs if fixtures else {}
+    if "world" in found and found["world"][-1].baseid == SHARED_SERVICES:
+        return 2 if _timeout(item) <= LONG else 1
+    if _timeout(item) > LONG or "worlds" in found or item.path.parts[-2] == "faults":
+        return 0
+    return 3 if item.get_closest_marker("servers") else 4
+
+
+def _timeout(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return mark.args[0] if mark else 0

@@ -1,0 +1,176 @@
+"""The pages of `docs/` that are made of the code; `python -m tools.pages` writes them anew."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+
+from aidevos import settings
+from aidevos.contracts.errors import CODES, Code
+from aidevos.contracts.patterns import whole
+from services.http_gateway.endpoints.routers import ROUTERS
+
+DOCS = Path(__file__).parents[1] / "docs"
+WRITTEN = "<!-- Written by `python -m tools.pages`. -->\n"
+
+PERMISSIONS = f"""\
+# Who may call what
+
+{WRITTEN}
+Each operation of the HTTP API, and who may call it.
+
+| request | callers | rule |
+| --- | --- | --- |
+"""
+
+ERRORS = f"""\
+# Errors
+
+{WRITTEN}
+Every error is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), over HTTP and over NATS:
+
+```json
+{{
+  "type": "/docs/errors#not-found",
+  "title": "There is nothing here",
+  "status": 404,
+  "code": "not-found",
+  "detail": "there is no object counter:clicks"
+}}
+```
+
+- `code` is stable: decide by it, not by `status`, `title` or `detail`.
+- `type` is relative to the gateway, which serves this catalogue at `/docs/errors`.
+- `detail` says what was wrong, in a sentence for people. `field` is the path of the value that was refused.
+- `retry_after` is in seconds. `error_id` finds the log line of an `internal` error. `challenge` completes a login.
+- "Retryable" means that the same request may succeed later. Repeat it under the same `Request-Id` or
+  `Idempotency-Key`: it takes effect once.
+- Types of objects may define codes of their own, with a status from 400 to 499. Of the examples, `account` has
+  `insufficient-funds` (409): the balance is smaller than the transfer.
+
+| code | status | retryable |
+| --- | --- | --- |
+"""
+
+SETTINGS = f"""\
+# Settings
+
+{WRITTEN}
+A setting is an environment variable, which a process reads once, when it starts. If a value can't be used, the process
+prints one line that names the variable, and exits with status 2. An empty value counts as not set.
+"""
+HEADER = "| variable | default | unit | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
+END = whole("").removeprefix("^")
+# Larger units in which a default is given too.
+SCALES = {
+    "seconds": {"d": 86_400, "h": 3600, "min": 60},
+    "bytes": {"GiB": 2**30, "MiB": 2**20},
+    "KiB": {"MiB": 2**10},
+}
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its file name."""
+    return {"permissions.md": permissions_page(), "errors.md": errors_page(), "settings.md": settings_page()}
+
+
+def permissions_page() -> str:
+    """Return who may call each operation of the gateway, from the rows of its routers."""
+    rows = sorted((row for router in ROUTERS for row in router.operations), key=lambda row: (row.path, row.method))
+    lines = [f"| `{row.method} {row.path}` | {row.access and row.access.value} | {row.needs} |\n" for row in rows]
+    return PERMISSIONS + "".join(lines)
+
+
+def errors_page() -> str:
+    """Return the catalogue of errors."""
+    return ERRORS + "".join(map(_error_row, CODES.items())) + "".join(map(_error_entry, CODES.items()))
+
+
+def _error_row(entry: tuple[str, Code]) -> str:
+    name, code = entry
+    return f"| [{name}](#{name}) | {code.status} | {'yes' if code.retryable else 'no'} |\n"
+
+
+def _error_entry(entry: tuple[str, Code]) -> str:
+    name, code = entry
+    return f"\n## {name}\n\n{code.title} (status {code.status}).\n\n- When: {code.when}\n- What to do: {code.remedy}\n"
+
+
+def settings_page() -> str:
+    """Return every setting with its default, bounds and meaning, in the sections of `settings.py`."""
+    fields = {field.name: field for field in msgspec.structs.fields(settings.Settings)}
+    parts = [SETTINGS]
+    for section, name, meaning in _documented(settings):
+        if section:
+            parts.append(f"\n## {section}\n\n{HEADER}")
+        metas = _metas(fields[name].type)
+        unit = next((meta.extra["unit"] for meta in metas if meta.extra), "")
+        default = _default(fields[name].default, unit)
+        parts.append(f"| `{settings.PREFIX}{name.upper()}` | {default} | {unit} | {_bounds(metas)} | {meaning} |\n")
+    return "".join(parts)
+
+
+def _documented(module: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield each setting's section, if it is the first of one, its name and its docstring."""
+    source = inspect.getsource(module)
+    lines = source.splitlines()
+    (struct,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    for field, after in zip(struct.body, struct.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            before = lines[field.lineno - 2].strip()
+            section = before.removeprefix("# ") if before.startswith("# ") else ""
+            yield section, field.target.id, " ".join(_docstring(after).split())
+
+
+def _docstring(node: ast.stmt) -> str:
+    """Return the text of a docstring, or "" where the statement is another one."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return str(node.value.value)
+    return ""
+
+
+def _metas(annotation: Any) -> list[msgspec.Meta]:
+    return list(get_args(annotation)[1:]) if get_origin(annotation) is Annotated else []
+
+
+def _default(value: Any, unit: str) -> str:
+    """Return a default as it would be set, and in a larger unit where that is a whole number."""
+    if value == "":
+        return ""
+    if isinstance(value, bool):
+        return f"`{value}`".lower()
+    if not isinstance(value, int | float):
+        return f"`{value}`"
+    scales = SCALES.get(unit, {}).items()
+    larger = next((f" ({value / size:g} {name})" for name, size in scales if value >= size and value % size == 0), "")
+    return f"`{_number(value)}`{larger}"
+
+
+def _bounds(metas: list[msgspec.Meta]) -> str:
+    """Return the bounds that the type sets, such as "1 to 64", or its pattern."""
+    for meta in metas:
+        if meta.pattern:
+            return f"`{meta.pattern.removeprefix('^').removesuffix(END)}`".replace("|", "\\|")
+        low = f"more than {_number(meta.gt)}" if meta.gt is not None else meta.ge is not None and _number(meta.ge)
+        if low:
+            return f"{low} to {_number(meta.le)}" if meta.le is not None else f"{low} or more"
+    return ""
+
+
+def _number(value: float) -> str:
+    return f"{value:.15g}"
+
+
+def write() -> None:
+    """Write the pages into `docs/`."""
+    for name, text in pages().items():
+        (DOCS / name).write_text(text)
+
+
+if __name__ == "__main__":
+    write()
