@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,8 @@ import nats
 import pymongo
 
 from aidevos.durable.hosting.provision import provision
+from aidevos.process import mongo_users
+from aidevos.process.fleet import with_credentials
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import SigningKeys, ensure_signing_key
 from aidevos.security.tokens import TokenIssuer
@@ -289,6 +291,12 @@ class Servers:
     @property
     def mongo_url(self) -> str:
         return mongo_server.url(self._settings, self._secrets, mongo_server.ADMIN_USER)
+
+    def mongo_url_of(self, service: str, database: str, types: Collection[str]) -> str:
+        """Return the URL of a service's user, which may use the collections of these types in this database."""
+        with mongo_users.Admin(self.mongo_url) as admin:
+            mongo_users.grant(admin, database, service, types)
+        return with_credentials(self.mongo_url, service, self._secrets.mongo[service])
 
     def insert(self, database: str, collection: str, documents: Iterator[dict[str, Any]]) -> None:
         """Put documents into a collection, as another program would."""

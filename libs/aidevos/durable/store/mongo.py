@@ -52,6 +52,11 @@ LIVE: dict[str, Any] = {"deleted": {"$eq": None}}
 FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
 
 
+def collections_of(type: str) -> tuple[str, str]:
+    """Return the names of the two collections of a type: its objects, and their archived completion records."""
+    return f"obj_{type}", f"replies_{type}"
+
+
 class MongoStore:
     """A store in one database of a MongoDB replica set.
 
@@ -217,10 +222,10 @@ class MongoStore:
         self._client.close()
 
     def _objects(self, type: str) -> Collection:
-        return self._database[f"obj_{type}"]
+        return self._database[collections_of(type)[0]]
 
     def _records(self, type: str) -> Collection:
-        return self._database[f"replies_{type}"]
+        return self._database[collections_of(type)[1]]
 
     async def _find(
         self,
