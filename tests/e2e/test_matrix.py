@@ -152,6 +152,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("api_key", "rotate"): (b"{}", {"admin"}),
     ("api_key", "revoke"): (b"{}", {"admin"}),
     ("api_key", "erase"): (b"{}", SERVICE),
+    ("api_key", "sweep"): (b"{}", SERVICE),
+    ("api_key", "confirm"): (b'{"key":"k"}', SERVICE),
     ("api_key", "resolve"): (b'{"hashed":"h"}', SERVICE),
     ("api_key", "grant"): (b"{}", SERVICE),
     ("api_key", "used"): (b'{"at":0}', SERVICE),

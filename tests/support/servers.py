@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,8 @@ import nats
 import pymongo
 
 from aidevos.durable.hosting.provision import provision
+from aidevos.process import mongo_users
+from aidevos.process.fleet import with_credentials
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import SigningKeys, ensure_signing_key
 from aidevos.security.tokens import TokenIssuer
@@ -285,6 +287,12 @@ class Servers:
     @property
     def mongo_url(self) -> str:
         return mongo_server.url(self._settings, self._secrets, mongo_server.ADMIN_USER)
+
+    def mongo_url_of(self, service: str, database: str, types: Collection[str]) -> str:
+        """Return the URL of a service's user, which may use the collections of these types in this database."""
+        with mongo_users.Admin(self.mongo_url) as admin:
+            mongo_users.grant(admin, database, service, types)
+        return with_credentials(self.mongo_url, service, self._secrets.mongo[service])
 
     def insert(self, database: str, collection: str, documents: Iterator[dict[str, Any]]) -> None:
         """Put documents into a collection, as another program would."""

@@ -104,6 +104,7 @@ def _serve(options: argparse.Namespace) -> None:
     sys.path.insert(0, "")
     service = load_service(options.types)
 
+    from aidevos.durable.objects.registry import DurableObjectRegistry
     from aidevos.process.fleet import fleet_settings
     from aidevos.process.serving import check, run
 
@@ -111,7 +112,8 @@ def _serve(options: argparse.Namespace) -> None:
         check(service)
     except TypeError as error:
         raise CommandError(str(error)) from None
-    run(service, fleet_settings(load().home, service.name), reports_health=False)
+    types = DurableObjectRegistry(service.types).types
+    run(service, fleet_settings(load().home, service.name, types), reports_health=False)
 
 
 def _work(options: argparse.Namespace) -> None:

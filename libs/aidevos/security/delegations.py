@@ -6,9 +6,9 @@ repeat that very request, which changes nothing.
 
 Promises: a delegation grants the user's permissions at the time of use, judged like an access token. A
 user who was deactivated or lost a role in between acts no more than that. A delegation for an API key
-is limited by the key's scopes, and invalid once the key was changed or revoked. It can't act for a
-service. It lives for `LIFETIME` seconds. The request ID belongs to the service, so one ID has one
-outcome, whichever user the service acts for.
+is limited by the key's scopes, and invalid once the key, or one of the keys that made it, was changed or
+revoked. It can't act for a service. It lives for `LIFETIME` seconds. The request ID belongs to the
+service, so one ID has one outcome, whichever user the service acts for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Mandate(NamedTuple):
     """The user for whom a service acts, with the user's `version` if it is known.
 
     `permissions` are granted in addition to those of the roles. `scopes` belong to the API key `key`,
-    with which the user made the request.
+    with which the user made the request. `key_parents` are the keys that made that key, one by another.
     """
 
     user: str
@@ -50,6 +50,7 @@ class Mandate(NamedTuple):
     key: str = ""
     scopes: tuple[str, ...] = ()
     project: str = ""
+    key_parents: tuple[str, ...] = ()
 
 
 def claims_of(mandate: Mandate, now: float) -> Claims:
@@ -92,6 +93,7 @@ class _Payload(msgspec.Struct, kw_only=True):
     key: str
     scopes: tuple[str, ...]
     project: str
+    key_parents: tuple[str, ...] = ()
 
 
 _payload = msgspec.json.Decoder(_Payload)
@@ -124,6 +126,7 @@ class Delegations:
             "key": mandate.key,
             "scopes": mandate.scopes,
             "project": mandate.project,
+            "key_parents": mandate.key_parents,
         }
         key = self._keys.at(now)
         return SCHEME + jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.id, "typ": TYPE})
@@ -157,7 +160,7 @@ class DelegationVerifier:
             raise _refused()
         if payload.exp <= now or payload.errand != call.digest or not payload.sub:
             raise _refused()
-        if payload.key and payload.iat <= self._changed_at(payload.key):
+        if payload.key and payload.iat <= max(map(self._changed_at, (payload.key, *payload.key_parents))):
             raise _refused()
         key = Key(payload.key, payload.scopes, (), project=payload.project) if payload.key else None
         claims = Claims(

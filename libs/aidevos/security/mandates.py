@@ -27,8 +27,15 @@ async def load_mandate(call: Call, user: str, key: str = "") -> Mandate:
         if key:
             grant = msgspec.convert(await call(api_keys.TYPE, key, "grant"), KeyGrant)
             if grant.owner == user:
-                scopes, project = tuple(grant.scopes), grant.project or ""
-                return Mandate(user, tuple(grant.roles), grant.version, key=key, scopes=scopes, project=project)
+                return Mandate(
+                    user,
+                    tuple(grant.roles),
+                    grant.version,
+                    key=key,
+                    scopes=tuple(grant.scopes),
+                    project=grant.project or "",
+                    key_parents=tuple(grant.parents),
+                )
         else:
             shown = msgspec.convert(await call(users.TYPE, user, "show"), User)
             if shown.status == "active":

@@ -137,6 +137,17 @@ def test_one_for_an_api_key_counts_no_more_once_the_key_was_changed(world: World
     assert world.verifier.verify(world.issue(mandate), CALL).key == "k1"
 
 
+def test_one_for_an_api_key_counts_no_more_once_a_key_was_changed_that_made_it(world: World) -> None:
+    mandate = Mandate("ada", ("admin",), 4, key="k1", scopes=("users:read",), key_parents=("k2", "k3"))
+    earlier = world.issue(mandate)
+    world.verifier.verify(earlier, CALL)
+    world.clock.advance(1)
+    world.verifier.change_key("k3", NOW + 0.5)
+
+    assert world.refused(earlier) == "unauthenticated"
+    assert world.verifier.verify(world.issue(mandate), CALL).key == "k1"
+
+
 def test_an_api_key_of_a_project_counts_there_alone(world: World) -> None:
     principal = world.verifier.verify(world.issue(Mandate("ada", ("admin",), 4, key="k1", project="p1")), CALL)
     assert principal.project == "p1"
@@ -195,6 +206,8 @@ async def test_a_mandate_is_what_the_user_is_today() -> None:
     assert await load_mandate(answering(USER), "ada") == Mandate("ada", ("user",), 7)
     made = await load_mandate(answering(GRANT), "ada", "k1")
     assert made == Mandate("ada", ("user",), 7, key="k1", scopes=("data:read",))
+    child = await load_mandate(answering(GRANT | {"parents": ["k0"]}), "ada", "k1")
+    assert child == made._replace(key_parents=("k0",))
 
 
 @pytest.mark.parametrize(

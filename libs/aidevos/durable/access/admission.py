@@ -59,7 +59,8 @@ class Admission:
         self._client = client
         self._credential = credential
         self._now = now
-        self._key_ids: dict[str, str] = {}
+        # The key that each known header presents, and the keys that made it, one by another.
+        self._key_ids: dict[str, tuple[str, ...]] = {}
         self._lookups: dict[str, asyncio.Task[None]] = {}
         self._invalidations = 0
         self._used_keys: set[str] = set()
@@ -139,10 +140,13 @@ class Admission:
         return self._delegations.verify(authorization, call)
 
     def invalidate_key(self, key: str, at: float) -> None:
-        """Look a key up again at its next use. It was changed at `at`, in seconds since the epoch."""
+        """Look a key, and the keys that it has made, up again at their next use.
+
+        It was changed at `at`, in seconds since the epoch.
+        """
         self._invalidations += 1
         self._delegations.change_key(key, at)
-        for authorization in [shown for shown, id in self._key_ids.items() if id == key]:
+        for authorization in [shown for shown, ids in self._key_ids.items() if key in ids]:
             del self._key_ids[authorization]
             self._verifier.forget(authorization)
 
@@ -181,7 +185,7 @@ class Admission:
             if self._invalidations == before:
                 break
         self._verifier.accept(authorization, _claims_of(grant, now))
-        self._key_ids[authorization] = key.id
+        self._key_ids[authorization] = (key.id, *grant.parents)
         if len(self._key_ids) > api_keys.KNOWN_LIMIT:
             self._verifier.forget(next(iter(self._key_ids)))
             del self._key_ids[next(iter(self._key_ids))]
@@ -199,7 +203,14 @@ def _parse_key(authorization: str) -> api_keys.KeyText:
 
 
 def _claims_of(grant: contract.KeyGrant, now: float) -> Claims:
-    key = Key(grant.id, tuple(grant.scopes), tuple(grant.allowed_addresses), grant.limits, grant.project or "")
+    key = Key(
+        grant.id,
+        tuple(grant.scopes),
+        tuple(grant.allowed_addresses),
+        grant.limits,
+        grant.project or "",
+        tuple(grant.parent_limits),
+    )
     fresh_until = min(now + KEY_TTL, grant.expires_at or math.inf)
     return Claims(grant.owner, tuple(grant.roles), frozenset(), fresh_until, now, version=grant.version, key=key)
 

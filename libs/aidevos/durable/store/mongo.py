@@ -22,7 +22,7 @@ from typing import Any, TypeAlias, TypeVar
 from bson import MaxKey, MinKey
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import ReadPreference, UpdateOne, WriteConcern
-from pymongo.errors import BulkWriteError, CollectionInvalid, ExecutionTimeout, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
@@ -50,6 +50,11 @@ DUPLICATE_KEY = 11000
 NAMESPACE_EXISTS = 48
 LIVE: dict[str, Any] = {"deleted": {"$eq": None}}
 FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
+
+
+def collections_of(type: str) -> tuple[str, str]:
+    """Return the names of the two collections of a type: its objects, and their archived completion records."""
+    return f"obj_{type}", f"replies_{type}"
 
 
 class MongoStore:
@@ -92,9 +97,7 @@ class MongoStore:
             name = f"obj_{type}"
             validator = {"created_at": {"$exists": True}}
             try:
-                await self._database.create_collection(name, validator=validator)
-            except CollectionInvalid:
-                pass
+                await self._database.create_collection(name, check_exists=False, validator=validator)
             except OperationFailure as error:
                 if error.code != NAMESPACE_EXISTS:
                     raise
@@ -230,10 +233,10 @@ class MongoStore:
         self._client.close()
 
     def _objects(self, type: str) -> Collection:
-        return self._database[f"obj_{type}"]
+        return self._database[collections_of(type)[0]]
 
     def _records(self, type: str) -> Collection:
-        return self._database[f"replies_{type}"]
+        return self._database[collections_of(type)[1]]
 
     async def _find(
         self,
