@@ -8,10 +8,14 @@ from tests.support.cutting_proxy import CuttingProxy
 
 
 class StallingProxy(CuttingProxy):
-    """`stall` holds up the connections that there are, for ever; later ones go through."""
+    """`stall` holds up the connections that there are, for ever; later ones go through.
+
+    `holds` is set once something was held up.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        self.holds = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -29,6 +33,8 @@ class StallingProxy(CuttingProxy):
     async def _pass_on(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
         flowing = self._flowing
         while data := await source.read(1 << 16):
+            if not flowing.is_set():
+                self.holds.set()
             await flowing.wait()
             to.write(data)
             await to.drain()
