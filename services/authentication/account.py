@@ -82,8 +82,9 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         code = otp or recovery_code
         if code is None or (otp and recovery_code):
             raise Failure("invalid", "send either otp or recovery_code", field="args.otp")
-        self._spend_challenge(challenge, device, code)
+        content = self._read_challenge(challenge, device, code)
         await self._check_code(otp, recovery_code, "login")
+        self._second_factor().complete(content)
         if recovery_code is not None:
             self._record("mfa.recovery_code_used")
         return await self._open_session(await self._load_active_user(), device)
@@ -147,7 +148,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         if self.state.user != user:
             raise Failure("not-found", "this account doesn't exist")
         self.state.hashed = await self.passwords.hash(new)
-        self._failures.get("").clear()
+        self.state.failures.pop("", None)
         self._trust_address()
         self._end_sessions()
 
@@ -214,7 +215,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         return await self._open_session(user, device)
 
     async def _open_session(self, user: User, device: str) -> TokenPair:
-        self._throttle().clear()
+        self.state.failures.pop(self._failing_network(), None)
         self._trust_address()
         self.state.hashed = self._renewed.pop(self.state.hashed, self.state.hashed)
         for session in find_surplus_sessions(self.state.sessions, self.now, self.settings.refresh_age):

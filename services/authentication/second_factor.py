@@ -61,9 +61,11 @@ class SecondFactorMethods(CredentialChecks):
         challenge = challenges.issue(self.sealer, self.id, self._challenge_binding(device), self.now)
         return Failure("mfa-required", "send the challenge back with a code", challenge=challenge)
 
-    def _spend_challenge(self, challenge: str, device: str, code: str) -> None:
+    def _read_challenge(self, challenge: str, device: str, code: str) -> challenges.Challenge:
+        """Return the content of a challenge that no other request has spent."""
         content = challenges.read(self.sealer, self.id, self._challenge_binding(device), challenge, self.now)
-        self._second_factor().complete(content, code)
+        self._second_factor().check_unspent(content, code)
+        return content
 
     def _challenge_binding(self, device: str) -> tuple[str, ...]:
         """Return the binding that limits a challenge to one device, the present password and the present seed."""

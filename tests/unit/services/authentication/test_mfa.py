@@ -15,7 +15,7 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from services.authentication.challenge import LIFETIME
-from services.authentication.service import OTP_WINDOW
+from services.authentication.credential_checks import OTP_WINDOW
 from tests.support.account_kits import kit_of
 from tests.support.kits import chosen, crash, failure
 
@@ -245,6 +245,34 @@ async def test_whoever_has_the_password_guesses_so_many_codes_a_day_and_recovery
     assert await ada.verify(await ada.challenge(), recovery_code=ada.recovery[0])
     ada.kit.clock.advance(OTP_WINDOW)
     assert await ada.login(otp=ada.otp())
+
+
+async def test_no_restart_grants_further_guesses_at_codes(ada: Person, settings: Settings) -> None:
+    await ada.kit.settle()
+    await crash(ada.kit)
+    for _ in range(settings.otp_failures // settings.login_failures):
+        async with kit_of(settings, store=ada.kit.store, clock=ada.kit.clock) as ada.kit:
+            for _ in range(settings.login_failures):
+                await refused(ada.login(otp=ada.wrong()))
+        async with kit_of(settings, store=ada.kit.store, clock=ada.kit.clock) as ada.kit:
+            assert (await failure(ada.login(otp=ada.otp()))).code == "rate-limited"
+        ada.kit.clock.advance(settings.login_window)
+
+    async with kit_of(settings, store=ada.kit.store, clock=ada.kit.clock) as ada.kit:
+        assert (await failure(ada.login(otp=ada.otp()))).code == "rate-limited"
+        ada.kit.clock.advance(OTP_WINDOW)
+        assert await ada.login(otp=ada.otp())
+
+
+async def test_a_wrong_code_spends_no_challenge_even_across_a_restart(ada: Person, settings: Settings) -> None:
+    challenge = await ada.challenge()
+    await refused(ada.verify(challenge, otp=ada.wrong()))
+    await ada.kit.settle()
+    await crash(ada.kit)
+
+    async with kit_of(settings, store=ada.kit.store, clock=ada.kit.clock) as ada.kit:
+        assert await ada.verify(challenge, otp=ada.otp())
+        await refused(ada.verify(challenge, otp=ada.otp(1)))
 
 
 async def test_whoever_has_no_password_locks_nobody_out_with_challenges(ada: Person, settings: Settings) -> None:
