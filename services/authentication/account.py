@@ -30,6 +30,7 @@ from aidevos.contracts.authentication import (
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.users import Password, User
 from aidevos.security.audit import record
+from aidevos.security.second_factor import needs_second_factor
 from aidevos.security.throttle import AddressThrottle
 
 from .credential_checks import AccountState
@@ -223,10 +224,20 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
             self.tell(SESSION_TYPE, session, "end")
         session = new_id()
         # If this turn fails after the call, the session stays open, but its tokens never reach anyone.
-        await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
+        must_enrol = not self.state.mfa.seed and needs_second_factor(self.settings.mfa_required, user.roles)
+        await self.call(
+            SESSION_TYPE,
+            session,
+            "open",
+            user=user.id,
+            account=self.id,
+            roles=user.roles,
+            at=self.now,
+            must_enrol=must_enrol,
+        )
         self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
         record(self, "login", actor=user.id, target=user.id, session=session)
-        return self.mint.issue_pair(session, 0, user, user.roles, self.now, user.version)
+        return self.mint.issue_pair(session, 0, user, user.roles, self.now, user.version, must_enrol=must_enrol)
 
     async def _renew_hash(self, password: str) -> None:
         """Rehash the password if the hash parameters have changed.
