@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from aidevos.settings import SettingsError
 from deploy.local import ports
 from tests.support.certificates import Authority
+from tests.support.paths import temporary_folder
 from tests.support.servers import ContainerServer, ExternalServer, LocalServer, Server, docker_answers, free_port
 
 IMAGE = "rabbitmq:4.2"
@@ -29,7 +29,7 @@ class RabbitMq:
 
     def __init__(self) -> None:
         """Raises `SettingsError` when there is none."""
-        self.home = Path(tempfile.mkdtemp(prefix="aidevos-rabbitmq-"))
+        self.home = temporary_folder("rabbitmq")
         self._port, self._peers, self._mapper_port = free_port(), free_port(), free_port()
         self._tls_port = free_port()
         self.authority = Authority(self.home)

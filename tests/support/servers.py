@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -34,6 +33,7 @@ from aidevos.settings import Settings, SettingsError, load
 from deploy.local import binaries, mongo_server, nats_server, ports
 from deploy.local.credentials import ensure_secrets
 from tests.support.orphans import end_with_parent
+from tests.support.paths import temporary_folder
 
 START_TIMEOUT = 20.0
 NATS_IMAGE = "nats:2"
@@ -43,7 +43,11 @@ PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
 FREE_PORTS = range(15_000, 32_000)
 # The kernel takes the end of the thread that started a child for the end of its parent.
 _PARENT = ThreadPoolExecutor(1)
-TEST_OPTIONS = ("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false")
+TEST_OPTIONS = (
+    *("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false"),
+    # Otherwise each start writes some hundred megabytes of zeros.
+    *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=8MB)"),
+)
 
 
 def free_port() -> int:
@@ -250,7 +254,7 @@ class Servers:
     """
 
     def __init__(self) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="aidevos-test-"))
+        self.home = temporary_folder("test")
         urls = {name: os.environ.get(name, "") for name in ("AIDEVOS_NATS_URL", "AIDEVOS_MONGO_URL")}
         self._settings = load(urls, home=self.home, nats_port=free_port(), mongo_port=free_port())
         self._secrets: Secrets = ensure_secrets(self.home)

@@ -29,7 +29,7 @@ from .api_router import APIRouter
 from .operation import Access, Target, Text, delete, get, in_path, post
 
 DEVICE_LIMIT = 256
-# How long others may cache the key set at most, in seconds.
+# The longest time for which others may cache the key set, in seconds.
 KEYS_MAX_AGE = 60
 SEARCH = subjects.query(audit.TYPE, audit.SEARCH)
 TOTP = "/auth/mfa/totp"

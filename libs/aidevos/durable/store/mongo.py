@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from bson import MaxKey, MinKey
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
-from pymongo import ReadPreference, UpdateOne, WriteConcern
+from pymongo import IndexModel, ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
@@ -94,24 +94,13 @@ class MongoStore:
         self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
     ) -> None:
         async def create() -> None:
-            name = f"obj_{type}"
-            validator = {"created_at": {"$exists": True}}
             try:
-                await self._database.create_collection(name, check_exists=False, validator=validator)
+                validator = {"created_at": {"$exists": True}}
+                await self._database.create_collection(f"obj_{type}", validator=validator, check_exists=False)
             except OperationFailure as error:
                 if error.code != NAMESPACE_EXISTS:
                     raise
-            collection = self._objects(type)
-            await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
-            await collection.create_index("deleted", sparse=True)
-            await collection.create_index("alarm_at", sparse=True)
-            in_project = {"project": {"$exists": True}}
-            await collection.create_index([("project", 1), ("_id", 1)], partialFilterExpression=in_project)
-            for paths in indexes:
-                await collection.create_index(_index_keys(paths))
-            for paths in sparse:
-                present = {f"state.{paths[-1]}": {"$exists": True}}
-                await collection.create_index(_index_keys(paths), partialFilterExpression=present)
+            await self._objects(type).create_indexes(_indexes(indexes, sparse))
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
         await self._run(create)
@@ -306,6 +295,20 @@ def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
         return {"replies": False, "outbox": False, "alarms": False}
     outer = [path for path in only if not any(path[: len(other)] == other for other in only if len(other) < len(path))]
     return {"version": True, "schema": True} | {field(path): True for path in outer}
+
+
+def _indexes(indexes: Iterable[tuple[str, ...]], sparse: Iterable[tuple[str, ...]]) -> list[IndexModel]:
+    return [
+        IndexModel([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True}),
+        IndexModel("deleted", sparse=True),
+        IndexModel("alarm_at", sparse=True),
+        IndexModel([("project", 1), ("_id", 1)], partialFilterExpression={"project": {"$exists": True}}),
+        *(IndexModel(_index_keys(paths)) for paths in indexes),
+        *(
+            IndexModel(_index_keys(paths), partialFilterExpression={f"state.{paths[-1]}": {"$exists": True}})
+            for paths in sparse
+        ),
+    ]
 
 
 def _index_keys(paths: tuple[str, ...]) -> list[tuple[str, int]]:
