@@ -1,4 +1,4 @@
-"""Sealed values: what opens them, and what doesn't."""
+"""Sealed values: the keys and contexts that open them, and those that don't."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway closes whatever it has opened when its start fails."""
+"""The gateway closes everything that it has opened when its start fails."""
 
 from __future__ import annotations
 
