@@ -28,8 +28,8 @@ from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.security import api_keys
 from aidevos.security.access import Claims, Key
-from aidevos.security.delegations import DelegationVerifier, Errand
-from aidevos.security.mandates import mandate_of
+from aidevos.security.delegations import DelegatedCall, DelegationVerifier
+from aidevos.security.mandates import load_mandate
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
 
@@ -59,7 +59,8 @@ class Admission:
         self._client = client
         self._credential = credential
         self._now = now
-        self._key_ids: dict[str, str] = {}
+        # The key that each known header presents, and the keys that made it, one by another.
+        self._key_ids: dict[str, tuple[str, ...]] = {}
         self._lookups: dict[str, asyncio.Task[None]] = {}
         self._invalidations = 0
         self._used_keys: set[str] = set()
@@ -98,7 +99,7 @@ class Admission:
     async def _judge_now(self, known: Principal) -> Principal:
         if not await self._call(SESSION_TYPE, known.session, "is_open"):
             raise Failure("unauthenticated", "the session has ended")
-        mandate = await mandate_of(self._call, known.subject)
+        mandate = await load_mandate(self._call, known.subject)
         now = self._now()
         claims = Claims(
             mandate.user, mandate.roles, frozenset(), known.expires_at, now, known.session, version=mandate.version
@@ -134,15 +135,18 @@ class Admission:
             raise
         return _grants.decode(reply)
 
-    def authenticate_delegation(self, authorization: str, errand: Errand) -> Principal:
+    def authenticate_delegation(self, authorization: str, call: DelegatedCall) -> Principal:
         """Return the principal on whose behalf a service makes this call. Raises `unauthenticated`."""
-        return self._delegations.verify(authorization, errand)
+        return self._delegations.verify(authorization, call)
 
     def invalidate_key(self, key: str, at: float) -> None:
-        """Look a key up again at its next use. It was changed at `at`, in seconds since the epoch."""
+        """Look a key, and the keys that it has made, up again at their next use.
+
+        It was changed at `at`, in seconds since the epoch.
+        """
         self._invalidations += 1
         self._delegations.change_key(key, at)
-        for authorization in [shown for shown, id in self._key_ids.items() if id == key]:
+        for authorization in [shown for shown, ids in self._key_ids.items() if key in ids]:
             del self._key_ids[authorization]
             self._verifier.forget(authorization)
 
@@ -181,7 +185,7 @@ class Admission:
             if self._invalidations == before:
                 break
         self._verifier.accept(authorization, _claims_of(grant, now))
-        self._key_ids[authorization] = key.id
+        self._key_ids[authorization] = (key.id, *grant.parents)
         if len(self._key_ids) > api_keys.KNOWN_LIMIT:
             self._verifier.forget(next(iter(self._key_ids)))
             del self._key_ids[next(iter(self._key_ids))]
@@ -199,7 +203,14 @@ def _parse_key(authorization: str) -> api_keys.KeyText:
 
 
 def _claims_of(grant: contract.KeyGrant, now: float) -> Claims:
-    key = Key(grant.id, tuple(grant.scopes), tuple(grant.allowed_addresses), grant.limits, grant.project or "")
+    key = Key(
+        grant.id,
+        tuple(grant.scopes),
+        tuple(grant.allowed_addresses),
+        grant.limits,
+        grant.project or "",
+        tuple(grant.parent_limits),
+    )
     fresh_until = min(now + KEY_TTL, grant.expires_at or math.inf)
     return Claims(grant.owner, tuple(grant.roles), frozenset(), fresh_until, now, version=grant.version, key=key)
 
