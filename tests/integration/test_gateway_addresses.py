@@ -1,4 +1,4 @@
-"""Which client address a host is told, behind proxies and without them."""
+"""The client address that a host receives, with and without proxies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def proxied(servers: Servers) -> AsyncIterator[World]:
 
 
 async def told(world: World, *forwarded: str) -> str:
-    """The address that the host is told of a request with these X-Forwarded-For headers."""
+    """Return the address that the host receives for a request with these X-Forwarded-For headers."""
     await world.http.get(OBJECT, headers=[("X-Forwarded-For", value) for value in forwarded])
     return world.host.headers.get(envelope.CLIENT_ADDRESS, "")
 

@@ -1,4 +1,4 @@
-"""HTTP as such: IDs, problems, methods, credentials, health, the description, and input that is none."""
+"""The gateway's HTTP: IDs, problems, methods, credentials, health, the description, and invalid input."""
 
 from __future__ import annotations
 
