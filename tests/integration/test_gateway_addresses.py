@@ -63,6 +63,15 @@ async def test_a_trusted_proxy_tells_the_last_one_that_is_no_proxy(
     assert await told(proxied, *forwarded) == address
 
 
+async def test_a_trailer_names_no_address(proxied: World) -> None:
+    head = f"GET {OBJECT} HTTP/1.1\r\nHost: x\r\nAuthorization: {proxied.http.headers['Authorization']}\r\n"
+    head += "X-Forwarded-For: 192.0.2.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    await proxied.raw(head.encode() + b"0\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n")
+
+    assert proxied.host.headers[envelope.CLIENT_ADDRESS] == "192.0.2.1"
+
+
 @pytest.mark.parametrize("value", ["proxy.local", "10.0.0.0/33", "10.0.0.1/8"])
 def test_a_proxy_that_is_no_network_is_refused_by_name(value: str) -> None:
     with pytest.raises(SettingsError, match="AIDEVOS_TRUSTED_PROXIES"):
