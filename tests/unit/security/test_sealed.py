@@ -1,4 +1,4 @@
-"""Sealed values: the keys and contexts that open them, and those that don't."""
+"""Sealed values: the contexts and keys that open them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PAGES = pages.pages()
 
 
 def raised_codes() -> Iterator[str]:
-    """Return the codes of all failures that the code raises with a literal code."""
+    """Yield the codes of all failures that the code raises with a literal code."""
     for folder in ("libs", "services", "deploy"):
         for file in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):

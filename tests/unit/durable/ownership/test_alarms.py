@@ -338,7 +338,7 @@ async def test_a_repeating_alarm_goes_on_after_a_dead_letter(kit: ObjectKit) -> 
 @pytest.mark.parametrize(
     ("catch_up", "every", "downtime", "expected"),
     [
-        # Of the times 10, 70, 130 and 190, all after 10 had been missed by the end of the downtime.
+        # The times 10, 70, 130 and 190 were all missed by the end of the downtime.
         ("latest", 60, 200, [(190, 3)]),
         ("all", 60, 200, [(10, 0), (70, 0), (130, 0), (190, 0)]),
         ("skip", 60, 200, [(190, 3)]),

@@ -23,7 +23,7 @@ EMAIL, NEXT = "zoe@zzyzx.example", "next@zzyzx.example"
 
 
 async def erased_user(kit: ObjectKit) -> tuple[str, list[Any]]:
-    """Register a user with a profile and two sessions."""
+    """Register a user with a profile and two sessions, and a change of address under way."""
     id = new_id()
     await register(kit, id, NAME, EMAIL)
     pairs = [await login(kit, NAME), await login(kit, EMAIL)]

@@ -171,7 +171,7 @@ def test_fields_show_what_stands_at_their_paths() -> None:
 
 @pytest.fixture(scope="module")
 def collection(servers: Servers) -> Iterator[Any]:
-    """Insert each book as an item's state, with data that no caller may query."""
+    """Insert each book as an item's state, with other fields that no caller may query."""
     with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
         states = client["test_filters"]["states"]
         states.insert_many(

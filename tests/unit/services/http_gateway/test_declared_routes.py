@@ -1,4 +1,4 @@
-"""Declared routes in the gateway alone: refused declarations, answers' headers, and start-up."""
+"""Declared routes in the gateway alone: reserved paths, the answer cache, and requests before the routes are known."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def resolved(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value of the document with its path."""
+    """Yield each leaf value of the document, except prose, with its path."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
             if not (name in PROSE and isinstance(inner, str)):
