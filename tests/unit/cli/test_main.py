@@ -1,4 +1,4 @@
-"""The command `aidevos`: what it prints, and one line and status 2 for what it can't do."""
+"""The command `aidevos`: its output, and its errors (one line and status 2)."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class TestOpenapi:
                 self.wfile.write(b'{"openapi":"3.1.0"}')
 
             def log_message(self, *_: Any) -> None:
-                """Silence."""
+                """Log nothing."""
 
         with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -181,6 +181,11 @@ class TestOpenapi:
         write_fleet(home, "http://127.0.0.1:1")
 
         assert_refused(main(["openapi"]), capsys, "http://127.0.0.1:1", expected=1)
+
+
+def named(given: Any) -> Any:
+    """A service as it is given, and types by their names."""
+    return given if isinstance(given, str) else [*given]
 
 
 class TestServe:
@@ -246,16 +251,16 @@ class TestServe:
     def test_it_hosts_the_classes_with_the_fleets_settings(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []
         monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend([*args, named]))
-        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, *rest: (home, *map(named, rest)))
 
         assert main(["serve", "mine:Thing"]) == 0
         assert [type.__name__ for type in hosted[0].types] == ["Thing"]
-        assert hosted[1:] == [(home, "objects"), {"reports_health": False}]
+        assert hosted[1:] == [(home, "objects", ["thing"]), {"reports_health": False}]
 
     def test_it_finds_the_resources_of_the_module(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []
         monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend(args))
-        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, *rest: (home, *map(named, rest)))
 
         assert main(["serve", "stocked:Shelf"]) == 0
         assert [each.name for each in hosted[0].resources] == ["pool"]
@@ -263,10 +268,10 @@ class TestServe:
     def test_a_service_is_hosted_as_it_is_declared(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []
         monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend(args))
-        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, *rest: (home, *map(named, rest)))
 
         assert main(["serve", "stocked:service"]) == 0
-        assert hosted == [sys.modules["stocked"].service, (home, "events")]
+        assert hosted == [sys.modules["stocked"].service, (home, "events", ["shelf"])]
 
     def test_a_service_has_a_process_of_its_own(self, home: Path, capsys: Output) -> None:
         assert_refused(main(["serve", "mine:Thing", "stocked:service"]), capsys, "stocked:service", "separate")
