@@ -35,7 +35,7 @@ NO_MORE = RateLimited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))
 
 
 class Around:
-    """Fakes router, admission and limiter.
+    """A fake router, admission and limiter.
 
     The credential names the caller, Eve has no quota left, and tells to stuck objects are applied once `free` is set.
     """

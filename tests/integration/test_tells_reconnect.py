@@ -64,7 +64,7 @@ class Proxy:
 
 
 class Applying:
-    """Fakes a router that applies every tell at once, and rate limits that admit every caller."""
+    """A fake router that applies every tell at once, and rate limits that admit every caller."""
 
     def __init__(self) -> None:
         self.limits = Limits()

@@ -184,7 +184,7 @@ class TestOpenapi:
 
 
 def named(given: Any) -> Any:
-    """A service as it is given, and types by their names."""
+    """Return a service unchanged, and types as a list of names."""
     return given if isinstance(given, str) else [*given]
 
 

@@ -110,7 +110,7 @@ async def test_a_fleet_that_hosts_cannot_join_leaves_nothing_open(
 
 
 class Incarnation:
-    """Fakes a host whose `part` fails."""
+    """A fake host whose `part` fails."""
 
     def __init__(self, part: str, error: BaseException | None) -> None:
         self.part = part

@@ -107,7 +107,7 @@ async def test_what_can_not_be_a_key_is_refused_at_once(world: Asking) -> None:
 
 
 class Limits:
-    """Fakes rate limits, and records the admitted callers."""
+    """Fake rate limits that record the admitted callers."""
 
     def __init__(self) -> None:
         self.spent: list[tuple[str, str, str]] = []

@@ -418,7 +418,7 @@ async def test_a_change_that_dies_at_any_commit_keeps_no_address_from_others(
 
 
 async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str, str]:
-    """Crash a process during this commit of a change of address, which is applied or lost."""
+    """Crash a process during this commit of a change of address; return its store, the user's ID and the token."""
     gate = asyncio.Event()
     async with kit_of(settings) as kit:
         id = await registered(kit)
