@@ -15,9 +15,18 @@ import pytest
 
 from aidevos.contracts import subjects
 from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT
-from tests.support.logins import PASSWORD, Person, admin_password, bearer, dies, logged_in, login, register
+from tests.support.logins import (
+    PASSWORD,
+    Person,
+    admin_password,
+    bearer,
+    logged_in,
+    login,
+    register,
+    wait_until_refused,
+)
 from tests.support.users import MERGE_PATCH
-from tests.support.world import NatsDoor, World, Worlds
+from tests.support.world import NatsEntryPoint, World, Worlds
 
 FULL_NAME, THEME = "Augusta Ada Zzyzx", "quite personal"
 
@@ -48,8 +57,8 @@ async def test_a_user_goes_with_the_password_and_its_names_are_free(http: httpx2
     erased = await erase(http, bearer(pair), password=PASSWORD)
 
     assert (erased.status_code, erased.content) == (204, b"")
-    await dies(http, pair)
-    await dies(http, other)
+    await wait_until_refused(http, pair)
+    await wait_until_refused(http, other)
     refreshed = await http.post("/auth/refresh", json={"refresh_token": other["refresh_token"]})
     assert (refreshed.status_code, (await login(http, person.username)).status_code) == (401, 401)
     assert (await eventually_free(http, person))["id"] != pair["user"]["id"]
@@ -85,7 +94,9 @@ async def test_others_are_erased_by_administrators_alone_and_once(
     assert [user["id"] for user in found if user["id"] == id] == []
 
 
-async def test_an_erased_id_is_nobodys_again(http: httpx2.AsyncClient, person: Person, over_nats: NatsDoor) -> None:
+async def test_an_erased_id_is_nobodys_again(
+    http: httpx2.AsyncClient, person: Person, over_nats: NatsEntryPoint
+) -> None:
     pair = await logged_in(http, person)
     id = pair["user"]["id"]
     await erase(http, bearer(pair), password=PASSWORD)
@@ -187,6 +198,6 @@ async def test_a_login_beside_an_erasure_opens_no_session_that_stays(
     assert erased.status_code == 204
     assert {answer.status_code for answer in answers} <= {200, 401}
     for opened in (answer.json() for answer in answers if answer.status_code == 200):
-        await dies(http, opened)
+        await wait_until_refused(http, opened)
         refreshed = await http.post("/auth/refresh", json={"refresh_token": opened["refresh_token"]})
         assert refreshed.status_code == 401

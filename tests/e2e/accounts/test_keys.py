@@ -20,7 +20,7 @@ from tests.support.gateways import another_gateway
 from tests.support.http import http_client
 from tests.support.logins import Person, bearer, login, register
 from tests.support.paths import ROOT
-from tests.support.world import NatsDoor, World, Worlds, wait_ready
+from tests.support.world import NatsEntryPoint, World, Worlds, wait_ready
 
 NOTICE = 2.0
 ADA = Person("ada", "ada@example.org")
@@ -76,7 +76,7 @@ async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[i
 
 
 async def test_no_request_fails_while_keys_are_rotated(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
+    world: World, http: httpx2.AsyncClient, over_nats: NatsEntryPoint
 ) -> None:
     await register(http, ADA)
     pair = old = await logged_in(http, "ada")
@@ -116,7 +116,7 @@ async def test_no_request_fails_while_keys_are_rotated(
 
 
 async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
+    world: World, http: httpx2.AsyncClient, over_nats: NatsEntryPoint
 ) -> None:
     await register(http, Person("eve", "eve@example.org"))
     pair, forged = await logged_in(http, "eve"), world.token(roles=("admin",))
@@ -148,7 +148,7 @@ async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
     assert len((await http.get("/.well-known/jwks.json")).json()["keys"]) == 1
 
 
-async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats: NatsDoor) -> None:
+async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats: NatsEntryPoint) -> None:
     await rotate(world)
     rotated = {key.id: [key.cause] for key in load_ring(world.servers.home) if key.cause != "first"}
     async with asyncio.timeout(20):
@@ -165,7 +165,7 @@ async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats
     assert entries.items() >= (rotated | {last.id: ["emergency"]}).items()
 
 
-async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
+async def log_of(world: World, door: NatsEntryPoint) -> dict[str, list[str]]:
     """Return the reasons of the log entries by key ID."""
     found: dict[str, list[str]] = {}
     page = await door.query("audit", "search", {"action": "keys.rotated", "limit": 200}, authorization=world.admin)
