@@ -34,7 +34,7 @@ class Asking(World):
             self.look_ups += 1
             await asyncio.sleep(0)
             if self.change and self.look_ups == 1:
-                asyncio.get_running_loop().call_soon(self.admission.invalidate_key, API_KEY.id, NOW)
+                asyncio.get_running_loop().call_soon(self.admission.invalidate, API_KEY.id, NOW)
             return await ask(subject, payload, **options)
 
         self.fleet.request = request  # type: ignore[method-assign]
