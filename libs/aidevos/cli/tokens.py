@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from aidevos.settings import load
 # The subject of the tokens with which the command itself calls the fleet, and their life in seconds.
 CALLER = "service:cli"
 CALL_LIFETIME = 60.0
+# Seconds.
+CONNECT_WITHIN, ATTEMPT_TIMEOUT, DEADLINE = 3.0, 2.0, 10.0
 UNREACHABLE = 1
 MAX_LISTED = 10_000
 Work = Callable[[DurableObjectClient], Awaitable[Any]]
@@ -107,30 +110,35 @@ def _signing_key(home: Path) -> SigningKey:
 
 def _call(fleet: Fleet, key: SigningKey, work: Work) -> Any:
     """Return the result of calls to the running fleet. Raises `CommandError`."""
-    url = with_credentials(fleet.nats_url, fleet.nats_username, fleet.nats_password)
-    issuer = TokenIssuer(key, fleet.public_url)
 
     async def call() -> Any:
-        connection = await nats.connect(url, allow_reconnect=False, error_cb=_ignore)
-        try:
-            client = DurableObjectClient(
-                connection,
-                lambda: f"Bearer {issuer.issue(CALLER, roles=('service',), lifetime=CALL_LIFETIME)}",
-                attempt_timeout=2.0,
-                default_deadline=10.0,
-            )
-            await client.start()
+        async with _open(fleet, key) as client:
             return await work(client)
-        finally:
-            await connection.close()
 
     try:
         return asyncio.run(call())
     except (NatsError, OSError) as error:
-        raise CommandError(f"NATS at {fleet.nats_url} can't be reached: {error}", UNREACHABLE) from None
+        raise CommandError(f"NATS at {fleet.nats_url} can't be reached: {error or 'no answer'}", UNREACHABLE) from None
     except Failure as failure:
         status = UNREACHABLE if failure.retryable else 2
         raise CommandError(f"{failure.code}: {failure.detail}", status) from None
+
+
+@asynccontextmanager
+async def _open(fleet: Fleet, key: SigningKey) -> AsyncIterator[DurableObjectClient]:
+    """Open a client that calls as a service, through the NATS user for clients."""
+    url = with_credentials(fleet.nats_url, fleet.nats_username, fleet.nats_password)
+    token = TokenIssuer(key, fleet.public_url).issue(CALLER, roles=("service",), lifetime=CALL_LIFETIME)
+    async with asyncio.timeout(CONNECT_WITHIN):
+        connection = await nats.connect(url, allow_reconnect=False, error_cb=_ignore)
+    try:
+        client = DurableObjectClient(
+            connection, lambda: f"Bearer {token}", attempt_timeout=ATTEMPT_TIMEOUT, default_deadline=DEADLINE
+        )
+        await client.start()
+        yield client
+    finally:
+        await connection.close()
 
 
 async def _ignore(error: Exception) -> None:
