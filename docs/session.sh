@@ -1,5 +1,6 @@
-# The examples of these pages start with `. docs/session.sh`. It logs in to the local fleet as its administrator and
-# sets URL, TOKEN and the headers AUTH and JSON. The token is good for 10 minutes: source the file again after that.
+# The examples of these pages start with `. docs/session.sh` in the clone. It logs in to the local fleet as its
+# administrator and sets URL, TOKEN and the headers AUTH and JSON. The token is good for 10 minutes: after that, run
+# `. "$CLONE/docs/session.sh"` again.
 CLONE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export AIDEVOS_HOME=${AIDEVOS_HOME:-$CLONE/var} PATH=$CLONE/.venv/bin:$PATH
 

@@ -1,1 +1,1 @@
-"""What maintainers run and no user installs."""
+"""Tools for maintainers, which no user installs."""

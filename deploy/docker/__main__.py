@@ -16,7 +16,6 @@ import sys
 from collections.abc import AsyncIterator
 
 import msgspec
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from pymongo.errors import PyMongoError
@@ -24,16 +23,20 @@ from pymongo.errors import PyMongoError
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
+from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting import provision as nats_provision
 from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, with_credentials
+from aidevos.process.mongo_users import DATA_USER
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
+from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError, load
 
-from ..local import mongo_server, nats_server
+from ..local import mongo_server, nats_server, vulnerabilities
 from ..local.credentials import ensure_secrets
 from ..local.endpoints import describe
-from ..local.programs import SERVICES, Service
+from ..local.programs import SERVICES, Service, shipped_types
+from ..local.vulnerabilities import Version
 from ..nats.config import ADMIN_USER
 
 # The gateway's name on the fleet's network.
@@ -96,8 +99,12 @@ def provision(settings: Settings) -> None:
     new users only from its own machine.
     """
     fleet_secrets = load_secrets(settings.home)
-    mongo_server.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets)
-    asyncio.run(_provision_nats(settings))
+    mongo_version = mongo_server.prepare(
+        msgspec.structs.replace(settings, mongo_url=""), fleet_secrets, shipped_types()
+    )
+    nats_version = asyncio.run(_provision_nats(settings))
+    for line in vulnerabilities.warnings({"NATS": nats_version, "MongoDB": mongo_version}, "update the server's image"):
+        print(line, file=sys.stderr)
     asyncio.run(
         prepare_rabbitmq(msgspec.structs.replace(settings, event_bus_url=_event_bus_url(settings)), FLEET_EVENTS)
     )
@@ -105,7 +112,7 @@ def provision(settings: Settings) -> None:
         settings,
         host=GATEWAY_HOST,
         nats_url=_nats_url(settings, CLIENT_USER),
-        mongo_url=_mongo_url(settings),
+        mongo_url=_mongo_url(settings, DATA_USER),
         event_bus_url=_event_bus_url(settings),
     )
     fleet = describe(reachable, fleet_secrets, [])
@@ -115,7 +122,7 @@ def provision(settings: Settings) -> None:
 def serve(settings: Settings, service: Service) -> None:
     """Replace this process by the service's process, with only that service's credentials."""
     os.environ["AIDEVOS_NATS_URL"] = _nats_url(settings, service.user)
-    os.environ["AIDEVOS_MONGO_URL"] = _mongo_url(settings) if service.stores else ""
+    os.environ["AIDEVOS_MONGO_URL"] = _mongo_url(settings, service.name) if service.stores else ""
     os.environ["AIDEVOS_EVENT_BUS_URL"] = _event_bus_url(settings)
     os.execv(sys.executable, service.command)  # noqa: S606
 
@@ -127,17 +134,15 @@ async def is_healthy(settings: Settings, service: str) -> bool:
         return bool(msgspec.json.decode(reply.data)["ok"])
 
 
-async def _provision_nats(settings: Settings) -> None:
+async def _provision_nats(settings: Settings) -> Version:
     async with _connect(settings) as connection:
         await nats_provision.provision(connection, settings)
+        return nats_server.version(connection)
 
 
 @contextlib.asynccontextmanager
 async def _connect(settings: Settings) -> AsyncIterator[Client]:
-    async def ignore(error: Exception) -> None:
-        """Ignore the error, because the call that it belongs to fails by itself."""
-
-    connection = await nats.connect(_nats_url(settings, ADMIN_USER), allow_reconnect=False, error_cb=ignore)
+    connection = await connect_once(_nats_url(settings, ADMIN_USER), client_context(settings))
     try:
         yield connection
     finally:
@@ -148,8 +153,7 @@ def _nats_url(settings: Settings, user: str) -> str:
     return with_credentials(settings.nats_url, user, load_secrets(settings.home).nats[user])
 
 
-def _mongo_url(settings: Settings) -> str:
-    user = mongo_server.DATA_USER
+def _mongo_url(settings: Settings, user: str) -> str:
     return with_credentials(settings.mongo_url, user, load_secrets(settings.home).mongo[user])
 
 

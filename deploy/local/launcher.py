@@ -10,29 +10,32 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import nats
 from nats.errors import Error as NatsError
 
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
+from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting.provision import provision
 from aidevos.process.fleet import FLEET_FILE, load_fleet
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import ensure_signing_key, write_secret
+from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError
 
 from ..nats.config import ADMIN_USER
-from . import binaries, mongo_server, nats_server, packages, processes, programs
+from . import binaries, mongo_server, nats_server, packages, processes, programs, vulnerabilities
 from .control import FleetError, Program, Supervisor
 from .credentials import ensure_secrets
 from .endpoints import gateway_url
 from .ports import check_free, wait_for_port
+from .vulnerabilities import Version
 
 START_TIMEOUT = 60.0
 POLL = 0.05
@@ -53,10 +56,12 @@ def up(settings: Settings) -> str:
             return f"The fleet is already up: {url}"
         _end_all(settings)
         try:
-            _start(settings, supervisor)
+            warnings = _start(settings, supervisor)
         except BaseException:
             _end_all(settings)
             raise
+        for line in warnings:
+            print(line, file=sys.stderr)
         return f"The fleet is up: {gateway_url(settings)}"
 
 
@@ -100,11 +105,17 @@ def _is_up(supervisor: Supervisor) -> bool:
     return supervisor.is_alive() and all(program.state != "stopped" for program in supervisor.programs())
 
 
-def _start(settings: Settings, supervisor: Supervisor) -> None:
+def _start(settings: Settings, supervisor: Supervisor) -> list[str]:
+    """Start everything, wait until it is ready, and return warnings about the servers."""
     home = settings.home
     servers = {}
+    if settings.tls_required and not (settings.nats_url and settings.mongo_url):
+        raise SettingsError(
+            "AIDEVOS_TLS_REQUIRED is set, and the servers that `make up` starts have no TLS: run NATS and MongoDB with "
+            "TLS, and set AIDEVOS_NATS_URL and AIDEVOS_MONGO_URL"
+        )
     if settings.mongo_url:
-        mongo_server.check_external(settings.mongo_url)
+        mongo_server.check_external(settings)
     asyncio.run(prepare_rabbitmq(settings, FLEET_EVENTS))
     if not settings.nats_url:
         servers[programs.NATS] = nats_server.command(binaries.nats_server(), settings)
@@ -118,11 +129,12 @@ def _start(settings: Settings, supervisor: Supervisor) -> None:
     (home / programs.LOGS).mkdir(mode=0o700, exist_ok=True)
     write_secret(home / programs.CONFIG_FILE, programs.render(settings, secrets, servers).encode())
     supervisor.launch(settings)
-    _prepare_servers(settings, secrets, supervisor)
+    warnings = _prepare_servers(settings, secrets, supervisor)
     ensure_signing_key(home)
     for service in programs.SERVICES:
         supervisor.start(service.name)
     _wait_until_ready(supervisor, gateway_url(settings))
+    return warnings
 
 
 def _check_ports(settings: Settings) -> None:
@@ -134,34 +146,35 @@ def _check_ports(settings: Settings) -> None:
             held.enter_context(check_free(mongo_server.HOST, settings.mongo_port, "AIDEVOS_MONGO_PORT"))
 
 
-def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Supervisor) -> None:
+def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Supervisor) -> list[str]:
+    """Make the servers ready for the fleet and return warnings about them."""
     try:
         if not settings.nats_url:
             wait_for_port(settings.host, settings.nats_port, supervisor.check, START_TIMEOUT)
-        asyncio.run(_prepare_nats(settings, secrets))
-        if not settings.mongo_url:
+        nats_version = asyncio.run(_prepare_nats(settings, secrets))
+        if settings.mongo_url:
+            mongo_version = mongo_server.check_external(settings)
+        else:
             wait_for_port(mongo_server.HOST, settings.mongo_port, supervisor.check, START_TIMEOUT)
-            mongo_server.prepare(settings, secrets)
+            mongo_version = mongo_server.prepare(settings, secrets, programs.shipped_types())
     except TimeoutError as error:
         raise FleetError(str(error)) from None
+    versions = {"NATS": nats_version, "MongoDB": mongo_version}
+    return vulnerabilities.warnings(versions, "put a newer one on the PATH, or run one and set AIDEVOS_{}_URL")
 
 
-async def _prepare_nats(settings: Settings, secrets: Secrets) -> None:
+async def _prepare_nats(settings: Settings, secrets: Secrets) -> Version:
+    """Make the streams and buckets and return the server's version."""
     url = nats_server.url(settings, secrets, ADMIN_USER)
     try:
-        connection = await nats.connect(
-            url, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.1, error_cb=_ignore
-        )
+        connection = await connect_once(url, client_context(settings))
     except (NatsError, OSError) as error:
         raise SettingsError(f"can't connect to the NATS server at AIDEVOS_NATS_URL: {error}") from None
     try:
         await provision(connection, settings)
+        return nats_server.version(connection)
     finally:
         await connection.close()
-
-
-async def _ignore(error: Exception) -> None:
-    """Ignore the error, because the call that it belongs to fails by itself."""
 
 
 def _wait_until_ready(supervisor: Supervisor, url: str) -> None:

@@ -6,34 +6,33 @@ Only the fleet's own services use it, so `AIDEVOS_HOST` doesn't expose it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
-import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
 from aidevos.process.fleet import with_credentials
+from aidevos.process.mongo_users import ADMIN_USER, DATA_USER, Admin, ensure_service, ensure_user
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
+from aidevos.security.tls import mongo_options
 from aidevos.settings import Settings, SettingsError
 
+from ..nats.config import HOST_USERS
 from .binaries import MONGO_MINIMUM
+from .vulnerabilities import Version
 
 FOLDER = "mongo"
 HOST = "127.0.0.1"
 REPLICA_SET = "aidevos"
-# Creates the other users; no service uses it.
-ADMIN_USER = "fleet"
-# Reads and writes the fleet's database.
-DATA_USER = "aidevos"
-USERS = (ADMIN_USER, DATA_USER)
+USERS = (ADMIN_USER, DATA_USER, *HOST_USERS)
 
 OPLOG_MIB = 1024
 TIMEOUT = 30.0
+# Without zlib, through which CVE-2025-14847 reads the server's memory. The compose file has the same ones.
+COMPRESSORS = "snappy,zstd"
 UNAUTHORIZED, ALREADY_INITIALIZED, USER_EXISTS = 13, 23, 51003
-
-Admin = pymongo.MongoClient[dict[str, Any]]
 
 
 def configure(settings: Settings, secrets: Secrets) -> None:
@@ -54,6 +53,7 @@ def command(program: Path, settings: Settings, extra: Sequence[str] = (), cache:
         "--keyFile": folder / "key",
         "--oplogSize": OPLOG_MIB,
         "--wiredTigerCacheSizeGB": cache,
+        "--networkMessageCompressors": COMPRESSORS,
     }
     flags = [str(part) for option in options.items() for part in option]
     return [str(program), *flags, "--nounixsocket", "--quiet", *extra]
@@ -65,15 +65,16 @@ def url(settings: Settings, secrets: Secrets, user: str) -> str:
     return settings.mongo_url or with_credentials(own, user, secrets.mongo[user])
 
 
-def check_external(url: str) -> None:
-    """Raise `SettingsError` if the MongoDB at AIDEVOS_MONGO_URL can't serve a fleet."""
+def check_external(settings: Settings) -> Version:
+    """Return the version of the MongoDB at AIDEVOS_MONGO_URL. Raises `SettingsError` if it can't serve a fleet."""
     try:
-        with Admin(url, serverSelectionTimeoutMS=3000) as client:
-            version = client.server_info()["versionArray"]
+        options = mongo_options(settings, settings.mongo_url)
+        with Admin(settings.mongo_url, serverSelectionTimeoutMS=3000, **options) as client:
+            version = _version(client)
             hello = client.admin.command("hello")
     except PyMongoError as error:
         raise SettingsError(f"can't connect to the MongoDB at AIDEVOS_MONGO_URL: {error}") from None
-    if tuple(version[:2]) < MONGO_MINIMUM:
+    if version[:2] < MONGO_MINIMUM:
         raise SettingsError(
             f"the MongoDB at AIDEVOS_MONGO_URL is version {version[0]}.{version[1]}: 6.0 or newer is needed"
         )
@@ -81,19 +82,25 @@ def check_external(url: str) -> None:
         raise SettingsError(
             "the MongoDB at AIDEVOS_MONGO_URL isn't a replica set: start it with --replSet and initiate it"
         )
+    return version
 
 
-def prepare(settings: Settings, secrets: Secrets) -> None:
-    """Initiate the replica set, create its users, and wait until it accepts writes.
+def prepare(settings: Settings, secrets: Secrets, types: Mapping[str, Iterable[str]] = MappingProxyType({})) -> Version:
+    """Initiate the replica set, create its users, wait until it accepts writes, and return its version.
 
-    Steps that are already done are skipped. Raises `TimeoutError`.
+    `types` are those of each service, whose user may use their collections. Steps that are already done are skipped.
+    Raises `TimeoutError`.
     """
     with _connect(settings) as anonymous:
         _initiate(anonymous, f"{HOST}:{settings.mongo_port}")
         wait_for_primary(anonymous)
         _create_administrator(anonymous, secrets.mongo[ADMIN_USER])
     with Admin(url(settings, secrets, ADMIN_USER)) as admin:
-        _grant(admin, secrets.mongo[DATA_USER], settings.mongo_database)
+        ensure_user(admin, DATA_USER, secrets.mongo[DATA_USER], _data_roles(settings.mongo_database))
+        for service in HOST_USERS:
+            password = secrets.mongo[service]
+            ensure_service(admin, settings.mongo_database, service, password, types.get(service, ()))
+        return _version(admin)
 
 
 def wait_for_primary(client: Admin, timeout: float = TIMEOUT) -> None:
@@ -103,6 +110,11 @@ def wait_for_primary(client: Admin, timeout: float = TIMEOUT) -> None:
         if time.monotonic() > end:
             raise TimeoutError("MongoDB didn't become the primary of its replica set in time")
         time.sleep(0.02)
+
+
+def _version(client: Admin) -> Version:
+    major, minor, patch = client.server_info()["versionArray"][:3]
+    return major, minor, patch
 
 
 def _connect(settings: Settings) -> Admin:
@@ -127,8 +139,6 @@ def _create_administrator(anonymous: Admin, password: str) -> None:
             raise
 
 
-def _grant(admin: Admin, password: str, database: str) -> None:
-    roles: list[dict[str, str]] = [{"role": role, "db": database} for role in ("readWrite", "dbAdmin")]
-    roles.append({"role": "clusterMonitor", "db": "admin"})
-    verb = "updateUser" if admin.admin.command("usersInfo", DATA_USER)["users"] else "createUser"
-    admin.admin.command(verb, DATA_USER, pwd=password, roles=roles)
+def _data_roles(database: str) -> list[dict[str, str]]:
+    roles = [{"role": role, "db": database} for role in ("readWrite", "dbAdmin")]
+    return [*roles, {"role": "clusterMonitor", "db": "admin"}]

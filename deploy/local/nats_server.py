@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nats.aio.client import Client
+
 from aidevos.process.fleet import with_credentials
+from aidevos.process.nats_users import CONFIG, FOLDER, write_accounts
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import Settings
 
 from ..nats.config import render
 from .ports import authority
-
-FOLDER = "nats"
+from .vulnerabilities import Version
 
 
 def configure(settings: Settings, secrets: Secrets) -> Path:
@@ -27,17 +29,24 @@ def configure(settings: Settings, secrets: Secrets) -> Path:
         max_body=settings.max_body,
         streams_max_bytes=settings.events_max_bytes + settings.tells_max_bytes,
     )
-    path = folder / "nats.conf"
+    path = folder / CONFIG
     write_secret(path, config.encode())
+    write_accounts(settings.home)
     return path
 
 
 def command(program: Path, settings: Settings) -> list[str]:
     """Return the command that runs the configured server in the foreground."""
-    return [str(program), "--config", str(settings.home / FOLDER / "nats.conf")]
+    return [str(program), "--config", str(settings.home / FOLDER / CONFIG)]
 
 
 def url(settings: Settings, secrets: Secrets, user: str) -> str:
     """Return the server's URL with this user's credentials, or `AIDEVOS_NATS_URL` unchanged if it is set."""
     own = f"nats://{authority(settings.host, settings.nats_port)}"
     return settings.nats_url or with_credentials(own, user, secrets.nats[user])
+
+
+def version(connection: Client) -> Version:
+    """Return the version of the server at the other end."""
+    found = connection.connected_server_version
+    return found.major, found.minor, found.patch

@@ -2,8 +2,8 @@
 
 Promise: a process is signalled only when it provably belongs to this fleet. A start gives every process
 of its fleet a random mark in the environment, which the kernel shows for the life of the process. A PID
-that was reused after a crash or a reboot doesn't carry the mark, and the signal goes through a
-descriptor of the very process whose mark was read.
+that was reused after a crash or a reboot doesn't carry it. The signal goes through a descriptor of the
+very process whose mark was read.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ import msgspec
 
 from aidevos.contracts import subjects
 from aidevos.process.fleet import CLIENT_USER
+from aidevos.process.nats_users import ACCOUNTS, EXPORTS, FLEET_ACCOUNT, account
 
-FLEET_ACCOUNT = "FLEET"
 CLIENT_ACCOUNT = "CLIENTS"
 # Provisions streams and buckets; no service uses it.
 ADMIN_USER = "fleet"
@@ -36,18 +36,6 @@ USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, WORKER_USER, *HOST_USERS)
 PAYLOAD_MARGIN = 64 * 1024
 MIB = 1024 * 1024
 
-# The subjects that clients may use. "stream" allows many replies: every service describes itself.
-_EXPORTED = [
-    {"service": "do.>"},
-    {"service": "tell.>"},
-    {"service": "query.>"},
-    {"service": "metrics.>", "response": "stream"},
-    {"service": "$SRV.>", "response": "stream"},
-    {"service": f"$JS.API.STREAM.INFO.{subjects.EVENTS_STREAM}"},
-    {"service": f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}"},
-    {"service": f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}.>"},
-    {"stream": subjects.EVENTS},
-]
 # The host of the dead letters removes the tells that no host takes.
 _STRAY_TELLS = {"events": (f"$JS.API.STREAM.MSG.DELETE.{subjects.TELLS_STREAM}",)}
 _CALLS = ["do.>", "dop.>", "tell.>"]
@@ -68,7 +56,7 @@ def render(
     max_body: int,
     streams_max_bytes: int,
 ) -> str:
-    """Return the configuration file as JSON, which the server accepts as its own format. It contains the passwords."""
+    """Return the configuration file, which contains the passwords. It includes the accounts of `aidevos nats-user`."""
     max_payload = max_body + PAYLOAD_MARGIN
     config = {
         "host": host,
@@ -83,29 +71,26 @@ def render(
             # The server counts a stream twice while it is updated.
             "max_file_store": 2 * streams_max_bytes + 1024 * MIB,
         },
-        "accounts": {
-            FLEET_ACCOUNT: {
-                "jetstream": "enabled",
-                "mappings": {subjects.MAPPING_FROM: subjects.MAPPING_TO},
-                "users": [_user(user, passwords) for user in USERS if user != CLIENT_USER],
-                "exports": _EXPORTED,
-            },
-            CLIENT_ACCOUNT: {
-                "users": [_user(CLIENT_USER, passwords)],
-                "imports": [_to_import(export) for export in _EXPORTED],
-            },
-        },
     }
-    return msgspec.json.format(msgspec.json.encode(config), indent=2).decode()
+    accounts = {
+        FLEET_ACCOUNT: {
+            "jetstream": "enabled",
+            "mappings": {subjects.MAPPING_FROM: subjects.MAPPING_TO},
+            "users": [_user(user, passwords) for user in USERS if user != CLIENT_USER],
+            "exports": EXPORTS,
+        },
+        CLIENT_ACCOUNT: account({"user": CLIENT_USER, "password": passwords[CLIENT_USER]}, EXPORTS),
+    }
+    return f"{_entries(config)}\naccounts: {{\n{_entries(accounts)}\ninclude './{ACCOUNTS}'\n}}\n"
+
+
+def _entries(config: Mapping[str, Any]) -> str:
+    """Return the entries of a map in the server's own format, whose values may be JSON."""
+    return "\n".join(f"{key}: {msgspec.json.encode(value).decode()}" for key, value in config.items())
 
 
 def _user(user: str, passwords: Mapping[str, str]) -> dict[str, Any]:
     return {"user": user, "password": passwords[user], "permissions": permissions(user)}
-
-
-def _to_import(export: Mapping[str, str]) -> dict[str, Any]:
-    kind = "stream" if "stream" in export else "service"
-    return {kind: {"account": FLEET_ACCOUNT, "subject": export[kind]}}
 
 
 def permissions(user: str) -> dict[str, Any]:
@@ -123,11 +108,6 @@ def permissions(user: str) -> dict[str, Any]:
             ],
             "subscribe": _process_subjects(user),
             "allow_responses": _ANSWERS,
-        }
-    if user == CLIENT_USER:
-        return {
-            "publish": [export["service"] for export in _EXPORTED if "service" in export],
-            "subscribe": [subjects.EVENTS, "_INBOX.>"],
         }
     if user == WORKER_USER:
         return {

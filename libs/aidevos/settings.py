@@ -14,7 +14,7 @@ from email.utils import parseaddr
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +26,8 @@ from aidevos.contracts.users import USERNAME_PATTERN
 PREFIX = "AIDEVOS_"
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 SECRET_KEY_BYTES = 32
+# Options of URLs that leave the server's certificate or its name unchecked.
+UNCHECKED = {"tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames", "no_verify_ssl"}
 # Bounds of `webhook_pauses`: the number of pauses, and the longest pause in seconds.
 MAX_PAUSES = 50
 LONGEST_PAUSE = 7 * 86_400.0
@@ -68,6 +70,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """URL of a MongoDB replica set that you run yourself, with credentials. Empty: `make up` starts one."""
     mongo_database: Annotated[str, Meta(pattern=whole("[A-Za-z0-9_-]{1,38}"))] = "aidevos"
     """Name of the database that holds all objects of the fleet."""
+    tls_ca: str = ""
+    """File with the certificates (PEM) of the authorities that vouch for NATS, MongoDB and RabbitMQ, where their URLs
+    ask for TLS: `tls://`, `amqps://`, `mongodb+srv://` or `tls=true`. Empty: the authorities that the system trusts."""
+    tls_certificate: str = ""
+    """File with a certificate and its private key (PEM) for servers that ask their clients for one."""
+    tls_required: bool = False
+    """True if a URL of NATS, MongoDB or RabbitMQ without TLS, or without a check of the server's certificate, is
+    refused."""
     services: str = "objects,authentication,user_management,data_storage,projects,api_gateway,events,task_worker"
     """Services whose health `/health/ready` reports, separated by commas."""
     replica: Annotated[int, Meta(ge=0, le=999)] = 0
@@ -105,7 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     attempt_timeout: Seconds = 2.0
     """Longest wait for one attempt of a call between processes. Attempts repeat until the deadline."""
     request_id_age: Seconds = 86_400.0
-    """How long an object keeps the outcome of a request, so that a repeat gets the same answer."""
+    """Time for which an object keeps the outcome of a request, so that a repeat gets the same answer."""
     rate_limit: Annotated[int, Meta(ge=1, le=1_000_000, extra={"unit": "requests per second"})] = 1000
     """Sustained rate of one caller's requests, over the whole fleet. `PUT /rate-limits` overrides it."""
     rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
@@ -136,7 +146,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease: Annotated[float, Meta(ge=1, le=60, extra=SECONDS)] = 3.0
     """Life of a host's lease. A standby takes over this long after a host is cut off."""
     service_permissions: str = ""
-    """Permissions that this process's own calls have beside those that its types declare, separated by commas."""
+    """Permissions of this process's own calls in addition to those that its types declare, separated by commas."""
     alarm_rate: Annotated[float, Meta(ge=1, le=100_000, extra={"unit": "alarms per second"})] = 500.0
     """Rate at which one process begins late alarms after an outage."""
     alarm_deadline: Seconds = 60.0
@@ -149,17 +159,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     event_attempts: Annotated[int, Meta(ge=1, le=10_000)] = 50
     """Attempts to handle an event, with pauses of 0.1 to 25.6 seconds, before it becomes a dead letter."""
     events_max_age: Seconds = 86_400.0
-    """How long events are kept. At least 960 seconds: a process that starts learns from the events of that time
-    which tokens are no longer valid."""
+    """Time for which events are kept. At least 960 seconds: a process that starts learns from the events of that
+    time which tokens are no longer valid."""
     events_max_bytes: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 4 * 1024 * 1024 * 1024
     """Largest size of the event stream. A full stream takes no new event and loses none: objects that emit get
     `overloaded` once their outboxes are full."""
     tell_age: Seconds = 7 * 86_400.0
-    """How long a tell is tried before it becomes a dead letter."""
+    """Time for which a tell is tried before it becomes a dead letter."""
     tells_max_bytes: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 1024 * 1024 * 1024
     """Largest size of the stream of clients' tells. A full stream refuses new tells and loses none."""
     letter_age: Seconds = 30 * 86_400.0
-    """How long a dead letter is kept."""
+    """Time for which a dead letter is kept."""
 
     # Accounts
     admin_username: Annotated[str, Meta(pattern=whole(USERNAME_PATTERN))] = "admin"
@@ -208,7 +218,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Keys that encrypt secrets at rest: 32 bytes each in base64, separated by commas. The first one encrypts and
     all decrypt. Empty: a file under `home` holds one."""
     audit_age: Seconds = 400 * 86_400.0
-    """How long an entry of the security log is kept."""
+    """Time for which an entry of the security log is kept."""
 
     # Mail
     smtp_url: str = ""
@@ -253,7 +263,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_patience: Seconds = 3 * 86_400.0
     """Time for which all deliveries may fail before a webhook is disabled."""
     delivery_age: Seconds = 7 * 86_400.0
-    """How long the log of a webhook keeps a delivery."""
+    """Time for which the log of a webhook keeps a delivery."""
 
 
 def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
@@ -276,14 +286,19 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
         )
     _check_networks(settings)
     _check_event_bus(settings.event_bus_url)
+    _check_tls(settings)
     cors_origins(settings.cors_origins)
     _check_mail(settings)
     secret_keys(settings.secret_key)
     if sum(webhook_pauses(settings.webhook_pauses)) >= settings.delivery_age:
         raise SettingsError(f"{PREFIX}DELIVERY_AGE must be longer than all of {PREFIX}WEBHOOK_PAUSES together")
-    return msgspec.structs.replace(
-        settings, home=settings.home.expanduser().absolute(), public_url=_public_url(settings)
-    )
+    files = {name: _absolute(getattr(settings, name)) for name in ("tls_ca", "tls_certificate")}
+    home = settings.home.expanduser().absolute()
+    return msgspec.structs.replace(settings, home=home, public_url=_public_url(settings), **files)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 def _public_url(settings: Settings) -> str:
@@ -308,6 +323,26 @@ def _check_event_bus(url: str) -> None:
         usable = False
     if not usable:
         raise SettingsError(f"{PREFIX}EVENT_BUS_URL must be like amqp://user:password@rabbitmq.example.org:5672/")
+
+
+def asks_for_tls(url: str) -> bool:
+    """True if a URL of NATS, MongoDB or RabbitMQ asks for TLS."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme in ("mongodb", "mongodb+srv"):
+        default = "true" if parts.scheme == "mongodb+srv" else "false"
+        return options.get("tls", options.get("ssl", default)).lower() == "true"
+    return parts.scheme in ("tls", "wss", "amqps")
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raise `SettingsError` for a URL without TLS. The message leaves out the URL, which may hold a password."""
+    for name in ("nats_url", "mongo_url", "event_bus_url") if settings.tls_required else ():
+        url = getattr(settings, name)
+        options = {option.lower() for option, _ in parse_qsl(urlsplit(url).query)}
+        if url and (not asks_for_tls(url) or options & UNCHECKED):
+            variable = f"{PREFIX}{name.upper()}"
+            raise SettingsError(f"{PREFIX}TLS_REQUIRED: {variable} must ask for TLS and check the server's certificate")
 
 
 def _check_networks(settings: Settings) -> None:

@@ -3,14 +3,15 @@
 Promises: only a key's hash is stored, with a nonce from which the text can be derived again for a
 repeated request; that needs the service's secret. Every change is an event, which every process that
 has looked the key up receives. A key never allows more than both its scopes and its owner's permissions
-at the time of use. A key made for a project is valid only there, and ends with the project.
+at the time of use. A key made for a project is valid only there, and ends with the project. With a key,
+a caller can only make further keys, narrow that very key, and revoke it. A key that another one has made
+never allows more than that one at the time of use, and ends with it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import math
 import secrets
 from datetime import datetime
@@ -39,6 +40,7 @@ from aidevos.contracts.api_keys import (
     Addresses,
     APIKey,
     ApiKeyBody,
+    ApiKeyPage,
     FindApiKeys,
     KeyGrant,
     KeyName,
@@ -50,15 +52,21 @@ from aidevos.contracts.api_keys import (
 )
 from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import Id as ProjectId
-from aidevos.contracts.times import rfc3339, timestamp
+from aidevos.contracts.times import timestamp
 from aidevos.contracts.users import User
 from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import Memberships, check_role
-from aidevos.queries import And, Compare, Condition, Find, Search
+from aidevos.queries import Search
 from aidevos.security import api_keys, scopes
 from aidevos.security.audit import record
-from aidevos.security.permissions import Principal
 
+from .api_key_state import INDEXES, ApiKeyState, find, restrict, show, shown_fields
+from .key_bounds import Bounds, bounds_of, check_within, inherit, to_networks
+
+# The keys of one chain, in which each has made the next.
+MAX_GENERATIONS = 5
+# Keys that end with the one that made them, in one turn.
+STEP = 100
 # Seconds that must pass since the recorded use before another one is written.
 USE_EVERY = 30.0
 # The secret from which the texts of keys are derived.
@@ -66,49 +74,8 @@ KeySecret = NewType("KeySecret", bytes)
 _body: Schema[ApiKeyBody] = Schema(ApiKeyBody, "args.patch")
 
 
-class ApiKeyState(msgspec.Struct):
-    """The stored state; times are in seconds since the epoch.
-
-    The key's text is derived from `nonce`. `former` is the hash of the key before a rotation, valid
-    until `former_until`. `made_by` is the ID of the request that made the key.
-    """
-
-    name: str = ""
-    owner: str = ""
-    project: str | None = None
-    scopes: list[str] = []
-    limits: RateLimit | None = None
-    expires_at: float | None = None
-    allowed_addresses: list[str] = []
-    hashed: str = ""
-    hint: str = ""
-    nonce: str = ""
-    former: str = ""
-    former_until: float = 0.0
-    made_by: str = ""
-    last_used_at: float | None = None
-    created_at: float = 0.0
-    updated_at: float = 0.0
-
-
 class Changed(Event):
     """The key has changed: every process that caches it looks it up again."""
-
-
-def restrict(caller: Principal, args: FindApiKeys) -> FindApiKeys:
-    """Return the search that the caller may make: over all keys with `keys:manage`, otherwise over its own."""
-    return args if caller.has(MANAGE_KEYS) else msgspec.structs.replace(args, owner=caller.subject)
-
-
-def find(args: FindApiKeys) -> Find:
-    """Return the store's query for a search."""
-    where: list[Condition] = [] if args.owner is None else [Compare(("owner",), "eq", args.owner)]
-    return Find(And(tuple(where)), args.limit, ("created_at",))
-
-
-def show(id: str, state: ApiKeyState, version: int) -> APIKey:
-    """Return the key's public representation."""
-    return APIKey(**_shown(id, state, version))
 
 
 class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"):
@@ -125,7 +92,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
             FindApiKeys,
             find,
             show,
-            (("created_at",), ("owner", "created_at")),
+            INDEXES,
             restrict,
         ),
     )
@@ -151,14 +118,19 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         await self._user(self.caller.subject)
         if project is not None:
             await self._enter(project)
+        addresses = to_networks(allowed_addresses, "args.allowed_addresses")
+        bounds = Bounds(scopes, limits, _later(expires_at, self.now, "args.expires_at"), addresses)
+        if self.caller.key:
+            bounds = await self._inherit(bounds)
         self.state = ApiKeyState(
             name=name,
             owner=self.caller.subject,
+            parent=self.caller.key,
             project=project,
-            scopes=scopes,
-            limits=limits,
-            expires_at=_later(expires_at, self.now, "args.expires_at"),
-            allowed_addresses=_networks(allowed_addresses, "args.allowed_addresses"),
+            scopes=bounds.scopes,
+            limits=bounds.limits,
+            expires_at=bounds.expires_at,
+            allowed_addresses=bounds.addresses,
             made_by=self.request_id,
             created_at=self.now,
             updated_at=self.now,
@@ -175,8 +147,12 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
     async def patch(self, patch: dict[str, Any]) -> APIKey:
-        """Change the name, scopes, limits, expiry or addresses by a JSON merge patch (RFC 7396)."""
+        """Change the name, scopes, limits, expiry or addresses by a JSON merge patch (RFC 7396).
+
+        With an API key, a caller can only narrow the bounds of that very key.
+        """
         self._check_visible()
+        self._check_own_key()
         state = self.state
         ends = None if state.expires_at is None else timestamp(state.expires_at)
         before = ApiKeyBody(
@@ -189,10 +165,16 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         after = _body.convert(merge_patch(msgspec.to_builtins(before), patch))
         if after.scopes != before.scopes:
             self._check_scopes(after.scopes, "args.patch.scopes")
+        expires_at = state.expires_at
         if after.expires_at != before.expires_at:
-            state.expires_at = _later(after.expires_at, self.now, "args.patch.expires_at")
+            expires_at = _later(after.expires_at, self.now, "args.patch.expires_at")
+        addresses = to_networks(after.allowed_addresses, "args.patch.allowed_addresses")
+        if self.caller.key:
+            if after.name != state.name:
+                raise Failure("forbidden", "an API key can't change its own name", field="args.patch.name")
+            check_within(Bounds(after.scopes, after.limits, expires_at, addresses), self._bounds(), "args.patch")
         state.name, state.scopes, state.limits = after.name, after.scopes, after.limits
-        state.allowed_addresses = _networks(after.allowed_addresses, "args.patch.allowed_addresses")
+        state.expires_at, state.allowed_addresses = expires_at, addresses
         self._note("api_key.changed")
         return show(self.id, state, self.version + 1)
 
@@ -200,14 +182,13 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
     async def rotate(self, overlap: Overlap = 0.0) -> NewApiKey:
         """Replace the key by a new one; the former key still works for `overlap` seconds.
 
-        Only the owner may do this, since the new key acts for the owner. If the request itself uses
-        another key, that key must allow at least as much.
+        Only the owner may do this, after a login, since the new key acts for the owner.
         """
         self._check_visible()
         if self.caller.subject != self.state.owner:
             raise Failure("forbidden", "only the owner can rotate a key; you can revoke it")
-        if self.caller.key not in ("", self.id):
-            self._check_scopes(self.state.scopes, "scopes")
+        if self.caller.key:
+            raise Failure("forbidden", "an API key can't rotate keys; log in")
         state = self.state
         if state.made_by != self.request_id:
             state.former, state.former_until = state.hashed, self.now + overlap
@@ -219,24 +200,47 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
 
     @command(allow=permission(OWN_KEYS) | permission(MANAGE_KEYS))
     async def revoke(self) -> None:
-        """Revoke the key, which becomes invalid everywhere within a second."""
+        """Revoke the key and those that it has made, which become invalid everywhere within a second."""
         self._check_visible()
-        self._note("api_key.revoked")
-        await self.delete()
+        self._check_own_key()
+        record(self, "api_key.revoked", target=self.id)
+        await self._end()
 
     @command(allow=services())
     async def erase(self) -> None:
-        """Delete the key because its owner was deleted."""
+        """Delete the key because its owner, or the key that made it, was deleted."""
         if self.state.owner:
-            self.emit(Changed())
-        await self.delete()
+            await self._end()
+        else:
+            await self.delete()
 
     @command(allow=services())
     async def vanish(self, project: str) -> None:
         """Delete the key because its project was deleted."""
         if self.state.project == project:
-            self.emit(Changed())
-        if self.state.project == project or not self.state.owner:
+            await self._end()
+        elif not self.state.owner:
+            await self.delete()
+
+    @command(allow=services())
+    async def sweep(self, cursor: str | None = None) -> None:
+        """Delete the keys that this key has made, one batch at a time. It was deleted itself.
+
+        No call waits for one of them, since their look-ups wait for this key.
+        """
+        found = msgspec.convert(await self.ask(TYPE, SEARCH, parent=self.id, limit=STEP, cursor=cursor), ApiKeyPage)
+        for key in found.items:
+            self.tell(TYPE, key.id, "erase")
+        if found.next_cursor:
+            self.tell(TYPE, self.id, "sweep", cursor=found.next_cursor)
+        # A turn that only returned would create an object.
+        await self.delete()
+
+    @command(allow=services())
+    async def confirm(self, key: str) -> None:
+        """Delete a key that this key has just made, if this key was deleted in the meantime."""
+        if not self.state.owner:
+            self.tell(TYPE, key, "erase")
             await self.delete()
 
     @query(allow=services())
@@ -251,9 +255,12 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         return await self._grant(state.former_until if hmac.compare_digest(state.former, hashed) else 0.0, at)
 
     @query(allow=services())
-    async def grant(self) -> KeyGrant:
-        """Return the key's current grant, for a service that acts for its owner. Raises `not-found`."""
-        return await self._grant(math.inf)
+    async def grant(self, at: float | None = None) -> KeyGrant:
+        """Return the key's grant, now or at the past time `at`, for a service that acts for its owner.
+
+        Raises `not-found`.
+        """
+        return await self._grant(math.inf, at)
 
     @command(allow=services(), confidential=True, keeps_version=True)
     async def used(self, at: float) -> None:
@@ -266,20 +273,60 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         ends = min(state.expires_at or math.inf, until)
         if not state.owner or ends <= (self.now if at is None else at):
             raise _dead()
-        user = await self._user(state.owner)
-        if user.status != "active":
-            raise _dead()
-        return KeyGrant(
+        parent = await self._load_grant(state.parent, at) if state.parent else None
+        roles, version = (parent.roles, parent.version) if parent else await self._load_roles()
+        grant = KeyGrant(
             id=self.id,
             owner=state.owner,
-            roles=user.roles,
-            version=user.version,
+            roles=roles,
+            version=version,
             scopes=state.scopes,
             limits=state.limits,
             expires_at=None if ends == math.inf else ends,
             allowed_addresses=state.allowed_addresses,
             project=state.project,
         )
+        inherited = inherit(grant, parent) if parent else grant
+        if inherited is None:
+            raise _dead()
+        return inherited
+
+    async def _load_roles(self) -> tuple[list[str], int]:
+        """Return the owner's roles, and the owner's version that has them."""
+        user = await self._user(self.state.owner)
+        if user.status != "active":
+            raise _dead()
+        return user.roles, user.version
+
+    async def _load_grant(self, key: str, at: float | None = None) -> KeyGrant:
+        return msgspec.convert(await self.call(TYPE, key, "grant", at=at), KeyGrant)
+
+    async def _inherit(self, bounds: Bounds) -> Bounds:
+        """Return the bounds of a new key, with those of the caller's key that aren't given.
+
+        Raises `forbidden` if one that is given is wider.
+        """
+        parent = await self._load_grant(self.caller.key)
+        if len(parent.parents) + 1 >= MAX_GENERATIONS:
+            raise Failure("conflict", f"API keys can make further ones for {MAX_GENERATIONS} generations at most")
+        bounds = Bounds(
+            bounds.scopes,
+            parent.limits if bounds.limits is None else bounds.limits,
+            parent.expires_at if bounds.expires_at is None else bounds.expires_at,
+            bounds.addresses or parent.allowed_addresses,
+        )
+        check_within(bounds, bounds_of(parent), "args")
+        self.tell(TYPE, parent.id, "confirm", key=self.id)
+        return bounds
+
+    def _bounds(self) -> Bounds:
+        state = self.state
+        return Bounds(state.scopes, state.limits, state.expires_at, state.allowed_addresses)
+
+    async def _end(self) -> None:
+        self.emit(Changed())
+        self.tell(TYPE, self.id, "sweep")
+        await self.delete()
 
     def _renew(self) -> None:
         self.state.nonce = secrets.token_hex(32)
@@ -291,7 +338,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         return api_keys.make(self.id, derived)
 
     def _new(self, changes: int = 0) -> NewApiKey:
-        return NewApiKey(**_shown(self.id, self.state, self.version + changes), key=self._key().text)
+        return NewApiKey(**shown_fields(self.id, self.state, self.version + changes), key=self._key().text)
 
     def _note(self, action: str) -> None:
         self.state.updated_at = self.now
@@ -317,6 +364,10 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         if not self.state.owner or not (self.caller.subject == self.state.owner or self.caller.has(MANAGE_KEYS)):
             raise Failure("not-found", "this API key doesn't exist")
 
+    def _check_own_key(self) -> None:
+        if self.caller.key not in ("", self.id):
+            raise Failure("forbidden", "an API key can't change other keys; log in")
+
     async def _user(self, id: str) -> User:
         try:
             return msgspec.convert(await self.call(users.TYPE, id, "show"), User)
@@ -324,28 +375,6 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
             if failure.code in ("not-found", "invalid"):
                 raise Failure("forbidden", "only users can have API keys") from None
             raise
-
-
-def _shown(id: str, state: ApiKeyState, version: int) -> dict[str, Any]:
-    return {
-        "id": id,
-        "name": state.name,
-        "hint": state.hint,
-        "owner": state.owner,
-        "project": state.project,
-        "scopes": state.scopes,
-        "limits": state.limits,
-        "expires_at": _moment(state.expires_at),
-        "allowed_addresses": state.allowed_addresses,
-        "last_used_at": _moment(state.last_used_at),
-        "version": version,
-        "created_at": _moment(state.created_at),
-        "updated_at": _moment(state.updated_at),
-    }
-
-
-def _moment(seconds: float | None) -> Any:
-    return None if seconds is None else rfc3339(timestamp(seconds))
 
 
 def _later(moment: datetime | None, now: float, field: str) -> float | None:
@@ -358,16 +387,6 @@ def _later(moment: datetime | None, now: float, field: str) -> float | None:
             "invalid", "a key must expire within 100 years; omit this for one that doesn't expire", field=field
         )
     return moment.timestamp()
-
-
-def _networks(addresses: list[str], field: str) -> list[str]:
-    found = []
-    for number, text in enumerate(addresses):
-        try:
-            found.append(str(ipaddress.ip_network(text)))
-        except ValueError as error:
-            raise Failure("invalid", str(error), field=f"{field}[{number}]") from None
-    return found
 
 
 def _dead() -> Failure:

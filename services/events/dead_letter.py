@@ -3,8 +3,8 @@
 Promises: burying a letter again changes nothing. Its payload is encrypted at rest and appears in no
 list; if the method's arguments are confidential, it is never shown. Only one replay is in progress at a
 time, and none follows a successful one; after a failed one, the letter shows the new failure. A letter
-is applied at most once, whoever replays it: after a replay with an unknown outcome, all further replays
-use its request ID until one of them gets the recorded outcome, or until the record may be gone.
+is applied at most once, whoever replays it. After a replay with an unknown outcome, further replays use
+its request ID until one gets the recorded outcome, or until the record may be gone.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class DeadLetterState(msgspec.Struct):
 
     `sealed` is the encrypted payload. `sender` is the service that buried the letter, with its
     `permissions`. `sends` counts the replays with a known outcome. `unsure_at` is the time of the first
-    replay after them, 0 if there is none.
+    replay after them, or 0.
     """
 
     status: Literal["none", "dead", "replaying", "replayed"] = "none"

@@ -15,8 +15,8 @@ import msgspec
 from aidevos import BaseDurableObject, Failure, command, inject, services
 from aidevos.contracts.dead_letters import TYPE
 from aidevos.contracts.envelope import TELL_PREFIX
-from aidevos.security.delegations import LIFETIME, Delegations, Errand, Mandate
-from aidevos.security.mandates import mandate_of
+from aidevos.security.delegations import LIFETIME, DelegatedCall, Delegations, Mandate
+from aidevos.security.mandates import load_mandate
 from aidevos.security.tokens import TokenIssuer
 
 from .dead_letter import Contents, Replayer
@@ -63,8 +63,8 @@ class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_o
             )
             authorization = f"Bearer {token}"
         else:
-            errand = Errand(letter.subject, letter.payload, request_id)
-            authorization = self.delegations.authorization(await self._mandate(letter.replayer), errand)
+            call = DelegatedCall(letter.subject, letter.payload, request_id)
+            authorization = self.delegations.authorization(await self._mandate(letter.replayer), call)
         await self.forward(
             letter.subject,
             letter.payload,
@@ -73,9 +73,9 @@ class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_o
             authorization=authorization,
         )
 
-    async def _mandate(self, who: Replayer) -> Mandate:
-        if who.is_user:
-            return await mandate_of(self.call, who.id, who.key)
-        if who.until <= self.now:
+    async def _mandate(self, replayer: Replayer) -> Mandate:
+        if replayer.is_user:
+            return await load_mandate(self.call, replayer.id, replayer.key)
+        if replayer.until <= self.now:
             raise Failure("unauthenticated", "the permissions for this replay have expired")
-        return Mandate(who.id, tuple(who.roles), permissions=tuple(who.permissions))
+        return Mandate(replayer.id, tuple(replayer.roles), permissions=tuple(replayer.permissions))

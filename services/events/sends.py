@@ -1,7 +1,7 @@
 """Limits of concurrent deliveries: to one webhook, for one owner, and in the whole process.
 
 Promise: a slow receiver takes no more of the process than its own share, and neither do all receivers
-of one owner, so the others are never blocked.
+of one owner. They never block the others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sends:
 
     @asynccontextmanager
     async def turn(self, webhook: str, owner: str) -> AsyncIterator[bool]:
-        """Wait for a slot and hold it during the block; yield False if there was none in time."""
+        """Wait for a slot and hold it during the block; yield False if no slot became free in time."""
         to_webhook = self._webhooks.setdefault(webhook, asyncio.Semaphore(self._each))
         of_owner = self._owners.setdefault(owner, asyncio.Semaphore(self._of_owner))
         async with AsyncExitStack() as held:

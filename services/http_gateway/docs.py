@@ -1,9 +1,9 @@
 """The API's description and the catalogue of errors as pages.
 
-The first is Swagger UI, which is vendored in `viewer/` with a script that updates it. The second is where the `type` of
-a problem document leads.
+The first page is Swagger UI, vendored in `viewer/` with a script that updates it. The `type` of problem
+documents leads to the second.
 
-Promise: the pages load their own files and the document from this gateway, and nothing from elsewhere.
+Promise: the pages load only their own files and the document from this gateway.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Docs:
     def __init__(self) -> None:
         self.page = _read("index.html", _HTML)
         self._files = {name: _read(name, media_type) for name, media_type in _FILES.items()}
-        self._files[CATALOGUE.rpartition("/")[2]] = _answer(errors_page().encode(), _HTML)
+        self._files[CATALOGUE.rpartition("/")[2]] = _respond(errors_page().encode(), _HTML)
 
     async def file(self, request: HttpRequest) -> HttpResponse:
         """Return a file that the page loads, or the catalogue of errors; raises `not-found`."""
@@ -65,8 +65,8 @@ def errors_page() -> str:
 
 
 def _entry(name: str, code: Code) -> str:
-    """One code of the catalogue."""
-    title, when, remedy = (_code_marked(escape(text)) for text in (code.title + ".", code.when, code.remedy))
+    """Return one code of the catalogue as HTML."""
+    title, when, remedy = (_mark_code(escape(text)) for text in (code.title + ".", code.when, code.remedy))
     retry = "yes" if code.retryable else "no"
     return (
         f'<h2 id="{name}">{name}</h2>\n<p>{title}\n<ul>\n<li>HTTP status: {code.status}\n<li>Retryable: {retry}\n'
@@ -74,16 +74,16 @@ def _entry(name: str, code: Code) -> str:
     )
 
 
-def _code_marked(text: str) -> str:
-    """Mark up what stands between backticks, the only markup in the catalogue's sentences."""
+def _mark_code(text: str) -> str:
+    """Mark up text between backticks, the only markup in the catalogue's sentences."""
     return re.sub(r"`(.+?)`", r"<code>\1</code>", text)
 
 
 def _read(name: str, media_type: bytes) -> HttpResponse:
-    return _answer((files(__package__) / "viewer" / name).read_bytes(), media_type)
+    return _respond((files(__package__) / "viewer" / name).read_bytes(), media_type)
 
 
-def _answer(content: bytes, media_type: bytes) -> HttpResponse:
+def _respond(content: bytes, media_type: bytes) -> HttpResponse:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers: tuple[Header, ...] = (
         (b"content-type", media_type),

@@ -68,10 +68,10 @@ from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import check_role
 from aidevos.queries import Search, View
 from aidevos.security.delegations import Delegations
-from aidevos.security.mandates import mandate_of
+from aidevos.security.mandates import load_mandate
 from aidevos.settings import Settings
 
-from .orders import errands
+from .orders import build_calls
 from .rules import Action, encode_payload, follow, role_of
 from .task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
 
@@ -291,21 +291,21 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         """
         self._check_run(run)
         state = self.state
-        found = errands(self.id, state.kind, state.payload, state.sends, after)
+        found = build_calls(self.id, state.kind, state.payload, state.sends, after)
         try:
-            mandate = await mandate_of(self.call, state.maker, state.maker_key)
+            mandate = await load_mandate(self.call, state.maker, state.maker_key)
         except Failure as failure:
             if failure.code == "unauthenticated":
                 raise Failure("forbidden", "the task's creator no longer has access") from None
             raise
         return [
             Order(
-                subject=errand.subject,
-                payload=errand.payload.decode(),
-                request_id=errand.request_id,
-                authorization=self.delegations.authorization(mandate, errand),
+                subject=call.subject,
+                payload=call.payload.decode(),
+                request_id=call.request_id,
+                authorization=self.delegations.authorization(mandate, call),
             )
-            for errand in found
+            for call in found
         ]
 
     @query(allow=services())

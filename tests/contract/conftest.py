@@ -27,7 +27,9 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
         store: Any = MemoryStore()
     else:
         servers = request.getfixturevalue("servers")
-        store = MongoStore(servers.mongo_url, request.getfixturevalue("database"), timeout=1.0)
+        database = request.getfixturevalue("database")
+        # The rights of a service's user suffice for everything that a store does.
+        store = MongoStore(servers.mongo_url_of("objects", database, ["thing"]), database, timeout=1.0)
     await store.open("thing")
     yield store
     if request.param == "mongo":

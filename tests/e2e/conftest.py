@@ -10,6 +10,7 @@ import httpx2
 import nats
 import pytest
 
+from tests.support.http import http_client
 from tests.support.people import Person, register
 from tests.support.world import EntryPoint, HttpDoor, NatsDoor, World, Worlds
 
@@ -22,7 +23,7 @@ def world(worlds: Worlds) -> World:
 @pytest.fixture(params=["nats", "http"])
 async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[EntryPoint]:
     if request.param == "http":
-        async with httpx2.AsyncClient(base_url=world.url, timeout=20) as client:
+        async with http_client(base_url=world.url, timeout=20) as client:
             yield HttpDoor(client)
     else:
         connection = await nats.connect(world.servers.nats_url("client"))
@@ -43,7 +44,7 @@ def new_id() -> str:
 
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as client:
+    async with http_client(base_url=world.url, timeout=20) as client:
         yield client
 
 

@@ -7,11 +7,11 @@ import signal
 import time
 from collections.abc import Iterator
 
-import httpx2
 import nats
 import pytest
 
 from tests.support.browser import Browsers, Page
+from tests.support.http import blocking_http_client
 from tests.support.people import PASSWORD
 from tests.support.world import NatsDoor, World, Worlds, wait_ready
 
@@ -38,7 +38,7 @@ def pages(world: World, room: str, browsers: Browsers) -> Iterator[list[Page]]:
     """Two people in the same room."""
     admin, role = {"Authorization": world.admin}, f"r{secrets.token_hex(6)}"
     opened = [browsers.open(), browsers.open()]
-    with httpx2.Client(base_url=world.url, timeout=20) as http:
+    with blocking_http_client(base_url=world.url, timeout=20) as http:
         http.post("/roles", headers=admin, json={"name": role, "permissions": MAY}).raise_for_status()
         pages = []
         for browser in opened:

@@ -17,6 +17,7 @@ from aidevos.contracts.errors import Failure
 from tests.support.declared_routes import hit, value
 from tests.support.gateways import another_gateway
 from tests.support.host_processes import eventually
+from tests.support.http import http_client
 from tests.support.world import NatsDoor, World
 
 NAMES = "Grüße, 世界"
@@ -24,7 +25,7 @@ NAMES = "Grüße, 世界"
 
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as client:
+    async with http_client(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as client:
         yield client
 
 
@@ -280,7 +281,7 @@ async def test_a_change_counts_within_a_second_at_every_gateway_and_at_one_that_
     path, other_one = f"/{shop}/one", f"{shop}-one"
     await http.post(f"/durable-objects/counter:{other_one}/request", json={"method": "increment", "args": {"by": 5}})
     with another_gateway(world) as url:
-        async with httpx2.AsyncClient(base_url=url, headers=http.headers, timeout=20) as other:
+        async with http_client(base_url=url, headers=http.headers, timeout=20) as other:
 
             async def answered(wanted: Any) -> None:
                 async def by_both() -> bool:
@@ -295,7 +296,7 @@ async def test_a_change_counts_within_a_second_at_every_gateway_and_at_one_that_
             await http.put(f"/routes/{made['id']}", json=value(shop, object_id=f"{shop}-{{name}}", cache_seconds=60))
             await answered(5)
             with another_gateway(world) as late:
-                async with httpx2.AsyncClient(base_url=late, headers=http.headers, timeout=20) as third:
+                async with http_client(base_url=late, headers=http.headers, timeout=20) as third:
                     assert (await third.get(path)).json() == {"result": 5}
             await http.delete(f"/routes/{made['id']}")
             await answered(404)

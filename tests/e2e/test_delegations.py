@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from aidevos.contracts.errors import Failure
-from aidevos.security.delegations import Delegations, Errand, Mandate
+from aidevos.security.delegations import DelegatedCall, Delegations, Mandate
 from tests.support.kits import failure
 from tests.support.logins import a_person, bearer, logged_in
 from tests.support.world import NatsDoor, World
@@ -20,8 +20,8 @@ PAYLOAD = b'{"by":2}'
 def delegation(world: World, new_id: str) -> str:
     """To count by two, once, for somebody who may."""
     issuer = Delegations(world.issuer.keys, world.servers.public_url, "events")
-    errand = Errand(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
-    return issuer.authorization(Mandate(f"ada{new_id}", ("admin",)), errand)
+    call = DelegatedCall(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
+    return issuer.authorization(Mandate(f"ada{new_id}", ("admin",)), call)
 
 
 async def refused(over_nats: NatsDoor, id: str, method: str, payload: bytes, authorization: str, request: str) -> bool:
@@ -47,8 +47,8 @@ async def test_a_repeat_for_somebody_else_changes_nothing_either(
     over_nats: NatsDoor, world: World, delegation: str, new_id: str
 ) -> None:
     issuer = Delegations(world.issuer.keys, world.servers.public_url, "events")
-    errand = Errand(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
-    another = issuer.authorization(Mandate(f"bob{new_id}", ("admin",)), errand)
+    call = DelegatedCall(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
+    another = issuer.authorization(Mandate(f"bob{new_id}", ("admin",)), call)
     headers = {"Request-Id": f"r{new_id}"}
     results = [
         await over_nats.call("counter", new_id, "increment", PAYLOAD, authorization=each, headers=headers)
@@ -78,9 +78,9 @@ async def test_one_for_an_api_key_is_refused_soon_after_the_key_was_revoked(
     ada = bearer(await logged_in(http, a_person()))
     body = {"name": "k", "scopes": ["data:read"]}
     key = (await http.post("/api-keys", headers=ada, json=body)).json()["id"]
-    errand = Errand(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
+    call = DelegatedCall(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
     mandate = Mandate(f"ada{new_id}", ("admin",), key=key, scopes=("counter:write",))
-    delegation = Delegations(world.issuer.keys, world.servers.public_url, "events").authorization(mandate, errand)
+    delegation = Delegations(world.issuer.keys, world.servers.public_url, "events").authorization(mandate, call)
     headers = {"Request-Id": f"r{new_id}"}
 
     async def repeat() -> None:

@@ -20,7 +20,8 @@ import pytest
 from aidevos.process.fleet import fleet_settings
 from aidevos.settings import SettingsError
 from deploy.local import programs
-from tests.support.local_fleet import LocalFleet
+from deploy.local.vulnerabilities import known
+from tests.support.local_fleet import LocalFleet, environment
 from tests.support.servers import Servers
 
 pytestmark = pytest.mark.timeout(180)
@@ -92,6 +93,14 @@ def test_fleet_json_tells_everything_that_a_script_needs(fleet: LocalFleet) -> N
         client[told["mongo_database"]].scratch.insert_one({})
 
 
+def test_up_warns_about_a_server_with_known_vulnerabilities(fleet: LocalFleet) -> None:
+    with pymongo.MongoClient[dict[str, Any]](fleet.read()["mongo_url"]) as client:
+        major, minor, patch, _ = client.server_info()["versionArray"]
+    found = known("MongoDB", (major, minor, patch))
+    assert all(id in fleet.warnings for id in found)
+    assert ("warning: MongoDB" in fleet.warnings) == bool(found)
+
+
 def test_nothing_that_a_fleet_writes_is_readable_by_others(fleet: LocalFleet) -> None:
     assert [path for path in fleet.home.iterdir() if path.is_dir() and path.stat().st_mode & 0o077] == []
     secret = ("secrets.json", "fleet.json", "supervisord.conf", "nats/nats.conf", "mongo/key", "keys/signing.json")
@@ -136,10 +145,17 @@ def test_the_workers_of_a_killed_gateway_do_not_keep_its_port(new_fleet: Callabl
 def test_a_process_can_join_the_fleet_with_the_rights_of_a_service(fleet: LocalFleet) -> None:
     settings = fleet_settings(fleet.home, "objects")
     assert settings.nats_url.startswith("nats://objects:")
-    assert settings.mongo_url == fleet.read()["mongo_url"]
+    assert settings.mongo_url.startswith("mongodb://objects:")
     assert settings.home == fleet.home
     with pytest.raises(SettingsError, match="no service"):
         fleet_settings(fleet.home, "nonsense")
+
+
+def test_every_service_uses_a_database_user_of_its_own(fleet: LocalFleet) -> None:
+    for service in programs.SERVICES:
+        variables = dict(line.split(b"=", 1) for line in environment(fleet.pids()[service.name]) if b"=" in line)
+        url = variables[b"AIDEVOS_MONGO_URL"].decode()
+        assert url.startswith(f"mongodb://{service.name}:") if service.stores else url == ""
 
 
 @pytest.mark.parametrize("variable", ["AIDEVOS_PORT", "AIDEVOS_NATS_PORT", "AIDEVOS_MONGO_PORT"])

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.http import http_client
 from tests.support.people import PASSWORD, Person, made
 from tests.support.sse import Source
 from tests.support.world import World
@@ -330,7 +331,7 @@ async def test_cookies_and_api_keys_open_a_stream_too(
 ) -> None:
     ada = await person()
     key = (await made(http, "/api-keys", ada, name="k", scopes=["events:read", "data:read"]))["key"]
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as browser:
+    async with http_client(base_url=world.url, timeout=20) as browser:
         await browser.post("/auth/login?cookie=true", json={"username": ada.name, "password": PASSWORD})
         cookie = Source(browser, {"Sec-Fetch-Site": "same-origin"}, collection=collection)
         await cookie.opened()

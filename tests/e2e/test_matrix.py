@@ -26,6 +26,7 @@ from services.events.service import service as events
 from services.objects.service import service as objects
 from services.projects.service import service as projects
 from services.user_management.service import service as user_management
+from tests.support.http import blocking_http_client, http_client
 from tests.support.world import EntryPoint, HttpDoor, World
 
 SERVICES = (objects, authentication, user_management, data_storage, projects, api_gateway, events)
@@ -104,6 +105,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("session", "is_open"): (b"{}", SERVICE),
     ("session", "sessions"): (b"{}", KNOWN),
     ("session", "me"): (b"{}", KNOWN),
+    ("access_token", "register"): (b'{"subject":"s","roles":[],"permissions":[],"expires_at":0}', SERVICE),
+    ("access_token", "resolve"): (b"{}", SERVICE),
+    ("access_token", "revoke"): (b"{}", {"admin", "service"}),
+    ("access_token", "expire"): (b"{}", SERVICE),
     ("audit", "record"): (
         b'{"at":0,"actor":"a","action":"a","target":"t","outcome":"success","reason":"","address":"","session":""}',
         SERVICE,
@@ -152,6 +157,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("api_key", "rotate"): (b"{}", {"admin"}),
     ("api_key", "revoke"): (b"{}", {"admin"}),
     ("api_key", "erase"): (b"{}", SERVICE),
+    ("api_key", "sweep"): (b"{}", SERVICE),
+    ("api_key", "confirm"): (b'{"key":"k"}', SERVICE),
     ("api_key", "resolve"): (b'{"hashed":"h"}', SERVICE),
     ("api_key", "grant"): (b"{}", SERVICE),
     ("api_key", "used"): (b'{"at":0}', SERVICE),
@@ -318,7 +325,7 @@ def refusal(type: str, method: str, caller: str, over_http: bool) -> int | None:
 @pytest.fixture(scope="module")
 def live(world: World) -> dict[str, str]:
     """Tokens of real users by kinds of caller; the custom role allows what a writer may."""
-    with httpx2.Client(base_url=world.url, timeout=20) as http:
+    with blocking_http_client(base_url=world.url, timeout=20) as http:
         pairs = {kind: _logged_in(http, kind) for kind in LIVE}
         admin = {"Authorization": world.admin}
         role = {
@@ -347,7 +354,7 @@ def _logged_in(http: httpx2.Client, kind: str) -> Any:
 
 
 async def test_the_http_door_asks_for_its_own_permission_too(world: World, new_id: str) -> None:
-    async with httpx2.AsyncClient(base_url=world.url) as client:
+    async with http_client(base_url=world.url) as client:
         with pytest.raises(Failure) as caught:
             await HttpDoor(client).call("counter", new_id, "value", authorization=world.token("counter:read"))
 

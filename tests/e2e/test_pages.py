@@ -22,6 +22,7 @@ FLEET = "the test has a fleet up, and tests/e2e/test_fleet.py runs this"
 NOT_RUN = {
     "make up": FLEET,
     "make down": FLEET,
+    'make -C "$CLONE" down': FLEET,
     "make test": "this is one of its tests",
     "cd -\nmake down": FLEET,
     "docker compose": "it needs a Docker engine",
@@ -29,6 +30,8 @@ NOT_RUN = {
     ".venv/bin/supervisorctl": "other pages use the process that it restarts",
     ".venv/bin/python -m tests.bench": "it measures for minutes",
 }
+# A page's pytest starts in half the time without the plugins of these tests.
+LEAN = "-p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:random_order"
 # What is neither run nor printed: diagrams and pieces of protocols.
 SHOWN = ("mermaid", "text", "json", "http", "")
 
@@ -58,7 +61,7 @@ def runnable(page: Path, node: bool) -> list[Snippet]:
 
 @pytest.mark.timeout(400)
 async def test_every_page_does_and_prints_what_it_says(fleet: LocalFleet, tmp_path: Path) -> None:
-    environment = {**fleet.environment, "AIDEVOS_HOME": str(fleet.home)}
+    environment = {**fleet.environment, "AIDEVOS_HOME": str(fleet.home), "PYTEST_ADDOPTS": LEAN}
     pages = [runnable(page, can_run_node()) for page in PAGES]
 
     if found := await failures([page for page in pages if page], tmp_path, environment):

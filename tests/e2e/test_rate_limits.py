@@ -11,13 +11,14 @@ import pytest
 
 from aidevos.contracts.errors import Failure
 from tests.support.host_processes import eventually
+from tests.support.http import blocking_http_client
 from tests.support.world import NatsDoor, World
 
 
 @pytest.fixture
 def policies(world: World) -> Iterator[Any]:
     """Sets policies, and at the end none."""
-    with httpx2.Client(base_url=world.url, headers={"Authorization": world.admin}, timeout=20) as client:
+    with blocking_http_client(base_url=world.url, headers={"Authorization": world.admin}, timeout=20) as client:
 
         def put(policies: Any, **headers: str) -> httpx2.Response:
             return client.put("/rate-limits", json={"policies": policies}, headers=headers)

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from tests.support.declared_routes import hit
+from tests.support.http import http_client
 from tests.support.world import World
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -45,7 +46,7 @@ def kinds(name: str) -> dict[str, Kind]:
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
     """As the first administrator, who is a user."""
-    async with httpx2.AsyncClient(base_url=world.url, timeout=30) as client:
+    async with http_client(base_url=world.url, timeout=30) as client:
         name = f"u{secrets.token_hex(6)}"
         person = {"username": name, "password": "wheelbarrow at noon"}
         user = (await client.post("/auth/register", json=person | {"email": f"{name}@example.org"})).json()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from tests.support.http import http_client
 from tests.support.servers import Servers, drop_database
 from tests.support.world import World, running, wait_ready
 
@@ -45,7 +46,7 @@ async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_or
 ) -> None:
     names: list[str] = []
     passwords: dict[str, str] = {}
-    async with httpx2.AsyncClient(base_url=world.url, timeout=60) as http:
+    async with http_client(base_url=world.url, timeout=60) as http:
         for round in range(ROUNDS):
             newcomers = [f"user{round}x{number}" for number in range(NEWCOMERS)]
             known = random.sample(names, min(4, len(names)))
@@ -61,11 +62,14 @@ async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_or
             wait_ready(world.url, [])
 
             assert {status for status in entered if status < 500} <= {200}
-            for name, status in zip(newcomers, statuses, strict=True):
-                passwords[name] = await settled(http, name, acknowledged=status == 201)
+            settling = (
+                settled(http, name, acknowledged=status == 201)
+                for name, status in zip(newcomers, statuses, strict=True)
+            )
+            passwords |= zip(newcomers, await asyncio.gather(*settling), strict=True)
             names += newcomers
-        for name in names:
-            assert [await login(http, each, passwords[name]) for each in (name, f"{name}@example.org")] == [200, 200]
+        logins = [login(http, each, passwords[name]) for name in names for each in (name, f"{name}@example.org")]
+        assert set(await asyncio.gather(*logins)) == {200}
         assert sorted(await everyone(world, http)) == sorted(names)
 
 

@@ -11,6 +11,7 @@ import httpx2
 import nats
 import pytest
 
+from tests.support.http import http_client
 from tests.support.servers import Servers, drop_database
 from tests.support.sse import Source
 from tests.support.world import NatsDoor, World, running, wait_ready
@@ -83,7 +84,7 @@ async def test_readers_miss_nothing_while_they_reconnect_and_the_gateway_is_kill
     room, write = secrets.token_hex(6), world.token("chat_room:write")
     headers = {"Authorization": world.token("events:read", "chat_room:read")}
     limits = httpx2.Limits(max_connections=None)
-    async with httpx2.AsyncClient(base_url=world.url, limits=limits) as http:
+    async with http_client(base_url=world.url, limits=limits) as http:
         readers = [Wanderer(http, headers, room, random.Random(seed)) for seed in range(READERS)]
         reading = [asyncio.create_task(reader.read(MESSAGES)) for reader in readers]
         await asyncio.gather(*(reader.opened.wait() for reader in readers))

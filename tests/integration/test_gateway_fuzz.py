@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.support.gateway_world import World, gateway_world
+from tests.support.http import blocking_http_client
 from tests.support.kits import examples
 from tests.support.servers import Servers
 
@@ -44,7 +45,7 @@ def world(servers: Servers) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def client(world: World) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=world.url, headers=world.authorized("admin"), timeout=30) as client:
+    with blocking_http_client(base_url=world.url, headers=world.authorized("admin"), timeout=30) as client:
         yield client
 
 

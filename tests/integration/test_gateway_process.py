@@ -16,6 +16,7 @@ import nats
 import pytest
 
 from tests.support.gateway_world import StandIn, eventually
+from tests.support.http import http_client
 from tests.support.servers import Servers, free_port
 
 
@@ -55,7 +56,7 @@ async def gateway(servers: Servers, port: int, **variables: str) -> AsyncIterato
 async def client(servers: Servers, port: int) -> AsyncIterator[httpx2.AsyncClient]:
     token = servers.issuer().issue("someone", roles=("admin",))
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
+    async with http_client(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
 
         async def ready() -> bool:
             with contextlib.suppress(httpx2.TransportError):
@@ -89,7 +90,7 @@ async def test_the_counters_of_all_workers_are_shown_together(servers: Servers, 
     port = free_port()
     async with gateway(servers, port, AIDEVOS_WORKERS="2"), client(servers, port) as http:
         for _ in range(20):
-            async with httpx2.AsyncClient(base_url=http.base_url) as another:
+            async with http_client(base_url=http.base_url) as another:
                 await another.get("/health/live")
 
         text = (await http.get("/metrics")).text

@@ -16,6 +16,7 @@ import pytest
 from aidevos.durable.bus.jetstream import JetStreamBus
 from services.http_gateway.live import stream
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.support.http import http_client
 from tests.support.servers import Servers
 from tests.support.sse import Source
 
@@ -69,7 +70,7 @@ async def test_a_reader_that_does_not_read_takes_no_memory_and_holds_up_nobody(
 
 
 async def test_a_server_that_ends_lets_its_readers_go_at_once(servers: Servers) -> None:
-    async with httpx2.AsyncClient(timeout=30) as http:
+    async with http_client(timeout=30) as http:
         async with gateway_world(servers) as world:
             http.base_url = httpx2.URL(world.url)
             sources = [await Source(http, world.authorized("admin")).opened() for _ in range(3)]

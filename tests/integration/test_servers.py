@@ -260,3 +260,9 @@ def test_mongo_can_be_killed_and_takes_writes_again_and_has_fail_points(servers:
         fail = {"failCommands": ["insert"], "errorCode": 91}
         client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=fail)
         client.admin.command("configureFailPoint", "failCommand", mode="off")
+
+
+def test_mongodb_does_not_take_messages_that_are_compressed_with_zlib(servers: Servers) -> None:
+    with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
+        offered = client.admin.command("hello", compression=["zlib", "zstd"])["compression"]
+    assert offered == ["zstd"]

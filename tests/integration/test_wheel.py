@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from tests.support.gateway_world import eventually
+from tests.support.http import http_client
 from tests.support.servers import Servers, free_port
 from tests.support.snippets import python_files
 
@@ -151,7 +152,7 @@ async def test_a_service_and_the_gateways_workers_start_from_it(
     gateway = {**shared, "AIDEVOS_NATS_URL": servers.nats_url("gateway"), "AIDEVOS_PORT": str(port)}
     headers = {"Authorization": f"Bearer {servers.issuer().issue('someone', roles=('admin',))}"}
     with running(commands["objects"], **objects), running(commands["http_gateway"], AIDEVOS_WORKERS="2", **gateway):
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
+        async with http_client(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
 
             async def ready() -> bool:
                 with contextlib.suppress(httpx2.TransportError):

@@ -56,6 +56,7 @@ class Fleet:
         self.grant: Any = {"roles": ["user"]}
         self.asked: list[str] = []
         self.key_ends = NOW + 60
+        self.grant = GRANT
 
     async def call(self, type: str, id: str, method: str, **options: Any) -> Any:
         assert options == {"authorization": "service"}
@@ -71,7 +72,7 @@ class Fleet:
         asked = msgspec.json.decode(payload)
         if asked["hashed"] != API_KEY.hashed or (asked["at"] or NOW + DAY) >= self.key_ends:
             raise Failure("not-found", "no such key")
-        return msgspec.json.encode(GRANT | {"id": API_KEY.id, "expires_at": self.key_ends})
+        return msgspec.json.encode(self.grant | {"id": API_KEY.id, "expires_at": self.key_ends})
 
 
 class World:

@@ -23,6 +23,7 @@ from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings
 from services.http_gateway.bootstrap import Application, server_config
+from tests.support.http import http_client
 from tests.support.servers import Servers
 
 
@@ -209,8 +210,8 @@ class World:
         self.url = url
         self.settings = settings
         self.host = host
-        self.http = httpx2.AsyncClient(base_url=url, timeout=30, headers=self.authorized("admin"))
-        self.anonymous = httpx2.AsyncClient(base_url=url, timeout=30)
+        self.http = http_client(base_url=url, timeout=30, headers=self.authorized("admin"))
+        self.anonymous = http_client(base_url=url, timeout=30)
 
     def authorized(self, *roles: str, permissions: tuple[str, ...] = ()) -> dict[str, str]:
         issuer = TokenIssuer(load_signing_key(self.settings.home), self.settings.public_url)

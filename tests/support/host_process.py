@@ -17,7 +17,7 @@ from typing import Any
 from aidevos import Service
 from aidevos.durable.delivery.relay import Relay
 from aidevos.durable.store.mongo import MongoStore
-from aidevos.process.serving import run
+from aidevos.process.serving import check, run
 from aidevos.settings import load
 from services.objects.account import Account
 from tests.support.alarms import Bell
@@ -82,6 +82,8 @@ def _die_at(point: str) -> None:
 
 def main() -> None:
     file = Path(sys.argv[1])
+    service = Service("objects", (Tally, Account, Bell))
+    check(service)
     child = 0
 
     def stop(*_: object) -> None:
@@ -96,7 +98,7 @@ def main() -> None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if point is not None:
                 _die_at(point)
-            run(Service("objects", (Tally, Account, Bell)), load(), reports_health=False)
+            run(service, load(), reports_health=False)
             return
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

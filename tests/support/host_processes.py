@@ -70,7 +70,7 @@ async def client(servers: Servers, subject: str = "tester") -> AsyncIterator[tup
     """A client with an administrator's token, and its connection."""
     header = "Bearer " + servers.issuer().issue(subject, roles=("admin",))
     connection = await connect(servers.nats_url("gateway"), "test")
-    caller = DurableObjectClient(connection, lambda: header, attempt_timeout=1.0, default_deadline=30.0)
+    caller = DurableObjectClient(connection, lambda: header, attempt_timeout=0.25, default_deadline=30.0)
     await caller.start()
     try:
         yield caller, connection

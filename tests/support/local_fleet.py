@@ -7,10 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.support.paths import temporary_folder
 from tests.support.servers import free_port
 
 
@@ -18,9 +18,10 @@ class LocalFleet:
     """A fleet with a home and ports of its own, driven as `make` drives it."""
 
     def __init__(self, **variables: str) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="aidevos-fleet-"))
+        self.home = temporary_folder("fleet")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIDEVOS_")}
         ports = {f"AIDEVOS_{name}PORT": str(free_port()) for name in ("", "NATS_", "MONGO_")}
+        self.warnings = ""
         self.environment = {**inherited, "AIDEVOS_HOME": str(self.home), **ports, **variables}
 
     def start(self, command: str) -> subprocess.Popen[str]:
@@ -39,6 +40,7 @@ class LocalFleet:
     def up(self) -> LocalFleet:
         started = self.run("up")
         assert started.returncode == 0, started.stderr
+        self.warnings = started.stderr
         return self
 
     def read(self) -> Any:

@@ -14,15 +14,18 @@ from typing import Protocol
 from tests.support.orphans import end_with_parent
 from tests.support.paths import ROOT
 
-# Every module of the services but those that run them.
-IMPORTED = sorted(
-    f"services.{file.parent.name}.{file.stem}" for file in ROOT.glob("services/*/*.py") if "__" not in file.stem
-)
+# Every module of the services but those that run them, and what processes import later.
+IMPORTED = [
+    "tests.support.forks",
+    "aidevos.process.serving",
+    "aidevos.durable.bus.rabbitmq",
+    *(f"services.{file.parent.name}.{file.stem}" for file in ROOT.glob("services/*/*.py") if "__" not in file.stem),
+    "tests.support.host_process",
+    "tests.support.preloaded",
+]
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(
-    ["tests.support.forks", "aidevos.process.serving", *IMPORTED, "tests.support.host_process"]
-)
+_forks.set_forkserver_preload(IMPORTED)
 
 
 class Process(Protocol):

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from aidevos.settings import SettingsError
 from deploy.local import ports
+from tests.support.certificates import Authority
+from tests.support.paths import temporary_folder
 from tests.support.servers import ContainerServer, ExternalServer, LocalServer, Server, docker_answers, free_port
 
 IMAGE = "rabbitmq:4.2"
@@ -21,12 +22,18 @@ START_TIMEOUT = 60.0
 
 
 class RabbitMq:
-    """One node in a temporary home, and the port mapper that it would otherwise leave behind."""
+    """One node in a temporary home, and the port mapper that it would otherwise leave behind.
+
+    At `tls_url` it asks for a client's certificate by its `authority`; a node that somebody else runs has no such URL.
+    """
 
     def __init__(self) -> None:
         """Raises `SettingsError` when there is none."""
-        self.home = Path(tempfile.mkdtemp(prefix="aidevos-rabbitmq-"))
+        self.home = temporary_folder("rabbitmq")
         self._port, self._peers, self._mapper_port = free_port(), free_port(), free_port()
+        self._tls_port = free_port()
+        self.authority = Authority(self.home)
+        self.tls_url = f"amqps://guest:guest@localhost:{self._tls_port}/"
         self.url = os.environ.get("AIDEVOS_EVENT_BUS_URL") or f"amqp://guest:guest@{HOST}:{self._port}/"
         self._mapper: Server = ExternalServer()
         self.server: Server = self._found()
@@ -57,6 +64,14 @@ class RabbitMq:
 
     def _environment(self) -> dict[str, str]:
         (self.home / "plugins").write_text("[].")
+        (self.home / "rabbitmq.conf").write_text(f"""
+            listeners.ssl.default = {HOST}:{self._tls_port}
+            ssl_options.cacertfile = {self.authority.file}
+            ssl_options.certfile = {self.authority.server}
+            ssl_options.keyfile = {self.authority.server}
+            ssl_options.verify = verify_peer
+            ssl_options.fail_if_no_peer_cert = true
+        """)
         return {
             "HOME": str(self.home),
             "RABBITMQ_NODENAME": f"test{self._port}@localhost",
@@ -69,6 +84,7 @@ class RabbitMq:
             "RABBITMQ_MNESIA_BASE": str(self.home / "data"),
             "RABBITMQ_LOG_BASE": str(self.home / "logs"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.home / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.home / "rabbitmq.conf"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             # Otherwise a shell stays between the node and whoever ends it.
             "RUNNING_UNDER_SYSTEMD": "true",

@@ -14,7 +14,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from deploy.local import binaries, ports
-from tests.support.servers import MONGO_IMAGE, Server, find_server, free_port
+from tests.support.servers import MONGO_IMAGE, TEST_OPTIONS, Server, find_server, free_port
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 60.0
@@ -82,7 +82,7 @@ class ReplicaSet:
 def _command(home: Path, port: int, program: Path) -> list[str]:
     line = [str(program), "--replSet", "rs", "--bind_ip", HOST, "--port", str(port), "--nounixsocket"]
     line += ["--dbpath", str(home / "data"), "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]
-    return [*line, "--setParameter", "diagnosticDataCollectionEnabled=false"]
+    return [*line, *TEST_OPTIONS]
 
 
 def _wait(port: int, check: Callable[[], None]) -> None:

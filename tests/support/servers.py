@@ -14,8 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,8 @@ import nats
 import pymongo
 
 from aidevos.durable.hosting.provision import provision
+from aidevos.process import mongo_users
+from aidevos.process.fleet import with_credentials
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import SigningKeys, ensure_signing_key
 from aidevos.security.tokens import TokenIssuer
@@ -32,16 +33,21 @@ from aidevos.settings import Settings, SettingsError, load
 from deploy.local import binaries, mongo_server, nats_server, ports
 from deploy.local.credentials import ensure_secrets
 from tests.support.orphans import end_with_parent
+from tests.support.paths import temporary_folder
 
 START_TIMEOUT = 20.0
 NATS_IMAGE = "nats:2"
-MONGO_IMAGE = "mongo:7"
+MONGO_IMAGE = "mongo:8.0"
 PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
 # Below the range from which outgoing connections take theirs: nobody is given the port of a server that is down.
 FREE_PORTS = range(15_000, 32_000)
 # The kernel takes the end of the thread that started a child for the end of its parent.
 _PARENT = ThreadPoolExecutor(1)
-TEST_OPTIONS = ("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false")
+TEST_OPTIONS = (
+    *("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false"),
+    # Otherwise each start writes some hundred megabytes of zeros.
+    *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=8MB)"),
+)
 
 
 def free_port() -> int:
@@ -248,7 +254,7 @@ class Servers:
     """
 
     def __init__(self) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="aidevos-test-"))
+        self.home = temporary_folder("test")
         urls = {name: os.environ.get(name, "") for name in ("AIDEVOS_NATS_URL", "AIDEVOS_MONGO_URL")}
         self._settings = load(urls, home=self.home, nats_port=free_port(), mongo_port=free_port())
         self._secrets: Secrets = ensure_secrets(self.home)
@@ -285,6 +291,12 @@ class Servers:
     @property
     def mongo_url(self) -> str:
         return mongo_server.url(self._settings, self._secrets, mongo_server.ADMIN_USER)
+
+    def mongo_url_of(self, service: str, database: str, types: Collection[str]) -> str:
+        """Return the URL of a service's user, which may use the collections of these types in this database."""
+        with mongo_users.Admin(self.mongo_url) as admin:
+            mongo_users.grant(admin, database, service, types)
+        return with_credentials(self.mongo_url, service, self._secrets.mongo[service])
 
     def insert(self, database: str, collection: str, documents: Iterator[dict[str, Any]]) -> None:
         """Put documents into a collection, as another program would."""

@@ -17,6 +17,7 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import failure_of
 from aidevos.security.tokens import TokenIssuer
+from tests.support.http import blocking_http_client
 from tests.support.programs import Launch, Process, Program
 from tests.support.receiver import ADDRESS
 from tests.support.servers import Servers, drop_database, free_port
@@ -154,14 +155,15 @@ class Worlds:
 
 def wait_ready(url: str, processes: list[Process]) -> None:
     end = time.monotonic() + 60
-    while time.monotonic() < end:
-        assert all(process.poll() is None for process in processes), "a service has ended"
-        try:
-            if httpx2.get(f"{url}/health/ready").status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.05)
+    with blocking_http_client(base_url=url) as http:
+        while time.monotonic() < end:
+            assert all(process.poll() is None for process in processes), "a service has ended"
+            try:
+                if http.get("/health/ready").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.05)
     raise AssertionError("the services did not become ready")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from aidevos.cli import keys, tokens
+from aidevos.cli import keys, nats_users, tokens
 from aidevos.cli.errors import CommandError
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.resources import Resource
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
     tokens.add_to(commands)
     keys.add_to(commands)
+    nats_users.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document of the fleet, or of the shipped services")
     openapi.set_defaults(run=_openapi)
@@ -67,6 +68,7 @@ def _serve(options: argparse.Namespace) -> None:
     sys.path.insert(0, "")
     service = load_service(options.types)
 
+    from aidevos.durable.objects.registry import DurableObjectRegistry
     from aidevos.process.fleet import fleet_settings
     from aidevos.process.serving import check, run
 
@@ -74,7 +76,8 @@ def _serve(options: argparse.Namespace) -> None:
         check(service)
     except TypeError as error:
         raise CommandError(str(error)) from None
-    run(service, fleet_settings(load().home, service.name), reports_health=False)
+    types = DurableObjectRegistry(service.types).types
+    run(service, fleet_settings(load().home, service.name, types), reports_health=False)
 
 
 def _work(options: argparse.Namespace) -> None:

@@ -36,6 +36,13 @@ class RateLimit(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     window: Annotated[float, Meta(gt=0, le=86_400)] = 1.0
 
 
+class KeyLimit(msgspec.Struct, frozen=True):
+    """The rate limit of an API key, which the requests of the keys made by it also spend."""
+
+    key: str
+    limit: RateLimit
+
+
 class ApiKeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The fields of a key that a merge patch can change.
 
@@ -53,7 +60,8 @@ class ApiKeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class CreateApiKeyBody(ApiKeyBody, forbid_unknown_fields=True, kw_only=True):
     """Body of `POST /api-keys`, and the arguments of `create`.
 
-    A key with a `project` is valid only there; that can't be changed.
+    A key with a `project` is valid only there; that can't be changed. A key that another key makes has all
+    bounds of that key that aren't given, and can't have wider ones.
     """
 
     project: ProjectId | None = None
@@ -68,14 +76,15 @@ class RotateBody(msgspec.Struct, forbid_unknown_fields=True):
 class APIKey(msgspec.Struct, kw_only=True):
     """A key without its text.
 
-    `hint` is four characters of the text, `last_used_at` is accurate to a minute, times are RFC 3339 in
-    UTC, and `version` is the ETag.
+    `hint` is four characters of the text, `parent` is the ID of the key that made this one, if any,
+    `last_used_at` is accurate to a minute, times are RFC 3339 in UTC, and `version` is the ETag.
     """
 
     id: str
     name: str
     hint: str
     owner: str
+    parent: str | None
     project: str | None
     scopes: list[str]
     limits: RateLimit | None
@@ -96,12 +105,14 @@ class NewApiKey(APIKey, kw_only=True):
 class FindApiKeys(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The arguments of `query.api_key.search`, and the parameters of `GET /api-keys`.
 
-    `owner` is a user's ID; callers without `keys:manage` always get their own keys.
+    `owner` is a user's ID; callers without `keys:manage` always get their own keys. `parent` is the ID of
+    a key; only the keys that it has made are found.
     """
 
     limit: int = 50
     cursor: str | None = None
     owner: Annotated[str, Meta(max_length=128)] | None = None
+    parent: Annotated[str, Meta(max_length=128)] | None = None
 
 
 class ApiKeyPage(msgspec.Struct, kw_only=True):
@@ -112,7 +123,9 @@ class ApiKeyPage(msgspec.Struct, kw_only=True):
 class KeyGrant(msgspec.Struct, kw_only=True):
     """The permissions and bounds of a key, as verifiers cache them.
 
-    `roles` are the owner's at the owner's `version`; `expires_at` is in seconds since the epoch.
+    `roles` are the owner's at the owner's `version`; `expires_at` is in seconds since the epoch. `parents`
+    are the keys whose change also changes this grant: the one that made this key, the one that made that
+    key, and so on. `parent_limits` are the rate limits of those that have one.
     """
 
     id: str
@@ -124,3 +137,5 @@ class KeyGrant(msgspec.Struct, kw_only=True):
     expires_at: float | None
     allowed_addresses: list[str]
     project: str | None = None
+    parents: list[str] = []
+    parent_limits: list[KeyLimit] = []

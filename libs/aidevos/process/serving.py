@@ -46,6 +46,7 @@ from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import load_public_keys
+from aidevos.security.tls import mongo_options
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
 
@@ -175,7 +176,9 @@ class _Process:
             self._current.lease.suspend()
 
     async def _open_store(self) -> MongoStore:
-        store = MongoStore(self._settings.mongo_url, self._settings.mongo_database)
+        settings = self._settings
+        tls = mongo_options(settings, settings.mongo_url)
+        store = MongoStore(settings.mongo_url, settings.mongo_database, tls=tls)
         self._stack.callback(store.close)
         await _open_collections(store, self._registry)
         return store

@@ -26,6 +26,7 @@ from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
 from aidevos.durable.client.mirror import Mirror
 from aidevos.security.credentials import ServiceCredential
+from aidevos.security.tls import client_context
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings
 
@@ -50,7 +51,7 @@ async def open_connection(
 ) -> AsyncIterator[FleetConnection]:
     """Connect to the fleet. `authorization` returns the client's default credential. Raises `SettingsError`."""
     async with AsyncExitStack() as stack:
-        connection = await connect(settings.nats_url, name, on_disconnect=on_disconnect)
+        connection = await connect(settings.nats_url, name, tls=client_context(settings), on_disconnect=on_disconnect)
         stack.push_async_callback(connection.close)
         client = DurableObjectClient(
             connection,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from aidevos.contracts import subjects
-from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.api_keys import KeyLimit, RateLimit
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.security import scopes
@@ -32,6 +32,7 @@ class Key(NamedTuple):
     addresses: tuple[str, ...]
     limits: RateLimit | None = None
     project: str = ""
+    parent_limits: tuple[KeyLimit, ...] = ()
 
 
 class Claims(NamedTuple):
@@ -140,6 +141,7 @@ class Access:
             addresses=key.addresses,
             limits=key.limits,
             project=key.project,
+            parent_limits=key.parent_limits,
         )
 
     def _roles_of(self, claims: Claims) -> tuple[str, ...]:

@@ -4,11 +4,11 @@ A delegation is signed with the fleet's key and has a type that no verifier of a
 names the user, the subject, the payload's digest and the request ID. Anyone who steals it can only
 repeat that very request, which changes nothing.
 
-Promises: a delegation grants the user's permissions at the time of use, judged like an access token, so
-a user who was deactivated or has lost a role in between acts no more than that. A delegation for an API
-key is limited by the key's scopes, and invalid once the key has changed or was revoked. It can't act
-for a service. It lives for `LIFETIME` seconds. The request ID belongs to the service, so one ID has one
-outcome, whichever user the service acts for.
+Promises: a delegation grants the user's permissions at the time of use, judged like an access token. A
+user who was deactivated or lost a role in between acts no more than that. A delegation for an API key
+is limited by the key's scopes, and invalid once the key, or one of the keys that made it, was changed or
+revoked. It can't act for a service. It lives for `LIFETIME` seconds. The request ID belongs to the
+service, so one ID has one outcome, whichever user the service acts for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Mandate(NamedTuple):
     """The user for whom a service acts, with the user's `version` if it is known.
 
     `permissions` are granted in addition to those of the roles. `scopes` belong to the API key `key`,
-    with which the user made the request.
+    with which the user made the request. `key_parents` are the keys that made that key, one by another.
     """
 
     user: str
@@ -50,17 +50,18 @@ class Mandate(NamedTuple):
     key: str = ""
     scopes: tuple[str, ...] = ()
     project: str = ""
+    key_parents: tuple[str, ...] = ()
 
 
 def claims_of(mandate: Mandate, now: float) -> Claims:
-    """Return the claims of a mandate."""
+    """Return the claims of a mandate, as issued at `now` in seconds since the epoch. They never expire."""
     key = Key(mandate.key, mandate.scopes, (), project=mandate.project) if mandate.key else None
     return Claims(
         mandate.user, mandate.roles, frozenset(mandate.permissions), math.inf, now, version=mandate.version, key=key
     )
 
 
-class Errand(NamedTuple):
+class DelegatedCall(NamedTuple):
     """The one call that a delegation allows; `subject` is `do.<type>.<id>.<method>` or `query.<type>.<name>`."""
 
     subject: str
@@ -69,7 +70,7 @@ class Errand(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """A digest that identifies the call."""
+        """The hash of everything that identifies the call."""
         parts = (self.subject.encode(), self.request_id.encode(), hashlib.sha256(self.payload).digest())
         return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
@@ -92,6 +93,7 @@ class _Payload(msgspec.Struct, kw_only=True):
     key: str
     scopes: tuple[str, ...]
     project: str
+    key_parents: tuple[str, ...] = ()
 
 
 _payload = msgspec.json.Decoder(_Payload)
@@ -106,7 +108,7 @@ class Delegations:
         self._actor = actor
         self._now = now
 
-    def authorization(self, mandate: Mandate, errand: Errand) -> str:
+    def authorization(self, mandate: Mandate, call: DelegatedCall) -> str:
         """Return the value of the `Authorization` header for the one call."""
         now = self._now()
         claims = {
@@ -117,13 +119,14 @@ class Delegations:
             "iat": now,
             "exp": now + LIFETIME,
             "jti": secrets.token_urlsafe(16),
-            "errand": errand.digest,
+            "errand": call.digest,
             "roles": mandate.roles,
             "permissions": mandate.permissions,
             "ver": mandate.version,
             "key": mandate.key,
             "scopes": mandate.scopes,
             "project": mandate.project,
+            "key_parents": mandate.key_parents,
         }
         key = self._keys.at(now)
         return SCHEME + jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.id, "typ": TYPE})
@@ -141,11 +144,11 @@ class DelegationVerifier:
         """Record that an API key was changed or revoked at this time, in seconds since the epoch."""
         self._changed.put(key, at, None)
 
-    def verify(self, authorization: str, errand: Errand) -> Principal:
-        """Return the user.
+    def verify(self, authorization: str, call: DelegatedCall) -> Principal:
+        """Return the user on whose behalf the service makes this call.
 
-        Raises `unauthenticated`, also for any other call, and `unavailable` while custom roles aren't
-        known.
+        Raises `unauthenticated`, also if the delegation is for another call, and `unavailable` while
+        custom roles aren't known.
         """
         encoded = self._verifier.open(authorization[len(SCHEME) :], TYPE)
         try:
@@ -157,9 +160,9 @@ class DelegationVerifier:
             raise _refused()
         if payload.iat <= self._verifier.known_since:
             raise Failure("unavailable", "a change of the user's access may have been lost since; try again")
-        if payload.exp <= now or payload.errand != errand.digest or not payload.sub:
+        if payload.exp <= now or payload.errand != call.digest or not payload.sub:
             raise _refused()
-        if payload.key and payload.iat <= self._changed_at(payload.key):
+        if payload.key and payload.iat <= max(map(self._changed_at, (payload.key, *payload.key_parents))):
             raise _refused()
         key = Key(payload.key, payload.scopes, (), project=payload.project) if payload.key else None
         claims = Claims(
@@ -176,6 +179,7 @@ class DelegationVerifier:
 
 
 def is_delegation(authorization: str | None) -> bool:
+    """True if an `Authorization` header presents a delegation."""
     return authorization is not None and authorization.startswith(SCHEME)
 
 

@@ -1,7 +1,7 @@
 """The lives of signing keys: pure rules over a ring of keys. Times are in seconds since the epoch.
 
-A key is published when it is made, signs from a later time until its successor does, and stays known to
-verifiers until the last token that it signed has expired.
+A key is published when it is made, and signs from a later time until its successor does. Verifiers know
+it until the last token that it signed has expired.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def write_secret(path: Path, content: bytes) -> None:
 
 def _change(home: Path, change: Callable[[Ring], Ring]) -> Ring:
     folder = _folder(home)
-    with _lock(folder):
+    with lock(folder):
         for leftover in folder.glob(f".{RING}.*"):
             leftover.unlink()
         try:
@@ -161,7 +161,8 @@ def _folder(home: Path) -> Path:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from changing the secrets in a folder."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

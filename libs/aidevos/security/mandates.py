@@ -17,7 +17,7 @@ from aidevos.security.delegations import Mandate
 Call = Callable[[str, str, str], Awaitable[Any]]
 
 
-async def mandate_of(call: Call, user: str, key: str = "") -> Mandate:
+async def load_mandate(call: Call, user: str, key: str = "") -> Mandate:
     """Return the mandate of a user, limited to the API key `key` if it is given.
 
     Raises `unauthenticated` if the user or the key has no access now, and any other failure of the
@@ -27,8 +27,15 @@ async def mandate_of(call: Call, user: str, key: str = "") -> Mandate:
         if key:
             grant = msgspec.convert(await call(api_keys.TYPE, key, "grant"), KeyGrant)
             if grant.owner == user:
-                scopes, project = tuple(grant.scopes), grant.project or ""
-                return Mandate(user, tuple(grant.roles), grant.version, key=key, scopes=scopes, project=project)
+                return Mandate(
+                    user,
+                    tuple(grant.roles),
+                    grant.version,
+                    key=key,
+                    scopes=tuple(grant.scopes),
+                    project=grant.project or "",
+                    key_parents=tuple(grant.parents),
+                )
         else:
             shown = msgspec.convert(await call(users.TYPE, user, "show"), User)
             if shown.status == "active":

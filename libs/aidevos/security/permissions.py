@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.api_keys import KeyLimit, RateLimit
 
 ROLES: dict[str, frozenset[str]] = {
     "admin": frozenset({"*"}),
@@ -33,7 +33,8 @@ class Principal(msgspec.Struct, frozen=True):
     `subject` is a user's ID or `service:<name>`. `session` is empty for credentials that don't come
     from a login. `key` is the ID of an API key. `narrowed` holds (permission, attribute, value) of
     scopes that apply to one resource. `addresses` are the networks from which the key may be used;
-    empty means any. `limits` is the key's own rate limit. `project` is the only project in which the
+    empty means any. `limits` is the key's own rate limit, and `parent_limits` are those of the keys that
+    made it, one by another. `project` is the only project in which the
     key is valid; empty means all. `actor` is the service that makes this call for the caller, by a
     delegation.
     """
@@ -49,6 +50,7 @@ class Principal(msgspec.Struct, frozen=True):
     limits: RateLimit | None = None
     project: str = ""
     actor: str = ""
+    parent_limits: tuple[KeyLimit, ...] = ()
 
     @property
     def is_service(self) -> bool:

@@ -8,7 +8,7 @@ a narrowed permission grants nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from aidevos.contracts.errors import Failure
 
@@ -34,6 +34,17 @@ def parse(scope: str, field: str = "scopes") -> tuple[str, str, str]:
     if parts is None:
         raise Failure("invalid", "a scope must be like data:read or data:read:collection=orders", field=field)
     return parts["permission"], parts["attribute"] or "", parts["value"] or ""
+
+
+def covers(held: Iterable[str], scope: str) -> bool:
+    """True if one of the held scopes grants everything that `scope` grants."""
+    return not {EVERYTHING, scope, parse(scope)[0]}.isdisjoint(held)
+
+
+def intersect(scopes: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return scopes that grant exactly what both sequences grant."""
+    shared = [scope for scope in scopes if covers(others, scope)]
+    return shared + [scope for scope in others if covers(scopes, scope) and not covers(shared, scope)]
 
 
 def grant(scopes: Iterable[str], held: frozenset[str]) -> tuple[frozenset[str], Narrowed]:

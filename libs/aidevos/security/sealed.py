@@ -1,9 +1,9 @@
 """Small secrets that must be readable again, encrypted at rest: AES-256-GCM (NIST SP 800-38D).
 
-Promises: a sealed value can be read only with the key, and only in the context in which it was sealed,
-so it is worthless if it is moved to another object or used for another purpose. The key comes from
-`AIDEVOS_SECRET_KEY`, or else from a file under the fleet's home. If the setting has several keys, the
-first one seals and all of them open, so keys can be replaced.
+Promises: a sealed value can be read only with the key, and only in the context in which it was sealed.
+It is worthless for another object or another purpose. The key comes from `AIDEVOS_SECRET_KEY`, or else
+from a file under the fleet's home. If the setting has several keys, the first one seals and all of them
+open, so keys can be replaced.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document: the gateway's operations, each announced type, and declared routes.
 
-A type gets a tag, schemas for its state and for each method's request, arguments and result, and a path
-of its own, `/durable-objects/<type>:{id}/request`, which spells out the generic one.
+A type gets a tag, schemas for its state and for each method's request, arguments and result, and its
+own path: `/durable-objects/<type>:{id}/request`, which spells out the generic one.
 """
 
 from __future__ import annotations

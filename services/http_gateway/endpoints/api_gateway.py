@@ -17,7 +17,15 @@ LIMITS = "/rate-limits"
 SEARCH_KEYS = subjects.query(api_keys.TYPE, api_keys.SEARCH)
 API_KEY = Target(api_keys.TYPE, in_path("key_id", "API key"))
 OWNER = text("owner", "Only keys of this user, for callers with `keys:manage`", "^.{0,128}$")
-SCOPES = "No scope can exceed the caller's permissions. For a `project`, the caller must be a maintainer or an owner."
+PARENT = text("parent", "Only the keys that the key with this ID has made", "^.{0,128}$")
+SCOPES = (
+    "No scope can exceed the caller's permissions. For a `project`, the caller must be a maintainer or an owner. "
+    "A key that is created with an API key has the bounds of that key that the body leaves out, can't have wider ones, "
+    "and ends with that key."
+)
+NARROW = "With an API key, a caller can only narrow the bounds of that very key."
+REVOKE = "The keys that it has made end with it. With an API key, a caller can only revoke that very key."
+ROTATE = "For the owner, with the token of a login."
 DECLARED = Target(routes.TYPE, in_path("route_id", "route"))
 NEW_ROUTE = Target(routes.TYPE, lambda request, body: routes.route_id(body.method, body.path))
 POLICIES = Target(rate_limits.TYPE, lambda request, body: rate_limits.ID)
@@ -33,14 +41,15 @@ class ApiKeyRouter(APIRouter):
     variables = (variable("key_id", "A key's ID"),)
     # fmt: off
     rows = (
-        get(KEYS, "list_api_keys", "List API keys", SEARCH_KEYS, api_keys.ApiKeyPage, query=(*PAGE, OWNER)),
+        get(KEYS, "list_api_keys", "List API keys", SEARCH_KEYS, api_keys.ApiKeyPage, query=(*PAGE, OWNER, PARENT)),
         create(KEYS, "create_api_key", "Create an API key", api_keys.TYPE, NewApiKey, api_keys.CreateApiKeyBody,
                secret=True, about=SCOPES),
         get(KEY, "read_api_key", "Show an API key", API_KEY, APIKey),
-        patch(KEY, "change_api_key", "Change an API key", API_KEY, APIKey, api_keys.ApiKeyBody),
-        delete(KEY, "revoke_api_key", "Revoke an API key everywhere, within a second", (API_KEY, "revoke")),
+        patch(KEY, "change_api_key", "Change an API key", API_KEY, APIKey, api_keys.ApiKeyBody, about=NARROW),
+        delete(KEY, "revoke_api_key", "Revoke an API key everywhere, within a second", (API_KEY, "revoke"),
+               about=REVOKE),
         post(f"{KEY}/rotate", "rotate_api_key", "Replace an API key by a new one", (API_KEY, "rotate"), NewApiKey,
-             api_keys.RotateBody, optional=True, secret=True),
+             api_keys.RotateBody, optional=True, secret=True, about=ROTATE),
     )
     # fmt: on
 

@@ -1,8 +1,8 @@
 """`/auth`: registration, logins, sessions, second factors, mail links, token keys and the security log.
 
 A link in a mail leads to a page that does nothing until its button is pressed, so programs that follow
-the links of a mail don't use them up. The token is in the URL's fragment and so never appears in a
-request line, a log or a Referer.
+links don't use them up. The token is in the URL's fragment and so never appears in a request line, a
+log or a Referer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .api_router import APIRouter
 from .operation import Access, Target, Text, delete, get, in_path, post
 
 DEVICE_LIMIT = 256
-# How long others may cache the key set at most, in seconds.
+# The longest time for which others may cache the key set, in seconds.
 KEYS_MAX_AGE = 60
 SEARCH = subjects.query(audit.TYPE, audit.SEARCH)
 TOTP = "/auth/mfa/totp"

@@ -1,8 +1,8 @@
 """Browser sessions: tokens in cookies that scripts can't read, protected from use by other sites.
 
-Promise: a request authenticated by a cookie changes something only if it comes from a page of this
-origin and carries the session's CSRF token, which other sites can't read (OWASP, cross-site request
-forgery). Bearer tokens need neither. A request with both is refused.
+Promise: a request with a cookie changes something only if a page of this origin sent it with the
+session's CSRF token. Other sites can't read that token (OWASP, cross-site request forgery). Bearer
+tokens need neither. A request with both is refused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One reader's stream of events, from beginning to end.
 
 Promises: the reader gets events in the stream's order, each once, starting after the position from
-which it resumes, and none that it may see is skipped before the stream ends. Waiting events are
+which it resumes. No event that it may see is skipped before the stream ends. Waiting events are
 bounded. A reader that is too slow is told so and disconnected, and misses nothing when it resumes.
 """
 

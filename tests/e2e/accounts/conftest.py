@@ -7,6 +7,7 @@ import secrets
 import httpx2
 import pytest
 
+from tests.support.http import NO_TLS
 from tests.support.logins import Person, admin_password, bearer
 from tests.support.world import World
 
@@ -21,4 +22,4 @@ def person() -> Person:
 def admin(world: World) -> dict[str, str]:
     """The headers of the first administrator, logged in."""
     credentials = {"username": "admin", "password": admin_password(world)}
-    return bearer(httpx2.post(f"{world.url}/auth/login", json=credentials).json())
+    return bearer(httpx2.post(f"{world.url}/auth/login", json=credentials, verify=NO_TLS).json())

@@ -39,9 +39,9 @@ def run(capsys: Output, *arguments: str) -> str:
 async def refused(http: httpx2.AsyncClient, headers: dict[str, str]) -> None:
     """Return once the token is refused, which takes moments."""
     async with asyncio.timeout(5):
-        while (await http.get("/users", headers=headers)).status_code == 200:
+        while (status := (await http.get("/users", headers=headers)).status_code) == 200:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    assert (await http.get("/users", headers=headers)).status_code == 401
+    assert status == 401
 
 
 async def test_a_token_of_the_command_works_until_it_is_revoked(world: World, home: Path, capsys: Output) -> None:

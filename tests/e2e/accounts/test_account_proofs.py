@@ -18,6 +18,7 @@ import pytest
 from aidevos.contracts.authentication import session_of
 from aidevos.contracts.errors import Failure
 from tests.support.gateways import another_gateway
+from tests.support.http import http_client
 from tests.support.logins import PASSWORD, bearer, login
 from tests.support.world import NatsDoor, World, Worlds
 
@@ -35,7 +36,7 @@ def world(worlds: Worlds) -> Iterator[World]:
 
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=60) as client:
+    async with http_client(base_url=world.url, timeout=60) as client:
         yield client
 
 
@@ -179,7 +180,7 @@ async def test_a_logout_is_seen_by_another_gateway_and_by_every_host(
 ) -> None:
     pair = await logged_in(http, name)
     with another_gateway(world) as url:
-        async with httpx2.AsyncClient(base_url=url, timeout=20) as second:
+        async with http_client(base_url=url, timeout=20) as second:
             before = (await second.get("/users/me", headers=bearer(pair))).status_code, await over(over_nats, pair)
 
             assert (await http.post("/auth/logout", headers=bearer(pair))).status_code == 204

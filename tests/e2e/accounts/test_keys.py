@@ -17,6 +17,7 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import load_ring
 from tests.support.gateways import another_gateway
+from tests.support.http import http_client
 from tests.support.logins import Person, bearer, login, register
 from tests.support.paths import ROOT
 from tests.support.world import NatsDoor, World, Worlds, wait_ready
@@ -121,7 +122,7 @@ async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
     pair, forged = await logged_in(http, "eve"), world.token(roles=("admin",))
     mine = f"Bearer {pair['access_token']}"
     with another_gateway(world) as url:
-        async with httpx2.AsyncClient(base_url=url, timeout=20) as second:
+        async with http_client(base_url=url, timeout=20) as second:
 
             async def statuses() -> set[int]:
                 """Of tokens that every verifier here has verified before."""
@@ -175,7 +176,7 @@ async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
 
 async def test_a_key_is_replaced_at_its_age(worlds: Worlds) -> None:
     with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE), AIDEVOS_KEY_AGE="4") as world:
-        async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
+        async with http_client(base_url=world.url, timeout=20) as http:
             await register(http, ADA)
             old = await logged_in(http, "ada")
             kids = {kid(old["access_token"])}

@@ -12,6 +12,7 @@ import pytest
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
+from tests.support.http import http_client
 from tests.support.logins import Person, bearer, logged_in, login
 from tests.support.mails import SmtpServer, token_in
 from tests.support.world import World, Worlds
@@ -37,7 +38,7 @@ def world(worlds: Worlds, smtp: SmtpServer) -> Iterator[World]:
 async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_behind(
     world: World, smtp: SmtpServer, person: Person
 ) -> None:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=30) as http:
+    async with http_client(base_url=world.url, timeout=30) as http:
         mine = await logged_in(http, person)
         assert (await http.post("/auth/password/reset", json={"email": person.email})).status_code == 202
         world.restart("authentication")

@@ -13,6 +13,7 @@ import pytest
 
 from aidevos.contracts.errors import Failure
 from tests.support.gateways import another_gateway
+from tests.support.http import http_client
 from tests.support.logins import Person, bearer, logged_in
 from tests.support.users import MERGE_PATCH, allowed, becomes
 from tests.support.world import NatsDoor, World
@@ -113,7 +114,7 @@ async def test_a_gateway_and_a_host_that_start_later_know_what_a_role_allows(
         return (await client.get("/users?limit=1", headers=bearer(pair))).status_code
 
     with another_gateway(world) as url:
-        async with httpx2.AsyncClient(base_url=url, timeout=20) as later:
+        async with http_client(base_url=url, timeout=20) as later:
             assert await settled(lambda: answers(later)) == 200
             await http.put(f"/roles/{name}", headers=admin, json={"permissions": []})
             async with asyncio.timeout(1):

@@ -16,6 +16,7 @@ from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from tests.support.data_collections import USER, made, of
 from tests.support.host_processes import eventually
+from tests.support.http import http_client
 from tests.support.logins import Person, bearer, logged_in
 from tests.support.world import NatsDoor, World
 
@@ -580,7 +581,7 @@ async def test_a_write_tells_of_itself_in_an_event(http: httpx2.AsyncClient, wor
 async def test_a_key_that_is_narrowed_to_a_collection_opens_no_other(
     http: httpx2.AsyncClient, world: World, name: str, person: Person
 ) -> None:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as accounts:
+    async with http_client(base_url=world.url, timeout=20) as accounts:
         ada = bearer(await logged_in(accounts, person))
         body = {"name": "k", "scopes": [f"data:read:collection={name}"]}
         made_key = await accounts.post("/api-keys", headers=ada, json=body)

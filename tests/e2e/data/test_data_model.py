@@ -19,6 +19,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.data_collections import of
+from tests.support.http import http_client
 from tests.support.kits import examples
 from tests.support.world import World
 
@@ -189,7 +190,7 @@ async def test_a_collection_finds_what_a_dict_finds_in_pages_that_nobody_disturb
     world: World, data: list[Any], others: list[Any], queries: list[tuple[dict[str, Any], str, int]], indexed: bool
 ) -> None:
     model = {f"i{number:02}": document for number, document in enumerate(data)}
-    async with httpx2.AsyncClient(base_url=f"{world.url}/data/collections", timeout=60) as http:
+    async with http_client(base_url=f"{world.url}/data/collections", timeout=60) as http:
         collection = Collection(http, of(world, "ada"))
         await collection.make(model, INDEXES if indexed else [])
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,8 +30,8 @@ from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.security import api_keys
 from aidevos.security.access import Claims, Key
-from aidevos.security.delegations import DelegationVerifier, Errand
-from aidevos.security.mandates import mandate_of
+from aidevos.security.delegations import DelegatedCall, DelegationVerifier
+from aidevos.security.mandates import load_mandate
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import NeedsLookup, TokenVerifier
 
@@ -41,6 +41,13 @@ KEY_TTL = 60.0
 LOOKUP_TIMEOUT = 5.0
 REPORT_INTERVAL = 20.0
 _grants = msgspec.json.Decoder(contract.KeyGrant)
+
+
+class _Found(NamedTuple):
+    """The result of a look-up: the claims, and the IDs of the objects whose change invalidates them."""
+
+    claims: Claims
+    ids: tuple[str, ...]
 
 
 class Admission:
@@ -61,7 +68,9 @@ class Admission:
         self._client = client
         self._credential = credential
         self._now = now
-        self._ids: dict[str, str] = {}
+        # The IDs whose change invalidates what was looked up for a header: that of the key that it presents and those
+        # of the keys that made it, one by another, or that of the token's record.
+        self._ids: dict[str, tuple[str, ...]] = {}
         self._lookups: dict[str, asyncio.Task[None]] = {}
         self._invalidations = 0
         self._used_keys: set[str] = set()
@@ -99,14 +108,14 @@ class Admission:
         try:
             principal = self._verifier.verify(authorization, at)
         except NeedsLookup as found:
-            return self._verifier.judge(await self._look_up_token(found.claims))
+            return self._verifier.judge(await self._update_claims(found.claims))
         if principal.session and self._now() - at > TOKEN_LIFETIME - CLOCK_MARGIN:
             # This process may no longer remember what has happened since then.
             known = Claims(principal.subject, (), frozenset(), principal.expires_at, at, principal.session)
-            return self._verifier.judge(await self._look_up_token(known))
+            return self._verifier.judge(await self._update_claims(known))
         return principal
 
-    async def _look_up_token(self, known: Claims) -> Claims:
+    async def _update_claims(self, known: Claims) -> Claims:
         """Return a token's claims as they are now. Raises `unauthenticated` if it was revoked."""
         now = self._now()
         if known.record:
@@ -117,7 +126,7 @@ class Admission:
             # Its further uses need no look-up.
             self._verifier.revoke(known.session, now)
             raise Failure("unauthenticated", "the session has ended")
-        mandate = await mandate_of(self._call, known.subject)
+        mandate = await load_mandate(self._call, known.subject)
         return known._replace(roles=mandate.roles, version=mandate.version, issued_at=now)
 
     async def _resolve_token(self, record: str) -> access_tokens.TokenGrant:
@@ -157,18 +166,18 @@ class Admission:
             raise
         return _grants.decode(reply)
 
-    def authenticate_delegation(self, authorization: str, errand: Errand) -> Principal:
+    def authenticate_delegation(self, authorization: str, call: DelegatedCall) -> Principal:
         """Return the principal on whose behalf a service makes this call. Raises `unauthenticated`."""
-        return self._delegations.verify(authorization, errand)
+        return self._delegations.verify(authorization, call)
 
     def invalidate(self, id: str, at: float) -> None:
-        """Look a key, or a token with a record, up again at its next use.
+        """Look a key and the keys that it has made, or a token with a record, up again at their next use.
 
         It was changed at `at`, in seconds since the epoch.
         """
         self._invalidations += 1
         self._delegations.change_key(id, at)
-        for authorization in [shown for shown, known in self._ids.items() if known == id]:
+        for authorization in [shown for shown, ids in self._ids.items() if id in ids]:
             self._forget(authorization)
 
     def forget_all(self) -> None:
@@ -194,7 +203,7 @@ class Admission:
                 except Failure as failure:
                     log.info("the use of an API key could not be recorded: %s", failure)
 
-    def _start_lookup(self, authorization: str, look_up: Callable[[], Awaitable[Claims]]) -> asyncio.Task[None]:
+    def _start_lookup(self, authorization: str, look_up: Callable[[], Awaitable[_Found]]) -> asyncio.Task[None]:
         """Return the credential's running look-up, or start one."""
         lookup = self._lookups.get(authorization)
         if lookup is None:
@@ -209,20 +218,23 @@ class Admission:
             # Callers that still wait get the failure. Without any, it is not worth a line in the log.
             lookup.exception()
 
-    async def _look_up_key(self, key: api_keys.KeyText) -> Claims:
+    async def _look_up_key(self, key: api_keys.KeyText) -> _Found:
         now = self._now()
-        return _claims_of(await self._resolve_key(key), now)
+        grant = await self._resolve_key(key)
+        return _Found(_claims_of(grant, now), (key.id, *grant.parents))
 
-    async def _accept(self, authorization: str, look_up: Callable[[], Awaitable[Claims]]) -> None:
+    async def _look_up_token(self, known: Claims) -> _Found:
+        return _Found(await self._update_claims(known), (known.record,) if known.record else ())
+
+    async def _accept(self, authorization: str, look_up: Callable[[], Awaitable[_Found]]) -> None:
         while True:
             before = self._invalidations
-            claims = await look_up()
+            found = await look_up()
             if self._invalidations == before:
                 break
-        self._verifier.accept(authorization, claims)
-        id = claims.key.id if claims.key else claims.record
-        if id:
-            self._ids[authorization] = id
+        self._verifier.accept(authorization, found.claims)
+        if found.ids:
+            self._ids[authorization] = found.ids
         if len(self._ids) > api_keys.KNOWN_LIMIT:
             self._forget(next(iter(self._ids)))
         # A refusal fails every waiting caller, and the credential is looked up again at its next use.
@@ -239,7 +251,14 @@ def _parse_key(authorization: str) -> api_keys.KeyText:
 
 
 def _claims_of(grant: contract.KeyGrant, now: float) -> Claims:
-    key = Key(grant.id, tuple(grant.scopes), tuple(grant.allowed_addresses), grant.limits, grant.project or "")
+    key = Key(
+        grant.id,
+        tuple(grant.scopes),
+        tuple(grant.allowed_addresses),
+        grant.limits,
+        grant.project or "",
+        tuple(grant.parent_limits),
+    )
     fresh_until = min(now + KEY_TTL, grant.expires_at or math.inf)
     return Claims(grant.owner, tuple(grant.roles), frozenset(), fresh_until, now, version=grant.version, key=key)
 

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from aidevos.contracts import envelope
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.security.delegations import Errand, is_delegation
+from aidevos.security.delegations import DelegatedCall, is_delegation
 from aidevos.security.permissions import ANONYMOUS, Principal
 
 # The reply subjects of the fleet's own connections begin with this. Clients have an account of their own, and between
@@ -37,8 +37,8 @@ class CallAuthenticator:
         authorization = headers.get(envelope.AUTHORIZATION)
         subject = _requested_subject(message.subject)
         if authorization is not None and is_delegation(authorization):
-            errand = Errand(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
-            return self._admission.authenticate_delegation(authorization, errand)
+            call = DelegatedCall(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
+            return self._admission.authenticate_delegation(authorization, call)
         if not authorization and self._is_open(message.subject):
             caller = ANONYMOUS
         else:

@@ -20,7 +20,7 @@ import msgspec
 
 from aidevos.contracts import rate_limits as contract
 from aidevos.contracts import subjects
-from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.api_keys import KeyLimit, RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import ANONYMOUS, DEFAULT, LimitPolicy
 from aidevos.durable.access.resolving import NotReady
@@ -118,12 +118,13 @@ class RateLimiter:
         quota has to be asked first.
         """
         name, policy, spender = self._select_policy(caller, address, group)
-        if caller.limits is None:
+        if caller.limits is None and not caller.parent_limits:
             return self._spend(name, policy, spender)
-        own = _policy_of(caller.limits)
-        self._require_room(KEY, own, spender)
+        key_limits = _key_limits(caller)
+        for limit in key_limits:
+            self._require_room(*limit)
         self._spend(name, policy, spender)
-        return self._spend(KEY, own, spender)
+        return min((self._spend(*limit) for limit in key_limits), key=lambda verdict: verdict.remaining)
 
     def spend_on(self, name: str, limit: RateLimit, caller: Principal) -> Verdict:
         """Spend one request from a named limit that is separate from the policies. Raises like `spend`."""
@@ -200,6 +201,12 @@ class RateLimiter:
             self._quotas_unreachable = False
         finally:
             bucket.fetching = None
+
+
+def _key_limits(caller: Principal) -> list[tuple[str, Policy, str]]:
+    """Return the name, policy and spender of each limit of the caller's key and of the keys that made it."""
+    own = () if caller.limits is None else (KeyLimit(caller.key, caller.limits),)
+    return [(KEY, _policy_of(each.limit), each.key) for each in (*own, *caller.parent_limits)]
 
 
 def _policy_of(limit: RateLimit) -> Policy:

@@ -1,4 +1,8 @@
-"""The in-memory event bus, for unit tests. It keeps the same contract as JetStream."""
+"""The in-memory event bus, for unit tests. It keeps the contract of `port.EventBus`, as JetStream does.
+
+It guards the order, so it refuses a repeated publish with `OrderConflict` and doesn't compare IDs. A group handles one
+event at a time, whatever `at_once` is.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ class Published(NamedTuple):
 
 
 class MemoryBus:
-    """An event bus in memory. `events` holds everything that was published.
+    """An `EventBus` in memory. `events` holds everything that was published.
 
     Tests set `lost_before` to the time before which events count as lost, in seconds since the epoch.
     """

@@ -81,7 +81,7 @@ class EventBus(Protocol):
     async def read_last(self, scope: str) -> tuple[int, int]:
         """Return the sequence and the number of a scope's last event.
 
-        They are (0, 0) if there is none, or if the bus doesn't guard the order. Raises `BusError`.
+        They are (0, 0) if the scope has no events, or if the bus doesn't guard the order. Raises `BusError`.
         """
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:

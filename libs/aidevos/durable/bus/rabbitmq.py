@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -84,8 +85,17 @@ class RabbitMqBus:
 
     guards_order = False
 
-    def __init__(self, url: str, *, max_age: float, max_bytes: int, fleet_events: Sequence[str]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_age: float,
+        max_bytes: int,
+        fleet_events: Sequence[str],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._url = url
+        self._tls = tls
         self._fleet_events = tuple(fleet_events)
         self._max_age = max_age
         self._max_bytes = max_bytes
@@ -232,7 +242,11 @@ class RabbitMqBus:
             if self._connection is None or not self._connection.connected.is_set():
                 await self._drop()
                 connection = await aio_pika.connect(
-                    self._url, connection_class=_Connection, timeout=TIMEOUT, heartbeat=HEARTBEAT
+                    self._url,
+                    ssl_context=self._tls,
+                    connection_class=_Connection,
+                    timeout=TIMEOUT,
+                    heartbeat=HEARTBEAT,
                 )
                 limit = asyncio.get_running_loop().call_later(DECLARE_WITHIN, connection.abort)
                 try:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import AuthorizationError
+from nats.errors import AuthorizationError, SecureConnWantedError
 from nats.protocol import parser
 from nats.protocol.command import hpub_cmd
 
@@ -29,6 +30,8 @@ from aidevos.settings import SettingsError
 log = logging.getLogger(__name__)
 START_WITHIN = 30.0
 RECONNECT_WAIT = 0.1
+# Errors that another attempt can't resolve while a process starts.
+FATAL = (AuthorizationError, SecureConnWantedError, ssl.SSLCertVerificationError)
 PENDING_BYTES = 64 * 1024 * 1024
 SPACE = " \t\n\r\v\f"
 parser.MSG_RE = re.compile(rb"\AMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+)\r\n")
@@ -50,6 +53,14 @@ class Connection(Client):
         await self._send_command(hpub_cmd(subject, reply, block, payload))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Insist on TLS where the URL asks for it; nats-py does only what the server's first line asks for."""
+        if initial_connection and self._current_server is not None and self._current_server.uri.scheme == "tls":
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise SecureConnWantedError
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
@@ -89,10 +100,13 @@ def _plain_block(headers: Mapping[str, str]) -> bytes | None:
     return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
-async def connect(url: str, name: str, *, on_disconnect: Callable[[], None] | None = None) -> Client:
+async def connect(
+    url: str, name: str, *, tls: ssl.SSLContext | None = None, on_disconnect: Callable[[], None] | None = None
+) -> Client:
     """Connect as the user in the URL, with that user's private inbox prefix, and reconnect forever.
 
-    Raises `SettingsError` if the server refuses the user or doesn't answer within 30 s.
+    `tls` is the context for a URL or a server that asks for TLS, by default one with the system's authorities. Raises
+    `SettingsError` if the server refuses the user, proves nothing or doesn't answer within 30 s.
     """
     user = urlsplit(url).username
     refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -107,7 +121,7 @@ async def connect(url: str, name: str, *, on_disconnect: Callable[[], None] | No
 
     async def failed(error: Exception) -> None:
         log.warning("NATS: %s", error or type(error).__name__)
-        if isinstance(error, AuthorizationError) and not refused.done():
+        if isinstance(error, FATAL) and not refused.done():
             refused.set_result(error)
 
     connection = Connection()
@@ -115,6 +129,7 @@ async def connect(url: str, name: str, *, on_disconnect: Callable[[], None] | No
         connection.connect(
             url,
             name=name,
+            tls=tls,
             inbox_prefix=f"_INBOX_{user}" if user else "_INBOX",
             allow_reconnect=True,
             max_reconnect_attempts=-1,
@@ -136,3 +151,21 @@ async def connect(url: str, name: str, *, on_disconnect: Callable[[], None] | No
     connecting.cancel()
     place = urlsplit(url)
     raise SettingsError(f"AIDEVOS_NATS_URL: can't connect to NATS at {place.hostname}:{place.port}: {reason}")
+
+
+async def connect_once(url: str, tls: ssl.SSLContext) -> Client:
+    """Connect for a step of the set-up, without a second attempt; raises the library's errors and `OSError`."""
+    connection = Connection()
+    await connection.connect(
+        url,
+        tls=tls,
+        allow_reconnect=False,
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0.1,  # type: ignore[arg-type]
+        error_cb=_ignore,
+    )
+    return connection
+
+
+async def _ignore(error: Exception) -> None:
+    """Ignore an error, because the call that it belongs to fails by itself."""

@@ -12,7 +12,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import KEY_TTL
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.security.access import Change
-from aidevos.security.delegations import Delegations, DelegationVerifier, Errand, Mandate
+from aidevos.security.delegations import DelegatedCall, Delegations, DelegationVerifier, Mandate
 from aidevos.security.permissions import Principal
 from tests.support.callers import API_KEY, DAY, ISSUER, KEY, NOW, USER, World
 from tests.support.kits import failure
@@ -135,7 +135,7 @@ async def test_a_gap_drops_the_known_keys(world: World) -> None:
 
 
 def test_a_delegation_from_before_a_gap_is_to_be_made_again(world: World) -> None:
-    errand = Errand("do.counter.c.value", b"{}", "r")
+    errand = DelegatedCall("do.counter.c.value", b"{}", "r")
     keys: Any = type("Keys", (), {"at": lambda self, now: KEY})()
     delegations = Delegations(keys, ISSUER, "projects", world.clock.now)
     verifier = DelegationVerifier(world.verifier, world.clock.now)

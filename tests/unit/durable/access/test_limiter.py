@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aidevos.contracts.api_keys import RateLimit
+from aidevos.contracts.api_keys import KeyLimit, RateLimit
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import LimitPolicy
 from aidevos.durable.access.limiter import RateLimited, RateLimiter, Verdict
@@ -99,6 +99,19 @@ async def test_a_key_s_own_limit_is_beside_the_policies_and_raises_none(kit: Obj
     assert await fleet.passed(10, wide) == 3
     kit.clock.advance(1.0)
     assert await fleet.passed(10, wide) == 3
+
+
+async def test_the_keys_that_a_key_has_made_spend_its_limit_too(kit: ObjectKit) -> None:
+    fleet = Fleet(kit)
+    parent = Principal("ada", key="p", limits=RateLimit(5, 60.0))
+    spends = (KeyLimit("p", RateLimit(5, 60.0)),)
+    child = Principal("ada", key="c", parent_limits=spends)
+    narrow = Principal("ada", key="n", limits=RateLimit(2, 60.0), parent_limits=spends)
+
+    assert await fleet.passed(1, parent) == 1
+    assert await fleet.passed(9, narrow) == 2
+    assert await fleet.passed(9, child) == 2
+    assert await fleet.passed(9, parent) == 0
 
 
 async def test_a_request_that_one_limit_refuses_is_spent_from_no_other(kit: ObjectKit) -> None:

@@ -87,6 +87,19 @@ async def test_a_look_up_that_a_change_has_overtaken_is_made_again(world: Asking
     assert world.look_ups == 2
 
 
+@pytest.mark.parametrize("changed", ["parent", "grandparent"])
+async def test_a_key_is_looked_up_again_when_one_has_changed_that_made_it(world: Asking, changed: str) -> None:
+    world.fleet.grant = world.fleet.grant | {"parents": ["parent", "grandparent"]}
+    await world.caller()
+    world.admission.invalidate("another", NOW)
+    await world.caller()
+    assert world.look_ups == 1
+
+    world.admission.invalidate(changed, NOW)
+    await world.caller()
+    assert world.look_ups == 2
+
+
 async def test_what_can_not_be_a_key_is_refused_at_once(world: Asking) -> None:
     with pytest.raises(Failure, match="typing mistake"):
         world.admission.authenticate(SHOWN[:-1], "")

@@ -13,7 +13,7 @@ import pytest
 from aidevos import BaseDurableObject, Failure, command, permission, query, services
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.durable.delivery.dead_letters import bury
-from aidevos.security.delegations import DelegationVerifier, Errand, is_delegation
+from aidevos.security.delegations import DelegatedCall, DelegationVerifier, is_delegation
 from aidevos.security.keys import ensure_signing_key, load_public_keys
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
@@ -106,7 +106,7 @@ async def letters(tmp_path: Path) -> AsyncIterator[ObjectKit]:
 def judge(tokens: TokenVerifier, authorization: str, subject: str, payload: bytes, request_id: str) -> Principal:
     """As a host judges it."""
     if is_delegation(authorization):
-        return DelegationVerifier(tokens).verify(authorization, Errand(subject, payload, request_id))
+        return DelegationVerifier(tokens).verify(authorization, DelegatedCall(subject, payload, request_id))
     return tokens.verify(authorization)
 
 

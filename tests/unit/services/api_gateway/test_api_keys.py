@@ -96,7 +96,7 @@ async def test_a_repeat_after_a_crash_gets_the_same_key(settings: Settings, kit:
         assert refused.code == "exists"
 
 
-async def test_a_new_key_is_for_its_owner_and_for_keys_that_allow_as_much(kit: ObjectKit) -> None:
+async def test_a_new_key_is_for_its_owner_after_a_login(kit: ObjectKit) -> None:
     ada = await owner(kit)
     await make(kit, ada)
 
@@ -107,10 +107,10 @@ async def test_a_new_key_is_for_its_owner_and_for_keys_that_allow_as_much(kit: O
         return await kit.call("api_key", KEY, "rotate", caller=caller)
 
     manager = Principal("manager", ("manager",), frozenset({"keys:manage", "data:read"}))
-    for other in (manager, key_with("keys:self")):
+    keys = (key_with("keys:self"), key_with("keys:self", "data:read"), key_with("keys:self", id=KEY))
+    for other in (manager, *keys):
         assert (await failure(rotate(other))).code == "forbidden"
-    for entitled in (ada, key_with("keys:self", "data:read"), key_with("keys:self", id=KEY)):
-        assert (await rotate(entitled))["key"]
+    assert (await rotate(ada))["key"]
 
 
 async def test_a_use_is_written_now_and_then_and_is_no_new_version(kit: ObjectKit) -> None:

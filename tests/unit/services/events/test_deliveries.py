@@ -54,7 +54,7 @@ class Owners:
     def __init__(self) -> None:
         self.allowed: bool | Failure = True
 
-    async def payload(self, user: str, key: str, delivery: Delivery) -> bytes | None:
+    async def show_event(self, user: str, key: str, delivery: Delivery) -> bytes | None:
         return b"{}" if await self.may_see(user, key, None) else None
 
     async def may_see(self, user: str, key: str, event: Any) -> bool:

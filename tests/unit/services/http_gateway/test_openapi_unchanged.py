@@ -62,6 +62,14 @@ INTENDED: dict[str, str] = {
     r"/paths/~1data.*~1import/post/responses/4(09|12)/.*": "the failures of changes",
     r"/paths/~1metrics/get/responses/(408|413|415|429|504)/.*": "the failures of operations with a credential",
     r"/paths/~1examples~1chat/get/responses/503/.*": "the failures of operations without a credential",
+    r"/paths/~1api-keys/get/parameters/query parent/.*": "keys can be found by the key that made them",
+    r"/components/schemas/(api_key-)?(APIKey|ApiKeyPage|NewApiKey|ApiKeyState|FindApiKeys)/(.*parent|required).*": (
+        "a key names the key that made it"
+    ),
+    r"/components/schemas/api_key[-.](Confirm|Grant|KeyGrant|KeyLimit|Sweep|confirm|sweep).*": (
+        "services narrow and end the keys that a key has made"
+    ),
+    r"/paths/~1durable-objects~1api_key:{id}~1request/.*": "services end the keys that a key has made",
     r"/paths/.*/content/application~1merge-patch.json/schema/additionalProperties": "the default is spelled out",
     r"/paths/~1users~1{user_id}/delete/requestBody/required": "the default is spelled out",
     r"/components/schemas/((auth|session)-)?RecoveryCodes/properties/note/default": "prose that is a value",

@@ -19,7 +19,7 @@ from standardwebhooks import Webhook
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT
 from aidevos.durable.base import backoff
-from aidevos.security.delegations import DelegationVerifier, Errand
+from aidevos.security.delegations import DelegatedCall, DelegationVerifier
 from aidevos.security.keys import load_public_keys
 from aidevos.security.permissions import Principal
 from aidevos.security.tokens import TokenVerifier
@@ -297,8 +297,8 @@ def judge(home: Path, order: Any, **changed: str) -> Principal:
     asked = {**order, **changed}
     issuer = load({}, home=home).public_url
     tokens = TokenVerifier(lambda: load_public_keys(home), issuer)
-    errand = Errand(asked["subject"], asked["payload"].encode(), asked["request_id"])
-    return DelegationVerifier(tokens).verify(asked["authorization"], errand)
+    call = DelegatedCall(asked["subject"], asked["payload"].encode(), asked["request_id"])
+    return DelegationVerifier(tokens).verify(asked["authorization"], call)
 
 
 async def test_a_worker_gets_one_request_and_nothing_else_with_the_makers_rights(

@@ -1,0 +1,34 @@
+"""TLS to NATS, MongoDB and RabbitMQ, as the settings describe it.
+
+Promise: where a URL asks for TLS, the server proves with a certificate that it is the host in the URL. A connection
+never falls back to an unencrypted one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from aidevos.settings import PREFIX, Settings, SettingsError, asks_for_tls
+
+
+def client_context(settings: Settings) -> ssl.SSLContext:
+    """Return the context of every connection to a server; raises `SettingsError` for files that can't be used."""
+    variable = "TLS_CA"
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca or None)
+        variable = "TLS_CERTIFICATE"
+        if settings.tls_certificate:
+            context.load_cert_chain(settings.tls_certificate)
+    except OSError as error:
+        path = getattr(settings, variable.lower())
+        raise SettingsError(f"{PREFIX}{variable}={path!r} can't be used: {error}") from None
+    return context
+
+
+def mongo_options(settings: Settings, url: str) -> dict[str, Any]:
+    """Return what the settings add to the options of a MongoDB URL; nothing where it doesn't ask for TLS."""
+    if not asks_for_tls(url):
+        return {}
+    files = {"tlsCAFile": settings.tls_ca, "tlsCertificateKeyFile": settings.tls_certificate}
+    return {option: path for option, path in files.items() if path}
