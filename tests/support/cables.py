@@ -1,4 +1,4 @@
-"""Stand-ins for what a process opens, which note when they are closed."""
+"""Fakes for the connections that a process opens; they record when they are closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aidevos.settings import SettingsError
 
 
 class Cables:
-    """The connection to NATS and the event bus of a process; `events` is what happened to them."""
+    """Fakes for a process's NATS connection and event bus; `events` records when each is closed."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -51,7 +51,7 @@ class _Bus:
 
 
 def cut(monkeypatch: pytest.MonkeyPatch) -> Cables:
-    """Put stand-ins in the place of the connection and the bus that processes open."""
+    """Replace the connection and the bus that processes open with fakes."""
     cables = Cables()
     monkeypatch.setattr(stack, "connect", cables.connect)
     monkeypatch.setattr(stack, "open_bus", cables.open_bus)

@@ -1,4 +1,4 @@
-"""Callers of whom something was stored, and the objects that know more."""
+"""An admission of stored credentials, and a fake of the objects that it asks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ DAY = 86_400.0
 
 
 class Fleet:
-    """Stands for the objects that are asked."""
+    """Fakes the objects that an admission asks."""
 
     def __init__(self) -> None:
         self.open = True

@@ -1,4 +1,4 @@
-"""Collections of documents over HTTP."""
+"""Helpers for collections of documents over HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ USER = ("user",)
 
 
 def of(world: World, subject: str, *permissions: str) -> dict[str, str]:
-    """The headers of a user."""
+    """Return the headers of a user with these permissions."""
     return {"Authorization": world.token(*permissions, roles=USER, subject=subject)}
 
 

@@ -1,4 +1,4 @@
-"""Descriptions of types, and the references in a document of them."""
+"""Type descriptions for tests, and checks of the AsyncAPI documents made from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What administrators do with users, and how soon it holds."""
+"""Helpers that check how soon an administrator's change to a user takes effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
 
 async def allowed(http: httpx2.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any]) -> dict[str, bool]:
-    """Whether each door lets the pair's access token search users."""
+    """Return, for HTTP and for NATS, if the access token may search users."""
     answer = await http.get("/users?limit=1", headers=bearer(pair))
     assert answer.status_code in (200, 403), answer.text
     try:

@@ -259,6 +259,11 @@ class TestOpenapi:
         assert_refused(main(["openapi"]), capsys, "http://127.0.0.1:1", expected=1)
 
 
+def named(given: Any) -> Any:
+    """A service as it is given, and types by their names."""
+    return given if isinstance(given, str) else [*given]
+
+
 class TestServe:
     @pytest.fixture(autouse=True)
     def workplace(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -322,16 +327,16 @@ class TestServe:
     def test_it_hosts_the_classes_with_the_fleets_settings(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []
         monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend([*args, named]))
-        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, *rest: (home, *map(named, rest)))
 
         assert main(["serve", "mine:Thing"]) == 0
         assert [type.__name__ for type in hosted[0].types] == ["Thing"]
-        assert hosted[1:] == [(home, "objects"), {"reports_health": False}]
+        assert hosted[1:] == [(home, "objects", ["thing"]), {"reports_health": False}]
 
     def test_it_finds_the_resources_of_the_module(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []
         monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend(args))
-        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, *rest: (home, *map(named, rest)))
 
         assert main(["serve", "stocked:Shelf"]) == 0
         assert [each.name for each in hosted[0].resources] == ["pool"]
@@ -339,10 +344,10 @@ class TestServe:
     def test_a_service_is_hosted_as_it_is_declared(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []
         monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.extend(args))
-        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, service: (home, service))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, *rest: (home, *map(named, rest)))
 
         assert main(["serve", "stocked:service"]) == 0
-        assert hosted == [sys.modules["stocked"].service, (home, "events")]
+        assert hosted == [sys.modules["stocked"].service, (home, "events", ["shelf"])]
 
     def test_a_service_has_a_process_of_its_own(self, home: Path, capsys: Output) -> None:
         assert_refused(main(["serve", "mine:Thing", "stocked:service"]), capsys, "stocked:service", "separate")
