@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import nats
 from nats.errors import Error as NatsError
 
 from aidevos.cli.errors import CommandError
@@ -22,11 +21,13 @@ from aidevos.contracts.access_tokens import TokenPage
 from aidevos.contracts.authentication import TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.client.connection import connect_once
 from aidevos.durable.client.mirror import read_all
 from aidevos.process.fleet import Fleet, load_fleet, with_credentials
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.keys import keep_until, load_signing_key
 from aidevos.security.permissions import ROLES
+from aidevos.security.tls import client_context
 from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import load
 
@@ -130,7 +131,7 @@ async def _open(fleet: Fleet, key: SigningKey) -> AsyncIterator[DurableObjectCli
     url = with_credentials(fleet.nats_url, fleet.nats_username, fleet.nats_password)
     token = TokenIssuer(key, fleet.public_url).issue(CALLER, roles=("service",), lifetime=CALL_LIFETIME)
     async with asyncio.timeout(CONNECT_WITHIN):
-        connection = await nats.connect(url, allow_reconnect=False, error_cb=_ignore)
+        connection = await connect_once(url, client_context(load()))
     try:
         client = DurableObjectClient(
             connection, lambda: f"Bearer {token}", attempt_timeout=ATTEMPT_TIMEOUT, default_deadline=DEADLINE
@@ -139,10 +140,6 @@ async def _open(fleet: Fleet, key: SigningKey) -> AsyncIterator[DurableObjectCli
         yield client
     finally:
         await connection.close()
-
-
-async def _ignore(error: Exception) -> None:
-    """Ignore the error, because the call that it belongs to fails by itself."""
 
 
 def _lifetime(text: str) -> float:
