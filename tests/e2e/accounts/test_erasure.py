@@ -150,7 +150,7 @@ async def test_nothing_personal_is_left_at_rest(
 
 
 def at_rest(world: World, word: str) -> str:
-    """Return the collections whose documents contain the word, with the text around it."""
+    """Describe each document that contains the word, with its collection and the text around the word."""
     client: Any = pymongo.MongoClient(world.servers.mongo_url)
     found = []
     with client:

@@ -1,4 +1,4 @@
-"""The gateway closes whatever it has opened when its start fails, and its settings reach its connections."""
+"""The gateway closes everything that it has opened when its start fails, and applies its connection settings."""
 
 from __future__ import annotations
 
