@@ -105,6 +105,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("session", "is_open"): (b"{}", SERVICE),
     ("session", "sessions"): (b"{}", KNOWN),
     ("session", "me"): (b"{}", KNOWN),
+    ("access_token", "register"): (b'{"subject":"s","roles":[],"permissions":[],"expires_at":0}', SERVICE),
+    ("access_token", "resolve"): (b"{}", SERVICE),
+    ("access_token", "revoke"): (b"{}", {"admin", "service"}),
+    ("access_token", "expire"): (b"{}", SERVICE),
     ("audit", "record"): (
         b'{"at":0,"actor":"a","action":"a","target":"t","outcome":"success","reason":"","address":"","session":""}',
         SERVICE,
