@@ -1,1 +1,1 @@
-"""What maintainers run and no user installs."""
+"""Tools for maintainers; they are not part of the installed package."""

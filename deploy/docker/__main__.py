@@ -26,6 +26,7 @@ from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting import provision as nats_provision
 from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, with_credentials
+from aidevos.process.mongo_users import DATA_USER
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
 from aidevos.security.tls import client_context
@@ -34,7 +35,7 @@ from aidevos.settings import Settings, SettingsError, load
 from ..local import mongo_server, nats_server, vulnerabilities
 from ..local.credentials import ensure_secrets
 from ..local.endpoints import describe
-from ..local.programs import SERVICES, Service
+from ..local.programs import SERVICES, Service, shipped_types
 from ..local.vulnerabilities import Version
 from ..nats.config import ADMIN_USER
 
@@ -98,7 +99,9 @@ def provision(settings: Settings) -> None:
     new users only from its own machine.
     """
     fleet_secrets = load_secrets(settings.home)
-    mongo_version = mongo_server.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets)
+    mongo_version = mongo_server.prepare(
+        msgspec.structs.replace(settings, mongo_url=""), fleet_secrets, shipped_types()
+    )
     nats_version = asyncio.run(_provision_nats(settings))
     for line in vulnerabilities.warnings({"NATS": nats_version, "MongoDB": mongo_version}, "update the server's image"):
         print(line, file=sys.stderr)
@@ -109,7 +112,7 @@ def provision(settings: Settings) -> None:
         settings,
         host=GATEWAY_HOST,
         nats_url=_nats_url(settings, CLIENT_USER),
-        mongo_url=_mongo_url(settings),
+        mongo_url=_mongo_url(settings, DATA_USER),
         event_bus_url=_event_bus_url(settings),
     )
     fleet = describe(reachable, fleet_secrets, [])
@@ -119,7 +122,7 @@ def provision(settings: Settings) -> None:
 def serve(settings: Settings, service: Service) -> None:
     """Replace this process by the service's process, with only that service's credentials."""
     os.environ["AIDEVOS_NATS_URL"] = _nats_url(settings, service.user)
-    os.environ["AIDEVOS_MONGO_URL"] = _mongo_url(settings) if service.stores else ""
+    os.environ["AIDEVOS_MONGO_URL"] = _mongo_url(settings, service.name) if service.stores else ""
     os.environ["AIDEVOS_EVENT_BUS_URL"] = _event_bus_url(settings)
     os.execv(sys.executable, service.command)  # noqa: S606
 
@@ -150,8 +153,7 @@ def _nats_url(settings: Settings, user: str) -> str:
     return with_credentials(settings.nats_url, user, load_secrets(settings.home).nats[user])
 
 
-def _mongo_url(settings: Settings) -> str:
-    user = mongo_server.DATA_USER
+def _mongo_url(settings: Settings, user: str) -> str:
     return with_credentials(settings.mongo_url, user, load_secrets(settings.home).mongo[user])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote, urlsplit
 
 from aidevos.process.fleet import CLIENT_USER, Fleet, FleetProcess, with_credentials
+from aidevos.process.mongo_users import DATA_USER
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.settings import Settings
 
@@ -26,7 +27,7 @@ def describe(settings: Settings, secrets: Secrets, processes: list[FleetProcess]
         nats_url=with_credentials(nats_url, "", ""),
         nats_username=unquote(credentials.username or ""),
         nats_password=unquote(credentials.password or ""),
-        mongo_url=mongo_server.url(settings, secrets, mongo_server.DATA_USER),
+        mongo_url=mongo_server.url(settings, secrets, DATA_USER),
         mongo_database=settings.mongo_database,
         event_bus_url=settings.event_bus_url,
         admin_username=settings.admin_username,

@@ -156,7 +156,7 @@ def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Superviso
             mongo_version = mongo_server.check_external(settings)
         else:
             wait_for_port(mongo_server.HOST, settings.mongo_port, supervisor.check, START_TIMEOUT)
-            mongo_version = mongo_server.prepare(settings, secrets)
+            mongo_version = mongo_server.prepare(settings, secrets, programs.shipped_types())
     except TimeoutError as error:
         raise FleetError(str(error)) from None
     versions = {"NATS": nats_version, "MongoDB": mongo_version}

@@ -6,38 +6,33 @@ Only the fleet's own services use it, so `AIDEVOS_HOST` doesn't expose it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
-import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
 from aidevos.process.fleet import with_credentials
+from aidevos.process.mongo_users import ADMIN_USER, DATA_USER, Admin, ensure_service, ensure_user
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
 from aidevos.security.tls import mongo_options
 from aidevos.settings import Settings, SettingsError
 
+from ..nats.config import HOST_USERS
 from .binaries import MONGO_MINIMUM
 from .vulnerabilities import Version
 
 FOLDER = "mongo"
 HOST = "127.0.0.1"
 REPLICA_SET = "aidevos"
-# Creates the other users; no service uses it.
-ADMIN_USER = "fleet"
-# Reads and writes the fleet's database.
-DATA_USER = "aidevos"
-USERS = (ADMIN_USER, DATA_USER)
+USERS = (ADMIN_USER, DATA_USER, *HOST_USERS)
 
 OPLOG_MIB = 1024
 TIMEOUT = 30.0
 # Without zlib, through which CVE-2025-14847 reads the server's memory. The compose file has the same ones.
 COMPRESSORS = "snappy,zstd"
 UNAUTHORIZED, ALREADY_INITIALIZED, USER_EXISTS = 13, 23, 51003
-
-Admin = pymongo.MongoClient[dict[str, Any]]
 
 
 def configure(settings: Settings, secrets: Secrets) -> None:
@@ -90,17 +85,21 @@ def check_external(settings: Settings) -> Version:
     return version
 
 
-def prepare(settings: Settings, secrets: Secrets) -> Version:
+def prepare(settings: Settings, secrets: Secrets, types: Mapping[str, Iterable[str]] = MappingProxyType({})) -> Version:
     """Initiate the replica set, create its users, wait until it accepts writes, and return its version.
 
-    Steps that are already done are skipped. Raises `TimeoutError`.
+    `types` are those of each service, whose user may use their collections. Steps that are already done are skipped.
+    Raises `TimeoutError`.
     """
     with _connect(settings) as anonymous:
         _initiate(anonymous, f"{HOST}:{settings.mongo_port}")
         wait_for_primary(anonymous)
         _create_administrator(anonymous, secrets.mongo[ADMIN_USER])
     with Admin(url(settings, secrets, ADMIN_USER)) as admin:
-        _grant(admin, secrets.mongo[DATA_USER], settings.mongo_database)
+        ensure_user(admin, DATA_USER, secrets.mongo[DATA_USER], _data_roles(settings.mongo_database))
+        for service in HOST_USERS:
+            password = secrets.mongo[service]
+            ensure_service(admin, settings.mongo_database, service, password, types.get(service, ()))
         return _version(admin)
 
 
@@ -140,8 +139,6 @@ def _create_administrator(anonymous: Admin, password: str) -> None:
             raise
 
 
-def _grant(admin: Admin, password: str, database: str) -> None:
-    roles: list[dict[str, str]] = [{"role": role, "db": database} for role in ("readWrite", "dbAdmin")]
-    roles.append({"role": "clusterMonitor", "db": "admin"})
-    verb = "updateUser" if admin.admin.command("usersInfo", DATA_USER)["users"] else "createUser"
-    admin.admin.command(verb, DATA_USER, pwd=password, roles=roles)
+def _data_roles(database: str) -> list[dict[str, str]]:
+    roles = [{"role": role, "db": database} for role in ("readWrite", "dbAdmin")]
+    return [*roles, {"role": "clusterMonitor", "db": "admin"}]

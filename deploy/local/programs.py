@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from configparser import RawConfigParser
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
+from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.settings import Settings, SettingsError
 
@@ -32,6 +34,12 @@ class Service(NamedTuple):
         """Return the command line of one process of the service."""
         return [sys.executable, "-P", "-m", f"{PACKAGE}.{self.name}"]
 
+    @property
+    def types(self) -> DurableObjectRegistry:
+        """Return the types that the service hosts."""
+        declared = import_module(f"{PACKAGE}.{self.name}.service").service.types if self.stores else ()
+        return DurableObjectRegistry(declared)
+
 
 # Started in this order once the servers are ready, and stopped in reverse.
 SERVICES = (
@@ -45,6 +53,13 @@ SERVICES = (
     Service("task_worker", user=WORKER_USER, stores=False),
     Service("http_gateway", user=GATEWAY_USER, stores=False),
 )
+
+
+def shipped_types() -> dict[str, list[str]]:
+    """Return the names of the types that each service hosts."""
+    return {service.name: sorted(service.types.types) for service in SERVICES}
+
+
 NATS = "nats"
 MONGO = "mongo"
 # Every program that a fleet may have, in start order.
@@ -144,7 +159,7 @@ def _program(
 def _environment(service: Service, settings: Settings, secrets: Secrets) -> dict[str, str]:
     return {
         "AIDEVOS_NATS_URL": nats_server.url(settings, secrets, service.user),
-        "AIDEVOS_MONGO_URL": mongo_server.url(settings, secrets, mongo_server.DATA_USER) if service.stores else "",
+        "AIDEVOS_MONGO_URL": mongo_server.url(settings, secrets, service.name) if service.stores else "",
         "AIDEVOS_EVENT_BUS_URL": settings.event_bus_url,
         "AIDEVOS_TLS_CA": settings.tls_ca,
         "AIDEVOS_TLS_CERTIFICATE": settings.tls_certificate,

@@ -40,12 +40,12 @@ KNOWN = {
     ),
 }
 
-# What follows AIDEVOS_ in the names of their settings.
+# The part after AIDEVOS_ in the names of their settings.
 SETTINGS = {"MongoDB": "MONGO", "NATS": "NATS"}
 
 
 def known(server: str, version: Version) -> list[str]:
-    """Return the IDs of what is known of this version of `MongoDB` or `NATS`."""
+    """Return the IDs of the known vulnerabilities of this version of `MongoDB` or `NATS`."""
     return [vulnerability.id for vulnerability in KNOWN[server] if vulnerability.affects(version)]
 
 

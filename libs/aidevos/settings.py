@@ -40,6 +40,7 @@ SECONDS = {"unit": "seconds"}
 BYTES = {"unit": "bytes"}
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400, extra=SECONDS)]
+Timeout = Annotated[float, Meta(ge=1, le=3600, extra=SECONDS)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 # Each one is kept with the account.
 Failures = Annotated[int, Meta(ge=1, le=10_000)]
@@ -103,6 +104,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     origins."""
     max_body: Size = 8 * 1024 * 1024
     """Largest request body."""
+    head_timeout: Timeout = 20.0
+    """Time in which the head of a request must arrive, also on a new connection that sends nothing."""
+    idle_timeout: Timeout = 60.0
+    """Time without a request after which a connection is closed, and time after which a client that takes nothing of
+    a response is cut off."""
+    body_rate: Annotated[int, Meta(ge=1, le=1_000_000, extra={"unit": "bytes per second"})] = 500
+    """Lowest rate at which a request's body may arrive, measured over ten seconds."""
     max_type_pending: Count = 1000
     """Requests in progress to one type of objects, in one gateway process. Further ones get `overloaded`, so a
     service that hangs takes nothing from the others."""
@@ -119,7 +127,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     attempt_timeout: Seconds = 2.0
     """Longest wait for one attempt of a call between processes. Attempts repeat until the deadline."""
     request_id_age: Seconds = 86_400.0
-    """How long an object keeps the outcome of a request, so that a repeat gets the same answer."""
+    """Time for which an object keeps the outcome of a request, so that a repeat gets the same answer."""
     rate_limit: Annotated[int, Meta(ge=1, le=1_000_000, extra={"unit": "requests per second"})] = 1000
     """Sustained rate of one caller's requests, over the whole fleet. `PUT /rate-limits` overrides it."""
     rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
@@ -150,7 +158,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease: Annotated[float, Meta(ge=1, le=60, extra=SECONDS)] = 3.0
     """Life of a host's lease. A standby takes over this long after a host is cut off."""
     service_permissions: str = ""
-    """Permissions that this process's own calls have beside those that its types declare, separated by commas."""
+    """Permissions of this process's own calls in addition to those that its types declare, separated by commas."""
     alarm_rate: Annotated[float, Meta(ge=1, le=100_000, extra={"unit": "alarms per second"})] = 500.0
     """Rate at which one process begins late alarms after an outage."""
     alarm_deadline: Seconds = 60.0
@@ -163,17 +171,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     event_attempts: Annotated[int, Meta(ge=1, le=10_000)] = 50
     """Attempts to handle an event, with pauses of 0.1 to 25.6 seconds, before it becomes a dead letter."""
     events_max_age: Seconds = 86_400.0
-    """How long events are kept. At least 960 seconds: a process that starts learns from the events of that time
-    which tokens are no longer valid."""
+    """Time for which events are kept. At least 960 seconds: a process that starts learns from the events of that
+    time which tokens are no longer valid."""
     events_max_bytes: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 4 * 1024 * 1024 * 1024
     """Largest size of the event stream. A full stream takes no new event and loses none: objects that emit get
     `overloaded` once their outboxes are full."""
     tell_age: Seconds = 7 * 86_400.0
-    """How long a tell is tried before it becomes a dead letter."""
+    """Time for which a tell is tried before it becomes a dead letter."""
     tells_max_bytes: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 1024 * 1024 * 1024
     """Largest size of the stream of clients' tells. A full stream refuses new tells and loses none."""
     letter_age: Seconds = 30 * 86_400.0
-    """How long a dead letter is kept."""
+    """Time for which a dead letter is kept."""
 
     # Accounts
     admin_username: Annotated[str, Meta(pattern=whole(USERNAME_PATTERN))] = "admin"
@@ -225,7 +233,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Keys that encrypt secrets at rest: 32 bytes each in base64, separated by commas. The first one encrypts and
     all decrypt. Empty: a file under `home` holds one."""
     audit_age: Seconds = 400 * 86_400.0
-    """How long an entry of the security log is kept."""
+    """Time for which an entry of the security log is kept."""
 
     # Mail
     smtp_url: str = ""
@@ -270,7 +278,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_patience: Seconds = 3 * 86_400.0
     """Time for which all deliveries may fail before a webhook is disabled."""
     delivery_age: Seconds = 7 * 86_400.0
-    """How long the log of a webhook keeps a delivery."""
+    """Time for which the log of a webhook keeps a delivery."""
 
 
 def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
@@ -343,7 +351,7 @@ def asks_for_tls(url: str) -> bool:
 
 
 def _check_tls(settings: Settings) -> None:
-    """The URLs may hold passwords, and are not repeated."""
+    """Raise `SettingsError` for a URL without TLS. The message leaves out the URL, which may hold a password."""
     for name in ("nats_url", "mongo_url", "event_bus_url") if settings.tls_required else ():
         url = getattr(settings, name)
         options = {option.lower() for option, _ in parse_qsl(urlsplit(url).query)}

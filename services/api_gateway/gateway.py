@@ -1,6 +1,6 @@
 """The gateway's own object: the rate-limit policies, and the table of routes.
 
-Promise: every change of the policies is an event, upon which each process reads all policies again.
+Promise: every change of the policies emits an event, after which each process reads all policies again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A declared route: an HTTP path that calls a method of an object.
 
 Promises: there is one route per method and path shape, since its ID derives from both. No route takes
-requests for the gateway's own paths. Every change is an event, upon which each gateway reads all routes
-again.
+requests for the gateway's own paths. Every change emits an event, after which each gateway reads all
+routes again.
 """
 
 from __future__ import annotations

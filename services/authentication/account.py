@@ -120,7 +120,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
 
     @query(allow=services())
     async def holder(self) -> str:
-        """Return the ID of the user for whom this name is taken or reserved; empty if there is none."""
+        """Return the ID of the user for whom this name is taken or reserved; empty if it is free."""
         return self.state.user
 
     @command(allow=services())

@@ -7,11 +7,11 @@ call, and only then is the link spent. A crash in between loses neither the effe
 Changing the password voids every link that resets the password or changes the address. A user whose
 password was stolen therefore shuts out the thief by changing it.
 
-One commit decides a change of address: the commit of the user's own object. Before it, the user's
-object announces the new address and the address is reserved. If another user wants the address in
-the meantime, its object asks the first user's object, which then drops the announcement. No turn
-waits for another user's turn, so crossing changes can't block each other. The deciding commit
-releases the old address by a tell.
+One commit decides a change of address: the commit of the user's own object. When the link is used,
+the user's object first announces the new address, and then the address is reserved. If another user
+wants the address in the meantime, its object asks the first user's object, which then drops the
+announcement. No turn waits for another user's turn, so crossing changes can't block each other. The
+deciding commit releases the old address by a tell.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
 
     @command(allow=authenticated())
     async def verify_email(self) -> None:
-        """Mail the calling user a link that confirms their address."""
+        """Mail the calling user a link; `confirm_email` confirms the address with it.
+
+        Raises `conflict` if the user has no unconfirmed address, and `rate-limited`.
+        """
         user = await self._load_own_user()
         if user.email is None or user.email_verified:
             raise Failure("conflict", "you have no unconfirmed e-mail address")
@@ -97,7 +100,11 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
 
     @command(allow=authenticated(), confidential=True)
     async def change_email(self, password: Password, email: Email) -> None:
-        """Mail a confirmation link to the calling user's new address, and a notice to the old one."""
+        """Mail a confirmation link to the calling user's new address, and a notice to the old one.
+
+        The address changes, and is reserved, only when `confirm_email` uses the link. An earlier link
+        that changes the address becomes void. Raises `conflict` for the present address, and `rate-limited`.
+        """
         user = await self._load_own_user()
         email = check_email(email)
         if email == user.email:
@@ -138,7 +145,7 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
 
     @command(allow=anyone(), confidential=True)
     async def reset_password(self, token: LinkToken, new_password: Password) -> None:
-        """Use a link to set a new password. Every session of the user ends."""
+        """Use a link to set a new password, which also confirms the address. Every session of the user ends."""
         link = self._find_link(token, ("reset",))
         user = await self._load_active_user()
         if user.email != link.email:
@@ -154,7 +161,7 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
 
     @command(allow=services())
     async def void_links(self) -> None:
-        """Void the links that were requested under a former password."""
+        """Void the links that reset the password or change the address, because the password was changed."""
         self._drop_links("reset", "change")
         if not self.state.links and not self.state.sent:
             # Without the deletion, this tell would leave an empty object behind.

@@ -75,13 +75,13 @@ def may_create_collection(caller: Principal, *, collection: str, project: str | 
     return caller.has(CREATE_COLLECTIONS, collection=collection) and caller.has(WRITE, collection=collection)
 
 
-def no_item() -> Failure:
-    """Return the answer for an item that doesn't exist or that the caller may not know of."""
+def item_not_found() -> Failure:
+    """Return the failure for an item that doesn't exist or that the caller may not know of."""
     return Failure("not-found", "this item doesn't exist")
 
 
-def no_collection() -> Failure:
-    """Return the answer for a collection that doesn't exist or that the caller may not know of."""
+def collection_not_found() -> Failure:
+    """Return the failure for a collection that doesn't exist or that the caller may not know of."""
     return Failure("not-found", "this collection doesn't exist")
 
 

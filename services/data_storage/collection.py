@@ -83,7 +83,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
             await self._check_project(config.project)
             return await self._change(config, validate)
         if not access.may_create_collection(self.caller, collection=self.id, project=config.project):
-            raise access.no_collection()
+            raise access.collection_not_found()
         self.check_if_match()
         check_config(config)
         await self._check_project(config.project)
@@ -119,7 +119,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
     async def indexed(self, incarnation: str, indexes: dict[str, Index]) -> None:
         """Allow queries to use indexes that are now filled."""
         if self.state.incarnation != incarnation:
-            raise access.no_collection()
+            raise access.collection_not_found()
         for slot, index in indexes.items():
             found = self.state.indexes.get(slot)
             if found is not None and found.paths == index.paths:
@@ -177,7 +177,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         terms = derive_terms(self.id, self.state, self.now)
         terms = terms and await resolve_terms(self.caller, terms, self.memberships, self)
         if terms is None or not access.may_know(terms.rules, self.caller, terms.owner, collection=self.id):
-            raise access.no_collection()
+            raise access.collection_not_found()
         return terms
 
     async def _check_may_configure(self) -> None:

@@ -70,7 +70,7 @@ def parse_fields(fields: str, field: str = "fields") -> list[Path]:
 
 
 def project(data: Any, paths: list[Path]) -> Any:
-    """Return the parts of a document at these paths, in their places. A document that is no map is unchanged."""
+    """Return the parts of a document at these paths, in their places. A document that isn't a map is unchanged."""
     if type(data) is not dict or () in paths:
         return data
     below: dict[str, list[Path]] = {}

@@ -100,7 +100,7 @@ class Finder:
         terms = await self._terms.get(collection, fetch)
         terms = terms and await resolve_terms(reader.caller, terms, self._memberships, reader)
         if terms is None or not access.may_know(terms.rules, reader.caller, terms.owner, collection=collection):
-            raise access.no_collection()
+            raise access.collection_not_found()
         return terms
 
 

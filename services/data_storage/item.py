@@ -120,7 +120,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             return show(self.state, self.version)
         kept = await self._load_version(version)
         if kept.removed:
-            raise access.no_item()
+            raise access.item_not_found()
         shown = msgspec.structs.replace(self.state, data=kept.data, owner=kept.owner, updated_at=kept.at)
         return show(shown, version)
 
@@ -210,7 +210,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         state = self.state
         expired = state.expires_at is not None and state.expires_at <= self.now
         if not (expired if by == "expiry" else getattr(state, by) == value):
-            raise access.no_item()
+            raise access.item_not_found()
         if not state.removed:
             self.emit(self._make_event(Deleted))
         await self._erase()
@@ -224,16 +224,16 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         state = self.state
         terms = await self._load_terms(state.collection) if state.incarnation else None
         if terms is None or not is_live(state, terms.incarnation, self.now, removed=removed):
-            raise access.no_item()
+            raise access.item_not_found()
         terms = await self._resolve_terms(terms)
         if terms is None:
-            raise access.no_item()
+            raise access.item_not_found()
         if not access.admits(terms.rules, operation, self.caller, state.owner, collection=terms.name):
             if operation != "read" and access.admits(
                 terms.rules, "read", self.caller, state.owner, collection=terms.name
             ):
                 raise Failure("forbidden", f"the collection's rules don't allow you to {operation} this item")
-            raise access.no_item()
+            raise access.item_not_found()
         if operation != "read":
             if terms.require_if_match and self.if_match is None:
                 raise Failure("precondition-required", "name the version to change", field="If-Match")
@@ -256,10 +256,10 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             terms = await self._load_terms(collection)
         terms = terms and await self._resolve_terms(terms)
         if terms is None:
-            raise access.no_collection()
+            raise access.collection_not_found()
         if not access.admits(terms.rules, "create", self.caller, terms.owner, collection=collection):
             if not access.may_know(terms.rules, self.caller, terms.owner, collection=collection):
-                raise access.no_collection()
+                raise access.collection_not_found()
             raise Failure("forbidden", "the collection's rules don't allow you to create items")
         return terms
 
@@ -306,7 +306,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
     def _check_exists(self) -> None:
         if not self.state.incarnation:
-            raise access.no_item()
+            raise access.item_not_found()
 
     async def _keep_version(self) -> None:
         self.state.kept = True

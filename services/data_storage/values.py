@@ -21,7 +21,7 @@ from aidevos.queries import INT64, MAX_DEPTH
 MAX_SIZE = 1 << 20
 NAME = "data"
 QUOTES = "'\""
-# What is wrong, and the path below the checked value.
+# A message, and the path below the checked value.
 _Fault: TypeAlias = tuple[str, str] | None
 _special = re.compile(r"[%.$]")
 _escaped = re.compile(r"%(?:(2E|24|25)|$)")
@@ -29,7 +29,7 @@ _characters = {"2E": ".", "24": "$", "25": "%", None: ""}
 
 
 def check(data: Any, field: str = NAME) -> None:
-    """Raise `invalid`, with the path as in `data.a.b[3]`, for a value that is no JSON or can't be stored.
+    """Raise `invalid`, with the path as in `data.a.b[3]`, for a value that isn't JSON or can't be stored.
 
     Integers must fit into 64 bits, floats must be finite, text must be valid Unicode, and names may not
     contain NUL. Maps and lists nest at most 64 levels deep. The whole has at most 1 MiB, both as JSON and as stored.

@@ -69,7 +69,7 @@ class DeadLetterState(msgspec.Struct):
 
     `sealed` is the encrypted payload. `sender` is the service that buried the letter, with its
     `permissions`. `sends` counts the replays with a known outcome. `unsure_at` is the time of the first
-    replay after them, 0 if there is none.
+    replay after them, or 0.
     """
 
     status: Literal["none", "dead", "replaying", "replayed"] = "none"

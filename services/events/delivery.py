@@ -118,7 +118,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
             await self.delete()
         elif not target.active:
             self._give_up("the webhook is inactive")
-        elif body := await self.owners.payload(target.owner, target.key, self._event()):
+        elif body := await self.owners.show_event(target.owner, target.key, self._event()):
             await self._send(target, body)
         else:
             self._give_up("the webhook's owner may not see the event")
@@ -133,7 +133,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
             self._retry(target, status, error or f"the receiver responded with {status}")
 
     async def _post(self, target: Target, body: bytes) -> tuple[int | None, str]:
-        """Return the response's status, or None and the reason why there was none."""
+        """Return the response's status and "", or None and the reason why the receiver didn't respond."""
         try:
             secrets = [self.sealer.open(sealed, TYPE, self.state.webhook).decode() for sealed in target.secrets]
             response = await self.sender.send(target.url, body, sign_headers(self.id, time.time(), body, secrets))

@@ -37,6 +37,8 @@ class Owner(NamedTuple):
 
 
 class Owners:
+    """Decides which events the owners of webhooks may see."""
+
     def __init__(self, objects: DurableObjectClient, verifier: TokenVerifier, delegations: Delegations) -> None:
         self._objects = objects
         self._verifier = verifier
@@ -44,13 +46,20 @@ class Owners:
         self._audience: Audience[Owner] = Audience(self._ask)
         self._owners: Lookups[Owner] = Lookups()
 
-    async def payload(self, user: str, key: str, delivery: Delivery) -> bytes | None:
-        """Return the event as the owner may see it, or None if it may not. Raises `Failure` if that is unknown."""
+    async def show_event(self, user: str, key: str, delivery: Delivery) -> bytes | None:
+        """Return the event as the owner may see it, or None if it may not; the arguments are those of `may_see`.
+
+        Raises `Failure` if that is unknown.
+        """
         event = parse_event(delivery.subject, delivery.payload)
         return event.payload if event is not None and await self.may_see(user, key, event) else None
 
     async def may_see(self, user: str, key: str, event: ShownEvent) -> bool:
-        """True if this user may see the event; `key` is the API key that created the webhook, if any."""
+        """Return True if this user may see the event; `key` is the API key that created the webhook, if any.
+
+        The owner must still be allowed to have webhooks and read events. Test events need nothing else.
+        Raises `Failure` if the answer is unknown.
+        """
         owner = await self._owners.get(f"{user} {key}", lambda: self._owner(user, key))
         if owner is None or owner.mandate is None or not all(map(owner.caller.has, NEEDED)):
             return False

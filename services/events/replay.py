@@ -73,9 +73,9 @@ class ReplayDO(BaseDurableObject[ReplayState], type="replay", management="read_o
             authorization=authorization,
         )
 
-    async def _mandate(self, who: Replayer) -> Mandate:
-        if who.is_user:
-            return await load_mandate(self.call, who.id, who.key)
-        if who.until <= self.now:
+    async def _mandate(self, replayer: Replayer) -> Mandate:
+        if replayer.is_user:
+            return await load_mandate(self.call, replayer.id, replayer.key)
+        if replayer.until <= self.now:
             raise Failure("unauthenticated", "the permissions for this replay have expired")
-        return Mandate(who.id, tuple(who.roles), permissions=tuple(who.permissions))
+        return Mandate(replayer.id, tuple(replayer.roles), permissions=tuple(replayer.permissions))

@@ -30,7 +30,7 @@ class Sends:
 
     @asynccontextmanager
     async def turn(self, webhook: str, owner: str) -> AsyncIterator[bool]:
-        """Wait for a slot and hold it during the block; yield False if there was none in time."""
+        """Wait for a slot and hold it during the block; yield False if no slot became free in time."""
         to_webhook = self._webhooks.setdefault(webhook, asyncio.Semaphore(self._each))
         of_owner = self._owners.setdefault(owner, asyncio.Semaphore(self._of_owner))
         async with AsyncExitStack() as held:

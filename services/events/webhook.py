@@ -2,8 +2,8 @@
 
 Promises: the secrets are encrypted at rest and shown only once, to the owner. During a rotation, both
 secrets sign. A webhook that was created with an API key is limited by that key for good. Every change
-is an event, upon which all senders read the webhooks again. The log of deliveries is deleted with the
-webhook.
+emits an event, after which all senders read the webhooks again. The log of deliveries is deleted with
+the webhook.
 """
 
 from __future__ import annotations

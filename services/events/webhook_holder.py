@@ -31,7 +31,7 @@ class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, m
 
     @command(allow=services())
     async def reserve(self, webhook: str) -> None:
-        """Reserve a place. Raises `conflict` if there is none."""
+        """Reserve a place. Raises `conflict` if all places are taken."""
         held = self.state.webhooks
         if webhook not in held and len(held) >= self.settings.max_webhooks:
             held = self.state.webhooks = await self._find_used()

@@ -105,7 +105,7 @@ class TypeCatalogue:
         found = self._types.get(type)
         if found is None or (found.internal and not internal):
             known = ", ".join(self.names()) or "none yet"
-            raise Failure("unknown-type", f"there is no such object type; known types: {known}", field="type")
+            raise Failure("unknown-type", f"this object type doesn't exist; known types: {known}", field="type")
 
     def find_method(self, type: str, name: str) -> Method | None:
         """Return a method's description, or None if it is unknown."""

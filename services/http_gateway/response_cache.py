@@ -20,7 +20,7 @@ MAX_ENTRIES = 10_000
 MAX_BYTES = 16 * 1024 * 1024
 # A larger response would evict too many others.
 MAX_RESPONSE = MAX_BYTES // 16
-# Bytes of an entry beside its arguments and its body.
+# Bytes of an entry in addition to its arguments and its body.
 OVERHEAD = 512
 
 

@@ -158,7 +158,7 @@ class RoleDO(BaseDurableObject[RoleState], type=TYPE, management="read_only"):
 
 
 async def load_role(object: BaseDurableObject[Any], name: str) -> Role | None:
-    """Return the role of this name, or None if there is none that users may have. `object` makes the call."""
+    """Return the role of this name, or None if users can't have such a role. `object` makes the call."""
     if name == "service":
         return None
     try:

@@ -1,4 +1,4 @@
-"""The adapters under contract: each suite runs on the one in memory and on those that are real."""
+"""The adapters under contract: each suite runs on the memory adapter and on the real ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
         store: Any = MemoryStore()
     else:
         servers = request.getfixturevalue("servers")
-        store = MongoStore(servers.mongo_url, request.getfixturevalue("database"), timeout=1.0)
+        database = request.getfixturevalue("database")
+        # A service's user has sufficient rights for everything that a store does.
+        store = MongoStore(servers.mongo_url_of("objects", database, ["thing"]), database, timeout=1.0)
     await store.open("thing")
     yield store
     if request.param == "mongo":
@@ -42,7 +44,7 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 @pytest.fixture(params=["memory", JETSTREAM])
 async def guarding_bus(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    """A bus that itself refuses what is repeated or out of order."""
+    """Return a bus that itself refuses repeated and out-of-order events."""
     async with opened(request, request.param) as bus:
         yield bus
 

@@ -1,4 +1,4 @@
-"""Declared routes through both doors: where they lead, for whom, and how soon everywhere."""
+"""Declared routes over HTTP and NATS: their targets, their callers, and how soon they work everywhere."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from aidevos.contracts.errors import Failure
 from tests.support.declared_routes import hit, value
 from tests.support.gateways import another_gateway
 from tests.support.host_processes import eventually
-from tests.support.world import NatsDoor, World
+from tests.support.http import http_client
+from tests.support.world import NatsEntryPoint, World
 
 NAMES = "Grüße, 世界"
 
 
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as client:
+    async with http_client(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as client:
         yield client
 
 
 @pytest.fixture
 def shop() -> str:
-    """The first segment of a test's own paths."""
+    """Return the first segment of a test's own paths."""
     return f"shop-{secrets.token_hex(6)}"
 
 
 async def declare(http: httpx2.AsyncClient, body: dict[str, Any]) -> httpx2.Response:
-    """Declare a route, and return when this gateway serves it."""
+    """Declare a route, and return once this gateway serves it."""
     answer = await http.post("/routes", json=body)
     assert answer.status_code == 201, answer.text
     await served(http, answer.json()["id"])
@@ -50,7 +51,7 @@ async def served(http: httpx2.AsyncClient, id: str) -> None:
 
 
 async def test_a_route_calls_the_named_object_with_the_body_as_arguments(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, shop: str
 ) -> None:
     await declare(http, hit(shop))
 
@@ -159,7 +160,7 @@ async def test_paths_of_the_gateway_s_own_and_unsafe_ones_are_refused(
 
 
 async def test_of_many_who_declare_the_same_path_at_once_one_succeeds(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, shop: str
 ) -> None:
     bodies = [hit(shop, path=f"/{shop}/{{n{number}}}/hit", object_id="x") for number in range(10)]
 
@@ -280,7 +281,7 @@ async def test_a_change_counts_within_a_second_at_every_gateway_and_at_one_that_
     path, other_one = f"/{shop}/one", f"{shop}-one"
     await http.post(f"/durable-objects/counter:{other_one}/request", json={"method": "increment", "args": {"by": 5}})
     with another_gateway(world) as url:
-        async with httpx2.AsyncClient(base_url=url, headers=http.headers, timeout=20) as other:
+        async with http_client(base_url=url, headers=http.headers, timeout=20) as other:
 
             async def answered(wanted: Any) -> None:
                 async def by_both() -> bool:
@@ -295,14 +296,14 @@ async def test_a_change_counts_within_a_second_at_every_gateway_and_at_one_that_
             await http.put(f"/routes/{made['id']}", json=value(shop, object_id=f"{shop}-{{name}}", cache_seconds=60))
             await answered(5)
             with another_gateway(world) as late:
-                async with httpx2.AsyncClient(base_url=late, headers=http.headers, timeout=20) as third:
+                async with http_client(base_url=late, headers=http.headers, timeout=20) as third:
                     assert (await third.get(path)).json() == {"result": 5}
             await http.delete(f"/routes/{made['id']}")
             await answered(404)
 
 
 async def test_routes_outlive_their_service_and_a_route_of_nobody_says_so(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, shop: str
 ) -> None:
     route = hit(shop, object_type="nothing_like_it")
     id = routes.route_id("POST", route["path"])
@@ -323,7 +324,7 @@ async def test_routes_outlive_their_service_and_a_route_of_nobody_says_so(
 
 
 async def test_only_managers_of_routes_see_and_change_them(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, shop: str
 ) -> None:
     made = (await declare(http, hit(shop))).json()
     path = f"/routes/{made['id']}"

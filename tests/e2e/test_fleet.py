@@ -1,4 +1,4 @@
-"""The local fleet from `up` to `down`: what a user of `make up` and an operator with `kill -9` see."""
+"""The local fleet from `up` to `down`, for a user of `make up` and an operator with `kill -9`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aidevos.process.fleet import fleet_settings
 from aidevos.settings import SettingsError
 from deploy.local import programs
 from deploy.local.vulnerabilities import known
-from tests.support.local_fleet import LocalFleet
+from tests.support.local_fleet import LocalFleet, environment
 from tests.support.servers import Servers
 
 pytestmark = pytest.mark.timeout(180)
@@ -145,10 +145,17 @@ def test_the_workers_of_a_killed_gateway_do_not_keep_its_port(new_fleet: Callabl
 def test_a_process_can_join_the_fleet_with_the_rights_of_a_service(fleet: LocalFleet) -> None:
     settings = fleet_settings(fleet.home, "objects")
     assert settings.nats_url.startswith("nats://objects:")
-    assert settings.mongo_url == fleet.read()["mongo_url"]
+    assert settings.mongo_url.startswith("mongodb://objects:")
     assert settings.home == fleet.home
     with pytest.raises(SettingsError, match="no service"):
         fleet_settings(fleet.home, "nonsense")
+
+
+def test_every_service_uses_a_database_user_of_its_own(fleet: LocalFleet) -> None:
+    for service in programs.SERVICES:
+        variables = dict(line.split(b"=", 1) for line in environment(fleet.pids()[service.name]) if b"=" in line)
+        url = variables[b"AIDEVOS_MONGO_URL"].decode()
+        assert url.startswith(f"mongodb://{service.name}:") if service.stores else url == ""
 
 
 @pytest.mark.parametrize("variable", ["AIDEVOS_PORT", "AIDEVOS_NATS_PORT", "AIDEVOS_MONGO_PORT"])
@@ -241,7 +248,7 @@ def test_down_ends_what_an_interrupted_up_has_begun(new_fleet: Callable[..., Loc
 
 
 def test_down_signals_no_process_that_is_not_the_fleets(new_fleet: Callable[..., LocalFleet]) -> None:
-    """As after a reboot: the files name PIDs that others have by now."""
+    """After a reboot, the files name PIDs that now belong to other processes."""
     fleet = new_fleet().up()
     told, mark = ((fleet.home / name).read_bytes() for name in ("fleet.json", "mark"))
     fleet.run("down")
@@ -260,7 +267,7 @@ def test_down_signals_no_process_that_is_not_the_fleets(new_fleet: Callable[...,
 
 @pytest.fixture
 def elsewhere() -> Iterator[Servers]:
-    """Servers that no other test sees: a whole fleet leaves its types in them."""
+    """Start servers that no other test sees, because a whole fleet leaves its types in them."""
     servers = Servers()
     try:
         servers.start()

@@ -1,4 +1,4 @@
-"""Live streams: what happens comes to those who may know of it, and to nobody else."""
+"""Live streams: events reach the readers who may know of them, and nobody else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.http import http_client
 from tests.support.people import PASSWORD, Person, made
 from tests.support.sse import Source
 from tests.support.world import World
@@ -38,7 +39,7 @@ async def collection() -> str:
 
 
 async def put(http: httpx2.AsyncClient, who: Person, collection: str, id: str, data: Any = 1) -> None:
-    """Make the item, or change it."""
+    """Create the item, or change it."""
     path = f"/data/collections/{collection}"
     answer = await http.post(path, headers=who.headers, json={"id": id, "data": data})
     if answer.status_code == 409:
@@ -52,7 +53,7 @@ async def configure(http: httpx2.AsyncClient, who: Person, collection: str, **co
 
 
 async def visible_to(source: Source, http: httpx2.AsyncClient, person: Person, *types: str) -> list[Any]:
-    """What the stream showed until an event of a collection of the reader's own came: nothing more is on its way."""
+    """Return the stream's events up to a marker event that the reader caused; no earlier event can still follow."""
     own = f"c{secrets.token_hex(8)}"
     await put(http, person, own, "last")
     await source.until(lambda: any(shown.get("collection") == own for shown in source.shown))
@@ -330,7 +331,7 @@ async def test_cookies_and_api_keys_open_a_stream_too(
 ) -> None:
     ada = await person()
     key = (await made(http, "/api-keys", ada, name="k", scopes=["events:read", "data:read"]))["key"]
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as browser:
+    async with http_client(base_url=world.url, timeout=20) as browser:
         await browser.post("/auth/login?cookie=true", json={"username": ada.name, "password": PASSWORD})
         cookie = Source(browser, {"Sec-Fetch-Site": "same-origin"}, collection=collection)
         await cookie.opened()

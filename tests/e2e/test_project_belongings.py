@@ -1,4 +1,4 @@
-"""What belongs to projects, through both doors: who reaches it, and how it goes with its project."""
+"""Objects that belong to projects, over HTTP and NATS: access, and their end with the project."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.projects.belongings import STEP
 from tests.support.people import Person, made
-from tests.support.world import EntryPoint, NatsDoor, World
+from tests.support.world import EntryPoint, NatsEntryPoint, World
 
 Persons = Callable[[], Awaitable[Person]]
-# Within which everybody goes by a change, and as much again for a busy machine.
+# Seconds in which a change takes effect everywhere, doubled for a busy machine.
 SOON = 2.0
 
 
@@ -46,8 +46,8 @@ async def collection_of(http: httpx2.AsyncClient, project: str, owner: Person) -
 READS, CHANGES, NOTHING = [[200, 200, 403]] * 2, [[200, 200, 200]] * 2, [[404, 404, 404]] * 2
 
 
-async def at_both(http: httpx2.AsyncClient, nats: NatsDoor, collection: str, who: Person) -> list[list[int]]:
-    """What becomes of reading an item, of finding items and of changing one, over HTTP and over NATS."""
+async def at_both(http: httpx2.AsyncClient, nats: NatsEntryPoint, collection: str, who: Person) -> list[list[int]]:
+    """Return the outcomes of reading, finding and changing an item, over HTTP and over NATS."""
     path = f"/data/collections/{collection}"
     answers = [
         await http.get(f"{path}/first", headers=who.headers),
@@ -72,14 +72,14 @@ async def status(work: Awaitable[Any]) -> int:
 
 
 async def becomes(expected: Any, look: Callable[[], Awaitable[Any]], within: float = SOON) -> None:
-    """Return when what is looked at is as expected; that has to be so in time."""
+    """Return once `look` gives the expected value; fail if that takes too long."""
     async with asyncio.timeout(within):
         while await look() != expected:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
 async def test_a_change_of_members_counts_in_the_projects_collections_within_a_second(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Persons
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, person: Persons
 ) -> None:
     ada, bob, carl = await person(), await person(), await person()
     project = await project_of(http, ada, viewer=bob)
@@ -103,7 +103,7 @@ async def test_a_change_of_members_counts_in_the_projects_collections_within_a_s
 
 
 async def test_a_collection_shows_its_project_and_is_found_by_it(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Persons
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, person: Persons
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, viewer=bob)
@@ -164,7 +164,7 @@ async def test_what_belongs_to_a_project_goes_with_it_though_services_are_killed
 
 
 async def test_objects_of_a_project_are_its_members_at_both_doors(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, door: EntryPoint, person: Persons, world: World
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, door: EntryPoint, person: Persons, world: World
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, viewer=bob)
@@ -199,7 +199,7 @@ async def test_objects_of_a_project_are_its_members_at_both_doors(
 
 
 async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_owners_role(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Persons
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, person: Persons
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, maintainer=bob)

@@ -1,4 +1,4 @@
-"""Tells from clients: published as any JetStream client publishes, applied once, or dead letters."""
+"""Tells from clients: published as by any JetStream client, and then applied once or kept as dead letters."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from nats.js.errors import APIError
 from aidevos.contracts.errors import Failure
 from aidevos.security.tokens import TokenIssuer
 from tests.support.letters import read_until
-from tests.support.logins import a_person, admin_password, bearer, logged_in, login
-from tests.support.world import NatsDoor, World
+from tests.support.logins import admin_password, bearer, logged_in, login, new_person
+from tests.support.world import NatsEntryPoint, World
 
 WITHIN = 30.0
 
 
 @pytest.fixture
 async def js(world: World) -> AsyncIterator[JetStreamContext]:
-    """As a client of any language has it: a plain connection of the client's user."""
+    """Connect as the user of clients, with a plain connection that any language has."""
     connection = await nats.connect(world.servers.nats_url("client"))
     yield connection.jetstream()
     await connection.close()
@@ -51,7 +51,7 @@ async def tell(
 
 
 async def publish(world: World, *subjects: bytes) -> None:
-    """Publish nothing to subjects that no client library would take."""
+    """Publish empty payloads to subjects that client libraries would refuse."""
     url = urlsplit(world.servers.nats_url("client"))
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     await reader.readline()
@@ -64,12 +64,12 @@ async def publish(world: World, *subjects: bytes) -> None:
     writer.close()
 
 
-async def counts(over_nats: NatsDoor, world: World, id: str, wanted: int) -> None:
-    """Return when the counter has this value."""
+async def counts(over_nats: NatsEntryPoint, world: World, id: str, wanted: int) -> None:
+    """Return once the counter has this value."""
     value = None
     end = time.monotonic() + WITHIN
     while time.monotonic() < end:
-        # There may be nobody yet, after a fault.
+        # After a fault, there may be no owner yet.
         with suppress(Failure, NatsError):
             value = await over_nats.call("counter", id, "value", authorization=world.admin)
         if value == wanted:
@@ -79,7 +79,7 @@ async def counts(over_nats: NatsDoor, world: World, id: str, wanted: int) -> Non
 
 
 async def buried(http: httpx2.AsyncClient, headers: dict[str, str], subject: str, source: str = "") -> dict[str, Any]:
-    """The letter about what was told to this subject."""
+    """Return the dead letter of the tell to this subject."""
     async with asyncio.timeout(WITHIN):
         while True:
             params = {"source": source, "kind": "tell"}
@@ -91,7 +91,7 @@ async def buried(http: httpx2.AsyncClient, headers: dict[str, str], subject: str
 
 
 async def test_a_tell_is_acknowledged_and_applied(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, new_id: str
+    world: World, js: JetStreamContext, over_nats: NatsEntryPoint, new_id: str
 ) -> None:
     ack = await tell(js, f"counter.{new_id}.increment", authorization=world.admin)
 
@@ -100,9 +100,9 @@ async def test_a_tell_is_acknowledged_and_applied(
 
 
 async def test_a_tell_that_is_repeated_under_one_id_is_applied_once(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, new_id: str
+    world: World, js: JetStreamContext, over_nats: NatsEntryPoint, new_id: str
 ) -> None:
-    """By the stream's own window, and beyond that by the caller's ID."""
+    """Within the stream's own window, and later by the caller's ID."""
     subject = f"counter.{new_id}.increment"
     acks = [await tell(js, subject, authorization=world.admin, Nats_Msg_Id=new_id) for _ in range(2)]
     for _ in range(2):
@@ -114,7 +114,7 @@ async def test_a_tell_that_is_repeated_under_one_id_is_applied_once(
 
 
 async def test_the_same_id_of_another_caller_is_another_tell(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, new_id: str
+    world: World, js: JetStreamContext, over_nats: NatsEntryPoint, new_id: str
 ) -> None:
     for caller in ("ada", "bob"):
         token = world.token("counter:write", subject=f"{caller}{new_id}")
@@ -123,10 +123,10 @@ async def test_the_same_id_of_another_caller_is_another_tell(
 
 
 async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_stored(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx2.AsyncClient, new_id: str
+    world: World, js: JetStreamContext, over_nats: NatsEntryPoint, http: httpx2.AsyncClient, new_id: str
 ) -> None:
-    """Also those that the owner had taken when it was killed, before those that it had not; and those whose
-    sender has yet to be looked up, before those whose sender is known."""
+    """Tells that the owner had taken before it was killed come before those that it had not, and tells whose sender
+    must still be looked up come before those whose sender is known."""
     chief = bearer((await login(http, "admin", admin_password(world))).json())
     key = (await http.post("/api-keys", headers=chief, json={"name": "k", "scopes": ["*"]})).json()["key"]
     ids = [f"{new_id}{number}" for number in range(8)]
@@ -141,7 +141,7 @@ async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_st
 
     for id in ids:
         await counts(over_nats, world, id, 20)
-    # A last one, after which nothing else can be under way.
+    # A last tell, after which no other can be under way.
     for id in ids:
         await tell(js, f"counter.{id}.increment", authorization=f"ApiKey {key}")
     for id in ids:
@@ -151,12 +151,12 @@ async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_st
 async def test_a_token_counts_as_it_was_when_the_tell_was_stored(
     world: World,
     js: JetStreamContext,
-    over_nats: NatsDoor,
+    over_nats: NatsEntryPoint,
     http: httpx2.AsyncClient,
     admin: dict[str, str],
     new_id: str,
 ) -> None:
-    """One that expires before the host is back is fine; one that had expired before is not."""
+    """A token may expire before the host is back, but not before the tell was stored."""
     brief = "Bearer " + world.issuer.issue(f"ada{new_id}", permissions=("counter:write",), lifetime=2)
     past = TokenIssuer(world.issuer.keys, world.servers.public_url, now=lambda: time.time() - 10_000)
     old = "Bearer " + past.issue(f"bob{new_id}", permissions=("counter:write",))
@@ -218,10 +218,10 @@ async def test_a_tell_without_a_credential_or_without_the_right_to_is_a_dead_let
 
 
 async def test_a_poison_tell_ends_as_a_dead_letter_holds_up_no_other_and_replays(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx2.AsyncClient, new_id: str
+    world: World, js: JetStreamContext, over_nats: NatsEntryPoint, http: httpx2.AsyncClient, new_id: str
 ) -> None:
-    """Of a user who may not count, replayed by an administrator who may."""
-    ada = await logged_in(http, a_person())
+    """The sender may not count; the administrator who replays it may."""
+    ada = await logged_in(http, new_person())
     subject, admin = f"counter.{new_id}.increment", {"Authorization": world.admin}
     await tell(js, subject, b'{"by":7}', bearer(ada)["Authorization"])
     await tell(js, subject, authorization=world.admin)
@@ -237,7 +237,7 @@ async def test_a_poison_tell_ends_as_a_dead_letter_holds_up_no_other_and_replays
 async def test_a_user_who_was_deactivated_tells_nothing(
     world: World, js: JetStreamContext, http: httpx2.AsyncClient, admin: dict[str, str], new_id: str
 ) -> None:
-    ada = await logged_in(http, a_person())
+    ada = await logged_in(http, new_person())
     gone = await http.post(f"/users/{ada['user']['id']}/deactivate", headers=admin)
     assert gone.status_code == 200
     await asyncio.sleep(1)
@@ -248,12 +248,12 @@ async def test_a_user_who_was_deactivated_tells_nothing(
 async def test_an_api_key_tells_within_its_scopes(
     world: World,
     js: JetStreamContext,
-    over_nats: NatsDoor,
+    over_nats: NatsEntryPoint,
     http: httpx2.AsyncClient,
     admin: dict[str, str],
     new_id: str,
 ) -> None:
-    ada = await logged_in(http, a_person())
+    ada = await logged_in(http, new_person())
     role = await http.post("/roles", headers=admin, json={"name": f"r{new_id}", "permissions": ["counter:write"]})
     assert role.status_code == 201
     patch = admin | {"Content-Type": "application/merge-patch+json"}
@@ -273,7 +273,7 @@ async def test_an_api_key_tells_within_its_scopes(
 async def test_a_subject_that_is_no_text_makes_nobody_deaf(
     world: World,
     js: JetStreamContext,
-    over_nats: NatsDoor,
+    over_nats: NatsEntryPoint,
     http: httpx2.AsyncClient,
     admin: dict[str, str],
     new_id: str,
@@ -289,12 +289,12 @@ async def test_a_subject_that_is_no_text_makes_nobody_deaf(
 async def test_a_subject_that_is_none_becomes_a_dead_letter_and_takes_no_other_tell_with_it(
     world: World,
     js: JetStreamContext,
-    over_nats: NatsDoor,
+    over_nats: NatsEntryPoint,
     http: httpx2.AsyncClient,
     admin: dict[str, str],
     new_id: str,
 ) -> None:
-    """Neither wildcards, which the server takes for text in what is published, nor bytes that are no text."""
+    """Wildcards, which the server takes literally in published subjects, and bytes that are not text."""
     await over_nats.call("counter", new_id, "increment", authorization=world.admin)
     world.signal("objects", signal.SIGSTOP)
     await tell(js, f"counter.{new_id}.increment", authorization=world.admin)
@@ -315,7 +315,7 @@ async def test_a_tell_that_is_too_large_is_refused_at_once(world: World, js: Jet
 
 
 async def test_tells_are_applied_once_each_though_the_host_is_killed(
-    world: World, js: JetStreamContext, over_nats: NatsDoor, new_id: str
+    world: World, js: JetStreamContext, over_nats: NatsEntryPoint, new_id: str
 ) -> None:
     ids = [f"{new_id}{number}" for number in range(5)]
     for round in range(3):
@@ -326,13 +326,13 @@ async def test_tells_are_applied_once_each_though_the_host_is_killed(
         await sending
     for id in ids:
         await counts(over_nats, world, id, 120)
-    # The tells to one object are applied in their order: what came twice would count before these.
+    # Tells to one object are applied in order: a duplicate would count before these.
     await asyncio.gather(*(tell(js, f"counter.{id}.increment", b'{"by":1}', world.admin) for id in ids))
     for id in ids:
         await counts(over_nats, world, id, 121)
 
 
-async def test_tells_survive_a_restart_of_nats(world: World, over_nats: NatsDoor, new_id: str) -> None:
+async def test_tells_survive_a_restart_of_nats(world: World, over_nats: NatsEntryPoint, new_id: str) -> None:
     connection = await nats.connect(world.servers.nats_url("client"))
     js = connection.jetstream()
     for number in range(50):

@@ -10,14 +10,15 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from tests.support.http import http_client
 from tests.support.servers import Servers, drop_database
 from tests.support.world import World, running, wait_ready
 
 ROUNDS = 6
 NEWCOMERS = 8
-# Milliseconds in which the gateway can't outlast a restart, so that registrations are left where they are.
+# A deadline in milliseconds, shorter than a restart, so that registrations stay half done.
 IMPATIENT = {"Deadline": "600"}
-# By when the requests of a round are done, if nothing is killed.
+# Seconds that the requests of a round take if nothing is killed.
 BUSY = 0.6
 
 
@@ -45,7 +46,7 @@ async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_or
 ) -> None:
     names: list[str] = []
     passwords: dict[str, str] = {}
-    async with httpx2.AsyncClient(base_url=world.url, timeout=60) as http:
+    async with http_client(base_url=world.url, timeout=60) as http:
         for round in range(ROUNDS):
             newcomers = [f"user{round}x{number}" for number in range(NEWCOMERS)]
             known = random.sample(names, min(4, len(names)))
@@ -61,17 +62,22 @@ async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_or
             wait_ready(world.url, [])
 
             assert {status for status in entered if status < 500} <= {200}
-            for name, status in zip(newcomers, statuses, strict=True):
-                passwords[name] = await settled(http, name, acknowledged=status == 201)
+            settling = (
+                settled(http, name, acknowledged=status == 201)
+                for name, status in zip(newcomers, statuses, strict=True)
+            )
+            passwords |= zip(newcomers, await asyncio.gather(*settling), strict=True)
             names += newcomers
-        for name in names:
-            assert [await login(http, each, passwords[name]) for each in (name, f"{name}@example.org")] == [200, 200]
+        logins = [login(http, each, passwords[name]) for name in names for each in (name, f"{name}@example.org")]
+        assert set(await asyncio.gather(*logins)) == {200}
         assert sorted(await everyone(world, http)) == sorted(names)
 
 
 async def settled(http: httpx2.AsyncClient, name: str, *, acknowledged: bool) -> str:
-    """The password of a name after its registration was disturbed: what wasn't acknowledged may have
-    happened all the same, else the name is free for others."""
+    """Return the password of a name after a disturbed registration.
+
+    An unacknowledged registration may have happened; otherwise the name is free for others.
+    """
     first, second = f"first password of {name}", f"second password of {name}"
     if not acknowledged and await register(http, name, second) == 201:
         return second
@@ -80,7 +86,7 @@ async def settled(http: httpx2.AsyncClient, name: str, *, acknowledged: bool) ->
 
 
 async def everyone(world: World, http: httpx2.AsyncClient) -> list[str]:
-    """The usernames of all users, but the administrator's."""
+    """Return the usernames of all users except the administrator."""
     query = {"role": "user", "limit": "200"}
     answer = await http.get("/users", params=query, headers={"Authorization": world.admin})
     return [user["username"] for user in answer.json()["items"]]

@@ -1,4 +1,4 @@
-"""Live streams through the real HTTP server: connections that end, hang, or are too many."""
+"""Live streams through the real HTTP server: connections that end, hang, or exceed the limit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from aidevos.durable.bus.jetstream import JetStreamBus
 from services.http_gateway.live import stream
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.support.http import http_client
 from tests.support.servers import Servers
 from tests.support.sse import Source
 
@@ -27,7 +28,7 @@ async def world(servers: Servers) -> AsyncIterator[World]:
 
 
 async def publish(world: World, thing: str, count: int, size: int = 0) -> None:
-    """Events of an object of the type `thing`, as its host would publish them."""
+    """Publish events of an object of the type `thing`, as its host would."""
     bus, after = JetStreamBus(world.host.connection), 0
     for number in range(1, count + 1):
         id = f"thing:{thing}:{number}"
@@ -63,13 +64,13 @@ async def test_a_reader_that_does_not_read_takes_no_memory_and_holds_up_nobody(
 
     assert [shown["number"] for shown in fast.shown] == list(range(1, count + 1))
     assert b"thing.happened" in received
-    # The kernel's buffers, and what waited for this reader, which is let go of when it is cut off.
+    # The kernel's buffers, and the reader's queue, which is freed when the reader is cut off.
     assert len(received) < count * size / 2
     await fast.close()
 
 
 async def test_a_server_that_ends_lets_its_readers_go_at_once(servers: Servers) -> None:
-    async with httpx2.AsyncClient(timeout=30) as http:
+    async with http_client(timeout=30) as http:
         async with gateway_world(servers) as world:
             http.base_url = httpx2.URL(world.url)
             sources = [await Source(http, world.authorized("admin")).opened() for _ in range(3)]
@@ -107,7 +108,7 @@ async def test_all_streams_of_a_process_are_bounded(servers: Servers) -> None:
 
 
 async def _rest(slow: socket.socket) -> bytes:
-    """What is still in the kernel's buffers of a connection that was cut off."""
+    """Return the bytes left in the kernel's buffers of a dropped connection."""
     received, loop = b"", asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
         async with asyncio.timeout(10):

@@ -1,4 +1,4 @@
-"""A local fleet with a home and ports of its own."""
+"""A local fleet with its own home and ports."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.support.paths import temporary_folder
 from tests.support.servers import free_port
 
 
 class LocalFleet:
-    """A fleet with a home and ports of its own, driven as `make` drives it."""
+    """A fleet with its own home and ports, driven as `make` drives it."""
 
     def __init__(self, **variables: str) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="aidevos-fleet-"))
+        self.home = temporary_folder("fleet")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIDEVOS_")}
         ports = {f"AIDEVOS_{name}PORT": str(free_port()) for name in ("", "NATS_", "MONGO_")}
         self.warnings = ""
@@ -50,7 +50,7 @@ class LocalFleet:
         return {process["name"]: process["pid"] for process in self.read()["processes"]}
 
     def processes(self) -> list[int]:
-        """Every process that was started with this home, whoever it is."""
+        """Return the PIDs of all processes that were started with this home."""
         setting = f"AIDEVOS_HOME={self.home}".encode()
         return [pid for pid in all_pids() if setting in environment(pid)]
 

@@ -1,4 +1,4 @@
-"""A replica set of three, whose members can be killed."""
+"""A replica set of three members that can be killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from deploy.local import binaries, ports
-from tests.support.servers import MONGO_IMAGE, Server, find_server, free_port
+from tests.support.servers import MONGO_IMAGE, TEST_OPTIONS, Server, find_server, free_port
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 60.0
@@ -42,12 +42,12 @@ class ReplicaSet:
         self.primary()
 
     def start_member(self, port: int) -> None:
-        """Start a member, and return when it accepts connections."""
+        """Start a member, and return once it accepts connections."""
         self._members[port].start()
         self._killed.discard(port)
 
     def primary(self) -> int:
-        """The port of the primary, as soon as there is one that can write."""
+        """Return the port of the primary, once one can write."""
         end = time.monotonic() + 30
         while time.monotonic() < end:
             for port in {*self._ports} - self._killed:
@@ -82,7 +82,7 @@ class ReplicaSet:
 def _command(home: Path, port: int, program: Path) -> list[str]:
     line = [str(program), "--replSet", "rs", "--bind_ip", HOST, "--port", str(port), "--nounixsocket"]
     line += ["--dbpath", str(home / "data"), "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]
-    return [*line, "--setParameter", "diagnosticDataCollectionEnabled=false"]
+    return [*line, *TEST_OPTIONS]
 
 
 def _wait(port: int, check: Callable[[], None]) -> None:

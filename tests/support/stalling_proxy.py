@@ -1,4 +1,4 @@
-"""A proxy before a server that lets connections be, and passes nothing on any more."""
+"""A proxy that can stop forwarding without closing its connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.cutting_proxy import CuttingProxy
 
 
 class StallingProxy(CuttingProxy):
-    """`stall` holds up the connections that there are, for ever; later ones go through."""
+    """A proxy whose `stall` blocks the open connections for ever; later connections work."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

@@ -161,12 +161,12 @@ CODES: dict[str, Code] = {
     "internal": Code(
         500,
         "Something failed on our side",
-        "An error that nobody expected. The log has its details under `error_id`.",
+        "An unexpected error occurred. The log has its details under `error_id`.",
         "Give the `error_id` to the operator. A repeat with the same request ID is safe.",
     ),
     "unavailable": Code(
         503,
-        "Nobody can answer right now",
+        "No process can answer right now",
         "No process serves the object at the moment, a server behind it is away, or the outcome is not known yet.",
         "Repeat the request with the same request ID after `retry_after` seconds.",
         retryable=True,

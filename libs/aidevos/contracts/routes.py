@@ -38,6 +38,7 @@ _variable = re.compile(r"\{([a-z0-9_]+)\}")
 RESERVED = frozenset(
     {
         ".well-known",
+        "access-tokens",
         "api-keys",
         "asyncapi.json",
         "audit",
@@ -70,9 +71,7 @@ MethodName = Annotated[str, Meta(pattern=whole(subjects.METHOD_PATTERN))]
 IdTemplate = Annotated[
     str, Meta(pattern=ID_TEMPLATE_PATTERN, description="An object's ID or name; the path's variables stand in braces")
 ]
-CacheSeconds = Annotated[
-    float, Meta(ge=0, le=86_400, description="How long a query's result may be cached, in seconds")
-]
+CacheSeconds = Annotated[float, Meta(ge=0, le=86_400, description="Seconds for which a query's result may be cached")]
 
 
 class RouteBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -24,7 +24,7 @@ HOLDER_TYPE = "webhook_holder"
 DELIVERY_TYPE = "delivery"
 # Searches: `query.webhook.search`, and for services `query.delivery.search`.
 SEARCH = "search"
-# The event upon which every sending process reads the webhooks again.
+# The event after which every sending process reads the webhooks again.
 CHANGED = f"event.{TYPE}.*.changed"
 # The type of the event that `POST …/test` sends; no other event has it.
 TEST = "webhook.test"

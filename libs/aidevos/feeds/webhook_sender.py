@@ -37,7 +37,7 @@ ANSWER_LIMIT = 16 * 1024
 LOOK_UP_WITHIN = 3.0
 # Concurrent look-ups of host names.
 LOOK_UPS = 64
-# How many addresses of one host name are tried.
+# The number of addresses of one host name that are tried.
 ADDRESSES = 4
 # Networks that Python considers global but are not: special uses (RFC 6890), which include Oracle's metadata service,
 # and Azure's WireServer.
@@ -57,6 +57,7 @@ class WebhookResponse(NamedTuple):
 
     @property
     def accepted(self) -> bool:
+        """True if the status is 2xx."""
         return 200 <= self.status <= 299
 
 
@@ -77,7 +78,7 @@ def sign_headers(id: str, at: float, body: bytes, secrets: Sequence[str]) -> dic
 
 
 def is_public(address: Address) -> bool:
-    """Return True if the address is on the public Internet. An embedded IPv4 address decides for its carrier."""
+    """Return True if the address is on the public Internet. An IPv6 address that embeds one is judged by it."""
     if isinstance(address, IPv6Address):
         embedded = IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
         if embedded is not None:

@@ -6,6 +6,7 @@ old or the new one, never a part. `secrets.json` is created at the first start a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -64,10 +65,11 @@ def fleet_issuer(settings: Settings) -> str:
     return settings.public_url
 
 
-def fleet_settings(home: Path, service: str) -> Settings:
+def fleet_settings(home: Path, service: str, types: Collection[str] = ()) -> Settings:
     """Return the settings of a process that joins the fleet under this home with the rights of a service.
 
-    The URLs contain that service's credentials. Raises `SettingsError` if no fleet is up there.
+    The URLs contain that service's credentials. In the fleet's own MongoDB, the service is granted the collections of
+    these types. Raises `SettingsError` if no fleet is up there, or if a type belongs to another service.
     """
     fleet = load_fleet(home)
     user, password = fleet.nats_username, fleet.nats_password
@@ -79,11 +81,32 @@ def fleet_settings(home: Path, service: str) -> Settings:
     return load(
         home=home.absolute(),
         nats_url=with_credentials(fleet.nats_url, user, password),
-        mongo_url=fleet.mongo_url,
+        mongo_url=_mongo_url(home, fleet, service, types),
         mongo_database=fleet.mongo_database,
         event_bus_url=fleet.event_bus_url,
         public_url=fleet.public_url,
     )
+
+
+def _mongo_url(home: Path, fleet: Fleet, service: str, types: Collection[str]) -> str:
+    """Return the URL with the credentials of the service, or unchanged if they aren't the owner's.
+
+    These are the cases of a MongoDB that is run elsewhere, and of a home that has the service's secrets only.
+    """
+    from aidevos.process.mongo_users import ADMIN_USER, DATA_USER, grant_as_owner
+    from aidevos.security.tls import mongo_options
+
+    url = fleet.mongo_url
+    try:
+        passwords = load_secrets(home).mongo
+    except FileNotFoundError:
+        return url
+    if DATA_USER not in passwords or url != with_credentials(url, DATA_USER, passwords[DATA_USER]):
+        return url
+    if types:
+        owner = with_credentials(url, ADMIN_USER, passwords[ADMIN_USER])
+        grant_as_owner(owner, mongo_options(load(), url), fleet.mongo_database, service, types)
+    return with_credentials(url, service, passwords[service]) if service in passwords else ""
 
 
 def with_credentials(url: str, user: str, password: str) -> str:

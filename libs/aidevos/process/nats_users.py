@@ -30,7 +30,7 @@ FLEET_ACCOUNT = "FLEET"
 ROUNDS = 4
 Export = dict[str, str]
 
-# What clients may use. "stream" allows many replies: every service describes itself.
+# The subjects that clients may use. "stream" allows many replies: every service describes itself.
 CALLS: tuple[Export, ...] = (
     {"service": "do.>"},
     {"service": "tell.>"},
@@ -80,7 +80,7 @@ def create_user(home: Path, name: str, *, events: bool = False, metrics: bool = 
 
 
 def remove_user(home: Path, name: str) -> bool:
-    """Remove a user from the server's next configuration; return False if there is none of this name."""
+    """Remove a user from the server's next configuration; return False if no user has this name."""
     with lock(home / FOLDER):
         users = load_users(home)
         if users.pop(name, None) is None:

@@ -87,7 +87,7 @@ class ProjectGate:
     async def join(self, turn: Turn, project: str | None) -> None:
         """Assign the object that the turn creates to a project, of which the caller must be maintainer or owner.
 
-        Raises `invalid` if the caller is not a member or there is no such project, and `forbidden`.
+        Raises `invalid` if the project doesn't exist or the caller is not a member, and `forbidden`.
         """
         caller = turn.caller
         if project is None:
@@ -97,7 +97,7 @@ class ProjectGate:
         if not caller.is_service:
             role = await self._memberships.find_role(self, project, caller)
             if role is None:
-                raise Failure("invalid", "there is no such project", field="args.project")
+                raise Failure("invalid", "this project doesn't exist", field="args.project")
             check_role(role, "maintainer")
         turn.effects.project = project
         activation = turn.activation
@@ -112,7 +112,7 @@ class ProjectGate:
         if caller.is_service or (caller.has(projects.MANAGE) and not caller.project):
             return wanted or None
         if wanted and await self._memberships.find_role(self, wanted, caller) is None:
-            raise Failure("not-found", "there is no such project")
+            raise Failure("not-found", "this project doesn't exist")
         return wanted
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:

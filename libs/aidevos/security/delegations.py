@@ -54,7 +54,7 @@ class Mandate(NamedTuple):
 
 
 def claims_of(mandate: Mandate, now: float) -> Claims:
-    """Return the claims of a mandate."""
+    """Return the claims of a mandate, as issued at `now` in seconds since the epoch. They never expire."""
     key = Key(mandate.key, mandate.scopes, (), project=mandate.project) if mandate.key else None
     return Claims(
         mandate.user, mandate.roles, frozenset(mandate.permissions), math.inf, now, version=mandate.version, key=key
@@ -70,7 +70,7 @@ class DelegatedCall(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """A digest that identifies the call."""
+        """The hash of everything that identifies the call."""
         parts = (self.subject.encode(), self.request_id.encode(), hashlib.sha256(self.payload).digest())
         return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
@@ -145,10 +145,10 @@ class DelegationVerifier:
         self._changed.put(key, at, None)
 
     def verify(self, authorization: str, call: DelegatedCall) -> Principal:
-        """Return the user.
+        """Return the user on whose behalf the service makes this call.
 
-        Raises `unauthenticated`, also for any other call, and `unavailable` while custom roles aren't
-        known.
+        Raises `unauthenticated`, also if the delegation is for another call, and `unavailable` while
+        custom roles aren't known.
         """
         encoded = self._verifier.open(authorization[len(SCHEME) :], TYPE)
         try:
@@ -158,6 +158,8 @@ class DelegationVerifier:
         now = self._now()
         if payload.iss != self._verifier.issuer or payload.aud != AUDIENCE or payload.iat > now + CLOCK_MARGIN:
             raise _refused()
+        if payload.iat <= self._verifier.known_since:
+            raise Failure("unavailable", "a change of the user's access may have been lost since; try again")
         if payload.exp <= now or payload.errand != call.digest or not payload.sub:
             raise _refused()
         if payload.key and payload.iat <= max(map(self._changed_at, (payload.key, *payload.key_parents))):
@@ -177,6 +179,7 @@ class DelegationVerifier:
 
 
 def is_delegation(authorization: str | None) -> bool:
+    """True if an `Authorization` header presents a delegation."""
     return authorization is not None and authorization.startswith(SCHEME)
 
 

@@ -24,6 +24,7 @@ class FolderMailer:
         self._limit = limit
 
     async def send(self, id: str, message: EmailMessage) -> None:
+        """Write a mail under its time-ordered ID, and remove the oldest files. Raises `unavailable`."""
         try:
             await asyncio.to_thread(self._write, id, message.as_bytes())
         except OSError as error:

@@ -52,7 +52,7 @@ VARIABLES = {
 CALL_HEADERS = {
     envelope.AUTHORIZATION: TEXT | {"description": "`Bearer <token>` or `ApiKey <key>`"},
     envelope.REQUEST_ID: TEXT | {"minLength": 1, "maxLength": envelope.REQUEST_ID_LIMIT},
-    envelope.DEADLINE: TEXT | {"description": "How long the caller still waits, in milliseconds"},
+    envelope.DEADLINE: TEXT | {"description": "Milliseconds that the caller still waits"},
     envelope.IF_MATCH: TEXT | {"description": 'The version to change, such as `"3"`, or `*`'},
     envelope.TRACEPARENT: TEXT | {"description": "W3C Trace Context"},
     envelope.CONTENT_TYPE: TEXT | {"enum": [envelope.JSON, envelope.MSGPACK]},

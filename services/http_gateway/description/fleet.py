@@ -33,14 +33,17 @@ REQUEST = next(row for row in DurableObjectRouter.operations if row.id == "reque
 
 
 def tags(types: Iterable[TypeDescription]) -> dict[str, str]:
+    """Return the description of each type's tag, by the type's name."""
     return {type.type: f"{type.doc}\n\n{MANAGEMENT[type.management]}".strip() for type in types}
 
 
 def describe_method(method: MethodDescription) -> str:
+    """Return a method's docstring, its kind and its rule as Markdown."""
     return f"{method.doc}\n\n{method.kind.capitalize()}; allowed: {method.allow}.".strip()
 
 
 def schemas(types: Iterable[TypeDescription]) -> Json:
+    """Return the schemas of all types, by component name."""
     found: Json = {}
     for type in types:
         names, copy = component_names(type), schema_copier(type)
@@ -52,6 +55,7 @@ def schemas(types: Iterable[TypeDescription]) -> Json:
 
 
 def paths(types: Iterable[TypeDescription], schemas: Schemas) -> Json:
+    """Return the path of each type, which calls its methods."""
     id = {"parameters": [{"$ref": "#/components/parameters/id"}]}
     return {
         f"/durable-objects/{type.type}:{{id}}/request": id

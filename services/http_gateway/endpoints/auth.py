@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from aidevos.contracts import audit, authentication, confirmation, subjects, users
+from aidevos.contracts import access_tokens, audit, authentication, confirmation, subjects, users
 from aidevos.contracts.authentication import SESSION_TYPE, ProofBody, RecoveryCodes, RefreshBody
 from aidevos.contracts.confirmation import CONFIRM_PATH, CONFIRMATION_TYPE, RECOVERY_TYPE, RESET_PATH
 from aidevos.contracts.errors import Failure
@@ -29,7 +29,7 @@ from .api_router import APIRouter
 from .operation import Access, Target, Text, delete, get, in_path, post
 
 DEVICE_LIMIT = 256
-# How long others may cache the key set at most, in seconds.
+# The longest time for which others may cache the key set, in seconds.
 KEYS_MAX_AGE = 60
 SEARCH = subjects.query(audit.TYPE, audit.SEARCH)
 TOTP = "/auth/mfa/totp"
@@ -221,6 +221,23 @@ class AuthRouter(APIRouter):
 
     async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
         return await self._forwarder.request_with_body(subjects.call(type, id, method), payload, options)
+
+
+class AccessTokenRouter(APIRouter):
+    """`/access-tokens`."""
+
+    tag = "access-tokens"
+    about = "Tokens of `aidevos token`"
+    permission = access_tokens.MANAGE
+    variables = (variable("token_id", "A token's ID"),)
+    # fmt: off
+    rows = (
+        get("/access-tokens", "list_access_tokens", "List the tokens of `aidevos token`",
+            subjects.query(access_tokens.TYPE, access_tokens.SEARCH), access_tokens.TokenPage, query=PAGE),
+        delete("/access-tokens/{token_id}", "revoke_access_token", "Revoke a token of `aidevos token`",
+               (Target(access_tokens.TYPE, in_path("token_id", "token")), "revoke")),
+    )
+    # fmt: on
 
 
 class AuditRouter(APIRouter):

@@ -69,7 +69,7 @@ class Operation(msgspec.Struct, frozen=True):
     # The argument that takes the whole body.
     within: str = ""
     query: tuple[Parameter, ...] = ()
-    # Request headers beside those that every request may have.
+    # Request headers in addition to those that every request may have.
     headers: tuple[str, ...] | None = None
     access: Access | None = None
     # The permission that the gateway itself requires, besides the object's rules.
@@ -88,7 +88,7 @@ class Operation(msgspec.Struct, frozen=True):
     secret: bool = False
     # True if the body decides which object is created, so that the idempotency key must be bound to the request.
     binds_key: bool = False
-    # Failure statuses beside the usual ones of such an operation.
+    # Failure statuses in addition to the usual ones of such an operation.
     failures: tuple[int, ...] = ()
     # An example of the body; by default it is made from the type's fields.
     example: Any = None

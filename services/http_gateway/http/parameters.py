@@ -82,9 +82,7 @@ SHARED = {
         text("Idempotency-Key", _key, f"^{BARE_KEY}{{1,{REQUEST_ID_LIMIT}}}$", "header"),
         text("If-Match", "The version to change, as in `ETag`", _ENTITY_TAGS, "header"),
         text("If-None-Match", "The version that the caller already has", _ENTITY_TAGS, "header"),
-        Parameter(
-            "Deadline", "How long the caller waits, in milliseconds", {"type": "integer", "minimum": 1}, "header"
-        ),
+        Parameter("Deadline", "Milliseconds that the caller waits", {"type": "integer", "minimum": 1}, "header"),
         text("traceparent", "W3C Trace Context", place="header"),
         text("Otp", "A one-time code, instead of the body", "^[0-9]{6}$", "header"),
         text(

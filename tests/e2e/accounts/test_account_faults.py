@@ -1,4 +1,4 @@
-"""Accounts while processes die and join: nothing acknowledged is lost, and what has ended stays ended."""
+"""Accounts while processes die and join: nothing acknowledged is lost, and ended sessions stay ended."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from aidevos.contracts.authentication import session_of
 from tests.support.gateways import another_gateway
+from tests.support.http import http_client
 from tests.support.world import World, Worlds
 
 PASSWORD = "wheelbarrow at noon"
@@ -18,7 +19,7 @@ PASSWORD = "wheelbarrow at noon"
 
 @pytest.fixture
 def world(worlds: Worlds) -> Iterator[World]:
-    """Services of this test's own, which it may kill."""
+    """Start services for this test alone, which may kill them."""
     with worlds.alone() as world:
         yield world
 
@@ -37,19 +38,19 @@ def bearer(pair: dict[str, Any]) -> dict[str, str]:
 
 
 async def test_a_logout_is_known_to_another_gateway_within_a_second_and_to_one_that_starts_later(world: World) -> None:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
+    async with http_client(base_url=world.url, timeout=20) as http:
         await register(http, "ada")
         pair = (await login(http, "ada")).json()
         kept = (await login(http, "ada")).json()
         with another_gateway(world) as url:
-            async with httpx2.AsyncClient(base_url=url) as other:
+            async with http_client(base_url=url) as other:
                 before = await other.get("/auth/me", headers=bearer(pair))
                 await http.post("/auth/logout", headers=bearer(pair))
                 async with asyncio.timeout(1):
                     while (await other.get("/users/me", headers=bearer(pair))).status_code != 401:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
         with another_gateway(world) as url:
-            async with httpx2.AsyncClient(base_url=url) as later:
+            async with http_client(base_url=url) as later:
                 ended = await later.get("/users/me", headers=bearer(pair))
                 going_on = await later.get("/users/me", headers=bearer(kept))
 
@@ -59,7 +60,7 @@ async def test_a_logout_is_known_to_another_gateway_within_a_second_and_to_one_t
 
 
 async def test_changed_access_is_known_to_a_gateway_and_a_host_that_start_later(world: World) -> None:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
+    async with http_client(base_url=world.url, timeout=20) as http:
         await register(http, "ada")
         pair = (await login(http, "ada")).json()
         path = f"/users/{pair['user']['id']}"
@@ -70,7 +71,7 @@ async def test_changed_access_is_known_to_a_gateway_and_a_host_that_start_later(
                 promoted = (await login(http, "ada")).json()
         world.restart("user_management")
         with another_gateway(world) as url:
-            async with httpx2.AsyncClient(base_url=url) as later:
+            async with http_client(base_url=url) as later:
                 listed = await later.get("/durable-objects?type=user", headers=bearer(promoted))
                 searched = await later.get("/users", headers=bearer(promoted))
                 me = await later.get("/users/me", headers=bearer(promoted))
@@ -83,7 +84,7 @@ async def test_a_kill_amid_registrations_and_logins_loses_nothing_that_was_ackno
     world: World, service: str
 ) -> None:
     names = [f"user{number}" for number in range(24)]
-    async with httpx2.AsyncClient(base_url=world.url, timeout=60) as http:
+    async with http_client(base_url=world.url, timeout=60) as http:
         registering = [asyncio.create_task(register(http, name)) for name in names]
         done, _ = await asyncio.wait(registering, return_when=asyncio.FIRST_COMPLETED)
         world.restart(service)
@@ -110,7 +111,7 @@ async def test_entries_of_the_security_log_go_when_they_are_too_old(worlds: Worl
 
     with worlds.alone(AIDEVOS_AUDIT_AGE=str(age)) as world:
         admin = {"Authorization": world.admin}
-        async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
+        async with http_client(base_url=world.url, timeout=20) as http:
             await register(http, "ada")
             id = (await login(http, "ada")).json()["user"]["id"]
             async with asyncio.timeout(age / 2):

@@ -1,4 +1,4 @@
-"""Browser sessions: tokens in cookies, and requests that other sites would like to make with them."""
+"""Browser sessions: tokens in cookies, and protection from cross-site requests."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.settings import load
 from services.http_gateway.http.cookies import Cookies
+from tests.support.http import http_client
 from tests.support.world import World
 
 PASSWORD = "wheelbarrow at noon"
@@ -49,7 +50,7 @@ def person() -> dict[str, str]:
 
 @pytest.fixture
 async def browser(world: World, person: dict[str, str]) -> AsyncIterator[Browser]:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as client:
+    async with http_client(base_url=world.url, timeout=20) as client:
         await client.post("/auth/register", json=person)
         yield Browser(client, await login(client, person))
 
@@ -116,7 +117,7 @@ async def test_two_credentials_at_once_are_refused(browser: Browser, world: Worl
 async def test_a_bearer_token_needs_neither_origin_nor_csrf_token(
     world: World, browser: Browser, person: dict[str, str]
 ) -> None:
-    async with httpx2.AsyncClient(base_url=world.url, timeout=20) as client:
+    async with http_client(base_url=world.url, timeout=20) as client:
         pair = (await client.post("/auth/login", json={"username": person["username"], "password": PASSWORD})).json()
         headers = {"Authorization": f"Bearer {pair['access_token']}", "Sec-Fetch-Site": "cross-site"}
 

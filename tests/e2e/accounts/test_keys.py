@@ -1,4 +1,4 @@
-"""Signing keys of running services: rotated under load, by age, and dropped at once."""
+"""Signing keys of running services: rotated under load, rotated by age, and dropped at once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import load_ring
 from tests.support.gateways import another_gateway
+from tests.support.http import http_client
 from tests.support.logins import Person, bearer, login, register
 from tests.support.paths import ROOT
-from tests.support.world import NatsDoor, World, Worlds, wait_ready
+from tests.support.world import NatsEntryPoint, World, Worlds, wait_ready
 
 NOTICE = 2.0
 ADA = Person("ada", "ada@example.org")
@@ -59,7 +60,7 @@ async def logged_in(http: httpx2.AsyncClient, name: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[int]]:
-    """Do each of these again and again meanwhile; the first that fails fails the test. Counts the rounds."""
+    """Repeat each of these in the background and count the rounds; the first failure fails the test."""
     rounds, ends = [0] * len(works), asyncio.Event()
 
     async def keep(number: int) -> None:
@@ -75,7 +76,7 @@ async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[i
 
 
 async def test_no_request_fails_while_keys_are_rotated(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
+    world: World, http: httpx2.AsyncClient, over_nats: NatsEntryPoint
 ) -> None:
     await register(http, ADA)
     pair = old = await logged_in(http, "ada")
@@ -115,16 +116,16 @@ async def test_no_request_fails_while_keys_are_rotated(
 
 
 async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
+    world: World, http: httpx2.AsyncClient, over_nats: NatsEntryPoint
 ) -> None:
     await register(http, Person("eve", "eve@example.org"))
     pair, forged = await logged_in(http, "eve"), world.token(roles=("admin",))
     mine = f"Bearer {pair['access_token']}"
     with another_gateway(world) as url:
-        async with httpx2.AsyncClient(base_url=url, timeout=20) as second:
+        async with http_client(base_url=url, timeout=20) as second:
 
             async def statuses() -> set[int]:
-                """Of tokens that every verifier here has verified before."""
+                """Return the statuses for tokens that every verifier has verified before."""
                 answers = [await door.get("/users/me", headers=bearer(pair)) for door in (http, second)]
                 answers += [await door.get("/users", headers={"Authorization": forged}) for door in (http, second)]
                 calls = (("counter", "drop", "value", forged), ("user", pair["user"]["id"], "read", mine))
@@ -147,7 +148,7 @@ async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
     assert len((await http.get("/.well-known/jwks.json")).json()["keys"]) == 1
 
 
-async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats: NatsDoor) -> None:
+async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats: NatsEntryPoint) -> None:
     await rotate(world)
     rotated = {key.id: [key.cause] for key in load_ring(world.servers.home) if key.cause != "first"}
     async with asyncio.timeout(20):
@@ -164,8 +165,8 @@ async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats
     assert entries.items() >= (rotated | {last.id: ["emergency"]}).items()
 
 
-async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
-    """Key ID → reasons of its entries."""
+async def log_of(world: World, door: NatsEntryPoint) -> dict[str, list[str]]:
+    """Return the reasons of the log entries by key ID."""
     found: dict[str, list[str]] = {}
     page = await door.query("audit", "search", {"action": "keys.rotated", "limit": 200}, authorization=world.admin)
     for entry in page["items"]:
@@ -175,7 +176,7 @@ async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
 
 async def test_a_key_is_replaced_at_its_age(worlds: Worlds) -> None:
     with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE), AIDEVOS_KEY_AGE="4") as world:
-        async with httpx2.AsyncClient(base_url=world.url, timeout=20) as http:
+        async with http_client(base_url=world.url, timeout=20) as http:
             await register(http, ADA)
             old = await logged_in(http, "ada")
             kids = {kid(old["access_token"])}

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
+from tests.support.http import http_client
 from tests.support.logins import Person
 from tests.support.world import World
 
 
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=f"{world.url}/data/collections", timeout=20) as client:
+    async with http_client(base_url=f"{world.url}/data/collections", timeout=20) as client:
         yield client
 
 

@@ -25,7 +25,7 @@ class Lookups(Generic[Value]):
         self._in_flight: dict[str, asyncio.Future[Value | None]] = {}
 
     def kept(self, name: str) -> Value | None:
-        """Return the cached value, or None if there is none that is fresh enough."""
+        """Return the cached value, or None if it is missing or too old."""
         found = self._entries.get(name)
         return found[1] if found is not None and found[0] > self._elapsed() else None
 

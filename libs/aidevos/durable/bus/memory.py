@@ -1,4 +1,8 @@
-"""The in-memory event bus, for unit tests. It keeps the same contract as JetStream."""
+"""The in-memory event bus, for unit tests. It keeps the contract of `port.EventBus`, as JetStream does.
+
+It guards the order, so it refuses a repeated publish with `OrderConflict` and doesn't compare IDs. A group handles one
+event at a time, whatever `at_once` is.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +30,16 @@ class Published(NamedTuple):
 
 
 class MemoryBus:
-    """An event bus in memory. `events` holds everything that was published."""
+    """An `EventBus` in memory. `events` holds everything that was published.
+
+    Tests set `lost_before` to the time before which events count as lost, in seconds since the epoch.
+    """
 
     guards_order = True
 
     def __init__(self) -> None:
         self.events: list[Published] = []
+        self.lost_before = 0.0
         self._times: list[float] = []
         self._groups: dict[tuple[str, str], deque[Delivery]] = {}
         self._delivering: dict[tuple[str, str], asyncio.Lock] = {}
@@ -102,6 +110,9 @@ class MemoryBus:
 
     async def find_end(self, patterns: Sequence[str]) -> str:
         return str(len(self.events))
+
+    async def complete_since(self, patterns: Sequence[str]) -> float:
+        return self.lost_before
 
     async def close(self) -> None:
         """Do nothing: the bus holds no resources."""

@@ -81,7 +81,7 @@ class EventBus(Protocol):
     async def read_last(self, scope: str) -> tuple[int, int]:
         """Return the sequence and the number of a scope's last event.
 
-        They are (0, 0) if there is none, or if the bus doesn't guard the order. Raises `BusError`.
+        They are (0, 0) if the scope has no events, or if the bus doesn't guard the order. Raises `BusError`.
         """
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
@@ -130,6 +130,13 @@ class EventBus(Protocol):
 
     async def find_end(self, patterns: Sequence[str]) -> str:
         """Return a position after everything published so far, to follow these patterns from. Raises `BusError`."""
+
+    async def complete_since(self, patterns: Sequence[str]) -> float:
+        """Return a time, in seconds since the epoch, since which every event of these patterns is kept.
+
+        Events from before it may be lost: the stream didn't exist, was purged, or has dropped them. The time grows as
+        events expire. Raises `BusError`.
+        """
 
     async def close(self) -> None:
         """Release what the bus has opened itself."""

@@ -24,7 +24,7 @@ class Bucket:
         self._bucket: KeyValue | None = None
 
     async def get(self, key: str) -> tuple[bytes | None, int]:
-        """Return the value and the revision of a key. The value is None if there is none."""
+        """Return the value and the revision of a key. The value is None if the key doesn't exist."""
         bucket = await self._open()
         try:
             entry = await bucket.get(key)

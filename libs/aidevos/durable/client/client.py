@@ -97,7 +97,7 @@ class RequestIds:
             self._awaited.pop(target, None)
 
     def lowest_awaited(self, target: str = "") -> int:
-        """Return the lowest number awaited from a target, or the next number if there is none."""
+        """Return the lowest number awaited from a target, or the next number if none is awaited."""
         return next(iter(self._awaited.get(target, ())), self._last + 1)
 
 

@@ -30,7 +30,7 @@ from aidevos.settings import SettingsError
 log = logging.getLogger(__name__)
 START_WITHIN = 30.0
 RECONNECT_WAIT = 0.1
-# What no further attempt changes while a process starts.
+# Errors that another attempt can't resolve while a process starts.
 FATAL = (AuthorizationError, SecureConnWantedError, ssl.SSLCertVerificationError)
 PENDING_BYTES = 64 * 1024 * 1024
 SPACE = " \t\n\r\v\f"
@@ -168,4 +168,4 @@ async def connect_once(url: str, tls: ssl.SSLContext) -> Client:
 
 
 async def _ignore(error: Exception) -> None:
-    """The call that the error belongs to fails by itself."""
+    """Ignore an error, because the call that it belongs to fails by itself."""

@@ -99,7 +99,10 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         return OVERHEAD + len(self.payload)
 
     def choose_occurrence(self, now: float) -> Scheduled | None:
-        """Return the occurrence that rings now according to `catch_up`, or None if it is skipped."""
+        """Return the occurrence that rings now according to `catch_up`, or None if it is skipped.
+
+        A retry always rings for the occurrence that has failed.
+        """
         if self.failed or self.catch_up == "all":
             return self
         passed = self._count_missed(now)
@@ -112,7 +115,7 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         return self._advance_by(1)
 
     def skip_missed(self, now: float) -> Scheduled | None:
-        """Return the alarm that remains when all occurrences up to now are left out, or None."""
+        """Return the alarm that remains when all occurrences up to now are skipped, or None."""
         return self._advance_by(self._count_missed(now) + 1)
 
     @property
@@ -134,7 +137,7 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
         return self.postpone(now, self.failed + 1, alarm)
 
     def postpone(self, now: float, failed: int, alarm: str) -> Scheduled:
-        """Return the alarm with this many failed attempts, to ring again after the pause for them."""
+        """Return the alarm after this many failed attempts. The pause grows with their number."""
         backoff = Backoff(self.retry.backoff, self.retry.max_backoff)
         return msgspec.structs.replace(self, at=now + backoff.pause(failed, alarm), failed=failed)
 

@@ -16,6 +16,7 @@ from aidevos.durable.objects.schema import Schema
 from aidevos.security.permissions import Rule
 
 SUSPENDING = {"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_WITH", "YIELD_VALUE"}
+SUSPENDING_OPCODES = {code for name, code in dis.opmap.items() if name in SUSPENDING}
 
 
 class MethodSpec:
@@ -106,4 +107,4 @@ def _default_arguments(arguments: type[msgspec.Struct]) -> dict[str, Any] | None
 
 def _cannot_suspend(function: Callable[..., Any]) -> bool:
     """True if the coroutine has no instruction at which it could wait."""
-    return not any(instruction.opname in SUSPENDING for instruction in dis.get_instructions(function))
+    return SUSPENDING_OPCODES.isdisjoint(dis.Bytecode(function).codeobj.co_code[::2])

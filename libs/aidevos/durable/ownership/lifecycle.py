@@ -32,7 +32,7 @@ from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
 
 log = logging.getLogger(__name__)
 HOOK_WITHIN = 10.0
-# How many recently read objects are remembered, to recognize repeated queries.
+# The number of recently read objects that are remembered, to recognize repeated queries.
 READ_ONCE = 10_000
 # Objects per page in a scan of the outboxes.
 SCAN_PAGE = 1000

@@ -21,8 +21,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from bson import MaxKey, MinKey
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
-from pymongo import ReadPreference, UpdateOne, WriteConcern
-from pymongo.errors import BulkWriteError, CollectionInvalid, ExecutionTimeout, OperationFailure, PyMongoError
+from pymongo import IndexModel, ReadPreference, UpdateOne, WriteConcern
+from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
@@ -50,6 +50,11 @@ DUPLICATE_KEY = 11000
 NAMESPACE_EXISTS = 48
 LIVE: dict[str, Any] = {"deleted": {"$eq": None}}
 FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
+
+
+def collections_of(type: str) -> tuple[str, str]:
+    """Return the names of the two collections of a type: its objects, and their archived completion records."""
+    return f"obj_{type}", f"replies_{type}"
 
 
 class MongoStore:
@@ -89,26 +94,13 @@ class MongoStore:
         self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
     ) -> None:
         async def create() -> None:
-            name = f"obj_{type}"
-            validator = {"created_at": {"$exists": True}}
             try:
-                await self._database.create_collection(name, validator=validator)
-            except CollectionInvalid:
-                pass
+                validator = {"created_at": {"$exists": True}}
+                await self._database.create_collection(f"obj_{type}", validator=validator, check_exists=False)
             except OperationFailure as error:
                 if error.code != NAMESPACE_EXISTS:
                     raise
-            collection = self._objects(type)
-            await collection.create_index([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True})
-            await collection.create_index("deleted", sparse=True)
-            await collection.create_index("alarm_at", sparse=True)
-            in_project = {"project": {"$exists": True}}
-            await collection.create_index([("project", 1), ("_id", 1)], partialFilterExpression=in_project)
-            for paths in indexes:
-                await collection.create_index(_index_keys(paths))
-            for paths in sparse:
-                present = {f"state.{paths[-1]}": {"$exists": True}}
-                await collection.create_index(_index_keys(paths), partialFilterExpression=present)
+            await self._objects(type).create_indexes(_indexes(indexes, sparse))
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
         await self._run(create)
@@ -230,10 +222,10 @@ class MongoStore:
         self._client.close()
 
     def _objects(self, type: str) -> Collection:
-        return self._database[f"obj_{type}"]
+        return self._database[collections_of(type)[0]]
 
     def _records(self, type: str) -> Collection:
-        return self._database[f"replies_{type}"]
+        return self._database[collections_of(type)[1]]
 
     async def _find(
         self,
@@ -303,6 +295,20 @@ def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
         return {"replies": False, "outbox": False, "alarms": False}
     outer = [path for path in only if not any(path[: len(other)] == other for other in only if len(other) < len(path))]
     return {"version": True, "schema": True} | {field(path): True for path in outer}
+
+
+def _indexes(indexes: Iterable[tuple[str, ...]], sparse: Iterable[tuple[str, ...]]) -> list[IndexModel]:
+    return [
+        IndexModel([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True}),
+        IndexModel("deleted", sparse=True),
+        IndexModel("alarm_at", sparse=True),
+        IndexModel([("project", 1), ("_id", 1)], partialFilterExpression={"project": {"$exists": True}}),
+        *(IndexModel(_index_keys(paths)) for paths in indexes),
+        *(
+            IndexModel(_index_keys(paths), partialFilterExpression={f"state.{paths[-1]}": {"$exists": True}})
+            for paths in sparse
+        ),
+    ]
 
 
 def _index_keys(paths: tuple[str, ...]) -> list[tuple[str, int]]:

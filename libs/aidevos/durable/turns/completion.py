@@ -34,7 +34,7 @@ MOVED_AT_MOST = 1000
 # While the archive can't be written, the document may hold this many times the usual number of clients.
 CROWD = 8
 SWEEP_EVERY = 600.0
-# How far a caller's clock may be ahead of ours, in seconds.
+# Seconds that a caller's clock may be ahead of ours.
 CLOCK_SKEW = 60.0
 OVERHEAD = 96
 _ERASED = Reply.of(Failure("stale", "the outcome of this request was erased"))

@@ -45,9 +45,10 @@ class TurnRunner:
         self._requeue = requeue
 
     def start(self, activation: Activation, request: Request) -> Running:
-        """Run the turn of a request if this process holds its lease and the gate admits the caller.
+        """Run the turn of a request. Return its task, or None if no turn is running when this returns.
 
-        If a role or an archived outcome must be looked up first, the request is queued again.
+        Without the lease, the request is dropped. If the gate refuses the caller, the request gets the refusal. If a
+        role or an archived outcome must be looked up first, the request is queued again.
         """
         if not self._environment.may_answer():
             request.drop()

@@ -78,7 +78,10 @@ def fingerprint(method: str, payload: bytes, if_match: str | None) -> bytes:
 
 
 def parse_deadline(headers: Mapping[str, str], default: float, longest: float) -> float:
-    """Return how many seconds the caller still waits, at most `longest`. Raises `bad-request` or `deadline-past`."""
+    """Return the seconds that the caller still waits, at most `longest`; `default` if the caller doesn't say.
+
+    Raises `bad-request` or `deadline-past`.
+    """
     text = headers.get(envelope.DEADLINE)
     if text is None:
         return default
@@ -91,7 +94,7 @@ def parse_deadline(headers: Mapping[str, str], default: float, longest: float) -
 
 
 def parse_call_chain(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the IDs of the objects that wait for this call. Raises `invalid`, or `deadlock` if they are too many."""
+    """Return the IDs of the objects that wait for this call. Raises `invalid`, or `deadlock` for too many."""
     text = headers.get(envelope.CALL_CHAIN)
     if not text:
         return ()

@@ -1,4 +1,4 @@
-"""What is nearly always known at once: it costs nothing where it is, and is asked for once where it isn't."""
+"""Values that are nearly always cached: a hit costs nothing, and concurrent misses share one look-up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = f"ApiKey {API_KEY.text}"
 
 
 class Asking(World):
-    """Counts the look-ups of a key; a `change` comes after the answer to the first, before anybody hears of it."""
+    """Counts the look-ups of a key; with `change`, the key is invalidated before the first answer arrives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Asking(World):
             self.look_ups += 1
             await asyncio.sleep(0)
             if self.change and self.look_ups == 1:
-                asyncio.get_running_loop().call_soon(self.admission.invalidate_key, API_KEY.id, NOW)
+                asyncio.get_running_loop().call_soon(self.admission.invalidate, API_KEY.id, NOW)
             return await ask(subject, payload, **options)
 
         self.fleet.request = request  # type: ignore[method-assign]
@@ -91,11 +91,11 @@ async def test_a_look_up_that_a_change_has_overtaken_is_made_again(world: Asking
 async def test_a_key_is_looked_up_again_when_one_has_changed_that_made_it(world: Asking, changed: str) -> None:
     world.fleet.grant = world.fleet.grant | {"parents": ["parent", "grandparent"]}
     await world.caller()
-    world.admission.invalidate_key("another", NOW)
+    world.admission.invalidate("another", NOW)
     await world.caller()
     assert world.look_ups == 1
 
-    world.admission.invalidate_key(changed, NOW)
+    world.admission.invalidate(changed, NOW)
     await world.caller()
     assert world.look_ups == 2
 
@@ -107,7 +107,7 @@ async def test_what_can_not_be_a_key_is_refused_at_once(world: Asking) -> None:
 
 
 class Limits:
-    """Stands for rate limits, and notes who was let through."""
+    """Fake rate limits that record the admitted callers."""
 
     def __init__(self) -> None:
         self.spent: list[tuple[str, str, str]] = []
