@@ -452,7 +452,7 @@ async def test_followers_of_several_patterns_get_each_event_that_matches_one(bus
 
 async def test_a_follower_is_told_when_the_connection_is_lost(bus: Any, thing: str) -> None:
     if isinstance(bus, MemoryBus):
-        return  # it has none
+        return  # the memory bus has no connection
     follower = Follower(bus, f"event.thing.{thing}.>")
     await follower.current()
     await (bus._js._nc if bus.guards_order else bus).close()

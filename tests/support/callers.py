@@ -48,7 +48,7 @@ DAY = 86_400.0
 
 
 class Fleet:
-    """Fakes the objects that an admission asks."""
+    """A fake of the objects that an admission asks."""
 
     def __init__(self) -> None:
         self.open = True
