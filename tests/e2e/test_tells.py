@@ -170,7 +170,9 @@ async def test_a_token_counts_as_it_was_when_the_tell_was_stored(
     finally:
         world.signal("objects", signal.SIGCONT)
 
-    letter = await wait_for_letter(http, admin, subject, caller)
+    await wait_for_count(over_nats, world, new_id, 2)
+    letter = await wait_for_letter(http, admin, f"counter.{new_id}old.increment")
+    assert (letter["code"], letter["from_client"], letter["args"]) == ("unauthenticated", True, None)
     assert "Bearer" not in repr(letter)
 
 
