@@ -140,7 +140,7 @@ async def test_what_the_owner_loses_the_key_loses(
 
 
 @pytest.mark.parametrize("end", ["revoke", "deactivate", "rotate"])
-async def test_a_key_that_was_ended_is_dead_within_a_second_at_both_doors(
+async def test_a_key_that_was_ended_is_dead_within_a_second_over_http_and_nats(
     world: World, owner: Owner, over_nats: NatsEntryPoint, new_id: str, end: str
 ) -> None:
     key = await owner.make()

@@ -41,7 +41,7 @@ async def value(over_nats: NatsEntryPoint, world: World, id: str) -> Any:
     return await over_nats.call("counter", id, "value", authorization=world.admin)
 
 
-async def test_a_letter_is_listed_shown_and_deleted_at_both_doors(
+async def test_a_letter_is_listed_shown_and_deleted_over_http_and_nats(
     world: World,
     http: httpx2.AsyncClient,
     over_nats: NatsEntryPoint,

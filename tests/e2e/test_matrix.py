@@ -353,7 +353,7 @@ def _logged_in(http: httpx2.Client, kind: str) -> Any:
     return http.post("/auth/login", json={"username": name, "password": password}).json()
 
 
-async def test_the_http_door_asks_for_its_own_permission_too(world: World, new_id: str) -> None:
+async def test_the_http_api_asks_for_its_own_permission_too(world: World, new_id: str) -> None:
     async with http_client(base_url=world.url) as client:
         with pytest.raises(Failure) as caught:
             await HttpEntryPoint(client).call("counter", new_id, "value", authorization=world.token("counter:read"))

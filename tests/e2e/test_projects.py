@@ -25,7 +25,7 @@ def admin(world: World) -> dict[str, str]:
     return {"Authorization": world.admin}
 
 
-async def test_a_project_is_made_read_replaced_patched_and_deleted_at_the_http_door(
+async def test_a_project_is_made_read_replaced_patched_and_deleted_over_http(
     http: httpx2.AsyncClient, person: Any
 ) -> None:
     ada = await person()
@@ -70,7 +70,7 @@ async def test_a_project_is_made_read_replaced_patched_and_deleted_at_the_http_d
     assert gone.status_code == 404
 
 
-async def test_projects_and_tasks_are_the_same_objects_at_the_nats_door(
+async def test_projects_and_tasks_are_the_same_objects_over_nats(
     http: httpx2.AsyncClient, over_nats: NatsEntryPoint, person: Any
 ) -> None:
     ada, id, work = await person(), new_id(), new_id()

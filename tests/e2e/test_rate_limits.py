@@ -40,7 +40,7 @@ async def key_of(world: World, http: httpx2.AsyncClient, **limits: Any) -> str:
     return f"ApiKey {made.raise_for_status().json()['key']}"
 
 
-async def test_five_a_minute_are_five_at_both_doors_together(
+async def test_five_a_minute_are_five_over_http_and_nats_together(
     world: World, http: httpx2.AsyncClient, over_nats: NatsEntryPoint, new_id: str
 ) -> None:
     key = await key_of(world, http, rate=5, window=60)

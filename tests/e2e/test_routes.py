@@ -252,7 +252,7 @@ async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsEntryPoi
         "session_id": session,
         "name": "user",
     }
-    await becomes_known(http, callers)
+    await wait_until_known(http, callers)
     return Target(place, callers)
 
 
@@ -271,7 +271,7 @@ async def sent_webhook(http: httpx2.AsyncClient, user: dict[str, str]) -> tuple[
     return made.json()["id"], delivery
 
 
-async def becomes_known(http: httpx2.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
+async def wait_until_known(http: httpx2.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
     """Wait until every caller's access has changed; fail after one second."""
     end = time.monotonic() + 1
     expected = {"ended": 401, "deactivated": 401, "clerk": 200, "admin": 200}

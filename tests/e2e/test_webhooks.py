@@ -39,11 +39,11 @@ async def ada(person: MakePerson) -> Person:
 async def hook(http: httpx2.AsyncClient, who: Person, url: str, events: list[str], **more: Any) -> Any:
     """Create a webhook, and return it once all processes know it."""
     made_one = await made(http, "/webhooks", who, url=url, events=events, **more)
-    await known(http, who, made_one["id"])
+    await wait_until_known(http, who, made_one["id"])
     return made_one
 
 
-async def known(http: httpx2.AsyncClient, who: Person, id: str) -> None:
+async def wait_until_known(http: httpx2.AsyncClient, who: Person, id: str) -> None:
     """Wait for the second within which a change takes effect everywhere."""
     await asyncio.sleep(1.0)
 

@@ -29,7 +29,7 @@ STREAM = subjects.EVENTS_STREAM
 
 @pytest.fixture
 async def server(servers: Servers) -> AsyncIterator[Client]:
-    """A connection that may do anything, to a server whose event stream is new."""
+    """Connect, with all permissions, to a server with a new event stream."""
     connection = await nats.connect(servers.nats_url("fleet"))
     await connection.jetstream().delete_stream(STREAM)
     await provision(connection, servers.settings())

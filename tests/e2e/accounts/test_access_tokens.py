@@ -18,7 +18,7 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def home(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with the fleet's keys and its `fleet.json`."""
+    """Make a home with the fleet's keys and its `fleet.json`."""
     (tmp_path / "keys").symlink_to(world.servers.home / "keys")
     texts = {name: "x" for name in Fleet.__struct_fields__ if name != "processes"}
     url = httpx2.URL(world.servers.nats_url("client"))
@@ -30,7 +30,7 @@ def home(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(capsys: Output, *arguments: str) -> str:
-    """What a command prints, run in a thread beside the test's event loop."""
+    """Run a command in a thread, beside the test's event loop, and return its output."""
     capsys.readouterr()
     assert main(arguments) == 0, capsys.readouterr().err
     return capsys.readouterr().out.strip()

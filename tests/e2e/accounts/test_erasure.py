@@ -42,7 +42,7 @@ async def erase(http: httpx2.AsyncClient, who: dict[str, str], id: str = "me", *
     return await http.request("DELETE", f"/users/{id}", headers=who, json=body)
 
 
-async def eventually_free(http: httpx2.AsyncClient, person: Person) -> dict[str, Any]:
+async def register_when_free(http: httpx2.AsyncClient, person: Person) -> dict[str, Any]:
     """Register a user with both names, which must be free within a second."""
     async with asyncio.timeout(1):
         while (made := await register(http, person)).status_code != 201:  # noqa: ASYNC110
@@ -61,7 +61,7 @@ async def test_a_user_goes_with_the_password_and_its_names_are_free(http: httpx2
     await wait_until_refused(http, other)
     refreshed = await http.post("/auth/refresh", json={"refresh_token": other["refresh_token"]})
     assert (refreshed.status_code, (await login(http, person.username)).status_code) == (401, 401)
-    assert (await eventually_free(http, person))["id"] != pair["user"]["id"]
+    assert (await register_when_free(http, person))["id"] != pair["user"]["id"]
     assert (await login(http, person.email)).status_code == 200
 
 

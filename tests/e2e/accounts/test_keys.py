@@ -59,7 +59,7 @@ async def logged_in(http: httpx2.AsyncClient, name: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[int]]:
+async def repeat_in_background(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[int]]:
     """Repeat each of these in the background and count the rounds; the first failure fails the test."""
     rounds, ends = [0] * len(works), asyncio.Event()
 
@@ -98,7 +98,7 @@ async def test_no_request_fails_while_keys_are_rotated(
     async def count() -> None:
         await over_nats.call("counter", "load", "increment", authorization=world.token("counter:write"))
 
-    async with kept_up(log_in, refresh, read, count, count) as rounds:
+    async with repeat_in_background(log_in, refresh, read, count, count) as rounds:
         for _ in range(2):
             await rotate(world)
             shown = (await http.get("/.well-known/jwks.json")).json()["keys"]

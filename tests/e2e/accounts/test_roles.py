@@ -62,7 +62,7 @@ async def test_a_role_is_made_shown_replaced_and_deleted_under_its_etag(
     assert (gone.status_code, (await http.get(path, headers=admin)).status_code) == (204, 404)
 
 
-async def test_roles_are_listed_by_name_page_by_page_at_both_doors(
+async def test_roles_are_listed_by_name_page_by_page_over_http_and_nats(
     http: httpx2.AsyncClient, admin: dict[str, str], over_nats: NatsEntryPoint, name: str
 ) -> None:
     for number in range(3):
@@ -79,7 +79,7 @@ async def test_roles_are_listed_by_name_page_by_page_at_both_doors(
     assert {"admin", "service", "user", f"{name}0", f"{name}1", f"{name}2"} <= set(names)
 
 
-async def test_what_a_role_allows_changes_at_both_doors_within_a_second_for_tokens_that_are_out(
+async def test_what_a_role_allows_changes_over_http_and_nats_within_a_second_for_tokens_that_are_out(
     http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint, name: str
 ) -> None:
     pair = await logged_in(http, person)
@@ -115,14 +115,14 @@ async def test_a_gateway_and_a_host_that_start_later_know_what_a_role_allows(
 
     with another_gateway(world) as url:
         async with http_client(base_url=url, timeout=20) as later:
-            assert await settled(lambda: answers(later)) == 200
+            assert await first_settled_answer(lambda: answers(later)) == 200
             await http.put(f"/roles/{name}", headers=admin, json={"permissions": []})
             async with asyncio.timeout(1):
                 while await answers(later) != 403:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
 
 
-async def settled(answers: Callable[[], Awaitable[int]]) -> int:
+async def first_settled_answer(answers: Callable[[], Awaitable[int]]) -> int:
     """Return the first answer that is not 503, because role permissions may not be known at once."""
     async with asyncio.timeout(5):
         while (status := await answers()) == 503:  # noqa: ASYNC110

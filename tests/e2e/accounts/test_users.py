@@ -105,7 +105,7 @@ async def test_a_deactivated_user_is_out_within_a_second_until_activated(
     assert (await login(http, person.username)).status_code == 200
 
 
-async def test_a_changed_role_counts_at_both_doors_within_a_second_for_tokens_that_are_out(
+async def test_a_changed_role_counts_over_http_and_nats_within_a_second_for_tokens_that_are_out(
     http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint
 ) -> None:
     pair = await logged_in(http, person)

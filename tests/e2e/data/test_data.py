@@ -24,7 +24,7 @@ MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 SALES = "permission:sales:write"
 
 
-async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_http_door(
+async def test_an_item_is_made_read_replaced_patched_and_deleted_over_http(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
     ada = headers_of(world, "ada")
@@ -57,7 +57,7 @@ async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_http_doo
     assert gone.status_code == 404
 
 
-async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_nats_door(
+async def test_an_item_is_made_read_replaced_patched_and_deleted_over_nats(
     over_nats: NatsEntryPoint, world: World, name: str
 ) -> None:
     ada = world.token(roles=USER, subject="ada")

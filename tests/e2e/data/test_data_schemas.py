@@ -21,9 +21,7 @@ AT_ONCE = 16
 
 
 @pytest.mark.timeout(240)
-async def test_schemas_mean_what_the_standards_own_tests_say_through_the_http_door(
-    http: httpx2.AsyncClient, world: World
-) -> None:
+async def test_schemas_mean_what_the_standards_own_tests_say_over_http(http: httpx2.AsyncClient, world: World) -> None:
     ada, free = headers_of(world, "ada"), asyncio.Semaphore(AT_ONCE)
     prefix = f"s{secrets.token_hex(4)}"
 

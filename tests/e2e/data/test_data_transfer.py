@@ -32,7 +32,7 @@ async def test_an_export_takes_no_more_memory_than_a_few_pages(
     await create_item(http, name, ada, "x" * size, id=f"{0:06}")
     copy(world, name, count)
     lines = received = 0
-    with watched(world) as grown:
+    with watch_memory(world) as grown:
         async with http.stream("GET", f"/{name}/export", headers=ada, timeout=600) as answer:
             async for chunk in answer.aiter_bytes():
                 lines += chunk.count(b"\n")
@@ -63,7 +63,7 @@ def copy(world: World, name: str, count: int) -> None:
 
 
 @contextmanager
-def watched(world: World) -> Iterator[Any]:
+def watch_memory(world: World) -> Iterator[Any]:
     """Yield a function that returns the largest memory growth of gateway and data service so far, in bytes."""
     services = [psutil.Process(world.pid(name)) for name in ("http_gateway", "data_storage")]
     before = [process.memory_info().rss for process in services]

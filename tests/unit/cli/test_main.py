@@ -45,7 +45,7 @@ def assert_refused(status: int, capsys: Output, *words: str, expected: int = 2) 
 
 
 def signed(home: Path, token: str) -> Claims:
-    """What a genuine token says, before it is looked up."""
+    """Return the claims of a genuine token without looking it up."""
     with pytest.raises(NeedsLookup) as genuine:
         TokenVerifier(lambda: load_public_keys(home), load().public_url).verify(f"Bearer {token.strip()}")
     return genuine.value.claims
@@ -77,7 +77,7 @@ class Fleets:
 
 @pytest.fixture
 def fleet(home: Path, monkeypatch: pytest.MonkeyPatch) -> Fleets:
-    """A fleet that is up under a home with a signing key."""
+    """Make a home with a signing key, and a fleet that is up."""
     ensure_signing_key(home)
     write_fleet(home, "http://127.0.0.1:9", public_url=load().public_url)
     fleet = Fleets()

@@ -1,4 +1,4 @@
-"""What a process does when events may be lost."""
+"""A process's reaction to lost events."""
 
 from __future__ import annotations
 
