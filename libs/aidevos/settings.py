@@ -39,6 +39,7 @@ SECONDS = {"unit": "seconds"}
 BYTES = {"unit": "bytes"}
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400, extra=SECONDS)]
+Timeout = Annotated[float, Meta(ge=1, le=3600, extra=SECONDS)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Size = Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024, extra=BYTES)]
 
@@ -99,6 +100,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     origins."""
     max_body: Size = 8 * 1024 * 1024
     """Largest request body."""
+    head_timeout: Timeout = 20.0
+    """Time in which the head of a request must arrive, also on a new connection that sends nothing."""
+    idle_timeout: Timeout = 60.0
+    """Time without a request after which a connection is closed, and time after which a client that takes nothing of
+    a response is cut off."""
+    body_rate: Annotated[int, Meta(ge=1, le=1_000_000, extra={"unit": "bytes per second"})] = 500
+    """Lowest rate at which a request's body may arrive, measured over ten seconds."""
     max_type_pending: Count = 1000
     """Requests in progress to one type of objects, in one gateway process. Further ones get `overloaded`, so a
     service that hangs takes nothing from the others."""

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
+from typing import cast
 
 import uvicorn
 from nats.aio.client import Client
@@ -48,7 +49,7 @@ from .forwarder import Forwarder
 from .health import Readiness
 from .http.cookies import Cookies
 from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
-from .http.protocol import ProblemProtocol
+from .http.protocol import ConnectionLimits, ProblemProtocol
 from .http.segments import Segments
 from .live.hub import Hub, StreamLimits
 from .live.subscriber import Subscriber, request_as_reader
@@ -60,7 +61,6 @@ SERVICE = "http_gateway"
 ROUTES_FROM = "api_gateway"
 START_WITHIN = 30.0
 RETRY_AFTER = 0.2
-KEEP_ALIVE = 60
 
 
 @contextlib.asynccontextmanager
@@ -210,12 +210,13 @@ def serve(settings: Settings) -> None:
 
 def server_config(settings: Settings, application: ASGIApp | str, factory: bool = False) -> uvicorn.Config:
     """Return uvicorn's configuration for the application."""
+    limits = ConnectionLimits(settings.head_timeout, settings.idle_timeout, settings.body_rate)
     return uvicorn.Config(
         application,
         factory=factory,
         interface="asgi3",
         loop="uvloop",
-        http=ProblemProtocol,
+        http=cast(type[asyncio.Protocol], partial(ProblemProtocol, limits=limits)),
         ws="none",
         lifespan="on",
         workers=settings.workers,
@@ -225,7 +226,7 @@ def server_config(settings: Settings, application: ASGIApp | str, factory: bool 
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=int(settings.idle_timeout),
         timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
     )
 

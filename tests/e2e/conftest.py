@@ -1,4 +1,4 @@
-"""The services, and their two doors."""
+"""The services, and an entry point over HTTP and over NATS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[En
 
 @pytest.fixture
 def person(http: httpx2.AsyncClient) -> Callable[[], Awaitable[Person]]:
-    """Registers a user, who logs in."""
+    """Return a function that registers a user and logs in."""
     return partial(register, http)
 
 

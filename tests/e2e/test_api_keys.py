@@ -1,4 +1,4 @@
-"""API keys at both doors: what they allow, from where, for how long, and how soon they are dead."""
+"""API keys over HTTP and NATS: scopes, addresses, expiry, and how soon a revoked key is refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Owner(NamedTuple):
 
 @pytest.fixture
 async def owner(world: World, http: httpx2.AsyncClient) -> Owner:
-    """A user with a role that allows counters."""
+    """Register a user with a role that may use counters."""
     name = f"ada{secrets.token_hex(6)}"
     person = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
     user = (await http.post("/auth/register", json=person)).json()

@@ -1,4 +1,4 @@
-"""What an object does, once through each door."""
+"""The behaviour of objects, once over HTTP and once over NATS."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ async def test_a_host_publishes_to_no_reply_subject_that_is_not_an_inbox(world: 
 
 
 async def _failures(connection: Client, world: World) -> float:
-    """How many invalid requests over NATS the objects service has counted."""
+    """Return how many invalid requests over NATS the objects service has counted."""
     reply = await connection.request(subjects.metrics("objects"), headers={"Authorization": world.admin})
     found = re.search(r'aidevos_failures_total\{code="invalid",door="nats"\} (\S+)', reply.data.decode())
     return float(found[1]) if found else 0.0

@@ -16,7 +16,7 @@ from tests.support.people import PASSWORD
 from tests.support.world import NatsDoor, World, Worlds, wait_ready
 
 MAY = ["objects:request", "chat_room:read", "chat_room:write"]
-# More than the room itself keeps.
+# More messages than the room keeps.
 MISSED = 80
 
 pytestmark = pytest.mark.timeout(180)
@@ -35,7 +35,7 @@ def room() -> str:
 
 @pytest.fixture
 def pages(world: World, room: str, browsers: Browsers) -> Iterator[list[Page]]:
-    """Two people in the same room."""
+    """Open the same room for two people."""
     admin, role = {"Authorization": world.admin}, f"r{secrets.token_hex(6)}"
     opened = [browsers.open(), browsers.open()]
     with blocking_http_client(base_url=world.url, timeout=20) as http:
@@ -64,7 +64,7 @@ def test_what_one_says_the_other_sees_within_a_second(pages: list[Page]) -> None
     pages[1].say("and back")
     pages[0].until(lambda: pages[0].texts[-1] == "and back")
 
-    # A busy machine may delay one of them.
+    # A busy machine may delay a message.
     assert min(took) < 1
     assert pages[0].texts == pages[1].texts == ["hello 0", "hello 1", "hello 2", "and back"]
     assert [page.complaints for page in pages] == [[], []]

@@ -1,4 +1,4 @@
-"""Dead letters through both doors: listed, shown, replayed, deleted."""
+"""Dead letters over HTTP and NATS: listed, shown, replayed, deleted."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_a_replay_that_fails_shows_the_new_failure(
 async def test_what_a_client_has_sent_is_replayed_with_the_rights_of_a_user(
     world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
 ) -> None:
-    """Of one who may replay but not count, and then of one who may do both, by an API key that may not, and then by
+    """First by a user who may replay but not count, then by one who may do both, with a restricted API key and by
     login."""
     role = f"r{new_id}"
     keeper = await logged_in(http, person := a_person())
@@ -161,7 +161,7 @@ async def test_nobody_else_buries_or_settles(over_nats: NatsDoor, world: World, 
 
 
 async def audited(http: httpx2.AsyncClient, admin: dict[str, str], target: str, count: int) -> list[str]:
-    """The actions in the security log about this target, once there are so many."""
+    """Return the actions on this target in the security log, once there are at least `count`."""
     async with asyncio.timeout(20):
         while True:
             found = (await http.get("/audit", params={"target": target}, headers=admin)).json()["items"]

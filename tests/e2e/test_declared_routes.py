@@ -1,4 +1,4 @@
-"""Declared routes through both doors: where they lead, for whom, and how soon everywhere."""
+"""Declared routes over HTTP and NATS: their targets, their callers, and how soon they work everywhere."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest.fixture
 def shop() -> str:
-    """The first segment of a test's own paths."""
+    """Return the first segment of a test's own paths."""
     return f"shop-{secrets.token_hex(6)}"
 
 
 async def declare(http: httpx2.AsyncClient, body: dict[str, Any]) -> httpx2.Response:
-    """Declare a route, and return when this gateway serves it."""
+    """Declare a route, and return once this gateway serves it."""
     answer = await http.post("/routes", json=body)
     assert answer.status_code == 201, answer.text
     await served(http, answer.json()["id"])

@@ -1,4 +1,4 @@
-"""A delegation at the fleet's doors: a host takes it for the one call, and nobody for anything else."""
+"""Delegations over HTTP and NATS: a host accepts one for its own call, and nothing accepts it otherwise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAYLOAD = b'{"by":2}'
 
 @pytest.fixture
 def delegation(world: World, new_id: str) -> str:
-    """To count by two, once, for somebody who may."""
+    """Return a delegation for a permitted user to count by two, once."""
     issuer = Delegations(world.issuer.keys, world.servers.public_url, "events")
     call = DelegatedCall(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
     return issuer.authorization(Mandate(f"ada{new_id}", ("admin",)), call)

@@ -1,4 +1,4 @@
-"""Who may call what, through each door: every method of every shipped type has a row."""
+"""The access matrix over HTTP and NATS: every method of every shipped type has a row with its callers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SERVICES = (objects, authentication, user_management, data_storage, projects, ap
 TYPES = [cls for service in SERVICES for cls in service.types]
 MANAGERS = {"manager", "admin"}
 KNOWN = {"stranger", "user", "reader", "writer", "manager", "service", "admin"}
-# Also without a credential; the HTTP door's generic endpoint asks for one all the same.
+# Also open without a credential, though the generic HTTP endpoint requires one.
 ANYONE = KNOWN | {"nobody"}
 SERVICE = {"service"}
 MEMBERS = {"user", "admin"}
@@ -46,7 +46,7 @@ ROUTE = (
     b'{"route":{"method":"GET","path":"/shop","object_type":"counter","object_id":"c","object_method":"value",'
     b'"permission":"counter:read"}}'
 )
-# Type and method → a payload that passes, and the callers who may.
+# Type and method → a valid payload, and the permitted callers.
 ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("counter", "increment"): (b'{"by":1}', {"writer", "admin"}),
     ("counter", "value"): (b"{}", {"reader", "admin"}),
@@ -252,10 +252,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     for type in TYPES
     for method, payload in (("_create", b"{}"), ("_read", b"{}"), ("_replace", b'{"state":{}}'), ("_delete", b"{}"))
 }
-# What hosts call; the gateway knows no such methods.
+# Methods for hosts alone, unknown to the gateway.
 INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}", "_vanish": b'{"project":"p"}'}
 ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
-# Users whose tokens are out while their sessions, their status or their roles change.
+# Users whose sessions, status or roles change after their tokens were issued.
 LIVE = ("ended", "deactivated", "custom")
 CALLERS = ("nobody", "expired", "forged", "stranger", "user", "reader", "writer", "manager", "service", "admin")
 UNKNOWN = {"nobody", "expired", "forged", "ended", "deactivated"}
@@ -310,7 +310,7 @@ async def test_only_who_may_call_a_method_gets_past_its_rule(
 
 
 def refusal(type: str, method: str, caller: str, over_http: bool) -> int | None:
-    """The status with which the caller has to be refused; None for one who gets past the method's rule."""
+    """Return the status with which the caller must be refused, or None if the method's rule admits the caller."""
     _, allowed = ROWS[type, method]
     if caller in UNKNOWN and (over_http or caller not in allowed):
         return 401
@@ -320,7 +320,7 @@ def refusal(type: str, method: str, caller: str, over_http: bool) -> int | None:
 
 @pytest.fixture(scope="module")
 def live(world: World) -> dict[str, str]:
-    """Tokens of real users by kinds of caller; the custom role allows what a writer may."""
+    """Return tokens of real users by kind of caller; the custom role has a writer's permissions."""
     with blocking_http_client(base_url=world.url, timeout=20) as http:
         pairs = {kind: _logged_in(http, kind) for kind in LIVE}
         admin = {"Authorization": world.admin}
@@ -337,7 +337,7 @@ def live(world: World) -> dict[str, str]:
             http.post("/auth/logout", headers={"Authorization": tokens["ended"]}),
         ):
             assert answer.is_success, answer.text
-    # The promise is: everywhere within a second. Each process knows for itself, and not each can be asked.
+    # A change takes effect everywhere within a second; not every process can be asked.
     time.sleep(1)
     return tokens
 
@@ -358,7 +358,7 @@ async def test_the_http_door_asks_for_its_own_permission_too(world: World, new_i
 
 
 def credential(world: World, caller: str) -> str | None:
-    """The Authorization header of a kind of caller."""
+    """Return the Authorization header of a kind of caller."""
     if caller == "nobody":
         return None
     if caller == "expired":

@@ -1,4 +1,4 @@
-"""What belongs to projects, through both doors: who reaches it, and how it goes with its project."""
+"""Objects that belong to projects, over HTTP and NATS: access, and their end with the project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.people import Person, made
 from tests.support.world import EntryPoint, NatsDoor, World
 
 Persons = Callable[[], Awaitable[Person]]
-# Within which everybody goes by a change, and as much again for a busy machine.
+# Seconds in which a change takes effect everywhere, doubled for a busy machine.
 SOON = 2.0
 
 
@@ -47,7 +47,7 @@ READS, CHANGES, NOTHING = [[200, 200, 403]] * 2, [[200, 200, 200]] * 2, [[404, 4
 
 
 async def at_both(http: httpx2.AsyncClient, nats: NatsDoor, collection: str, who: Person) -> list[list[int]]:
-    """What becomes of reading an item, of finding items and of changing one, over HTTP and over NATS."""
+    """Return the outcomes of reading, finding and changing an item, over HTTP and over NATS."""
     path = f"/data/collections/{collection}"
     answers = [
         await http.get(f"{path}/first", headers=who.headers),
@@ -72,7 +72,7 @@ async def status(work: Awaitable[Any]) -> int:
 
 
 async def becomes(expected: Any, look: Callable[[], Awaitable[Any]], within: float = SOON) -> None:
-    """Return when what is looked at is as expected; that has to be so in time."""
+    """Return once `look` gives the expected value; fail if that takes too long."""
     async with asyncio.timeout(within):
         while await look() != expected:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Projects, members and tasks through both doors, with users that are registered and erased."""
+"""Projects, members and tasks over HTTP and NATS, with users that are registered and erased."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_members_come_change_and_leave_under_the_projects_etag(
 
 
 async def reasons(http: httpx2.AsyncClient, target: str, admin: dict[str, str]) -> list[str]:
-    """What the security log says of changes of members."""
+    """Return the reasons of membership changes in the security log."""
     query = {"target": target, "action": "project.member_changed"}
     return [entry["reason"] for entry in (await http.get("/audit", params=query, headers=admin)).json()["items"]]
 

@@ -1,4 +1,4 @@
-"""A whole fleet whose events go over RabbitMQ does what the one on JetStream does."""
+"""A fleet whose events go over RabbitMQ behaves like one on JetStream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rate limits at both doors, their headers, and the policies that an administrator sets."""
+"""Rate limits over HTTP and NATS, their headers, and the policies that an administrator sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.world import NatsDoor, World
 
 @pytest.fixture
 def policies(world: World) -> Iterator[Any]:
-    """Sets policies, and at the end none."""
+    """Return a function that sets policies, and remove them afterwards."""
     with blocking_http_client(base_url=world.url, headers={"Authorization": world.admin}, timeout=20) as client:
 
         def put(policies: Any, **headers: str) -> httpx2.Response:
@@ -28,7 +28,7 @@ def policies(world: World) -> Iterator[Any]:
 
 
 async def key_of(world: World, http: httpx2.AsyncClient, **limits: Any) -> str:
-    """An API key with limits of its own."""
+    """Create an API key with its own limits."""
     name = f"ada{secrets.token_hex(6)}"
     person = {"username": name, "email": f"{name}@example.org", "password": "wheelbarrow at noon"}
     user = (await http.post("/auth/register", json=person)).json()["id"]

@@ -1,4 +1,4 @@
-"""Workers that die, hang and are told to end: each task has one result, on both buses."""
+"""Workers that die, hang and stop: each task has one result, on both buses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MANY = {"max_attempts": 100, "backoff": 0.0}
 
 
 class Bench(NamedTuple):
-    """A fleet with a short lease of tasks, and what starts workers in it."""
+    """A fleet with a short task lease, which can start workers."""
 
     world: World
     bus: str
@@ -70,7 +70,7 @@ async def ada(http: httpx2.AsyncClient) -> Person:
 
 @contextlib.contextmanager
 def ended(*workers: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Workers that are gone when this ends."""
+    """Kill these workers at the end."""
     try:
         yield
     finally:
@@ -82,7 +82,7 @@ def ended(*workers: subprocess.Popen[bytes]) -> Iterator[None]:
 
 @pytest.fixture
 async def successes(world: World) -> AsyncIterator[Counter[str]]:
-    """How often each task was told to have succeeded, an event that is published again counting once."""
+    """Count the success events of each task, ignoring republished events."""
     found: Counter[str] = Counter()
     known: set[str] = set()
     connection = await nats.connect(world.servers.nats_url("client"))
@@ -100,7 +100,7 @@ async def successes(world: World) -> AsyncIterator[Counter[str]]:
 
 
 async def lines(log: Path, count: int) -> list[str]:
-    """What handlers have noted, when there is that much."""
+    """Return the handlers' log lines, once there are at least `count`."""
     async with asyncio.timeout(30):
         while len(noted(log)) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

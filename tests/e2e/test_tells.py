@@ -1,4 +1,4 @@
-"""Tells from clients: published as any JetStream client publishes, applied once, or dead letters."""
+"""Tells from clients: published as by any JetStream client, and then applied once or kept as dead letters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WITHIN = 30.0
 
 @pytest.fixture
 async def js(world: World) -> AsyncIterator[JetStreamContext]:
-    """As a client of any language has it: a plain connection of the client's user."""
+    """Connect as the user of clients, with a plain connection that any language has."""
     connection = await nats.connect(world.servers.nats_url("client"))
     yield connection.jetstream()
     await connection.close()
@@ -51,7 +51,7 @@ async def tell(
 
 
 async def publish(world: World, *subjects: bytes) -> None:
-    """Publish nothing to subjects that no client library would take."""
+    """Publish empty payloads to subjects that client libraries would refuse."""
     url = urlsplit(world.servers.nats_url("client"))
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     await reader.readline()
@@ -65,11 +65,11 @@ async def publish(world: World, *subjects: bytes) -> None:
 
 
 async def counts(over_nats: NatsDoor, world: World, id: str, wanted: int) -> None:
-    """Return when the counter has this value."""
+    """Return once the counter has this value."""
     value = None
     end = time.monotonic() + WITHIN
     while time.monotonic() < end:
-        # There may be nobody yet, after a fault.
+        # After a fault, there may be no owner yet.
         with suppress(Failure, NatsError):
             value = await over_nats.call("counter", id, "value", authorization=world.admin)
         if value == wanted:
@@ -79,7 +79,7 @@ async def counts(over_nats: NatsDoor, world: World, id: str, wanted: int) -> Non
 
 
 async def buried(http: httpx2.AsyncClient, headers: dict[str, str], subject: str, source: str = "") -> dict[str, Any]:
-    """The letter about what was told to this subject."""
+    """Return the dead letter of the tell to this subject."""
     async with asyncio.timeout(WITHIN):
         while True:
             params = {"source": source, "kind": "tell"}
@@ -102,7 +102,7 @@ async def test_a_tell_is_acknowledged_and_applied(
 async def test_a_tell_that_is_repeated_under_one_id_is_applied_once(
     world: World, js: JetStreamContext, over_nats: NatsDoor, new_id: str
 ) -> None:
-    """By the stream's own window, and beyond that by the caller's ID."""
+    """Within the stream's own window, and later by the caller's ID."""
     subject = f"counter.{new_id}.increment"
     acks = [await tell(js, subject, authorization=world.admin, Nats_Msg_Id=new_id) for _ in range(2)]
     for _ in range(2):
@@ -125,8 +125,8 @@ async def test_the_same_id_of_another_caller_is_another_tell(
 async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_stored(
     world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx2.AsyncClient, new_id: str
 ) -> None:
-    """Also those that the owner had taken when it was killed, before those that it had not; and those whose
-    sender has yet to be looked up, before those whose sender is known."""
+    """Tells that the owner had taken before it was killed come before those that it had not, and tells whose sender
+    must still be looked up come before those whose sender is known."""
     chief = bearer((await login(http, "admin", admin_password(world))).json())
     key = (await http.post("/api-keys", headers=chief, json={"name": "k", "scopes": ["*"]})).json()["key"]
     ids = [f"{new_id}{number}" for number in range(8)]
@@ -141,7 +141,7 @@ async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_st
 
     for id in ids:
         await counts(over_nats, world, id, 20)
-    # A last one, after which nothing else can be under way.
+    # A last tell, after which no other can be under way.
     for id in ids:
         await tell(js, f"counter.{id}.increment", authorization=f"ApiKey {key}")
     for id in ids:
@@ -156,7 +156,7 @@ async def test_a_token_counts_as_it_was_when_the_tell_was_stored(
     admin: dict[str, str],
     new_id: str,
 ) -> None:
-    """One that expires before the host is back is fine; one that had expired before is not."""
+    """A token may expire before the host is back, but not before the tell was stored."""
     brief = "Bearer " + world.issuer.issue(f"ada{new_id}", permissions=("counter:write",), lifetime=2)
     past = TokenIssuer(world.issuer.keys, world.servers.public_url, now=lambda: time.time() - 10_000)
     old = "Bearer " + past.issue(f"bob{new_id}", permissions=("counter:write",))
@@ -220,7 +220,7 @@ async def test_a_tell_without_a_credential_or_without_the_right_to_is_a_dead_let
 async def test_a_poison_tell_ends_as_a_dead_letter_holds_up_no_other_and_replays(
     world: World, js: JetStreamContext, over_nats: NatsDoor, http: httpx2.AsyncClient, new_id: str
 ) -> None:
-    """Of a user who may not count, replayed by an administrator who may."""
+    """The sender may not count; the administrator who replays it may."""
     ada = await logged_in(http, a_person())
     subject, admin = f"counter.{new_id}.increment", {"Authorization": world.admin}
     await tell(js, subject, b'{"by":7}', bearer(ada)["Authorization"])
@@ -294,7 +294,7 @@ async def test_a_subject_that_is_none_becomes_a_dead_letter_and_takes_no_other_t
     admin: dict[str, str],
     new_id: str,
 ) -> None:
-    """Neither wildcards, which the server takes for text in what is published, nor bytes that are no text."""
+    """Wildcards, which the server takes literally in published subjects, and bytes that are not text."""
     await over_nats.call("counter", new_id, "increment", authorization=world.admin)
     world.signal("objects", signal.SIGSTOP)
     await tell(js, f"counter.{new_id}.increment", authorization=world.admin)
@@ -326,7 +326,7 @@ async def test_tells_are_applied_once_each_though_the_host_is_killed(
         await sending
     for id in ids:
         await counts(over_nats, world, id, 120)
-    # The tells to one object are applied in their order: what came twice would count before these.
+    # Tells to one object are applied in order: a duplicate would count before these.
     await asyncio.gather(*(tell(js, f"counter.{id}.increment", b'{"by":1}', world.admin) for id in ids))
     for id in ids:
         await counts(over_nats, world, id, 121)

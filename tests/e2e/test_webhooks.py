@@ -1,4 +1,4 @@
-"""Webhooks through the whole fleet: who gets which events, signed, once they can be delivered, whatever dies."""
+"""Webhooks through the whole fleet: authorised, signed, and delivered eventually, whichever process dies."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ async def ada(person: MakePerson) -> Person:
 
 
 async def hook(http: httpx2.AsyncClient, who: Person, url: str, events: list[str], **more: Any) -> Any:
-    """A webhook of which all processes know."""
+    """Create a webhook, and return it once all processes know it."""
     made_one = await made(http, "/webhooks", who, url=url, events=events, **more)
     await known(http, who, made_one["id"])
     return made_one
 
 
 async def known(http: httpx2.AsyncClient, who: Person, id: str) -> None:
-    """What has changed counts within a second: here that second has passed."""
+    """Wait for the second within which a change takes effect everywhere."""
     await asyncio.sleep(1.0)
 
 
@@ -53,7 +53,7 @@ async def item(http: httpx2.AsyncClient, who: Person, collection: str) -> str:
 
 
 async def delivery(http: httpx2.AsyncClient, who: Person, webhook: str, status: str, **more: Any) -> Any:
-    """The latest delivery of a webhook that has come to this status."""
+    """Return the latest delivery of a webhook with this status, once there is one."""
     async with asyncio.timeout(30):
         while True:
             page = await http.get(f"/webhooks/{webhook}/deliveries", headers=who.headers, params={"status": status})

@@ -1,4 +1,4 @@
-"""Live streams while gateways are killed and readers come and go: nobody misses anything, on either bus."""
+"""Live streams while gateways are killed and readers reconnect: no reader misses an event, on either bus."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def door(world: World) -> AsyncIterator[NatsDoor]:
 
 
 class Wanderer:
-    """A reader that leaves now and then, and resumes behind the last event that it has."""
+    """A reader that disconnects now and then, and resumes after its last event."""
 
     def __init__(self, http: httpx2.AsyncClient, headers: dict[str, str], room: str, random: random.Random) -> None:
         self.numbers: list[int] = []
@@ -57,7 +57,7 @@ class Wanderer:
         self._random = random
 
     async def read(self, count: int) -> None:
-        """Return when this many messages have come."""
+        """Return once this many messages have arrived."""
         place = ""
         while len(self.numbers) < count:
             leave_after = self._random.randint(1, 60)

@@ -1,4 +1,4 @@
-"""The gateway as a process: starting, workers, ending."""
+"""The gateway as a process: start, workers and shutdown."""
 
 from __future__ import annotations
 

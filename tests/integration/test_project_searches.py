@@ -1,4 +1,4 @@
-"""What a search for projects or tasks looks at in MongoDB: only what it can find, however much else there is."""
+"""Searches for projects or tasks examine only what they can find, however much else MongoDB holds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ADA = Principal("ada", ("user",))
 async def looked_at(
     servers: Servers, database: str, type: Any, state: Callable[[int], dict[str, Any]], wanted: Find
 ) -> tuple[int, int, set[str]]:
-    """How many were found and how many keys of an index were looked at, and how."""
+    """Return how many results were found, how many index keys were examined, and the plan's stages."""
     commands, name = Commands(), type.object_type
     store = MongoStore(servers.mongo_url, database, listeners=[commands])
     await store.open(name, type.searches[0].indexes)

@@ -1,4 +1,4 @@
-"""What each NATS user may do, what the mapping does, and that the fixtures' faults are real."""
+"""The permissions of each NATS user, the subject mapping, and proof that the fixtures' faults are real."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ async def test_a_reply_subject_makes_no_server_publish_for_a_client(
 
 
 async def _stored(host: Client) -> list[int]:
-    """How many messages the streams hold that a client might want to change."""
+    """Return the number of stored messages in streams that a client might want to change."""
     infos = [await host.jetstream().stream_info(name) for name in ("EVENTS", "KV_types")]
     return [info.state.messages for info in infos]
 
@@ -232,7 +232,7 @@ async def test_a_server_outlives_the_thread_that_started_it(servers: Servers) ->
     starting = threading.Thread(target=servers.nats.restart)
     starting.start()
     starting.join()
-    # Python's thread has ended; the kernel, which would end the server, may see it a moment later.
+    # Python's thread has ended; the kernel, which would kill the server, may notice a moment later.
     while Path(f"/proc/self/task/{starting.native_id}").exists():  # noqa: ASYNC110, ASYNC240
         await asyncio.sleep(0.01)
     connection = await nats.connect(servers.nats_url("client"), inbox_prefix=b"_INBOX_client", allow_reconnect=False)

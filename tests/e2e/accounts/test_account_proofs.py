@@ -1,4 +1,4 @@
-"""Accounts under races and stopwatches, on services of their own."""
+"""Accounts under races and timing measurements, on their own services."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.world import NatsDoor, World, Worlds
 
 GRACE = 1.0
 ROUNDS = 30
-# What may differ beside noise: an attacker who measures over a network sees no less than that.
+# The allowed difference besides noise; measurements over a network can't resolve less.
 SYSTEMATIC = 0.1
 
 
@@ -65,7 +65,7 @@ async def refresh_over_nats(door: NatsDoor, token: str) -> dict[str, Any]:
 
 
 def noise(times: list[float]) -> float:
-    """The standard error of the median, from the median of the deviations, which outliers don't move."""
+    """Return the standard error of the median, from the median deviation, which outliers don't move."""
     middle = statistics.median(times)
     deviation = 1.4826 * statistics.median(abs(each - middle) for each in times)
     return 1.2533 * deviation / math.sqrt(len(times))
@@ -190,7 +190,7 @@ async def test_a_logout_is_seen_by_another_gateway_and_by_every_host(
 
 
 async def over(door: NatsDoor, pair: dict[str, Any]) -> set[int]:
-    """What the hosts of three services say to a user's token."""
+    """Call the hosts of three services with a user's token, and return the statuses."""
     session, user = session_of(pair["refresh_token"]), pair["user"]["id"]
     statuses = set()
     for type, id, method in (("session", session, "me"), ("user", user, "read"), ("counter", "c", "value")):

@@ -1,4 +1,4 @@
-"""Accounts through both doors: registration, logins, refresh rotation, sessions and their end."""
+"""Accounts over HTTP and NATS: registration, logins, refresh rotation, sessions and their end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The security log at both doors: what leaves an entry, who reads it, and that pages neither repeat nor lose."""
+"""The security log over HTTP and NATS: its entries, its readers, and complete pages without repeats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADDRESS = "127.0.0.1"
 
 
 async def entries(http: httpx2.AsyncClient, admin: dict[str, str], count: int, **query: str) -> list[dict[str, Any]]:
-    """The entries, the oldest first, as soon as there are so many."""
+    """Return the entries, oldest first, once there are at least `count`."""
     items: list[dict[str, Any]] = []
     async with asyncio.timeout(5):
         while len(items) < count:
@@ -213,7 +213,7 @@ async def test_pages_come_in_order_and_neither_repeat_nor_lose_while_entries_are
     actor, service = f"a{secrets.token_hex(4)}", world.token(roles=("service",), subject="service:test")
 
     async def write(number: int) -> None:
-        # Many of one moment, so that only their IDs order them.
+        # Many entries with the same time, so that only their IDs order them.
         entry = {"at": 1000.0 + number // 7, "actor": actor, "action": "tested", "target": str(number)}
         body = msgspec.json.encode({**entry, "outcome": "success", "reason": "", "address": "", "session": ""})
         await over_nats.call("audit", secrets.token_hex(16), "record", body, authorization=service)

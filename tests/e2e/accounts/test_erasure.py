@@ -24,7 +24,7 @@ FULL_NAME, THEME = "Augusta Ada Zzyzx", "quite personal"
 
 @pytest.fixture(scope="module")
 def world(worlds: Worlds) -> Iterator[World]:
-    """Services of its own, with one administrator."""
+    """Start separate services with one administrator."""
     with worlds.alone() as world:
         yield world
 
@@ -34,7 +34,7 @@ async def erase(http: httpx2.AsyncClient, who: dict[str, str], id: str = "me", *
 
 
 async def eventually_free(http: httpx2.AsyncClient, person: Person) -> dict[str, Any]:
-    """The user that takes both names, which is possible within a second."""
+    """Register a user with both names, which must be free within a second."""
     async with asyncio.timeout(1):
         while (made := await register(http, person)).status_code != 201:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -150,7 +150,7 @@ async def test_nothing_personal_is_left_at_rest(
 
 
 def at_rest(world: World, word: str) -> str:
-    """The collections that hold the word somewhere, and what of the document stands around it."""
+    """Describe each document that contains the word, with its collection and the text around the word."""
     client: Any = pymongo.MongoClient(world.servers.mongo_url)
     found = []
     with client:
@@ -164,7 +164,7 @@ def at_rest(world: World, word: str) -> str:
 
 
 async def events(world: World, id: str) -> list[tuple[str, str]]:
-    """The user's events, and those of everything else that the stream holds now."""
+    """Return the user's events and all others that the stream now holds."""
     connection = await nats.connect(world.servers.nats_url("fleet"))
     js = connection.jetstream()
     state = (await js.stream_info(subjects.EVENTS_STREAM)).state

@@ -1,4 +1,4 @@
-"""Signing keys of running services: rotated under load, by age, and dropped at once."""
+"""Signing keys of running services: rotated under load, rotated by age, and dropped at once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def logged_in(http: httpx2.AsyncClient, name: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[int]]:
-    """Do each of these again and again meanwhile; the first that fails fails the test. Counts the rounds."""
+    """Repeat each of these in the background and count the rounds; the first failure fails the test."""
     rounds, ends = [0] * len(works), asyncio.Event()
 
     async def keep(number: int) -> None:
@@ -125,7 +125,7 @@ async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
         async with http_client(base_url=url, timeout=20) as second:
 
             async def statuses() -> set[int]:
-                """Of tokens that every verifier here has verified before."""
+                """Return the statuses for tokens that every verifier has verified before."""
                 answers = [await door.get("/users/me", headers=bearer(pair)) for door in (http, second)]
                 answers += [await door.get("/users", headers={"Authorization": forged}) for door in (http, second)]
                 calls = (("counter", "drop", "value", forged), ("user", pair["user"]["id"], "read", mine))
@@ -166,7 +166,7 @@ async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats
 
 
 async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
-    """Key ID → reasons of its entries."""
+    """Return the reasons of the log entries by key ID."""
     found: dict[str, list[str]] = {}
     page = await door.query("audit", "search", {"action": "keys.rotated", "limit": 200}, authorization=world.admin)
     for entry in page["items"]:

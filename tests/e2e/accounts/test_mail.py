@@ -1,4 +1,4 @@
-"""Mail through both doors: links that arrive, by folder and by SMTP, what they do, and what is at rest."""
+"""Mail over HTTP and NATS: delivery by folder and by SMTP, the effect of links, and the data at rest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITHIN = 20.0
 
 
 class Links:
-    """Both doors to the same methods; `unauthenticated` and the like are raised as failures."""
+    """The link methods over both entry points; errors such as `unauthenticated` are raised as failures."""
 
     def __init__(self, world: World, door: str, http: httpx2.AsyncClient, over_nats: NatsDoor) -> None:
         self.door, self._http, self._nats = door, http, over_nats
@@ -71,7 +71,7 @@ async def links(request: pytest.FixtureRequest, world: World, http: httpx2.Async
 
 
 async def mailed(world: World, to: str, subject: str) -> EmailMessage:
-    """The last mail to this address with this in its subject, once it has arrived."""
+    """Return the last mail to this address with this text in its subject, once it has arrived."""
     async with asyncio.timeout(WITHIN):
         while True:
             found = [mail for mail in in_folder(world.servers.home / "outbox", to) if subject in mail["Subject"]]
@@ -166,7 +166,7 @@ async def test_known_and_unknown_addresses_get_the_same_answer_in_the_same_time(
             answers.add((answer.status_code, answer.content, answer.headers.get("content-type")))
 
     assert answers == {(202, b"", None)}
-    # Noise only adds: the fastest ones tell what is systematic.
+    # Noise only adds time, so the fastest runs show systematic differences.
     known, unknown = (statistics.median(sorted(times)[:5]) for times in took.values())
     assert abs(known - unknown) < 0.5 * max(known, unknown)
 

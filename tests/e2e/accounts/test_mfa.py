@@ -1,4 +1,4 @@
-"""The second factor through both doors, on real servers, and what MongoDB holds of it."""
+"""The second factor over HTTP and NATS on real servers, and its data in MongoDB."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HTTP_METHODS = {
 
 
 class Accounts(Protocol):
-    """Accounts through one door. Methods return decoded results and raise `Failure`."""
+    """Accounts through one entry point. Methods return decoded results and raise `Failure`."""
 
     async def register(self, name: str) -> Any: ...
 
@@ -96,8 +96,8 @@ def bearer(pair: Any) -> str:
 
 
 class Codes:
-    """The codes of an app. Those of the step at which they were asked for and of the next one stay good
-    for longer than a test takes."""
+    """The codes of an authenticator app. Codes of the current and the next step stay valid for longer
+    than a test takes."""
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
@@ -125,7 +125,7 @@ def name() -> str:
 
 
 async def enrol(accounts: Accounts, name: str) -> tuple[Any, Codes, list[str]]:
-    """A new user's tokens, app and recovery codes."""
+    """Register a user with a second factor; return tokens, app and recovery codes."""
     await accounts.register(name)
     pair = await accounts.login(name)
     codes = Codes((await accounts.own(pair, "begin_totp", password=PASSWORD))["secret"])

@@ -1,4 +1,4 @@
-"""Custom roles through both doors: what they allow, at once for tokens that are out, and after restarts."""
+"""Custom roles over HTTP and NATS: their permissions, immediate effect on issued tokens, and restarts."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_a_gateway_and_a_host_that_start_later_know_what_a_role_allows(
 
 
 async def settled(answers: Callable[[], Awaitable[int]]) -> int:
-    """The first answer that is not 503: what roles allow may not be known at once."""
+    """Return the first answer that is not 503, because role permissions may not be known at once."""
     async with asyncio.timeout(5):
         while (status := await answers()) == 503:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

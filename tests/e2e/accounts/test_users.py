@@ -1,4 +1,4 @@
-"""Profiles through the HTTP door, and the end of access when an administrator says so."""
+"""Profiles over HTTP, and administrators who end a user's access."""
 
 from __future__ import annotations
 

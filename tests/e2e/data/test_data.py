@@ -1,4 +1,4 @@
-"""Collections and items through both doors: writes, versions, and who may see what."""
+"""Collections and items over HTTP and NATS: writes, versions and visibility."""
 
 from __future__ import annotations
 
@@ -465,7 +465,7 @@ async def test_an_item_that_has_expired_is_gone_at_once_and_its_place_is_free(
 
 
 async def found(http: httpx2.AsyncClient, path: str, headers: dict[str, str], **params: Any) -> list[Any]:
-    """The data of all items that a query finds, page by page."""
+    """Return the data of all items that a query finds, page by page."""
     items: list[Any] = []
     cursor: str | None = None
     while True:
@@ -477,7 +477,7 @@ async def found(http: httpx2.AsyncClient, path: str, headers: dict[str, str], **
             return items
 
 
-# Filter, sort, and the same in Python.
+# Filter, sort, and their equivalents in Python.
 QUERIES: list[tuple[str, str, Any]] = [
     ("{}", "price", lambda one: True),
     ('{"price":{"gte":3,"lt":15}}', "-price", lambda one: 3 <= one["price"] < 15),

@@ -1,8 +1,7 @@
-"""The official tests of JSON Schema 2020-12 through the HTTP door: each schema is a collection's, and the
-values that it is tested with are items.
+"""The official tests of JSON Schema 2020-12 over HTTP: each schema is a collection's, each value an item.
 
-All of them are run. Left out is what `json_schema_suite` lists, with its reason: schemas that need another
-document, which are refused instead.
+All groups run, except for those that `json_schema_suite` lists because they need another document; their schemas
+must be refused.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ async def test_schemas_mean_what_the_standards_own_tests_say_through_the_http_do
 
 
 async def differences(http: httpx2.AsyncClient, ada: dict[str, str], name: str, group: Group) -> list[str]:
-    """What is not as the tests of a schema say; a schema that needs another document is to be refused."""
+    """Return the deviations from a schema's tests; a schema that needs another document must be refused."""
     where = f"{group.file}: {group.description}"
     config = await http.put(f"/{name}", headers=ada, json={"schema": group.schema})
     if group.remote:

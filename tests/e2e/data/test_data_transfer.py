@@ -1,4 +1,4 @@
-"""Export and import of many items: what they cost in memory, and what a client that leaves gets."""
+"""Export and import of many items: memory use, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.data_collections import made, of
 from tests.support.world import World
 
 MIB = 1024 * 1024
-# What the two processes together may take more than before, whatever is exported: a few pages.
+# The allowed memory growth of both processes together, for any export: a few pages.
 GROWTH = 96 * MIB
 SIZES = [pytest.param(1500, 100_000, id="150 MB")]
 if os.environ.get("FULL"):
@@ -46,12 +46,12 @@ async def test_an_export_takes_no_more_memory_than_a_few_pages(
 
 
 def copy(world: World, name: str, count: int) -> None:
-    """Put copies of a collection's first item into the store."""
+    """Insert copies of a collection's first item into the store."""
     with pymongo.MongoClient[dict[str, Any]](world.servers.mongo_url) as client:
         items = client[world.database]["obj_item"]
         first = items.find_one({"_id": item_object(name, f"{0:06}")})
         assert first is not None
-        # With an outbox each would be woken to send it.
+        # With an outbox, each item would be activated to send it.
         for bookkeeping in ("outbox", "relay", "replies"):
             first.pop(bookkeeping, None)
         for begin in range(1, count, 1000):
@@ -64,7 +64,7 @@ def copy(world: World, name: str, count: int) -> None:
 
 @contextmanager
 def watched(world: World) -> Iterator[Any]:
-    """How many bytes the gateway and the data service have grown by at most, as often as it is asked."""
+    """Yield a function that returns the largest memory growth of gateway and data service so far, in bytes."""
     services = [psutil.Process(world.pid(name)) for name in ("http_gateway", "data_storage")]
     before = [process.memory_info().rss for process in services]
     most = 0

@@ -1,4 +1,4 @@
-"""The command `aidevos`: what it prints, and one line and status 2 for what it can't do."""
+"""The command `aidevos`: its output, and its errors (one line and status 2)."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class TestOpenapi:
                 self.wfile.write(b'{"openapi":"3.1.0"}')
 
             def log_message(self, *_: Any) -> None:
-                """Silence."""
+                """Log nothing."""
 
         with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""A service's process closes whatever it has opened, whatever fails on the way."""
+"""A service's process closes everything that it has opened, whatever fails on the way."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_resources_close_after_the_chores_and_before_the_connection(settin
     await asyncio.wait_for(serving.serve(service, settings), 10)
 
     assert EVENTS == ["chore ended", "close pool", "close bus", "close connection"]
-    # The name is free again.
+    # The name is available again.
     await asyncio.wait_for(serving.serve(service, settings), 10)
 
 
@@ -110,7 +110,7 @@ async def test_a_fleet_that_hosts_cannot_join_leaves_nothing_open(
 
 
 class Incarnation:
-    """Stands for a host whose `part` fails."""
+    """Fakes a host whose `part` fails."""
 
     def __init__(self, part: str, error: BaseException | None) -> None:
         self.part = part

@@ -1,4 +1,4 @@
-"""Signing keys: their lives, the files they are kept in, and whoever reads those at each moment."""
+"""Signing keys: their lives, their files, and concurrent readers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Clock:
 
 
 class Crash(BaseException):
-    """The process has ended here."""
+    """Raised where the process ends."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def token(home: Path) -> str:
 
 
 def aged(*moments: float) -> Ring:
-    """A ring that was tended at these moments."""
+    """Return a ring that was maintained at these times."""
     ring = key_ring.new_ring("first", START)
     for moment in moments:
         ring = maintain(ring, moment, AGE, NOTICE)
@@ -63,13 +63,13 @@ def aged(*moments: float) -> Ring:
 
 
 def crowd() -> ProcessPoolExecutor:
-    """Processes that all begin at once."""
+    """Return a pool of processes that all begin at once."""
     context = multiprocessing.get_context("fork")
     return ProcessPoolExecutor(4, context, initializer=context.Barrier(4).wait)
 
 
 def make_due(home: Path) -> None:
-    """Let the key that waits sign from this moment on."""
+    """Let the waiting key sign from now on."""
     first, second = load_ring(home)
     rewritten = (first, key_ring.msgspec.structs.replace(second, signs_from=time.time()))
     keys.write_secret(home / "keys" / keys.RING, key_ring.msgspec.json.encode(rewritten))
@@ -167,7 +167,7 @@ class TestFiles:
         verifier(tmp_path).verify(token(tmp_path))
 
     def crash_at(self, monkeypatch: pytest.MonkeyPatch, writes: int, written: bool) -> None:
-        """End the process at a write, before the file is replaced or after."""
+        """End the process at a write, before or after the file is replaced."""
         done = 0
 
         def replace(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Attempts in a window: of one account, and from one address."""
+"""Attempts within a window, per account and per address."""
 
 from __future__ import annotations
 

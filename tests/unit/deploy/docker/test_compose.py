@@ -1,4 +1,4 @@
-"""The containers' description: complete, closed to other machines, and free of secrets."""
+"""The container description: complete, closed to other machines, and free of secrets."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_the_settings_with_secrets_reach_the_services_that_need_them(compose: di
 
 
 def test_docker_compose_accepts_the_file_where_it_is_installed(compose: dict[str, Any]) -> None:
-    """Elsewhere the file is read as YAML, as all tests here do."""
+    """All other tests read the file as YAML, so they need no Docker."""
     assert compose["name"] == "aidevos"
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:

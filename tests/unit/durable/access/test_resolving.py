@@ -1,4 +1,4 @@
-"""What is nearly always known at once: it costs nothing where it is, and is asked for once where it isn't."""
+"""Values that are nearly always cached: a hit costs nothing, and concurrent misses share one look-up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = f"ApiKey {API_KEY.text}"
 
 
 class Asking(World):
-    """Counts the look-ups of a key; a `change` comes after the answer to the first, before anybody hears of it."""
+    """Counts the look-ups of a key; with `change`, the key is invalidated before the first answer arrives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ async def test_what_can_not_be_a_key_is_refused_at_once(world: Asking) -> None:
 
 
 class Limits:
-    """Stands for rate limits, and notes who was let through."""
+    """Fakes rate limits, and records the admitted callers."""
 
     def __init__(self) -> None:
         self.spent: list[tuple[str, str, str]] = []

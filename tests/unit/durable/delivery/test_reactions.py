@@ -1,4 +1,4 @@
-"""Objects that react to events of others: once each, in order, and what can't be handled is a dead letter."""
+"""Objects react to each other's events once each and in order; unhandled events become dead letters."""
 
 from __future__ import annotations
 

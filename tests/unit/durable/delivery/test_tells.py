@@ -1,4 +1,4 @@
-"""Tells from outside, when something about them goes wrong: none is lost, nor those behind it."""
+"""External tells when something goes wrong: no tell is lost, and none blocks those after it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aidevos.testing import ObjectKit
 from tests.support.kits import START, quiet, until
 
 ADA = Principal("ada", ("user",), frozenset(), START + 3600)
-# Whoever is in its attempt when the process ends.
+# The sender of the tell that is being attempted when the process ends.
 EVE = Principal("eve", ("user",), frozenset(), START + 3600)
 NO_MORE = RateLimited(Verdict(DEFAULT, Policy(1, 1.0), 0, 0.05))
 
@@ -43,7 +43,7 @@ class Slate(BaseDurableObject[SlateState], type="slate"):
 
 
 class Bucket:
-    """Keeps one key of the server's; while it is `away` it can't be written."""
+    """Keeps one key of the server's bucket; writes fail while it is `away`."""
 
     def __init__(self) -> None:
         self.ended: dict[str, int] = {}
@@ -58,7 +58,7 @@ class Bucket:
 
 
 class World:
-    """Stands for what is around the tells; `troubles` of admission and limiter come first, one after another."""
+    """Fakes the surroundings of tells; admission and limiter raise their queued errors first, one per call."""
 
     def __init__(self, kit: ObjectKit) -> None:
         self.kit = kit
@@ -85,21 +85,21 @@ class World:
         self.done.append(subject)
 
     def begin(self, upto: int = 0) -> None:
-        """Be the next owner, after a short life in which so many were taken."""
+        """Become the next owner, after a short life in which `upto` tells were taken."""
         around: Any = self
         self.fatal = asyncio.Event()
         self.tells = Tells(around, self.kit.runtime.environment, self.kit.router, around, around)
         self.backlog = _Backlog(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
 
     async def die(self) -> None:
-        """End as a process that is killed in the midst of an attempt: what it does after that isn't done."""
+        """End like a process killed in the middle of an attempt: its later writes have no effect."""
         await self.fatal.wait()
         ended = self.bucket.ended
         await self.tells.close()
         self.bucket.ended = ended
 
     def take(self, line: int, id: str = "a", caller: str = "ada") -> None:
-        """One is given by the stream."""
+        """Deliver a tell from the stream."""
         about = SimpleNamespace(
             sequence=SimpleNamespace(stream=line), timestamp=SimpleNamespace(timestamp=lambda: START)
         )

@@ -20,7 +20,7 @@ EVENTS: list[str] = []
 
 
 class Pool:
-    """Stands for connections to a database."""
+    """Fakes connections to a database."""
 
     def __init__(self, name: str) -> None:
         self.name = name

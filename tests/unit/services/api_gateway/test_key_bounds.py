@@ -1,4 +1,4 @@
-"""What an API key may do to keys: narrow itself, end itself, and make others within its own bounds."""
+"""API keys that manage keys: they can narrow and end themselves, and make others within their own bounds."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def resolve(kit: ObjectKit, key: Any) -> KeyGrant:
 
 
 async def by(kit: ObjectKit, ada: Principal, key: Any) -> Principal:
-    """The caller that presents this key of Ada's."""
+    """Return the caller that presents this key of Ada's."""
     allowed, narrowed = scopes.grant((await resolve(kit, key)).scopes, ada.permissions)
     return Principal(ada.subject, ada.roles, allowed, key=key["id"], narrowed=narrowed)
 
@@ -216,7 +216,7 @@ async def test_a_key_is_dead_with_the_one_that_made_it(kit: ObjectKit, ada: Prin
     else:
         await kit.call("api_key", parent["id"], "erase", caller=SERVICE)
 
-    # At once, whatever has been deleted yet.
+    # Immediately, before everything has been deleted.
     for key in (child, grandchild):
         assert await code(resolve(kit, key)) == "not-found"
 

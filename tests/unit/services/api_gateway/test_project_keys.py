@@ -1,4 +1,4 @@
-"""API keys that count in one project alone: who makes them, what they reach, and how they end."""
+"""API keys that are valid in one project alone: their makers, their reach, and their end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def key(kit: ObjectKit, caller: Principal, **args: Any) -> Any:
 
 
 def confined(owner: Principal, project: str, *permissions: str) -> Principal:
-    """A caller by a key of the owner's that counts in the project alone."""
+    """Return a caller with a key of the owner's that is valid in the project alone."""
     granted = frozenset(permissions) or owner.permissions
     return msgspec.structs.replace(owner, permissions=granted, key="k", project=project)
 
@@ -162,7 +162,7 @@ async def test_a_key_that_comes_as_its_project_ends_goes_too(kit: ObjectKit, ada
     await kit.call("project", project, "delete", caller=ada)
     await until(lambda: kit.store.documents["project"][project]["state"]["status"] == "ended")
 
-    # Its maker's role is still known to this process.
+    # This process still has its maker's role cached.
     late = await key(kit, ada, project=project)
     await kit.settle()
 

@@ -1,4 +1,4 @@
-"""The accounts' rules in one process: the saga of a registration, rotation, and what is at rest."""
+"""The accounts' rules in one process: the saga of a registration, rotation, and data at rest."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_a_registration_that_dies_at_any_commit_keeps_no_name_from_others(
 
 
 async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str]:
-    """A process that ended while this commit of a registration was under way, and was applied or lost."""
+    """Crash a process during this commit of a registration, which is applied or lost; return the store and user ID."""
     gate, id = asyncio.Event(), new_id()
     async with kit_of(settings) as kit:
         kit.store.faults.extend([OPEN] * commit + [gate])
@@ -176,7 +176,7 @@ async def test_strangers_who_fail_on_purpose_lock_out_strangers_alone(kit: Objec
 
     assert (await failure(login(kit, headers=stranger))).code == "rate-limited"
     assert (await failure(login(kit, EMAIL, headers=from_address("192.0.2.67")))).code == "rate-limited"
-    # Another address of the network that the user has logged in from.
+    # Another address in the network from which the user has logged in.
     assert await login(kit, headers=from_address("2001:db8::2"))
     for _ in range(settings.login_failures):
         assert (await failure(login(kit, password="wrong", headers=home))).status == 401
@@ -200,7 +200,7 @@ async def test_one_address_logs_in_and_registers_so_often_in_a_minute_and_others
         await register(kit, new_id(), headers=here)
         refused = await failure(register(kit, new_id(), "Bob", "bob@example.org", "s", headers=here))
         await register(kit, new_id(), "Bob", "bob@example.org", "t", headers=there)
-        # By the address too, which leads to another object.
+        # Also by the e-mail address, which leads to another object.
         await login(kit, headers=here)
         await login(kit, EMAIL, headers=here)
         throttled = await failure(login(kit, "Bob", headers=here))

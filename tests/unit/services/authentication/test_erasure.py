@@ -15,20 +15,20 @@ from aidevos.testing import ObjectKit
 from tests.support.account_kits import OPEN, kit_of, login, refresh, register, serve
 from tests.support.kits import chosen, crash, failure, until
 
-# Commits of an erasure after its own: both names released, two sessions ended and forgotten, the
-# outcomes erased, the entry written; some of them share one.
+# Commits that follow an erasure: both names released, two sessions ended and forgotten, the
+# outcomes erased, the entry written; some of these share a commit.
 COMMITS = 6
 NAME, FULL_NAME = "Zoe-Zzyzx", "Augusta Zzyzx"
 EMAIL, NEXT = "zoe@zzyzx.example", "next@zzyzx.example"
 
 
 async def erased_user(kit: ObjectKit) -> tuple[str, list[Any]]:
-    """A user with a profile and two sessions."""
+    """Register a user with a profile and two sessions, and a change of address under way."""
     id = new_id()
     await register(kit, id, NAME, EMAIL)
     pairs = [await login(kit, NAME), await login(kit, EMAIL)]
     await kit.call("user", id, "patch", {"patch": {"full_name": FULL_NAME}}, headers=chosen("p"))
-    # A change of the address that ended half-way.
+    # A change of address that stopped half-way.
     await serve(kit, "user", id, "announce_email", {"email": NEXT, "change": "c"})
     await serve(kit, "auth", account_id(NEXT), "reserve_email", {"user": id, "primary": account_id(NAME)})
     await kit.settle()
@@ -54,8 +54,10 @@ async def check_gone(kit: ObjectKit, id: str, pairs: list[Any]) -> None:
 
 
 async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[ObjectKit, str, list[Any]]:
-    """A process that ended while this commit of an erasure was under way, and was applied or lost; the
-    user, and the pairs of its sessions."""
+    """Crash a process during this commit of an erasure, which is applied or lost.
+
+    Return the store, the user, and the token pairs of its sessions.
+    """
     gate = asyncio.Event()
     async with kit_of(settings) as kit:
         id, pairs = await erased_user(kit)

@@ -1,4 +1,4 @@
-"""The rules of the second factor in one process: what passes once, what a crash changes, what is at rest."""
+"""The rules of the second factor in one process: single use, crashes, and data at rest."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ async def test_whoever_has_the_password_guesses_so_many_codes_a_day_and_recovery
         for _ in range(settings.login_failures):
             await refused(ada.login(otp=ada.wrong()))
         ada.kit.clock.advance(settings.login_window)
-        # As if it had been idle.
+        # As if the account had hibernated.
         ada.kit.catalogue.drop_all()
 
     assert (await failure(ada.login(otp=ada.otp()))).code == "rate-limited"

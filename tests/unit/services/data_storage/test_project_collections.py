@@ -1,4 +1,4 @@
-"""Collections that belong to projects: what members may do there, and how they go with their project."""
+"""Collections that belong to projects: the members' permissions, and their end with the project."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STEP = 2
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(belongings, "STEP", STEP)
-    # What is erased stays erased at once: nobody writes beside.
+    # No concurrent writers, so erased items stay erased at once.
     monkeypatch.setattr("services.data_storage.eraser.SETTLED", -1.0)
     monkeypatch.setattr("services.data_storage.eraser.PAUSE", 0.0)
 
@@ -243,7 +243,7 @@ async def test_a_collection_that_comes_as_its_project_ends_goes_too(
     await kit.call("project", project, "delete", caller=owner)
     await kit.settle()
 
-    # Its maker's role is still known to this process.
+    # This process still has its maker's role cached.
     late = await collection(kit, project, owner)
     await until(lambda: late not in there(kit, "collection"))
     await kit.settle()

@@ -1,4 +1,4 @@
-"""The description of the NATS door: valid by the standard's own schema, and of every type as it is."""
+"""The description of the NATS API: valid by the standard's own schema, and true for every type."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_every_operation_documents_its_errors_and_who_may_call_it() -> None:
     for path, item in document["paths"].items():
         for verb in set(item) - {"parameters"}:
             statuses = set(item[verb]["responses"])
-            # What the gateway has itself never has to be waited for.
+            # The gateway answers this path itself, so it is always available.
             asked = set() if path == "/examples/chat" else {"503"}
             assert {"404", "405", "422", "500"} | asked <= statuses, path
             assert ({"401", "403"} <= statuses) != (item[verb].get("security") == [])

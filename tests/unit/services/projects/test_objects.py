@@ -1,4 +1,4 @@
-"""Objects of users' own types that belong to projects: who reaches them, and how they end."""
+"""Objects of users' own types that belong to projects: access, and their end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 
 
 def able(person: Principal, *permissions: str) -> Principal:
-    """The person with other permissions too."""
+    """Return the person with additional permissions."""
     return msgspec.structs.replace(person, permissions=person.permissions | set(permissions))
 
 
@@ -79,7 +79,7 @@ async def counter(kit: ObjectKit, project: str | None, caller: Principal, type: 
 
 
 async def done(kit: ObjectKit, id: str, caller: Principal) -> tuple[str, ...]:
-    """What becomes of a query, of a command, and of what management shows and replaces."""
+    """Try a query, a command, a management read and a replacement; return the outcomes."""
     calls = (("value", {}), ("increment", {}), ("_read", {}), ("_replace", {"state": {"value": 1}}))
     return tuple([await outcome(kit, "counter", id, method, args, caller) for method, args in calls])
 

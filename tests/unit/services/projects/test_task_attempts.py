@@ -1,4 +1,4 @@
-"""A task and its workers: one attempt at a time, one result, and an end to each that nothing is heard of."""
+"""A task and its workers: one attempt at a time, one result, and an end for every silent attempt."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def test_a_worker_that_is_not_heard_of_loses_its_attempt(kit: ObjectKit) -
 
 
 async def test_after_an_outage_a_worker_has_time_to_be_heard_of(kit: ObjectKit) -> None:
-    """The task itself was not there: nobody could tell it anything."""
+    """During the outage, no worker could report to the task."""
     id = await queue(kit, retry=ONCE)
     given = await start(kit, id)
     kit.clock.advance(LEASE + 60)
@@ -293,7 +293,7 @@ async def order_of(kit: ObjectKit, id: str, run: str, after: str = "") -> Any:
 
 
 def judge(home: Path, order: Any, **changed: str) -> Principal:
-    """Who calls with an order, perhaps with another request than that which it is for."""
+    """Return the verified caller of an order, optionally with a changed request."""
     asked = {**order, **changed}
     issuer = load({}, home=home).public_url
     tokens = TokenVerifier(lambda: load_verification_keys(home), issuer)
@@ -401,7 +401,7 @@ MAX_ATTEMPTS, BACKOFF, TIMEOUT = 3, 1.0, 25.0
 
 
 class Model:
-    """What a task should do: one under way, or a time from which on it may run, and how it ended."""
+    """The expected behaviour of a task: an attempt under way or the next time to run, and the end."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -454,7 +454,7 @@ async def follow(home: Path, steps: list[tuple[str, float]]) -> None:
 
 
 async def act(kit: ObjectKit, id: str, model: Model, runs: list[str], step: str, run: str, number: int) -> None:
-    """One step of the task and of the model: both allow it, or both don't."""
+    """Apply one step to the task and to the model, and check that both allow or both refuse it."""
     current = bool(run) and run == model.run
     may = {
         "start": model.status == "queued" and model.run_at <= model.now,
