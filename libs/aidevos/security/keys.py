@@ -1,7 +1,7 @@
 """The fleet's signing keys under its home, in files that only their owner can read.
 
-`signing.json` holds the ring with the private halves; issuers of tokens read it. `jwks.json` (RFC 7517)
-holds the public halves; verifiers read only this.
+`keys/signing.json` holds the ring with the private halves; only the issuer of users' tokens needs it.
+`public/jwks.json` (RFC 7517) holds the public halves; verifiers read only this.
 
 Promise: at any time, even after a crash between two steps, `jwks.json` contains every key of
 `signing.json`, so every signature can be verified. A new key is published before it enters the ring,

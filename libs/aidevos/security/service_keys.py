@@ -6,7 +6,7 @@ others, to replay messages and to call for users, may also sign delegations, and
 of users count only with the keys of `aidevos.security.keys`, which the authentication service holds.
 
 `public/services.json` holds what verifiers need. Only the owner of the home needs to write it: a process that can do so
-registers its service when it starts. `services/<service>.json` holds the private key, for that service alone.
+registers its service when it starts. `service_keys/<service>.json` holds the private key, for that service alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from aidevos.security.keys import PUBLIC_FOLDER, load_public_keys, lock, write_s
 from aidevos.settings import SettingsError
 
 PUBLIC = "services.json"
-FOLDER = "services"
+FOLDER = "service_keys"
 
 
 class ServiceKey(NamedTuple):

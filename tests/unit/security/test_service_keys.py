@@ -112,7 +112,7 @@ def test_the_issuers_key_goes_on_to_sign_for_everybody(home: Path) -> None:
 
 
 def test_the_private_key_is_in_a_file_of_the_service_alone(home: Path) -> None:
-    objects, events = home / "services/objects.json", home / "services/events.json"
+    objects, events = home / "service_keys/objects.json", home / "service_keys/events.json"
     public = (home / "public/services.json").read_text()
     for path in (objects, events):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

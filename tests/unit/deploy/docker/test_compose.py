@@ -102,7 +102,7 @@ def test_the_setup_makes_secrets_for_their_owner_alone_and_keeps_them(tmp_path: 
     secret = (
         "secrets.json",
         "keys/signing.json",
-        "services/objects.json",
+        "service_keys/objects.json",
         "nats/nats.conf",
         "mongo/key",
         "rabbitmq/rabbitmq.conf",
@@ -147,7 +147,7 @@ def test_a_service_sees_its_own_secrets_and_no_others(
     secrets = load_secrets(owners_home)
 
     def key_of(name: str) -> str:
-        found: str = json.loads((owners_home / "services" / f"{name}.json").read_bytes())["private"]
+        found: str = json.loads((owners_home / "service_keys" / f"{name}.json").read_bytes())["private"]
         return found
 
     assert {name for name, password in secrets.nats.items() if password in seen} == {service.user}
