@@ -89,7 +89,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     await stack.enter_async_context(background(catalogue.follow()))
     await catalogue.wait_until_loaded()
     credential = ServiceCredential(settings, SERVICE)
-    control = AccessControl(settings, fleet, verifier, credential.authorization)
+    control = AccessControl(settings, fleet, verifier, credential)
     table = RouteTable(is_awaited=ROUTES_FROM in _service_names(settings))
     routes = Mirror(control.events, "routes", CHANGED, partial(_read_routes, fleet.client, credential, table))
     await stack.enter_async_context(control.following(routes))

@@ -13,7 +13,7 @@ import pytest
 from tests.support.browser import Browsers, Page
 from tests.support.http import blocking_http_client
 from tests.support.people import PASSWORD
-from tests.support.world import NatsDoor, World, Worlds, wait_ready
+from tests.support.world import NatsEntryPoint, World, Worlds, wait_ready
 
 MAY = ["objects:request", "chat_room:read", "chat_room:write"]
 # More messages than the room keeps.
@@ -96,7 +96,7 @@ async def test_a_page_survives_a_restart_of_the_gateway_and_misses_nothing(
     token = world.token("chat_room:write")
     for number in range(MISSED):
         payload = b'{"text":"missed %d"}' % number
-        await NatsDoor(connection).call("chat_room", room, "post", payload, authorization=token)
+        await NatsEntryPoint(connection).call("chat_room", room, "post", payload, authorization=token)
     await connection.close()
     world.restart("http_gateway")
     wait_ready(world.url, [])

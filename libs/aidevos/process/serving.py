@@ -186,7 +186,7 @@ class _Process:
     async def _open_access(self) -> AccessControl:
         settings = self._settings
         verifier = TokenVerifier(lambda: load_verification_keys(settings.home), settings.public_url)
-        access = AccessControl(settings, self._fleet, verifier, self._credential.authorization)
+        access = AccessControl(settings, self._fleet, verifier, self._credential)
         try:
             async with asyncio.timeout(STORE_WITHIN):
                 await self._stack.enter_async_context(access.following())

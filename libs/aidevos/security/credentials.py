@@ -33,6 +33,10 @@ class ServiceCredential:
         """The principal that hosts see."""
         return Principal(self._subject, ("service",), frozenset(self._permissions))
 
+    def renew(self) -> None:
+        """Issue a new token for the next call."""
+        self._renew_at = 0.0
+
     def authorization(self) -> str:
         """Return the value of the `Authorization` header."""
         now = time.time()

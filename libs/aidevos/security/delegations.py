@@ -161,6 +161,8 @@ class DelegationVerifier:
         now = self._now()
         if payload.iss != self._verifier.issuer or payload.aud != AUDIENCE or payload.iat > now + CLOCK_MARGIN:
             raise _refused()
+        if payload.iat <= self._verifier.known_since:
+            raise Failure("unavailable", "a change of the user's access may have been lost since; try again")
         if payload.exp <= now or payload.errand != call.digest or not payload.sub:
             raise _refused()
         if payload.key and payload.iat <= max(map(self._changed_at, (payload.key, *payload.key_parents))):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from aidevos.contracts import audit, authentication, confirmation, subjects, users
+from aidevos.contracts import access_tokens, audit, authentication, confirmation, subjects, users
 from aidevos.contracts.authentication import SESSION_TYPE, ConfirmPasswordBody, RecoveryCodes, RefreshBody
 from aidevos.contracts.confirmation import CONFIRM_PATH, CONFIRMATION_TYPE, RECOVERY_TYPE, RESET_PATH
 from aidevos.contracts.errors import Failure
@@ -221,6 +221,23 @@ class AuthRouter(APIRouter):
 
     async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
         return await self._forwarder.request_with_body(subjects.call(type, id, method), payload, options)
+
+
+class AccessTokenRouter(APIRouter):
+    """`/access-tokens`."""
+
+    tag = "access-tokens"
+    about = "Tokens of `aidevos token`"
+    permission = access_tokens.MANAGE
+    variables = (variable("token_id", "A token's ID"),)
+    # fmt: off
+    rows = (
+        get("/access-tokens", "list_access_tokens", "List the tokens of `aidevos token`",
+            subjects.query(access_tokens.TYPE, access_tokens.SEARCH), access_tokens.TokenPage, query=PAGE),
+        delete("/access-tokens/{token_id}", "revoke_access_token", "Revoke a token of `aidevos token`",
+               (Target(access_tokens.TYPE, in_path("token_id", "token")), "revoke")),
+    )
+    # fmt: on
 
 
 class AuditRouter(APIRouter):

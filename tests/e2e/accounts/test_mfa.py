@@ -18,7 +18,7 @@ import pytest
 from aidevos.contracts import subjects
 from aidevos.contracts.authentication import account_id, account_of, session_of
 from aidevos.contracts.errors import Failure
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 PASSWORD = "wheelbarrow at noon"
 HTTP_METHODS = {
@@ -68,7 +68,7 @@ class OverHttp:
 
 
 class OverNats:
-    def __init__(self, door: NatsDoor) -> None:
+    def __init__(self, door: NatsEntryPoint) -> None:
         self._door = door
 
     async def register(self, name: str) -> Any:
@@ -115,7 +115,7 @@ async def accounts(request: pytest.FixtureRequest, world: World, http: httpx2.As
         yield OverHttp(http)
     else:
         connection = await nats.connect(world.servers.nats_url("client"))
-        yield OverNats(NatsDoor(connection))
+        yield OverNats(NatsEntryPoint(connection))
         await connection.close()
 
 

@@ -54,7 +54,7 @@ def token(home: Path) -> str:
     return "Bearer " + TokenIssuer(SigningKeys(home), ISSUER).issue("ada")
 
 
-def aged(*moments: float) -> Ring:
+def aged_ring(*moments: float) -> Ring:
     """Return a ring that was maintained at these times."""
     ring = key_ring.new_ring("first", START)
     for moment in moments:
@@ -62,7 +62,7 @@ def aged(*moments: float) -> Ring:
     return ring
 
 
-def crowd() -> ProcessPoolExecutor:
+def simultaneous_processes() -> ProcessPoolExecutor:
     """Return a pool of processes that all begin at once."""
     context = multiprocessing.get_context("fork")
     return ProcessPoolExecutor(4, context, initializer=context.Barrier(4).wait)
@@ -77,7 +77,7 @@ def make_due(home: Path) -> None:
 
 class TestLives:
     def test_a_key_has_a_successor_at_its_age_and_signs_until_that_does(self) -> None:
-        young, old = aged(START + AGE - 1), aged(START + AGE)
+        young, old = aged_ring(START + AGE - 1), aged_ring(START + AGE)
 
         assert len(young) == 1
         assert [key.cause for key in old] == ["first", "age"]
@@ -86,7 +86,7 @@ class TestLives:
         assert signer(old, SWITCH) == old[1]
 
     def test_no_second_key_is_made_while_one_waits_to_sign(self) -> None:
-        ring = aged(START + AGE)
+        ring = aged_ring(START + AGE)
 
         assert key_ring.rotate(ring, "command", SWITCH - 1, NOTICE) == ring
         assert len(key_ring.rotate(ring, "command", SWITCH, NOTICE)) == 3
@@ -94,18 +94,18 @@ class TestLives:
     def test_a_private_half_goes_when_no_repeat_can_ask_for_it(self) -> None:
         end = SWITCH + LONGEST_GRACE + CLOCK_MARGIN
 
-        assert [bool(key.private) for key in aged(START + AGE, end - 1)] == [True, True]
-        assert [bool(key.private) for key in aged(START + AGE, end)] == [False, True]
+        assert [bool(key.private) for key in aged_ring(START + AGE, end - 1)] == [True, True]
+        assert [bool(key.private) for key in aged_ring(START + AGE, end)] == [False, True]
 
     def test_a_public_half_goes_when_the_last_token_has_expired(self) -> None:
-        ring = aged(START + AGE)
+        ring = aged_ring(START + AGE)
         end = SWITCH + TOKEN_LIFETIME + CLOCK_MARGIN
 
         assert len(maintain(ring, end - 1, 2 * AGE + NOTICE, NOTICE)) == 2
         assert maintain(ring, end, 2 * AGE + NOTICE, NOTICE) == ring[1:]
 
     def test_a_token_that_lives_longer_keeps_its_key(self) -> None:
-        ring = aged(START + AGE)
+        ring = aged_ring(START + AGE)
         ring = key_ring.keep_until(ring, ring[0].id, START + 10 * AGE)
         ring = key_ring.keep_until(ring, ring[0].id, START)
 
@@ -113,7 +113,7 @@ class TestLives:
         assert ring[0].id not in [key.id for key in maintain(ring, START + 10 * AGE + CLOCK_MARGIN, AGE, NOTICE)]
 
     def test_whoever_asks_for_a_key_that_is_gone_gets_the_next(self) -> None:
-        ring = aged(START + AGE, SWITCH + LONGEST_GRACE + CLOCK_MARGIN)
+        ring = aged_ring(START + AGE, SWITCH + LONGEST_GRACE + CLOCK_MARGIN)
 
         assert signer(ring, START) == ring[1]
 
@@ -182,7 +182,7 @@ class TestFiles:
         monkeypatch.setattr(keys.os, "replace", replace)
 
     def test_rotations_at_once_make_one_key_and_lose_none(self, home: Path) -> None:
-        with crowd() as processes:
+        with simultaneous_processes() as processes:
             rings = list(processes.map(keys.rotate, [home] * 16, [NOTICE] * 16))
 
         assert len(set(rings)) == 1
@@ -190,13 +190,13 @@ class TestFiles:
         assert len(rings[0]) == 2
 
     def test_first_starts_at_once_agree_on_one_key(self, tmp_path: Path) -> None:
-        with crowd() as processes:
+        with simultaneous_processes() as processes:
             made = list(processes.map(_ensured, [tmp_path] * 16))
 
         assert set(made) == {load_ring(tmp_path)[0].id}
 
     def test_replacements_at_once_leave_one_key_that_verifies(self, home: Path) -> None:
-        with crowd() as processes:
+        with simultaneous_processes() as processes:
             rings = list(processes.map(keys.replace_at_once, [home] * 8))
 
         assert len({ring[0].id for ring in rings}) == 8

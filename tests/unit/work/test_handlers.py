@@ -36,7 +36,7 @@ class Report(msgspec.Struct):
 
 
 class Objects:
-    """Fakes the task: records the calls, and says whether to go on."""
+    """A fake task that records calls and decides if the attempt may go on."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []

@@ -24,7 +24,7 @@ async def slow(context: TaskContext, payload: dict[str, Any]) -> None:
 
 
 class Fleet:
-    """Fakes the bus, its subscription and the tasks: those that are due, and those that were started."""
+    """A fake of the bus, its subscription and the tasks: those that are due, and those that were started."""
 
     def __init__(self, *due: str) -> None:
         self.due = list(due)

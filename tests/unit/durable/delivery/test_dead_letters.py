@@ -46,7 +46,7 @@ class Whose(msgspec.Struct):
 
 
 class Person(BaseDurableObject[Whose], type="user"):
-    """Fakes the users' own type."""
+    """A fake of the users' own type."""
 
     role = "admin"
     refuses = True

@@ -131,7 +131,7 @@ def test_the_description_tells_what_a_type_reacts_to_and_what_it_emits_there() -
     assert [each.name for each in described.events] == ["counted"]
 
 
-def test_the_description_of_the_nats_door_tells_it_too() -> None:
+def test_the_description_of_the_nats_api_tells_it_too() -> None:
     class Watcher(BaseDurableObject[Nothing], type="watcher"):
         @on("event.>")
         async def all(self, event: CloudEvent[Any]) -> None: ...

@@ -58,7 +58,7 @@ class Bucket:
 
 
 class World:
-    """Fakes the surroundings of tells; admission and limiter raise their queued errors first, one per call."""
+    """Fakes of everything around the tells; admission and limiter raise their queued errors first, one per call."""
 
     def __init__(self, kit: ObjectKit) -> None:
         self.kit = kit

@@ -20,7 +20,7 @@ from services.api_gateway.service import service as api_gateway
 from services.data_storage.service import service as data_storage
 from services.objects.counter import Counter
 from tests.support import project_kits
-from tests.support.collection_kits import collection, create, done, found, listed
+from tests.support.collection_kits import collection, create, found, listed, outcomes
 from tests.support.kits import failure, until
 from tests.support.project_kits import give, make, outcome, queue, user
 
@@ -83,9 +83,9 @@ async def test_a_key_of_a_project_reaches_nothing_else(kit: ObjectKit, ada: Prin
     caller = confined(ada if owner == "ada" else ADMIN, project)
     new = {"collection": new_id(), "id": "i", "data": 1}
 
-    assert {*(await done(kit, inside, caller)).values()} == {"done", "1", "precondition-failed"}
+    assert {*(await outcomes(kit, inside, caller)).values()} == {"done", "1", "precondition-failed"}
     for place in (elsewhere, own):
-        assert {*(await done(kit, place, caller)).values()} == {"not-found"}
+        assert {*(await outcomes(kit, place, caller)).values()} == {"not-found"}
     assert await listed(kit, caller) == await listed(kit, caller, project=project) == [inside]
     assert await listed(kit, caller, project=other) == []
     for type, id, expected in (

@@ -45,7 +45,7 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 async def test_a_registration_that_dies_at_any_commit_can_be_repeated(
     settings: Settings, commit: int, fate: str
 ) -> None:
-    store, id = await dies_at(settings, commit, fate)
+    store, id = await crash_at(settings, commit, fate)
 
     async with kit_of(settings, store=store) as successor:
         user = await register(successor, id)
@@ -62,7 +62,7 @@ async def test_a_registration_that_dies_at_any_commit_can_be_repeated(
 async def test_a_registration_that_dies_at_any_commit_keeps_no_name_from_others(
     settings: Settings, commit: int, fate: str
 ) -> None:
-    store, id = await dies_at(settings, commit, fate)
+    store, id = await crash_at(settings, commit, fate)
     came_to_be = commit == COMMITS - 1 and fate == "applied"
 
     async with kit_of(settings, store=store) as successor:
@@ -78,7 +78,7 @@ async def test_a_registration_that_dies_at_any_commit_keeps_no_name_from_others(
         assert (await login(successor, EMAIL))["user"]["id"] == other
 
 
-async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str]:
+async def crash_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str]:
     """Crash a process during this commit of a registration, which is applied or lost; return the store and user ID."""
     gate, id = asyncio.Event(), new_id()
     async with kit_of(settings) as kit:

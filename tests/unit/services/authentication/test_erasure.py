@@ -53,7 +53,7 @@ async def check_gone(kit: ObjectKit, id: str, pairs: list[Any]) -> None:
     assert (await register(kit, new_id(), NAME, EMAIL, request="s"))["username"] == NAME
 
 
-async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[ObjectKit, str, list[Any]]:
+async def crash_at(settings: Settings, commit: int, fate: str) -> tuple[ObjectKit, str, list[Any]]:
     """Crash a process during this commit of an erasure, which is applied or lost.
 
     Return the store, the user, and the token pairs of its sessions.
@@ -79,7 +79,7 @@ async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[ObjectKit
 @pytest.mark.parametrize("fate", ["applied", "lost"])
 @pytest.mark.parametrize("commit", range(COMMITS))
 async def test_an_erasure_that_dies_at_any_commit_can_be_repeated(settings: Settings, commit: int, fate: str) -> None:
-    dead, id, pairs = await dies_at(settings, commit, fate)
+    dead, id, pairs = await crash_at(settings, commit, fate)
 
     async with kit_of(settings, store=dead.store, bus=dead.bus) as successor:
         await successor.call("user", id, "erase", headers=chosen("e"))
@@ -89,7 +89,7 @@ async def test_an_erasure_that_dies_at_any_commit_can_be_repeated(settings: Sett
 
 
 async def test_a_name_that_is_taken_before_it_was_released_keeps_nothing_of_the_former_user(settings: Settings) -> None:
-    dead, _, pairs = await dies_at(settings, 0, "applied")
+    dead, _, pairs = await crash_at(settings, 0, "applied")
 
     async with kit_of(settings, store=dead.store, bus=dead.bus) as kit:
         assert (await register(kit, new_id(), NAME, "other@zzyzx.example", request="s"))["username"] == NAME
@@ -101,7 +101,7 @@ async def test_a_name_that_is_taken_before_it_was_released_keeps_nothing_of_the_
 
 
 async def test_a_session_that_was_not_ended_yet_gives_no_tokens_for_an_erased_user(settings: Settings) -> None:
-    dead, _, pairs = await dies_at(settings, 0, "applied")
+    dead, _, pairs = await crash_at(settings, 0, "applied")
 
     async with kit_of(settings, store=dead.store, bus=dead.bus) as kit:
         assert (await failure(refresh(kit, pairs[0]))).status == 401

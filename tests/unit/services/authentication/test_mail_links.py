@@ -380,7 +380,7 @@ async def test_crossing_changes_dont_wait_for_each_other(kit: ObjectKit, setting
 @pytest.mark.parametrize("fate", ["applied", "lost"])
 @pytest.mark.parametrize("commit", range(CHANGES))
 async def test_a_change_that_dies_at_any_commit_can_be_repeated(settings: Settings, commit: int, fate: str) -> None:
-    store, id, token = await dies_at(settings, commit, fate)
+    store, id, token = await crash_at(settings, commit, fate)
 
     async with kit_of(settings, store=store) as successor:
         spent = commit == CHANGES - 1 and fate == "applied"
@@ -400,7 +400,7 @@ async def test_a_change_that_dies_at_any_commit_can_be_repeated(settings: Settin
 async def test_a_change_that_dies_at_any_commit_keeps_no_address_from_others(
     settings: Settings, commit: int, fate: str
 ) -> None:
-    store, id, token = await dies_at(settings, commit, fate)
+    store, id, token = await crash_at(settings, commit, fate)
     taken = commit > 2 or (commit == 2 and fate == "applied")
 
     async with kit_of(settings, store=store) as successor:
@@ -417,8 +417,8 @@ async def test_a_change_that_dies_at_any_commit_keeps_no_address_from_others(
         assert (await login(successor, EMAIL))["user"]["id"] == (other if taken else id)
 
 
-async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str, str]:
-    """Crash a process during this commit of a change of address, which is applied or lost."""
+async def crash_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str, str]:
+    """Crash a process during this commit of a change of address; return its store, the user's ID and the token."""
     gate = asyncio.Event()
     async with kit_of(settings) as kit:
         id = await registered(kit)

@@ -67,7 +67,7 @@ def unique_value(kit: ObjectKit, data: dict[str, str]) -> str:
 async def test_a_creation_that_dies_at_any_commit_keeps_no_value_that_its_item_has_not(
     settings: Settings, commit: int, fate: str
 ) -> None:
-    store = await dies_at(settings, commit, fate)
+    store = await crash_at(settings, commit, fate)
     came_to_be = commit == COMMITS - 1 and fate == "applied"
 
     async with ObjectKit(data_storage, settings=settings, store=store) as successor:
@@ -80,7 +80,7 @@ async def test_a_creation_that_dies_at_any_commit_keeps_no_value_that_its_item_h
         assert (await failure(create(successor, "first", {"mail": "a"}))).field == "args.data.mail"
 
 
-async def dies_at(settings: Settings, commit: int, fate: str) -> Any:
+async def crash_at(settings: Settings, commit: int, fate: str) -> Any:
     """Crash a process during this commit of a creation, and return its store."""
     gate = asyncio.Event()
     async with ObjectKit(data_storage, settings=settings) as kit:

@@ -30,7 +30,7 @@ HOOK = "0190" + "b" * 28
 
 
 class Sender:
-    """Fakes the network: gives the next of `outcomes` as the response, the last one for ever."""
+    """A fake network that gives the next of `outcomes` as the response, the last one for ever."""
 
     def __init__(self) -> None:
         self.outcomes: list[int | Failure] = [204]
@@ -49,7 +49,7 @@ class Sender:
 
 
 class Owners:
-    """Fakes the check of who may see an event."""
+    """A fake check of who may see an event."""
 
     def __init__(self) -> None:
         self.allowed: bool | Failure = True
@@ -335,7 +335,7 @@ def item_event(number: int = 1) -> Delivery:
 
 
 class ObjectCaller:
-    """Fakes the fleet; deliveries of the webhook `down` can't be begun."""
+    """A fake fleet; deliveries of the webhook `down` can't be begun."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []

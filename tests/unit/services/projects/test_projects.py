@@ -39,7 +39,7 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 
 @pytest.fixture
 async def people(kit: ObjectKit) -> dict[str, Principal]:
-    """Register a user for each role, one who is not a member, and one without the permission."""
+    """Register a user for each role and one non-member; add an administrator and a caller without permissions."""
     names = ("owner", "maintainer", "viewer", "stranger")
     found = {name: await user(kit, name) for name in names}
     return found | {"admin": ADMIN, "bare": Principal(found["owner"].subject, ("user",))}

@@ -33,7 +33,7 @@ ALL = EventFilter()
 
 
 class EntryPoint:
-    """Fakes authentication and the visibility of events."""
+    """Fake authentication and visibility of events."""
 
     def __init__(self) -> None:
         self.callers: dict[str, Principal | Failure] = {"Bearer ada": CALLER}
@@ -51,7 +51,7 @@ class EntryPoint:
 
 
 class Link:
-    """Fakes a reader's connection."""
+    """A fake reader's connection."""
 
     def __init__(self) -> None:
         self.ended: Callable[[Any], None] | None = None
