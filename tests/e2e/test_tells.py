@@ -127,8 +127,8 @@ async def test_the_same_id_of_another_caller_is_another_tell(
 async def test_tells_to_an_object_are_applied_in_the_order_in_which_they_were_stored(
     world: World, js: JetStreamContext, over_nats: NatsEntryPoint, http: httpx2.AsyncClient, new_id: str
 ) -> None:
-    """Tells that the owner had taken before it was killed come before those that it had not, and tells whose sender
-    must still be looked up come before those whose sender is known."""
+    """Tells that the owner had taken before it was killed come before those that it had not. Tells whose sender must
+    still be looked up come before later ones with a known sender."""
     chief = bearer((await login(http, "admin", admin_password(world))).json())
     key = (await http.post("/api-keys", headers=chief, json={"name": "k", "scopes": ["*"]})).json()["key"]
     ids = [f"{new_id}{number}" for number in range(8)]
