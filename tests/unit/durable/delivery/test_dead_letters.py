@@ -257,6 +257,13 @@ async def test_a_replay_sends_it_again_once(letters: ObjectKit) -> None:
     assert ("0ada", "dead_letter.replayed", "l1", "success") in AuditSink.actions
 
 
+async def test_a_letter_whose_message_was_not_kept_is_shown_and_not_replayed(letters: ObjectKit) -> None:
+    await bury(letters, letter(payload=b"", message_kept=False))
+    shown = await letters.call("dead_letter", "l1", "read")
+    assert (shown["status"], shown["message_kept"], shown["args"]) == ("dead", False, None)
+    assert "not kept" in (await failure(letters.call("dead_letter", "l1", "replay"))).detail
+
+
 async def test_a_letter_that_was_replayed_is_not_replayed_again(letters: ObjectKit) -> None:
     await bury(letters, letter())
     await replayed(letters)

@@ -127,7 +127,7 @@ def test_a_method_that_reacts_has_one_parameter() -> None:
 def test_the_description_tells_what_a_type_reacts_to_and_what_it_emits_there() -> None:
     described = ObjectType(Stock).description
     told = sorted((each.pattern, each.method, each.doc) for each in described.reactions)
-    assert told == [("event.basket.*.added", "sold", "Count what is sold."), ("event.stock.*.counted", "counted", "")]
+    assert told == [("event.basket.*.added", "sold", "Count a sale."), ("event.stock.*.counted", "counted", "")]
     assert [each.name for each in described.events] == ["counted"]
 
 

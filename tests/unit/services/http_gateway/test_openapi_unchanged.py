@@ -38,6 +38,9 @@ INTENDED: dict[str, str] = {
         "what views take and give is declared with the type"
     ),
     r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
+    r"/components/schemas/(dead_letter-)?(DeadLetter|LetterPage|Letter|DeadLetterState)/.*/message_kept\b.*": (
+        "letters without a valid credential keep no message"
+    ),
     r"/(paths/(~1durable-objects)?~1|tags/)access[-_]token.*": "tokens of `aidevos token` have records",
     r"/components/schemas/(access_token|AccessToken|TokenPage)\b.*": "tokens of `aidevos token` have records",
     r"/components/schemas/CreateBody/properties/type/enum/access_token": "tokens of `aidevos token` have records",
@@ -128,8 +131,8 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for name, inner in value.items():
             if not (name in PROSE and isinstance(inner, str)):
                 yield from leaves(inner, f"{path}/{name.replace('/', '~1')}")
-    elif isinstance(value, list) and value and path.endswith("/enum"):
-        # The order of the values says nothing.
+    elif isinstance(value, list) and value and path.endswith(("/enum", "/required")):
+        # The order of these values has no meaning.
         yield from ((f"{path}/{inner}", inner) for inner in value)
     elif isinstance(value, list) and value:
         for number, inner in enumerate(value):
