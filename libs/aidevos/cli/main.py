@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_serve)
 
+    grant = commands.add_parser(
+        "grant", help="let a service host your own object types, where its processes can't arrange that themselves"
+    )
+    grant.add_argument("types", nargs="+", metavar="module:Class", help="what `aidevos serve` gets")
+    grant.set_defaults(run=_grant)
+
     work = commands.add_parser("work", help="run your own kinds of tasks in the running fleet")
     work.add_argument("modules", nargs="+", metavar="module", help="a module with handlers, such as my_package.tasks")
     work.set_defaults(run=_work)
@@ -78,6 +84,23 @@ def _serve(options: argparse.Namespace) -> None:
         raise CommandError(str(error)) from None
     types = DurableObjectRegistry(service.types).types
     run(service, fleet_settings(load().home, service.name, types), reports_health=False)
+
+
+def _grant(options: argparse.Namespace) -> None:
+    sys.path.insert(0, "")
+    service = load_service(options.types)
+
+    from aidevos.durable.objects.registry import DurableObjectRegistry
+    from aidevos.process.fleet import fleet_settings
+    from aidevos.security.service_keys import register
+
+    settings = load()
+    registry = DurableObjectRegistry(service.types)
+    fleet_settings(settings.home, service.name, registry.types)
+    try:
+        register(settings.home, service.name, registry.permissions())
+    except OSError as error:
+        raise CommandError(f"can't register {service.name} under AIDEVOS_HOME={settings.home}: {error}") from None
 
 
 def _work(options: argparse.Namespace) -> None:

@@ -29,7 +29,10 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.access import Access, Change, Claims
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.permissions import Principal
+from aidevos.security.service_keys import ServiceKey
 
+# The key of a service is good for less than that of the issuer.
+VerificationKey = Ed25519PublicKey | ServiceKey
 log = logging.getLogger(__name__)
 AUDIENCE = "aidevos"
 TYPE = "at+jwt"
@@ -131,7 +134,7 @@ class TokenVerifier:
 
     def __init__(
         self,
-        load_keys: Callable[[], Mapping[str, Ed25519PublicKey]],
+        load_keys: Callable[[], Mapping[str, VerificationKey]],
         issuer: str,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -205,8 +208,8 @@ class TokenVerifier:
             raise _refused("the session has ended")
         return principal
 
-    def open(self, token: str, type: str) -> bytes:
-        """Return the payload of a token of this type, signed by one of the keys. Raises `unauthenticated`."""
+    def open(self, token: str, type: str) -> tuple[bytes, VerificationKey]:
+        """Return the payload of a token of this type, and the key that signed it. Raises `unauthenticated`."""
         self._follow_keys()
         if len(token) > TOKEN_LIMIT:
             raise _refused("the token is not valid")
@@ -215,10 +218,12 @@ class TokenVerifier:
             kid = header.get("kid")
             if header != {"alg": "EdDSA", "typ": type, "kid": kid}:
                 raise ValueError("header")
-            payload: bytes = jwt.PyJWS().decode(token, self._key(kid), algorithms=["EdDSA"])
+            key = self._key(kid)
+            public = key.public if isinstance(key, ServiceKey) else key
+            payload: bytes = jwt.PyJWS().decode(token, public, algorithms=["EdDSA"])
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise _refused("the token is not valid") from None
-        return payload
+        return payload, key
 
     def judge(self, claims: Claims) -> Principal:
         """Return the current principal of these claims, by all known changes since."""
@@ -259,11 +264,14 @@ class TokenVerifier:
         if scheme.lower() != "bearer" or not token or len(token) > TOKEN_LIMIT:
             raise _refused("the Authorization header must be: Bearer <token>")
         try:
-            payload = _payload.decode(self.open(token, TYPE))
+            encoded, key = self.open(token, TYPE)
+            payload = _payload.decode(encoded)
         except (ValueError, RecursionError):
             raise _refused("the token is not valid") from None
         latest = self._now() + CLOCK_MARGIN
         if payload.iss != self.issuer or payload.aud != AUDIENCE or max(payload.iat, payload.nbf) > latest:
+            raise _refused("the token is not valid")
+        if isinstance(key, ServiceKey) and not key.may_issue(payload.sub, payload.roles, payload.permissions):
             raise _refused("the token is not valid")
         return Claims(
             payload.sub,
@@ -276,7 +284,7 @@ class TokenVerifier:
             record=payload.rec,
         )
 
-    def _key(self, kid: object) -> Ed25519PublicKey:
+    def _key(self, kid: object) -> VerificationKey:
         if kid not in self._keys and self._now() >= self._search_at:
             self._search_at = self._now() + RELOAD_EVERY
             self._reload()

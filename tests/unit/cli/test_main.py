@@ -24,6 +24,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.process.fleet import Fleet
 from aidevos.security.access import Claims
 from aidevos.security.keys import ensure_signing_key, load_public_keys, load_ring
+from aidevos.security.service_keys import load_registrations, register
 from aidevos.security.tokens import NeedsLookup, TokenVerifier
 from aidevos.settings import load
 
@@ -183,6 +184,17 @@ class TestTokens:
 
 
 class TestKeys:
+    @pytest.mark.parametrize(("options", "kept"), [([], 2), (["--now"], 1)])
+    def test_a_rotation_replaces_the_keys_of_services_too(self, home: Path, options: list[str], kept: int) -> None:
+        ensure_signing_key(home)
+        register(home, "objects")
+        (before,) = load_registrations(home)["objects"].keys
+
+        assert main(["keys", "rotate", *options]) == 0
+        *old, new = load_registrations(home)["objects"].keys
+        assert new.id != before.id
+        assert len(old) + 1 == kept
+
     def test_a_rotation_lets_the_next_key_wait_and_the_list_tells_of_both(self, home: Path, capsys: Output) -> None:
         first = ensure_signing_key(home)
 
@@ -270,10 +282,11 @@ class TestServe:
         monkeypatch.chdir(tmp_path)
         path = sys.path[:]
         (tmp_path / "mine.py").write_text(
-            "from aidevos import BaseDurableObject\n"
+            "from aidevos import BaseDurableObject, permission, query\n"
             "import msgspec\n"
             "class State(msgspec.Struct):\n    value: int = 0\n"
             "class Thing(BaseDurableObject[State], type='thing'):\n    '''A thing.'''\n"
+            "    @query(allow=permission('thing:read'))\n    async def read(self) -> int:\n        return 1\n"
             "class Plain(BaseDurableObject[State]):\n    '''No type.'''\n"
             "number = 1\n"
         )
@@ -332,6 +345,16 @@ class TestServe:
         assert main(["serve", "mine:Thing"]) == 0
         assert [type.__name__ for type in hosted[0].types] == ["Thing"]
         assert hosted[1:] == [(home, "objects", ["thing"]), {"reports_health": False}]
+
+    def test_a_grant_lets_the_service_host_the_types_with_their_permissions(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        granted: list[Any] = []
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda _, *rest: granted.extend(map(named, rest)))
+
+        assert main(["grant", "mine:Thing"]) == 0
+        assert granted == ["objects", ["thing"]]
+        assert load_registrations(home)["objects"].permissions == {"thing:read"}
 
     def test_it_finds_the_resources_of_the_module(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []

@@ -16,11 +16,9 @@ import pytest
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.security import key_ring, keys
-from aidevos.security.credentials import ServiceCredential
 from aidevos.security.key_ring import LONGEST_GRACE, Ring, maintain, retirements, signer
 from aidevos.security.keys import SigningKeys, ensure_signing_key, load_public_keys, load_ring
 from aidevos.security.tokens import RELOAD_EVERY, TokenIssuer, TokenVerifier
-from aidevos.settings import load
 
 ISSUER = "http://fleet.test"
 AGE, NOTICE = 1000.0, 100.0
@@ -123,7 +121,7 @@ class TestLives:
 class TestFiles:
     def test_they_are_readable_by_their_owner_alone(self, home: Path) -> None:
         keys.rotate(home, NOTICE)
-        files = list((home / "keys").iterdir())
+        files = [*(home / "keys").iterdir(), *(home / "public").iterdir()]
 
         assert {file.name for file in files} == {"signing.json", "jwks.json", "lock"}
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
@@ -223,18 +221,6 @@ class TestFollowing:
 
         assert issuer.issue("ada", issued_at=before, id="x") == made
 
-    def test_a_services_credential_changes_its_key_with_the_issuer(self, home: Path) -> None:
-        credential = ServiceCredential(load({}, home=home, public_url=ISSUER), "objects")
-        before = credential.authorization()
-        kept = credential.authorization()
-        keys.replace_at_once(home)
-        after = credential.authorization()
-
-        assert kept == before
-        verifier(home).verify(after)
-        with pytest.raises(Failure):
-            verifier(home).verify(before)
-
     def test_a_verifier_takes_tokens_of_the_old_and_the_new_key(self, home: Path) -> None:
         checked = verifier(home)
         old = token(home)
@@ -283,7 +269,7 @@ class TestFollowing:
         clock = Clock()
         checked = verifier(home, clock)
         shown = token(home)
-        (home / "keys" / "jwks.json").write_text("{")
+        (home / "public" / "jwks.json").write_text("{")
         clock.moment += RELOAD_EVERY
 
         assert checked.verify(shown).subject == "ada"
