@@ -8,7 +8,7 @@ from aidevos import DurableObjectClient, Service, resource
 from aidevos.contracts import access_tokens, audit
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
-from aidevos.security.throttle import AddressThrottle, Throttles
+from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from aidevos.work.retention import keep_expiring
 
@@ -26,8 +26,6 @@ from .mint import Mint
 from .recovery import MailRequests, RecoveryDO
 from .session import SessionDO
 
-# Seconds.
-OTP_WINDOW = 86_400.0
 # The folder under the home that gets all mail if there is no mail server.
 OUTBOX = "outbox"
 
@@ -45,11 +43,6 @@ async def passwords(settings: Settings) -> AsyncIterator[Passwords]:
 @resource
 async def sealer(settings: Settings) -> AsyncIterator[Sealer]:
     yield Sealer(settings)
-
-
-@resource
-async def otp_guesses(settings: Settings) -> AsyncIterator[Throttles]:
-    yield Throttles(settings.otp_failures, OTP_WINDOW, "wrong codes for this account today")
 
 
 @resource
@@ -92,6 +85,6 @@ async def keep_access_tokens(objects: DurableObjectClient, settings: Settings) -
 service = Service(
     "authentication",
     types=(AuthenticationDO, SessionDO, AccessTokenDO, AuditDO, ConfirmationDO, RecoveryDO, MailDO),
-    resources=(mint, passwords, sealer, otp_guesses, logins, mail_requests, link_attempts, link_tokens, mailer),
+    resources=(mint, passwords, sealer, logins, mail_requests, link_attempts, link_tokens, mailer),
     chores=(tend_keys, keep_audit_log, keep_access_tokens),
 )

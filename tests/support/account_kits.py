@@ -41,6 +41,7 @@ PASSWORD = "wheelbarrow at noon"
 NOTHING: dict[str, str] = {}
 NAME, EMAIL = "Ada", "Ada@Example.org"
 OPEN = asyncio.Event()
+OPEN.set()
 
 
 async def register(

@@ -30,7 +30,7 @@ SYSTEMATIC = 0.1
 
 @pytest.fixture(scope="module")
 def world(worlds: Worlds) -> Iterator[World]:
-    with worlds.alone(AIDEVOS_REFRESH_GRACE=str(GRACE), AIDEVOS_LOGIN_FAILURES="100000") as world:
+    with worlds.alone(AIDEVOS_REFRESH_GRACE=str(GRACE), AIDEVOS_LOGIN_FAILURES="10000") as world:
         yield world
 
 

@@ -31,7 +31,6 @@ from tests.support.kits import crash, failure, until
 
 # Commits of a registration: the address, the username, the user.
 COMMITS = 3
-OPEN.set()
 
 
 @pytest.fixture
@@ -165,6 +164,55 @@ async def test_the_throttle_opens_again(kit: ObjectKit, settings: Settings) -> N
 
     assert (refused.code, refused.retry_after) == ("rate-limited", 60)
     assert await login(kit)
+
+
+async def test_no_restart_grants_further_attempts_and_a_success_costs_no_commit_more(
+    settings: Settings, kit: ObjectKit
+) -> None:
+    commits: list[str] = []
+    commit = kit.store.commit
+
+    async def counted(type: str, batch: Any) -> Any:
+        commits.append(type)
+        return await commit(type, batch)
+
+    await register(kit, new_id())
+    for _ in range(settings.login_failures - 1):
+        assert (await failure(login(kit, password="wrong"))).status == 401
+    kit.store.commit = counted
+    await login(kit)
+    del kit.store.commit
+    # The success has cleared the failures before it, in the commit that opens the session.
+    assert commits.count("auth") == 1
+    await kit.settle()
+    await crash(kit)
+    for _ in range(settings.login_failures):
+        async with kit_of(settings, store=kit.store, clock=kit.clock) as restarted:
+            assert (await failure(login(restarted, password="wrong"))).status == 401
+
+    async with kit_of(settings, store=kit.store, clock=kit.clock) as successor:
+        assert (await failure(login(successor))).code == "rate-limited"
+        successor.clock.advance(settings.login_window)
+        assert await login(successor)
+
+
+async def test_failures_with_a_name_that_nobody_has_are_counted_and_soon_forgotten(
+    settings: Settings, kit: ObjectKit
+) -> None:
+    for _ in range(settings.login_failures):
+        assert (await failure(login(kit))).status == 401
+    assert (await failure(login(kit))).code == "rate-limited"
+    await register(kit, new_id(), "Bob", "bob@example.org")
+    assert (await failure(login(kit, "Bob", password="wrong"))).status == 401
+
+    await kit.advance(settings.login_window)
+    await kit.settle()
+
+    documents = kit.store.documents["auth"]
+    assert "state" not in documents[account_id(NAME)]
+    assert documents[account_id("Bob")]["state"]["failures"]
+    assert await login(kit, "Bob")
+    assert documents[account_id("Bob")]["state"]["failures"] == {}
 
 
 async def test_strangers_who_fail_on_purpose_lock_out_strangers_alone(kit: ObjectKit, settings: Settings) -> None:

@@ -76,12 +76,19 @@ INTENDED: dict[str, str] = {
         "services narrow and end the keys that a key has made"
     ),
     r"/paths/~1durable-objects~1api_key:{id}~1request/.*": "services end the keys that a key has made",
+    r"/components/schemas/(ProofBody|(auth|session)-(Begin|Disable|Renew)\w+)/properties/(otp|recovery_code)/.*": (
+        "a code of the second factor is asked for when it changes"
+    ),
+    r"/components/schemas/(CookieSession|(\w+-)?TokenPair|session-(OpenArgs|SessionState))/properties/must_enrol/.*": (
+        "a second factor may be required"
+    ),
+    r"/components/schemas/auth-AccountState/properties/(failures|wrong_codes)/.*": "failures are stored",
     r"/paths/.*/content/application~1merge-patch.json/schema/additionalProperties": "the default is spelled out",
     r"/paths/~1users~1{user_id}/delete/requestBody/required": "the default is spelled out",
     r"/components/schemas/((auth|session)-)?RecoveryCodes/properties/note/default": "prose that is a value",
 }
 # Schemas whose models were renamed: their contents are compared under the new name.
-RENAMED = {"ApiKeyInfo": "APIKey", "quota-Taken": "quota-QuotaSlice"}
+RENAMED = {"ConfirmPasswordBody": "ProofBody", "ApiKeyInfo": "APIKey", "quota-Taken": "quota-QuotaSlice"}
 
 
 def shipped() -> list[TypeDescription]:
