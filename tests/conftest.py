@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: real servers, and a fresh database in them."""
+"""Fixtures for all tests: real servers, and a fresh database in them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _running(config: pytest.Config, name: str, find: Callable[[], Started]) -> I
 
 
 def _say(config: pytest.Config, line: str) -> None:
-    """Tell whoever runs the tests, whatever is captured."""
+    """Print a line on the terminal, even while pytest captures output."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "tests")
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
         os.write(2, f"\n[{worker}] {line}\n".encode())
@@ -57,25 +57,25 @@ def _say(config: pytest.Config, line: str) -> None:
 
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
-    """Real NATS and MongoDB for the whole run; missing ones fail each test that needs them, in one line."""
+    """Start real NATS and MongoDB for the whole run; if one is missing, each test that needs it fails in one line."""
     yield from _running(pytestconfig, "NATS and MongoDB", Servers)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq(pytestconfig: pytest.Config) -> Iterator[RabbitMq]:
-    """A real RabbitMQ for the tests that need one; a missing one fails each of them, in one line."""
+    """Start a real RabbitMQ for the whole run; if it is missing, each test that needs it fails in one line."""
     yield from _running(pytestconfig, "RabbitMQ", RabbitMq)
 
 
 @pytest.fixture(scope="session")
 def browsers(pytestconfig: pytest.Config) -> Iterator[Browsers]:
-    """Real browsers for the tests of pages; a missing one fails each of them, in one line."""
+    """Start real browsers for the whole run; if none is found, each test that needs one fails in one line."""
     yield from _running(pytestconfig, "the driver of browsers", Browsers)
 
 
 @pytest.fixture(scope="session")
 def worlds(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Worlds]:
-    """The services on the servers, a set of them at a time."""
+    """Run the services on the servers, one set of them at a time."""
     worlds = request.config.stash[WORLDS] = Worlds(servers)
     yield worlds
     worlds.end()
@@ -83,7 +83,7 @@ def worlds(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Worlds]
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need servers, and let the longest come first."""
+    """Mark the tests that need servers, and run the longest first."""
     for item in items:
         if {"servers", "rabbitmq", "browsers"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("servers")
@@ -99,7 +99,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.S
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """End the services before a test that wants the servers for itself."""
+    """Stop the shared services before a test that uses the servers without them."""
     needs_them = item.get_closest_marker("servers") is not None
     if WORLDS in item.config.stash and needs_them and "worlds" not in getattr(item, "fixturenames", ()):
         item.config.stash[WORLDS].end()
@@ -107,7 +107,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def database(servers: Servers) -> Iterator[str]:
-    """The name of a database that is this test's alone, dropped afterwards."""
+    """Return the name of a new database for this test, and drop the database afterwards."""
     name = f"test_{secrets.token_hex(8)}"
     yield name
     servers.heal()
@@ -116,7 +116,7 @@ def database(servers: Servers) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _healed(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test finds a server broken by the one before."""
+    """Repair the servers after each test that used them."""
     yield
     if "servers" in request.fixturenames:
         request.getfixturevalue("servers").heal()

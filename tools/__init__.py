@@ -1,1 +1,1 @@
-"""Tools for maintainers, which no user installs."""
+"""Tools for maintainers; they are not part of the installed package."""

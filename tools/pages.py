@@ -1,4 +1,4 @@
-"""The pages of `docs/` that are made of the code; `python -m tools.pages` writes them anew."""
+"""Generates the pages of `docs/` that come from code; run `python -m tools.pages`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ prints one line that names the variable, and exits with status 2. An empty value
 """
 HEADER = "| variable | default | unit | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
 END = whole("").removeprefix("^")
-# Larger units in which a default is given too.
+# Larger units in which the page also gives a default.
 SCALES = {
     "seconds": {"d": 86_400, "h": 3600, "min": 60},
     "bytes": {"GiB": 2**30, "MiB": 2**20},
@@ -80,7 +80,7 @@ def pages() -> dict[str, str]:
 
 
 def permissions_page() -> str:
-    """Return who may call each operation of the gateway, from the rows of its routers."""
+    """Return the page of all operations and their callers, from the rows of the gateway's routers."""
     rows = sorted((row for router in ROUTERS for row in router.operations), key=lambda row: (row.path, row.method))
     lines = [f"| `{row.method} {row.path}` | {row.access and row.access.value} | {row.needs} |\n" for row in rows]
     return PERMISSIONS + "".join(lines)
@@ -116,7 +116,7 @@ def settings_page() -> str:
 
 
 def _documented(module: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield each setting's section, if it is the first of one, its name and its docstring."""
+    """Yield each setting's section (only for the first setting of a section), name and docstring."""
     source = inspect.getsource(module)
     lines = source.splitlines()
     (struct,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Settings")
@@ -128,7 +128,7 @@ def _documented(module: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _docstring(node: ast.stmt) -> str:
-    """Return the text of a docstring, or "" where the statement is another one."""
+    """Return the text of a docstring, or "" for any other statement."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return str(node.value.value)
     return ""
@@ -139,7 +139,7 @@ def _metas(annotation: Any) -> list[msgspec.Meta]:
 
 
 def _default(value: Any, unit: str) -> str:
-    """Return a default as it would be set, and in a larger unit where that is a whole number."""
+    """Return a default as an environment value, and in a larger unit if that is a whole number."""
     if value == "":
         return ""
     if isinstance(value, bool):
@@ -152,7 +152,7 @@ def _default(value: Any, unit: str) -> str:
 
 
 def _bounds(metas: list[msgspec.Meta]) -> str:
-    """Return the bounds that the type sets, such as "1 to 64", or its pattern."""
+    """Return the type's bounds, such as "1 to 64", or its pattern."""
     for meta in metas:
         if meta.pattern:
             return f"`{meta.pattern.removeprefix('^').removesuffix(END)}`".replace("|", "\\|")

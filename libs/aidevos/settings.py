@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.patterns import whole
+from aidevos.contracts.roles import NAME_PATTERN
 from aidevos.contracts.users import USERNAME_PATTERN
 
 PREFIX = "AIDEVOS_"
@@ -39,7 +40,11 @@ SECONDS = {"unit": "seconds"}
 BYTES = {"unit": "bytes"}
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400, extra=SECONDS)]
+Timeout = Annotated[float, Meta(ge=1, le=3600, extra=SECONDS)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+# Each one is kept with the account.
+Failures = Annotated[int, Meta(ge=1, le=10_000)]
+ROLES = rf"{NAME_PATTERN}( *, *{NAME_PATTERN})*"
 Size = Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024, extra=BYTES)]
 
 
@@ -99,6 +104,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     origins."""
     max_body: Size = 8 * 1024 * 1024
     """Largest request body."""
+    head_timeout: Timeout = 20.0
+    """Time in which the head of a request must arrive, also on a new connection that sends nothing."""
+    idle_timeout: Timeout = 60.0
+    """Time without a request after which a connection is closed, and time after which a client that takes nothing of
+    a response is cut off."""
+    body_rate: Annotated[int, Meta(ge=1, le=1_000_000, extra={"unit": "bytes per second"})] = 500
+    """Lowest rate at which a request's body may arrive, measured over ten seconds."""
     max_type_pending: Count = 1000
     """Requests in progress to one type of objects, in one gateway process. Further ones get `overloaded`, so a
     service that hangs takes nothing from the others."""
@@ -190,7 +202,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Passwords that one process hashes at once. 0: one for each core."""
     password_queue: Annotated[int, Meta(ge=64, le=10_000)] = 256
     """Passwords that may wait to be hashed. Further logins get `overloaded`."""
-    login_failures: Count = 10
+    login_failures: Failures = 10
     """Failed logins of one account in a login window before further ones get `rate-limited`."""
     login_window: Seconds = 60.0
     """Length of the window in which logins and registrations are counted."""
@@ -200,8 +212,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Registrations from one client address in a login window."""
     login_unverified: bool = True
     """True if users may log in before they confirm their e-mail address."""
-    otp_failures: Count = 50
+    otp_failures: Failures = 50
     """Wrong one-time codes of one account in a day. Past it, only a recovery code completes a login."""
+    mfa_required: Annotated[str, Meta(pattern=whole(rf" *(\*|{ROLES})? *"))] = ""
+    """Roles whose users must have a second factor, like `admin`, separated by commas, or `*` for all users. Until such
+    a user has one, the tokens of a login are good for nothing but setting it up, and the user's API keys are dead."""
     totp_issuer: Annotated[str, Meta(pattern=whole("[^:]{1,64}"))] = "AIDevOS"
     """Name that authenticator apps show for the account."""
     access_age: Annotated[float, Meta(ge=60, le=900, extra=SECONDS)] = 600.0

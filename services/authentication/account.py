@@ -30,6 +30,7 @@ from aidevos.contracts.authentication import (
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.users import Password, User
 from aidevos.security.audit import record
+from aidevos.security.second_factor import needs_second_factor
 from aidevos.security.throttle import AddressThrottle
 
 from .credential_checks import AccountState
@@ -82,8 +83,9 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         code = otp or recovery_code
         if code is None or (otp and recovery_code):
             raise Failure("invalid", "send either otp or recovery_code", field="args.otp")
-        self._spend_challenge(challenge, device, code)
+        content = self._read_challenge(challenge, device, code)
         await self._check_code(otp, recovery_code, "login")
+        self._second_factor().complete(content)
         if recovery_code is not None:
             self._record("mfa.recovery_code_used")
         return await self._open_session(await self._load_active_user(), device)
@@ -147,7 +149,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         if self.state.user != user:
             raise Failure("not-found", "this account doesn't exist")
         self.state.hashed = await self.passwords.hash(new)
-        self._failures.get("").clear()
+        self.state.failures.pop("", None)
         self._trust_address()
         self._end_sessions()
 
@@ -214,7 +216,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         return await self._open_session(user, device)
 
     async def _open_session(self, user: User, device: str) -> TokenPair:
-        self._throttle().clear()
+        self.state.failures.pop(self._failing_network(), None)
         self._trust_address()
         self.state.hashed = self._renewed.pop(self.state.hashed, self.state.hashed)
         for session in find_surplus_sessions(self.state.sessions, self.now, self.settings.refresh_age):
@@ -222,10 +224,20 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
             self.tell(SESSION_TYPE, session, "end")
         session = new_id()
         # If this turn fails after the call, the session stays open, but its tokens never reach anyone.
-        await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
+        must_enrol = not self.state.mfa.seed and needs_second_factor(self.settings.mfa_required, user.roles)
+        await self.call(
+            SESSION_TYPE,
+            session,
+            "open",
+            user=user.id,
+            account=self.id,
+            roles=user.roles,
+            at=self.now,
+            must_enrol=must_enrol,
+        )
         self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
         record(self, "login", actor=user.id, target=user.id, session=session)
-        return self.mint.issue_pair(session, 0, user, user.roles, self.now, user.version)
+        return self.mint.issue_pair(session, 0, user, user.roles, self.now, user.version, must_enrol=must_enrol)
 
     async def _renew_hash(self, password: str) -> None:
         """Rehash the password if the hash parameters have changed.

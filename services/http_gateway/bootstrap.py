@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
+from typing import cast
 
 import uvicorn
 from nats.aio.client import Client
@@ -29,7 +30,7 @@ from aidevos.observability import logs, metrics
 from aidevos.process.collector import collect_rarely
 from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.security.credentials import ServiceCredential
-from aidevos.security.keys import load_public_keys
+from aidevos.security.service_keys import load_verification_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, cors_origins, load
 
@@ -48,7 +49,7 @@ from .forwarder import Forwarder
 from .health import Readiness
 from .http.cookies import Cookies
 from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
-from .http.protocol import ProblemProtocol
+from .http.protocol import ConnectionLimits, ProblemProtocol
 from .http.segments import Segments
 from .live.hub import Hub, StreamLimits
 from .live.subscriber import Subscriber, request_as_reader
@@ -60,7 +61,6 @@ SERVICE = "http_gateway"
 ROUTES_FROM = "api_gateway"
 START_WITHIN = 30.0
 RETRY_AFTER = 0.2
-KEEP_ALIVE = 60
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +89,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     await stack.enter_async_context(background(catalogue.follow()))
     await catalogue.wait_until_loaded()
     credential = ServiceCredential(settings, SERVICE)
-    control = AccessControl(settings, fleet, verifier, credential.authorization)
+    control = AccessControl(settings, fleet, verifier, credential)
     table = RouteTable(is_awaited=ROUTES_FROM in _service_names(settings))
     routes = Mirror(control.events, "routes", CHANGED, partial(_read_routes, fleet.client, credential, table))
     await stack.enter_async_context(control.following(routes))
@@ -210,12 +210,13 @@ def serve(settings: Settings) -> None:
 
 def server_config(settings: Settings, application: ASGIApp | str, factory: bool = False) -> uvicorn.Config:
     """Return uvicorn's configuration for the application."""
+    limits = ConnectionLimits(settings.head_timeout, settings.idle_timeout, settings.body_rate)
     return uvicorn.Config(
         application,
         factory=factory,
         interface="asgi3",
         loop="uvloop",
-        http=ProblemProtocol,
+        http=cast(type[asyncio.Protocol], partial(ProblemProtocol, limits=limits)),
         ws="none",
         lifespan="on",
         workers=settings.workers,
@@ -225,7 +226,7 @@ def server_config(settings: Settings, application: ASGIApp | str, factory: bool 
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=int(settings.idle_timeout),
         timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
     )
 
@@ -259,7 +260,7 @@ def _listen(settings: Settings) -> socket.socket:
 async def _load_verifier(settings: Settings) -> TokenVerifier:
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
+            return TokenVerifier(lambda: load_verification_keys(settings.home), settings.public_url)
         await asyncio.sleep(RETRY_AFTER)
 
 

@@ -1,7 +1,7 @@
-"""`python -m tests.bench`: how fast both doors are, beside what bare parts and a plain service reach.
+"""`python -m tests.bench`: measures the throughput of both entry points against simple floors.
 
-Everything runs in this one run: the servers as in production, the two services, the floors and the
-load, each as a process. What is compared is measured side by side, in several rounds.
+One run starts everything as processes: servers as in production, the services, the floors and the load.
+Compared measurements run side by side, in several rounds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MANY_ITEMS = 1_000_000
 
 
 class ProductionServers(Servers):
-    """Without what makes tests fast or gives them fail points."""
+    """Servers without the options that make tests fast or allow fail points."""
 
     def _mongo_command(self, program: Path) -> list[str]:
         return mongo_server.command(program, self._settings)
@@ -46,7 +46,7 @@ class ProductionServers(Servers):
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """All that takes part, but the load."""
+    """Start everything that takes part, except the load."""
     with ExitStack() as stack:
         servers = stack.enter_context(closing(ProductionServers()))
         servers.start()
@@ -92,7 +92,7 @@ def measure(load: Load, order: Order) -> Measure:
 
 
 def _times() -> dict[str, float]:
-    """Seconds of CPU of each process, by what it is."""
+    """Return the CPU seconds of each child process by its label."""
     return {_label(child): sum(child.cpu_times()[:2]) for child in psutil.Process().children()}
 
 
@@ -133,12 +133,12 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
 
 
 def measure_objects(ready: Stage, load: Load, seconds: float, rounds: int) -> Measures:
-    """Every measurement once a round, every other round in reverse."""
+    """Take each measurement once per round, in reverse order every other round."""
     measures: Measures = {}
     wanted = orders(ready, seconds)
     for name, order in orders(ready, 1.0).items():
         if "command" in name and "alone" not in name:
-            load.run(order)  # makes and activates what is asked later
+            load.run(order)  # creates and activates the objects for the measurements
     for turn in range(rounds):
         for name, order in list(wanted.items())[:: 1 if turn % 2 == 0 else -1]:
             _say(f"round {turn + 1} of {rounds}: {name}")

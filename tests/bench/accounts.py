@@ -1,4 +1,4 @@
-"""What is measured of accounts: logins beside bare hashing, others' requests beside logins, and tokens."""
+"""Measures accounts: logins against bare hashing, other requests during logins, and token checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READS_IN_FLIGHT = 4
 
 
 def prepare(stage: Stage) -> str:
-    """Make the accounts; an access token of one of them."""
+    """Create the accounts, and return an access token of one of them."""
     with httpx2.Client(base_url=stage.world.url, timeout=30) as client:
         for name in _names():
             person = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}

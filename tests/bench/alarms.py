@@ -1,4 +1,4 @@
-"""What is measured of alarms: how late they ring when many are due, on objects that are not in memory."""
+"""Measures how late alarms ring when many are due on objects that are not in memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.support.host_processes import client
 
 COUNT = 10_000
 SECONDS = 60.0
-# Until the first one is due.
+# Seconds until the first alarm is due.
 LEAD = 40.0
 ALLOWED = 250.0
-# What is allowed, as a sample.
+# The allowed lateness, as a sample.
 TARGET = Sample(COUNT / SECONDS, ALLOWED, ALLOWED)
 
 

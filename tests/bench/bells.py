@@ -1,4 +1,4 @@
-"""A host of objects with alarms, as a process."""
+"""A host process for objects with alarms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: the product through both doors, each beside two floors that do the same work."""
+"""The measurements of the product through both entry points, each with two floors that do the same work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IN_FLIGHT: dict[EntryPoint, int] = {"nats": 256, "http": 64}
 
 
 class Case(NamedTuple):
-    """One row of the table; `alone` is one request in flight."""
+    """One row of the table; `alone` means one request in flight."""
 
     door: EntryPoint
     operation: Operation
@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
     @property
     def target(self) -> float | None:
-        """How many times the plain floor it has to reach."""
+        """The required ratio to the plain floor."""
         return TARGETS.get(self)
 
 
@@ -62,7 +62,7 @@ TARGETS = {
 
 
 class Stage(NamedTuple):
-    """What runs, and where it is found."""
+    """The running services and floors, and their addresses."""
 
     world: World
     authorization: str
@@ -71,7 +71,7 @@ class Stage(NamedTuple):
 
 
 def orders(stage: Stage, seconds: float) -> dict[str, Order]:
-    """The measurements by name, in the order in which what is compared stands side by side."""
+    """Return the measurements by name, ordered so that compared ones run side by side."""
     found: dict[str, Order] = {}
     for case in CASES:
         found.setdefault(case.echo, _echo(stage, case, seconds))
@@ -120,7 +120,7 @@ def http_order(url: str, requests: list[bytes], in_flight: int, seconds: float) 
 
 
 def post(path: str, body: bytes, headers: str = "") -> bytes:
-    """A request as it goes over the wire."""
+    """Encode a POST request for the wire."""
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{headers}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 

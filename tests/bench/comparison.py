@@ -1,4 +1,4 @@
-"""Two measurements that say something as a ratio, taken one after the other in every round."""
+"""Compares two measurements by their ratio; both are taken in turn in every round."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ Quantity = Literal["rate", "p99"]
 
 
 class Comparison(NamedTuple):
-    """`own` beside `other`; `during` is a load that goes on while `own` is measured, and then alone, and
-    `around` is entered for as long. The ratio of the `of` has to be `at_least` or `at_most` so much."""
+    """Two measurements, `own` and `other`.
+
+    The load `during` runs while `own` is measured, and the context `around` is entered for that time. The ratio of
+    their `of` values must lie between `at_least` and `at_most`.
+    """
 
     name: str
     own: Order
@@ -30,7 +33,7 @@ class Comparison(NamedTuple):
 
 
 class Compared(msgspec.Struct):
-    """Samples in pairs, a pair a round."""
+    """Pairs of samples, one pair per round."""
 
     name: str
     beside: str
@@ -43,7 +46,7 @@ class Compared(msgspec.Struct):
 
     @property
     def ratio(self) -> float:
-        """The median of the rounds' own ratios."""
+        """The median of the ratios of the rounds."""
         return median(
             _value(own, self.of) / _value(other, self.of) for own, other in zip(self.own, self.other, strict=True)
         )
@@ -72,7 +75,7 @@ class Compared(msgspec.Struct):
 def compare(
     comparisons: list[Comparison], rounds: int, load: Load, background: Load, say: Callable[[str], None]
 ) -> list[Compared]:
-    """Every pair once a round, every other round in reverse."""
+    """Measure each pair once per round, with the two swapped every other round."""
     found = [Compared(each.name, each.beside, each.of, [], [], each.at_least, each.at_most) for each in comparisons]
     for turn in range(rounds):
         for each, compared in zip(comparisons, found, strict=True):

@@ -1,5 +1,4 @@
-"""What is measured of documents: each operation beside a plain service over the same data, and with
-many items beside few."""
+"""Measures document operations against a plain service on the same data, and with many items against few."""
 
 from __future__ import annotations
 
@@ -19,13 +18,13 @@ FEW = 1000
 HOT = 100
 PAGE = 20
 BATCH = 1000
-# What an operation may cost with many items, beside the same with few.
+# The largest allowed cost of an operation with many items, relative to few.
 GROWTH = 1.3
 PLAIN = "plain_items"
 
 
 class Collection(NamedTuple):
-    """A collection of the product, with so many items."""
+    """A collection of the product with `items` items."""
 
     name: str
     items: int
@@ -36,7 +35,7 @@ class Collection(NamedTuple):
 
 
 def prepare(stage: Stage, items: int) -> tuple[Collection, Collection]:
-    """Store so many items, and a few, in collections with an index on `price`, and as many plain ones."""
+    """Store `items` items and a few in collections indexed by `price`, and `items` documents for the plain service."""
     many, few = Collection("many", items), Collection("few", FEW)
     head = {"Authorization": stage.authorization}
     with httpx2.Client(base_url=stage.world.url, timeout=3600, headers=head) as client:
@@ -47,7 +46,7 @@ def prepare(stage: Stage, items: int) -> tuple[Collection, Collection]:
             client.post(f"{collection.path}/import", content=lines, headers=headers).raise_for_status()
     plain: Iterator[dict[str, Any]] = ({"_id": id(number), **document(number)} for number in range(items))
     stage.world.servers.insert(stage.world.database, PLAIN, plain)
-    # What was imported is in memory: it must not be when it is asked for cold.
+    # The imported items are in memory; a restart makes them cold.
     stage.world.restart("data_storage")
     wait_ready(stage.world.url, [])
     return many, few
@@ -120,7 +119,7 @@ def document(number: int) -> dict[str, Any]:
 
 
 def _ids(items: int) -> tuple[list[str], list[str]]:
-    """Those that are asked again and again, and all others."""
+    """Return the IDs that are requested again and again, and all others."""
     ids = [id(number) for number in range(items)]
     return ids[:HOT], ids[HOT:]
 

@@ -1,7 +1,7 @@
-"""What is measured of events: how many reach a subscriber in a second, and how long after their commit.
+"""Measures how many events per second reach a subscriber, and how long after their commits.
 
-Commands of objects of a host emit them, and a group of one member gets them; beside it, the same payload is
-published bare, with the broker's confirmation, by as many publishers at once. Both take the client of the bus.
+Commands of hosted objects emit the events, and a group with one member receives them. The comparison publishes the
+same payload bare, with the broker's confirmation, from as many publishers. Both use the bus client.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KINDS: tuple[Kind, ...] = ("JetStream", "RabbitMQ")
 OBJECTS = 256
 IN_FLIGHT = 256
 PAYLOAD = b"x" * 250
-# How long the last events may take.
+# Seconds within which the last events must arrive.
 WITHIN = 60.0
 Publish = Callable[[str], Awaitable[None]]
 
@@ -68,7 +68,7 @@ def _compared(name: str, beside: str, of: Literal["rate", "p99"], pairs: list[tu
 
 
 async def _events(stage: Stage, url: str, seconds: float, in_flight: int) -> Sample:
-    """Events per second that have come to the subscriber, and milliseconds since their commands were answered."""
+    """Measure events per second at the subscriber, and their delay after the command's answer in milliseconds."""
     ids = [secrets.token_hex(6) for _ in range(OBJECTS)]
     answered: dict[tuple[str, int], float] = {}
     came: dict[tuple[str, int], float] = {}
@@ -120,7 +120,7 @@ async def _bare(stage: Stage, url: str, seconds: float, in_flight: int) -> Sampl
 
 @asynccontextmanager
 async def _publishing(stage: Stage, url: str) -> AsyncIterator[Publish]:
-    """Publishing by the bare client of the broker, each event confirmed."""
+    """Measure confirmed publishes by the broker's bare client."""
     if not url:
         connection = await nats.connect(stage.world.servers.nats_url("fleet"))
         js = connection.jetstream()
@@ -156,7 +156,7 @@ async def _bus(stage: Stage, url: str) -> AsyncIterator[EventBus]:
 
 @contextmanager
 def _host(stage: Stage, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A host of objects that emit."""
+    """Run a host of objects that emit events."""
     world = stage.world
     environment = {"AIDEVOS_REPLICA": "2", "AIDEVOS_EVENT_BUS_URL": url}
     process = start(world.servers, "tests.bench.tallies", "objects", world.database, **environment)

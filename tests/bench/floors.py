@@ -1,7 +1,7 @@
-"""What the product is measured against, each a process of its own: `python -m tests.bench.floors <name>`.
+"""The floors that the product is measured against, as processes: `python -m tests.bench.floors <name>`.
 
-`echo` answers NATS requests and does nothing else; `http-echo` turns an HTTP request into one NATS
-request; `plain` is what one would write without the product: counters and items on Starlette and motor.
+`echo` only answers NATS requests. `http-echo` turns an HTTP request into one NATS request. `plain` is a service
+written without the product: counters and items on Starlette and motor.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def http_echo() -> Starlette:
 
 
 def plain() -> Starlette:
-    """Its writes are as durable as the product's: acknowledged by a majority and journaled."""
+    """Serve counters and items; writes are as durable as the product's (majority, journaled)."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

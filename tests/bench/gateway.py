@@ -1,4 +1,4 @@
-"""What is measured of the gateway: its overhead, by token and by key, and how exact limits are."""
+"""Measures the gateway's overhead with tokens and with API keys, and the accuracy of rate limits."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Stop = Callable[[], AbstractContextManager[None]]
 
 
 class Keys(NamedTuple):
-    """API keys of an administrator: one without limits of its own, one with `RATE` a second."""
+    """Two API keys of an administrator: one without limits of its own, one with `RATE` requests per second."""
 
     free: str
     limited: str
 
 
 def prepare(stage: Stage) -> Keys:
-    """Make the object that is asked, and an administrator and its keys."""
+    """Create the object to call, an administrator, and the administrator's keys."""
     with httpx2.Client(base_url=stage.world.url, timeout=30) as client:
 
         def ask(verb: str, path: str, body: Any, **headers: str) -> Any:
@@ -54,7 +54,7 @@ def prepare(stage: Stage) -> Keys:
 
 @contextmanager
 def gateways(stage: Stage) -> Iterator[str]:
-    """Gateway processes behind one port of their own."""
+    """Run several gateway processes behind one port."""
     port = free_port()
     process = start(
         stage.world.servers,

@@ -1,7 +1,7 @@
-"""The load, made by a process of its own: one order a line on standard input, one sample a line back.
+"""The load generator, a process that reads one order per line on stdin and writes one sample per line.
 
-HTTP is spoken over plain sockets with requests that were encoded beforehand, so that the generator
-costs little beside what it measures, and costs the product and its floors the same.
+HTTP requests are encoded beforehand and sent over plain sockets. This keeps the generator cheap, and its cost
+equal for the product and the floors.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _length = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE).search
 
 
 class Order(msgspec.Struct, kw_only=True):
-    """Keep `in_flight` requests under way for so many `seconds`, after a short ramp.
+    """Keep `in_flight` requests under way for `seconds`, after a short ramp.
 
-    `http` sends `requests` to `address` in turn; `nats` calls `method` of the counters `ids` in
-    turn; `nats-echo` asks the echo; `argon2` verifies passwords with these parameters (passes, KiB, lanes)
-    in a thread for each core; `verify` checks access tokens with the keys under `home`, the same one again
-    and again or each time a `fresh` one; `constant` stands for a `rate` that is known. Of HTTP answers those with
-    a status among `counts` are counted, any other but 200 and 429 is an error.
+    `http` sends `requests` to `address` in turn. `nats` calls `method` of the counters `ids` in turn. `nats-echo` calls
+    the echo. `argon2` verifies passwords with these parameters (passes, KiB, lanes) in a thread per core. `verify`
+    checks access tokens with the keys under `home`: the same token again and again, or a `fresh` one each time.
+    `constant` stands for a known `rate`. HTTP answers count if their status is among `counts`; any other status except
+    200 and 429 is an error.
     """
 
     kind: Literal["http", "nats", "nats-echo", "argon2", "verify", "constant"]
@@ -74,7 +74,7 @@ class Sample(msgspec.Struct):
 
 
 class Load:
-    """The process, as the one that orders sees it."""
+    """The generator's process, as seen by the bench."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -91,7 +91,7 @@ class Load:
         self._process.stdin.flush()
 
     def end(self) -> Sample:
-        """The sample of the order that was begun."""
+        """Return the sample of the running order."""
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -113,7 +113,7 @@ class _Stopwatch:
         self.running = True
 
     def lap(self, started: float) -> float:
-        """Note a request that ends now; returns this moment."""
+        """Record that a request ended now, and return the current time."""
         now = perf_counter()
         if now >= self._end:
             self.running = False
@@ -141,7 +141,7 @@ class _Connection:
         self.socket.sendall(next(self._requests))
 
     def receive(self) -> int:
-        """The status of the response once it is complete, before that 0."""
+        """Return the status of the response once it is complete, and 0 before that."""
         self._received += self.socket.recv(65536)
         head = self._received.find(b"\r\n\r\n")
         length = _length(self._received)
@@ -175,7 +175,7 @@ def over_http(order: Order) -> Sample:
 
 
 async def over_nats(order: Order) -> Sample:
-    """The echo is asked through bare nats-py, the product through its own client."""
+    """Call the echo through bare nats-py, or the product through its own client."""
     connection = Client() if order.kind == "nats-echo" else Connection()
     await connection.connect(order.url)
     ask = await _asker(order, connection)
@@ -203,7 +203,7 @@ async def _asker(order: Order, connection: Client) -> Callable[[], Awaitable[obj
 
 
 def hashing(order: Order) -> Sample:
-    """Passwords verified by threads that do nothing else."""
+    """Verify passwords in threads that do nothing else."""
     hasher = PasswordHasher(*order.argon2)
     hashed = hasher.hash("wheelbarrow at noon")
     watch = _Stopwatch(order.seconds)
@@ -221,7 +221,7 @@ def hashing(order: Order) -> Sample:
 
 
 def verifying(order: Order) -> Sample:
-    """Access tokens checked by one thread."""
+    """Check access tokens in one thread."""
     issuer = TokenIssuer(load_signing_key(Path(order.home)), ISSUER)
     verifier = TokenVerifier(lambda: load_public_keys(Path(order.home)), ISSUER)
     tokens = ["Bearer " + issuer.issue("bench") for _ in range(TOKENS if order.fresh else 1)]

@@ -1,4 +1,4 @@
-"""The processes that are measured: each is started as the fleet starts it, and a child of this one."""
+"""Starts the measured processes as the fleet does, but as children of this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samples of a run, as rows beside their floors, as a table, and as a file."""
+"""The samples of a run: as rows with their floors, as a table, and as a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.bench.load import Sample
 
 
 class Measure(msgspec.Struct):
-    """A sample and the cores that each process used meanwhile."""
+    """A sample, and the cores that each process used meanwhile."""
 
     sample: Sample
     cores: dict[str, float]
@@ -27,8 +27,8 @@ Measures = dict[str, list[Measure]]
 
 
 class Row(msgspec.Struct):
-    """Medians over the rounds. Each ratio is the median of the rounds' own ratios, since a machine
-    that is shared changes its pace between rounds more than within one."""
+    """Medians over the rounds. Each ratio is the median of the ratios within the rounds, since a shared
+    machine changes its pace more between rounds than within one."""
 
     name: str
     in_flight: int

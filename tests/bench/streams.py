@@ -1,4 +1,4 @@
-"""What is measured of live streams: what readers cost that have nothing to read."""
+"""Measures the cost of idle readers of live streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.world import wait_ready
 CLIENTS = 1000
 AT_ONCE = 50
 SECONDS = 10.0
-# KiB of the gateway's memory for each, and percent of a core for all.
+# Limits: KiB of the gateway's memory per reader, and percent of a core for all readers.
 MEMORY = 64.0
 CPU = 10.0
 
@@ -66,7 +66,7 @@ async def _measure(url: str, authorization: str, process: subprocess.Popen[bytes
 
 
 async def _open(url: str, authorization: str) -> asyncio.StreamWriter:
-    """A stream, when it has begun."""
+    """Open a stream, and return it once it has begun."""
     place = urlsplit(url)
     reader, writer = await asyncio.open_connection(place.hostname, place.port)
     request = f"GET /events?type=item HTTP/1.1\r\nHost: bench\r\nAuthorization: {authorization}\r\n\r\n"

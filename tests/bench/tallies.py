@@ -1,4 +1,4 @@
-"""A host of objects that emit an event with each command, as a process."""
+"""A host process for objects that emit an event with each command."""
 
 from __future__ import annotations
 

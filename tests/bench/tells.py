@@ -1,5 +1,4 @@
-"""What is measured of clients' tells: how many are stored and applied in a second, beside bare JetStream publishes
-of the same messages with their acknowledgements, which nobody reads."""
+"""Measures clients' tells stored and applied per second, against bare JetStream publishes with acknowledgements."""
 
 from __future__ import annotations
 
@@ -62,8 +61,7 @@ async def _measure(stage: Stage, seconds: float, rounds: int) -> tuple[list[Samp
 async def _publish(
     connection: Client, prefix: str, authorization: str, seconds: float, done: Callable[[], Awaitable[None]]
 ) -> Sample:
-    """As many as are acknowledged in these seconds, and the time until they are done; latencies are those of the
-    acknowledgements."""
+    """Publish for these seconds; return the acknowledged count, the elapsed time and the acknowledgement latencies."""
     js = connection.jetstream()
     headers = {envelope.AUTHORIZATION: authorization}
     latencies: list[float] = []

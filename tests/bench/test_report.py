@@ -1,4 +1,4 @@
-"""What the bench makes of its samples."""
+"""The bench's evaluation of its samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapters under contract: each suite runs on the one in memory and on those that are real."""
+"""The adapters under contract: each suite runs on the memory adapter and on the real ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     else:
         servers = request.getfixturevalue("servers")
         database = request.getfixturevalue("database")
-        # The rights of a service's user suffice for everything that a store does.
+        # A service's user has sufficient rights for everything that a store does.
         store = MongoStore(servers.mongo_url_of("objects", database, ["thing"]), database, timeout=1.0)
     await store.open("thing")
     yield store
@@ -44,7 +44,7 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 @pytest.fixture(params=["memory", JETSTREAM])
 async def guarding_bus(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    """A bus that itself refuses what is repeated or out of order."""
+    """Return a bus that itself refuses repeated and out-of-order events."""
     async with opened(request, request.param) as bus:
         yield bus
 

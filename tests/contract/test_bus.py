@@ -1,4 +1,4 @@
-"""What the framework and its users rely on in an event bus, kept in memory, by JetStream and by RabbitMQ alike."""
+"""The contract of event buses: in memory, on JetStream and on RabbitMQ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aidevos.durable.bus.port import BusError, Delivery, OrderConflict, Position
 
 
 class Reader:
-    """A member of a group that keeps what it is given, and what was buried; the first deliveries fail by `errors`."""
+    """A group member that records delivered and buried events; the first deliveries raise `errors`."""
 
     def __init__(self, *errors: Exception) -> None:
         self.seen: list[Delivery] = []
@@ -44,12 +44,12 @@ class Reader:
         self._came.set()
 
     async def wait(self, count: int) -> list[str]:
-        """The IDs seen, when there are that many."""
+        """Return the seen IDs, once there are at least `count`."""
         await self._until(lambda: len(self.seen) >= count)
         return [delivery.id for delivery in self.seen]
 
     async def grave(self) -> tuple[Delivery, Failure]:
-        """The first that was buried."""
+        """Return the first buried event."""
         await self._until(lambda: bool(self.buried))
         return self.buried[0]
 
@@ -71,7 +71,7 @@ async def subscribed(bus: Any, pattern: str, group: str, reader: Reader, **optio
 
 @pytest.fixture
 def thing() -> str:
-    """The ID of an object that no other test publishes for: the real streams are shared."""
+    """Return the ID of an object that no other test uses, because tests share the real streams."""
     return secrets.token_hex(6)
 
 
@@ -81,7 +81,7 @@ def group(thing: str) -> str:
 
 
 async def publish(bus: Any, thing: str, *numbers: int, name: str = "changed", after: int = 0) -> list[int]:
-    """Publish events of the object, each behind the one before; their sequences."""
+    """Publish events of the object in sequence, and return their sequence numbers."""
     sequences = []
     for number in numbers:
         payload = f"{number}".encode()
@@ -178,7 +178,7 @@ async def test_many_events_published_at_once_all_come_each_object_s_in_order(bus
 
 
 async def test_thousands_may_publish_at_once(bus: Any, thing: str) -> None:
-    """As after an outage of the broker: a connection to RabbitMQ has room for 2,047 channels."""
+    """Thousands publish at once after a broker outage, but a RabbitMQ connection has only 2,047 channels."""
     await asyncio.gather(*(publish(bus, f"{thing}-{number}", 1) for number in range(2_500)))
 
 
@@ -345,7 +345,7 @@ async def test_a_pattern_selects_events(bus: Any, thing: str, group: str, patter
 
 
 class Follower:
-    """Reads without a group until it is told to stop; `old` came before it was up to date."""
+    """Reads without a group until it is stopped; `old` holds the events from before it was up to date."""
 
     def __init__(self, bus: Any, *patterns: str, **start: Any) -> None:
         self.old: list[Delivery] = []
@@ -364,12 +364,12 @@ class Follower:
                     self._came.set()
 
     async def current(self) -> list[str]:
-        """The IDs of what was there before."""
+        """Return the IDs of earlier events, once the follower is up to date."""
         await self._first(self._current.wait())
         return [event.id for event in self.old]
 
     async def wait(self, count: int) -> list[str]:
-        """The IDs of what came since, when there are that many."""
+        """Return the IDs of new events, once there are at least `count`."""
         while len(self.new) < count:
             self._came.clear()
             await self._first(self._came.wait())
@@ -452,7 +452,7 @@ async def test_followers_of_several_patterns_get_each_event_that_matches_one(bus
 
 async def test_a_follower_is_told_when_the_connection_is_lost(bus: Any, thing: str) -> None:
     if isinstance(bus, MemoryBus):
-        return  # it has none
+        return  # the memory bus has no connection
     follower = Follower(bus, f"event.thing.{thing}.>")
     await follower.current()
     await (bus._js._nc if bus.guards_order else bus).close()
@@ -467,7 +467,7 @@ async def test_a_member_that_pauses_leaves_what_comes_to_others_and_goes_on(bus:
     await pausing.pause()
     async with subscribed(bus, pattern, group, idle, at_once=1):
         await publish(bus, thing, 2, 3, after=await place(bus, thing))
-        # What had been asked for before the pause may still come.
+        # Events requested before the pause may still arrive.
         async with asyncio.timeout(8):
             while len(idle.seen) + len(busy.seen) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -502,5 +502,15 @@ async def test_one_that_pauses_while_it_handles_an_event_gets_no_other(bus: Any,
 
 
 async def place(bus: Any, thing: str) -> int:
-    """The sequence of the object's last event."""
+    """Return the sequence of the object's last event."""
     return int((await bus.read_last(f"event.thing.{thing}.>"))[0])
+
+
+async def test_a_bus_has_every_event_since_before_the_first_that_it_has_kept(bus: Any, thing: str) -> None:
+    pattern = f"event.thing.{thing}.>"
+    follower = Follower(bus, pattern)
+    await follower.current()
+    await publish(bus, thing, 1)
+    await follower.close()
+
+    assert await bus.complete_since([pattern]) <= time.time()

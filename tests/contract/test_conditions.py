@@ -1,4 +1,4 @@
-"""A condition means in MongoDB what it means in memory, whatever the states are."""
+"""A condition selects the same states in MongoDB as in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.kits import examples
 from tests.support.servers import Servers
 
 NAMES = ["a", "b", "0", "é"]
-# A few values that meet often, and those at the edges of their classes.
+# A few values that often match each other, and the boundary values of each type.
 TEXTS = [
     "",
     "a",
@@ -89,7 +89,7 @@ def conditions_of(scalars: st.SearchStrategy[Any], texts: st.SearchStrategy[str]
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[list[Any], list[Condition]]:
-    """States and conditions that are made of the same few values, so that they meet."""
+    """Generate states and conditions from the same few values, so that they match often."""
     some_texts = draw(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=2))
     others = draw(st.lists(st.sampled_from([None, True, False, *NUMBERS]), min_size=1, max_size=3))
     texts, scalars = st.sampled_from(some_texts), st.sampled_from([*some_texts, *others])

@@ -1,4 +1,4 @@
-"""What every way to send mail keeps: an SMTP server's, and the outbox folder's."""
+"""The contract of mail transports: an SMTP server and the outbox folder."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_credentials_come_from_the_url() -> None:
     try:
         await SmtpMailer(f"smtp://{login}@127.0.0.1:{server.port}").send("1", mail())
         wrong = await failure(SmtpMailer(f"smtp://u:p@127.0.0.1:{server.port}").send("1", mail()))
-        # Insisting on encryption, nothing is said to a server without it.
+        # With encryption required, nothing is sent to a server without it.
         plain = await failure(SmtpMailer(f"smtp+starttls://{login}@127.0.0.1:{server.port}").send("1", mail()))
     finally:
         await server.stop()

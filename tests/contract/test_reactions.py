@@ -1,4 +1,4 @@
-"""Objects react to events over every bus alike, also to those that nobody can read."""
+"""Objects react to events in the same way on every bus, even to unreadable ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_a_poison_event_ends_as_a_dead_letter_and_replays(bus: Any) -> Non
 
         await publish(1, b"no JSON")
         await publish(2, event({"sku": sku, "count": 3}))
-        # Without a count there is one; without a sku there is no key.
+        # A missing count defaults to one; without an SKU there is no key.
         await publish(3, event({"count": 1}))
         await asyncio.wait_for(_seen(kit, sku), 8)
         await until(lambda: len(kit.letters) >= 2)

@@ -1,4 +1,4 @@
-"""What the framework relies on in a store, kept by the one in memory and by MongoDB alike."""
+"""The contract of stores: in memory and on MongoDB."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def claimed(store: Any, *ids: str, owner: str = "one") -> dict[str, Docume
 
 
 def change(id: str, number: int = 1, *, owner: str = "one", previous: str | None = None, **values: Any) -> Commit:
-    """Commit `number` of an owner, that makes the object exist with these values."""
+    """Return an owner's commit `number`, which creates the object with these values."""
     made = {"state": codec.as_raw(codec.encode(values.pop("state", {}))), "made_at": NOW} | values
     return Commit(id, owner, previous, f"{owner}.{number}", made, ["deleted"], 200)
 
@@ -86,7 +86,7 @@ async def test_a_claim_that_is_taken_over_before_it_was_read_back_is_not_won(
     store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if isinstance(store, MemoryStore):
-        return  # nothing comes between its claim and its read
+        return  # in memory, nothing can happen between claim and read
     read = store.read
 
     async def be_late_and_read(type: str, ids: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What an object does, once through each door."""
+"""The behaviour of objects, once over HTTP and once over NATS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from tests.support.world import EntryPoint, NatsDoor, World
+from tests.support.world import EntryPoint, NatsEntryPoint, World
 
 DEEP = b'{"by":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
@@ -163,7 +163,7 @@ async def test_money_moves_once_and_no_unit_is_made_or_lost(door: EntryPoint, wo
 
 async def test_a_plain_publish_is_executed_and_its_errors_are_counted(world: World, new_id: str) -> None:
     connection = await nats.connect(world.servers.nats_url("client"))
-    door = NatsDoor(connection)
+    door = NatsEntryPoint(connection)
     before = await _failures(connection, world)
     headers = {"Authorization": world.admin}
 
@@ -186,13 +186,13 @@ async def test_a_host_publishes_to_no_reply_subject_that_is_not_an_inbox(world: 
     )
     await insider.close()
 
-    assert await NatsDoor(connection).call("counter", new_id, "value", authorization=world.admin) == 0
+    assert await NatsEntryPoint(connection).call("counter", new_id, "value", authorization=world.admin) == 0
     assert overheard.pending_msgs == 0
     await connection.close()
 
 
 async def _failures(connection: Client, world: World) -> float:
-    """How many invalid requests over NATS the objects service has counted."""
+    """Return how many invalid requests over NATS the objects service has counted."""
     reply = await connection.request(subjects.metrics("objects"), headers={"Authorization": world.admin})
     found = re.search(r'aidevos_failures_total\{code="invalid",door="nats"\} (\S+)', reply.data.decode())
     return float(found[1]) if found else 0.0

@@ -14,10 +14,10 @@ from selenium.webdriver import Remote
 from tests.support.browser import Browsers, Page, forget
 from tests.support.http import blocking_http_client
 from tests.support.people import PASSWORD
-from tests.support.world import NatsDoor, World, wait_ready
+from tests.support.world import NatsEntryPoint, World, wait_ready
 
 MAY = ["objects:request", "chat_room:read", "chat_room:write"]
-# More than the room itself keeps.
+# More messages than the room keeps.
 MISSED = 80
 
 pytestmark = pytest.mark.timeout(180)
@@ -39,7 +39,7 @@ def room() -> str:
 
 @pytest.fixture
 def pages(world: World, room: str, opened: list[Remote]) -> list[Page]:
-    """Two people in the same room."""
+    """Open the same room for two people."""
     admin, role = {"Authorization": world.admin}, f"r{secrets.token_hex(6)}"
     with blocking_http_client(base_url=world.url, timeout=20) as http:
         http.post("/roles", headers=admin, json={"name": role, "permissions": MAY}).raise_for_status()
@@ -66,7 +66,7 @@ def test_what_one_says_the_other_sees_within_a_second(pages: list[Page]) -> None
     pages[1].say("and back")
     pages[0].until(lambda: pages[0].texts[-1] == "and back")
 
-    # A busy machine may delay one of them.
+    # A busy machine may delay a message.
     assert min(took) < 1
     assert pages[0].texts == pages[1].texts == ["hello 0", "hello 1", "hello 2", "and back"]
     assert [page.complaints for page in pages] == [[], []]
@@ -98,7 +98,7 @@ async def test_a_page_survives_a_restart_of_the_gateway_and_misses_nothing(
     token = world.token("chat_room:write")
     for number in range(MISSED):
         payload = b'{"text":"missed %d"}' % number
-        await NatsDoor(connection).call("chat_room", room, "post", payload, authorization=token)
+        await NatsEntryPoint(connection).call("chat_room", room, "post", payload, authorization=token)
     await connection.close()
     world.restart("http_gateway")
     wait_ready(world.url, [])

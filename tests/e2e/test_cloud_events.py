@@ -1,4 +1,4 @@
-"""Events are CloudEvents 1.0 by the standard's own schema, with data of the shape that /asyncapi.json tells."""
+"""Events are valid CloudEvents 1.0 by the standard's schema, with data as /asyncapi.json describes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STANDARD = Draft7Validator(json.loads((VECTORS / "cloudevents" / "1.0.2.json").r
 
 
 async def published(world: World, since: float, ids: set[str]) -> list[Delivery]:
-    """The events of these objects so far."""
+    """Return the events of these objects so far."""
     connection = await nats.connect(world.servers.nats_url("objects"), inbox_prefix=b"_INBOX_objects")
     found: list[Delivery] = []
     async with contextlib.aclosing(JetStreamBus(connection).follow(["event.>"], since=since)) as events:

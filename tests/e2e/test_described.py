@@ -1,4 +1,4 @@
-"""What the fleet says of itself is what happens: over HTTP for every kind of caller, and over NATS."""
+"""The fleet behaves as it describes itself: over HTTP for every kind of caller, and over NATS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.http import NO_TLS, blocking_http_client, http_client
 from tests.support.world import World
 
 BOUNDED = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
-# These would take the caller's credential, or the room of all that follow, away, or have no end.
+# These would revoke the caller's credential, limit the rate of all later calls, or never end.
 LEFT_OUT = {
     ("POST", "/auth/logout"),
     ("DELETE", "/auth/sessions/{session_id}"),
@@ -42,7 +42,7 @@ def _lines(context: Any, value: Any) -> bytes:
 
 
 class Cast(NamedTuple):
-    """The headers of each kind of caller, IDs that there are, and the path of a declared route."""
+    """The headers of each kind of caller, existing IDs, and the path of a declared route."""
 
     callers: dict[str, dict[str, str]]
     there: dict[str, str]
@@ -116,7 +116,7 @@ def test_every_answer_over_http_to_each_kind_of_caller_is_as_described(
         @BOUNDED
         @given(case=described.as_strategy(), real=st.booleans())
         def answers_as_described(case: schemathesis.Case, real: bool) -> None:
-            # A deadline of a millisecond is described, and rightly missed.
+            # A deadline of one millisecond is valid, and rightly missed.
             case.headers.pop("Deadline", None)
             if real:
                 case.headers.pop("If-Match", None)
@@ -156,7 +156,7 @@ async def test_replies_and_events_over_nats_are_as_described(world: World, conne
     await connection.flush()
 
     async def call(key: str, args: dict[str, Any]) -> Any:
-        """The reply, after it has been found to be as the operation says."""
+        """Call an operation, check the reply against its description, and return it."""
         operation = document["operations"][key]
         channel = at(document, operation["channel"]["$ref"])
         check(document, channel["messages"]["call"]["payload"], args)

@@ -1,4 +1,4 @@
-"""The local fleet from `up` to `down`: what a user of `make up` and an operator with `kill -9` see."""
+"""The local fleet from `up` to `down`, for a user of `make up` and an operator with `kill -9`."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_down_ends_what_an_interrupted_up_has_begun(new_fleet: Callable[..., Loc
 
 
 def test_down_signals_no_process_that_is_not_the_fleets(fleet: LocalFleet) -> None:
-    """As after a reboot: the files name PIDs that others have by now."""
+    """After a reboot, the files name PIDs that now belong to other processes."""
     told, mark = ((fleet.home / name).read_bytes() for name in ("fleet.json", "mark"))
     fleet.run("down")
     with subprocess.Popen(["sleep", "60"]) as stranger:
@@ -270,7 +270,7 @@ def test_down_signals_no_process_that_is_not_the_fleets(fleet: LocalFleet) -> No
 
 @pytest.fixture
 def elsewhere() -> Iterator[Servers]:
-    """Servers that no other test sees: a whole fleet leaves its types in them."""
+    """Start servers that no other test sees, because a whole fleet leaves its types in them."""
     servers = Servers()
     try:
         servers.start()

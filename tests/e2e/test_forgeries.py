@@ -1,4 +1,4 @@
-"""Every forged token, at both doors."""
+"""Every forged token, over HTTP and NATS."""
 
 from __future__ import annotations
 

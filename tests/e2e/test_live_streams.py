@@ -1,4 +1,4 @@
-"""Live streams: what happens comes to those who may know of it, and to nobody else."""
+"""Live streams: events reach the readers who may know of them, and nobody else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def collection() -> str:
 
 
 async def put(http: httpx2.AsyncClient, who: Person, collection: str, id: str, data: Any = 1) -> None:
-    """Make the item, or change it."""
+    """Create the item, or change it."""
     path = f"/data/collections/{collection}"
     answer = await http.post(path, headers=who.headers, json={"id": id, "data": data})
     if answer.status_code == 409:
@@ -53,7 +53,7 @@ async def configure(http: httpx2.AsyncClient, who: Person, collection: str, **co
 
 
 async def visible_to(source: Source, http: httpx2.AsyncClient, person: Person, *types: str) -> list[Any]:
-    """What the stream showed until an event of a collection of the reader's own came: nothing more is on its way."""
+    """Return the stream's events up to a marker event that the reader caused; no earlier event can still follow."""
     own = f"c{secrets.token_hex(8)}"
     await put(http, person, own, "last")
     await source.until(lambda: any(shown.get("collection") == own for shown in source.shown))

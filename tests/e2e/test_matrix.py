@@ -1,4 +1,4 @@
-"""Who may call what, through each door: every method of every shipped type has a row."""
+"""The access matrix over HTTP and NATS: every method of every shipped type has a row with its callers."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from services.objects.service import service as objects
 from services.projects.service import service as projects
 from services.user_management.service import service as user_management
 from tests.support.http import blocking_http_client, http_client
-from tests.support.world import EntryPoint, HttpDoor, World
+from tests.support.world import EntryPoint, HttpEntryPoint, World
 
 SERVICES = (objects, authentication, user_management, data_storage, projects, api_gateway, events)
 TYPES = [cls for service in SERVICES for cls in service.types]
 MANAGERS = {"manager", "admin"}
 KNOWN = {"stranger", "user", "reader", "writer", "manager", "service", "admin"}
-# Also without a credential; the HTTP door's generic endpoint asks for one all the same.
+# Also open without a credential, though the generic HTTP endpoint requires one.
 ANYONE = KNOWN | {"nobody"}
 SERVICE = {"service"}
 MEMBERS = {"user", "admin"}
@@ -46,7 +46,7 @@ ROUTE = (
     b'{"route":{"method":"GET","path":"/shop","object_type":"counter","object_id":"c","object_method":"value",'
     b'"permission":"counter:read"}}'
 )
-# Type and method → a payload that passes, and the callers who may.
+# Type and method → a valid payload, and the permitted callers.
 ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("counter", "increment"): (b'{"by":1}', {"writer", "admin"}),
     ("counter", "value"): (b"{}", {"reader", "admin"}),
@@ -105,6 +105,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("session", "is_open"): (b"{}", SERVICE),
     ("session", "sessions"): (b"{}", KNOWN),
     ("session", "me"): (b"{}", KNOWN),
+    ("access_token", "register"): (b'{"subject":"s","roles":[],"permissions":[],"expires_at":0}', SERVICE),
+    ("access_token", "resolve"): (b"{}", SERVICE),
+    ("access_token", "revoke"): (b"{}", {"admin", "service"}),
+    ("access_token", "expire"): (b"{}", SERVICE),
     ("audit", "record"): (
         b'{"at":0,"actor":"a","action":"a","target":"t","outcome":"success","reason":"","address":"","session":""}',
         SERVICE,
@@ -252,10 +256,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     for type in TYPES
     for method, payload in (("_create", b"{}"), ("_read", b"{}"), ("_replace", b'{"state":{}}'), ("_delete", b"{}"))
 }
-# What hosts call; the gateway knows no such methods.
+# Methods for hosts alone, unknown to the gateway.
 INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}", "_vanish": b'{"project":"p"}'}
 ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
-# Users whose tokens are out while their sessions, their status or their roles change.
+# Users whose sessions, status or roles change after their tokens were issued.
 LIVE = ("ended", "deactivated", "custom")
 CALLERS = ("nobody", "expired", "forged", "stranger", "user", "reader", "writer", "manager", "service", "admin")
 UNKNOWN = {"nobody", "expired", "forged", "ended", "deactivated"}
@@ -286,7 +290,7 @@ async def test_only_who_may_call_a_method_gets_past_its_rule(
     door: EntryPoint, world: World, live: dict[str, str], new_id: str, type: str
 ) -> None:
     credentials = {caller: credential(world, caller) for caller in CALLERS} | live
-    over_http = isinstance(door, HttpDoor)
+    over_http = isinstance(door, HttpEntryPoint)
     methods = [method for of, method in ROWS if of == type and not (over_http and method in INWARD)]
     cases = [(method, caller) for method in methods for caller in credentials]
     at_once = asyncio.Semaphore(AT_ONCE)
@@ -310,7 +314,7 @@ async def test_only_who_may_call_a_method_gets_past_its_rule(
 
 
 def refusal(type: str, method: str, caller: str, over_http: bool) -> int | None:
-    """The status with which the caller has to be refused; None for one who gets past the method's rule."""
+    """Return the status with which the caller must be refused, or None if the method's rule admits the caller."""
     _, allowed = ROWS[type, method]
     if caller in UNKNOWN and (over_http or caller not in allowed):
         return 401
@@ -320,7 +324,7 @@ def refusal(type: str, method: str, caller: str, over_http: bool) -> int | None:
 
 @pytest.fixture(scope="module")
 def live(world: World) -> dict[str, str]:
-    """Tokens of real users by kinds of caller; the custom role allows what a writer may."""
+    """Return tokens of real users by kind of caller; the custom role has a writer's permissions."""
     with blocking_http_client(base_url=world.url, timeout=20) as http:
         pairs = {kind: _logged_in(http, kind) for kind in LIVE}
         admin = {"Authorization": world.admin}
@@ -337,7 +341,7 @@ def live(world: World) -> dict[str, str]:
             http.post("/auth/logout", headers={"Authorization": tokens["ended"]}),
         ):
             assert answer.is_success, answer.text
-    # The promise is: everywhere within a second. Each process knows for itself, and not each can be asked.
+    # A change takes effect everywhere within a second; not every process can be asked.
     time.sleep(1)
     return tokens
 
@@ -349,16 +353,16 @@ def _logged_in(http: httpx2.Client, kind: str) -> Any:
     return http.post("/auth/login", json={"username": name, "password": password}).json()
 
 
-async def test_the_http_door_asks_for_its_own_permission_too(world: World, new_id: str) -> None:
+async def test_the_http_api_asks_for_its_own_permission_too(world: World, new_id: str) -> None:
     async with http_client(base_url=world.url) as client:
         with pytest.raises(Failure) as caught:
-            await HttpDoor(client).call("counter", new_id, "value", authorization=world.token("counter:read"))
+            await HttpEntryPoint(client).call("counter", new_id, "value", authorization=world.token("counter:read"))
 
     assert caught.value.status == 403
 
 
 def credential(world: World, caller: str) -> str | None:
-    """The Authorization header of a kind of caller."""
+    """Return the Authorization header of a kind of caller."""
     if caller == "nobody":
         return None
     if caller == "expired":

@@ -1,4 +1,4 @@
-"""README and the pages in `docs`: their snippets run as they stand, and what they name is there."""
+"""README and the pages in `docs`: their snippets run unchanged, and the names in them exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 from tests.support.snippets import OUTPUT, PAGES, Snippet, failures, snippets_of
 
 FLEET = "the test has a fleet up, and tests/e2e/test_fleet.py runs this"
-# Blocks that aren't run, by what they begin with, and why.
+# Blocks that don't run, by their first words, and the reasons.
 NOT_RUN = {
     "make up": FLEET,
     "make down": FLEET,
@@ -32,7 +32,7 @@ NOT_RUN = {
 }
 # A page's pytest starts in half the time without the plugins of these tests.
 LEAN = "-p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:random_order"
-# What is neither run nor printed: diagrams and pieces of protocols.
+# Neither code nor output: diagrams and fragments of protocols.
 SHOWN = ("mermaid", "text", "json", "http", "")
 
 
@@ -46,7 +46,7 @@ def fleet() -> Iterator[LocalFleet]:
 
 
 def can_run_node() -> bool:
-    """True if Node is there and npm reaches its registry."""
+    """Return True if Node is installed and npm reaches its registry."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         return False
     asked = subprocess.run(["npm", "view", "@nats-io/transport-node", "version"], capture_output=True, timeout=60)
@@ -54,7 +54,7 @@ def can_run_node() -> bool:
 
 
 def runnable(page: Path, node: bool) -> list[Snippet]:
-    """Return the blocks of a page that can run here: without Node, none that start it."""
+    """Return the blocks of a page that can run here; without Node, omit those that start it."""
     found = [each for each in snippets_of(page) if not each.code.startswith(tuple(NOT_RUN))]
     return found if node else [each for each in found if not re.search(r"^(node|npm) ", each.code, re.MULTILINE)]
 

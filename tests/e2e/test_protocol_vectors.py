@@ -1,4 +1,4 @@
-"""The test vectors for authors of NATS clients hold for the code and for the services."""
+"""The test vectors for authors of NATS clients, checked against the code and the services."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What every path promises of repeats and of versions: an `Idempotency-Key` makes one request of many, an
-`ETag` names what was shown, and `If-Match` protects it."""
+"""Repeats and versions on every path: `Idempotency-Key` makes one request of many, `ETag` names the shown version,
+and `If-Match` protects it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 class Kind(NamedTuple):
-    """A POST that makes something: where, and what; `other` is another payload."""
+    """A POST that creates something: its path and body; `other` is a different body."""
 
     path: str
     body: Any
@@ -45,7 +45,7 @@ def kinds(name: str) -> dict[str, Kind]:
 
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
-    """As the first administrator, who is a user."""
+    """Connect as the first administrator, who is a user."""
     async with http_client(base_url=world.url, timeout=30) as client:
         name = f"u{secrets.token_hex(6)}"
         person = {"username": name, "password": "wheelbarrow at noon"}

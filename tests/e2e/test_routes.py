@@ -1,5 +1,8 @@
-"""Every route as every kind of caller. The routes are those of the gateway's table of operations, and of the running
-fleet's own description, so a new one without a row fails."""
+"""Every route as every kind of caller.
+
+The routes come from the gateway's table of operations and from the running fleet's description, so a new route
+without a row fails.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ from aidevos.security.tokens import TokenIssuer
 from services.http_gateway.endpoints.operation import Access
 from services.http_gateway.endpoints.routers import ROUTERS
 from tests.support.host_processes import eventually
-from tests.support.letters import buried
-from tests.support.logins import PASSWORD, a_person, admin_password, bearer, logged_in, login
-from tests.support.world import NatsDoor, World
+from tests.support.letters import bury
+from tests.support.logins import PASSWORD, admin_password, bearer, logged_in, login, new_person
+from tests.support.world import NatsEntryPoint, World
 
-# Of these nobody gets in anywhere that is not open to everyone.
+# None of these is admitted to any route that is not open to everyone.
 STRANGERS = ("nobody", "malformed", "forged", "expired", "ended", "deactivated")
 CLERK = "clerk"
 CLERK_MAY = ["users:read", "roles:manage", "audit:read", "counter:read", "objects:request"]
@@ -44,8 +47,11 @@ GUARDED = [route for route, access in ROUTES.items() if access not in (Access.PU
 
 
 class Row(NamedTuple):
-    """What the route answers to another user, to one with a custom role, to the user whom the route is
-    about, to a service, and to an administrator: asked in this order. `nobody` shows no credential."""
+    """The expected statuses for each kind of caller, asked in this order.
+
+    `other` is another user, `clerk` has a custom role, and `user` is the user whom the route is about. `nobody` sends
+    no credential.
+    """
 
     other: int
     clerk: int
@@ -57,16 +63,16 @@ class Row(NamedTuple):
 
 
 def data(user: int, admin: int, body: Any = None, *, nobody: int = 404) -> Row:
-    """Of a collection of the user's: there is none for anyone else."""
+    """Return the row of a route of the user's collection, which others can't see."""
     return Row(404, 404, user, 404, admin, body, nobody)
 
 
 def session(status: int, body: Any = None) -> Row:
-    """Of one's own session: services have none."""
+    """Return the row of a route about the caller's own session, which services don't have."""
     return Row(status, status, status, 403, status, body)
 
 
-# Open to everyone: the one answer, whatever credential comes with it.
+# Open to everyone: one answer for any credential.
 OPEN: dict[str, tuple[int, Any]] = {
     "POST /auth/register": (422, {}),
     "POST /auth/login": (422, {}),
@@ -155,7 +161,7 @@ ROWS: dict[str, Row] = {
     "DELETE /data/collections/{collection}": data(204, 404),
     "GET /data/collections/{collection}/config": data(200, 200),
     "GET /data/collections/{collection}/export": data(200, 200),
-    # Refused by what is sent, before anyone asks whose it is.
+    # Refused for the body, before ownership is checked.
     "POST /data/collections/{collection}/import": Row(415, 415, 415, 415, 415, {}, 415),
     "GET /data/collections/{collection}/{item_id}": data(200, 200),
     "PUT /data/collections/{collection}/{item_id}": data(200, 200, {"data": 2}),
@@ -184,15 +190,15 @@ ROWS: dict[str, Row] = {
 
 
 class Target(NamedTuple):
-    """What a route's path leads to, and the callers by their kinds."""
+    """The path parameters of the routes, and the callers by kind."""
 
     path: Mapping[str, str]
     callers: Mapping[str, dict[str, str]]
 
 
 @pytest.fixture
-async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsDoor) -> Target:
-    user, other, clerk, ended, deactivated, chief = [await logged_in(http, a_person()) for _ in range(6)]
+async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsEntryPoint) -> Target:
+    user, other, clerk, ended, deactivated, chief = [await logged_in(http, new_person()) for _ in range(6)]
     admin = bearer((await login(http, "admin", admin_password(world))).json())
     made = await http.post("/roles", headers=admin, json={"name": CLERK, "permissions": CLERK_MAY})
     assert made.status_code in (201, 409)
@@ -229,7 +235,7 @@ async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsDoor) ->
     made = await http.post(f"/data/collections/{collection}", headers=bearer(user), json=item)
     assert made.status_code == 201, made.text
     letter = secrets.token_hex(8)
-    await buried(world, over_nats.connection, letter, f"do.counter.{letter}.increment")
+    await bury(world, over_nats.connection, letter, f"do.counter.{letter}.increment")
     webhook, delivery = await sent_webhook(http, bearer(user))
     place = {
         "collection": collection,
@@ -246,12 +252,12 @@ async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsDoor) ->
         "session_id": session,
         "name": "user",
     }
-    await becomes_known(http, callers)
+    await wait_until_known(http, callers)
     return Target(place, callers)
 
 
 async def sent_webhook(http: httpx2.AsyncClient, user: dict[str, str]) -> tuple[str, str]:
-    """A webhook of the user's, and a delivery by it."""
+    """Create a webhook of the user and one delivery; return both IDs."""
     body = {"url": "http://127.0.0.77:9/", "events": ["item.*"]}
     made = await http.post("/webhooks", headers=user, json=body)
     assert made.status_code == 201, made.text
@@ -265,8 +271,8 @@ async def sent_webhook(http: httpx2.AsyncClient, user: dict[str, str]) -> tuple[
     return made.json()["id"], delivery
 
 
-async def becomes_known(http: httpx2.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
-    """What has changed counts within a second: here that second has passed."""
+async def wait_until_known(http: httpx2.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
+    """Wait until every caller's access has changed; fail after one second."""
     end = time.monotonic() + 1
     expected = {"ended": 401, "deactivated": 401, "clerk": 200, "admin": 200}
     while time.monotonic() < end:
@@ -290,7 +296,7 @@ async def ask(http: httpx2.AsyncClient, route: str, target: Target, caller: str,
     headers = dict(target.callers[caller])
     if body is not None:
         headers["Content-Type"] = PATCH if verb == "PATCH" else "application/json"
-    # The answer's head, without what may have no end.
+    # Only the answer's head, because the body may never end.
     async with http.stream(verb, template.format(**target.path), headers=headers, json=body) as answer:
         if answer.headers.get("content-type") != "text/event-stream":
             await answer.aread()

@@ -1,4 +1,4 @@
-"""Tasks of the built-in kinds, from the request to the result, with the rights of whoever has made them."""
+"""Tasks of the built-in kinds, from request to result, with the rights of their makers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 
 from tests.support.people import Person
 from tests.support.tasks import PATCH, done, project_of, queue, shown, until
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 Register = Callable[[], Awaitable[Person]]
 
 
 @pytest.fixture
 async def counting(http: httpx2.AsyncClient, world: World) -> str:
-    """A role that may count, of this test alone."""
+    """Create a role that may count, for this test alone."""
     name = f"r{secrets.token_hex(6)}"
     body = {"name": name, "permissions": ["counter:write", "counter:read"]}
     made = await http.post("/roles", headers={"Authorization": world.admin}, json=body)
@@ -36,7 +36,7 @@ async def give(http: httpx2.AsyncClient, world: World, who: Person, *roles: str)
 
 
 class Waiting(NamedTuple):
-    """A task of Ada's that calls a counter one day, in a project that Bob maintains too. Only Ada may count."""
+    """A task of Ada's that will call a counter, in a project that Bob maintains too. Only Ada may count."""
 
     ada: Person
     bob: Person
@@ -119,7 +119,7 @@ async def test_nobody_repeats_a_task_with_anothers_rights(http: httpx2.AsyncClie
 
 
 async def test_a_task_that_is_made_over_nats_is_done_all_the_same(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, person: Register, counting: str, new_id: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, person: Register, counting: str, new_id: str
 ) -> None:
     ada = await person()
     await give(http, world, ada, counting)

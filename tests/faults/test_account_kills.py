@@ -16,9 +16,9 @@ from tests.support.world import World, running, wait_ready
 
 ROUNDS = 6
 NEWCOMERS = 8
-# Milliseconds in which the gateway can't outlast a restart, so that registrations are left where they are.
+# A deadline in milliseconds, shorter than a restart, so that registrations stay half done.
 IMPATIENT = {"Deadline": "600"}
-# By when the requests of a round are done, if nothing is killed.
+# Seconds that the requests of a round take if nothing is killed.
 BUSY = 0.6
 
 
@@ -74,8 +74,10 @@ async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_or
 
 
 async def settled(http: httpx2.AsyncClient, name: str, *, acknowledged: bool) -> str:
-    """The password of a name after its registration was disturbed: what wasn't acknowledged may have
-    happened all the same, else the name is free for others."""
+    """Return the password of a name after a disturbed registration.
+
+    An unacknowledged registration may have happened; otherwise the name is free for others.
+    """
     first, second = f"first password of {name}", f"second password of {name}"
     if not acknowledged and await register(http, name, second) == 201:
         return second
@@ -84,7 +86,7 @@ async def settled(http: httpx2.AsyncClient, name: str, *, acknowledged: bool) ->
 
 
 async def everyone(world: World, http: httpx2.AsyncClient) -> list[str]:
-    """The usernames of all users, but the administrator's."""
+    """Return the usernames of all users except the administrator."""
     query = {"role": "user", "limit": "200"}
     answer = await http.get("/users", params=query, headers={"Authorization": world.admin})
     return [user["username"] for user in answer.json()["items"]]

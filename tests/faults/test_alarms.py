@@ -23,7 +23,7 @@ from tests.support.host_processes import HostProcess, client, eventually
 from tests.support.servers import Servers
 
 CRASHES = 20
-# Of 100 alarms 99 ring within so many seconds, unless the machine is busy with something else.
+# On an idle machine, 99 of 100 alarms ring within this many seconds.
 ALLOWED = 0.25
 ROUNDS = 3
 
@@ -69,7 +69,7 @@ async def test_no_alarm_is_lost_or_counted_twice_when_its_host_dies(
                 wanted[id].append("last")
                 await ring(caller, id, "last", in_=2)
             host.signal(signal.SIGKILL)
-            # Nobody calls the objects until their alarms have rung.
+            # Nothing calls the objects until their alarms have rung.
             published = {id: await _published(servers, id, len(wanted[id])) for id in ids}
             found = {id: sorted(await rung(caller, id)) for id in ids}
     finally:
@@ -80,7 +80,7 @@ async def test_no_alarm_is_lost_or_counted_twice_when_its_host_dies(
 
 
 async def _published(servers: Servers, id: str, count: int) -> list[str]:
-    """The names in the events of one object, as soon as there are `count`, sorted."""
+    """Return the sorted names in the events of one object, once there are `count`."""
     connection = await connect(servers.nats_url("fleet"), "reader")
     subscription = await connection.jetstream().subscribe(
         subjects.events_of("bell", id), stream=subjects.EVENTS_STREAM, ordered_consumer=True

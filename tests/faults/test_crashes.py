@@ -1,4 +1,4 @@
-"""Hosts that die by SIGKILL in the middle of a load: nothing acknowledged is lost, nothing is applied twice."""
+"""Hosts that die by SIGKILL under load: nothing acknowledged is lost, nothing is applied twice."""
 
 from __future__ import annotations
 

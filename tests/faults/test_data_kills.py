@@ -1,7 +1,7 @@
-"""Items with a unique field, written while the data service or MongoDB is killed, again and again.
+"""Items with a unique field, written while the data service or MongoDB is killed again and again.
 
-Promise under test: no two items have one value, whatever was acknowledged is there, and no value is
-kept by an item that has it not.
+The promise under test: no two items have the same value, acknowledged items exist, and no value is reserved for an
+item that doesn't have it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.data_collections import of
+from tests.support.data_collections import headers_of
 from tests.support.http import http_client
 from tests.support.servers import Servers, drop_database
 from tests.support.world import World, running, wait_ready
 
 ROUNDS = 5
 WRITERS = 12
-# Few enough that writers fight for each.
+# So few values that writers compete for each.
 VALUES = [f"v{number}" for number in range(8)]
 BUSY = 0.8
 
@@ -37,14 +37,14 @@ def world(servers: Servers) -> Iterator[World]:
 
 
 class Writer:
-    """Writes one item over and over, and knows what its data may be."""
+    """Writes one item over and over, and tracks its possible data."""
 
     def __init__(self, http: httpx2.AsyncClient, path: str, headers: dict[str, str]) -> None:
         self._http = http
         self._path = path
         self._headers = headers
         self._number = self.acknowledged = 0
-        # What was acknowledged last or seen, and what was sent since without an answer.
+        # The last acknowledged or seen data, and later writes without an answer.
         self.possible: list[Any] = [None]
 
     async def write_until(self, enough: asyncio.Event) -> None:
@@ -72,12 +72,12 @@ class Writer:
         elif answer.status_code == 404 and data is None and not there:
             self.possible = [None]
         elif answer.status_code != 409:
-            # It was made or removed by one of those without an answer.
+            # An unanswered request created or removed it.
             assert len(self.possible) > 1, answer.text
             await self.look()
 
     async def look(self) -> None:
-        """Find out what the item is; it must be one of what it may be."""
+        """Read the item, and check that its data is possible."""
         answer = await self._http.get(self._path, headers=self._headers)
         assert answer.status_code in (200, 404), answer.text
         data = answer.json()["data"] if answer.status_code == 200 else None
@@ -91,7 +91,7 @@ async def test_no_kill_gives_a_value_to_two_items_loses_a_write_or_leaves_a_valu
     world: World, victim: str
 ) -> None:
     kill: Callable[[], None] = world.servers.mongo.restart if victim == "mongod" else lambda: world.restart(victim)
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     async with http_client(base_url=f"{world.url}/data/collections", timeout=60) as http:
         assert (await http.put("/c", headers=ada, json={"unique": ["value"]})).status_code == 201
         writers = [Writer(http, f"/c/w{number}", ada) for number in range(WRITERS)]

@@ -1,5 +1,7 @@
-"""Events under load while the relay's process or the broker dies: none is lost, and after dropping repeats by ID
-none comes twice or out of its object's order. `FULL=1` lets the relay die 200 times instead of 20."""
+"""Events under load while the relay's process or the broker dies: none is lost, repeated or out of order.
+
+Repeats are dropped by ID. `FULL=1` kills the relay 200 times instead of 20.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +32,18 @@ CRASHES = 200 if os.environ.get("FULL") else 20
 LONGEST = 1800 if os.environ.get("FULL") else 240
 RESTARTS = 2
 OBJECTS = 5
-# Each round of restarts has at least so much load before and after it.
+# The minimum load before and after each round of restarts.
 ROUND = 100
-# RabbitMQ 3.10 writes down only some time after it has said so that there is a quorum queue: killed before, it never
-# again finds a leader for that queue, and nothing that is bound to it is confirmed.
+# RabbitMQ 3.10 confirms a quorum queue before it has stored it. If killed in between, it never finds a leader for that
+# queue again, and confirms nothing that is bound to it.
 WRITTEN_DOWN = 3.0
-# Seconds between two calls of a worker while a broker may be down: all that is counted has to be told afterwards.
+# Seconds between two calls of a worker while the broker may be down, to bound the backlog of events.
 PACE = 0.2
 Kind = Literal["jetstream", "rabbitmq"]
 
 
 class Stage:
-    """A host under load whose events go over a bus, and who watches them."""
+    """A host under load whose events go over a bus, and the observers of those events."""
 
     def __init__(self, bus: EventBus, host: HostProcess, broker: Server) -> None:
         self.ids = [f"{secrets.token_hex(6)}" for _ in range(OBJECTS)]
@@ -54,7 +56,7 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Once everything that comes from now on is seen, by a follower and by a group."""
+        """Follow all events from now on, without a group and as a group."""
         current = asyncio.Event()
         following = asyncio.create_task(self._follow(current))
         group = f"g{secrets.token_hex(6)}"
@@ -67,18 +69,18 @@ class Stage:
             following.cancel()
 
     async def load(self, caller: DurableObjectClient, going_on: Callable[[], bool], pace: float = 0.0) -> None:
-        """Count on all objects for as long as this goes on, and a little longer."""
+        """Count on all objects while `going_on` is true, and at least ten times per worker."""
 
         async def work(worker: int) -> None:
             number = 0
             while going_on() or number < 10:
                 number += 1
                 try:
-                    # Nobody comes back to every second object: only a scan finds what its relay has left.
+                    # Every second object is never called again: only a scan finds its unsent events.
                     id = self.ids[worker % OBJECTS] if number % 2 else self._new()
                     await caller.call("tally", id, "announce", request_id=f"{worker}-{number}")
                 except Failure as failure:
-                    # A full outbox refuses, and loses nothing; that of a new object is never full.
+                    # A full outbox refuses new events and loses none; a new object's outbox is never full.
                     assert failure.code == "overloaded", failure  # noqa: PT017
                     await asyncio.sleep(0.1)
                 self.calls += 1
@@ -87,7 +89,7 @@ class Stage:
         await asyncio.gather(*(work(worker) for worker in range(2 * OBJECTS)))
 
     async def check(self, caller: DurableObjectClient) -> None:
-        """All that was counted was told, in order to whoever follows, and to a group."""
+        """Check that follower and group received every counted value, the follower in order."""
         expected = {id: [1] for id in self.followed}
         for id in self.ids:
             expected[id] = list(range(1, await caller.call("tally", id, "value") + 1))
@@ -99,7 +101,7 @@ class Stage:
             await eventually(complete, within=60)
         followed = {id: list(events.values()) for id, events in self.followed.items()}
         handled = {id: sorted(values) for id, values in self.handled.items()}
-        assert _differing(followed, expected) == _differing(handled, expected) == []
+        assert _differences(followed, expected) == _differences(handled, expected) == []
 
     def _new(self) -> str:
         id = secrets.token_hex(6)
@@ -124,8 +126,8 @@ class Stage:
         self.handled.get(id, set()).add(value)
 
 
-def _differing(found: dict[str, list[int]], expected: dict[str, list[int]]) -> list[tuple[list[int], list[int]]]:
-    """What was found where it isn't what was expected, beside that."""
+def _differences(found: dict[str, list[int]], expected: dict[str, list[int]]) -> list[tuple[list[int], list[int]]]:
+    """Return pairs of found and expected values where they differ."""
     return [(found[id], expected[id]) for id in expected if found[id] != expected[id]]
 
 

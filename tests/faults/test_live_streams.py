@@ -1,4 +1,4 @@
-"""Live streams while gateways are killed and readers come and go: nobody misses anything, on either bus."""
+"""Live streams while gateways are killed and readers reconnect: no reader misses an event, on either bus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.support.http import http_client
 from tests.support.servers import Servers, drop_database
 from tests.support.sse import Source
-from tests.support.world import NatsDoor, World, running, wait_ready
+from tests.support.world import NatsEntryPoint, World, running, wait_ready
 
 READERS = 60
 MESSAGES = 300
@@ -38,14 +38,14 @@ def world(request: pytest.FixtureRequest, servers: Servers) -> Iterator[World]:
 
 
 @pytest.fixture
-async def door(world: World) -> AsyncIterator[NatsDoor]:
+async def door(world: World) -> AsyncIterator[NatsEntryPoint]:
     connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
+    yield NatsEntryPoint(connection)
     await connection.close()
 
 
 class Wanderer:
-    """A reader that leaves now and then, and resumes behind the last event that it has."""
+    """A reader that disconnects now and then, and resumes after its last event."""
 
     def __init__(self, http: httpx2.AsyncClient, headers: dict[str, str], room: str, random: random.Random) -> None:
         self.numbers: list[int] = []
@@ -57,7 +57,7 @@ class Wanderer:
         self._random = random
 
     async def read(self, count: int) -> None:
-        """Return when this many messages have come."""
+        """Return once this many messages have arrived."""
         place = ""
         while len(self.numbers) < count:
             leave_after = self._random.randint(1, 60)
@@ -79,7 +79,7 @@ class Wanderer:
 
 
 async def test_readers_miss_nothing_while_they_reconnect_and_the_gateway_is_killed(
-    world: World, door: NatsDoor
+    world: World, door: NatsEntryPoint
 ) -> None:
     room, write = secrets.token_hex(6), world.token("chat_room:write")
     headers = {"Authorization": world.token("events:read", "chat_room:read")}

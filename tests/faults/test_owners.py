@@ -1,4 +1,4 @@
-"""Hosts that are paused, killed or told to stop: one owner at a time, nothing stale, nothing dropped."""
+"""Hosts that are paused, killed or stopped: one owner at a time, nothing stale, nothing dropped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers import Servers
 
 
 class Raw:
-    """Requests of which every reply is kept, whoever sends it and however late."""
+    """Requests that keep every reply, however late and from whichever host."""
 
     def __init__(self, connection: Client, servers: Servers) -> None:
         self.replies: list[Msg] = []
@@ -44,7 +44,7 @@ class Raw:
 async def two_hosts(
     servers: Servers, database: str, folder: Path, caller: DurableObjectClient, id: str
 ) -> list[HostProcess]:
-    """An owner that has served the object, and a standby."""
+    """Start an owner that has served the object, and a standby."""
     owner = HostProcess(servers, database, folder, replica=0)
     assert await caller.call("tally", id, "add") == 1
     return [owner, HostProcess(servers, database, folder, replica=1)]
@@ -72,7 +72,7 @@ async def test_a_query_that_waited_in_a_paused_owner_is_not_answered_from_its_me
             await eventually(lambda: _count(raw, before + 1))
 
             hosts[0].signal(signal.SIGCONT)
-            await _served_again(servers, hosts[0])
+            await _wait_until_served_again(servers, hosts[0])
             await raw.send(id, "value")
             await eventually(lambda: _count(raw, before + 2))
         finally:
@@ -99,7 +99,7 @@ async def test_a_late_copy_of_an_acknowledged_request_changes_nothing(
             assert await caller.call("tally", id, "add") == 3
 
             hosts[0].signal(signal.SIGCONT)
-            await _served_again(servers, hosts[0])
+            await _wait_until_served_again(servers, hosts[0])
             hosts[1].signal(signal.SIGKILL)
             value = await caller.call("tally", id, "value")
         finally:
@@ -184,8 +184,8 @@ async def _count(raw: Raw, count: int) -> bool:
     return len(raw.replies) >= count
 
 
-async def _served_again(servers: Servers, host: HostProcess) -> None:
-    """Wait until a host has woken up and found its lease lapsed."""
+async def _wait_until_served_again(servers: Servers, host: HostProcess) -> None:
+    """Wait until a host has woken up and found that its lease lapsed."""
     await eventually(lambda: _said(host, "has lapsed"))
 
 

@@ -1,4 +1,4 @@
-"""A replica set that loses its primary in the middle of a load, again and again."""
+"""A replica set that loses its primary under load, again and again."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _grown(items: list[tuple[str, int]], by: int) -> Callable[[], Awaitable[bool
 
 
 async def _until_answered(kit: ObjectKit, id: str, headers: dict[str, str]) -> int:
-    """Repeat a request under its ID until it has an answer, as the framework's client does."""
+    """Repeat a request under its ID until it is answered, as the framework's client does."""
     while True:
         try:
             answer: int = await kit.call("tally", id, "add", headers=headers)

@@ -1,4 +1,4 @@
-"""Tells when their host dies: one that kills it becomes a dead letter, and those beside and behind it are applied."""
+"""Tells whose host dies: one that kills its host becomes a dead letter, and all others are applied."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_tell_that_kills_its_host_becomes_a_dead_letter_and_all_others_a
             await caller.call("tally", ids[0], "add", {"by": 0})
             pids = {host.pid()}
             while letters.empty():
-                # Some of them are under way beside it, and some stored behind it, at each death.
+                # At each death, some of these are under way and some are stored after it.
                 for id in ids:
                     await stream.publish(subjects.tell("tally", id, "add"), b"{}", headers=headers)
                 if not told:
@@ -65,5 +65,5 @@ async def test_a_tell_that_kills_its_host_becomes_a_dead_letter_and_all_others_a
     assert letters.empty()
     assert (letter.subject, letter.code, letter.source) == (f"do.tally.{ids[0]}.end_process", "internal", "eve")
     assert counts == [told] * OBJECTS
-    # The first death has made it a suspect.
+    # The first death made it a crash suspect.
     assert len(pids) <= CRASHES + 2

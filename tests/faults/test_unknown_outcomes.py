@@ -1,5 +1,4 @@
-"""A commit whose outcome is unknown, on a real MongoDB: neither lost, nor applied twice, nor answered
-in two ways."""
+"""A commit with an unknown outcome, on a real MongoDB: never lost, applied twice, or answered in two ways."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ CLOSED = {"closeConnection": True}
 
 @pytest.fixture
 async def kit(servers: Servers, database: str) -> AsyncIterator[ObjectKit]:
-    """Objects on a real MongoDB, each with one committed turn."""
+    """Run objects on a real MongoDB, each with one committed turn."""
     store = MongoStore(servers.mongo_url, database, timeout=1.0)
     async with ObjectKit(Tally, store=store) as kit:
         await asyncio.gather(*(kit.call("tally", f"o{number}", "add") for number in range(OBJECTS)))
@@ -39,7 +38,7 @@ async def kit(servers: Servers, database: str) -> AsyncIterator[ObjectKit]:
 
 
 def fail(servers: Servers, times: int, **how: Any) -> None:
-    """Let the next writes of the store fail in this way."""
+    """Make the next writes of the store fail in this way."""
     data = {"failCommands": ["update"], "appName": "aidevos"} | how
     with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
         mode = {"times": times} if times else "off"
@@ -47,13 +46,13 @@ def fail(servers: Servers, times: int, **how: Any) -> None:
 
 
 async def send(kit: ObjectKit, number: int) -> int:
-    """Request `number`, repeated until it is answered, as the framework's clients do."""
+    """Repeat request `number` until it is answered, as the framework's clients do."""
     subject = subjects.call("tally", f"o{number % OBJECTS}", "add")
     return int(msgspec.json.decode(await kit.request(subject, b"", request_id=f"r{number}", deadline=30.0)))
 
 
 async def check_applied_once(kit: ObjectKit, answers: list[int]) -> None:
-    """Each request's answer is of its own turn, and repeats give the same: here and after a crash."""
+    """Check that each answer is from its own turn and that repeats get the same answer, also after a crash."""
     count = len(answers) // OBJECTS
     for number in range(OBJECTS):
         assert sorted(answers[number::OBJECTS]) == list(range(2, count + 2))

@@ -1,4 +1,4 @@
-"""A broker that keeps its connections and reads nothing any more is left for a new connection."""
+"""A client replaces its connection to a broker that stays connected but reads nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aidevos.durable.bus.rabbitmq import RabbitMqBus
 from tests.support.rabbitmq import RabbitMq
 from tests.support.stalling_proxy import StallingProxy
 
-# More than the sockets in between take.
+# More than the buffers of the sockets hold.
 EVENTS, EVENT_BYTES = 300, 128 * 1024
 
 

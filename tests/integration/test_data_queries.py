@@ -1,4 +1,4 @@
-"""Queries of items go by their indexes: MongoDB itself tells how many keys and documents each page has cost."""
+"""Item queries use their indexes: MongoDB reports how many keys and documents each page examined."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class KnownTerms:
 
 
 class Queries:
-    """Asks pages, and keeps what MongoDB was asked for them."""
+    """Requests pages, and keeps the commands that MongoDB received for them."""
 
     def __init__(self, store: MongoStore, commands: Commands, database: Any) -> None:
         self._finder = Finder(KnownTerms(), Memberships(), Cursors(b"s" * 32))  # type: ignore[arg-type]
@@ -56,7 +56,7 @@ class Queries:
         return msgspec.json.decode(msgspec.json.encode(found), type=ItemPage)
 
     def cost(self) -> tuple[int, int]:
-        """How many keys and documents the last query has looked at."""
+        """Return how many keys and documents the last query examined."""
         explained = self._database.command("explain", self._commands.find, verbosity="executionStats")
         stats = explained["executionStats"]
         return stats["totalKeysExamined"], stats["totalDocsExamined"]

@@ -1,4 +1,4 @@
-"""The API's description as a page, in a real browser."""
+"""The API documentation page in a real browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.http import NO_TLS
 from tests.support.servers import Servers
 
 VERBS = {"get", "put", "post", "delete", "patch"}
-# Longer than a busy machine takes to show 500 operations.
+# Seconds, more than a busy machine needs to show 500 operations.
 WITHIN = 60.0
 SHOW_ALL = "for (const tag of document.querySelectorAll('.opblock-tag[data-is-open=false]')) tag.click()"
 SHOWN = """
@@ -33,14 +33,14 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class DocsPage:
-    """What a person does with the page."""
+    """The documentation page, driven as a person would."""
 
     def __init__(self, browser: Remote, url: str) -> None:
         self.browser = browser
         browser.get(url)
 
     def until(self, script: str) -> Any:
-        """Return what the script returns, once that is true."""
+        """Return the script's result once it is true."""
         return WebDriverWait(self.browser, WITHIN).until(lambda _: self.browser.execute_script(script))
 
     def click(self, selector: str) -> None:
@@ -82,7 +82,7 @@ def test_it_shows_every_operation_and_loads_nothing_from_elsewhere(world: World,
 
     assert {*browser.execute_script(SHOWN)} == described
     urls = requested(browser)
-    # The browser's own first page has other schemes.
+    # The browser's initial page uses other schemes.
     assert {url for url in urls if url.startswith(("http", "ws")) and not url.startswith(f"{world.url}/")} == set()
     assert {f"{world.url}/docs/{name}" for name in ("swagger-ui-bundle.js", "start.js")} <= urls
     assert complaints(browser) == []

@@ -1,4 +1,4 @@
-"""Events that are published at once cost the server one write, and none of them is lost where it takes no batch."""
+"""Events published together cost the server one write; without batch support they still all arrive."""
 
 from __future__ import annotations
 

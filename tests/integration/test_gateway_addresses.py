@@ -1,4 +1,4 @@
-"""Which client address a host is told, behind proxies and without them."""
+"""The client address that a host receives, with and without proxies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def proxied(servers: Servers) -> AsyncIterator[World]:
 
 
 async def told(world: World, *forwarded: str) -> str:
-    """The address that the host is told of a request with these X-Forwarded-For headers."""
+    """Return the address that the host receives for a request with these X-Forwarded-For headers."""
     await world.http.get(OBJECT, headers=[("X-Forwarded-For", value) for value in forwarded])
     return world.host.headers.get(envelope.CLIENT_ADDRESS, "")
 
@@ -61,6 +61,15 @@ async def test_a_trusted_proxy_tells_the_last_one_that_is_no_proxy(
     proxied: World, forwarded: tuple[str, ...], address: str
 ) -> None:
     assert await told(proxied, *forwarded) == address
+
+
+async def test_a_trailer_names_no_address(proxied: World) -> None:
+    head = f"GET {OBJECT} HTTP/1.1\r\nHost: x\r\nAuthorization: {proxied.http.headers['Authorization']}\r\n"
+    head += "X-Forwarded-For: 192.0.2.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    await proxied.raw(head.encode() + b"0\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n")
+
+    assert proxied.host.headers[envelope.CLIENT_ADDRESS] == "192.0.2.1"
 
 
 @pytest.mark.parametrize("value", ["proxy.local", "10.0.0.0/33", "10.0.0.1/8"])

@@ -1,4 +1,4 @@
-"""What changes while the gateway runs: hosts, types, health, NATS itself; and what its settings bound."""
+"""Changes while the gateway runs (hosts, types, health, NATS itself), and the bounds from its settings."""
 
 from __future__ import annotations
 

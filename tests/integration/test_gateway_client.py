@@ -1,4 +1,4 @@
-"""The client behind the gateway: one logical request, as many attempts as its deadline allows."""
+"""The gateway's client: one logical request, with as many attempts as its deadline allows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.servers import Servers
 
 
 class Callee:
-    """Every request to the type `target`, to be answered by the test."""
+    """Receives every request to the type `target`, for the test to answer."""
 
     def __init__(self, connection: Client) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""What the gateway says to browsers in every answer, whose pages may call, and one type that hangs beside others."""
+"""Security headers, cross-origin requests, and one hanging type that must not slow the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Hea
 
 @pytest.fixture
 async def listed(servers: Servers) -> AsyncIterator[World]:
-    """A gateway behind TLS, which pages of one other origin may call."""
+    """Start a gateway behind TLS that allows one other origin."""
     settings = {"cors_origins": f"{MINE}, http://localhost:3000", "public_url": "https://api.example.org"}
     async with gateway_world(servers, **settings) as world:
         yield world
@@ -31,7 +31,7 @@ async def world(servers: Servers) -> AsyncIterator[World]:
 
 
 async def answers(world: World) -> list[httpx2.Response]:
-    """A good one, a failure of the gateway, one of nobody's path, and one to what is no HTTP."""
+    """Return a success, a failure, an unknown path, a page, and the answer to bytes that are not HTTP."""
     head, _, body = (await world.raw(b"GET\r\n\r\n")).partition(b"\r\n\r\n")
     lines = [line.split(": ", 1) for line in head.decode().split("\r\n")[1:]]
     return [

@@ -1,4 +1,4 @@
-"""Whatever is sent, no answer is a 5xx of the gateway's own making, and each is one that is documented."""
+"""For any input, each answer is documented and no 5xx comes from the gateway itself."""
 
 from __future__ import annotations
 
@@ -87,16 +87,16 @@ def test_no_json_breaks_it(client: httpx2.Client, body: Any, path: str) -> None:
 
 
 def test_every_answer_is_as_described(client: httpx2.Client, world: World) -> None:
-    # No schema tells which cursors a list has given, or which objects there are.
+    # No schema says which cursors are valid or which objects exist.
     described = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
-    # Nobody serves anything else here; that is tried on the real services.
+    # Nothing else is served here; the tests of the real services cover the rest.
     description = described.include(tag=["objects", "operation"])
     for operation in description.get_all_operations():
 
         @FEW
         @given(case=operation.ok().as_strategy())
         def answers_as_described(case: schemathesis.Case) -> None:
-            # A deadline of a millisecond is described, and rightly missed.
+            # A deadline of one millisecond is valid, and rightly missed.
             case.headers.pop("Deadline", None)
             case.call_and_validate(
                 base_url=world.url, headers=world.authorized("admin"), excluded_checks=[positive_data_acceptance]

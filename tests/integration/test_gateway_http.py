@@ -1,4 +1,4 @@
-"""HTTP as such: IDs, problems, methods, credentials, health, the description, and input that is none."""
+"""The gateway's HTTP: IDs, problems, methods, credentials, health, the description, and invalid input."""
 
 from __future__ import annotations
 
@@ -127,6 +127,9 @@ class TestPathsAndMethods:
             b"POST /durable-objects HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
             b"GET / HTTP/1.1\r\nbad header: x",
             b"GET / HTTP/1.1\r\nX: a\x00b",
+            b"GET / HTTP/1.1\r\nHost: y",
+            b"OPTIONS * HTTP/1.1",
+            b"GET * HTTP/1.1",
         ],
     )
     async def test_what_is_no_http_request_gets_a_problem_too(self, world: World, request_line: bytes) -> None:
@@ -146,6 +149,16 @@ class TestPathsAndMethods:
         assert head.startswith(b"HTTP/1.1 4")
         assert b"application/problem+json" in head
         assert msgspec.json.decode(body)["status"] == int(head[9:12])
+
+    async def test_a_trailer_is_no_credential(self, world: World) -> None:
+        start = b"POST /durable-objects/counter:c/request HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        body = b'11\r\n{"method":"echo"}\r\n0\r\n'
+        credential = b"Authorization: " + world.http.headers["Authorization"].encode() + b"\r\n"
+
+        as_header = await world.raw(start + credential + b"\r\n" + body + b"\r\n")
+        as_trailer = await world.raw(start + b"\r\n" + body + credential + b"\r\n")
+
+        assert (as_header[9:12], as_trailer[9:12]) == (b"200", b"401")
 
     async def test_a_large_body_is_no_large_head(self, world: World) -> None:
         body = b'{"method":"echo","args":{"text":"' + b"x" * (3 * HEAD_LIMIT) + b'"}}'

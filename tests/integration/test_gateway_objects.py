@@ -1,4 +1,4 @@
-"""The durable-object endpoints, in front of a stand-in host on real NATS."""
+"""The durable-object endpoints, in front of a fake host on real NATS."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_a_repeated_creation_without_a_name_reaches_the_same_object_by_its
         for key in ("k1", '"k1"', "k2")
     ]
 
-    # The stand-in keeps no completion records; a host answers the repeat like the first.
+    # The fake host keeps no completion records; a real host answers the repeat like the first.
     assert first.status_code == other.status_code == 201
     assert_problem(repeated, 409, "exists")
 

@@ -1,4 +1,4 @@
-"""Many objects' commits share one bulk write: counted by the driver's own command monitoring."""
+"""Many objects' commits share one bulk write, counted by the driver's command monitoring."""
 
 from __future__ import annotations
 

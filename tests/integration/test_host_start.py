@@ -1,4 +1,4 @@
-"""A host that can't join the fleet yet tries again; its process lives on."""
+"""A host that can't join the fleet yet retries; its process stays alive."""
 
 from __future__ import annotations
 

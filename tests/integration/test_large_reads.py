@@ -1,4 +1,4 @@
-"""What is read comes whole, also where MongoDB needs several answers for it."""
+"""Reads return everything, even if MongoDB needs several batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live streams through the real HTTP server: connections that end, hang, or are too many."""
+"""Live streams through the real HTTP server: connections that end, hang, or exceed the limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def world(servers: Servers) -> AsyncIterator[World]:
 
 
 async def publish(world: World, thing: str, count: int, size: int = 0) -> None:
-    """Events of an object of the type `thing`, as its host would publish them."""
+    """Publish events of an object of the type `thing`, as its host would."""
     bus, after = JetStreamBus(world.host.connection), 0
     for number in range(1, count + 1):
         id = f"thing:{thing}:{number}"
@@ -60,11 +60,11 @@ async def test_a_reader_that_does_not_read_takes_no_memory_and_holds_up_nobody(
         await fast.wait(count)
         await asyncio.sleep(1.5)  # longer than a chunk may take
         slow.setblocking(False)
-        received = await _rest(slow)
+        received = await _read_rest(slow)
 
     assert [shown["number"] for shown in fast.shown] == list(range(1, count + 1))
     assert b"thing.happened" in received
-    # The kernel's buffers, and what waited for this reader, which is let go of when it is cut off.
+    # The kernel's buffers, and the reader's queue, which is freed when the reader is cut off.
     assert len(received) < count * size / 2
     await fast.close()
 
@@ -107,8 +107,8 @@ async def test_all_streams_of_a_process_are_bounded(servers: Servers) -> None:
         await source.close()
 
 
-async def _rest(slow: socket.socket) -> bytes:
-    """What is still in the kernel's buffers of a connection that was cut off."""
+async def _read_rest(slow: socket.socket) -> bytes:
+    """Return the bytes left in the kernel's buffers of a dropped connection."""
     received, loop = b"", asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
         async with asyncio.timeout(10):

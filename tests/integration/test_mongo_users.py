@@ -1,4 +1,4 @@
-"""The MongoDB users of services: each has its own types' collections, and a type is granted when it is first served."""
+"""The services' MongoDB users: each may use its own types' collections, granted when a type is first served."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_every_shipped_type_belongs_to_one_service() -> None:
 
 @pytest.fixture
 def home(servers: Servers, database: str, tmp_path: Path) -> Path:
-    """The home of a fleet on the servers, as its owner has it."""
+    """Return the home of a fleet on the servers, as its owner sees it."""
     secrets = load_secrets(servers.home)
     fleet = Fleet(
         gateway_url="",
@@ -113,7 +113,7 @@ def test_a_worker_gets_no_database(home: Path) -> None:
 
 @pytest.mark.parametrize("secrets", [{}, {"objects": "its own"}])
 def test_a_url_that_is_not_the_owners_stays_as_it_is(home: Path, servers: Servers, secrets: dict[str, str]) -> None:
-    """One user is enough for a MongoDB that is run elsewhere, and in a container a service has its own secrets only."""
+    """An external MongoDB needs only one user, and a container has only its own service's secrets."""
     kept = load_secrets(home)
     given = Secrets(nats=kept.nats, mongo=secrets, mongo_key="", admin_password="")
     write_secret(home / SECRETS_FILE, msgspec.json.encode(given))

@@ -1,4 +1,4 @@
-"""Users of NATS for clients: what they may do, and that none reaches another, with a real server."""
+"""NATS users for clients on a real server: their permissions, and their isolation from each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.servers import LocalServer, free_port
 
 
 class Fleet:
-    """A NATS server with a fleet's configuration, and the file that tells where it runs."""
+    """A NATS server with a fleet's configuration, and the file with its address."""
 
     def __init__(self, home: Path) -> None:
         self.settings: Settings = load({}, home=home, nats_port=free_port())
@@ -79,7 +79,7 @@ def bob(fleet: Fleet) -> dict[str, str]:
 
 
 class Connection:
-    """A connection of one user, and what the server refused to it."""
+    """A connection of one user, and the server's refusals."""
 
     def __init__(self, client: Client, refused: asyncio.Queue[str]) -> None:
         self.client = client
@@ -116,7 +116,7 @@ async def open_as(told: dict[str, str], **options: Any) -> Connection:
 
 @pytest.fixture
 async def host(fleet: Fleet, alice: dict[str, str]) -> AsyncIterator[Connection]:
-    """A host that answers every call with the payload of the call."""
+    """Run a host that answers every call with the payload of the call."""
     opened = await connected(alice["nats_url"], "objects", fleet.secrets.nats["objects"])
 
     async def echo(message: Msg) -> None:
@@ -147,7 +147,7 @@ async def test_a_user_cannot_forge_an_answer_for_another(
     await forger.client.flush()
     assert "permissions violation" in await asyncio.wait_for(forger.refused.get(), 5)
 
-    # The host answers in order, so whatever it sends for the forger is there by now.
+    # The host answers in order, so its answer to the forger has arrived by now.
     await victim.client.publish("do.counter.a.value", b"true", reply=inbox)
     assert await asyncio.wait_for(heard.get(), 5) == b"true"
     assert heard.empty()

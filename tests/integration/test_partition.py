@@ -1,4 +1,4 @@
-"""The partition that the contract computes is the one that the NATS server maps to."""
+"""The contract computes the same partition that the NATS server's mapping does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A NATS server that can't serve a fleet is refused in one line that says what to change."""
+"""A NATS server that can't serve a fleet is refused with one line that says what to change."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def test_no_process_of_a_node_outlives_it(end: str) -> None:
     getattr(node.server, end)()
     node.close()
 
-    # What serves a node ends by itself, when it sees that the node has.
+    # A node's helper processes end by themselves once the node has ended.
     _, left = psutil.wait_procs(started, timeout=10)
     assert left == []
     assert not node.home.exists()

@@ -1,4 +1,4 @@
-"""Searches use the indexes that their types declare: asked of MongoDB itself, by the very commands that were sent."""
+"""Searches use the indexes that their types declare, as MongoDB's plans for the very commands show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each NATS user may do, what the mapping does, and that the fixtures' faults are real."""
+"""The permissions of each NATS user, the subject mapping, and proof that the fixtures' faults are real."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ from nats.errors import NoRespondersError
 from pymongo.errors import OperationFailure
 
 from aidevos.contracts import subjects
+from aidevos.settings import load
+from deploy.docker.__main__ import is_healthy
+from deploy.local.programs import SERVICES, Service
+from deploy.nats.config import GATEWAY_USER
 from tests.support.servers import Servers
 
 
@@ -174,7 +178,7 @@ async def test_a_reply_subject_makes_no_server_publish_for_a_client(
 
 
 async def _stored(host: Client) -> list[int]:
-    """How many messages the streams hold that a client might want to change."""
+    """Return the number of stored messages in streams that a client might want to change."""
     infos = [await host.jetstream().stream_info(name) for name in ("EVENTS", "KV_types")]
     return [info.state.messages for info in infos]
 
@@ -232,7 +236,7 @@ async def test_a_server_outlives_the_thread_that_started_it(servers: Servers) ->
     starting = threading.Thread(target=servers.nats.restart)
     starting.start()
     starting.join()
-    # Python's thread has ended; the kernel, which would end the server, may see it a moment later.
+    # Python's thread has ended; the kernel, which would kill the server, may notice a moment later.
     while Path(f"/proc/self/task/{starting.native_id}").exists():  # noqa: ASYNC110, ASYNC240
         await asyncio.sleep(0.01)
     connection = await nats.connect(servers.nats_url("client"), inbox_prefix=b"_INBOX_client", allow_reconnect=False)
@@ -266,3 +270,19 @@ def test_mongodb_does_not_take_messages_that_are_compressed_with_zlib(servers: S
     with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
         offered = client.admin.command("hello", compression=["zlib", "zstd"])["compression"]
     assert offered == ["zstd"]
+
+
+@pytest.mark.parametrize("service", [service for service in SERVICES if service.user != GATEWAY_USER])
+async def test_the_health_of_a_service_is_asked_with_its_own_user(servers: Servers, service: Service) -> None:
+    """As its container does."""
+    host, _ = await connect(servers, service.user)
+
+    async def answer(message: Msg) -> None:
+        await message.respond(b'{"ok": true}')
+
+    await host.subscribe(subjects.health(service.name), cb=answer)
+    await host.flush()
+    url = urlsplit(servers.nats_url(service.user))
+    settings = load({}, home=servers.home, nats_url=f"nats://{url.hostname}:{url.port}")
+    assert await is_healthy(settings, service)
+    await host.close()

@@ -1,5 +1,5 @@
-"""What is in the hands of a type's owner: who waits holds up nobody, it is bounded, and what a short life leaves is
-suspect."""
+"""Tells in the hands of a type's owner: waiting ones block no others, their number is bounded, and those left by a
+crash are suspect."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ MORE = CONCURRENCY + 50
 NO_MORE = RateLimited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))
 
 
-class Around:
-    """Stands for router, admission and limiter: who calls is who the credential says, nothing is left to Eve, and what
-    is told to objects that are stuck is applied when they are `free`."""
+class FakeSurroundings:
+    """A fake router, admission and limiter.
+
+    The credential names the caller, Eve has no quota left, and tells to stuck objects are applied once `free` is set.
+    """
 
     def __init__(self) -> None:
         self.limits = Limits()
@@ -77,7 +79,7 @@ class Around:
 class World:
     def __init__(self, stream: JetStreamContext) -> None:
         self.type = f"t{secrets.token_hex(6)}"
-        self.around = Around()
+        self.around = FakeSurroundings()
         self.stream = stream
 
     async def tell(self, id: str, payload: bytes = b"", caller: str = "ada") -> None:
@@ -88,7 +90,7 @@ class World:
 
     @asynccontextmanager
     async def life(self, servers: Servers, *, leaves: bool = True) -> AsyncIterator[Tells]:
-        """An owner of the type, which leaves in peace or is gone all at once."""
+        """Run an owner of the type, which leaves in order or disappears at once."""
         connection = await connect(servers.nats_url("fleet"), "host")
         around: Any = self.around
         owner = Tells(connection, around, around, around, around)
@@ -145,7 +147,7 @@ async def test_what_is_in_hand_is_bounded_in_bytes(
         await world.tell("stuck", bytes(1000))
     async with world.life(servers):
         await until(lambda: world.around.trying == 1, 20)
-        # Longer than it takes to ask for the next ones.
+        # Longer than a request for the next tells takes.
         for _ in range(5):
             await asyncio.sleep(tells.CHECK_EVERY / 2)
             assert await world.in_hand() <= 30

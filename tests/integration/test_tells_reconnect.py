@@ -1,4 +1,4 @@
-"""Tells that the server gave to a connection that was lost come again on the next one."""
+"""Tells that the server sent on a lost connection arrive again on the next one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.servers import Servers
 
 
 class Proxy:
-    """Passes bytes on; while it is `mute`, those of the server are lost."""
+    """Forwards bytes; while it is `mute`, it drops the server's."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
@@ -51,7 +51,7 @@ class Proxy:
         to.close()
 
     def cut(self) -> None:
-        """End all connections; new ones are heard again."""
+        """End all connections, and stop dropping bytes."""
         self.mute = False
         for writer in self._writers:
             writer.close()
@@ -63,8 +63,8 @@ class Proxy:
         await asyncio.gather(*self._passing)
 
 
-class Applying:
-    """Stands for a router that applies every tell at once, and for rate limits that let all pass."""
+class FakeSurroundings:
+    """A fake router that applies every tell at once, and rate limits that admit every caller."""
 
     def __init__(self) -> None:
         self.limits = Limits()
@@ -87,7 +87,7 @@ class Applying:
 
 
 async def test_a_tell_that_was_given_to_a_lost_connection_comes_again(servers: Servers) -> None:
-    type, router, proxy = f"t{secrets.token_hex(6)}", Applying(), Proxy(servers.nats_url("fleet"))
+    type, router, proxy = f"t{secrets.token_hex(6)}", FakeSurroundings(), Proxy(servers.nats_url("fleet"))
     subject = subjects.tell(type, "a", "write")
     teller = await nats.connect(servers.nats_url("fleet"))
     connection = await connect(await proxy.start(), "host")
@@ -103,7 +103,7 @@ async def test_a_tell_that_was_given_to_a_lost_connection_comes_again(servers: S
         proxy.cut()
 
         async with asyncio.timeout(30):
-            # The first one's acknowledgement may have been lost too.
+            # The first tell's acknowledgement may have been lost too.
             while await router.applied.get() != "second":
                 pass
     finally:

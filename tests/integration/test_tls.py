@@ -1,4 +1,4 @@
-"""TLS to real servers that ask for a client's certificate: used as the settings say, and never left out."""
+"""TLS to real servers that require a client certificate: used as the settings say, and never skipped."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def use_rabbitmq(settings: Settings) -> None:
 
 @pytest.fixture(params=["nats", "mongodb", "rabbitmq"])
 def encrypted(request: pytest.FixtureRequest) -> tuple[str, str, Use, Authority]:
-    """The setting of a server's URL, the URL, what uses it, and the authority of its certificates."""
+    """Return the setting of a server's URL, the URL, a function that connects to it, and its certificate authority."""
     if request.param == "rabbitmq":
         rabbitmq: RabbitMq = request.getfixturevalue("rabbitmq")
         return "event_bus_url", rabbitmq.tls_url, use_rabbitmq, rabbitmq.authority

@@ -32,7 +32,7 @@ def fail(name):
 
 exported = {name: getattr(aidevos, name) for name in aidevos.__all__}
 names = [module.name for module in pkgutil.walk_packages(aidevos.__path__, "aidevos.", fail)]
-# A `__main__` runs when it is imported.
+# Importing a `__main__` would run it.
 find = lambda name: importlib.util.find_spec(name).origin
 files = {name: find(name) if name.endswith("__main__") else importlib.import_module(name).__file__ for name in names}
 shadowed = [name for name in exported if getattr(aidevos, name) != exported[name]]
@@ -51,7 +51,7 @@ def pip(*arguments: str | Path) -> None:
 
 
 class Environment:
-    """A virtual environment that has the wheel and sees what it depends on, but not the checkout."""
+    """A virtual environment with the wheel and its dependencies, but without the checkout."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ class Environment:
         (self.packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
 
     def run(self, code: str) -> Any:
-        """Run the code, and return what it prints as JSON."""
+        """Run the code, and return its JSON output."""
         command = [self.python, "-P", "-c", code]
         ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=self.folder, env=environment())
         return json.loads(ran.stdout)
@@ -108,7 +108,7 @@ def test_every_module_imports_and_every_file_of_the_checkout_is_there(installed:
     }
     assert files == {path for path in kept if path.suffix == ".py"} - {Path("aidevos/__init__.py")}
     assert all((installed.packages / path).is_file() for path in kept)
-    # The package of services has the name of a rule, and is called like it.
+    # The subpackage `services` shadows the rule `services`, and can be called in its place.
     assert (found["shadowed"], found["same"]) == (["services"], True)
 
 

@@ -1,4 +1,4 @@
-"""Kits of the services that keep accounts, with whatever others a test needs."""
+"""Kits of the account services, with any other services that a test needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.kits import chosen
 
 
 def kit_of(settings: Settings, *others: type[BaseDurableObject[Any]] | Service, **options: Any) -> ObjectKit:
-    """A kit in which users tell those services alone of their end that are in it."""
+    """Return a kit whose erasure and deactivation hooks call only the types that it hosts."""
     hosted = hosted_types(authentication, user_management, *others)
     return ObjectKit(
         authentication,
@@ -33,7 +33,7 @@ def kit_of(settings: Settings, *others: type[BaseDurableObject[Any]] | Service, 
 
 
 def hosted_types(*hosted: type[BaseDurableObject[Any]] | Service) -> set[str]:
-    """The names of the types of all these."""
+    """Return the names of all these types."""
     return {cls.object_type for each in hosted for cls in (each.types if isinstance(each, Service) else (each,))}
 
 
@@ -41,6 +41,7 @@ PASSWORD = "wheelbarrow at noon"
 NOTHING: dict[str, str] = {}
 NAME, EMAIL = "Ada", "Ada@Example.org"
 OPEN = asyncio.Event()
+OPEN.set()
 
 
 async def register(
@@ -60,7 +61,7 @@ def from_address(address: str) -> dict[str, str]:
 
 
 async def serve(kit: ObjectKit, type: str, id: str, method: str, args: Any = None) -> Any:
-    """A call that only services may make."""
+    """Call a method that only services may call."""
     return await kit.call(type, id, method, args, caller=SERVICE)
 
 

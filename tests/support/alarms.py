@@ -1,4 +1,4 @@
-"""An object that is rung, and notes it: what the tests of alarms run."""
+"""An object that records its alarms, for the tests of alarms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rang(Event):
 
 
 class BellState(msgspec.Struct):
-    """`rung` has what `on_alarm` was called with, and when."""
+    """`rung` holds the argument and the time of each `on_alarm` call."""
 
     rung: list[tuple[Alarm, float]] = []
     fails: int = 0
@@ -36,8 +36,11 @@ class BellState(msgspec.Struct):
 
 
 class Bell(BaseDurableObject[BellState], type="bell", management="raw"):
-    """Notes each alarm in its state, and emits; a payload says what else it does: the first `fails` attempts raise.
-    `attempts` tells over all tests' objects what has run, also what was undone; `gate` lets go on what hangs."""
+    """Records each alarm in its state, and emits an event; the alarm's payload can request more.
+
+    The first `fails` attempts raise. `attempts` lists all attempts of all objects, including those rolled back.
+    `gate` releases a handler that hangs.
+    """
 
     gate: asyncio.Event
     attempts: list[tuple[str, int, str]] = []  # noqa: RUF012
@@ -109,7 +112,7 @@ class Bell(BaseDurableObject[BellState], type="bell", management="raw"):
 
 
 class Guest(BaseDurableObject[BellState], type="guest", management="raw"):
-    """Ends an hour after it was last changed."""
+    """An object that expires an hour after its last change."""
 
     expires_after = 3600.0
     ended: list[str] = []  # noqa: RUF012
@@ -128,7 +131,7 @@ class Guest(BaseDurableObject[BellState], type="guest", management="raw"):
 
 
 async def set_evenly(caller: DurableObjectClient, count: int, start: float, seconds: float) -> list[str]:
-    """Set an alarm of each of so many new objects, evenly from `start` (seconds since the epoch) on; their IDs."""
+    """Create `count` objects with one alarm each, spread over `seconds` from `start` (epoch seconds); return IDs."""
     ids = [secrets.token_hex(8) for _ in range(count)]
     at_once = asyncio.Semaphore(256)
 
@@ -143,7 +146,7 @@ async def set_evenly(caller: DurableObjectClient, count: int, start: float, seco
 
 
 async def lateness(caller: DurableObjectClient, ids: list[str], until: float) -> list[float]:
-    """How many seconds late the alarms of these objects rang, in order; all of them by `until`."""
+    """Return by how many seconds the objects' alarms rang late, sorted; all must have rung by `until`."""
     await asyncio.sleep(max(0.0, until - time.time()))
     at_once = asyncio.Semaphore(256)
 

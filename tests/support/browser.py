@@ -1,4 +1,4 @@
-"""Real browsers without a window: of the programs that are installed, else in a container."""
+"""Headless browsers: an installed one, else one in a container."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Browsers:
     """A WebDriver server in a temporary home, and the browsers that it opens."""
 
     def __init__(self) -> None:
-        """Raises `SettingsError` when there is no browser."""
+        """Prepare the driver; raise `SettingsError` if there is no browser."""
         self.home = temporary_folder("browsers")
         self._port = free_port()
         self._program = find_browser()
@@ -77,7 +77,7 @@ class Browsers:
 
 
 def forget(browser: Remote) -> None:
-    """Leave the page that is open, and with it all that the browser keeps of its visits."""
+    """Leave the open page and delete all that the browser keeps: cookies, storage, cache and logs."""
     browser.get("about:blank")
     for command in ("Network.clearBrowserCookies", "Network.clearBrowserCache"):
         browser.execute("executeCdpCommand", {"cmd": command, "params": {}})
@@ -88,20 +88,20 @@ def forget(browser: Remote) -> None:
 
 
 def complaints(browser: Remote) -> list[str]:
-    """Return what the browser has logged against a page's policy since the last call."""
+    """Return the Content Security Policy violations that the browser has logged since the last call."""
     log = browser.execute("getLog", {"type": "browser"})["value"]
     return [entry["message"] for entry in log if "Content Security" in entry["message"]]
 
 
 def requested(browser: Remote) -> set[str]:
-    """Return the URLs that the browser has asked for since the last call."""
+    """Return the URLs that the browser has requested since the last call."""
     log = browser.execute("getLog", {"type": "performance"})["value"]
     events = [json.loads(entry["message"])["message"] for entry in log]
     return {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
 
 
 class Page:
-    """What a person does with the chat room's page."""
+    """The chat room's page, driven as a person would."""
 
     def __init__(self, browser: Remote, url: str) -> None:
         self.browser = browser
@@ -120,14 +120,14 @@ class Page:
 
     @property
     def texts(self) -> list[str]:
-        """The messages that are shown, without who has said them and when."""
+        """The messages on the page, without author and time."""
         script = "return [...document.querySelectorAll('#messages li')].map(line => line.childNodes[1].data)"
         found: list[str] = self.browser.execute_script(script)
         return found
 
     @property
     def complaints(self) -> list[str]:
-        """What the browser itself had to say against the page."""
+        """Content Security Policy violations since the last read."""
         return complaints(self.browser)
 
     def at(self, id: str) -> Any:

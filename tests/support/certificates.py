@@ -8,9 +8,9 @@ import trustme
 
 
 class Authority:
-    """A certificate authority with its certificate in `file`, and one of the server `localhost` and of a client.
+    """A certificate authority with its own certificate in `file`, and one each for `localhost` and for a client.
 
-    Those have their private keys in the same files.
+    The `server` and `client` files also hold the private keys.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -23,5 +23,5 @@ class Authority:
         authority.issue_cert("client@example.org").private_key_and_cert_chain_pem.write_to_path(self.client)
 
     def settings(self) -> dict[str, str]:
-        """Return the settings of a process that trusts the authority and shows its certificate."""
+        """Return the settings of a process that trusts the authority and presents its certificate."""
         return {"tls_ca": str(self.file), "tls_certificate": str(self.client)}

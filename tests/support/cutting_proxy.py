@@ -1,4 +1,4 @@
-"""A proxy before MongoDB that lets a write through and cuts the connection before its answer."""
+"""A proxy for MongoDB that forwards a write and cuts the connection before the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UPDATE = b"\x02update\0"
 
 
 class CuttingProxy:
-    """`cuts` is how many updates from now on get no answer; `url` is the server's, through here."""
+    """A proxy that cuts the next `cuts` updates before their answers; `url` leads to the server through it."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
@@ -44,7 +44,7 @@ class CuttingProxy:
                 self._requests(from_client, to_server, cut), self._answers(from_server, to_client, cut)
             )
         except OSError:
-            pass  # one side has gone, and so goes the other
+            pass  # if one side disconnects, disconnect the other
         finally:
             self._open -= both
             for writer in both:

@@ -1,4 +1,4 @@
-"""Declared routes, and what they answer."""
+"""Declarations of routes to counters."""
 
 from __future__ import annotations
 

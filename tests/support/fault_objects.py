@@ -22,7 +22,7 @@ class Added(Event):
 
 
 class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
-    """Counts, and says so."""
+    """A counter that can announce its value."""
 
     @command(allow=authenticated())
     async def add(self, by: int = 1) -> int:
@@ -46,7 +46,7 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
 
     @command(allow=authenticated())
     async def end_process(self) -> None:
-        """As a bug in native code would."""
+        """Kill the process, as a bug in native code would."""
         os.kill(os.getpid(), signal.SIGKILL)
 
     @query(allow=authenticated())

@@ -1,4 +1,4 @@
-"""Tokens that nobody may take, each made from a good one by one trick (RFC 8725, RFC 9068)."""
+"""Forged tokens that must be refused, each derived from a good one by one trick (RFC 8725, RFC 9068)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aidevos.security.tokens import AUDIENCE, TOKEN_LIMIT, TYPE
 
 HOUR = 3600
 STRANGER = Ed25519PrivateKey.generate()
-# The order of the curve's group: S and S + L are the same signature to a verifier that doesn't look.
+# The order of the curve's group: a verifier without a range check accepts S + L in place of S.
 L = 2**252 + 27742317777372353535851937790883648493
 DROPPED = object()
 
@@ -25,7 +25,7 @@ Sign = Callable[[bytes], bytes]
 
 
 class Target(NamedTuple):
-    """A fleet: its key and the issuer that its tokens name."""
+    """A fleet: its key, and the issuer in its tokens."""
 
     key: SigningKey
     issuer: str
@@ -73,12 +73,12 @@ def _changed(members: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
 
 
 def _claims(**changes: Any) -> Callable[[Target], str]:
-    """Signed by the fleet itself, with other claims."""
+    """Forge a token with other claims, signed by the fleet itself."""
     return lambda target: token(target.header, _changed(target.claims, changes), target.key.private.sign)
 
 
 def _raw_claim(name: str, text: str) -> Callable[[Target], str]:
-    """Signed by the fleet itself, with a claim that no JSON library would write."""
+    """Forge a token with a claim that no JSON library would write, signed by the fleet itself."""
 
     def forge(target: Target) -> str:
         others = json.dumps(_changed(target.claims, {name: DROPPED}))
@@ -88,12 +88,12 @@ def _raw_claim(name: str, text: str) -> Callable[[Target], str]:
 
 
 def _header(**changes: Any) -> Callable[[Target], str]:
-    """Signed by the fleet itself, under another header."""
+    """Forge a token with another header, signed by the fleet itself."""
     return lambda target: token(_changed(target.header, changes), target.claims, target.key.private.sign)
 
 
 def _stranger(**changes: Any) -> Callable[[Target], str]:
-    """Signed by a stranger."""
+    """Forge a token that is signed with a foreign key."""
     return lambda target: token(_changed(target.header, changes), target.claims, STRANGER.sign)
 
 
@@ -102,7 +102,7 @@ def _unsigned(alg: str) -> Callable[[Target], str]:
 
 
 def _hmac(alg: str, secret: Callable[[Target], bytes]) -> Callable[[Target], str]:
-    """Signed with the public key as if it were a shared secret."""
+    """Forge a token whose HMAC secret is the public key."""
     digest = "sha" + alg.removeprefix("HS")
     return lambda target: token(
         target.header | {"alg": alg}, target.claims, lambda signed: hmac.digest(secret(target), signed, digest)
@@ -126,7 +126,7 @@ def _strangers_jwk(kid: str) -> dict[str, str]:
 
 
 def _cut(cut: Callable[[list[str]], list[str]]) -> Callable[[Target], str]:
-    """A good token's segments, rearranged."""
+    """Rearrange the segments of a good token."""
     return lambda target: ".".join(cut(good(target).split(".")))
 
 

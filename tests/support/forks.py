@@ -1,4 +1,4 @@
-"""Imported by the process that forks programs (tests/support/programs.py): it ends with the tests, however they end."""
+"""Makes the process that forks programs (tests/support/programs.py) end with the tests, however they end."""
 
 from tests.support.orphans import end_with_parent
 

@@ -1,4 +1,4 @@
-"""A gateway on a free port, real NATS behind it, and a stand-in that plays the host of three types."""
+"""A gateway on a free port, with real NATS and a fake host of three types behind it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.servers import Servers
 
 
 def described(type: str, **changes: Any) -> TypeDescription:
-    """A type with a state, two methods and shared definitions, as a host announces it."""
+    """Return a type with a state, two methods and shared definitions, as a host announces it."""
     fields: dict[str, Any] = {
         "type": type,
         "doc": f"A {type}.",
@@ -66,8 +66,8 @@ def described(type: str, **changes: Any) -> TypeDescription:
     return msgspec.convert(fields | changes, TypeDescription)
 
 
-class StandIn:
-    """Answers like a host, from memory; `seen` are the messages that reached it."""
+class FakeHost:
+    """A fake host that answers from memory; `seen` holds the messages that reached it."""
 
     def __init__(self, connection: Client) -> None:
         self.connection = connection
@@ -88,7 +88,7 @@ class StandIn:
         return self.last.headers or {}
 
     async def start(self, *types: str) -> None:
-        """Serve these types, the only ones that are announced."""
+        """Announce and serve these types, and no others."""
         await self.leave()
         self._subscriptions.append(await self.connection.subscribe(subjects.health("objects"), cb=self._health))
         keys = subjects.owned(envelope.IDEMPOTENCY_KEY_TYPE)
@@ -99,14 +99,14 @@ class StandIn:
             await self.host(type)
 
     async def host(self, type: str, **changes: Any) -> None:
-        """Serve a type and announce it."""
+        """Serve and announce a type."""
         for subject in (subjects.owned(type), subjects.query(type, "list")):
             self._subscriptions.append(await self.connection.subscribe(subject, cb=self._answer))
         bucket = await self.connection.jetstream().key_value(subjects.TYPES_BUCKET)
         await bucket.put(type, msgspec.json.encode(described(type, **changes)))
 
     def reset(self) -> None:
-        """Forget objects and messages."""
+        """Forget all objects and messages."""
         self.objects.clear()
         self.seen.clear()
 
@@ -117,7 +117,7 @@ class StandIn:
                 await bucket.delete(key)
 
     async def stop_serving(self) -> None:
-        """Go away without a word, as a killed process does."""
+        """Stop answering without notice, as a killed process does."""
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
 
@@ -126,11 +126,11 @@ class StandIn:
         await message.respond(msgspec.json.encode(report))
 
     async def _use_key(self, message: Msg) -> None:
-        """Every use of an idempotency key is the first one here."""
+        """Treat every use of an idempotency key as the first."""
         await self.connection.publish(message.reply, b"null")
 
     async def _give(self, message: Msg) -> None:
-        """Nobody's limit is reached here."""
+        """Grant every request for quota."""
         taken = rate_limits.QuotaSlice(taken=10_000, remaining=10_000, reset=0.0, retry=0.0)
         await self.connection.publish(message.reply, msgspec.json.encode(taken))
 
@@ -204,9 +204,9 @@ class StandIn:
 
 
 class World:
-    """The gateway's URL, a client with an administrator's token, and the stand-in behind it."""
+    """The gateway's URL, a client with an administrator's token, and the fake host behind it."""
 
-    def __init__(self, url: str, settings: Settings, host: StandIn) -> None:
+    def __init__(self, url: str, settings: Settings, host: FakeHost) -> None:
         self.url = url
         self.settings = settings
         self.host = host
@@ -227,7 +227,7 @@ class World:
         return (await self.call("echo", object_id=object_id)).status_code == 200
 
     async def raw(self, request: bytes) -> bytes:
-        """The answer to bytes that no HTTP library would send; the server must close, or answer within a second."""
+        """Send bytes that no HTTP library would send, and return what the server answers within one second."""
         reader, writer = await asyncio.open_connection("127.0.0.1", httpx2.URL(self.url).port)
         writer.write(request)
         answer = b""
@@ -241,9 +241,9 @@ class World:
 
 @contextlib.asynccontextmanager
 async def gateway_world(servers: Servers, **settings: Any) -> AsyncIterator[World]:
-    """Everything started and ready; types `counter`, `account` and `basket` are announced."""
+    """Start the gateway, and announce the types `counter`, `account` and `basket`."""
     connection = await nats.connect(servers.nats_url("objects"), inbox_prefix="_INBOX_objects")
-    host = StandIn(connection)
+    host = FakeHost(connection)
     await host.start("counter", "account", "basket")
     configured = servers.settings(
         "gateway", **{"services": "objects", "default_deadline": 2.0, "attempt_timeout": 0.5, **settings}
@@ -270,14 +270,14 @@ async def _serving(settings: Settings) -> AsyncIterator[str]:
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 2.0) -> None:
-    """Return once the condition holds; fail when it doesn't within these seconds."""
+    """Wait until the condition holds; fail after `seconds`."""
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
 def assert_problem(answer: httpx2.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
-    """The answer is this problem, in the form that RFC 9457 gives it."""
+    """Check that the answer is this problem document (RFC 9457), and return it."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     problem: dict[str, Any] = answer.json()
     assert (problem["status"], problem["code"], problem.get("field")) == (status, code, field)

@@ -1,4 +1,4 @@
-"""A second gateway beside that of the services."""
+"""A second gateway for the same services."""
 
 from __future__ import annotations
 

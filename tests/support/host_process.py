@@ -1,8 +1,8 @@
-"""A host in a process of its own that dies where it is told to: `host_process.py <crash file>`.
+"""A host process that dies at a chosen point: `host_process.py <crash file>`.
 
-A parent imports everything and forks the host; when that dies by SIGKILL, it forks the next one, as
-a supervisor would. The crash file holds `<point> <lives>`: each of the next lives ends at that point
-of a random commit of its first forty.
+A parent imports everything and forks the host. When the host dies by SIGKILL, the parent forks the next one,
+as a supervisor would. The crash file holds `<point> <lives>`: each of the next `lives` hosts dies at that
+point of a random commit among its first forty.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIRST_COMMITS = 40
 
 
 def arm(file: Path, point: str, lives: int) -> None:
-    """Let the next lives end at this point."""
+    """Make the next `lives` hosts die at this point."""
     fresh = file.with_suffix(f".{os.getpid()}")
     fresh.write_text(f"{point} {lives}")
     fresh.replace(file)
@@ -53,7 +53,7 @@ def _die() -> None:
 
 
 def _die_at(point: str) -> None:
-    """Put the crash into the product's own code path, from outside."""
+    """Patch the crash into the product's own code path."""
     fatal = random.randint(1, FIRST_COMMITS)
     passed = 0
 

@@ -1,4 +1,4 @@
-"""Hosts as processes, and a client for them: what the fault tests drive."""
+"""Host processes for the fault tests, and a client for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.servers import Servers
 
 
 class HostProcess:
-    """A host that its parent process starts again whenever it dies."""
+    """A host process whose parent restarts it whenever it dies."""
 
     def __init__(
         self, servers: Servers, database: str, folder: Path, *, replica: int = 0, event_bus_url: str = ""
@@ -42,7 +42,7 @@ class HostProcess:
         self._parent = Program(["tests.support.host_process", str(self.crash_file)], environment, str(self.log))
 
     def pid(self) -> int:
-        """The PID of the host itself."""
+        """Return the PID of the host itself."""
         children = Path(f"/proc/{self._parent.pid}/task/{self._parent.pid}/children")
         while not (found := children.read_text().split()):
             time.sleep(0.01)
@@ -67,7 +67,7 @@ class HostProcess:
 
 @asynccontextmanager
 async def client(servers: Servers, subject: str = "tester") -> AsyncIterator[tuple[DurableObjectClient, Client]]:
-    """A client with an administrator's token, and its connection."""
+    """Connect a client with an administrator's token; yield the client and its connection."""
     header = "Bearer " + servers.issuer().issue(subject, roles=("admin",))
     connection = await connect(servers.nats_url("gateway"), "test")
     caller = DurableObjectClient(connection, lambda: header, attempt_timeout=0.25, default_deadline=30.0)

@@ -1,4 +1,4 @@
-"""HTTP clients of the tests: none speaks TLS, so none spends its start on reading certificates."""
+"""HTTP clients for tests. They don't load certificates when they start, because tests don't use TLS here."""
 
 from __future__ import annotations
 

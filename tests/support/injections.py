@@ -1,6 +1,6 @@
-"""Payloads of NoSQL injections, for every place where a caller's text or value goes.
+"""NoSQL injection payloads, for every place that takes a caller's text or value.
 
-None of them may find more than its text says, change anything, or end in an error of the server's.
+No payload may find more than its literal text, change anything, or cause a server error.
 """
 
 from __future__ import annotations

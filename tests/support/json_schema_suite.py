@@ -1,4 +1,4 @@
-"""The official tests of JSON Schema 2020-12, and which of them are left out."""
+"""The official test suite of JSON Schema 2020-12, and the groups that need a remote document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REMOTE = "http://localhost:1234/"
 
 
 class Group(NamedTuple):
-    """A schema and the tests of it: `[{"description", "data", "valid"}]`."""
+    """A schema and its tests: `[{"description", "data", "valid"}]`."""
 
     file: str
     description: str
@@ -22,8 +22,10 @@ class Group(NamedTuple):
 
     @property
     def remote(self) -> bool:
-        """Whether the schema refers to another document, by `$ref` or `$schema`: those are refused. In
-        some it does so only by way of its own `$id`."""
+        """True if the schema refers to another document by `$ref` or `$schema`, which the product refuses.
+
+        Some groups do so only through their own `$id`.
+        """
         return (self.file, self.description) in LEFT_OUT or self.file == "refRemote"
 
 
@@ -35,7 +37,7 @@ def groups() -> list[Group]:
     ]
 
 
-# Each of them needs the document at REMOTE that it names; there is no other reason to leave one out.
+# Each of these needs a document under REMOTE. No group is left out for another reason.
 LEFT_OUT = {
     ("dynamicRef", "strict-tree schema, guards against misspelled properties"),
     ("dynamicRef", "tests for implementation dynamic anchor and reference link"),

@@ -1,4 +1,4 @@
-"""Helpers of tests that run objects in the kit: to wait without luck, and to name requests."""
+"""Helpers for tests that run objects in the kit: deterministic waits, and request IDs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aidevos.durable.client.client import NUMBER_BITS
 from aidevos.testing import ObjectKit
 
 START = 1_800_000_000.0
-# Properties hold however busy the machine is. Every day they are tried with a quarter of their examples.
+# Properties have no deadline, since the machine may be busy. Everyday runs try a quarter of the examples.
 for profile, percent in (("everyday", 25), ("deep", 100)):
     settings.register_profile(
         profile, max_examples=percent, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -21,32 +21,32 @@ for profile, percent in (("everyday", 25), ("deep", 100)):
 
 
 def examples(count: int) -> settings:
-    """The settings of a property that is tried with `count` examples by the profile `deep`."""
+    """Return the settings of a property that the profile `deep` tries with `count` examples."""
     return settings(max_examples=count * settings.default.max_examples // 100)
 
 
 async def until(condition: Callable[[], Any], within: float = 10.0) -> None:
-    """Return when the condition holds, which other tasks bring about."""
+    """Wait until other tasks have made the condition true."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 
 async def quiet() -> None:
-    """Return when everything has happened that can, without the gate, fault or time that is held back."""
+    """Let all other tasks run until they are blocked by a gate, a fault or the clock."""
     for _ in range(100):
         await asyncio.sleep(0)
 
 
 async def begun(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """A task that has gone as far as it can."""
+    """Start a task and let it run until it is blocked."""
     task = asyncio.get_running_loop().create_task(work)
     await quiet()
     return task
 
 
 async def failure(work: Awaitable[Any]) -> Failure:
-    """The failure that the work ends with."""
+    """Return the failure that the work ends with."""
     try:
         result = await work
     except Failure as raised:
@@ -55,12 +55,12 @@ async def failure(work: Awaitable[Any]) -> Failure:
 
 
 def chosen(id: str, **headers: str) -> dict[str, str]:
-    """Headers with a request ID of the caller's choice."""
+    """Return headers with this request ID."""
     return {"Request-Id": id} | headers
 
 
 def numbered(client: str, count: int, ack: int = 0, *, at: float = START) -> dict[str, str]:
-    """Headers of the request `count` of a client, which still waits for number `ack`."""
+    """Return headers of a client's request number `count`; `ack` is the lowest number that it still awaits."""
     return {"Request-Id": f"{client * 32}.{number(count, at)}", "Request-Ack": str(number(ack, at) if ack else 0)}
 
 
@@ -69,6 +69,6 @@ def number(count: int, at: float = START) -> int:
 
 
 async def crash(kit: ObjectKit) -> None:
-    """End the kit's process: it commits, sends and answers nothing any more."""
+    """End the kit's process: from now on it commits, sends and answers nothing."""
     kit.catalogue.drop_all()
     await kit.runtime.close()

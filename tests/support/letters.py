@@ -1,4 +1,4 @@
-"""Dead letters for tests: made as a service makes one, and waited for until they are as expected."""
+"""Dead letters for tests: bury them as a service does, and wait for their states."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from aidevos.contracts.dead_letters import Letter
 from tests.support.world import World
 
 
-async def buried(world: World, connection: Client, id: str, subject: str, **changed: Any) -> Letter:
-    """A letter that says this."""
+async def bury(world: World, connection: Client, id: str, subject: str, **changed: Any) -> Letter:
+    """Bury a letter with these fields, and return it."""
     made = Letter(
         id=id,
         kind="tell",
@@ -44,7 +44,7 @@ async def buried(world: World, connection: Client, id: str, subject: str, **chan
 async def read_until(
     http: httpx2.AsyncClient, headers: dict[str, str], id: str, holds: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
-    """The letter, once this holds of it."""
+    """Return the letter once `holds` is true of it."""
     async with asyncio.timeout(30):
         while True:
             answer = await http.get(f"/dead-letters/{id}", headers=headers)

@@ -1,4 +1,4 @@
-"""A local fleet with a home and ports of its own."""
+"""A local fleet with its own home and ports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.servers import free_port
 
 
 class LocalFleet:
-    """A fleet with a home and ports of its own, driven as `make` drives it."""
+    """A fleet with its own home and ports, driven as `make` drives it."""
 
     def __init__(self, **variables: str) -> None:
         self.home = temporary_folder("fleet")
@@ -60,7 +60,7 @@ class LocalFleet:
         return {process["name"]: process["pid"] for process in self.read()["processes"]}
 
     def processes(self) -> list[int]:
-        """Every process that was started with this home, whoever it is."""
+        """Return the PIDs of all processes that were started with this home."""
         setting = f"AIDEVOS_HOME={self.home}".encode()
         return [pid for pid in all_pids() if setting in environment(pid)]
 

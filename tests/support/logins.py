@@ -1,4 +1,4 @@
-"""People with accounts, and how they log in."""
+"""People with accounts, and their logins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def login(http: httpx2.AsyncClient, username: str, password: str = PASSWOR
 
 
 async def logged_in(http: httpx2.AsyncClient, person: Person) -> dict[str, Any]:
-    """The tokens of a login of a new user."""
+    """Register a person, log in, and return the token pair."""
     assert (await register(http, person)).status_code == 201
     answer = await login(http, person.username)
     assert answer.status_code == 200, answer.text
@@ -48,13 +48,13 @@ async def status_of(http: httpx2.AsyncClient, pair: dict[str, Any]) -> int:
     return (await http.get("/auth/me", headers=bearer(pair))).status_code
 
 
-async def dies(http: httpx2.AsyncClient, pair: dict[str, Any]) -> None:
-    """The pair's access token is refused within a second."""
+async def wait_until_refused(http: httpx2.AsyncClient, pair: dict[str, Any]) -> None:
+    """Wait until the pair's access token is refused; fail after one second."""
     async with asyncio.timeout(1):
         while await status_of(http, pair) != 401:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
-def a_person() -> Person:
+def new_person() -> Person:
     name = f"u{secrets.token_hex(8)}"
     return Person(name, f"{name}@example.org")

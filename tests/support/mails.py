@@ -1,4 +1,4 @@
-"""Mails as tests see them: a real SMTP server in the test's process, and what stands in a mail."""
+"""An SMTP server in the test's process, and helpers that read mails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USER, PASSWORD = "mailer@example.org", "p@ss:word/?"
 
 
 class SmtpServer:
-    """Keeps what it takes. `refusal` is what it says instead, to the command that it is for: `RCPT` or `DATA`."""
+    """Keeps the mails that it accepts. `refusals` maps the command `RCPT` or `DATA` to the answer that refuses it."""
 
     def __init__(self, *, auth: bool = False) -> None:
         self.port = free_port()
@@ -79,7 +79,7 @@ def parsed(content: bytes) -> EmailMessage:
 
 
 def in_folder(folder: Path, to: str | None = None) -> list[EmailMessage]:
-    """The mails in an outbox folder, to one address or to all, the oldest first."""
+    """Return the mails in an outbox folder, oldest first, to one address or to all."""
     found = [parsed(path.read_bytes()) for path in sorted(folder.glob("*.eml"), key=_written)]
     return [message for message in found if to is None or message["To"] == to]
 
@@ -89,7 +89,7 @@ def _written(path: Path) -> int:
 
 
 def token_in(message: EmailMessage) -> str:
-    """The token of the link in a mail."""
+    """Return the token of the link in a mail."""
     link = re.search(r"#token=(\S+)", message.get_content())
     assert link is not None, message
     return link[1]

@@ -1,4 +1,7 @@
-"""`python -m tests.support.needs`: what the tests need from the system, found, left to containers, or installed."""
+"""`python -m tests.support.needs`: install what the tests need from the system, or say what is missing.
+
+Where a Docker engine answers, tests use containers instead.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The object types that the framework's own tests run: each method does one thing that can go wrong."""
+"""Object types for the framework's own tests; each method does one thing that can go wrong."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ class TallyState(msgspec.Struct):
 
 
 class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
-    """Adds up, and misbehaves on demand. `gate` lets a waiting method go on; `turns` and `hooks`
-    tell what has run, over all tests' objects."""
+    """A counter that misbehaves on demand.
+
+    `gate` releases a waiting method; `turns` and `hooks` record what ran, over all objects.
+    """
 
     gate: asyncio.Event
     turns = 0
@@ -95,7 +97,7 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
 
     @command(allow=authenticated())
     async def bury_key(self, hazard: str) -> None:
-        """Make the state what no store can hold."""
+        """Put a value into the state that no store can hold."""
         values = {"integer": {"a": 2**63}, "key": {"a\0b": 1}, "text": {"a": "\ud800"}}
         self.state.free["hazard"] = values[hazard]
 
@@ -127,7 +129,7 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
 
     @command(allow=authenticated())
     async def call_other(self, id: str, method: str, by: int = 0) -> Any:
-        """Change the state, and then call another object with what is left of the deadline."""
+        """Change the state, then call another object with the rest of the deadline."""
         self.state.value += by
         return await self.call("tally", id, method)
 
@@ -149,7 +151,7 @@ class NoteState(msgspec.Struct):
 
 
 class Note(BaseDurableObject[NoteState], type="note", management="raw"):
-    """A note as its first version kept it."""
+    """A note in its first schema version."""
 
     @command(allow=authenticated())
     async def write(self, text: str) -> None:
@@ -162,7 +164,7 @@ class NoteStateV3(msgspec.Struct):
 
 
 class NoteV3(BaseDurableObject[NoteStateV3], type="note", schema_version=3, management="raw"):
-    """The same type, two versions later."""
+    """The same type, two schema versions later."""
 
     @upcast(from_=1)
     @staticmethod

@@ -1,4 +1,4 @@
-"""Keeps processes from outliving the one that started them."""
+"""Keeps processes from outliving the process that started them."""
 
 from __future__ import annotations
 

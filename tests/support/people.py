@@ -1,4 +1,4 @@
-"""Users that are registered and logged in."""
+"""Registered users who are logged in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Person(NamedTuple):
 
 
 async def register(http: httpx2.AsyncClient) -> Person:
-    """A new user, who logs in."""
+    """Register a new user and log in."""
     name = f"u{secrets.token_hex(8)}"
     body = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
     assert (await http.post("/auth/register", json=body)).status_code == 201
@@ -30,7 +30,7 @@ async def register(http: httpx2.AsyncClient) -> Person:
 
 
 async def made(http: httpx2.AsyncClient, path: str, who: Person, **body: Any) -> Any:
-    """What a POST has made."""
+    """Send a POST, check that it created something, and return that."""
     answer = await http.post(path, headers=who.headers, json=body)
     assert answer.status_code == 201, answer.text
     return answer.json()

@@ -1,5 +1,8 @@
-"""Imported last by the process that is forked into the product's programs: what it has derived from the services'
-types and everything else that it has loaded is there in its children, which never collect it."""
+"""Imported last by the process that forks the product's programs.
+
+Its children inherit all loaded modules and everything derived from the services' types. They never
+garbage-collect these objects.
+"""
 
 from __future__ import annotations
 

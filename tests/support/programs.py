@@ -1,4 +1,4 @@
-"""Programs of the product as processes: forked from one that has imported them, so that a start costs no imports."""
+"""Runs the product's programs as processes, forked from a process that has already imported them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Protocol
 from tests.support.orphans import end_with_parent
 from tests.support.paths import ROOT
 
-# Every module of the services but those that run them, and what processes import later.
+# Every module of the services except `__main__`, and the modules that processes import later.
 IMPORTED = [
     "tests.support.forks",
     "aidevos.process.serving",
@@ -29,7 +29,7 @@ _forks.set_forkserver_preload(IMPORTED)
 
 
 class Process(Protocol):
-    """What tests do with a process, as `subprocess.Popen` has it."""
+    """The part of `subprocess.Popen` that tests use."""
 
     @property
     def pid(self) -> int: ...
@@ -53,7 +53,7 @@ class Program:
     """A process that runs `python -m <line>` with these variables; used like `subprocess.Popen`."""
 
     def __init__(self, line: Sequence[str], environment: Mapping[str, str], output: str = "") -> None:
-        """`output` is a file for what the program prints, else it goes where the tests' own goes."""
+        """Start the program; its output goes to the file `output`, by default to the tests' own output."""
         self._line = line
         self._process = _forks.Process(target=_run, args=(line, dict(environment), output), daemon=True)
         self._process.start()
@@ -84,7 +84,7 @@ class Program:
 
 
 def spawn(line: Sequence[str], environment: Mapping[str, str]) -> Process:
-    """Run `python -m <line>` in a process of its own, as the fleet does: with nothing imported before."""
+    """Run `python -m <line>` in a fresh process, with nothing imported, as the fleet does."""
     return subprocess.Popen([sys.executable, "-m", *line], cwd=ROOT, env=dict(environment))
 
 

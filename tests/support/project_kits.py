@@ -1,4 +1,4 @@
-"""Kits of the projects service, and what its users do."""
+"""Kits of the projects service, and the actions of its users."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kit_of(settings: Settings, *others: Any, **options: Any) -> ObjectKit:
 
 
 async def user(kit: ObjectKit, name: str) -> Principal:
-    """A registered user."""
+    """Register a user."""
     args = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
     made = await kit.call("user", new_id(), "register", args)
     return Principal(made["id"], ("user",), ROLES["user"])

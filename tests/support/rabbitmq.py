@@ -1,5 +1,8 @@
-"""A real RabbitMQ for the tests: `AIDEVOS_EVENT_BUS_URL` where set, else a private node of the program that
-Debian installs, else a container where a Docker engine answers."""
+"""A real RabbitMQ for the tests.
+
+It comes from `AIDEVOS_EVENT_BUS_URL` if set, else from a private node of Debian's program, else from a
+container if a Docker engine answers.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,20 @@ from tests.support.paths import temporary_folder
 from tests.support.servers import ContainerServer, ExternalServer, LocalServer, Server, docker_answers, free_port
 
 IMAGE = "rabbitmq:4.2"
-# Not the one on the PATH: that one insists on the user `rabbitmq`, with the home of the system's own node.
+# The program on the PATH can't be used: it requires the user `rabbitmq` and the home of the system's node.
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 HOST = "127.0.0.1"
 START_TIMEOUT = 60.0
 
 
 class RabbitMq:
-    """One node in a temporary home, and the port mapper that it would otherwise leave behind.
+    """One node in a temporary home, and its Erlang port mapper, which would otherwise outlive it.
 
-    At `tls_url` it asks for a client's certificate by its `authority`; a node that somebody else runs has no such URL.
+    `tls_url` requires a client certificate issued by `authority`. An external node has no such URL.
     """
 
     def __init__(self) -> None:
-        """Raises `SettingsError` when there is none."""
+        """Prepare a node; raise `SettingsError` if RabbitMQ is not available."""
         self.home = temporary_folder("rabbitmq")
         self._port, self._peers, self._mapper_port = free_port(), free_port(), free_port()
         self._tls_port = free_port()
@@ -86,7 +89,7 @@ class RabbitMq:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.home / "plugins"),
             "RABBITMQ_CONFIG_FILE": str(self.home / "rabbitmq.conf"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            # Otherwise a shell stays between the node and whoever ends it.
+            # Otherwise a shell stays between the node and the process that ends it.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 

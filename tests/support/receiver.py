@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server on loopback, which keeps what it gets."""
+"""A receiver of webhooks: a real HTTP server on loopback that keeps the requests it gets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 
 from tests.support.servers import free_port
 
-# On loopback, and not the address that everything else is at.
+# On loopback, but not at the address that everything else uses.
 ADDRESS = "127.0.0.77"
 
 
@@ -28,12 +28,12 @@ class Received(NamedTuple):
         return msgspec.json.decode(self.body)
 
     def verified(self, secret: str) -> Any:
-        """The event, if the standard's own library finds it signed with this secret; raises otherwise."""
+        """Verify the signature with the standard's own library, and return the event; raise if it is wrong."""
         return Webhook(secret).verify(self.body, self.headers)
 
 
 class Receiver:
-    """Answers each path with the status that `answers` has for it, or 204, once `gates` lets it."""
+    """Answers each path with its status in `answers`, else 204, once its gate in `gates` is open."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -68,13 +68,13 @@ class Receiver:
         return [each for to, each in self.received if to == f"/{path}"]
 
     async def until(self, count: int, path: str = "", within: float = 30.0) -> list[Received]:
-        """What this path has got, once there are so many different messages."""
+        """Return what this path has received, once there are `count` different messages."""
         async with self._changed, asyncio.timeout(within):
             await self._changed.wait_for(lambda: len({each.id for each in self.at(path)}) >= count)
         return self.at(path)
 
     async def until_asked(self, path: str, within: float = 30.0) -> None:
-        """Return when a request waits for this path's gate."""
+        """Return once a request waits for this path's gate."""
         async with self._changed, asyncio.timeout(within):
             await self._changed.wait_for(lambda: self.waiting[f"/{path}"] > 0)
 

@@ -1,4 +1,4 @@
-"""A replica set of three, whose members can be killed."""
+"""A replica set of three members that can be killed."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class ReplicaSet:
         self.primary()
 
     def start_member(self, port: int) -> None:
-        """Start a member, and return when it accepts connections."""
+        """Start a member, and return once it accepts connections."""
         self._members[port].start()
         self._killed.discard(port)
 
     def primary(self) -> int:
-        """The port of the primary, as soon as there is one that can write."""
+        """Return the port of the primary, once one can write."""
         end = time.monotonic() + 30
         while time.monotonic() < end:
             for port in {*self._ports} - self._killed:

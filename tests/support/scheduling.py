@@ -1,4 +1,4 @@
-"""How tests are shared out among processes: what waits long comes first, and what shares a fixture stays together."""
+"""Distributes tests over processes: long tests start first, and tests that share a module fixture stay together."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# Where the fixture of the shared services is.
+# The folder whose `world` fixture runs the shared services.
 SHARED_SERVICES = "tests/e2e"
-# A test that asks for more than this many seconds says that it takes long.
+# A test with a larger timeout, in seconds, counts as long.
 LONG = 120
-# Each process has servers of its own: about 1 GiB of memory.
+# Each process starts its own servers, which take about 1 GiB of memory.
 MOST_PROCESSES = 8
 
 
 class Scheduling(LoadScopeScheduling):
-    """Hands out tests one by one, in order; a module that has fixtures of its own for all its tests stays whole."""
+    """Hands out tests one by one, in order; a module with module-scoped fixtures goes to one process as a whole."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
@@ -31,13 +31,13 @@ def _has_module_fixture(path: str) -> bool:
 
 
 def processes(config: pytest.Config) -> int:
-    """Return the number of processes: one for each core, or two where tests wait for servers much of their time."""
+    """Return the number of processes: one per core, or two if many tests wait for servers."""
     cores = len(os.sched_getaffinity(0))
     return cores if "not servers" in config.option.markexpr else min(2 * cores, MOST_PROCESSES)
 
 
 def weight(item: pytest.Item) -> int:
-    """Return a key that sorts the longest tests first: services of its own, shared ones, servers alone, nothing."""
+    """Return a sort key that puts long tests first: own services, shared services, servers only, no servers."""
     fixtures = getattr(item, "_fixtureinfo", None)
     found = fixtures.name2fixturedefs if fixtures else {}
     if "world" in found and found["world"][-1].baseid == SHARED_SERVICES:

@@ -1,4 +1,4 @@
-"""What MongoDB was asked, and how it went about it."""
+"""Records the searches that are sent to MongoDB, and reads their query plans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 
 class Commands(CommandListener):
-    """The last `find` that was sent."""
+    """The last `find` command that the driver sent."""
 
     def __init__(self) -> None:
         self.find: dict[str, Any] = {}

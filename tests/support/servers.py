@@ -1,7 +1,7 @@
-"""Real NATS and MongoDB for the tests: found, started on free ports in a temporary home, and broken on demand.
+"""Real NATS and MongoDB for the tests, on free ports in a temporary home, and breakable on demand.
 
-They come from `AIDEVOS_NATS_URL` and `AIDEVOS_MONGO_URL` where set, else from programs (PATH or
-wheels), else from containers where a Docker engine answers.
+They come from `AIDEVOS_NATS_URL` and `AIDEVOS_MONGO_URL` if set, else from programs (PATH or
+wheels), else from containers if a Docker engine answers.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ START_TIMEOUT = 20.0
 NATS_IMAGE = "nats:2"
 MONGO_IMAGE = "mongo:8.0"
 PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
-# Below the range from which outgoing connections take theirs: nobody is given the port of a server that is down.
+# Below the ephemeral range, so that no outgoing connection takes the port of a server that is down.
 FREE_PORTS = range(15_000, 32_000)
-# The kernel takes the end of the thread that started a child for the end of its parent.
+# Starts all children: the kernel signals a child's parent death when the thread that started it ends.
 _PARENT = ThreadPoolExecutor(1)
 TEST_OPTIONS = (
     *("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false"),
-    # Otherwise each start writes some hundred megabytes of zeros.
+    # Otherwise each start writes several hundred megabytes of zeros.
     *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=8MB)"),
 )
 
 
 def free_port() -> int:
-    """A port on loopback that nothing listens on."""
+    """Return a loopback port that nothing listens on."""
     while True:
         port = random.SystemRandom().choice(FREE_PORTS)
         with socket.socket() as probe:
@@ -63,27 +63,27 @@ def free_port() -> int:
 
 
 class Server(Protocol):
-    """One server and the faults that it can be given. Methods return when what they say is so."""
+    """One server, and the faults that a test can cause. Each method returns once its effect is complete."""
 
     def start(self) -> None:
-        """Start it, unless it runs, and wait until it is ready."""
+        """Start the server unless it runs, and wait until it is ready."""
 
     def stop(self) -> None:
-        """Let it shut down in its own way."""
+        """Shut the server down in an orderly way."""
 
     def kill(self) -> None:
-        """As `kill -9` does."""
+        """Kill the server, as `kill -9` does."""
 
     def pause(self) -> None:
-        """As SIGSTOP does: connections stay open and nothing answers."""
+        """Stop the process, as SIGSTOP does: connections stay open, but nothing answers."""
 
     def resume(self) -> None: ...
 
     def restart(self) -> None:
-        """`stop`, then `start`."""
+        """Call `stop`, then `start`."""
 
     def close(self) -> None:
-        """End it for good, as fast as can be."""
+        """End the server for good, as fast as possible."""
 
 
 class _Restart:
@@ -133,7 +133,7 @@ class LocalServer(_Restart):
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
         if self._process is not None:
-            # It returns when every thread of the process has stopped.
+            # Returns once every thread of the process has stopped.
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
@@ -157,7 +157,7 @@ class LocalServer(_Restart):
 
 
 class ContainerServer(_Restart):
-    """The same server in a container: on the host's network, with the home at the same path."""
+    """A server in a container, on the host's network and with the same path to its home."""
 
     def __init__(
         self,
@@ -207,13 +207,13 @@ class ContainerServer(_Restart):
 
 
 class ExternalServer(_Restart):
-    """A server that somebody else runs: it can be used, not broken."""
+    """A server that someone else runs: tests can use it, but not break it."""
 
     def start(self) -> None:
-        """It runs."""
+        """Do nothing: it already runs."""
 
     def stop(self) -> None:
-        """It goes on."""
+        """Do nothing: it keeps running."""
 
     def kill(self) -> None:
         raise RuntimeError("this test breaks its servers: unset their URLs, AIDEVOS_…_URL")
@@ -221,12 +221,12 @@ class ExternalServer(_Restart):
     pause = kill
 
     def resume(self) -> None:
-        """It was never paused."""
+        """Do nothing: it was never paused."""
 
     restart = kill
 
     def close(self) -> None:
-        """It goes on."""
+        """Do nothing: it keeps running."""
 
 
 def find_server(
@@ -236,7 +236,7 @@ def find_server(
     command: Callable[[Path], list[str]],
     ready: Callable[[Callable[[], None]], None],
 ) -> Server:
-    """The server of a program that is found, else of a container; raises `SettingsError` without either."""
+    """Return a server that runs the program, else one in a container; raise `SettingsError` if neither is possible."""
     try:
         program = find()
     except SettingsError:
@@ -249,8 +249,8 @@ def find_server(
 class Servers:
     """NATS with the fleet's users, streams and buckets, and MongoDB as a replica set.
 
-    `home` holds the signing key; `mongo_url` is an administrator's, who may set fail points and
-    use any database.
+    `home` holds the signing key. `mongo_url` is an administrator's URL, which may set fail points and use any
+    database.
     """
 
     def __init__(self) -> None:
@@ -268,14 +268,14 @@ class Servers:
             self.mongo = find_server(binaries.mongod, MONGO_IMAGE, self.home, self._mongo_command, self._mongo_ready)
 
     def start(self) -> None:
-        """Start both, make the fleet's streams and buckets, and the signing key."""
+        """Start both servers, and create the signing key and the fleet's streams and buckets."""
         ensure_signing_key(self.home)
         self.heal()
         with ThreadPoolExecutor(1) as elsewhere:
             elsewhere.submit(asyncio.run, self._provision()).result()
 
     def heal(self) -> None:
-        """Undo what a fault test has left behind."""
+        """Undo the faults that a test left behind."""
         self.nats.start()
         self.mongo.start()
 
@@ -285,7 +285,7 @@ class Servers:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def nats_url(self, user: str) -> str:
-        """The URL with the credentials of a user: `objects`, `gateway`, `client` or `fleet`."""
+        """Return the URL with the credentials of a user: `objects`, `gateway`, `client` or `fleet`."""
         return nats_server.url(self._settings, self._secrets, user)
 
     @property
@@ -293,19 +293,19 @@ class Servers:
         return mongo_server.url(self._settings, self._secrets, mongo_server.ADMIN_USER)
 
     def mongo_url_of(self, service: str, database: str, types: Collection[str]) -> str:
-        """Return the URL of a service's user, which may use the collections of these types in this database."""
+        """Return the URL of a service's user, who may use the collections of these types in this database."""
         with mongo_users.Admin(self.mongo_url) as admin:
             mongo_users.grant(admin, database, service, types)
         return with_credentials(self.mongo_url, service, self._secrets.mongo[service])
 
     def insert(self, database: str, collection: str, documents: Iterator[dict[str, Any]]) -> None:
-        """Put documents into a collection, as another program would."""
+        """Insert documents into a collection directly."""
         with pymongo.MongoClient[dict[str, Any]](self.mongo_url) as client:
             while batch := list(islice(documents, 1000)):
                 client[database][collection].insert_many(batch)
 
     def issuer(self) -> TokenIssuer:
-        """An issuer of tokens for processes on these servers."""
+        """Return an issuer of tokens for processes on these servers."""
         return TokenIssuer(SigningKeys(self.home), self.public_url)
 
     @property
@@ -313,7 +313,7 @@ class Servers:
         return self.settings().public_url
 
     def settings(self, user: str = "objects", **overrides: Any) -> Settings:
-        """The settings of a service's process; name a fresh `mongo_database` among the overrides."""
+        """Return a service's settings; pass a fresh `mongo_database` among the overrides."""
         urls = {"nats_url": self.nats_url(user), "mongo_url": self.mongo_url}
         return load({}, **{"home": self.home, **urls, **overrides})
 

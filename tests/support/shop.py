@@ -1,4 +1,4 @@
-"""Objects that react to the events of others."""
+"""Objects that react to each other's events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Added(Event):
 
 
 class Counted(Event):
-    """Something of a sku was counted."""
+    """Items of one SKU were counted."""
 
     total: int
 
@@ -40,7 +40,7 @@ class Stock(BaseDurableObject[StockState], type="stock", management="raw"):
 
     @on("event.basket.*.added", key=lambda event: event.data.sku)
     async def sold(self, event: CloudEvent[Added]) -> None:
-        """Count what is sold."""
+        """Count a sale."""
         if self.failures:
             raise self.failures.pop(0)
         self.state.counts.append(event.data.count)

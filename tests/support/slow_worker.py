@@ -1,4 +1,4 @@
-"""A worker's process with handlers that take their time, and write down what they do."""
+"""A worker process with slow handlers that log what they do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aidevos.work.process import worker_service
 
 
 class Slow(msgspec.Struct):
-    """How long it takes; `log` is a file that gets a line when it begins, and one when it is stopped."""
+    """Runs for `seconds`; `log` is a file that gets one line at the start, and another if the task is stopped."""
 
     log: str
     seconds: float = 0.0

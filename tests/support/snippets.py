@@ -1,8 +1,8 @@
-"""The code blocks of README and the pages in `docs`, and running them as a reader would.
+"""Reads the code blocks of README and the pages in `docs`, and runs them as a reader would.
 
-A page is one session of bash in a folder that looks like a clone. Blocks of bash run in their order. A block with a
-file's name as its title is written to that file. One with the title "Output" is what the block of bash before it
-prints, where white space doesn't count and `...` stands for anything.
+A page is one bash session in a folder that looks like a clone. Its bash blocks run in order. A block whose title
+is a file name is written to that file. A block titled "Output" must match what the preceding bash block prints;
+white space doesn't count, and `...` matches anything.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.support.paths import ROOT
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 OUTPUT = "Output"
 LINKED = ("Makefile", "docs", "pyproject.toml", "requirements.lock")
-# Seconds for one page, and pages at a time.
+# The time limit of one page in seconds, and the number of pages that run at once.
 WITHIN = 150
 AT_ONCE = 3
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-# Before the output of each block.
+# Marks the start of each block's output.
 _MARK = "\x1e"
 
 
@@ -45,7 +45,7 @@ class Snippet(NamedTuple):
 
 
 def snippets_of(page: Path) -> list[Snippet]:
-    """Return the code blocks of a page in their order."""
+    """Return the code blocks of a page in order."""
     text, name = page.read_text(), str(page.relative_to(ROOT))
     return [Snippet(name, text.count("\n", 0, found.start()) + 1, *_parts(found)) for found in _FENCE.finditer(text)]
 
@@ -61,13 +61,13 @@ def file_named(title: str) -> str:
 
 
 def python_files() -> dict[str, str]:
-    """Return every Python file that the pages give, by name; one name is one file."""
+    """Return every Python file that the pages give, by name; each name stands for one text."""
     found = [each for page in PAGES for each in snippets_of(page) if each.title.endswith(".py")]
     return {each.title: file_named(each.title) for each in found}
 
 
 async def failures(pages: Sequence[Sequence[Snippet]], folder: Path, environment: Mapping[str, str]) -> list[str]:
-    """Run each page in a folder of its own, a few at a time, and return what went wrong."""
+    """Run each page in its own folder, a few at a time, and return the failures."""
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def run(number: int, page: Sequence[Snippet]) -> list[str]:
@@ -79,7 +79,7 @@ async def failures(pages: Sequence[Sequence[Snippet]], folder: Path, environment
 
 
 def _clone(folder: Path) -> Path:
-    """Make a folder with what a reader's clone has."""
+    """Make a folder with the files of a reader's clone."""
     folder.mkdir()
     for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
@@ -91,7 +91,7 @@ async def _run(page: Sequence[Snippet], folder: Path, environment: Mapping[str, 
     script, out, err = folder / ".page.sh", folder / ".out", folder / ".err"
     script.write_text("".join(_lines(page)))
     with out.open("wb") as stdout, err.open("wb") as stderr:
-        # What a page leaves running is in its session.
+        # A new session, so that everything a page leaves running can be ended.
         running = await asyncio.create_subprocess_exec(
             "bash",
             script,

@@ -1,4 +1,4 @@
-"""A reader of server-sent events, as WHATWG HTML §9.2.6 has it, which keeps what it was sent."""
+"""A reader of server-sent events (WHATWG HTML §9.2.6) that keeps what it receives."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class Source:
 
     @property
     def done(self) -> bool:
-        """Whether the answer has ended, or the connection."""
+        """True if the response or the connection has ended."""
         return self._task.done()
 
     async def opened(self) -> Source:
-        """Return when the server has begun to send."""
+        """Return once the server has begun to send."""
         await self.until(lambda: self.last_event_id != "" or self.status >= 400)
         return self
 
     async def wait(self, count: int) -> list[Any]:
-        """The data of the CloudEvents, when there are that many."""
+        """Return the data of the CloudEvents, once there are at least `count`."""
         await self.until(lambda: len(self.shown) >= count)
         return self.shown
 
@@ -64,7 +64,7 @@ class Source:
                 await self._came.wait()
 
     async def ended(self, within: float = 10.0) -> None:
-        """Return when the server has ended the stream, or the connection."""
+        """Return once the server has ended the stream or the connection."""
         async with asyncio.timeout(within):
             await asyncio.wait([self._task])
 

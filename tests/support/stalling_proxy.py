@@ -1,4 +1,4 @@
-"""A proxy before a server that lets connections be, and passes nothing on any more."""
+"""A proxy that can stop forwarding without closing its connections."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tests.support.cutting_proxy import CuttingProxy
 
 
 class StallingProxy(CuttingProxy):
-    """`stall` holds up the connections that there are, for ever; later ones go through.
+    """A proxy whose `stall` blocks the open connections for ever; later connections work.
 
-    `holds` is set once something was held up.
+    `holds` is set once it has blocked data.
     """
 
     def __init__(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""A kit of the projects service with one project, whose only user is the kit's administrator."""
+"""A kit of the projects service with one project, used by the kit's administrator alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PersonState(msgspec.Struct):
 
 
 class Person(BaseDurableObject[PersonState], type="user"):
-    """Stands for the users' own type."""
+    """A fake of the users' own type."""
 
     @query(allow=services())
     async def is_erased(self) -> bool:
@@ -59,7 +59,7 @@ async def task_kit(home: Path, *others: type[BaseDurableObject[Any]]) -> AsyncIt
 
 
 async def queue(kit: ObjectKit, kind: str = "report", payload: Any = None, **plan: Any) -> str:
-    """The ID of a new task."""
+    """Create a task and return its ID."""
     id = new_id()
     making = {"project": PROJECT, "kind": kind, "payload": payload or {}, **plan}
     await kit.call("task", id, "create", making)
@@ -71,7 +71,7 @@ async def start(kit: ObjectKit, id: str) -> Any:
 
 
 async def work(kit: ObjectKit, id: str, method: str, run: str, **args: Any) -> Any:
-    """What a worker tells a task."""
+    """Call a task as its worker."""
     return await kit.call("task", id, method, {"run": run, **args}, caller=SERVICE)
 
 

@@ -1,4 +1,4 @@
-"""Tasks as tests make them and wait for them."""
+"""Helpers that create tasks over HTTP and wait for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def project_of(http: httpx2.AsyncClient, who: Person) -> str:
 
 
 async def queue(http: httpx2.AsyncClient, project: str, who: Person, kind: str, payload: Any, **plan: Any) -> str:
-    """The ID of a new task."""
+    """Create a task and return its ID."""
     body = {"kind": kind, "payload": payload, "retry": {"max_attempts": 1}, **plan}
     return str((await made(http, f"/projects/{project}/tasks", who, **body))["id"])
 
@@ -30,7 +30,7 @@ async def shown(http: httpx2.AsyncClient, task: str, who: Person) -> Any:
 
 
 async def until(http: httpx2.AsyncClient, task: str, who: Person, *statuses: str, within: float = 30.0) -> Any:
-    """The task when it has one of these statuses, by default when it has ended."""
+    """Return the task once it has one of these statuses, by default once it has ended; `within` is in seconds."""
     found: Any = None
     try:
         async with asyncio.timeout(within):
@@ -42,5 +42,5 @@ async def until(http: httpx2.AsyncClient, task: str, who: Person, *statuses: str
 
 
 async def done(http: httpx2.AsyncClient, project: str, who: Person, kind: str, payload: Any, **plan: Any) -> Any:
-    """A new task when it has ended."""
+    """Create a task and return it once it has ended."""
     return await until(http, await queue(http, project, who, kind, payload, **plan), who)

@@ -1,4 +1,4 @@
-"""The services as processes on the tests' servers, and their two doors."""
+"""The services as processes on the tests' servers, with an entry point over HTTP and one over NATS."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ SERVICES = (
     "http_gateway",
 )
 USERS = {"http_gateway": "gateway"}
-# All tests come from one address.
 WEBHOOKS = {
-    # Where tests receive webhooks, and how long a delivery rests between its attempts.
+    # The address at which tests receive webhooks, and the pauses between delivery attempts in seconds.
     "AIDEVOS_WEBHOOK_NETWORKS": ADDRESS,
     "AIDEVOS_WEBHOOK_PAUSES": "0.2,0.3,0.5,1,1,1,1,1,1,1",
 }
+# All tests come from one address.
 UNTHROTTLED = {"AIDEVOS_ADDRESS_LOGINS": "100000", "AIDEVOS_ADDRESS_REGISTRATIONS": "100000"}
 
 
@@ -66,7 +66,7 @@ class World(NamedTuple):
 def start(
     servers: Servers, module: str, user: str, database: str, launch: Launch = Program, **settings: str
 ) -> Process:
-    """A service's process with the settings that the fleet gives it."""
+    """Start a service's process with the settings that the fleet gives it."""
     environment = {
         **os.environ,
         "AIDEVOS_HOME": str(servers.home),
@@ -83,7 +83,7 @@ def start(
 def running(
     servers: Servers, database: str, event_bus_url: str = "", launch: Launch = Program, **accounts: str
 ) -> Iterator[World]:
-    """The services, ready; `accounts` are settings of those that keep accounts."""
+    """Start all services, and yield once they are ready; `accounts` are settings for all but the gateway."""
     port = free_port()
     everywhere = {"AIDEVOS_EVENT_BUS_URL": event_bus_url}
 
@@ -127,14 +127,14 @@ class Worlds:
         self._stack = ExitStack()
 
     def shared(self) -> World:
-        """The one for all tests that ask for nothing else. They leave its services running."""
+        """Return the services that all tests share. Tests must leave them running."""
         if self._shared is None:
             self._shared = self._stack.enter_context(self._fresh())
         return self._shared
 
     @contextmanager
     def alone(self, **accounts: str) -> Iterator[World]:
-        """One with settings of its own, which may be broken."""
+        """Start services with their own settings, which the test may break."""
         self.end()
         with self._fresh(**accounts) as world:
             yield world
@@ -168,7 +168,7 @@ def wait_ready(url: str, processes: list[Process]) -> None:
 
 
 class EntryPoint(Protocol):
-    """One way to the objects. Methods return decoded results and raise `Failure`."""
+    """One way to call objects. Methods return decoded results and raise `Failure`."""
 
     async def call(
         self,
@@ -182,7 +182,7 @@ class EntryPoint(Protocol):
     ) -> Any: ...
 
 
-class NatsDoor:
+class NatsEntryPoint:
     name = "nats"
 
     def __init__(self, connection: Client) -> None:
@@ -204,7 +204,7 @@ class NatsDoor:
         return await self._request(subjects.call(type, id, method), payload, sent)
 
     async def query(self, type: str, name: str, args: Mapping[str, Any], *, authorization: str) -> Any:
-        """A search over the committed states of a type."""
+        """Run a query over the committed states of a type."""
         sent = {envelope.AUTHORIZATION: authorization}
         return await self._request(subjects.query(type, name), msgspec.json.encode(args), sent)
 
@@ -218,7 +218,7 @@ class NatsDoor:
         return msgspec.json.decode(reply.data)
 
 
-class HttpDoor:
+class HttpEntryPoint:
     name = "http"
 
     def __init__(self, client: httpx2.AsyncClient) -> None:

@@ -98,13 +98,7 @@ async def lines(receive: Receive, limit: int) -> AsyncIterator[bytes]:
     """Yield the lines of a body, including empty ones; a line and the wait for more data are bounded."""
     rest, more = b"", True
     while more:
-        try:
-            async with asyncio.timeout(BODY_WITHIN):
-                message = await receive()
-        except TimeoutError:
-            raise Failure(
-                "bad-request", "the next part of the body took too long to arrive", field="body", status=408
-            ) from None
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise Failure("bad-request", "the body ended before it was complete")
         more = message.get("more_body", False)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+# Seconds that a client has to take what was written before the connection closed.
+LINGER = 10.0
+
 
 class JoinedWrites:
     """A transport that joins all writes within one round of the event loop.
 
-    uvicorn writes a response's head and body separately, and uvloop would make a system call for each.
+    uvicorn writes a response's head and body separately, and uvloop would make a system call for each. A client that
+    doesn't read can't keep a closed connection open.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -22,9 +26,15 @@ class JoinedWrites:
             self._loop.call_soon(self._flush)
         self._written.append(data)
 
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
     def close(self) -> None:
         self._flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(LINGER, self._transport.abort)
 
     def _flush(self) -> None:
         written, self._written = self._written, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -21,6 +22,8 @@ SECRET: tuple[Header, ...] = ((b"cache-control", b"no-store"),)
 NO_STORE = (JSON_HEADER, *SECRET)
 # The key of the rate limit's state in a request's scope.
 RATE_LIMIT = "aidevos.rate_limit"
+# Larger bodies are written in parts, each when the client has taken most of the previous one.
+PART = 64 * 1024
 # For every response: browsers don't guess its type and send no Referer from it.
 SECURITY: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
@@ -82,10 +85,20 @@ async def send_response(response: HttpResponse, send: Send) -> None:
         async with aclosing(response.chunks):
             await send({"type": "http.response.start", "status": response.status, "headers": headers})
             async for chunk in response.chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await _send_part(chunk, send)
         await send({"type": "http.response.body"})
         return
     if response.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
+    sent = 0
+    while len(response.body) - sent > PART:
+        await _send_part(response.body[sent : sent + PART], send)
+        sent += PART
+    await send({"type": "http.response.body", "body": response.body[sent:]})
+
+
+async def _send_part(part: bytes, send: Send) -> None:
+    await send({"type": "http.response.body", "body": part, "more_body": True})
+    # The transport says only now whether the client is behind.
+    await asyncio.sleep(0)

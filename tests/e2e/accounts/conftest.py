@@ -20,6 +20,6 @@ def person() -> Person:
 
 @pytest.fixture
 def admin(world: World) -> dict[str, str]:
-    """The headers of the first administrator, logged in."""
+    """Log the first administrator in, and return the headers."""
     credentials = {"username": "admin", "password": admin_password(world)}
     return bearer(httpx2.post(f"{world.url}/auth/login", json=credentials, verify=NO_TLS).json())

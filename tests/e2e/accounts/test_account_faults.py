@@ -1,4 +1,4 @@
-"""Accounts while processes die and join: nothing acknowledged is lost, and what has ended stays ended."""
+"""Accounts while processes die and join: nothing acknowledged is lost, and ended sessions stay ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PASSWORD = "wheelbarrow at noon"
 
 @pytest.fixture
 def world(worlds: Worlds) -> Iterator[World]:
-    """Services of this test's own, which it may kill."""
+    """Start services for this test alone, which may kill them."""
     with worlds.alone() as world:
         yield world
 

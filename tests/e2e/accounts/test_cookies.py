@@ -1,4 +1,4 @@
-"""Browser sessions: tokens in cookies, and requests that other sites would like to make with them."""
+"""Browser sessions: tokens in cookies, and protection from cross-site requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mail through both doors: links that arrive, by folder and by SMTP, what they do, and what is at rest."""
+"""Mail over HTTP and NATS: delivery by folder and by SMTP, the effect of links, and the data at rest."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ import pytest
 
 from aidevos.contracts.confirmation import recovery_id, user_of
 from aidevos.contracts.errors import Failure
-from tests.support.logins import PASSWORD, Person, bearer, dies, logged_in, login, register
+from tests.support.logins import PASSWORD, Person, bearer, logged_in, login, register, wait_until_refused
 from tests.support.mails import in_folder, token_in
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 OTHER = "another wheelbarrow"
 WITHIN = 20.0
 
 
 class Links:
-    """Both doors to the same methods; `unauthenticated` and the like are raised as failures."""
+    """The link methods over both entry points; errors such as `unauthenticated` are raised as failures."""
 
-    def __init__(self, world: World, door: str, http: httpx2.AsyncClient, over_nats: NatsDoor) -> None:
+    def __init__(self, world: World, door: str, http: httpx2.AsyncClient, over_nats: NatsEntryPoint) -> None:
         self.door, self._http, self._nats = door, http, over_nats
 
     async def forget(self, email: str) -> None:
@@ -66,12 +66,12 @@ class Links:
 @pytest.fixture(params=["http", "nats"])
 async def links(request: pytest.FixtureRequest, world: World, http: httpx2.AsyncClient) -> AsyncIterator[Links]:
     connection = await nats.connect(world.servers.nats_url("client"))
-    yield Links(world, request.param, http, NatsDoor(connection))
+    yield Links(world, request.param, http, NatsEntryPoint(connection))
     await connection.close()
 
 
 async def mailed(world: World, to: str, subject: str) -> EmailMessage:
-    """The last mail to this address with this in its subject, once it has arrived."""
+    """Return the last mail to this address with this text in its subject, once it has arrived."""
     async with asyncio.timeout(WITHIN):
         while True:
             found = [mail for mail in in_folder(world.servers.home / "outbox", to) if subject in mail["Subject"]]
@@ -97,7 +97,7 @@ async def test_a_forgotten_password_is_replaced_and_every_session_ends(
     await links.reset(token)
 
     assert (weak.status, (weak.field or "").removeprefix("args.")) == (422, "new_password")
-    await dies(http, mine)
+    await wait_until_refused(http, mine)
     assert (await login(http, person.username)).status_code == 401
     assert (await login(http, person.username, OTHER)).json()["user"]["email_verified"] is True
     assert (await refused(links.reset(token, "a third wheelbarrow"))).status == 422
@@ -166,7 +166,7 @@ async def test_known_and_unknown_addresses_get_the_same_answer_in_the_same_time(
             answers.add((answer.status_code, answer.content, answer.headers.get("content-type")))
 
     assert answers == {(202, b"", None)}
-    # Noise only adds: the fastest ones tell what is systematic.
+    # Noise only adds time, so the fastest runs show systematic differences.
     known, unknown = (statistics.median(sorted(times)[:5]) for times in took.values())
     assert abs(known - unknown) < 0.5 * max(known, unknown)
 

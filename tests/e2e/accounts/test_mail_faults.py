@@ -1,4 +1,4 @@
-"""Mail while its server is away and processes die: it arrives all the same, and no token stays behind."""
+"""Mail while its server is down and processes die: mail still arrives, and no token is left at rest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def smtp() -> AsyncIterator[SmtpServer]:
 
 @pytest.fixture
 def world(worlds: Worlds, smtp: SmtpServer) -> Iterator[World]:
-    """Services of this test's own, with a mail server."""
+    """Start services with a mail server for this test alone."""
     with worlds.alone(AIDEVOS_SMTP_URL=smtp.url, AIDEVOS_MAIL_FROM="Fleet <fleet@example.org>") as world:
         yield world
 
@@ -42,7 +42,7 @@ async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_be
         mine = await logged_in(http, person)
         assert (await http.post("/auth/password/reset", json={"email": person.email})).status_code == 202
         world.restart("authentication")
-        await arrives(http, mine)
+        await wait_until_restarted(http, mine)
         before = at_rest(world)
         await smtp.start()
         async with asyncio.timeout(WITHIN):
@@ -64,15 +64,15 @@ async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_be
         assert token.rpartition(".")[2].encode() not in stored
 
 
-async def arrives(http: httpx2.AsyncClient, pair: Any) -> None:
-    """Return when the restarted service answers."""
+async def wait_until_restarted(http: httpx2.AsyncClient, pair: Any) -> None:
+    """Return once the restarted service answers."""
     async with asyncio.timeout(WITHIN):
         while (await http.get("/auth/me", headers=bearer(pair))).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
 def at_rest(world: World) -> bytes:
-    """Every document of every collection, as MongoDB keeps it."""
+    """Return every document of every collection, as MongoDB stores it."""
     with pymongo.MongoClient[Any](world.servers.mongo_url) as client:
         found = client.get_database(world.database, CodecOptions(document_class=RawBSONDocument))
         return b"".join(document.raw for name in found.list_collection_names() for document in found[name].find())

@@ -1,5 +1,7 @@
-"""Injections through both doors, in every place where a caller's text or value goes: each is refused, or
-means itself and nothing else."""
+"""Injections over HTTP and NATS, in every place that takes a caller's text or value.
+
+Each is refused, or taken literally.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ import pytest
 
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
-from tests.support.data_collections import made, of
+from tests.support.data_collections import create_item, headers_of
 from tests.support.injections import OBJECTS, TEXTS
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 AT_ONCE = 32
 SECRET = "what-nobody-else-may-read"
@@ -25,7 +27,7 @@ JSON_PATCH = {"Content-Type": "application/json-patch+json"}
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 FINE = {200, 201, 204, 207, 400, 404, 405, 409, 412, 422}
 
-# What a request of HTTP is made of: method, path below the collections, and the client's options.
+# An HTTP request: method, path below the collections, and the client's options.
 Asked = tuple[str, str, dict[str, Any]]
 
 
@@ -38,7 +40,7 @@ def find(**parameters: Any) -> Callable[[str], Asked]:
 
 
 def with_text(text: str) -> list[Callable[[str], Asked]]:
-    """Requests with a text in each place that takes one; none of them is about an item that there is."""
+    """Return requests with a text in each place that takes one; none of them addresses an existing item."""
     path, fresh = quote(text, safe=""), f"{crc32(text.encode()):08x}"
     return [
         find(filter=text),
@@ -78,7 +80,7 @@ def with_text(text: str) -> list[Callable[[str], Asked]]:
 
 
 def with_value(value: Any) -> list[Callable[[str], Asked]]:
-    """Requests with a value in each place that takes one."""
+    """Return requests with a value in each place that takes one."""
     return [
         find(filter=encoded(value)),
         find(filter=encoded({"a": value})),
@@ -101,15 +103,15 @@ def with_value(value: Any) -> list[Callable[[str], Asked]]:
 
 @pytest.fixture
 async def target(http: httpx2.AsyncClient, world: World, name: str) -> str:
-    """Ada's collection, in which `mine` is hers and `theirs` is Bob's, who alone may read it."""
-    await http.put(f"/{name}", headers=of(world, "ada"), json={"rules": {"create": "authenticated"}})
-    await made(http, name, of(world, "ada"), {"a": 1}, id="mine")
-    await made(http, name, of(world, "bob"), {"a": SECRET}, id="theirs")
+    """Create Ada's collection with her item `mine`, and Bob's item `theirs`, which only he may read."""
+    await http.put(f"/{name}", headers=headers_of(world, "ada"), json={"rules": {"create": "authenticated"}})
+    await create_item(http, name, headers_of(world, "ada"), {"a": 1}, id="mine")
+    await create_item(http, name, headers_of(world, "bob"), {"a": SECRET}, id="theirs")
     return name
 
 
-async def harm(http: httpx2.AsyncClient, world: World, name: str) -> list[Any]:
-    """What has changed."""
+async def changes(http: httpx2.AsyncClient, world: World, name: str) -> list[Any]:
+    """Return the values that have changed."""
     admin = {"Authorization": world.admin}
     mine, theirs = [(await http.get(f"/{name}/{id}", headers=admin)).json() for id in ("mine", "theirs")]
     config = (await http.get(f"/{name}/config", headers=admin)).json()
@@ -118,11 +120,11 @@ async def harm(http: httpx2.AsyncClient, world: World, name: str) -> list[Any]:
 
 
 @pytest.mark.timeout(180)
-async def test_an_injection_at_the_http_door_is_refused_or_means_itself(
+async def test_an_injection_over_http_is_refused_or_means_itself(
     http: httpx2.AsyncClient, world: World, target: str
 ) -> None:
-    ada, free = of(world, "ada"), asyncio.Semaphore(AT_ONCE)
-    # A client takes dot segments for parts of the way (RFC 3986 §5.2.4).
+    ada, free = headers_of(world, "ada"), asyncio.Semaphore(AT_ONCE)
+    # Clients resolve dot segments before sending (RFC 3986 §5.2.4).
     texts = [text for text in TEXTS if text not in (".", "..")]
     requests = [request for text in texts for request in with_text(text)]
     requests += [request for value in OBJECTS for request in with_value(value)]
@@ -139,11 +141,11 @@ async def test_an_injection_at_the_http_door_is_refused_or_means_itself(
         return f"{method} {path} {options}: {answer.status_code} {answer.text[:200]}"
 
     assert [told for told in await asyncio.gather(*map(ask, requests)) if told] == []
-    assert await harm(http, world, target) == []
+    assert await changes(http, world, target) == []
 
 
 def over_the_bus(payload: Any, target: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Calls with a text or a value in each argument: what is called, of which object or as which view."""
+    """Return calls with a text or a value in each argument: the method, and its object or view."""
     view, mine = {"collection": target}, item_object(target, "mine")
     arguments: list[dict[str, Any]] = [
         {"filter": payload},
@@ -177,8 +179,8 @@ def over_the_bus(payload: Any, target: str) -> list[tuple[str, str, dict[str, An
 
 
 @pytest.mark.timeout(180)
-async def test_an_injection_at_the_nats_door_is_refused_or_means_itself(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, target: str
+async def test_an_injection_over_nats_is_refused_or_means_itself(
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, target: str
 ) -> None:
     ada, free = world.token(roles=("user",), subject="ada"), asyncio.Semaphore(AT_ONCE)
 
@@ -197,4 +199,4 @@ async def test_an_injection_at_the_nats_door_is_refused_or_means_itself(
     calls = [call for payload in (*TEXTS, *OBJECTS) for call in over_the_bus(payload, target)]
 
     assert [told for told in await asyncio.gather(*(ask(*call) for call in calls)) if told] == []
-    assert await harm(http, world, target) == []
+    assert await changes(http, world, target) == []

@@ -1,6 +1,6 @@
-"""A collection against a plain dict, over the real stack: filters, orders, counts, and pages while others write.
+"""A collection against a plain dict, on the real stack: filters, orders, counts, and pages during writes.
 
-The model below is written from what README says, without a line of the service's own. `FULL=1` asks more.
+The model follows README and shares no code with the service. `FULL=1` runs more examples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support.data_collections import of
+from tests.support.data_collections import headers_of
 from tests.support.http import http_client
 from tests.support.kits import examples
 from tests.support.world import World
@@ -27,7 +27,7 @@ EXAMPLES = 300 if os.environ.get("FULL") else 25
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 INDEXES = [["n"], ["s", "-n"], ["-in.n"]]
 MISSING = object()
-# More than an example has.
+# More items than an example has.
 MANY = 100
 
 scalars = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.5, 1.0]) | st.text("ab", max_size=2)
@@ -115,7 +115,7 @@ KINDS = ["missing", "None", "False", "True", "number", "text", "other"]
 
 
 def in_order(found: list[str], model: dict[str, Any], sort: str) -> bool:
-    """Whether the IDs are in the order that was asked for; what is equal may be in any."""
+    """Return True if the IDs are in the requested order; equal ones may be in any order."""
 
     def compare(one: str, other: str) -> int:
         for path in filter(None, sort.split(",")):
@@ -131,7 +131,7 @@ def in_order(found: list[str], model: dict[str, Any], sort: str) -> bool:
 
 
 class Collection:
-    """A collection, and somebody who writes to it all the while."""
+    """A collection, and a writer that changes it all the time."""
 
     def __init__(self, http: httpx2.AsyncClient, headers: dict[str, str]) -> None:
         self._http = http
@@ -163,7 +163,7 @@ class Collection:
             cursor = {"cursor": page["next_cursor"]}
 
     async def disturb(self, touched: list[str], others: list[Any]) -> None:
-        """Until cancelled: touch items where no query looks, and make, move and remove others."""
+        """Until cancelled, touch items that no query returns, and create, move and remove others."""
         number = 0
         while True:
             number += 1
@@ -178,7 +178,7 @@ class Collection:
                 await self._http.delete(f"{self._path}/{id}", headers=self._headers)
 
 
-# To make an example smaller takes minutes over the real stack.
+# Shrinking an example takes minutes on the real stack.
 @settings(examples(EXAMPLES), phases=[Phase.reuse, Phase.generate])
 @given(
     data=st.lists(documents, min_size=4, max_size=14),
@@ -191,7 +191,7 @@ async def test_a_collection_finds_what_a_dict_finds_in_pages_that_nobody_disturb
 ) -> None:
     model = {f"i{number:02}": document for number, document in enumerate(data)}
     async with http_client(base_url=f"{world.url}/data/collections", timeout=60) as http:
-        collection = Collection(http, of(world, "ada"))
+        collection = Collection(http, headers_of(world, "ada"))
         await collection.make(model, INDEXES if indexed else [])
 
         async def check(filter: dict[str, Any], sort: str, limit: int) -> None:

@@ -1,8 +1,7 @@
-"""The official tests of JSON Schema 2020-12 through the HTTP door: each schema is a collection's, and the
-values that it is tested with are items.
+"""The official tests of JSON Schema 2020-12 over HTTP: each schema is a collection's, each value an item.
 
-All of them are run. Left out is what `json_schema_suite` lists, with its reason: schemas that need another
-document, which are refused instead.
+All groups run, except for those that `json_schema_suite` lists because they need another document; their schemas
+must be refused.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.data_collections import of
+from tests.support.data_collections import headers_of
 from tests.support.json_schema_suite import Group, groups
 from tests.support.world import World
 
@@ -22,10 +21,8 @@ AT_ONCE = 16
 
 
 @pytest.mark.timeout(240)
-async def test_schemas_mean_what_the_standards_own_tests_say_through_the_http_door(
-    http: httpx2.AsyncClient, world: World
-) -> None:
-    ada, free = of(world, "ada"), asyncio.Semaphore(AT_ONCE)
+async def test_schemas_mean_what_the_standards_own_tests_say_over_http(http: httpx2.AsyncClient, world: World) -> None:
+    ada, free = headers_of(world, "ada"), asyncio.Semaphore(AT_ONCE)
     prefix = f"s{secrets.token_hex(4)}"
 
     async def wrong(number: int, group: Group) -> list[str]:
@@ -41,7 +38,7 @@ async def test_schemas_mean_what_the_standards_own_tests_say_through_the_http_do
 
 
 async def differences(http: httpx2.AsyncClient, ada: dict[str, str], name: str, group: Group) -> list[str]:
-    """What is not as the tests of a schema say; a schema that needs another document is to be refused."""
+    """Return the deviations from a schema's tests; a schema that needs another document must be refused."""
     where = f"{group.file}: {group.description}"
     config = await http.put(f"/{name}", headers=ada, json={"schema": group.schema})
     if group.remote:

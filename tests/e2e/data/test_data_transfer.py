@@ -1,4 +1,4 @@
-"""Export and import of many items: what they cost in memory, and what a client that leaves gets."""
+"""Export and import of many items: memory use, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pymongo
 import pytest
 
 from aidevos.contracts.data import item_object
-from tests.support.data_collections import made, of
+from tests.support.data_collections import create_item, headers_of
 from tests.support.world import World
 
 MIB = 1024 * 1024
-# What the two processes together may take more than before, whatever is exported: a few pages.
+# The allowed memory growth of both processes together, for any export: a few pages.
 GROWTH = 96 * MIB
 SIZES = [pytest.param(1500, 100_000, id="150 MB")]
 if os.environ.get("FULL"):
@@ -28,11 +28,11 @@ if os.environ.get("FULL"):
 async def test_an_export_takes_no_more_memory_than_a_few_pages(
     http: httpx2.AsyncClient, world: World, name: str, count: int, size: int
 ) -> None:
-    ada = of(world, "ada")
-    await made(http, name, ada, "x" * size, id=f"{0:06}")
+    ada = headers_of(world, "ada")
+    await create_item(http, name, ada, "x" * size, id=f"{0:06}")
     copy(world, name, count)
     lines = received = 0
-    with watched(world) as grown:
+    with watch_memory(world) as grown:
         async with http.stream("GET", f"/{name}/export", headers=ada, timeout=600) as answer:
             async for chunk in answer.aiter_bytes():
                 lines += chunk.count(b"\n")
@@ -46,12 +46,12 @@ async def test_an_export_takes_no_more_memory_than_a_few_pages(
 
 
 def copy(world: World, name: str, count: int) -> None:
-    """Put copies of a collection's first item into the store."""
+    """Insert copies of a collection's first item into the store."""
     with pymongo.MongoClient[dict[str, Any]](world.servers.mongo_url) as client:
         items = client[world.database]["obj_item"]
         first = items.find_one({"_id": item_object(name, f"{0:06}")})
         assert first is not None
-        # With an outbox each would be woken to send it.
+        # With an outbox, each item would be activated to send it.
         for bookkeeping in ("outbox", "relay", "replies"):
             first.pop(bookkeeping, None)
         for begin in range(1, count, 1000):
@@ -63,8 +63,8 @@ def copy(world: World, name: str, count: int) -> None:
 
 
 @contextmanager
-def watched(world: World) -> Iterator[Any]:
-    """How many bytes the gateway and the data service have grown by at most, as often as it is asked."""
+def watch_memory(world: World) -> Iterator[Any]:
+    """Yield a function that returns the largest memory growth of gateway and data service so far, in bytes."""
     services = [psutil.Process(world.pid(name)) for name in ("http_gateway", "data_storage")]
     before = [process.memory_info().rss for process in services]
     most = 0
@@ -81,7 +81,7 @@ def watched(world: World) -> Iterator[Any]:
 async def test_an_import_takes_lines_of_any_length_that_an_item_may_have_and_tells_of_each(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={})
     big = b'{"id":"big","data":"' + b"x" * (MIB - 100) + b'"}\n'
     too_big = b'{"id":"more","data":"' + b"x" * (MIB + 1) + b'"}\n'

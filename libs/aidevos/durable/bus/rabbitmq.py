@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -193,6 +194,18 @@ class RabbitMqBus:
                         yield None
                     if any(matches(pattern, delivery.subject) for pattern in patterns):
                         yield delivery
+        raise BusError("RabbitMQ: the connection was lost")
+
+    async def complete_since(self, patterns: Sequence[str]) -> float:
+        """Return the time of the first message in the stream, which drops its oldest messages first.
+
+        Each follower writes a marker when it begins, so even a new stream has a message.
+        """
+        with _as_bus_errors():
+            async with asyncio.timeout(TIMEOUT), await self.channel() as channel:
+                async for message in await _read(channel, self._stream_of(patterns), "first"):
+                    if message.timestamp is not None:
+                        return message.timestamp.timestamp()
         raise BusError("RabbitMQ: the connection was lost")
 
     @property
@@ -484,7 +497,12 @@ def _as_bus_errors() -> Iterator[None]:
 
 def _message(payload: bytes, id: str, headers: HeadersType, content_type: str | None = None) -> Message:
     return Message(
-        payload, message_id=id, headers=headers, content_type=content_type, delivery_mode=DeliveryMode.PERSISTENT
+        payload,
+        message_id=id,
+        headers=headers,
+        content_type=content_type,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        timestamp=time.time(),
     )
 
 
