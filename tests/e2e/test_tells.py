@@ -212,7 +212,7 @@ async def test_a_tell_that_no_type_takes_becomes_a_dead_letter_that_says_what_wa
         await tell(js, subject, b"{}", world.token("counter:write", subject=new_id))
 
     for subject, code in codes.items():
-        letter = await wait_for_letter(http, admin, subject)
+        letter = await wait_for_letter(http, admin, subject, new_id)
         assert (letter["code"], letter["kind"], letter["from_client"]) == (code, "tell", True)
 
 
