@@ -79,7 +79,7 @@ def render(
             "users": [_user(user, passwords) for user in USERS if user != CLIENT_USER],
             "exports": EXPORTS,
         },
-        CLIENT_ACCOUNT: account(CLIENT_USER, passwords[CLIENT_USER], EXPORTS),
+        CLIENT_ACCOUNT: account({"user": CLIENT_USER, "password": passwords[CLIENT_USER]}, EXPORTS),
     }
     return f"{_entries(config)}\naccounts: {{\n{_entries(accounts)}\ninclude './{ACCOUNTS}'\n}}\n"
 

@@ -95,20 +95,19 @@ def write_accounts(home: Path) -> None:
     write_secret(home / FOLDER / ACCOUNTS, msgspec.json.format(msgspec.json.encode(accounts)))
 
 
-def account(name: str, password: str, exports: tuple[Export, ...]) -> dict[str, Any]:
+def account(user: Mapping[str, Any], exports: tuple[Export, ...]) -> dict[str, Any]:
     """Return the configuration of an account with one user, which may use these exports of the fleet's."""
+    inboxes = ["_INBOX.>", f"_INBOX_{user['user']}.>"]
     permissions = {
         "publish": [export["service"] for export in exports if "service" in export],
-        "subscribe": [*(export["stream"] for export in exports if "stream" in export), "_INBOX.>", f"_INBOX_{name}.>"],
+        "subscribe": [*(export["stream"] for export in exports if "stream" in export), *inboxes],
     }
-    return {
-        "users": [{"user": name, "password": password, "permissions": permissions}],
-        "imports": [_import(export) for export in exports],
-    }
+    return {"users": [{**user, "permissions": permissions}], "imports": [_import(export) for export in exports]}
 
 
 def _account(name: str, user: NatsUser) -> dict[str, Any]:
-    return account(name, user.password, CALLS + EVENTS * user.events + METRICS * user.metrics)
+    exports = CALLS + EVENTS * user.events + METRICS * user.metrics
+    return account({"user": name, "password": user.password}, exports)
 
 
 def _import(export: Export) -> dict[str, Any]:
