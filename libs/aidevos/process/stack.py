@@ -85,7 +85,7 @@ class AccessControl:
     def _forget_before(self, known_since: float) -> None:
         """Trust nothing that a lost event may have revoked before this time, in seconds since the epoch."""
         if self.verifier.forget_before(known_since):
-            log.warning("events from before %s may be lost: tokens are looked up", rfc3339(timestamp(known_since)))
+            log.info("events from before %s may be lost: tokens are looked up", rfc3339(timestamp(known_since)))
             self.admission.forget_all()
             self._credential.renew()
 

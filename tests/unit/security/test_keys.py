@@ -133,11 +133,11 @@ class TestFiles:
         assert all(key.private not in keys.read_public_keys(home).decode() for key in ring)
 
     def test_nothing_is_written_where_nothing_changes(self, home: Path) -> None:
-        before = [file.stat().st_mtime_ns for file in sorted((home / "keys").iterdir())]
+        before = [file.stat().st_mtime_ns for file in sorted(home.glob("*/*"))]
         ensure_signing_key(home)
         keys.maintain(home, AGE, NOTICE)
 
-        assert [file.stat().st_mtime_ns for file in sorted((home / "keys").iterdir())] == before
+        assert [file.stat().st_mtime_ns for file in sorted(home.glob("*/*"))] == before
 
     @pytest.mark.parametrize("change", ["first", "rotate", "emergency"])
     @pytest.mark.parametrize("writes", [0, 1, 2, 3])
