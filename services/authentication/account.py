@@ -22,6 +22,7 @@ from aidevos.contracts.authentication import (
     Device,
     LoginName,
     Otp,
+    PasswordChanged,
     RecoveryCode,
     SessionPage,
     TokenPair,
@@ -39,6 +40,8 @@ from .rules import SessionEntry, find_surplus_sessions, show_session, wrong_logi
 from .second_factor import SecondFactorMethods
 
 Logins = NewType("Logins", AddressThrottle)
+# The types whose objects, under a user's ID, hold API keys and webhooks: by their place in `PasswordChanged`.
+CredentialHolders = NewType("CredentialHolders", dict[str, str])
 
 
 class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_only"):
@@ -46,6 +49,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
 
     mint: Mint = inject()
     logins: Logins = inject()
+    holders: CredentialHolders = inject()
 
     @command(allow=anyone(), confidential=True)
     async def login(
@@ -132,26 +136,42 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
             await self.delete()
 
     @command(allow=services(), confidential=True)
-    async def change_password(self, current: Password, new: Password, session: str) -> None:
+    async def change_password(
+        self, current: Password, new: Password, session: str, revoke_keys: bool = False
+    ) -> PasswordChanged:
         """Set a new password, end all other sessions, and void earlier links in mails."""
         user = self.state.user
         await self._check_password(current, "password.changed", actor=user, session=session)
+        changed = await self._set_password(new, revoke_keys)
         record(self, "password.changed", actor=user, target=user, session=session)
-        self.state.hashed = await self.passwords.hash(new)
-        self.tell(CONFIRMATION_TYPE, user, "void_links")
         for other in [other for other in self.state.sessions if other != session]:
             del self.state.sessions[other]
             self.tell(SESSION_TYPE, other, "end")
+        return changed
 
     @command(allow=services(), confidential=True)
-    async def reset_password(self, user: str, new: Password) -> None:
+    async def reset_password(self, user: str, new: Password, revoke_keys: bool = True) -> PasswordChanged:
         """Set a new password for this user, whose identity the caller has verified, and end every session."""
         if self.state.user != user:
             raise Failure("not-found", "this account doesn't exist")
-        self.state.hashed = await self.passwords.hash(new)
+        changed = await self._set_password(new, revoke_keys)
         self.state.failures.pop("", None)
         self._trust_address()
         self._end_sessions()
+        return changed
+
+    async def _set_password(self, new: str, revoke_keys: bool) -> PasswordChanged:
+        """Set a new password, and return the credentials that don't depend on it, which may end now."""
+        user = self.state.user
+        held = {name: await self.call(type, user, "summaries") for name, type in self.holders.items()}
+        changed = msgspec.convert({**held, "revoked": revoke_keys}, PasswordChanged)
+        self.state.hashed = await self.passwords.hash(new)
+        if revoke_keys and any(held.values()):
+            for type in self.holders.values():
+                self.tell(type, user, "erase")
+            record(self, "credentials.revoked", actor=user, target=user)
+        self.tell(CONFIRMATION_TYPE, user, "void_links", changed=changed)
+        return changed
 
     @command(allow=services(), confidential=True)
     async def check_password(self, password: Password, action: str, session: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 
 from aidevos import DurableObjectClient, Service, resource
 from aidevos.contracts import access_tokens, audit
+from aidevos.contracts.api_keys import HOLDER_TYPE as KEYS_TYPE
+from aidevos.contracts.webhooks import HOLDER_TYPE as WEBHOOKS_TYPE
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle
@@ -13,7 +15,7 @@ from aidevos.settings import Settings
 from aidevos.work.retention import keep_expiring
 
 from .access_token import AccessTokenDO
-from .account import AuthenticationDO, Logins
+from .account import AuthenticationDO, CredentialHolders, Logins
 from .audit import AuditDO
 from .confirmation import ConfirmationDO, LinkAttempts
 from .keys import tend_keys
@@ -28,6 +30,7 @@ from .session import SessionDO
 
 # The folder under the home that gets all mail if there is no mail server.
 OUTBOX = "outbox"
+CREDENTIAL_HOLDERS = CredentialHolders({"api_keys": KEYS_TYPE, "webhooks": WEBHOOKS_TYPE})
 
 
 @resource
@@ -48,6 +51,11 @@ async def sealer(settings: Settings) -> AsyncIterator[Sealer]:
 @resource
 async def logins(settings: Settings) -> AsyncIterator[Logins]:
     yield Logins(AddressThrottle(settings.address_logins, settings.login_window, "logins"))
+
+
+@resource
+async def credential_holders() -> AsyncIterator[CredentialHolders]:
+    yield CREDENTIAL_HOLDERS
 
 
 @resource
@@ -85,6 +93,6 @@ async def keep_access_tokens(objects: DurableObjectClient, settings: Settings) -
 service = Service(
     "authentication",
     types=(AuthenticationDO, SessionDO, AccessTokenDO, AuditDO, ConfirmationDO, RecoveryDO, MailDO),
-    resources=(mint, passwords, sealer, logins, mail_requests, link_attempts, link_tokens, mailer),
+    resources=(mint, passwords, sealer, logins, credential_holders, mail_requests, link_attempts, link_tokens, mailer),
     chores=(tend_keys, keep_audit_log, keep_access_tokens),
 )

@@ -18,6 +18,7 @@ from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
     Otp,
+    PasswordChanged,
     RecoveryCode,
     RecoveryCodes,
     RefreshToken,
@@ -117,20 +118,21 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         record(self, "sessions.ended", actor=self.state.user, target=self.state.user)
 
     @command(allow=authenticated(), confidential=True)
-    async def change_password(self, current_password: Password, new_password: Password) -> None:
-        """Change the password. All other sessions of the user end."""
+    async def change_password(
+        self, current_password: Password, new_password: Password, revoke_keys: bool = False
+    ) -> PasswordChanged:
+        """Change the password. All other sessions of the user end.
+
+        With `revoke_keys`, so do the user's API keys and webhooks.
+        """
         self._check_owner()
         user = await self._load_user()
         personal = (user.username, user.email or "", (user.email or "").partition("@")[0], user.full_name)
         check_policy(new_password, self.settings.password_min_length, personal, field="args.new_password")
-        await self.call(
-            ACCOUNT_TYPE,
-            self.state.account,
-            "change_password",
-            current=current_password,
-            new=new_password,
-            session=self.id,
+        reply = await self._call_account(
+            "change_password", current=current_password, new=new_password, revoke_keys=revoke_keys
         )
+        return msgspec.convert(reply, PasswordChanged)
 
     @command(allow=authenticated(), confidential=True)
     async def begin_totp(
@@ -211,7 +213,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
     async def _has_mfa(self) -> bool:
         return bool(await self.call(ACCOUNT_TYPE, self.state.account, "has_mfa"))
 
-    async def _call_account(self, method: str, **args: str | None) -> Any:
+    async def _call_account(self, method: str, **args: str | bool | None) -> Any:
         """Call this session's account in a way that the security log attributes to this session."""
         return await self.call(ACCOUNT_TYPE, self.state.account, method, session=self.id, **args)
 

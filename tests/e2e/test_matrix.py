@@ -123,6 +123,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("dead_letter", "remove"): (b"{}", {"admin"}),
     ("dead_letter", "expire"): (b"{}", SERVICE),
     ("key_holder", "erase"): (b"{}", SERVICE),
+    ("key_holder", "summaries"): (b"{}", SERVICE),
     ("webhook", "create"): (b'{"url":"http://127.0.0.77/","events":["*"]}', {"admin"}),
     ("webhook", "read"): (b"{}", {"admin"}),
     ("webhook", "patch"): (b'{"patch":{}}', {"admin"}),
@@ -139,6 +140,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("webhook_holder", "reserve"): (b'{"webhook":"w"}', SERVICE),
     ("webhook_holder", "release"): (b'{"webhook":"w"}', SERVICE),
     ("webhook_holder", "erase"): (b"{}", SERVICE),
+    ("webhook_holder", "summaries"): (b"{}", SERVICE),
     ("delivery", "begin"): (
         b'{"webhook":"w","owner":"o","subject":"event.counter.c.incremented","event_id":"e","event":"{}"}',
         SERVICE,

@@ -9,9 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from aidevos.contracts import subjects
+from aidevos.contracts.api_keys import ApiKeySummary
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.patterns import whole
 from aidevos.contracts.users import EMAIL_LIMIT, Password, User
+from aidevos.contracts.webhooks import WebhookSummary
 
 ACCOUNT_TYPE = "auth"
 SESSION_TYPE = "session"
@@ -125,10 +127,26 @@ class RefreshBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class PasswordBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /auth/password`, and the arguments of the method `change_password`."""
+    """Body of `POST /auth/password`, and the arguments of the method `change_password`.
+
+    With `revoke_keys`, the user's API keys and webhooks end.
+    """
 
     current_password: Password
     new_password: Password
+    revoke_keys: bool = False
+
+
+class PasswordChanged(msgspec.Struct, kw_only=True):
+    """The response to a change or a reset of the password.
+
+    It lists the user's API keys and webhooks, which don't depend on the password. If `revoked` is true,
+    they end now; otherwise they remain valid.
+    """
+
+    api_keys: list[ApiKeySummary] = []
+    webhooks: list[WebhookSummary] = []
+    revoked: bool
 
 
 class TokenPair(msgspec.Struct, kw_only=True):

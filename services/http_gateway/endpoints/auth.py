@@ -56,6 +56,8 @@ FORM: dict[str, Any] = OPEN | {"response": Text("text/html"), "headers": ()}
 MAILED: dict[str, Any] = {"status": 202, "returns": "If there is anything to send, a mail is on its way"}
 ALIKE = "The response is the same whether or not the address belongs to a user."
 NOTICE = "The address changes when the link is used. A notice is mailed to the current address at once."
+KEPT = "API keys and webhooks are listed. They remain valid unless the body has `revoke_keys`."
+ENDED = 'API keys and webhooks are listed. They end, unless the body says `{"revoke_keys": false}`.'
 VERIFY = "Complete a login with its second factor"
 RENEW = "Exchange a refresh token for a new pair"
 DISABLE = "Remove the second factor"
@@ -115,7 +117,7 @@ class AuthRouter(APIRouter):
         post("/auth/register", "register", "Register a user", (NEW, "register"), users.User, users.RegisterBody,
              location="/users/{id}", **OPEN),
         post("/auth/password", "change_password", "Change the password, which ends every other session",
-             (OWN, "change_password"), body=authentication.PasswordBody),
+             (OWN, "change_password"), authentication.PasswordChanged, authentication.PasswordBody, about=KEPT),
         post(TOTP, "begin_totp", "Create a secret for an authenticator app, to be confirmed with a code",
              (OWN, "begin_totp"), authentication.TotpSecret, ProofBody, secret=True),
         post(f"{TOTP}/confirm", "confirm_totp", "Require a second factor at logins from now on",
@@ -125,7 +127,7 @@ class AuthRouter(APIRouter):
         post("/auth/password/reset", "forgot_password", "Mail a link that resets the password",
              (RECOVERY, "request_reset"), body=confirmation.ForgottenBody, about=ALIKE, **OPEN, **MAILED),
         post(RESET_PATH, "reset_password", "Set a new password with a mailed link, which ends every session",
-             (HOLDER, "reset_password"), body=confirmation.ResetBody, **OPEN),
+             (HOLDER, "reset_password"), authentication.PasswordChanged, confirmation.ResetBody, about=ENDED, **OPEN),
         post("/auth/email", "change_email", "Mail a link to a new address, which becomes the caller's",
              (USER, "change_email"), body=confirmation.EmailBody, about=NOTICE, **MAILED),
         post("/auth/email/verify", "verify_email", "Mail a link that confirms the caller's address",

@@ -126,6 +126,9 @@ class Admission:
             # Its further uses need no look-up.
             self._verifier.revoke(known.session, now)
             raise Failure("unauthenticated", "the session has ended")
+        if not subjects.is_id(known.subject):
+            # The token doesn't act as its user: it is good for its session alone, until the user has a second factor.
+            return known._replace(issued_at=now)
         mandate = await load_mandate(self._call, known.subject)
         return known._replace(roles=mandate.roles, version=mandate.version, issued_at=now)
 

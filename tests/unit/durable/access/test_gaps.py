@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from aidevos.contracts.authentication import CLOCK_MARGIN
+from aidevos.contracts.authentication import CLOCK_MARGIN, enrolment_subject
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import KEY_TTL
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.security.access import Change
 from aidevos.security.delegations import DelegatedCall, Delegations, DelegationVerifier, Mandate
 from aidevos.security.permissions import Principal
+from aidevos.security.tokens import TokenIssuer
 from tests.support.callers import API_KEY, DAY, ISSUER, KEY, NOW, USER, World
 from tests.support.kits import failure
 
@@ -61,6 +62,17 @@ class TestSessions:
 
         for _ in range(3):
             assert (await failure(caller(world, token))).detail == "the session has ended"
+        assert world.fleet.asked == SESSION[:1]
+
+    async def test_a_token_for_its_session_alone_stays_that(self, world: World) -> None:
+        subject = enrolment_subject("s")
+        issuer = TokenIssuer(KEY, ISSUER, world.clock.now)
+        token = f"Bearer {issuer.issue(subject, session='s')}"
+        lose_events(world, NOW)
+
+        principal = await caller(world, token)
+
+        assert (principal.subject, principal.roles, principal.session) == (subject, (), "s")
         assert world.fleet.asked == SESSION[:1]
 
     async def test_a_deactivated_user_is_refused(self, world: World) -> None:

@@ -14,6 +14,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
+from aidevos.testing.kit import SERVICE
 from services.authentication.challenge import LIFETIME
 from services.authentication.credential_checks import OTP_WINDOW
 from tests.support.account_kits import kit_of
@@ -195,6 +196,14 @@ async def test_a_challenge_ends_with_the_password_and_the_seed(ada: Person, chan
     await change(ada)
 
     await refused(ada.verify(challenge, otp=otp))
+
+
+async def test_a_reset_of_the_password_leaves_it_in_place(ada: Person) -> None:
+    args = {"user": ada.pair["user"]["id"], "new": "another wheelbarrow"}
+    await ada.kit.call("auth", ada.account, "reset_password", args, caller=SERVICE)
+
+    challenge = await ada.challenge(password="another wheelbarrow")
+    assert await ada.verify(challenge, otp=ada.otp())
 
 
 async def test_a_challenge_alone_gives_nothing(ada: Person) -> None:

@@ -83,6 +83,17 @@ INTENDED: dict[str, str] = {
         "a second factor may be required"
     ),
     r"/components/schemas/auth-AccountState/properties/(failures|wrong_codes)/.*": "failures are stored",
+    r"/components/schemas/(\w+-)?(ApiKeySummary|WebhookSummary|PasswordChanged)/.*": (
+        "a new password lists the credentials that don't depend on it"
+    ),
+    r"/components/schemas/(\w+-)?(PasswordBody|ResetBody|(ChangePassword|ResetPassword|VoidLinks)Args)/properties.*": (
+        "a new password can end API keys and webhooks"
+    ),
+    r"/components/schemas/(auth|session|confirmation)\.(change|reset)_password\.result/.*": "a new password lists them",
+    r"/paths/~1auth~1password(~1reset~1confirm)?/post/responses/200/.*": "a new password lists them",
+    r"/components/schemas/mail-Letter/.*": "a mail tells of a new password",
+    r"/components/schemas/(key|webhook)_holder[-.].*": "services ask for what a user holds",
+    r"/paths/~1durable-objects~1(key|webhook)_holder:{id}~1request/.*": "services ask for what a user holds",
     r"/paths/.*/content/application~1merge-patch.json/schema/additionalProperties": "the default is spelled out",
     r"/paths/~1users~1{user_id}/delete/requestBody/required": "the default is spelled out",
     r"/components/schemas/((auth|session)-)?RecoveryCodes/properties/note/default": "prose that is a value",
