@@ -44,8 +44,12 @@ async def declare(http: httpx2.AsyncClient, body: dict[str, Any]) -> httpx2.Resp
 
 
 async def served(http: httpx2.AsyncClient, id: str) -> None:
+    known = httpx2.Headers()
+
     async def described() -> bool:
-        return f"route_{id}" in (await http.get("/openapi.json")).text
+        answer = await http.get("/openapi.json", headers=known)
+        known["If-None-Match"] = answer.headers["etag"]
+        return f"route_{id}" in answer.text
 
     await eventually(described, within=1.0)
 

@@ -62,6 +62,8 @@ SUBJECT = "aidevos-subject"
 ATTEMPT = "aidevos-attempt"
 TIMEOUT = 5.0
 HEARTBEAT = 10
+# Seconds between attempts to open a connection for events: while a broker is down, each object with an event asks.
+ATTEMPT_EVERY = 0.2
 START_WITHIN = 20.0
 DECLARE_WITHIN = 30.0
 # The largest number of unsettled messages of one follower.
@@ -104,6 +106,7 @@ class RabbitMqBus:
         self._opening = asyncio.Lock()
         self._confirmed = 0
         self._publishing: tuple[AbstractChannel, AbstractExchange] | None = None
+        self._next_attempt = 0.0
 
     async def open(self) -> None:
         """Connect and declare what is missing. Raises `SettingsError` if the URL is wrong or no broker answers."""
@@ -286,6 +289,10 @@ class RabbitMqBus:
         """
         async with self._opening:
             if self._publishing is None or self._publishing[0].is_closed:
+                now = asyncio.get_running_loop().time()
+                if now < self._next_attempt:
+                    raise BusError("RabbitMQ: there is no connection, and the last attempt was a moment ago")
+                self._next_attempt = now + ATTEMPT_EVERY
                 channel = await self.channel()
                 self._publishing = channel, await channel.get_exchange(EVENTS, ensure=False)
             return self._publishing
