@@ -12,7 +12,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorde
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up down ps logs check test lint docs bench faults
+.PHONY: up down ps logs check fast test lint static docs bench faults
 
 up down ps logs: $(READY)
 	@$(RUN) deploy.local $@
@@ -21,15 +21,21 @@ test: $(READY)
 	@$(VENV)/bin/python -m tests.support.needs
 	@$(PYTEST) $(OPTIONS)
 
-check: lint
+# What lint checks and everything that needs no server, at once.
+check: $(READY)
+	@$(MAKE) --no-print-directory --jobs=2 static fast
+
+fast: $(READY)
 	@$(PYTEST) tests/unit tests/contract tests/bench -m "not servers" $(OPTIONS)
 
-lint: $(READY)
+lint: static
+	@$(VENV)/bin/python -m pytest --quiet tests/unit/test_imports.py tests/unit/test_links.py tests/unit/tools/test_pages.py
+
+static: $(READY)
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(VENV)/bin/python -m pytest --quiet tests/unit/test_imports.py tests/unit/test_links.py tests/unit/tools/test_pages.py
 	@$(MAKE) --no-print-directory docs
 
 # The site of the documentation, in var/docs. A link that leads nowhere fails.

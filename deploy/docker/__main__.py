@@ -28,7 +28,8 @@ from aidevos.durable.hosting import provision as nats_provision
 from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, with_credentials
 from aidevos.process.mongo_users import DATA_USER
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
-from aidevos.security.keys import CSRF, ensure_secret, ensure_signing_key, write_secret
+from aidevos.security.keys import ensure_signing_key, write_secret
+from aidevos.security.service_keys import register
 from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError, load
 
@@ -38,6 +39,7 @@ from ..local.endpoints import describe
 from ..local.programs import SERVICES, Service, shipped_types
 from ..local.vulnerabilities import Version
 from ..nats.config import ADMIN_USER
+from . import homes
 
 # The gateway's name on the fleet's network.
 GATEWAY_HOST = "http_gateway"
@@ -62,34 +64,42 @@ def main() -> int:
         elif options.command == "provision":
             provision(settings)
         elif options.command == "serve":
-            serve(settings, next(service for service in SERVICES if service.name == options.service))
+            serve(settings, find(options.service))
         else:
-            return 0 if asyncio.run(is_healthy(settings, options.service)) else 1
+            return 0 if asyncio.run(is_healthy(settings, find(options.service))) else 1
     except (SettingsError, NatsError, PyMongoError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
+def find(name: str) -> Service:
+    """Return a service of the fleet."""
+    return next(service for service in SERVICES if service.name == name)
+
+
 def setup(settings: Settings) -> None:
-    """Create the secrets, the signing key and the servers' files, readable by the fleet's user only."""
+    """Create the secrets, the keys, the servers' files and the services' homes, readable only by the fleet's user."""
     fleet_secrets = ensure_secrets(settings.home)
     ensure_signing_key(settings.home)
-    # The gateway reads this secret but has no permission to create it.
-    ensure_secret(settings.home, CSRF)
     nats_server.configure(settings, fleet_secrets)
     mongo_server.configure(settings, fleet_secrets)
-    configure_rabbitmq(settings, fleet_secrets)
+    fleet_secrets = configure_rabbitmq(settings, fleet_secrets)
+    for service in SERVICES:
+        permissions = service.types.permissions()
+        register(settings.home, service.name, permissions, acts_for_others=service.acts_for_others)
+        homes.prepare(settings.home, service, fleet_secrets)
 
 
-def configure_rabbitmq(settings: Settings, fleet_secrets: Secrets) -> None:
-    """Name the user that RabbitMQ creates at its first start, so that it has no `guest` user."""
+def configure_rabbitmq(settings: Settings, fleet_secrets: Secrets) -> Secrets:
+    """Name the user that RabbitMQ creates at its first start, so that it has no `guest` user; return all secrets."""
     path = settings.home / "rabbitmq" / "rabbitmq.conf"
     if not path.exists():
         write_secret(path, f"default_user = {RABBITMQ_USER}\ndefault_pass = {secrets.token_urlsafe(24)}\n".encode())
     password = path.read_text().split("default_pass = ")[1].strip()
     with_password = msgspec.structs.replace(fleet_secrets, rabbitmq=password)
     write_secret(settings.home / SECRETS_FILE, msgspec.json.encode(with_password))
+    return with_password
 
 
 def provision(settings: Settings) -> None:
@@ -117,6 +127,8 @@ def provision(settings: Settings) -> None:
     )
     fleet = describe(reachable, fleet_secrets, [])
     write_secret(settings.home / FLEET_FILE, msgspec.json.format(msgspec.json.encode(fleet)) + b"\n")
+    for service in SERVICES:
+        homes.tell(settings.home, service, fleet_secrets, fleet)
 
 
 def serve(settings: Settings, service: Service) -> None:
@@ -127,22 +139,22 @@ def serve(settings: Settings, service: Service) -> None:
     os.execv(sys.executable, service.command)  # noqa: S606
 
 
-async def is_healthy(settings: Settings, service: str) -> bool:
+async def is_healthy(settings: Settings, service: Service) -> bool:
     """Return True if a process of this service reports over NATS that it is healthy. Raises `NatsError`."""
-    async with _connect(settings) as connection:
-        reply = await connection.request(subjects.health(service), b"", timeout=HEALTH_TIMEOUT)
+    async with _connect(settings, service.user) as connection:
+        reply = await connection.request(subjects.health(service.name), b"", timeout=HEALTH_TIMEOUT)
         return bool(msgspec.json.decode(reply.data)["ok"])
 
 
 async def _provision_nats(settings: Settings) -> Version:
-    async with _connect(settings) as connection:
+    async with _connect(settings, ADMIN_USER) as connection:
         await nats_provision.provision(connection, settings)
         return nats_server.version(connection)
 
 
 @contextlib.asynccontextmanager
-async def _connect(settings: Settings) -> AsyncIterator[Client]:
-    connection = await connect_once(_nats_url(settings, ADMIN_USER), client_context(settings))
+async def _connect(settings: Settings, user: str) -> AsyncIterator[Client]:
+    connection = await connect_once(_nats_url(settings, user), client_context(settings))
     try:
         yield connection
     finally:

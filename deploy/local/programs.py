@@ -23,11 +23,16 @@ PACKAGE = __package__.removesuffix("deploy.local") + "services"
 
 
 class Service(NamedTuple):
-    """A folder under `services/` with its NATS user; `stores` is True if it also gets MongoDB's URL."""
+    """A folder under `services/` with its NATS user.
+
+    `stores` is True if it also gets MongoDB's URL. `acts_for_others` is True if it may sign delegations, and tokens of
+    other services.
+    """
 
     name: str
     user: str
     stores: bool
+    acts_for_others: bool = False
 
     @property
     def command(self) -> list[str]:
@@ -48,8 +53,8 @@ SERVICES = (
     Service("user_management", user="user_management", stores=True),
     Service("data_storage", user="data_storage", stores=True),
     Service("api_gateway", user="api_gateway", stores=True),
-    Service("projects", user="projects", stores=True),
-    Service("events", user="events", stores=True),
+    Service("projects", user="projects", stores=True, acts_for_others=True),
+    Service("events", user="events", stores=True, acts_for_others=True),
     Service("task_worker", user=WORKER_USER, stores=False),
     Service("http_gateway", user=GATEWAY_USER, stores=False),
 )

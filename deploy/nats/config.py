@@ -111,13 +111,22 @@ def permissions(user: str) -> dict[str, Any]:
         }
     if user == WORKER_USER:
         return {
-            "publish": ["do.>", "dop.>", "query.>", *_use(subjects.EVENTS_STREAM), *_INBOXES],
+            "publish": [
+                "do.>",
+                "dop.>",
+                "query.>",
+                subjects.health(user),
+                *_use(subjects.EVENTS_STREAM),
+                *_INBOXES,
+            ],
             "subscribe": [subjects.health(user), *_process_subjects(user)],
         }
     return {
         "publish": [
             *_CALLS,
             "query.>",
+            # The health check of its container.
+            subjects.health(user),
             subjects.EVENTS,
             subjects.REPLAYS,
             *_use(subjects.EVENTS_STREAM),

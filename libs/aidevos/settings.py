@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.patterns import whole
+from aidevos.contracts.roles import NAME_PATTERN
 from aidevos.contracts.users import USERNAME_PATTERN
 
 PREFIX = "AIDEVOS_"
@@ -41,6 +42,9 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400, extra=SECONDS)]
 Timeout = Annotated[float, Meta(ge=1, le=3600, extra=SECONDS)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+# Each one is kept with the account.
+Failures = Annotated[int, Meta(ge=1, le=10_000)]
+ROLES = rf"{NAME_PATTERN}( *, *{NAME_PATTERN})*"
 Size = Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024, extra=BYTES)]
 
 
@@ -206,7 +210,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Passwords that one process hashes at once. 0: one for each core."""
     password_queue: Annotated[int, Meta(ge=64, le=10_000)] = 256
     """Passwords that may wait to be hashed. Further logins get `overloaded`."""
-    login_failures: Count = 10
+    login_failures: Failures = 10
     """Failed logins of one account in a login window before further ones get `rate-limited`."""
     login_window: Seconds = 60.0
     """Length of the window in which logins and registrations are counted."""
@@ -216,8 +220,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Registrations from one client address in a login window."""
     login_unverified: bool = True
     """True if users may log in before they confirm their e-mail address."""
-    otp_failures: Count = 50
+    otp_failures: Failures = 50
     """Wrong one-time codes of one account in a day. Past it, only a recovery code completes a login."""
+    mfa_required: Annotated[str, Meta(pattern=whole(rf" *(\*|{ROLES})? *"))] = ""
+    """Roles whose users must have a second factor, like `admin`, separated by commas, or `*` for all users. Until such
+    a user has one, the tokens of a login are good for nothing but setting it up, and the user's API keys are dead."""
     totp_issuer: Annotated[str, Meta(pattern=whole("[^:]{1,64}"))] = "AIDevOS"
     """Name that authenticator apps show for the account."""
     access_age: Annotated[float, Meta(ge=60, le=900, extra=SECONDS)] = 600.0

@@ -50,6 +50,7 @@ from aidevos.contracts.api_keys import (
     RateLimit,
     Scopes,
 )
+from aidevos.contracts.authentication import ACCOUNT_TYPE, account_id
 from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import Id as ProjectId
 from aidevos.contracts.times import timestamp
@@ -59,6 +60,8 @@ from aidevos.projects.memberships import Memberships, check_role
 from aidevos.queries import Search
 from aidevos.security import api_keys, scopes
 from aidevos.security.audit import record
+from aidevos.security.second_factor import needs_second_factor
+from aidevos.settings import Settings
 
 from .api_key_state import INDEXES, ApiKeyState, find, restrict, show, shown_fields
 from .key_bounds import Bounds, bounds_of, check_within, inherit, to_networks
@@ -82,6 +85,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
     """An API key. Its ID is a UUID, 32 hexadecimal digits."""
 
     secret: KeySecret = inject()
+    settings: Settings = inject()
     memberships: Memberships = inject()
     views = project_views(TYPE, ("project",))
     indexes = (("project",),)
@@ -294,9 +298,14 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
     async def _load_roles(self) -> tuple[list[str], int]:
         """Return the owner's roles, and the owner's version that has them."""
         user = await self._user(self.state.owner)
-        if user.status != "active":
+        if user.status != "active" or await self._lacks_second_factor(user):
             raise _dead()
         return user.roles, user.version
+
+    async def _lacks_second_factor(self, user: User) -> bool:
+        if not needs_second_factor(self.settings.mfa_required, user.roles):
+            return False
+        return not await self.call(ACCOUNT_TYPE, account_id(user.username), "has_mfa")
 
     async def _load_grant(self, key: str, at: float | None = None) -> KeyGrant:
         return msgspec.convert(await self.call(TYPE, key, "grant", at=at), KeyGrant)

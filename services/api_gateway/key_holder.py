@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from aidevos import BaseDurableObject, command, services
-from aidevos.contracts.api_keys import HOLDER_TYPE, SEARCH, TYPE, ApiKeyPage
+from aidevos import BaseDurableObject, command, query, services
+from aidevos.contracts.api_keys import HOLDER_TYPE, SEARCH, TYPE, ApiKeyPage, ApiKeySummary
 
 STEP = 100
 
@@ -17,13 +17,29 @@ class KeyHolderState(msgspec.Struct):
 class KeyHolderDO(BaseDurableObject[KeyHolderState], type=HOLDER_TYPE, management="read_only", internal=True):
     """A user's API keys, under the user's ID."""
 
+    @query(allow=services())
+    async def summaries(self) -> list[ApiKeySummary]:
+        """Return a summary of each key of the user."""
+        page = await self._page()
+        found = page.items
+        while page.next_cursor:
+            page = await self._page(page.next_cursor)
+            found += page.items
+        return [ApiKeySummary(id=key.id, name=key.name, hint=key.hint, created_at=key.created_at) for key in found]
+
     @command(allow=services())
-    async def erase(self) -> None:
-        """Delete all keys of the user, one batch at a time, and then this object."""
-        found = msgspec.convert(await self.ask(TYPE, SEARCH, owner=self.id, limit=STEP), ApiKeyPage)
-        for key in found.items:
-            await self.call(TYPE, key.id, "erase")
-        if found.items:
-            self.tell(HOLDER_TYPE, self.id, "erase")
+    async def erase(self, cursor: str | None = None) -> None:
+        """Delete all keys of the user, one batch at a time, and then this object.
+
+        No call waits for a key, since the look-ups of keys wait for other objects of the user.
+        """
+        page = await self._page(cursor)
+        for key in page.items:
+            self.tell(TYPE, key.id, "erase")
+        if page.next_cursor:
+            self.tell(HOLDER_TYPE, self.id, "erase", cursor=page.next_cursor)
         # A turn that only returned would create an object.
         await self.delete()
+
+    async def _page(self, cursor: str | None = None) -> ApiKeyPage:
+        return msgspec.convert(await self.ask(TYPE, SEARCH, owner=self.id, limit=STEP, cursor=cursor), ApiKeyPage)

@@ -22,6 +22,7 @@ from aidevos.contracts.authentication import (
     Device,
     LoginName,
     Otp,
+    PasswordChanged,
     RecoveryCode,
     SessionPage,
     TokenPair,
@@ -30,6 +31,7 @@ from aidevos.contracts.authentication import (
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.users import Password, User
 from aidevos.security.audit import record
+from aidevos.security.second_factor import needs_second_factor
 from aidevos.security.throttle import AddressThrottle
 
 from .credential_checks import AccountState
@@ -38,6 +40,8 @@ from .rules import SessionEntry, find_surplus_sessions, show_session, wrong_logi
 from .second_factor import SecondFactorMethods
 
 Logins = NewType("Logins", AddressThrottle)
+# The types whose objects, under a user's ID, hold API keys and webhooks: by their place in `PasswordChanged`.
+CredentialHolders = NewType("CredentialHolders", dict[str, str])
 
 
 class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_only"):
@@ -45,6 +49,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
 
     mint: Mint = inject()
     logins: Logins = inject()
+    holders: CredentialHolders = inject()
 
     @command(allow=anyone(), confidential=True)
     async def login(
@@ -82,8 +87,9 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         code = otp or recovery_code
         if code is None or (otp and recovery_code):
             raise Failure("invalid", "send either otp or recovery_code", field="args.otp")
-        self._spend_challenge(challenge, device, code)
+        content = self._read_challenge(challenge, device, code)
         await self._check_code(otp, recovery_code, "login")
+        self._second_factor().complete(content)
         if recovery_code is not None:
             self._record("mfa.recovery_code_used")
         return await self._open_session(await self._load_active_user(), device)
@@ -130,26 +136,42 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
             await self.delete()
 
     @command(allow=services(), confidential=True)
-    async def change_password(self, current: Password, new: Password, session: str) -> None:
+    async def change_password(
+        self, current: Password, new: Password, session: str, revoke_keys: bool = False
+    ) -> PasswordChanged:
         """Set a new password, end all other sessions, and void earlier links in mails."""
         user = self.state.user
         await self._check_password(current, "password.changed", actor=user, session=session)
+        changed = await self._set_password(new, revoke_keys)
         record(self, "password.changed", actor=user, target=user, session=session)
-        self.state.hashed = await self.passwords.hash(new)
-        self.tell(CONFIRMATION_TYPE, user, "void_links")
         for other in [other for other in self.state.sessions if other != session]:
             del self.state.sessions[other]
             self.tell(SESSION_TYPE, other, "end")
+        return changed
 
     @command(allow=services(), confidential=True)
-    async def reset_password(self, user: str, new: Password) -> None:
+    async def reset_password(self, user: str, new: Password, revoke_keys: bool = True) -> PasswordChanged:
         """Set a new password for this user, whose identity the caller has verified, and end every session."""
         if self.state.user != user:
             raise Failure("not-found", "this account doesn't exist")
-        self.state.hashed = await self.passwords.hash(new)
-        self._failures.get("").clear()
+        changed = await self._set_password(new, revoke_keys)
+        self.state.failures.pop("", None)
         self._trust_address()
         self._end_sessions()
+        return changed
+
+    async def _set_password(self, new: str, revoke_keys: bool) -> PasswordChanged:
+        """Set a new password, and return the credentials that don't depend on it, which may end now."""
+        user = self.state.user
+        held = {name: await self.call(type, user, "summaries") for name, type in self.holders.items()}
+        changed = msgspec.convert({**held, "revoked": revoke_keys}, PasswordChanged)
+        self.state.hashed = await self.passwords.hash(new)
+        if revoke_keys and any(held.values()):
+            for type in self.holders.values():
+                self.tell(type, user, "erase")
+            record(self, "credentials.revoked", actor=user, target=user)
+        self.tell(CONFIRMATION_TYPE, user, "void_links", changed=changed)
+        return changed
 
     @command(allow=services(), confidential=True)
     async def check_password(self, password: Password, action: str, session: str) -> None:
@@ -214,7 +236,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         return await self._open_session(user, device)
 
     async def _open_session(self, user: User, device: str) -> TokenPair:
-        self._throttle().clear()
+        self.state.failures.pop(self._failing_network(), None)
         self._trust_address()
         self.state.hashed = self._renewed.pop(self.state.hashed, self.state.hashed)
         for session in find_surplus_sessions(self.state.sessions, self.now, self.settings.refresh_age):
@@ -222,10 +244,20 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
             self.tell(SESSION_TYPE, session, "end")
         session = new_id()
         # If this turn fails after the call, the session stays open, but its tokens never reach anyone.
-        await self.call(SESSION_TYPE, session, "open", user=user.id, account=self.id, roles=user.roles, at=self.now)
+        must_enrol = not self.state.mfa.seed and needs_second_factor(self.settings.mfa_required, user.roles)
+        await self.call(
+            SESSION_TYPE,
+            session,
+            "open",
+            user=user.id,
+            account=self.id,
+            roles=user.roles,
+            at=self.now,
+            must_enrol=must_enrol,
+        )
         self.state.sessions[session] = SessionEntry(device, self.now, self.now, self.client_address)
         record(self, "login", actor=user.id, target=user.id, session=session)
-        return self.mint.issue_pair(session, 0, user, user.roles, self.now, user.version)
+        return self.mint.issue_pair(session, 0, user, user.roles, self.now, user.version, must_enrol=must_enrol)
 
     async def _renew_hash(self, password: str) -> None:
         """Rehash the password if the hash parameters have changed.

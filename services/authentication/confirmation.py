@@ -22,7 +22,7 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, anyone, authenticated, command, inject, new_id, services
 from aidevos.contracts import users
-from aidevos.contracts.authentication import ACCOUNT_TYPE, account_id
+from aidevos.contracts.authentication import ACCOUNT_TYPE, PasswordChanged, account_id
 from aidevos.contracts.confirmation import (
     CONFIRMATION_TYPE,
     MAIL_TYPE,
@@ -144,8 +144,13 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
         return ConfirmedEmail(email=link.email)
 
     @command(allow=anyone(), confidential=True)
-    async def reset_password(self, token: LinkToken, new_password: Password) -> None:
-        """Use a link to set a new password, which also confirms the address. Every session of the user ends."""
+    async def reset_password(
+        self, token: LinkToken, new_password: Password, revoke_keys: bool = True
+    ) -> PasswordChanged:
+        """Use a link to set a new password, which also confirms the address. Every session of the user ends.
+
+        So do the user's API keys and webhooks, unless `revoke_keys` is false.
+        """
         link = self._find_link(token, ("reset",))
         user = await self._load_active_user()
         if user.email != link.email:
@@ -153,16 +158,26 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
         personal = (user.username, link.email, link.email.partition("@")[0], user.full_name)
         check_policy(new_password, self.settings.password_min_length, personal, field="args.new_password")
         account = account_id(user.username)
-        await self.call(ACCOUNT_TYPE, account, "reset_password", user=self.id, new=new_password)
+        reply = await self.call(
+            ACCOUNT_TYPE, account, "reset_password", user=self.id, new=new_password, revoke_keys=revoke_keys
+        )
         # The link was mailed to the address, so using it also confirms the address.
         self.tell(users.TYPE, self.id, "confirm_email", email=link.email)
         self._drop_links("reset", "change")
         audit.record(self, "password.reset", target=self.id, actor=self.id)
+        return msgspec.convert(reply, PasswordChanged)
 
     @command(allow=services())
-    async def void_links(self) -> None:
-        """Void the links that reset the password or change the address, because the password was changed."""
+    async def void_links(self, changed: PasswordChanged | None = None) -> None:
+        """Void the links that reset the password or change the address, because the password was changed.
+
+        Mails the user a notice of what has `changed`.
+        """
         self._drop_links("reset", "change")
+        user = await self._find_user() if changed else None
+        if user is not None and user.email is not None:
+            until = self.now + self.settings.tell_age
+            self._mail(Letter(kind="password_notice", to=user.email, user=self.id, until=until, changed=changed))
         if not self.state.links and not self.state.sent:
             # Without the deletion, this tell would leave an empty object behind.
             await self.delete()

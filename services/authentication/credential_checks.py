@@ -1,28 +1,35 @@
 """An account's checks of the password and of the second factor, with their throttles.
 
-Wrong passwords and wrong codes count in one throttle, and each is written into the security log. Each
-network from which the user has logged in before has a throttle of its own, so a stranger who fails on
-purpose locks out only strangers. A correct password clears nothing while the second factor is still
-missing; otherwise it would buy unlimited guesses at codes. An attacker who has the password could
-still guess codes slowly, so one-time passwords also have a daily limit. Recovery codes can't be
-guessed and keep working past that limit.
+Promise: a wrong password or code is counted, and written into the security log, before it is answered, in
+one commit with the account's state. So no restart grants further attempts. A success is counted by no
+commit of its own.
+
+Wrong passwords and wrong codes count in one throttle. Each network from which the user has logged in
+before has a throttle of its own, so a stranger who fails on purpose locks out only strangers. A correct
+password clears nothing while the second factor is still missing; otherwise it would buy unlimited guesses
+at codes. An attacker who has the password could still guess codes slowly, so one-time passwords also have
+a daily limit. Recovery codes can't be guessed and keep working past that limit.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, inject
-from aidevos.security.audit import record_failure
+from aidevos import Alarm, BaseDurableObject, Failure, inject
+from aidevos.security.audit import record, record_failure
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
-from aidevos.security.throttle import Throttle, Throttles, network_of
+from aidevos.security.throttle import Throttle, network_of
 from aidevos.settings import Settings
 
 from .mfa import MfaState, SecondFactor
 from .rules import SessionEntry, wrong_login
 
 MAX_ADDRESSES = 10
+# Seconds.
+OTP_WINDOW = 86_400.0
+# The alarm that deletes the failures of a name that nobody has.
+FORGET_ALARM = "forget"
 
 
 class AccountState(msgspec.Struct):
@@ -30,6 +37,8 @@ class AccountState(msgspec.Struct):
 
     `user` is the ID of the user for whom the name is taken or reserved. An e-mail address has only
     `primary`, the ID of its username's object. `addresses` are the networks of the last logins, oldest first.
+    `failures` holds the times of recent failures by network, empty for all others, and `wrong_codes` those of
+    wrong one-time codes. Times are in seconds since the epoch.
     """
 
     user: str = ""
@@ -38,6 +47,8 @@ class AccountState(msgspec.Struct):
     sessions: dict[str, SessionEntry] = {}
     mfa: MfaState = msgspec.field(default_factory=MfaState)
     addresses: list[str] = []
+    failures: dict[str, list[float]] = {}
+    wrong_codes: list[float] = []
 
 
 class CredentialChecks(BaseDurableObject[AccountState]):
@@ -46,14 +57,10 @@ class CredentialChecks(BaseDurableObject[AccountState]):
     settings: Settings = inject()
     passwords: Passwords = inject()
     sealer: Sealer = inject()
-    otp_guesses: Throttles = inject()
 
     def __init__(self, id: str, state: AccountState) -> None:
         super().__init__(id, state)
         self._throttled_until = 0.0
-        self._failures = Throttles(
-            self.settings.login_failures, self.settings.login_window, "failed logins for this account"
-        )
         # Old hash → new hash, until a login completes.
         self._renewed: dict[str, str] = {}
 
@@ -75,15 +82,15 @@ class CredentialChecks(BaseDurableObject[AccountState]):
 
     async def _reject_code(self, action: str, actor: str = "", session: str = "") -> Failure:
         """Count a wrong code and return the error to raise."""
-        self.otp_guesses.get(self.id).count(self.now)
+        self._otp_throttle().count(self.now)
         await self._count_failure(action, "wrong code", actor, session)
         return Failure("unauthenticated", "the code is wrong or has already been used")
 
     async def _check_throttle(self, action: str, actor: str, session: str, *, is_otp: bool = False) -> None:
         try:
-            self._throttle().check(self.now)
+            self._throttle(self.state.failures.get(self._failing_network(), [])).check(self.now)
             if is_otp:
-                self.otp_guesses.get(self.id).check(self.now)
+                self._otp_throttle().check(self.now)
         except Failure:
             # All attempts of a window share one log entry, so that a flood causes no writes.
             if self._throttled_until <= self.now:
@@ -91,10 +98,18 @@ class CredentialChecks(BaseDurableObject[AccountState]):
                 await self._note_failure(action, "throttled", actor, session)
             raise
 
-    def _throttle(self) -> Throttle:
-        """Return the throttle for the caller's network. All networks without a login share one."""
+    def _throttle(self, failures: list[float]) -> Throttle:
+        settings = self.settings
+        return Throttle(settings.login_failures, settings.login_window, "failed logins for this account", failures)
+
+    def _otp_throttle(self) -> Throttle:
+        what = "wrong codes for this account today"
+        return Throttle(self.settings.otp_failures, OTP_WINDOW, what, self.state.wrong_codes)
+
+    def _failing_network(self) -> str:
+        """Return the caller's network under which failures count. All networks without a login count as one."""
         network = network_of(self.client_address)
-        return self._failures.get(network if network in self.state.addresses else "")
+        return network if network in self.state.addresses else ""
 
     def _trust_address(self) -> None:
         """Add the caller's network to those where the user has proved their identity."""
@@ -104,8 +119,21 @@ class CredentialChecks(BaseDurableObject[AccountState]):
             self.state.addresses = [*others, network][-MAX_ADDRESSES:]
 
     async def _count_failure(self, action: str, reason: str, actor: str = "", session: str = "") -> None:
-        self._throttle().count(self.now)
-        await self._note_failure(action, reason, actor, session)
+        """Count a failure and record it in the security log, for good. No other change may be pending."""
+        state = self.state
+        state.failures = {each: state.failures[each] for each in state.failures if each in ("", *state.addresses)}
+        self._throttle(state.failures.setdefault(self._failing_network(), [])).count(self.now)
+        if not state.user:
+            self.alarms.set(FORGET_ALARM, in_=self.settings.login_window)
+        record(
+            self, action, actor=actor, target=state.user or self.id, reason=reason, outcome="failure", session=session
+        )
+        await self.checkpoint(keeps_version=True)
+
+    async def on_alarm(self, alarm: Alarm) -> None:
+        """Delete the failures of a name that nobody has taken in the meantime."""
+        if alarm.name == FORGET_ALARM and not self.state.user:
+            await self.delete()
 
     async def _note_failure(self, action: str, reason: str, actor: str = "", session: str = "") -> None:
         target = self.state.user or self.id

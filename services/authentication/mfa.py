@@ -99,10 +99,13 @@ class SecondFactor:
         self._remember(code)
         return True
 
-    def complete(self, challenge: Challenge, code: str) -> None:
-        """Spend a challenge. Raises `unauthenticated` if another request has already spent it."""
+    def check_unspent(self, challenge: Challenge, code: str) -> None:
+        """Raise `unauthenticated` if another request has already spent the challenge."""
         if challenge.id in self._state.completed and not self._is_repeat(code):
             raise wrong_challenge()
+
+    def complete(self, challenge: Challenge) -> None:
+        """Spend a challenge, once its code was used."""
         unexpired = {id: expires_at for id, expires_at in self._state.completed.items() if expires_at > self._now}
         self._state.completed = unexpired | {challenge.id: challenge.expires_at}
 

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import re
 
-from aidevos.contracts.authentication import TokenPair
+from aidevos.contracts.authentication import TokenPair, enrolment_subject
 from aidevos.contracts.users import User
 from aidevos.security.keys import SigningKeys, ensure_secret
 from aidevos.security.tokens import TokenIssuer
@@ -32,15 +32,24 @@ class Mint:
         self._age = settings.access_age
 
     def issue_pair(
-        self, session: str, number: int, user: User, roles: list[str], at: float, version: int | None = None
+        self,
+        session: str,
+        number: int,
+        user: User,
+        roles: list[str],
+        at: float,
+        version: int | None = None,
+        *,
+        must_enrol: bool = False,
     ) -> TokenPair:
         """Return the tokens of a session after `number` rotations. Equal arguments give equal tokens.
 
         `at` is the time of issue in seconds since the epoch. `version` is the user's version that had these roles.
+        With `must_enrol`, the access token is good for this session alone.
         """
         access = self._issuer.issue(
-            user.id,
-            roles=tuple(roles),
+            enrolment_subject(session) if must_enrol else user.id,
+            roles=() if must_enrol else tuple(roles),
             lifetime=self._age,
             session=session,
             issued_at=at,
@@ -52,6 +61,7 @@ class Mint:
             refresh_token=self._refresh_token(session, number),
             expires_in=int(self._age),
             user=user,
+            must_enrol=must_enrol,
         )
 
     def read_number(self, session: str, token: str) -> int | None:

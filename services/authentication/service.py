@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from aidevos import DurableObjectClient, Service, resource
-from aidevos.contracts import audit
+from aidevos.contracts import access_tokens, audit
+from aidevos.contracts.api_keys import HOLDER_TYPE as KEYS_TYPE
+from aidevos.contracts.webhooks import HOLDER_TYPE as WEBHOOKS_TYPE
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
-from aidevos.security.throttle import AddressThrottle, Throttles
+from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 from aidevos.work.retention import keep_expiring
 
-from .account import AuthenticationDO, Logins
+from .access_token import AccessTokenDO
+from .account import AuthenticationDO, CredentialHolders, Logins
 from .audit import AuditDO
 from .confirmation import ConfirmationDO, LinkAttempts
 from .keys import tend_keys
@@ -25,10 +28,9 @@ from .mint import Mint
 from .recovery import MailRequests, RecoveryDO
 from .session import SessionDO
 
-# Seconds.
-OTP_WINDOW = 86_400.0
 # The folder under the home that gets all mail if there is no mail server.
 OUTBOX = "outbox"
+CREDENTIAL_HOLDERS = CredentialHolders({"api_keys": KEYS_TYPE, "webhooks": WEBHOOKS_TYPE})
 
 
 @resource
@@ -47,13 +49,13 @@ async def sealer(settings: Settings) -> AsyncIterator[Sealer]:
 
 
 @resource
-async def otp_guesses(settings: Settings) -> AsyncIterator[Throttles]:
-    yield Throttles(settings.otp_failures, OTP_WINDOW, "wrong codes for this account today")
+async def logins(settings: Settings) -> AsyncIterator[Logins]:
+    yield Logins(AddressThrottle(settings.address_logins, settings.login_window, "logins"))
 
 
 @resource
-async def logins(settings: Settings) -> AsyncIterator[Logins]:
-    yield Logins(AddressThrottle(settings.address_logins, settings.login_window, "logins"))
+async def credential_holders() -> AsyncIterator[CredentialHolders]:
+    yield CREDENTIAL_HOLDERS
 
 
 @resource
@@ -83,9 +85,14 @@ async def keep_audit_log(objects: DurableObjectClient, settings: Settings) -> No
     await keep_expiring(objects, audit.TYPE, audit.SEARCH, settings.audit_age)
 
 
+async def keep_access_tokens(objects: DurableObjectClient, settings: Settings) -> None:
+    """Remove the records of tokens that no stored tell can carry any longer."""
+    await keep_expiring(objects, access_tokens.TYPE, access_tokens.SEARCH, settings.tell_age)
+
+
 service = Service(
     "authentication",
-    types=(AuthenticationDO, SessionDO, AuditDO, ConfirmationDO, RecoveryDO, MailDO),
-    resources=(mint, passwords, sealer, otp_guesses, logins, mail_requests, link_attempts, link_tokens, mailer),
-    chores=(tend_keys, keep_audit_log),
+    types=(AuthenticationDO, SessionDO, AccessTokenDO, AuditDO, ConfirmationDO, RecoveryDO, MailDO),
+    resources=(mint, passwords, sealer, logins, credential_holders, mail_requests, link_attempts, link_tokens, mailer),
+    chores=(tend_keys, keep_audit_log, keep_access_tokens),
 )

@@ -18,16 +18,20 @@ from aidevos.contracts.authentication import (
     ACCOUNT_TYPE,
     SESSION_TYPE,
     Otp,
+    PasswordChanged,
+    RecoveryCode,
     RecoveryCodes,
     RefreshToken,
     SessionPage,
     TokenPair,
     TotpSecret,
     Whoami,
+    enrolment_subject,
 )
 from aidevos.contracts.users import Password, User
 from aidevos.security.audit import record
 from aidevos.security.passwords import check_policy
+from aidevos.security.second_factor import needs_second_factor
 from aidevos.settings import Settings
 
 from .mint import Mint
@@ -38,7 +42,8 @@ class SessionState(msgspec.Struct):
     """The state of one session.
 
     `number` counts the rotations of its tokens. The pair of that number was issued at `issued_at`, in
-    seconds since the epoch, with the roles that the user had at `version`.
+    seconds since the epoch, with the roles that the user had at `version`. If `must_enrol` is true, it is good
+    for this session alone, because the user has no second factor but needs one.
     """
 
     user: str = ""
@@ -47,6 +52,7 @@ class SessionState(msgspec.Struct):
     issued_at: float = 0.0
     roles: list[str] = []
     version: int = 0
+    must_enrol: bool = False
 
 
 class SessionEnded(Event):
@@ -62,9 +68,9 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
     mint: Mint = inject()
 
     @command(allow=services(), creates=True)
-    async def open(self, user: str, account: str, roles: list[str], at: float) -> None:
+    async def open(self, user: str, account: str, roles: list[str], at: float, must_enrol: bool = False) -> None:
         """Open the session. The account issues the first pair of tokens."""
-        self.state = SessionState(user=user, account=account, issued_at=at, roles=roles)
+        self.state = SessionState(user=user, account=account, issued_at=at, roles=roles, must_enrol=must_enrol)
 
     @command(allow=anyone(), confidential=True)
     async def refresh(self, refresh_token: RefreshToken) -> TokenPair:
@@ -83,8 +89,11 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
             state.number += 1
             state.issued_at = self.now
             state.roles, state.version = user.roles, user.version
+            state.must_enrol = self._needs_second_factor(user) and not await self._has_mfa()
             self.tell(ACCOUNT_TYPE, state.account, "touch", session=self.id, at=self.now)
-        return self.mint.issue_pair(self.id, state.number, user, state.roles, state.issued_at, state.version)
+        return self.mint.issue_pair(
+            self.id, state.number, user, state.roles, state.issued_at, state.version, must_enrol=state.must_enrol
+        )
 
     @command(allow=authenticated())
     async def end(self) -> None:
@@ -97,7 +106,7 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         self.tell(ACCOUNT_TYPE, self.state.account, "forget", session=self.id)
         if not self.caller.is_service:
             action = "logout" if self.caller.session == self.id else "session.ended"
-            record(self, action, target=self.state.user, session=self.id)
+            record(self, action, actor=self.state.user, target=self.state.user, session=self.id)
         self.emit(SessionEnded(user=self.state.user))
         await self.delete()
 
@@ -106,30 +115,38 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         """End this session and all other sessions of its user."""
         self._check_owner()
         self.tell(ACCOUNT_TYPE, self.state.account, "end_sessions")
-        record(self, "sessions.ended", target=self.state.user)
+        record(self, "sessions.ended", actor=self.state.user, target=self.state.user)
 
     @command(allow=authenticated(), confidential=True)
-    async def change_password(self, current_password: Password, new_password: Password) -> None:
-        """Change the password. All other sessions of the user end."""
+    async def change_password(
+        self, current_password: Password, new_password: Password, revoke_keys: bool = False
+    ) -> PasswordChanged:
+        """Change the password. All other sessions of the user end.
+
+        With `revoke_keys`, so do the user's API keys and webhooks.
+        """
         self._check_owner()
         user = await self._load_user()
         personal = (user.username, user.email or "", (user.email or "").partition("@")[0], user.full_name)
         check_policy(new_password, self.settings.password_min_length, personal, field="args.new_password")
-        await self.call(
-            ACCOUNT_TYPE,
-            self.state.account,
-            "change_password",
-            current=current_password,
-            new=new_password,
-            session=self.id,
+        reply = await self._call_account(
+            "change_password", current=current_password, new=new_password, revoke_keys=revoke_keys
         )
+        return msgspec.convert(reply, PasswordChanged)
 
     @command(allow=authenticated(), confidential=True)
-    async def begin_totp(self, password: Password) -> TotpSecret:
-        """Return a secret for an authenticator app, which takes effect once `confirm_totp` has seen a code."""
+    async def begin_totp(
+        self, password: Password, otp: Otp | None = None, recovery_code: RecoveryCode | None = None
+    ) -> TotpSecret:
+        """Return a secret for an authenticator app, which takes effect once `confirm_totp` has seen a code.
+
+        To replace a second factor, send one of its codes too.
+        """
         self._check_owner()
         username = (await self._load_user()).username
-        reply = await self._call_account("begin_totp", password=password, username=username)
+        reply = await self._call_account(
+            "begin_totp", password=password, username=username, otp=otp, recovery_code=recovery_code
+        )
         return msgspec.convert(reply, TotpSecret)
 
     @command(allow=authenticated(), confidential=True)
@@ -139,18 +156,29 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         return msgspec.convert(await self._call_account("confirm_totp", otp=otp), RecoveryCodes)
 
     @command(allow=authenticated(), confidential=True)
-    async def disable_totp(self, password: Password | None = None, otp: Otp | None = None) -> None:
-        """Stop requiring a second factor. Needs either the password or a code as proof."""
+    async def disable_totp(
+        self, password: Password | None = None, otp: Otp | None = None, recovery_code: RecoveryCode | None = None
+    ) -> None:
+        """Stop requiring a second factor. Needs one of its codes as proof, and the password if it is sent.
+
+        Raises `forbidden` if one of the user's roles needs a second factor.
+        """
         self._check_owner()
-        if (password is None) == (otp is None):
-            raise Failure("invalid", "send either the password or a code", field="args.password")
-        await self._call_account("disable_totp", password=password, otp=otp)
+        if password is None and otp is None and recovery_code is None:
+            raise Failure("invalid", "send a code of the second factor", field="args.otp")
+        if self._needs_second_factor(await self._load_user()):
+            raise Failure("forbidden", "one of your roles needs a second factor: replace it instead")
+        await self._call_account("disable_totp", password=password, otp=otp, recovery_code=recovery_code)
 
     @command(allow=authenticated(), confidential=True)
-    async def renew_recovery_codes(self, password: Password) -> RecoveryCodes:
-        """Replace all recovery codes. The new ones are shown only this once."""
+    async def renew_recovery_codes(
+        self, password: Password, otp: Otp | None = None, recovery_code: RecoveryCode | None = None
+    ) -> RecoveryCodes:
+        """Replace all recovery codes. Needs a code of the second factor. The new ones are shown only this once."""
         self._check_owner()
-        reply = await self._call_account("renew_recovery_codes", password=password)
+        reply = await self._call_account(
+            "renew_recovery_codes", password=password, otp=otp, recovery_code=recovery_code
+        )
         return msgspec.convert(reply, RecoveryCodes)
 
     @query(allow=services())
@@ -170,16 +198,22 @@ class SessionDO(BaseDurableObject[SessionState], type=SESSION_TYPE, management="
         """Return the session's user and the permissions of the caller's token."""
         self._check_owner()
         user = await self._load_user()
-        mfa = await self.call(ACCOUNT_TYPE, self.state.account, "has_mfa")
+        mfa = await self._has_mfa()
         return Whoami(user=user, permissions=sorted(self.caller.permissions), session=self.id, mfa=mfa)
 
     def _check_owner(self) -> None:
-        if not self.state.user or not (
-            self.caller.is_service or self.caller.acts_for(self.state.user, "sessions:self")
-        ):
+        caller = self.caller
+        is_owner = caller.acts_for(self.state.user, "sessions:self") or caller.subject == enrolment_subject(self.id)
+        if not self.state.user or not (caller.is_service or is_owner):
             raise Failure("not-found", "this session doesn't exist")
 
-    async def _call_account(self, method: str, **args: str | None) -> Any:
+    def _needs_second_factor(self, user: User) -> bool:
+        return needs_second_factor(self.settings.mfa_required, user.roles)
+
+    async def _has_mfa(self) -> bool:
+        return bool(await self.call(ACCOUNT_TYPE, self.state.account, "has_mfa"))
+
+    async def _call_account(self, method: str, **args: str | bool | None) -> Any:
         """Call this session's account in a way that the security log attributes to this session."""
         return await self.call(ACCOUNT_TYPE, self.state.account, method, session=self.id, **args)
 

@@ -80,6 +80,7 @@ class DeadLetterState(msgspec.Struct):
     content_type: str = ""
     confidential: bool = False
     from_client: bool = False
+    message_kept: bool = True
     code: str = ""
     detail: str = ""
     attempts: int = 0
@@ -119,6 +120,7 @@ def show(id: str, state: DeadLetterState, version: int) -> DeadLetter:
         attempts=state.attempts,
         confidential=state.confidential,
         from_client=state.from_client,
+        message_kept=state.message_kept,
         at=rfc3339_of(state.at),
         replays=state.replays,
         replayed_by=state.replayed_by,
@@ -150,6 +152,7 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
             content_type=letter.content_type,
             confidential=letter.confidential,
             from_client=letter.from_client,
+            message_kept=letter.message_kept,
             code=letter.code,
             detail=letter.detail,
             attempts=letter.attempts,
@@ -163,7 +166,7 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
         """Return the letter with its arguments."""
         self._check()
         shown = show(self.id, self.state, self.version)
-        if not self.state.confidential:
+        if self.state.message_kept and not self.state.confidential:
             shown.args = self._args()
         return shown
 
@@ -175,6 +178,8 @@ class DeadLetterDO(BaseDurableObject[DeadLetterState], type=TYPE, management="re
         if state.status != "dead":
             known = "is already being replayed" if state.status == "replaying" else "was already replayed"
             raise Failure("conflict", f"the letter {known}, by {state.replayed_by}")
+        if not state.message_kept:
+            raise Failure("conflict", "the message was not kept, because its sender had no valid credential")
         if state.from_client and self.caller.is_service:
             raise Failure("forbidden", "only a user can replay a client's message, with the user's own permissions")
         if state.unsure_at and state.unsure_at + self.settings.tell_age / 2 <= self.now:

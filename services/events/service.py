@@ -8,8 +8,8 @@ from aidevos import DurableObjectClient, Service, resource
 from aidevos.contracts import dead_letters, webhooks
 from aidevos.feeds.webhook_sender import WebhookSender
 from aidevos.security.delegations import Delegations
-from aidevos.security.keys import SigningKeys
 from aidevos.security.sealed import Sealer
+from aidevos.security.service_keys import ServiceSigningKeys
 from aidevos.security.tokens import TokenIssuer, TokenVerifier
 from aidevos.settings import Settings, networks, webhook_pauses
 from aidevos.work.retention import keep_expiring
@@ -32,17 +32,17 @@ async def sealer(settings: Settings) -> AsyncIterator[Sealer]:
 
 
 @resource
-async def keys(settings: Settings) -> AsyncIterator[SigningKeys]:
-    yield SigningKeys(settings.home)
+async def keys(settings: Settings) -> AsyncIterator[ServiceSigningKeys]:
+    yield ServiceSigningKeys(settings.home, NAME, acts_for_others=True)
 
 
 @resource
-async def issuer(keys: SigningKeys, settings: Settings) -> AsyncIterator[TokenIssuer]:
+async def issuer(keys: ServiceSigningKeys, settings: Settings) -> AsyncIterator[TokenIssuer]:
     yield TokenIssuer(keys, settings.public_url)
 
 
 @resource
-async def delegations(keys: SigningKeys, settings: Settings) -> AsyncIterator[Delegations]:
+async def delegations(keys: ServiceSigningKeys, settings: Settings) -> AsyncIterator[Delegations]:
     yield Delegations(keys, settings.public_url, NAME)
 
 

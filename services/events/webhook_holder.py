@@ -7,10 +7,12 @@ when a place is needed.
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import msgspec
 
-from aidevos import BaseDurableObject, Failure, command, inject, services
-from aidevos.contracts.webhooks import HOLDER_TYPE, SEARCH, TYPE, WebhookPage
+from aidevos import BaseDurableObject, Failure, command, inject, query, services
+from aidevos.contracts.webhooks import HOLDER_TYPE, SEARCH, TYPE, WebhookInfo, WebhookPage, WebhookSummary
 from aidevos.settings import Settings
 
 STEP = 100
@@ -46,6 +48,11 @@ class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, m
         if not self.state.webhooks:
             await self.delete()
 
+    @query(allow=services())
+    async def summaries(self) -> list[WebhookSummary]:
+        """Return a summary of each webhook of the user."""
+        return [_summarize(webhook) for webhook in (await self._find(self.settings.max_webhooks)).items]
+
     @command(allow=services())
     async def erase(self) -> None:
         """Delete all webhooks of the user, one batch at a time, and then this object."""
@@ -64,3 +71,9 @@ class WebhookHolderDO(BaseDurableObject[WebhookHolderState], type=HOLDER_TYPE, m
 
     async def _find(self, limit: int) -> WebhookPage:
         return msgspec.convert(await self.ask(TYPE, SEARCH, owner=self.id, limit=limit), WebhookPage)
+
+
+def _summarize(webhook: WebhookInfo) -> WebhookSummary:
+    # The rest of a URL may be a secret.
+    host = urlsplit(webhook.url).hostname or ""
+    return WebhookSummary(id=webhook.id, host=host, description=webhook.description, created_at=webhook.created_at)

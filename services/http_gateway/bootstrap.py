@@ -30,7 +30,7 @@ from aidevos.observability import logs, metrics
 from aidevos.process.collector import collect_rarely
 from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.security.credentials import ServiceCredential
-from aidevos.security.keys import load_public_keys
+from aidevos.security.service_keys import load_verification_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, cors_origins, load
 
@@ -89,7 +89,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     await stack.enter_async_context(background(catalogue.follow()))
     await catalogue.wait_until_loaded()
     credential = ServiceCredential(settings, SERVICE)
-    control = AccessControl(settings, fleet, verifier, credential.authorization)
+    control = AccessControl(settings, fleet, verifier, credential)
     table = RouteTable(is_awaited=ROUTES_FROM in _service_names(settings))
     routes = Mirror(control.events, "routes", CHANGED, partial(_read_routes, fleet.client, credential, table))
     await stack.enter_async_context(control.following(routes))
@@ -260,7 +260,7 @@ def _listen(settings: Settings) -> socket.socket:
 async def _load_verifier(settings: Settings) -> TokenVerifier:
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return TokenVerifier(lambda: load_public_keys(settings.home), settings.public_url)
+            return TokenVerifier(lambda: load_verification_keys(settings.home), settings.public_url)
         await asyncio.sleep(RETRY_AFTER)
 
 

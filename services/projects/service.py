@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from aidevos import Service, resource
 from aidevos.contracts import api_keys, data, tasks
 from aidevos.security.delegations import Delegations
-from aidevos.security.keys import SigningKeys
 from aidevos.security.sealed import Sealer
+from aidevos.security.service_keys import ServiceSigningKeys
 from aidevos.settings import Settings
 
 from .departure import DepartureDO
@@ -32,7 +32,7 @@ async def sealer(settings: Settings) -> AsyncIterator[Sealer]:
 
 @resource
 async def delegations(settings: Settings) -> AsyncIterator[Delegations]:
-    yield Delegations(SigningKeys(settings.home), settings.public_url, NAME)
+    yield Delegations(ServiceSigningKeys(settings.home, NAME, acts_for_others=True), settings.public_url, NAME)
 
 
 service = Service(NAME, types=(ProjectDO, TaskDO, DepartureDO), resources=(belongings, sealer, delegations))

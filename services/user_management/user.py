@@ -49,6 +49,7 @@ from aidevos.queries import Search
 from aidevos.security.audit import record
 from aidevos.security.emails import check_email
 from aidevos.security.permissions import ROLES
+from aidevos.security.second_factor import needs_second_factor
 from aidevos.security.throttle import AddressThrottle
 from aidevos.settings import Settings
 
@@ -232,6 +233,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     async def end_session(self, session: str) -> None:
         """End one session of the user."""
         self._check_manageable()
+        self._check_outranks()
         if session not in (each.id for each in (await self._load_sessions()).items):
             raise Failure("not-found", "this session doesn't exist")
         self.tell(ACCOUNT_TYPE, account_id(self.state.username), "end_session", session=session)
@@ -241,6 +243,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
     async def end_sessions(self) -> None:
         """End every session of the user."""
         self._check_manageable()
+        self._check_outranks()
         self.tell(ACCOUNT_TYPE, account_id(self.state.username), "end_sessions")
         record(self, "sessions.ended", target=self.id)
 
@@ -283,8 +286,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
                 action="user.erased",
                 session=self.caller.session,
             )
-        elif "admin" in state.roles:
-            check_grant(self.caller, ROLES["admin"])
+        self._check_outranks()
         if is_administrator(state.roles, state.status):
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id, version=self.version)
         announced = state.announced.email if state.announced else None
@@ -324,6 +326,8 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             await self.call(administrators.TYPE, administrators.ID, "leave", user=self.id, version=self.version)
         if will_administer:
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id, version=self.version)
+        if await self._lacks_second_factor(role_names):
+            self.tell(ACCOUNT_TYPE, account_id(state.username), "end_sessions")
         if affects_access:
             self._emit_access(role_names, profile.status)
             if profile.status != "active":
@@ -335,6 +339,13 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         state.roles, state.status = role_names, profile.status
         state.updated_at = self.now
         return self._render(changes=1)
+
+    async def _lacks_second_factor(self, role_names: list[str]) -> bool:
+        """Return True if the roles newly require a second factor, which the user doesn't have."""
+        required = self.settings.mfa_required
+        if needs_second_factor(required, self.state.roles) or not needs_second_factor(required, role_names):
+            return False
+        return not await self.call(ACCOUNT_TYPE, account_id(self.state.username), "has_mfa")
 
     async def _check_roles(self, profile: Profile, field: str) -> None:
         """Raise `forbidden` if the caller lacks a permission of a role that is granted or revoked.
@@ -377,6 +388,11 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         self._check_exists()
         if not self._caller_manages_users() and not self._caller_is_user():
             raise Failure("forbidden", f"only callers with {MANAGE_USERS} may change other users")
+
+    def _check_outranks(self) -> None:
+        """Raise `forbidden` if this is an administrator, and the caller neither the user nor an administrator."""
+        if "admin" in self.state.roles and not self._caller_is_user():
+            check_grant(self.caller, ROLES["admin"])
 
     def _caller_is_user(self) -> bool:
         return self.caller.acts_for(self.id, OWN_PROFILE)

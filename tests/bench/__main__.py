@@ -138,7 +138,7 @@ def measure_objects(ready: Stage, load: Load, seconds: float, rounds: int) -> Me
     wanted = orders(ready, seconds)
     for name, order in orders(ready, 1.0).items():
         if "command" in name and "alone" not in name:
-            load.run(order)  # makes and activates what is asked later
+            load.run(order)  # creates and activates the objects for the measurements
     for turn in range(rounds):
         for name, order in list(wanted.items())[:: 1 if turn % 2 == 0 else -1]:
             _say(f"round {turn + 1} of {rounds}: {name}")

@@ -86,7 +86,7 @@ async def test_a_claim_that_is_taken_over_before_it_was_read_back_is_not_won(
     store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if isinstance(store, MemoryStore):
-        return  # nothing comes between its claim and its read
+        return  # in memory, nothing can happen between claim and read
     read = store.read
 
     async def be_late_and_read(type: str, ids: Any) -> Any:

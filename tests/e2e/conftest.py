@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.http import http_client
 from tests.support.people import Person, register
-from tests.support.world import EntryPoint, HttpDoor, NatsDoor, World, Worlds
+from tests.support.world import EntryPoint, HttpEntryPoint, NatsEntryPoint, World, Worlds
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,10 @@ def world(worlds: Worlds) -> World:
 async def door(request: pytest.FixtureRequest, world: World) -> AsyncIterator[EntryPoint]:
     if request.param == "http":
         async with http_client(base_url=world.url, timeout=20) as client:
-            yield HttpDoor(client)
+            yield HttpEntryPoint(client)
     else:
         connection = await nats.connect(world.servers.nats_url("client"))
-        yield NatsDoor(connection)
+        yield NatsEntryPoint(connection)
         await connection.close()
 
 
@@ -49,7 +49,7 @@ async def http(world: World) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture
-async def over_nats(world: World) -> AsyncIterator[NatsDoor]:
+async def over_nats(world: World) -> AsyncIterator[NatsEntryPoint]:
     connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
+    yield NatsEntryPoint(connection)
     await connection.close()

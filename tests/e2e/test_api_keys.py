@@ -12,7 +12,7 @@ import pytest
 
 from aidevos.contracts.errors import Failure
 from tests.support.host_processes import eventually
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 PASSWORD = "wheelbarrow at noon"
 SCOPES = ["profile:self", "counter:read", "counter:write"]
@@ -86,7 +86,7 @@ async def test_a_key_acts_for_its_owner_over_http(owner: Owner, header: str) -> 
     assert (me.status_code, me.json()["id"]) == (200, owner.id)
 
 
-async def test_a_key_is_valid_over_nats(owner: Owner, over_nats: NatsDoor, new_id: str) -> None:
+async def test_a_key_is_valid_over_nats(owner: Owner, over_nats: NatsEntryPoint, new_id: str) -> None:
     key = await owner.make()
 
     assert await over_nats.call("counter", new_id, "increment", authorization=shown(key)) == 1
@@ -94,7 +94,7 @@ async def test_a_key_is_valid_over_nats(owner: Owner, over_nats: NatsDoor, new_i
         await over_nats.call("counter", new_id, "increment", authorization=shown(key)[:-1] + "~")
 
 
-async def test_a_key_allows_no_more_than_its_scopes(owner: Owner, over_nats: NatsDoor, new_id: str) -> None:
+async def test_a_key_allows_no_more_than_its_scopes(owner: Owner, over_nats: NatsEntryPoint, new_id: str) -> None:
     key = await owner.make("counter:read")
 
     assert await over_nats.call("counter", new_id, "value", authorization=shown(key)) == 0
@@ -105,7 +105,7 @@ async def test_a_key_allows_no_more_than_its_scopes(owner: Owner, over_nats: Nat
     assert made.status_code == 403
 
 
-async def test_a_scope_is_narrowed_to_one_object(owner: Owner, over_nats: NatsDoor, new_id: str) -> None:
+async def test_a_scope_is_narrowed_to_one_object(owner: Owner, over_nats: NatsEntryPoint, new_id: str) -> None:
     key = await owner.make(f"counter:write:id={new_id}")
 
     assert await over_nats.call("counter", new_id, "increment", authorization=shown(key)) == 1
@@ -120,7 +120,9 @@ async def test_nobody_gives_a_key_more_than_they_have(owner: Owner) -> None:
     assert (answer.status_code, answer.json()["field"]) == (403, "scopes[1]")
 
 
-async def test_what_the_owner_loses_the_key_loses(world: World, owner: Owner, over_nats: NatsDoor, new_id: str) -> None:
+async def test_what_the_owner_loses_the_key_loses(
+    world: World, owner: Owner, over_nats: NatsEntryPoint, new_id: str
+) -> None:
     key = await owner.make()
     await over_nats.call("counter", new_id, "increment", authorization=shown(key))
     patch = {"Authorization": world.admin, "Content-Type": "application/merge-patch+json"}
@@ -138,8 +140,8 @@ async def test_what_the_owner_loses_the_key_loses(world: World, owner: Owner, ov
 
 
 @pytest.mark.parametrize("end", ["revoke", "deactivate", "rotate"])
-async def test_a_key_that_was_ended_is_dead_within_a_second_at_both_doors(
-    world: World, owner: Owner, over_nats: NatsDoor, new_id: str, end: str
+async def test_a_key_that_was_ended_is_dead_within_a_second_over_http_and_nats(
+    world: World, owner: Owner, over_nats: NatsEntryPoint, new_id: str, end: str
 ) -> None:
     key = await owner.make()
     await over_nats.call("counter", new_id, "increment", authorization=shown(key))
@@ -171,7 +173,7 @@ async def test_after_a_rotation_both_keys_work_for_the_overlap(owner: Owner) -> 
     assert (await status(owner.http, former), await status(owner.http, key)) == (200, 200)
 
 
-async def test_a_key_works_from_its_addresses_alone(owner: Owner, over_nats: NatsDoor, new_id: str) -> None:
+async def test_a_key_works_from_its_addresses_alone(owner: Owner, over_nats: NatsEntryPoint, new_id: str) -> None:
     here = await owner.make(allowed_addresses=["127.0.0.0/8"])
     elsewhere = await owner.make(allowed_addresses=["192.0.2.0/24", "2001:db8::/32"])
 

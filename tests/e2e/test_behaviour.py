@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from tests.support.world import EntryPoint, NatsDoor, World
+from tests.support.world import EntryPoint, NatsEntryPoint, World
 
 DEEP = b'{"by":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
@@ -163,7 +163,7 @@ async def test_money_moves_once_and_no_unit_is_made_or_lost(door: EntryPoint, wo
 
 async def test_a_plain_publish_is_executed_and_its_errors_are_counted(world: World, new_id: str) -> None:
     connection = await nats.connect(world.servers.nats_url("client"))
-    door = NatsDoor(connection)
+    door = NatsEntryPoint(connection)
     before = await _failures(connection, world)
     headers = {"Authorization": world.admin}
 
@@ -186,7 +186,7 @@ async def test_a_host_publishes_to_no_reply_subject_that_is_not_an_inbox(world: 
     )
     await insider.close()
 
-    assert await NatsDoor(connection).call("counter", new_id, "value", authorization=world.admin) == 0
+    assert await NatsEntryPoint(connection).call("counter", new_id, "value", authorization=world.admin) == 0
     assert overheard.pending_msgs == 0
     await connection.close()
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import nats
 import pytest
+from selenium.webdriver import Remote
 
-from tests.support.browser import Browsers, Page
+from tests.support.browser import Browsers, Page, forget
 from tests.support.http import blocking_http_client
 from tests.support.people import PASSWORD
-from tests.support.world import NatsDoor, World, Worlds, wait_ready
+from tests.support.world import NatsEntryPoint, World, wait_ready
 
 MAY = ["objects:request", "chat_room:read", "chat_room:write"]
 # More messages than the room keeps.
@@ -23,9 +24,12 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
-def world(worlds: Worlds) -> Iterator[World]:
-    with worlds.alone() as world:
-        yield world
+def opened(browsers: Browsers) -> Iterator[list[Remote]]:
+    """The browsers of two people."""
+    both = [browsers.open(), browsers.open()]
+    yield both
+    for browser in both:
+        browser.quit()
 
 
 @pytest.fixture
@@ -34,14 +38,14 @@ def room() -> str:
 
 
 @pytest.fixture
-def pages(world: World, room: str, browsers: Browsers) -> Iterator[list[Page]]:
+def pages(world: World, room: str, opened: list[Remote]) -> list[Page]:
     """Open the same room for two people."""
     admin, role = {"Authorization": world.admin}, f"r{secrets.token_hex(6)}"
-    opened = [browsers.open(), browsers.open()]
     with blocking_http_client(base_url=world.url, timeout=20) as http:
         http.post("/roles", headers=admin, json={"name": role, "permissions": MAY}).raise_for_status()
         pages = []
         for browser in opened:
+            forget(browser)
             name = f"u{secrets.token_hex(6)}"
             person = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
             made = http.post("/auth/register", json=person).raise_for_status().json()
@@ -49,9 +53,7 @@ def pages(world: World, room: str, browsers: Browsers) -> Iterator[list[Page]]:
             page = Page(browser, f"{world.url}/examples/chat?room={room}")
             page.log_in(name, PASSWORD)
             pages.append(page)
-    yield pages
-    for browser in opened:
-        browser.quit()
+    return pages
 
 
 def test_what_one_says_the_other_sees_within_a_second(pages: list[Page]) -> None:
@@ -96,7 +98,7 @@ async def test_a_page_survives_a_restart_of_the_gateway_and_misses_nothing(
     token = world.token("chat_room:write")
     for number in range(MISSED):
         payload = b'{"text":"missed %d"}' % number
-        await NatsDoor(connection).call("chat_room", room, "post", payload, authorization=token)
+        await NatsEntryPoint(connection).call("chat_room", room, "post", payload, authorization=token)
     await connection.close()
     world.restart("http_gateway")
     wait_ready(world.url, [])

@@ -12,9 +12,9 @@ import pytest
 from nats.aio.client import Client
 
 from aidevos.contracts.errors import Failure
-from tests.support.letters import buried, read_until
-from tests.support.logins import a_person, bearer, logged_in, login
-from tests.support.world import NatsDoor, World
+from tests.support.letters import bury, read_until
+from tests.support.logins import bearer, logged_in, login, new_person
+from tests.support.world import NatsEntryPoint, World
 
 
 @pytest.fixture
@@ -37,14 +37,19 @@ def replayed(letter: dict[str, Any]) -> bool:
     return bool(letter["status"] == "replayed")
 
 
-async def value(over_nats: NatsDoor, world: World, id: str) -> Any:
+async def value(over_nats: NatsEntryPoint, world: World, id: str) -> Any:
     return await over_nats.call("counter", id, "value", authorization=world.admin)
 
 
-async def test_a_letter_is_listed_shown_and_deleted_at_both_doors(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
+async def test_a_letter_is_listed_shown_and_deleted_over_http_and_nats(
+    world: World,
+    http: httpx2.AsyncClient,
+    over_nats: NatsEntryPoint,
+    connection: Client,
+    admin: dict[str, str],
+    new_id: str,
 ) -> None:
-    await buried(world, connection, new_id, f"do.counter.{new_id}.increment")
+    await bury(world, connection, new_id, f"do.counter.{new_id}.increment")
 
     page = (await http.get("/dead-letters", params={"source": f"counter:{new_id}"}, headers=admin)).json()
     shown = await http.get(f"/dead-letters/{new_id}", headers=admin)
@@ -70,9 +75,14 @@ async def test_a_letter_is_listed_shown_and_deleted_at_both_doors(
 
 
 async def test_a_replay_is_applied_once_and_there_is_no_second_one(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
+    world: World,
+    http: httpx2.AsyncClient,
+    over_nats: NatsEntryPoint,
+    connection: Client,
+    admin: dict[str, str],
+    new_id: str,
 ) -> None:
-    await buried(world, connection, new_id, f"do.counter.{new_id}.increment")
+    await bury(world, connection, new_id, f"do.counter.{new_id}.increment")
 
     asked = [http.post(f"/dead-letters/{new_id}/replay", headers=admin) for _ in range(8)]
     statuses = sorted(answer.status_code for answer in await asyncio.gather(*asked))
@@ -87,9 +97,14 @@ async def test_a_replay_is_applied_once_and_there_is_no_second_one(
 
 
 async def test_a_replay_that_fails_shows_the_new_failure(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
+    world: World,
+    http: httpx2.AsyncClient,
+    over_nats: NatsEntryPoint,
+    connection: Client,
+    admin: dict[str, str],
+    new_id: str,
 ) -> None:
-    await buried(world, connection, new_id, f"do.account.{new_id}.withdraw")
+    await bury(world, connection, new_id, f"do.account.{new_id}.withdraw")
 
     begun = await over_nats.call("dead_letter", new_id, "replay", authorization=world.admin)
     letter = await read_until(http, admin, new_id, dead)
@@ -99,12 +114,17 @@ async def test_a_replay_that_fails_shows_the_new_failure(
 
 
 async def test_what_a_client_has_sent_is_replayed_with_the_rights_of_a_user(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, connection: Client, admin: dict[str, str], new_id: str
+    world: World,
+    http: httpx2.AsyncClient,
+    over_nats: NatsEntryPoint,
+    connection: Client,
+    admin: dict[str, str],
+    new_id: str,
 ) -> None:
     """First by a user who may replay but not count, then by one who may do both, with a restricted API key and by
     login."""
     role = f"r{new_id}"
-    keeper = await logged_in(http, person := a_person())
+    keeper = await logged_in(http, person := new_person())
     path = f"/users/{keeper['user']['id']}"
 
     async def may(*permissions: str) -> None:
@@ -126,7 +146,7 @@ async def test_what_a_client_has_sent_is_replayed_with_the_rights_of_a_user(
     given = await http.patch(path, headers=admin | patch, json={"roles": ["user", role]})
     assert given.status_code == 200
     mine = bearer((await login(http, person.username)).json())
-    await buried(world, connection, new_id, f"do.counter.{new_id}.increment", from_client=True)
+    await bury(world, connection, new_id, f"do.counter.{new_id}.increment", from_client=True)
 
     assert (await replay(mine, 1))["code"] == "forbidden"
     await may("dead_letters:manage", "counter:write")
@@ -153,7 +173,7 @@ async def test_there_is_no_other_letter(http: httpx2.AsyncClient, admin: dict[st
             assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
-async def test_nobody_else_buries_or_settles(over_nats: NatsDoor, world: World, new_id: str) -> None:
+async def test_nobody_else_buries_or_settles(over_nats: NatsEntryPoint, world: World, new_id: str) -> None:
     for method in ("bury", "settle", "contents", "expire"):
         with pytest.raises(Failure) as caught:
             await over_nats.call("dead_letter", new_id, method, authorization=world.admin)

@@ -18,7 +18,7 @@ from tests.support.declared_routes import hit, value
 from tests.support.gateways import another_gateway
 from tests.support.host_processes import eventually
 from tests.support.http import http_client
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 NAMES = "Grüße, 世界"
 
@@ -44,14 +44,18 @@ async def declare(http: httpx2.AsyncClient, body: dict[str, Any]) -> httpx2.Resp
 
 
 async def served(http: httpx2.AsyncClient, id: str) -> None:
+    known = httpx2.Headers()
+
     async def described() -> bool:
-        return f"route_{id}" in (await http.get("/openapi.json")).text
+        answer = await http.get("/openapi.json", headers=known)
+        known["If-None-Match"] = answer.headers["etag"]
+        return f"route_{id}" in answer.text
 
     await eventually(described, within=1.0)
 
 
 async def test_a_route_calls_the_named_object_with_the_body_as_arguments(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, shop: str
 ) -> None:
     await declare(http, hit(shop))
 
@@ -160,7 +164,7 @@ async def test_paths_of_the_gateway_s_own_and_unsafe_ones_are_refused(
 
 
 async def test_of_many_who_declare_the_same_path_at_once_one_succeeds(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, shop: str
 ) -> None:
     bodies = [hit(shop, path=f"/{shop}/{{n{number}}}/hit", object_id="x") for number in range(10)]
 
@@ -303,7 +307,7 @@ async def test_a_change_counts_within_a_second_at_every_gateway_and_at_one_that_
 
 
 async def test_routes_outlive_their_service_and_a_route_of_nobody_says_so(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, shop: str
 ) -> None:
     route = hit(shop, object_type="nothing_like_it")
     id = routes.route_id("POST", route["path"])
@@ -324,7 +328,7 @@ async def test_routes_outlive_their_service_and_a_route_of_nobody_says_so(
 
 
 async def test_only_managers_of_routes_see_and_change_them(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, shop: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, shop: str
 ) -> None:
     made = (await declare(http, hit(shop))).json()
     path = f"/routes/{made['id']}"

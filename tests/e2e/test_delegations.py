@@ -10,8 +10,8 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.security.delegations import DelegatedCall, Delegations, Mandate
 from tests.support.kits import failure
-from tests.support.logins import a_person, bearer, logged_in
-from tests.support.world import NatsDoor, World
+from tests.support.logins import bearer, logged_in, new_person
+from tests.support.world import NatsEntryPoint, World
 
 PAYLOAD = b'{"by":2}'
 
@@ -24,7 +24,9 @@ def delegation(world: World, new_id: str) -> str:
     return issuer.authorization(Mandate(f"ada{new_id}", ("admin",)), call)
 
 
-async def refused(over_nats: NatsDoor, id: str, method: str, payload: bytes, authorization: str, request: str) -> bool:
+async def refused(
+    over_nats: NatsEntryPoint, id: str, method: str, payload: bytes, authorization: str, request: str
+) -> bool:
     with pytest.raises(Failure) as caught:
         await over_nats.call(
             "counter", id, method, payload, authorization=authorization, headers={"Request-Id": request}
@@ -33,7 +35,7 @@ async def refused(over_nats: NatsDoor, id: str, method: str, payload: bytes, aut
 
 
 async def test_a_host_takes_it_for_its_call_and_a_repeat_changes_nothing(
-    over_nats: NatsDoor, delegation: str, new_id: str
+    over_nats: NatsEntryPoint, delegation: str, new_id: str
 ) -> None:
     headers = {"Request-Id": f"r{new_id}"}
     results = [
@@ -44,7 +46,7 @@ async def test_a_host_takes_it_for_its_call_and_a_repeat_changes_nothing(
 
 
 async def test_a_repeat_for_somebody_else_changes_nothing_either(
-    over_nats: NatsDoor, world: World, delegation: str, new_id: str
+    over_nats: NatsEntryPoint, world: World, delegation: str, new_id: str
 ) -> None:
     issuer = Delegations(world.issuer.keys, world.servers.public_url, "events")
     call = DelegatedCall(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
@@ -58,7 +60,7 @@ async def test_a_repeat_for_somebody_else_changes_nothing_either(
 
 
 async def test_hosts_refuse_it_for_any_other_call(
-    over_nats: NatsDoor, world: World, delegation: str, new_id: str
+    over_nats: NatsEntryPoint, world: World, delegation: str, new_id: str
 ) -> None:
     request = f"r{new_id}"
     assert await refused(over_nats, f"{new_id}b", "increment", PAYLOAD, delegation, request)
@@ -73,9 +75,9 @@ async def test_hosts_refuse_it_for_any_other_call(
 
 
 async def test_one_for_an_api_key_is_refused_soon_after_the_key_was_revoked(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, new_id: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, new_id: str
 ) -> None:
-    ada = bearer(await logged_in(http, a_person()))
+    ada = bearer(await logged_in(http, new_person()))
     body = {"name": "k", "scopes": ["data:read"]}
     key = (await http.post("/api-keys", headers=ada, json=body)).json()["id"]
     call = DelegatedCall(f"do.counter.{new_id}.increment", PAYLOAD, f"r{new_id}")
@@ -95,7 +97,7 @@ async def test_one_for_an_api_key_is_refused_soon_after_the_key_was_revoked(
 
 
 async def test_the_gateway_refuses_it_even_for_its_call(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, delegation: str, new_id: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, delegation: str, new_id: str
 ) -> None:
     headers = {"Authorization": delegation, "Idempotency-Key": f"r{new_id}"}
     body = {"method": "increment", "args": {"by": 2}}

@@ -45,12 +45,20 @@ def ready(fleet: LocalFleet) -> bool:
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[LocalFleet]:
-    running = LocalFleet()
+def home() -> Iterator[LocalFleet]:
+    """The fleet of all tests that may have it up as it is."""
+    # So that a killed gateway leaves workers behind.
+    shared = LocalFleet(AIDEVOS_WORKERS="2")
     try:
-        yield running.up()
+        yield shared
     finally:
-        running.close()
+        shared.close()
+
+
+@pytest.fixture
+def fleet(home: LocalFleet) -> LocalFleet:
+    """A fleet that is up; a test may leave it down."""
+    return home if home.is_up() else home.up()
 
 
 @pytest.fixture
@@ -130,11 +138,10 @@ def test_a_killed_process_is_back_within_a_second(fleet: LocalFleet, name: str) 
     os.kill(before, signal.SIGKILL)
     after = eventually(lambda: (pid := fleet.pids().get(name)) != before and pid, 1.0)
     eventually(lambda: after in fleet.processes(), 1.0)
-    assert fleet.run("up").returncode == 0
+    assert "already up" in fleet.recover()
 
 
-def test_the_workers_of_a_killed_gateway_do_not_keep_its_port(new_fleet: Callable[..., LocalFleet]) -> None:
-    fleet = new_fleet(AIDEVOS_WORKERS="2").up()
+def test_the_workers_of_a_killed_gateway_do_not_keep_its_port(fleet: LocalFleet) -> None:
     before = fleet.pids()["http_gateway"]
     os.kill(before, signal.SIGKILL)
     eventually(lambda: fleet.pids().get("http_gateway", before) != before, 1.0)
@@ -201,8 +208,7 @@ def test_a_missing_server_is_one_line_that_says_what_to_install(new_fleet: Calla
     assert "AIDEVOS_MONGO_URL" in refused.stderr
 
 
-def test_everything_is_found_again_after_down_and_up(new_fleet: Callable[..., LocalFleet]) -> None:
-    fleet = new_fleet().up()
+def test_everything_is_found_again_after_down_and_up(fleet: LocalFleet) -> None:
     before = fleet.read()
     with pymongo.MongoClient[dict[str, Any]](before["mongo_url"]) as client:
         client[before["mongo_database"]].scratch.insert_one({"_id": "kept"})
@@ -218,8 +224,7 @@ def test_everything_is_found_again_after_down_and_up(new_fleet: Callable[..., Lo
         assert client[after["mongo_database"]].scratch.find_one({"_id": "kept"}) is not None
 
 
-def test_down_leaves_no_process_when_the_supervisor_was_killed(new_fleet: Callable[..., LocalFleet]) -> None:
-    fleet = new_fleet().up()
+def test_down_leaves_no_process_when_the_supervisor_was_killed(fleet: LocalFleet) -> None:
     os.kill(fleet.supervisor(), signal.SIGKILL)
     assert len(eventually(fleet.processes, 1.0)) >= 4
     assert "make up" in fleet.run("ps").stderr
@@ -228,8 +233,7 @@ def test_down_leaves_no_process_when_the_supervisor_was_killed(new_fleet: Callab
     assert fleet.processes() == []
 
 
-def test_up_replaces_what_a_killed_supervisor_has_left(new_fleet: Callable[..., LocalFleet]) -> None:
-    fleet = new_fleet().up()
+def test_up_replaces_what_a_killed_supervisor_has_left(fleet: LocalFleet) -> None:
     left = fleet.processes()
     os.kill(fleet.supervisor(), signal.SIGKILL)
     fleet.up()
@@ -247,9 +251,8 @@ def test_down_ends_what_an_interrupted_up_has_begun(new_fleet: Callable[..., Loc
     assert fleet.processes() == []
 
 
-def test_down_signals_no_process_that_is_not_the_fleets(new_fleet: Callable[..., LocalFleet]) -> None:
+def test_down_signals_no_process_that_is_not_the_fleets(fleet: LocalFleet) -> None:
     """After a reboot, the files name PIDs that now belong to other processes."""
-    fleet = new_fleet().up()
     told, mark = ((fleet.home / name).read_bytes() for name in ("fleet.json", "mark"))
     fleet.run("down")
     with subprocess.Popen(["sleep", "60"]) as stranger:

@@ -27,7 +27,7 @@ from services.objects.service import service as objects
 from services.projects.service import service as projects
 from services.user_management.service import service as user_management
 from tests.support.http import blocking_http_client, http_client
-from tests.support.world import EntryPoint, HttpDoor, World
+from tests.support.world import EntryPoint, HttpEntryPoint, World
 
 SERVICES = (objects, authentication, user_management, data_storage, projects, api_gateway, events)
 TYPES = [cls for service in SERVICES for cls in service.types]
@@ -105,6 +105,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("session", "is_open"): (b"{}", SERVICE),
     ("session", "sessions"): (b"{}", KNOWN),
     ("session", "me"): (b"{}", KNOWN),
+    ("access_token", "register"): (b'{"subject":"s","roles":[],"permissions":[],"expires_at":0}', SERVICE),
+    ("access_token", "resolve"): (b"{}", SERVICE),
+    ("access_token", "revoke"): (b"{}", {"admin", "service"}),
+    ("access_token", "expire"): (b"{}", SERVICE),
     ("audit", "record"): (
         b'{"at":0,"actor":"a","action":"a","target":"t","outcome":"success","reason":"","address":"","session":""}',
         SERVICE,
@@ -119,6 +123,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("dead_letter", "remove"): (b"{}", {"admin"}),
     ("dead_letter", "expire"): (b"{}", SERVICE),
     ("key_holder", "erase"): (b"{}", SERVICE),
+    ("key_holder", "summaries"): (b"{}", SERVICE),
     ("webhook", "create"): (b'{"url":"http://127.0.0.77/","events":["*"]}', {"admin"}),
     ("webhook", "read"): (b"{}", {"admin"}),
     ("webhook", "patch"): (b'{"patch":{}}', {"admin"}),
@@ -135,6 +140,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("webhook_holder", "reserve"): (b'{"webhook":"w"}', SERVICE),
     ("webhook_holder", "release"): (b'{"webhook":"w"}', SERVICE),
     ("webhook_holder", "erase"): (b"{}", SERVICE),
+    ("webhook_holder", "summaries"): (b"{}", SERVICE),
     ("delivery", "begin"): (
         b'{"webhook":"w","owner":"o","subject":"event.counter.c.incremented","event_id":"e","event":"{}"}',
         SERVICE,
@@ -286,7 +292,7 @@ async def test_only_who_may_call_a_method_gets_past_its_rule(
     door: EntryPoint, world: World, live: dict[str, str], new_id: str, type: str
 ) -> None:
     credentials = {caller: credential(world, caller) for caller in CALLERS} | live
-    over_http = isinstance(door, HttpDoor)
+    over_http = isinstance(door, HttpEntryPoint)
     methods = [method for of, method in ROWS if of == type and not (over_http and method in INWARD)]
     cases = [(method, caller) for method in methods for caller in credentials]
     at_once = asyncio.Semaphore(AT_ONCE)
@@ -349,10 +355,10 @@ def _logged_in(http: httpx2.Client, kind: str) -> Any:
     return http.post("/auth/login", json={"username": name, "password": password}).json()
 
 
-async def test_the_http_door_asks_for_its_own_permission_too(world: World, new_id: str) -> None:
+async def test_the_http_api_asks_for_its_own_permission_too(world: World, new_id: str) -> None:
     async with http_client(base_url=world.url) as client:
         with pytest.raises(Failure) as caught:
-            await HttpDoor(client).call("counter", new_id, "value", authorization=world.token("counter:read"))
+            await HttpEntryPoint(client).call("counter", new_id, "value", authorization=world.token("counter:read"))
 
     assert caught.value.status == 403
 

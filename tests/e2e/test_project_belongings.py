@@ -15,7 +15,7 @@ from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.projects.belongings import STEP
 from tests.support.people import Person, made
-from tests.support.world import EntryPoint, NatsDoor, World
+from tests.support.world import EntryPoint, NatsEntryPoint, World
 
 Persons = Callable[[], Awaitable[Person]]
 # Seconds in which a change takes effect everywhere, doubled for a busy machine.
@@ -46,7 +46,7 @@ async def collection_of(http: httpx2.AsyncClient, project: str, owner: Person) -
 READS, CHANGES, NOTHING = [[200, 200, 403]] * 2, [[200, 200, 200]] * 2, [[404, 404, 404]] * 2
 
 
-async def at_both(http: httpx2.AsyncClient, nats: NatsDoor, collection: str, who: Person) -> list[list[int]]:
+async def outcomes_of(http: httpx2.AsyncClient, nats: NatsEntryPoint, collection: str, who: Person) -> list[list[int]]:
     """Return the outcomes of reading, finding and changing an item, over HTTP and over NATS."""
     path = f"/data/collections/{collection}"
     answers = [
@@ -71,7 +71,7 @@ async def status(work: Awaitable[Any]) -> int:
     return 200
 
 
-async def becomes(expected: Any, look: Callable[[], Awaitable[Any]], within: float = SOON) -> None:
+async def wait_for(expected: Any, look: Callable[[], Awaitable[Any]], within: float = SOON) -> None:
     """Return once `look` gives the expected value; fail if that takes too long."""
     async with asyncio.timeout(within):
         while await look() != expected:  # noqa: ASYNC110
@@ -79,7 +79,7 @@ async def becomes(expected: Any, look: Callable[[], Awaitable[Any]], within: flo
 
 
 async def test_a_change_of_members_counts_in_the_projects_collections_within_a_second(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Persons
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, person: Persons
 ) -> None:
     ada, bob, carl = await person(), await person(), await person()
     project = await project_of(http, ada, viewer=bob)
@@ -87,23 +87,23 @@ async def test_a_change_of_members_counts_in_the_projects_collections_within_a_s
     await made(http, f"/data/collections/{name}", ada, id="first", data=1)
 
     async def seen(who: Person = bob) -> list[list[int]]:
-        return await at_both(http, over_nats, name, who)
+        return await outcomes_of(http, over_nats, name, who)
 
     assert await seen(ada) == CHANGES
     assert await seen() == READS
     assert await seen(carl) == NOTHING
     assert (await http.get(f"/data/collections/{name}/first")).status_code == 404
     await give(http, project, ada, bob, "maintainer")
-    await becomes(CHANGES, seen)
+    await wait_for(CHANGES, seen)
     removed = await http.delete(f"/projects/{project}/members/{bob.id}", headers=ada.headers)
     assert removed.status_code == 204
-    await becomes(NOTHING, seen)
+    await wait_for(NOTHING, seen)
     await give(http, project, ada, bob, "viewer")
     assert await seen() == READS
 
 
 async def test_a_collection_shows_its_project_and_is_found_by_it(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Persons
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, person: Persons
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, viewer=bob)
@@ -155,16 +155,16 @@ async def test_what_belongs_to_a_project_goes_with_it_though_services_are_killed
             items = stored["obj_item"].count_documents({"state.collection": {"$in": names}} | left)
             return collections, items, objects, stored["obj_project"].find_one(project)["state"]["status"]
 
-        await becomes((0, 0, 0, "ended"), gone, within=60)
+        await wait_for((0, 0, 0, "ended"), gone, within=60)
 
     async def at_the_key() -> int:
         return (await http.get(f"/projects/{project}", headers={"X-Api-Key": key["key"]})).status_code
 
-    await becomes(401, at_the_key)
+    await wait_for(401, at_the_key)
 
 
-async def test_objects_of_a_project_are_its_members_at_both_doors(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, door: EntryPoint, person: Persons, world: World
+async def test_objects_of_a_project_are_its_members_over_http_and_nats(
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, door: EntryPoint, person: Persons, world: World
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, viewer=bob)
@@ -193,13 +193,13 @@ async def test_objects_of_a_project_are_its_members_at_both_doors(
     assert [item["id"] for item in listed] == [item["id"] for item in told["items"]] == [id]
     assert hidden.status_code == 404
     assert (await http.delete(f"/projects/{project}/members/{bob.id}", headers=ada.headers)).status_code == 204
-    await becomes([404, 404, 404], lambda: seen(viewer))
+    await wait_for([404, 404, 404], lambda: seen(viewer))
     assert (await http.delete(f"/projects/{project}", headers=ada.headers)).json()["removes"]["objects"] == 1
-    await becomes(404, lambda: status(door.call("counter", id, "_read", authorization=world.admin)), within=20)
+    await wait_for(404, lambda: status(door.call("counter", id, "_read", authorization=world.admin)), within=20)
 
 
 async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_owners_role(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Persons
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, person: Persons
 ) -> None:
     ada, bob = await person(), await person()
     project = await project_of(http, ada, maintainer=bob)
@@ -212,7 +212,7 @@ async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_o
     key = bob._replace(headers={"Authorization": f"ApiKey {made_key['key']}"})
 
     async def seen(collection: str = name) -> list[list[int]]:
-        return await at_both(http, over_nats, collection, key)
+        return await outcomes_of(http, over_nats, collection, key)
 
     async def over_http(method: str, path: str, **options: Any) -> int:
         return (await http.request(method, path, headers=key.headers, **options)).status_code
@@ -237,9 +237,9 @@ async def test_a_key_of_a_project_reaches_its_belongings_alone_and_follows_its_o
     )
     assert (moved.status_code, moved.json()["field"]) == (422, "project")
     await give(http, project, ada, bob, "viewer")
-    await becomes(READS, seen)
+    await wait_for(READS, seen)
     assert (await http.delete(f"/projects/{project}/members/{bob.id}", headers=ada.headers)).status_code == 204
-    await becomes(NOTHING, seen)
+    await wait_for(NOTHING, seen)
 
 
 async def test_collections_that_are_made_while_their_project_ends_dont_stay(
@@ -255,7 +255,7 @@ async def test_collections_that_are_made_while_their_project_ends_dont_stay(
             await http.put(path, headers=ada.headers, json={"project": project})
 
     makers = [asyncio.create_task(keep_making()) for _ in range(4)]
-    await becomes(True, lambda: several(http, ada, project), within=10)
+    await wait_for(True, lambda: several(http, ada, project), within=10)
     deleted = await http.delete(f"/projects/{project}", headers=ada.headers)
     await asyncio.sleep(SOON)
     ended.set()
@@ -269,7 +269,7 @@ async def test_collections_that_are_made_while_their_project_ends_dont_stay(
         async def left() -> int:
             return int(stored.count_documents({"state.config.project": project, "deleted": None}))
 
-        await becomes(0, left, within=20)
+        await wait_for(0, left, within=20)
 
 
 async def several(http: httpx2.AsyncClient, who: Person, project: str) -> bool:

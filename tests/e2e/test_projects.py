@@ -15,7 +15,7 @@ from aidevos import new_id
 from aidevos.contracts.errors import Failure
 from aidevos.projects.belongings import STEP
 from tests.support.people import PASSWORD, made
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
@@ -25,7 +25,7 @@ def admin(world: World) -> dict[str, str]:
     return {"Authorization": world.admin}
 
 
-async def test_a_project_is_made_read_replaced_patched_and_deleted_at_the_http_door(
+async def test_a_project_is_made_read_replaced_patched_and_deleted_over_http(
     http: httpx2.AsyncClient, person: Any
 ) -> None:
     ada = await person()
@@ -70,8 +70,8 @@ async def test_a_project_is_made_read_replaced_patched_and_deleted_at_the_http_d
     assert gone.status_code == 404
 
 
-async def test_projects_and_tasks_are_the_same_objects_at_the_nats_door(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, person: Any
+async def test_projects_and_tasks_are_the_same_objects_over_nats(
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, person: Any
 ) -> None:
     ada, id, work = await person(), new_id(), new_id()
 

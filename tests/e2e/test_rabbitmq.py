@@ -16,7 +16,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.port import Delivery
 from aidevos.durable.bus.rabbitmq import RabbitMqBus
-from tests.support.logins import Person, bearer, dies, logged_in
+from tests.support.logins import Person, bearer, logged_in, wait_until_refused
 from tests.support.people import made, register
 from tests.support.rabbitmq import RabbitMq
 from tests.support.receiver import Receiver
@@ -47,7 +47,7 @@ async def bus(rabbitmq: RabbitMq) -> AsyncIterator[RabbitMqBus]:
 async def test_a_logout_kills_the_token_within_a_second(http: httpx2.AsyncClient, world: World, person: Person) -> None:
     pair = await logged_in(http, person)
     assert (await http.post("/auth/logout", headers=bearer(pair))).status_code == 204
-    await dies(http, pair)
+    await wait_until_refused(http, pair)
 
 
 async def test_a_change_of_roles_counts_within_a_second_for_tokens_that_are_out(

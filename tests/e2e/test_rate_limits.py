@@ -12,7 +12,7 @@ import pytest
 from aidevos.contracts.errors import Failure
 from tests.support.host_processes import eventually
 from tests.support.http import blocking_http_client
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ async def key_of(world: World, http: httpx2.AsyncClient, **limits: Any) -> str:
     return f"ApiKey {made.raise_for_status().json()['key']}"
 
 
-async def test_five_a_minute_are_five_at_both_doors_together(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor, new_id: str
+async def test_five_a_minute_are_five_over_http_and_nats_together(
+    world: World, http: httpx2.AsyncClient, over_nats: NatsEntryPoint, new_id: str
 ) -> None:
     key = await key_of(world, http, rate=5, window=60)
     answers = [await http.get("/users/me", headers={"Authorization": key}) for _ in range(3)]
@@ -125,7 +125,7 @@ async def test_a_policy_that_makes_no_sense_is_refused(policies: Any, wrong: Any
 
 
 async def test_services_have_no_limit_and_a_callers_word_for_its_address_is_not_taken(
-    world: World, over_nats: NatsDoor, policies: Any, new_id: str
+    world: World, over_nats: NatsEntryPoint, policies: Any, new_id: str
 ) -> None:
     policies({"anonymous": {"rate": 1, "window": 60}})
     service = world.token("counter:write", roles=("service",), subject="service:tester")

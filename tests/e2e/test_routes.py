@@ -22,9 +22,9 @@ from aidevos.security.tokens import TokenIssuer
 from services.http_gateway.endpoints.operation import Access
 from services.http_gateway.endpoints.routers import ROUTERS
 from tests.support.host_processes import eventually
-from tests.support.letters import buried
-from tests.support.logins import PASSWORD, a_person, admin_password, bearer, logged_in, login
-from tests.support.world import NatsDoor, World
+from tests.support.letters import bury
+from tests.support.logins import PASSWORD, admin_password, bearer, logged_in, login, new_person
+from tests.support.world import NatsEntryPoint, World
 
 # None of these is admitted to any route that is not open to everyone.
 STRANGERS = ("nobody", "malformed", "forged", "expired", "ended", "deactivated")
@@ -197,8 +197,8 @@ class Target(NamedTuple):
 
 
 @pytest.fixture
-async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsDoor) -> Target:
-    user, other, clerk, ended, deactivated, chief = [await logged_in(http, a_person()) for _ in range(6)]
+async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsEntryPoint) -> Target:
+    user, other, clerk, ended, deactivated, chief = [await logged_in(http, new_person()) for _ in range(6)]
     admin = bearer((await login(http, "admin", admin_password(world))).json())
     made = await http.post("/roles", headers=admin, json={"name": CLERK, "permissions": CLERK_MAY})
     assert made.status_code in (201, 409)
@@ -235,7 +235,7 @@ async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsDoor) ->
     made = await http.post(f"/data/collections/{collection}", headers=bearer(user), json=item)
     assert made.status_code == 201, made.text
     letter = secrets.token_hex(8)
-    await buried(world, over_nats.connection, letter, f"do.counter.{letter}.increment")
+    await bury(world, over_nats.connection, letter, f"do.counter.{letter}.increment")
     webhook, delivery = await sent_webhook(http, bearer(user))
     place = {
         "collection": collection,
@@ -252,7 +252,7 @@ async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsDoor) ->
         "session_id": session,
         "name": "user",
     }
-    await becomes_known(http, callers)
+    await wait_until_known(http, callers)
     return Target(place, callers)
 
 
@@ -271,7 +271,7 @@ async def sent_webhook(http: httpx2.AsyncClient, user: dict[str, str]) -> tuple[
     return made.json()["id"], delivery
 
 
-async def becomes_known(http: httpx2.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
+async def wait_until_known(http: httpx2.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
     """Wait until every caller's access has changed; fail after one second."""
     end = time.monotonic() + 1
     expected = {"ended": 401, "deactivated": 401, "clerk": 200, "admin": 200}

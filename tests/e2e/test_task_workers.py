@@ -69,7 +69,7 @@ async def ada(http: httpx2.AsyncClient) -> Person:
 
 
 @contextlib.contextmanager
-def ended(*workers: subprocess.Popen[bytes]) -> Iterator[None]:
+def kill_at_end(*workers: subprocess.Popen[bytes]) -> Iterator[None]:
     """Kill these workers at the end."""
     try:
         yield
@@ -99,7 +99,7 @@ async def successes(world: World) -> AsyncIterator[Counter[str]]:
     await connection.close()
 
 
-async def lines(log: Path, count: int) -> list[str]:
+async def wait_for_lines(log: Path, count: int) -> list[str]:
     """Return the handlers' log lines, once there are at least `count`."""
     async with asyncio.timeout(30):
         while len(noted(log)) < count:  # noqa: ASYNC110
@@ -120,7 +120,7 @@ async def test_workers_that_are_killed_leave_one_result_of_each_task(
         payload = {"log": str(log), "seconds": 0.4}
         tasks = [await queue(http, project, ada, "slow", payload, retry=MANY) for _ in range(40)]
         for number in range(KILLS):
-            await lines(log, number + 1)
+            await wait_for_lines(log, number + 1)
             victim = workers.pop(0)
             victim.kill()
             victim.wait(10)
@@ -128,7 +128,7 @@ async def test_workers_that_are_killed_leave_one_result_of_each_task(
             await asyncio.sleep(random.random() * 0.5)
         found = [await until(http, task, ada, within=60) for task in tasks]
     finally:
-        with ended(*workers):
+        with kill_at_end(*workers):
             pass
     assert {task["status"] for task in found} == {"succeeded"}
     assert all(task["result"] == {"attempt": task["attempts"]} for task in found)
@@ -162,12 +162,12 @@ async def test_a_worker_that_hangs_loses_its_task_and_its_late_result_is_refused
 ) -> None:
     project, log = await project_of(http, ada), tmp_path / "log"
     hung = bench.worker()
-    with ended(hung):
+    with kill_at_end(hung):
         task = await queue(http, project, ada, "slow", {"log": str(log), "seconds": 1.0}, retry=MANY)
-        await lines(log, 1)
+        await wait_for_lines(log, 1)
         hung.send_signal(signal.SIGSTOP)
         other = bench.worker()
-        with ended(other):
+        with kill_at_end(other):
             found = await until(http, task, ada)
             hung.send_signal(signal.SIGCONT)
             assert (found["status"], found["result"]) == ("succeeded", {"attempt": 2})
@@ -180,15 +180,15 @@ async def test_a_task_that_is_cancelled_or_takes_too_long_is_stopped(
     bench: Bench, http: httpx2.AsyncClient, ada: Person, tmp_path: Path
 ) -> None:
     project, log, other = await project_of(http, ada), tmp_path / "log", tmp_path / "other"
-    with ended(bench.worker()):
+    with kill_at_end(bench.worker()):
         task = await queue(http, project, ada, "slow", {"log": str(log), "seconds": 100, "name": "c"})
-        await lines(log, 1)
+        await wait_for_lines(log, 1)
         assert (await http.post(f"/tasks/{task}/cancel", headers=ada.headers)).json()["status"] == "cancelled"
-        assert await lines(log, 2) == ["c begun", "c stopped True"]
+        assert await wait_for_lines(log, 2) == ["c begun", "c stopped True"]
         slow = await queue(http, project, ada, "slow", {"log": str(other), "seconds": 100, "name": "t"}, timeout=1)
         found = await until(http, slow, ada)
         assert (found["status"], found["error"]["code"]) == ("failed", "timeout")
-        assert await lines(other, 2) == ["t begun", "t stopped True"]
+        assert await wait_for_lines(other, 2) == ["t begun", "t stopped True"]
         again = await http.post(f"/tasks/{slow}/retry", headers=ada.headers)
         assert (again.json()["status"], again.json()["error"]) == ("queued", None)
         assert (await until(http, slow, ada))["error"]["code"] == "timeout"
@@ -197,7 +197,7 @@ async def test_a_task_that_is_cancelled_or_takes_too_long_is_stopped(
 async def test_a_task_that_fails_is_tried_again(bench: Bench, http: httpx2.AsyncClient, ada: Person) -> None:
     project = await project_of(http, ada)
     retry = {"max_attempts": 3, "backoff": 0.2}
-    with ended(bench.worker()):
+    with kill_at_end(bench.worker()):
         task = await queue(http, project, ada, "fails", {"log": ""}, retry=retry)
         found = await until(http, task, ada)
         assert (found["status"], found["result"], found["attempts"]) == ("succeeded", "at last", 3)
@@ -212,15 +212,15 @@ async def test_a_worker_that_is_told_to_end_gives_back_what_it_cant_finish(
 ) -> None:
     project, log = await project_of(http, ada), tmp_path / "log"
     leaving = bench.worker()
-    with ended(leaving):
+    with kill_at_end(leaving):
         short = await queue(http, project, ada, "slow", {"log": str(log), "seconds": 0.5, "name": "short"})
         long = await queue(http, project, ada, "slow", {"log": str(log), "seconds": 4.0, "name": "long"})
-        await lines(log, 2)
+        await wait_for_lines(log, 2)
         leaving.terminate()
         assert await asyncio.to_thread(leaving.wait, 12) == 0
     assert (await shown(http, short, ada))["status"] == "succeeded"
     assert [(await shown(http, long, ada))[name] for name in ("status", "attempts")] == ["queued", 0]
-    with ended(bench.worker()):
+    with kill_at_end(bench.worker()):
         found = await until(http, long, ada)
     assert (found["status"], found["attempts"]) == ("succeeded", 1)
 
@@ -229,10 +229,10 @@ async def test_the_highest_priority_comes_first_whatever_the_order_of_the_events
     bench: Bench, http: httpx2.AsyncClient, ada: Person, tmp_path: Path
 ) -> None:
     project, log = await project_of(http, ada), tmp_path / "log"
-    with ended(bench.worker(AIDEVOS_TASK_SLOTS="1")):
+    with kill_at_end(bench.worker(AIDEVOS_TASK_SLOTS="1")):
         first = {"log": str(log), "seconds": 1.0, "name": "first"}
         await queue(http, project, ada, "slow", first)
-        await lines(log, 1)
+        await wait_for_lines(log, 1)
         tasks = [
             await queue(http, project, ada, "slow", {"log": str(log), "name": f"{priority}"}, priority=priority)
             for priority in (0, -5, 100, 7)
@@ -247,10 +247,10 @@ async def test_a_full_worker_leaves_what_comes_to_one_that_has_room(
 ) -> None:
     project, busy, log = await project_of(http, ada), tmp_path / "busy", tmp_path / "log"
     long = {"AIDEVOS_TASK_SLOTS": "1", "AIDEVOS_TASK_POLL": "3600"}
-    with ended(bench.worker(**long)):
+    with kill_at_end(bench.worker(**long)):
         held = await queue(http, project, ada, "slow", {"log": str(busy), "seconds": 60})
-        await lines(busy, 1)
-        with ended(bench.worker(**long)):
+        await wait_for_lines(busy, 1)
+        with kill_at_end(bench.worker(**long)):
             for _ in range(5):
                 await until(http, await queue(http, project, ada, "slow", {"log": str(log)}), ada, within=15)
         assert (await shown(http, held, ada))["status"] == "running"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.people import Person
 from tests.support.tasks import PATCH, done, project_of, queue, shown, until
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 Register = Callable[[], Awaitable[Person]]
 
@@ -119,7 +119,7 @@ async def test_nobody_repeats_a_task_with_anothers_rights(http: httpx2.AsyncClie
 
 
 async def test_a_task_that_is_made_over_nats_is_done_all_the_same(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, person: Register, counting: str, new_id: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, person: Register, counting: str, new_id: str
 ) -> None:
     ada = await person()
     await give(http, world, ada, counting)

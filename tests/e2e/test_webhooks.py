@@ -18,7 +18,7 @@ from aidevos.contracts.errors import Failure
 from tests.support.host_processes import eventually
 from tests.support.people import Person, made
 from tests.support.receiver import Receiver
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 MakePerson = Callable[[], Awaitable[Person]]
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -39,11 +39,11 @@ async def ada(person: MakePerson) -> Person:
 async def hook(http: httpx2.AsyncClient, who: Person, url: str, events: list[str], **more: Any) -> Any:
     """Create a webhook, and return it once all processes know it."""
     made_one = await made(http, "/webhooks", who, url=url, events=events, **more)
-    await known(http, who, made_one["id"])
+    await wait_until_known(http, who, made_one["id"])
     return made_one
 
 
-async def known(http: httpx2.AsyncClient, who: Person, id: str) -> None:
+async def wait_until_known(http: httpx2.AsyncClient, who: Person, id: str) -> None:
     """Wait for the second within which a change takes effect everywhere."""
     await asyncio.sleep(1.0)
 
@@ -261,7 +261,12 @@ async def test_both_secrets_sign_while_one_takes_the_others_place(
 
 
 async def test_a_webhook_is_its_owners_alone(
-    http: httpx2.AsyncClient, world: World, over_nats: NatsDoor, ada: Person, person: MakePerson, receiver: Receiver
+    http: httpx2.AsyncClient,
+    world: World,
+    over_nats: NatsEntryPoint,
+    ada: Person,
+    person: MakePerson,
+    receiver: Receiver,
 ) -> None:
     eve = await person()
     mine = await made(http, "/webhooks", ada, url=receiver.url(), events=["*"])
@@ -340,7 +345,7 @@ async def test_a_repeat_makes_no_second_webhook_and_shows_the_secret_again(
     assert len((await http.get("/webhooks", headers=ada.headers)).json()["items"]) == 1
 
 
-async def test_a_webhook_over_nats_is_the_same(over_nats: NatsDoor, ada: Person, receiver: Receiver) -> None:
+async def test_a_webhook_over_nats_is_the_same(over_nats: NatsEntryPoint, ada: Person, receiver: Receiver) -> None:
     id = new_id()
     args = {"url": receiver.url("ada"), "events": ["*"]}
     token = ada.authorization

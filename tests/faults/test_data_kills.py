@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.data_collections import of
+from tests.support.data_collections import headers_of
 from tests.support.http import http_client
 from tests.support.servers import Servers, drop_database
 from tests.support.world import World, running, wait_ready
@@ -91,7 +91,7 @@ async def test_no_kill_gives_a_value_to_two_items_loses_a_write_or_leaves_a_valu
     world: World, victim: str
 ) -> None:
     kill: Callable[[], None] = world.servers.mongo.restart if victim == "mongod" else lambda: world.restart(victim)
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     async with http_client(base_url=f"{world.url}/data/collections", timeout=60) as http:
         assert (await http.put("/c", headers=ada, json={"unique": ["value"]})).status_code == 201
         writers = [Writer(http, f"/c/w{number}", ada) for number in range(WRITERS)]

@@ -101,7 +101,7 @@ class Stage:
             await eventually(complete, within=60)
         followed = {id: list(events.values()) for id, events in self.followed.items()}
         handled = {id: sorted(values) for id, values in self.handled.items()}
-        assert _differing(followed, expected) == _differing(handled, expected) == []
+        assert _differences(followed, expected) == _differences(handled, expected) == []
 
     def _new(self) -> str:
         id = secrets.token_hex(6)
@@ -126,7 +126,7 @@ class Stage:
         self.handled.get(id, set()).add(value)
 
 
-def _differing(found: dict[str, list[int]], expected: dict[str, list[int]]) -> list[tuple[list[int], list[int]]]:
+def _differences(found: dict[str, list[int]], expected: dict[str, list[int]]) -> list[tuple[list[int], list[int]]]:
     """Return pairs of found and expected values where they differ."""
     return [(found[id], expected[id]) for id in expected if found[id] != expected[id]]
 

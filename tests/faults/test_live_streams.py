@@ -14,7 +14,7 @@ import pytest
 from tests.support.http import http_client
 from tests.support.servers import Servers, drop_database
 from tests.support.sse import Source
-from tests.support.world import NatsDoor, World, running, wait_ready
+from tests.support.world import NatsEntryPoint, World, running, wait_ready
 
 READERS = 60
 MESSAGES = 300
@@ -38,9 +38,9 @@ def world(request: pytest.FixtureRequest, servers: Servers) -> Iterator[World]:
 
 
 @pytest.fixture
-async def door(world: World) -> AsyncIterator[NatsDoor]:
+async def door(world: World) -> AsyncIterator[NatsEntryPoint]:
     connection = await nats.connect(world.servers.nats_url("client"))
-    yield NatsDoor(connection)
+    yield NatsEntryPoint(connection)
     await connection.close()
 
 
@@ -79,7 +79,7 @@ class Wanderer:
 
 
 async def test_readers_miss_nothing_while_they_reconnect_and_the_gateway_is_killed(
-    world: World, door: NatsDoor
+    world: World, door: NatsEntryPoint
 ) -> None:
     room, write = secrets.token_hex(6), world.token("chat_room:write")
     headers = {"Authorization": world.token("events:read", "chat_room:read")}

@@ -72,7 +72,7 @@ async def test_a_query_that_waited_in_a_paused_owner_is_not_answered_from_its_me
             await eventually(lambda: _count(raw, before + 1))
 
             hosts[0].signal(signal.SIGCONT)
-            await _served_again(servers, hosts[0])
+            await _wait_until_served_again(servers, hosts[0])
             await raw.send(id, "value")
             await eventually(lambda: _count(raw, before + 2))
         finally:
@@ -99,7 +99,7 @@ async def test_a_late_copy_of_an_acknowledged_request_changes_nothing(
             assert await caller.call("tally", id, "add") == 3
 
             hosts[0].signal(signal.SIGCONT)
-            await _served_again(servers, hosts[0])
+            await _wait_until_served_again(servers, hosts[0])
             hosts[1].signal(signal.SIGKILL)
             value = await caller.call("tally", id, "value")
         finally:
@@ -184,7 +184,7 @@ async def _count(raw: Raw, count: int) -> bool:
     return len(raw.replies) >= count
 
 
-async def _served_again(servers: Servers, host: HostProcess) -> None:
+async def _wait_until_served_again(servers: Servers, host: HostProcess) -> None:
     """Wait until a host has woken up and found that its lease lapsed."""
     await eventually(lambda: _said(host, "has lapsed"))
 

@@ -54,7 +54,7 @@ async def test_what_is_not_confirmed_goes_over_a_new_connection(bus: RabbitMqBus
 async def test_a_bus_closes_although_nobody_reads(bus: RabbitMqBus, proxy: StallingProxy) -> None:
     proxy.stall()
     filling = asyncio.create_task(fill(bus))
-    await asyncio.sleep(1)
+    await proxy.holds.wait()
     async with asyncio.timeout(15):
         await bus.close()
     filling.cancel()

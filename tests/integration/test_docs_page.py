@@ -13,7 +13,7 @@ from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import Remote
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.support.browser import Browsers, complaints, requested
+from tests.support.browser import Browsers, complaints, forget, requested
 from tests.support.gateway_world import World, gateway_world
 from tests.support.http import NO_TLS
 from tests.support.servers import Servers
@@ -56,11 +56,17 @@ def world(servers: Servers) -> Iterator[World]:
         yield world
 
 
-@pytest.fixture
-def browser(browsers: Browsers) -> Iterator[Remote]:
+@pytest.fixture(scope="module")
+def opened(browsers: Browsers) -> Iterator[Remote]:
     browser = browsers.open()
     yield browser
     browser.quit()
+
+
+@pytest.fixture
+def browser(opened: Remote) -> Remote:
+    forget(opened)
+    return opened
 
 
 def test_it_shows_every_operation_and_loads_nothing_from_elsewhere(world: World, browser: Remote) -> None:

@@ -49,6 +49,7 @@ async def test_every_answer_tells_browsers_to_be_careful(listed: World, world: W
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "base-uri 'none'" in answer.headers["content-security-policy"]
         assert answer.headers.get_list("cache-control") == ["private, no-cache"]
     assert (await listed.call("echo")).headers["strict-transport-security"] == "max-age=31536000"
     assert "strict-transport-security" not in (await world.call("echo")).headers

@@ -15,15 +15,15 @@ import httpx2
 import nats
 import pytest
 
-from tests.support.gateway_world import StandIn, eventually
+from tests.support.gateway_world import FakeHost, eventually
 from tests.support.http import http_client
 from tests.support.servers import Servers, free_port
 
 
 @pytest.fixture
-async def host(servers: Servers) -> AsyncIterator[StandIn]:
+async def host(servers: Servers) -> AsyncIterator[FakeHost]:
     connection = await nats.connect(servers.nats_url("objects"), inbox_prefix="_INBOX_objects")
-    host = StandIn(connection)
+    host = FakeHost(connection)
     await host.start("counter")
     yield host
     await host.leave()
@@ -69,7 +69,7 @@ async def client(servers: Servers, port: int) -> AsyncIterator[httpx2.AsyncClien
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_it_serves_until_it_is_told_to_end_and_finishes_what_it_began(
-    servers: Servers, host: StandIn, workers: str
+    servers: Servers, host: FakeHost, workers: str
 ) -> None:
     port = free_port()
     async with gateway(servers, port, AIDEVOS_WORKERS=workers) as process, client(servers, port) as http:
@@ -86,7 +86,7 @@ async def test_it_serves_until_it_is_told_to_end_and_finishes_what_it_began(
             await process.wait()
 
 
-async def test_the_counters_of_all_workers_are_shown_together(servers: Servers, host: StandIn) -> None:
+async def test_the_counters_of_all_workers_are_shown_together(servers: Servers, host: FakeHost) -> None:
     port = free_port()
     async with gateway(servers, port, AIDEVOS_WORKERS="2"), client(servers, port) as http:
         for _ in range(20):
@@ -117,7 +117,7 @@ async def test_a_wrong_setting_is_named_and_ends_with_status_2(servers: Servers)
     assert b"AIDEVOS_PORT" in complaint
 
 
-async def test_workers_do_not_outlive_the_process_that_started_them(servers: Servers, host: StandIn) -> None:
+async def test_workers_do_not_outlive_the_process_that_started_them(servers: Servers, host: FakeHost) -> None:
     port = free_port()
     async with gateway(servers, port, AIDEVOS_WORKERS="2") as process, client(servers, port):
         process.kill()

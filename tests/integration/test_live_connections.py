@@ -60,7 +60,7 @@ async def test_a_reader_that_does_not_read_takes_no_memory_and_holds_up_nobody(
         await fast.wait(count)
         await asyncio.sleep(1.5)  # longer than a chunk may take
         slow.setblocking(False)
-        received = await _rest(slow)
+        received = await _read_rest(slow)
 
     assert [shown["number"] for shown in fast.shown] == list(range(1, count + 1))
     assert b"thing.happened" in received
@@ -107,7 +107,7 @@ async def test_all_streams_of_a_process_are_bounded(servers: Servers) -> None:
         await source.close()
 
 
-async def _rest(slow: socket.socket) -> bytes:
+async def _read_rest(slow: socket.socket) -> bytes:
     """Return the bytes left in the kernel's buffers of a dropped connection."""
     received, loop = b"", asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):

@@ -25,7 +25,7 @@ MINE, OTHERS = 6, 600
 ADA = Principal("ada", ("user",))
 
 
-async def looked_at(
+async def measure_search(
     servers: Servers, database: str, type: Any, state: Callable[[int], dict[str, Any]], wanted: Find
 ) -> tuple[int, int, set[str]]:
     """Return how many results were found, how many index keys were examined, and the plan's stages."""
@@ -53,7 +53,7 @@ def project(number: int) -> dict[str, Any]:
 async def test_a_search_looks_at_the_callers_projects_alone(
     servers: Servers, database: str, args: FindProjects
 ) -> None:
-    found, looked, stages = await looked_at(servers, database, ProjectDO, project, find(restrict(ADA, args)))
+    found, looked, stages = await measure_search(servers, database, ProjectDO, project, find(restrict(ADA, args)))
 
     assert found == (MINE if args.member is None else 1)
     assert looked <= MINE + 1
@@ -63,7 +63,7 @@ async def test_a_search_looks_at_the_callers_projects_alone(
 async def test_the_projects_of_a_user_are_found_by_their_ids(servers: Servers, database: str) -> None:
     wanted = Find(Includes(("users",), "ada"), 100, after=(None, "0002"))
 
-    found, looked, stages = await looked_at(servers, database, ProjectDO, project, wanted)
+    found, looked, stages = await measure_search(servers, database, ProjectDO, project, wanted)
 
     assert (found, looked) == (3, 3)
     assert not stages & {"COLLSCAN", "SORT"}
@@ -90,7 +90,7 @@ def task(number: int) -> dict[str, Any]:
 async def test_a_list_of_tasks_looks_at_the_projects_own_alone(
     servers: Servers, database: str, args: FindTasks, count: int
 ) -> None:
-    found, looked, stages = await looked_at(servers, database, TaskDO, task, find_tasks(args))
+    found, looked, stages = await measure_search(servers, database, TaskDO, task, find_tasks(args))
 
     assert found == count
     assert looked <= MINE + 1

@@ -34,8 +34,8 @@ MORE = CONCURRENCY + 50
 NO_MORE = RateLimited(Verdict(DEFAULT, Policy(1, 1.0), 0, 5.0))
 
 
-class Around:
-    """Fakes router, admission and limiter.
+class FakeSurroundings:
+    """A fake router, admission and limiter.
 
     The credential names the caller, Eve has no quota left, and tells to stuck objects are applied once `free` is set.
     """
@@ -79,7 +79,7 @@ class Around:
 class World:
     def __init__(self, stream: JetStreamContext) -> None:
         self.type = f"t{secrets.token_hex(6)}"
-        self.around = Around()
+        self.around = FakeSurroundings()
         self.stream = stream
 
     async def tell(self, id: str, payload: bytes = b"", caller: str = "ada") -> None:

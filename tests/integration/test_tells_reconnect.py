@@ -63,8 +63,8 @@ class Proxy:
         await asyncio.gather(*self._passing)
 
 
-class Applying:
-    """Fakes a router that applies every tell at once, and rate limits that admit every caller."""
+class FakeSurroundings:
+    """A fake router that applies every tell at once, and rate limits that admit every caller."""
 
     def __init__(self) -> None:
         self.limits = Limits()
@@ -87,7 +87,7 @@ class Applying:
 
 
 async def test_a_tell_that_was_given_to_a_lost_connection_comes_again(servers: Servers) -> None:
-    type, router, proxy = f"t{secrets.token_hex(6)}", Applying(), Proxy(servers.nats_url("fleet"))
+    type, router, proxy = f"t{secrets.token_hex(6)}", FakeSurroundings(), Proxy(servers.nats_url("fleet"))
     subject = subjects.tell(type, "a", "write")
     teller = await nats.connect(servers.nats_url("fleet"))
     connection = await connect(await proxy.start(), "host")

@@ -108,7 +108,7 @@ def test_every_module_imports_and_every_file_of_the_checkout_is_there(installed:
     }
     assert files == {path for path in kept if path.suffix == ".py"} - {Path("aidevos/__init__.py")}
     assert all((installed.packages / path).is_file() for path in kept)
-    # The name `services` is both a package and a rule, and must stay callable.
+    # The subpackage `services` shadows the rule `services`, and can be called in its place.
     assert (found["shadowed"], found["same"]) == (["services"], True)
 
 

@@ -12,6 +12,7 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
+from services.authentication.service import CREDENTIAL_HOLDERS
 from services.authentication.service import service as authentication
 from services.user_management.service import DEACTIVATION_HOOKS, ERASURE_HOOKS
 from services.user_management.service import service as user_management
@@ -27,6 +28,7 @@ def kit_of(settings: Settings, *others: type[BaseDurableObject[Any]] | Service, 
         *others,
         settings=settings,
         erasure_hooks=tuple(hook for hook in ERASURE_HOOKS if hook[0] in hosted),
+        credential_holders={name: type for name, type in CREDENTIAL_HOLDERS.items() if type in hosted},
         deactivation_hooks=tuple(hook for hook in DEACTIVATION_HOOKS if hook[0] in hosted),
         **options,
     )
@@ -41,6 +43,7 @@ PASSWORD = "wheelbarrow at noon"
 NOTHING: dict[str, str] = {}
 NAME, EMAIL = "Ada", "Ada@Example.org"
 OPEN = asyncio.Event()
+OPEN.set()
 
 
 async def register(

@@ -6,7 +6,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from selenium.webdriver import ChromeOptions, Remote
@@ -15,6 +14,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from aidevos.settings import SettingsError
 from deploy.local import ports
+from tests.support.paths import temporary_folder
 from tests.support.servers import ContainerServer, LocalServer, Server, docker_answers, free_port
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -37,7 +37,7 @@ class Browsers:
 
     def __init__(self) -> None:
         """Prepare the driver; raise `SettingsError` if there is no browser."""
-        self.home = Path(tempfile.mkdtemp(prefix="aidevos-browsers-"))
+        self.home = temporary_folder("browsers")
         self._port = free_port()
         self._program = find_browser()
         self._driver: Server = self._find_driver()
@@ -74,6 +74,17 @@ class Browsers:
 
     def _ready(self, check: Callable[[], None]) -> None:
         ports.wait_for_port(HOST, self._port, check, START_TIMEOUT)
+
+
+def forget(browser: Remote) -> None:
+    """Leave the open page and delete all that the browser keeps: cookies, storage, cache and logs."""
+    browser.get("about:blank")
+    for command in ("Network.clearBrowserCookies", "Network.clearBrowserCache"):
+        browser.execute("executeCdpCommand", {"cmd": command, "params": {}})
+    everything = {"origin": "*", "storageTypes": "all"}
+    browser.execute("executeCdpCommand", {"cmd": "Storage.clearDataForOrigin", "params": everything})
+    complaints(browser)
+    requested(browser)
 
 
 def complaints(browser: Remote) -> list[str]:

@@ -48,11 +48,12 @@ DAY = 86_400.0
 
 
 class Fleet:
-    """Fakes the objects that an admission asks."""
+    """A fake of the objects that an admission asks."""
 
     def __init__(self) -> None:
         self.open = True
         self.user: Any = USER | {"roles": ["admin"]}
+        self.grant: Any = {"roles": ["user"]}
         self.asked: list[str] = []
         self.key_ends = NOW + 60
         self.grant = GRANT
@@ -60,7 +61,9 @@ class Fleet:
     async def call(self, type: str, id: str, method: str, **options: Any) -> Any:
         assert options == {"authorization": "service"}
         self.asked.append(f"{type}.{id}.{method}")
-        found = {"session.s.is_open": self.open, "user.ada.show": self.user}[self.asked[-1]]
+        found = {"session.s.is_open": self.open, "user.ada.show": self.user, "access_token.r.resolve": self.grant}[
+            self.asked[-1]
+        ]
         if isinstance(found, Failure):
             raise found
         return found

@@ -30,7 +30,7 @@ async def create(kit: ObjectKit, collection: str, id: str, caller: Principal) ->
     return await kit.call("item", item_object(collection, id), "create", args, caller=caller)
 
 
-async def done(kit: ObjectKit, collection: str, caller: Principal) -> dict[str, str]:
+async def outcomes(kit: ObjectKit, collection: str, caller: Principal) -> dict[str, str]:
     """Try each operation as the caller, and return the outcomes by operation."""
     item = item_object(collection, "first")
     new = {"collection": collection, "id": new_id(), "data": 1}

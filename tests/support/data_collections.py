@@ -11,12 +11,12 @@ from tests.support.world import World
 USER = ("user",)
 
 
-def of(world: World, subject: str, *permissions: str) -> dict[str, str]:
+def headers_of(world: World, subject: str, *permissions: str) -> dict[str, str]:
     """Return the headers of a user with these permissions."""
     return {"Authorization": world.token(*permissions, roles=USER, subject=subject)}
 
 
-async def made(http: httpx2.AsyncClient, name: str, headers: dict[str, str], data: Any, **body: Any) -> Any:
+async def create_item(http: httpx2.AsyncClient, name: str, headers: dict[str, str], data: Any, **body: Any) -> Any:
     answer = await http.post(f"/{name}", headers=headers, json={"data": data, **body})
     assert answer.status_code == 201, answer.text
     return answer.json()

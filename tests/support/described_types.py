@@ -25,7 +25,9 @@ def method(name: str, args: dict[str, Any], result: dict[str, Any]) -> MethodDes
     return MethodDescription(name=name, kind="query", doc="", allow="x:read", args=args, result=result)
 
 
-def of(type: str, methods: list[MethodDescription], defs: dict[str, Any] | None = None) -> TypeDescription:
+def type_description(
+    type: str, methods: list[MethodDescription], defs: dict[str, Any] | None = None
+) -> TypeDescription:
     return TypeDescription(
         type=type, doc="", management="raw", state={"type": "object"}, methods=methods, defs=defs or {}
     )

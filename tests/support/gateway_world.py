@@ -66,7 +66,7 @@ def described(type: str, **changes: Any) -> TypeDescription:
     return msgspec.convert(fields | changes, TypeDescription)
 
 
-class StandIn:
+class FakeHost:
     """A fake host that answers from memory; `seen` holds the messages that reached it."""
 
     def __init__(self, connection: Client) -> None:
@@ -206,7 +206,7 @@ class StandIn:
 class World:
     """The gateway's URL, a client with an administrator's token, and the fake host behind it."""
 
-    def __init__(self, url: str, settings: Settings, host: StandIn) -> None:
+    def __init__(self, url: str, settings: Settings, host: FakeHost) -> None:
         self.url = url
         self.settings = settings
         self.host = host
@@ -243,7 +243,7 @@ class World:
 async def gateway_world(servers: Servers, **settings: Any) -> AsyncIterator[World]:
     """Start the gateway, and announce the types `counter`, `account` and `basket`."""
     connection = await nats.connect(servers.nats_url("objects"), inbox_prefix="_INBOX_objects")
-    host = StandIn(connection)
+    host = FakeHost(connection)
     await host.start("counter", "account", "basket")
     configured = servers.settings(
         "gateway", **{"services": "objects", "default_deadline": 2.0, "attempt_timeout": 0.5, **settings}

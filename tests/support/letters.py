@@ -16,7 +16,7 @@ from aidevos.contracts.dead_letters import Letter
 from tests.support.world import World
 
 
-async def buried(world: World, connection: Client, id: str, subject: str, **changed: Any) -> Letter:
+async def bury(world: World, connection: Client, id: str, subject: str, **changed: Any) -> Letter:
     """Bury a letter with these fields, and return it."""
     made = Letter(
         id=id,

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from aidevos.settings import load
+from deploy.local import launcher
 from tests.support.paths import temporary_folder
 from tests.support.servers import free_port
 
@@ -37,6 +39,14 @@ class LocalFleet:
                 raise
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
+    def is_up(self) -> bool:
+        """True if the last `up` was followed by no `down`, and the supervisor lives."""
+        return (self.home / "fleet.json").exists() and self.supervisor() in self.processes()
+
+    def recover(self) -> str:
+        """Do in this process what `make up` does for a fleet that is up: wait until it is ready."""
+        return launcher.up(load(self.environment))
+
     def up(self) -> LocalFleet:
         started = self.run("up")
         assert started.returncode == 0, started.stderr
@@ -58,7 +68,8 @@ class LocalFleet:
         return int((self.home / "supervisor.pid").read_text())
 
     def close(self) -> None:
-        self.run("down")
+        if self.processes():
+            self.run("down")
         left = self.processes()
         shutil.rmtree(self.home, ignore_errors=True)
         assert left == []

@@ -48,13 +48,13 @@ async def status_of(http: httpx2.AsyncClient, pair: dict[str, Any]) -> int:
     return (await http.get("/auth/me", headers=bearer(pair))).status_code
 
 
-async def dies(http: httpx2.AsyncClient, pair: dict[str, Any]) -> None:
+async def wait_until_refused(http: httpx2.AsyncClient, pair: dict[str, Any]) -> None:
     """Wait until the pair's access token is refused; fail after one second."""
     async with asyncio.timeout(1):
         while await status_of(http, pair) != 401:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
-def a_person() -> Person:
+def new_person() -> Person:
     name = f"u{secrets.token_hex(8)}"
     return Person(name, f"{name}@example.org")

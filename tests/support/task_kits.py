@@ -26,7 +26,7 @@ class PersonState(msgspec.Struct):
 
 
 class Person(BaseDurableObject[PersonState], type="user"):
-    """Fakes the users' own type."""
+    """A fake of the users' own type."""
 
     @query(allow=services())
     async def is_erased(self) -> bool:

@@ -9,12 +9,12 @@ import httpx2
 
 from aidevos.contracts.errors import Failure
 from tests.support.logins import bearer
-from tests.support.world import NatsDoor
+from tests.support.world import NatsEntryPoint
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
 
-async def allowed(http: httpx2.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any]) -> dict[str, bool]:
+async def allowed(http: httpx2.AsyncClient, over_nats: NatsEntryPoint, pair: dict[str, Any]) -> dict[str, bool]:
     """Return, for HTTP and for NATS, if the access token may search users."""
     answer = await http.get("/users?limit=1", headers=bearer(pair))
     assert answer.status_code in (200, 403), answer.text
@@ -25,8 +25,8 @@ async def allowed(http: httpx2.AsyncClient, over_nats: NatsDoor, pair: dict[str,
     return {"http": answer.is_success, "nats": True}
 
 
-async def becomes(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, pair: dict[str, Any], expected: dict[str, bool]
+async def wait_for_access(
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, pair: dict[str, Any], expected: dict[str, bool]
 ) -> None:
     async with asyncio.timeout(1):
         while await allowed(http, over_nats, pair) != expected:  # noqa: ASYNC110

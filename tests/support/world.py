@@ -182,7 +182,7 @@ class EntryPoint(Protocol):
     ) -> Any: ...
 
 
-class NatsDoor:
+class NatsEntryPoint:
     name = "nats"
 
     def __init__(self, connection: Client) -> None:
@@ -218,7 +218,7 @@ class NatsDoor:
         return msgspec.json.decode(reply.data)
 
 
-class HttpDoor:
+class HttpEntryPoint:
     name = "http"
 
     def __init__(self, client: httpx2.AsyncClient) -> None:

@@ -20,7 +20,7 @@ async def kit() -> AsyncIterator[ObjectKit]:
 
 @pytest.fixture(scope="module")
 def unjittered() -> Iterator[None]:
-    """Make pauses between attempts exactly as long as they may be at most."""
+    """Make every pause between attempts as long as its maximum."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backoff, "JITTER", 0.0)
         yield

@@ -1,4 +1,4 @@
-"""Which origins a setting may name."""
+"""Valid origins in the CORS setting."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 
 def test_there_is_no_cycle_between_modules() -> None:
-    # Imports for types alone count like all others.
+    # Imports under TYPE_CHECKING count too.
     graph = grimp.build_graph("aidevos", "services", "deploy", "tools", cache_dir=None)
 
     check_acyclic(graph)
@@ -25,5 +25,5 @@ def test_a_cycle_is_found() -> None:
 
 
 def check_acyclic(graph: grimp.ImportGraph) -> None:
-    """Raise `CycleError`, which names the modules of one cycle."""
+    """Raise `CycleError` with the modules of one cycle, if there is one."""
     TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules}).prepare()

@@ -1,4 +1,4 @@
-"""Where tests lie: a test of a package under the package's path, and what tests share in tests/support."""
+"""The layout of tests: each test mirrors its package's path, and shared code is in tests/support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The licence, and the notices of what others have written."""
+"""The licence, and the notices for third-party files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Links in the repository's texts lead to files and headings that exist. Those within `docs/` are checked by its site's
-builder, too, for which pages link only to each other."""
+"""Links in the repository's texts lead to existing files and headings.
+
+The site's builder also checks links within `docs/`, but only those between pages.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,13 @@ def without_code(text: str) -> str:
 
 
 def anchors(file: Path) -> set[str]:
-    """The IDs of the headings in a text, as the site's builder makes them."""
+    """Return the IDs of the headings in a text, as the site's builder makes them."""
     converter = Markdown(extensions=["toc", "pymdownx.superfences"])
     return set(re.findall(r'<h\d id="([^"]+)"', converter.convert(file.read_text())))
 
 
 def broken(file: Path) -> list[str]:
-    """The links in a text that lead nowhere, but for those to other hosts."""
+    """Return the broken links in a text, except those to other hosts."""
     found = []
     for link in LINK.findall(without_code(file.read_text())):
         path, _, anchor = link.partition("#")

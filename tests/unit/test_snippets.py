@@ -1,4 +1,4 @@
-"""Running the pages of the documentation finds what is wrong in them."""
+"""Running the pages of the documentation finds their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of TLS: which URLs ask for it, and what is refused where it is required."""
+"""The TLS settings: the URLs that use it, and the values that are refused where it is required."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_variable(tmp_path: Path, v
 
 
 def test_mongodb_gets_the_files_only_where_its_url_asks_for_tls() -> None:
-    """Its driver takes any option of TLS for the wish to have it."""
+    """Its driver turns TLS on if any TLS option is set."""
     settings = load({}, tls_ca="/ca.pem", tls_certificate="/client.pem")
     files = {"tlsCAFile": "/ca.pem", "tlsCertificateKeyFile": "/client.pem"}
     assert mongo_options(settings, "mongodb://mongo/?tls=true") == files

@@ -9,7 +9,7 @@ from typing import Any
 
 from aidevos.cli.errors import CommandError
 from aidevos.contracts.times import rfc3339, timestamp
-from aidevos.security import keys
+from aidevos.security import keys, service_keys
 from aidevos.security.key_ring import Ring, retirements
 from aidevos.settings import load
 
@@ -35,6 +35,7 @@ def _rotate(options: argparse.Namespace) -> None:
     settings = load()
     _ring(settings.home)
     try:
+        service_keys.replace_keys(settings.home, at_once=options.now)
         ring = keys.replace_at_once(settings.home) if options.now else keys.rotate(settings.home, settings.key_notice)
     except OSError as error:
         raise CommandError(f"can't change the keys under AIDEVOS_HOME={settings.home}: {error}") from None

@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from aidevos.cli import keys, nats_users
+from aidevos.cli import keys, nats_users, tokens
 from aidevos.cli.errors import CommandError
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.resources import Resource
@@ -37,13 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aidevos", description="Self-hosted durable objects on NATS and MongoDB.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    token = commands.add_parser("token", help="print an access token signed with this fleet's key")
-    token.add_argument("--role", action="append", default=[], help="a role of the subject, for example admin")
-    token.add_argument("--permission", action="append", default=[], help="a permission beyond those of the roles")
-    token.add_argument("--subject", default="cli", help="the token's subject (default: %(default)s)")
-    token.add_argument("--lifetime", type=_lifetime, default=900.0, help="lifetime in seconds (default: 900)")
-    token.set_defaults(run=_token)
-
+    tokens.add_to(commands)
     keys.add_to(commands)
     nats_users.add_to(commands)
 
@@ -59,39 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_serve)
 
+    grant = commands.add_parser(
+        "grant", help="let a service host your own object types, where its processes can't arrange that themselves"
+    )
+    grant.add_argument("types", nargs="+", metavar="module:Class", help="what `aidevos serve` gets")
+    grant.set_defaults(run=_grant)
+
     work = commands.add_parser("work", help="run your own kinds of tasks in the running fleet")
     work.add_argument("modules", nargs="+", metavar="module", help="a module with handlers, such as my_package.tasks")
     work.set_defaults(run=_work)
     return parser
-
-
-def _token(options: argparse.Namespace) -> None:
-    from aidevos.contracts.authentication import TOKEN_LIFETIME
-    from aidevos.process.fleet import fleet_issuer
-    from aidevos.security.keys import keep_until, load_signing_key
-    from aidevos.security.permissions import ROLES
-    from aidevos.security.tokens import TokenIssuer
-
-    for role in options.role:
-        if role not in ROLES:
-            raise CommandError(f"there is no role {role!r}; known roles: {', '.join(sorted(ROLES))}")
-    settings = load()
-    home = settings.home
-    try:
-        key = load_signing_key(home)
-        if options.lifetime > TOKEN_LIFETIME:
-            keep_until(home, key.id, time.time() + options.lifetime)
-    except (OSError, ValueError) as error:
-        raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` creates one): {error}") from None
-    issuer = TokenIssuer(key, fleet_issuer(settings))
-    print(
-        issuer.issue(
-            options.subject,
-            roles=tuple(options.role),
-            permissions=tuple(options.permission),
-            lifetime=options.lifetime,
-        )
-    )
 
 
 def _openapi(options: argparse.Namespace) -> None:
@@ -114,6 +84,23 @@ def _serve(options: argparse.Namespace) -> None:
         raise CommandError(str(error)) from None
     types = DurableObjectRegistry(service.types).types
     run(service, fleet_settings(load().home, service.name, types), reports_health=False)
+
+
+def _grant(options: argparse.Namespace) -> None:
+    sys.path.insert(0, "")
+    service = load_service(options.types)
+
+    from aidevos.durable.objects.registry import DurableObjectRegistry
+    from aidevos.process.fleet import fleet_settings
+    from aidevos.security.service_keys import register
+
+    settings = load()
+    registry = DurableObjectRegistry(service.types)
+    fleet_settings(settings.home, service.name, registry.types)
+    try:
+        register(settings.home, service.name, registry.permissions())
+    except OSError as error:
+        raise CommandError(f"can't register {service.name} under AIDEVOS_HOME={settings.home}: {error}") from None
 
 
 def _work(options: argparse.Namespace) -> None:
@@ -181,13 +168,6 @@ def _import(name: str, path: str) -> ModuleType:
         raise CommandError(f"{path}: there is no module {error.name}") from None
     except Exception as error:  # whatever a user's module raises while it is imported
         raise CommandError(f"{path}: the module can't be imported: {error!r}") from error
-
-
-def _lifetime(text: str) -> float:
-    seconds = float(text)
-    if not 1 <= seconds <= 10 * 365 * 86400:
-        raise ValueError
-    return seconds
 
 
 def _complain(line: str, status: int) -> int:

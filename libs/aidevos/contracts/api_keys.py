@@ -102,6 +102,15 @@ class NewApiKey(APIKey, kw_only=True):
     key: str
 
 
+class ApiKeySummary(msgspec.Struct, kw_only=True):
+    """The parts of a key by which its owner recognises it."""
+
+    id: str
+    name: str
+    hint: str
+    created_at: str
+
+
 class FindApiKeys(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The arguments of `query.api_key.search`, and the parameters of `GET /api-keys`.
 

@@ -9,9 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from aidevos.contracts import subjects
+from aidevos.contracts.api_keys import ApiKeySummary
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.patterns import whole
 from aidevos.contracts.users import EMAIL_LIMIT, Password, User
+from aidevos.contracts.webhooks import WebhookSummary
 
 ACCOUNT_TYPE = "auth"
 SESSION_TYPE = "session"
@@ -57,6 +59,14 @@ def account_of(challenge: str) -> str:
     return account
 
 
+def enrolment_subject(session: str) -> str:
+    """Return the subject of the tokens of a session whose user must set up a second factor first.
+
+    It is no user's ID, so such a token owns nothing.
+    """
+    return f"enrol:{session}"
+
+
 class LoginBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Body of `POST /auth/login`.
 
@@ -76,10 +86,12 @@ class MfaVerifyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     recovery_code: RecoveryCode | None = None
 
 
-class ConfirmPasswordBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of requests that require the password again."""
+class ProofBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of requests that change the second factor: the password and, if there is one, one of its codes."""
 
     password: Password
+    otp: Otp | None = None
+    recovery_code: RecoveryCode | None = None
 
 
 class OtpBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -115,32 +127,55 @@ class RefreshBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class PasswordBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Body of `POST /auth/password`, and the arguments of the method `change_password`."""
+    """Body of `POST /auth/password`, and the arguments of the method `change_password`.
+
+    With `revoke_keys`, the user's API keys and webhooks end.
+    """
 
     current_password: Password
     new_password: Password
+    revoke_keys: bool = False
+
+
+class PasswordChanged(msgspec.Struct, kw_only=True):
+    """The response to a change or a reset of the password.
+
+    It lists the user's API keys and webhooks, which don't depend on the password. If `revoked` is true,
+    they end now; otherwise they remain valid.
+    """
+
+    api_keys: list[ApiKeySummary] = []
+    webhooks: list[WebhookSummary] = []
+    revoked: bool
 
 
 class TokenPair(msgspec.Struct, kw_only=True):
-    """The tokens of a session; `expires_in` is the access token's life in seconds."""
+    """The tokens of a session; `expires_in` is the access token's life in seconds.
+
+    If `must_enrol` is true, the access token is good for nothing but setting up a second factor. Refresh the
+    tokens afterwards.
+    """
 
     access_token: str
     refresh_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
     expires_in: int
     user: User
+    must_enrol: bool = False
 
 
 class CookieSession(msgspec.Struct, kw_only=True):
     """The response to a login with `?cookie=true`: the tokens are in cookies that scripts can't read.
 
-    Send `csrf_token` in the header `X-CSRF-Token` of every request that changes something.
+    Send `csrf_token` in the header `X-CSRF-Token` of every request that changes something. `must_enrol` is
+    as in `TokenPair`.
     """
 
     token_type: Literal["Cookie"] = "Cookie"  # noqa: S105
     expires_in: int
     csrf_token: str
     user: User
+    must_enrol: bool = False
 
 
 class Session(msgspec.Struct, kw_only=True):

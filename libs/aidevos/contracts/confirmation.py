@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from aidevos.contracts import subjects
-from aidevos.contracts.authentication import account_id
+from aidevos.contracts.authentication import PasswordChanged, account_id
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.users import Email, Password
 
@@ -33,11 +33,12 @@ class Letter(msgspec.Struct, kw_only=True):
     `nonce` identifies the user's link. The mail is useless after `until`, in seconds since the epoch.
     """
 
-    kind: Literal["verify", "change", "change_notice", "reset"]
+    kind: Literal["verify", "change", "change_notice", "reset", "password_notice"]
     to: str
     user: str
     nonce: str = ""
     until: float
+    changed: PasswordChanged | None = None
 
 
 class ForgottenBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -51,6 +52,7 @@ class ResetBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     token: LinkToken
     new_password: Password
+    revoke_keys: bool = True
 
 
 class EmailBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -27,13 +27,14 @@ Source = Annotated[str, Meta(max_length=200)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
-class Letter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Letter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """An undeliverable message.
 
     `source` is the object that sent it, as `type:id`, or the user. A replay sends `payload` to
     `subject` again, which is `do.<type>.<id>.<method>`. `code` and `detail` describe the last failure.
     The payload of a `confidential` letter is never shown. A letter `from_client` is replayed with the
-    permissions of the caller who replays it. `at` is in seconds since the epoch.
+    permissions of the caller who replays it. If `message_kept` is False, the payload is empty and can't be
+    replayed. `at` is in seconds since the epoch.
     """
 
     id: str
@@ -48,14 +49,15 @@ class Letter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     content_type: str = ""
     confidential: bool = False
     from_client: bool = False
+    message_kept: bool = True
 
 
 class DeadLetter(msgspec.Struct, kw_only=True):
     """A letter as it is shown.
 
     `args` is the message's payload, only when a single letter is shown; None if it is confidential or
-    unreadable. `replays` counts the replays that were begun, and `replayed_by` is the user of the last
-    one. Times are RFC 3339 in UTC.
+    unreadable, or if `message_kept` is False, because the sender had no valid credential. `replays` counts
+    the replays that were begun, and `replayed_by` is the user of the last one. Times are RFC 3339 in UTC.
     """
 
     id: str
@@ -68,6 +70,7 @@ class DeadLetter(msgspec.Struct, kw_only=True):
     attempts: int
     confidential: bool
     from_client: bool
+    message_kept: bool
     at: str
     replays: int
     replayed_by: str

@@ -38,6 +38,7 @@ _variable = re.compile(r"\{([a-z0-9_]+)\}")
 RESERVED = frozenset(
     {
         ".well-known",
+        "access-tokens",
         "api-keys",
         "asyncapi.json",
         "audit",

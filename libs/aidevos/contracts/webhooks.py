@@ -100,6 +100,15 @@ class WebhookInfo(msgspec.Struct, kw_only=True):
     updated_at: str
 
 
+class WebhookSummary(msgspec.Struct, kw_only=True):
+    """The parts of a webhook by which its owner recognises it. `host` is that of its URL."""
+
+    id: str
+    host: str
+    description: str
+    created_at: str
+
+
 class NewWebhook(WebhookInfo, kw_only=True):
     """A webhook with a new secret, which is shown only once."""
 

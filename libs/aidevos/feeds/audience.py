@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from aidevos.contracts import (
+    access_tokens,
     api_keys,
     dead_letters,
     projects,
@@ -37,6 +38,7 @@ READ_EVENTS = "events:read"
 READ_USERS = "users:read"
 # The types whose read permission is not `<type>:read`.
 READ_PERMISSIONS = {
+    access_tokens.TYPE: access_tokens.MANAGE,
     api_keys.TYPE: api_keys.MANAGE_KEYS,
     dead_letters.TYPE: dead_letters.MANAGE,
     rate_limits.TYPE: rate_limits.MANAGE_LIMITS,

@@ -43,6 +43,7 @@ ACTIVE_OBJECTS = Gauge("aidevos_active_objects", "Objects in memory", multiproce
 UNLIMITED_REQUESTS = Counter(
     "aidevos_unlimited_requests_total", "Requests admitted because their rate limit could not be checked"
 )
+REFUSED_TELLS = Counter("aidevos_refused_tells_total", "Tells that were refused without a valid credential")
 FAILURES = Counter("aidevos_failures_total", "Requests refused or failed", ["door", "code"])
 
 

@@ -97,18 +97,17 @@ def write_accounts(home: Path) -> None:
 
 def account(user: Mapping[str, Any], exports: tuple[Export, ...]) -> dict[str, Any]:
     """Return the configuration of an account with one user, which may use these exports of the fleet's."""
+    inboxes = ["_INBOX.>", f"_INBOX_{user['user']}.>"]
     permissions = {
         "publish": [export["service"] for export in exports if "service" in export],
-        "subscribe": [*(export["stream"] for export in exports if "stream" in export), "_INBOX.>"],
+        "subscribe": [*(export["stream"] for export in exports if "stream" in export), *inboxes],
     }
     return {"users": [{**user, "permissions": permissions}], "imports": [_import(export) for export in exports]}
 
 
 def _account(name: str, user: NatsUser) -> dict[str, Any]:
     exports = CALLS + EVENTS * user.events + METRICS * user.metrics
-    made = account({"user": name, "password": user.password}, exports)
-    made["users"][0]["permissions"]["subscribe"].append(f"_INBOX_{name}.>")
-    return made
+    return account({"user": name, "password": user.password}, exports)
 
 
 def _import(export: Export) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Promise: everything that was opened is closed in reverse order, even if opening 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from nats.aio.client import Client
 
 from aidevos.contracts.fleet_events import FLEET_EVENTS
+from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.revocations import HISTORY, Revocations
@@ -23,9 +25,12 @@ from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
 from aidevos.durable.client.mirror import Mirror
+from aidevos.security.credentials import ServiceCredential
 from aidevos.security.tls import client_context
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class FleetConnection(NamedTuple):
@@ -64,15 +69,25 @@ class AccessControl:
     """Authenticates callers and limits their rates. `credential` authorizes the look-ups for this."""
 
     def __init__(
-        self, settings: Settings, fleet: FleetConnection, verifier: TokenVerifier, credential: Callable[[], str]
+        self, settings: Settings, fleet: FleetConnection, verifier: TokenVerifier, credential: ServiceCredential
     ) -> None:
         self.verifier = verifier
-        self.admission = Admission(verifier, fleet.client, credential)
-        self.limiter = RateLimiter(settings, fleet.client, credential)
+        self._credential = credential
+        authorization = credential.authorization
+        self.admission = Admission(verifier, fleet.client, authorization)
+        self.limiter = RateLimiter(settings, fleet.client, authorization)
         self.events = EventStream(fleet.bus, since=HISTORY)
+        self.events.on_gap(self._forget_before)
         self._revocations = Revocations(
-            self.events, verifier, fleet.client, credential, self.admission.invalidate_key, self.limiter.set_policies
+            self.events, verifier, fleet.client, authorization, self.admission.invalidate, self.limiter.set_policies
         )
+
+    def _forget_before(self, known_since: float) -> None:
+        """Trust nothing that a lost event may have revoked before this time, in seconds since the epoch."""
+        if self.verifier.forget_before(known_since):
+            log.info("events from before %s may be lost: tokens are looked up", rfc3339(timestamp(known_since)))
+            self.admission.forget_all()
+            self._credential.renew()
 
     @asynccontextmanager
     async def following(self, *mirrors: Mirror) -> AsyncIterator[None]:

@@ -36,7 +36,11 @@ class Key(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """The content of a valid credential; `version` is the user's version when the roles were read, if known."""
+    """The content of a valid credential.
+
+    `version` is the user's version when the roles were read, if known. `record` is the ID of the object that
+    stands for a token of `aidevos token`.
+    """
 
     subject: str
     roles: tuple[str, ...]
@@ -46,6 +50,7 @@ class Claims(NamedTuple):
     session: str = ""
     version: int | None = None
     key: Key | None = None
+    record: str = ""
 
 
 class Change(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from aidevos.security.keys import SigningKeys
 from aidevos.security.permissions import Principal
+from aidevos.security.service_keys import ServiceSigningKeys
 from aidevos.security.tokens import LIFETIME, TokenIssuer
 from aidevos.settings import Settings
 
@@ -22,7 +22,7 @@ class ServiceCredential:
         configured = {name.strip() for name in settings.service_permissions.split(",") if name.strip()}
         self._permissions = tuple(sorted(configured | set(permissions)))
         self._subject = f"service:{service}"
-        self._keys = SigningKeys(settings.home)
+        self._keys = ServiceSigningKeys(settings.home, service, self._permissions)
         self._issuer = TokenIssuer(self._keys, settings.public_url)
         self._header = ""
         self._key = ""
@@ -32,6 +32,10 @@ class ServiceCredential:
     def principal(self) -> Principal:
         """The principal that hosts see."""
         return Principal(self._subject, ("service",), frozenset(self._permissions))
+
+    def renew(self) -> None:
+        """Issue a new token for the next call."""
+        self._renew_at = 0.0
 
     def authorization(self) -> str:
         """Return the value of the `Authorization` header."""

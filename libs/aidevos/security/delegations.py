@@ -27,6 +27,7 @@ from aidevos.contracts.authentication import CLOCK_MARGIN
 from aidevos.contracts.errors import Failure
 from aidevos.security.access import MAX_DECISIONS, Claims, Key, RecentDecisions
 from aidevos.security.permissions import Principal
+from aidevos.security.service_keys import ServiceKey
 from aidevos.security.tokens import Signing, TokenVerifier
 
 SCHEME = "Delegation "
@@ -150,14 +151,18 @@ class DelegationVerifier:
         Raises `unauthenticated`, also if the delegation is for another call, and `unavailable` while
         custom roles aren't known.
         """
-        encoded = self._verifier.open(authorization[len(SCHEME) :], TYPE)
+        encoded, signer = self._verifier.open(authorization[len(SCHEME) :], TYPE)
         try:
             payload = _payload.decode(encoded)
         except (ValueError, RecursionError):
             raise _refused() from None
+        if isinstance(signer, ServiceKey) and not signer.may_delegate(payload.act.sub):
+            raise _refused()
         now = self._now()
         if payload.iss != self._verifier.issuer or payload.aud != AUDIENCE or payload.iat > now + CLOCK_MARGIN:
             raise _refused()
+        if payload.iat <= self._verifier.known_since:
+            raise Failure("unavailable", "a change of the user's access may have been lost since; try again")
         if payload.exp <= now or payload.errand != call.digest or not payload.sub:
             raise _refused()
         if payload.key and payload.iat <= max(map(self._changed_at, (payload.key, *payload.key_parents))):

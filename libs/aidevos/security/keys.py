@@ -1,7 +1,7 @@
 """The fleet's signing keys under its home, in files that only their owner can read.
 
-`signing.json` holds the ring with the private halves; issuers of tokens read it. `jwks.json` (RFC 7517)
-holds the public halves; verifiers read only this.
+`keys/signing.json` holds the ring with the private halves; only the issuer of users' tokens needs it.
+`public/jwks.json` (RFC 7517) holds the public halves; verifiers read only this.
 
 Promise: at any time, even after a crash between two steps, `jwks.json` contains every key of
 `signing.json`, so every signature can be verified. A new key is published before it enters the ring,
@@ -27,6 +27,8 @@ from aidevos.security.key_ring import Key, Ring, SigningKey
 FOLDER = "keys"
 RING = "signing.json"
 PUBLIC = "jwks.json"
+# What verifiers read is apart from all secrets, so that a process can be given it alone.
+PUBLIC_FOLDER = "public"
 # The secret behind the CSRF tokens of browser sessions; only the gateway reads it.
 CSRF = "csrf.key"
 
@@ -112,7 +114,7 @@ def load_public_keys(home: Path) -> dict[str, Ed25519PublicKey]:
 
 def read_public_keys(home: Path) -> bytes:
     """Return the key set (RFC 7517) as JSON. Raises `FileNotFoundError`."""
-    return (home / FOLDER / PUBLIC).read_bytes()
+    return (home / PUBLIC_FOLDER / PUBLIC).read_bytes()
 
 
 def write_secret(path: Path, content: bytes) -> None:
@@ -136,16 +138,17 @@ def _change(home: Path, change: Callable[[Ring], Ring]) -> Ring:
         except FileNotFoundError:
             before = ()
         after = change(before)
-        _write_public(folder, (*before, *(key for key in after if key not in before)))
+        _write_public(home, (*before, *(key for key in after if key not in before)))
         if after != before:
             write_secret(folder / RING, msgspec.json.encode(after))
-            _write_public(folder, after)
+            _write_public(home, after)
         return after
 
 
-def _write_public(folder: Path, ring: Ring) -> None:
+def _write_public(home: Path, ring: Ring) -> None:
     content = msgspec.json.encode({"keys": list({key.id: key.jwk for key in ring}.values())})
-    path = folder / PUBLIC
+    path = home / PUBLIC_FOLDER / PUBLIC
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists() or path.read_bytes() != content:
         write_secret(path, content)
 

@@ -1,14 +1,15 @@
 """Limits of attempts in a window, per account or per address.
 
-They live in the memory of the one process that owns the objects, so they hold for the whole fleet. A
-crash forgives one window; storing each attempt would let strangers cause writes.
+A `Throttle` counts in a list that its owner keeps: an account's object stores it with its state. Those of
+`Throttles` live in the memory of the one process that owns the objects, so they hold for the whole fleet,
+and a crash forgives one window. Storing each attempt of each address would let strangers cause writes.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
 from aidevos.contracts.errors import Failure
 
@@ -19,25 +20,27 @@ IPV6_PREFIX = 64
 
 
 class Throttle:
-    """A limit of `limit` attempts in any `window` seconds."""
+    """A limit of `limit` attempts in any `window` seconds.
 
-    def __init__(self, limit: int, window: float, what: str) -> None:
+    `attempts` holds the times of the last ones, at most `limit` of them. The throttle changes this list.
+    """
+
+    def __init__(self, limit: int, window: float, what: str, attempts: list[float]) -> None:
+        self._limit = limit
         self._window = window
         self._what = what
-        self._attempts: deque[float] = deque(maxlen=limit)
+        self._attempts = attempts
 
     def check(self, now: float) -> None:
         """Raise `rate-limited` while the limit is reached."""
-        full = len(self._attempts) == self._attempts.maxlen
-        left = self._attempts[0] + self._window - now if full else 0.0
+        is_full = len(self._attempts) >= self._limit
+        left = self._attempts[-self._limit] + self._window - now if is_full else 0.0
         if left > 0:
             raise Failure("rate-limited", f"too many {self._what}", retry_after=math.ceil(left))
 
     def count(self, now: float) -> None:
         self._attempts.append(now)
-
-    def clear(self) -> None:
-        self._attempts.clear()
+        del self._attempts[: -self._limit]
 
 
 class Throttles:
@@ -52,7 +55,7 @@ class Throttles:
     def get(self, key: str) -> Throttle:
         throttle = self._throttles.get(key)
         if throttle is None:
-            throttle = self._throttles[key] = Throttle(self._limit, self._window, self._what)
+            throttle = self._throttles[key] = Throttle(self._limit, self._window, self._what, [])
             if len(self._throttles) > MAX_KEYS:
                 self._throttles.popitem(last=False)
         self._throttles.move_to_end(key)

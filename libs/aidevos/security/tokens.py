@@ -5,6 +5,10 @@ issuer writes, so its content can't choose an algorithm or bring a key. A verifi
 it expires or its key is dropped, and judged again whenever access or roles change. A token that can't
 be verified is `unauthenticated`, with the same words for every reason except expiry, so that a forger
 learns nothing.
+
+A genuine token counts only as long as this process would know that it was revoked. If events were lost, a
+session's token from before the gap is looked up once. A token with a record is looked up at its first use and
+again every minute, because it may live longer than events are remembered.
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.access import Access, Change, Claims
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.permissions import Principal
+from aidevos.security.service_keys import ServiceKey
 
+# The key of a service is good for less than that of the issuer.
+VerificationKey = Ed25519PublicKey | ServiceKey
 log = logging.getLogger(__name__)
 AUDIENCE = "aidevos"
 TYPE = "at+jwt"
@@ -53,9 +60,18 @@ class _Payload(msgspec.Struct, kw_only=True):
     permissions: frozenset[str]
     sid: str = ""
     ver: int | None = None
+    rec: str = ""
 
 
 _payload = msgspec.json.Decoder(_Payload)
+
+
+class NeedsLookup(Exception):
+    """Raised for a genuine token that may have been revoked: its session or record must be looked up first."""
+
+    def __init__(self, claims: Claims) -> None:
+        super().__init__()
+        self.claims = claims
 
 
 class Signing(Protocol):
@@ -83,12 +99,13 @@ class TokenIssuer:
         issued_at: float | None = None,
         id: str | None = None,
         version: int | None = None,
+        record: str = "",
     ) -> str:
         """Return a token for the subject.
 
         `permissions` are granted in addition to those of the roles. `lifetime` is in seconds. The same
         `issued_at` and `id` give the same token again. `version` is the version of the user that has
-        these roles.
+        these roles. `record` is the ID of the token's record, if it has one.
         """
         now = int(self._now() if issued_at is None else issued_at)
         claims = {
@@ -98,7 +115,7 @@ class TokenIssuer:
             "client_id": AUDIENCE,
             "iat": now,
             "exp": now + int(lifetime),
-            "jti": id or secrets.token_urlsafe(16),
+            "jti": id or record or secrets.token_urlsafe(16),
             "roles": list(roles),
             "permissions": list(permissions),
         }
@@ -106,6 +123,8 @@ class TokenIssuer:
             claims["sid"] = session
         if version is not None:
             claims["ver"] = version
+        if record:
+            claims["rec"] = record
         key = self.keys.at(now)
         return jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.id, "typ": TYPE})
 
@@ -115,7 +134,7 @@ class TokenVerifier:
 
     def __init__(
         self,
-        load_keys: Callable[[], Mapping[str, Ed25519PublicKey]],
+        load_keys: Callable[[], Mapping[str, VerificationKey]],
         issuer: str,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -126,6 +145,7 @@ class TokenVerifier:
         self._reload_at = now() + RELOAD_EVERY
         self._search_at = 0.0
         self._access = Access(now)
+        self.known_since = 0.0
         self._ended = self._access.ended_sessions
         self._cache: dict[str, Principal] = {}
         self._verified: dict[str, Claims] = {}
@@ -140,13 +160,25 @@ class TokenVerifier:
         self._access.change(subject, change)
         self._cache.clear()
 
+    def forget_before(self, known_since: float) -> bool:
+        """Have the tokens of sessions that were issued before this time looked up, each once.
+
+        The time is in seconds since the epoch. Revocations from before it may be unknown. Return True if that is news.
+        """
+        is_news = known_since > self.known_since
+        if is_news:
+            self.known_since = known_since
+            self._verified.clear()
+            self._cache.clear()
+        return is_news
+
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
         """Set the custom roles: all of them, by name, with their permissions from now on."""
         if self._access.set_roles(roles):
             self._cache.clear()
 
     def accept(self, authorization: str, claims: Claims) -> None:
-        """Accept the claims that were looked up for a credential other than a token, until they expire."""
+        """Accept the claims that were looked up for a credential, until they expire."""
         self._make_room()
         self._verified[authorization] = claims
         self._cache.pop(authorization, None)
@@ -159,23 +191,25 @@ class TokenVerifier:
     def verify(self, authorization: str | None, at: float | None = None) -> Principal:
         """Return the caller. Raises `unauthenticated`, or `unavailable` while custom roles aren't known.
 
-        The token must be valid now, or have been valid `at` a past time; all decisions since then
-        apply.
+        Raises `NeedsLookup` if the token's claims must be looked up and given to `accept` first. The token
+        must be valid now, or have been valid `at` a past time; all decisions since then apply.
         """
         now = self._now() if at is None else at
         self._follow_keys()
-        principal = self._cache.get(authorization or "")
+        authorization = authorization or ""
+        principal = self._cache.get(authorization)
+        if principal is not None and principal.expires_at <= now:
+            # Claims that were looked up may have expired before their token.
+            self.forget(authorization)
+            principal = None
         if principal is None:
-            principal = self._judge(authorization or "")
-        if principal.expires_at <= now:
-            self.forget(authorization or "")
-            raise _refused("the token has expired")
+            principal = self._judge(authorization, now)
         if principal.session and principal.session in self._ended:
             raise _refused("the session has ended")
         return principal
 
-    def open(self, token: str, type: str) -> bytes:
-        """Return the payload of a token of this type, signed by one of the keys. Raises `unauthenticated`."""
+    def open(self, token: str, type: str) -> tuple[bytes, VerificationKey]:
+        """Return the payload of a token of this type, and the key that signed it. Raises `unauthenticated`."""
         self._follow_keys()
         if len(token) > TOKEN_LIMIT:
             raise _refused("the token is not valid")
@@ -184,10 +218,12 @@ class TokenVerifier:
             kid = header.get("kid")
             if header != {"alg": "EdDSA", "typ": type, "kid": kid}:
                 raise ValueError("header")
-            payload: bytes = jwt.PyJWS().decode(token, self._key(kid), algorithms=["EdDSA"])
+            key = self._key(kid)
+            public = key.public if isinstance(key, ServiceKey) else key
+            payload: bytes = jwt.PyJWS().decode(token, public, algorithms=["EdDSA"])
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise _refused("the token is not valid") from None
-        return payload
+        return payload, key
 
     def judge(self, claims: Claims) -> Principal:
         """Return the current principal of these claims, by all known changes since."""
@@ -197,14 +233,24 @@ class TokenVerifier:
         if self._now() >= self._reload_at:
             self._reload()
 
-    def _judge(self, authorization: str) -> Principal:
+    def _judge(self, authorization: str, now: float) -> Principal:
         claims = self._verified.get(authorization)
-        if claims is None:
+        if claims is None or claims.expires_at <= now:
+            self.forget(authorization)
             claims = self._decode(authorization)
+            self._check_claims(claims, now)
             self._make_room()
             self._verified[authorization] = claims
         principal = self._cache[authorization] = self._access.judge(claims)
         return principal
+
+    def _check_claims(self, claims: Claims, now: float) -> None:
+        if claims.expires_at <= now:
+            raise _refused("the token has expired")
+        if claims.session in self._ended:
+            raise _refused("the session has ended")
+        if claims.record or (claims.session and claims.issued_at <= self.known_since + CLOCK_MARGIN):
+            raise NeedsLookup(claims)
 
     def _make_room(self) -> None:
         if len(self._verified) >= CACHE_LIMIT:
@@ -218,17 +264,27 @@ class TokenVerifier:
         if scheme.lower() != "bearer" or not token or len(token) > TOKEN_LIMIT:
             raise _refused("the Authorization header must be: Bearer <token>")
         try:
-            payload = _payload.decode(self.open(token, TYPE))
+            encoded, key = self.open(token, TYPE)
+            payload = _payload.decode(encoded)
         except (ValueError, RecursionError):
             raise _refused("the token is not valid") from None
         latest = self._now() + CLOCK_MARGIN
         if payload.iss != self.issuer or payload.aud != AUDIENCE or max(payload.iat, payload.nbf) > latest:
             raise _refused("the token is not valid")
+        if isinstance(key, ServiceKey) and not key.may_issue(payload.sub, payload.roles, payload.permissions):
+            raise _refused("the token is not valid")
         return Claims(
-            payload.sub, payload.roles, payload.permissions, payload.exp, payload.iat, payload.sid, payload.ver
+            payload.sub,
+            payload.roles,
+            payload.permissions,
+            payload.exp,
+            payload.iat,
+            payload.sid,
+            payload.ver,
+            record=payload.rec,
         )
 
-    def _key(self, kid: object) -> Ed25519PublicKey:
+    def _key(self, kid: object) -> VerificationKey:
         if kid not in self._keys and self._now() >= self._search_at:
             self._search_at = self._now() + RELOAD_EVERY
             self._reload()

@@ -1,4 +1,7 @@
-"""The texts of mails. Apart from the recipient's address, they contain nothing that a stranger can choose."""
+"""The texts of mails. Apart from the recipient's address, they contain nothing that a stranger can choose.
+
+API keys and webhooks are therefore listed by what the fleet has chosen of them, without their names.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from email.message import EmailMessage
 from email.policy import SMTPUTF8
 from email.utils import format_datetime, parseaddr
 
+from aidevos.contracts.authentication import PasswordChanged
 from aidevos.contracts.confirmation import CONFIRM_PATH, RESET_PATH, Letter
 from aidevos.contracts.times import timestamp
 
@@ -17,6 +21,7 @@ SUBJECTS = {
     "change": "Please confirm your new e-mail address",
     "change_notice": "Your e-mail address is about to change",
     "reset": "Choose a new password",
+    "password_notice": "Your password was changed",
 }
 TEXTS = {
     "verify": """Hello,
@@ -54,7 +59,15 @@ you can choose a new password for your account here:
 The link works once, until {until}. If you have not
 asked for this, please ignore this mail: your password stays the same.
 """,
+    "password_notice": """Hello,
+
+the password of your account was changed. If it was not you,
+please ask for a new password now.
+{credentials}""",
 }
+
+KEPT = "These still work. Please revoke those that you don't need or know:"
+ENDED = "These were revoked, because they don't depend on the password:"
 
 
 def compose(letter: Letter, id: str, sender: str, public_url: str, token: str, now: float) -> EmailMessage:
@@ -75,5 +88,17 @@ def compose(letter: Letter, id: str, sender: str, public_url: str, token: str, n
     message["Message-ID"] = f"<{id}@{address.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
     # Long lines are not wrapped, so that a link can be copied from a file of the outbox folder.
-    message.set_content(TEXTS[letter.kind].format(link=link, until=until), cte="7bit")
+    message.set_content(
+        TEXTS[letter.kind].format(link=link, until=until, credentials=_list_credentials(letter.changed)), cte="7bit"
+    )
     return message
+
+
+def _list_credentials(changed: PasswordChanged | None) -> str:
+    """Return a paragraph about the API keys and webhooks of a user whose password was changed."""
+    keys = [] if changed is None else [f"- API key ending in {key.hint}, {key.created_at}" for key in changed.api_keys]
+    hooks = [] if changed is None else [f"- webhook {hook.id}, {hook.created_at}" for hook in changed.webhooks]
+    if changed is None or not (keys or hooks):
+        return ""
+    state = ENDED if changed.revoked else KEPT
+    return "\n".join(["", state, "", *keys, *hooks, ""])

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from aidevos.contracts import audit, authentication, confirmation, subjects, users
-from aidevos.contracts.authentication import SESSION_TYPE, ConfirmPasswordBody, RecoveryCodes, RefreshBody
+from aidevos.contracts import access_tokens, audit, authentication, confirmation, subjects, users
+from aidevos.contracts.authentication import SESSION_TYPE, ProofBody, RecoveryCodes, RefreshBody
 from aidevos.contracts.confirmation import CONFIRM_PATH, CONFIRMATION_TYPE, RECOVERY_TYPE, RESET_PATH
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import read_public_keys
@@ -56,13 +56,15 @@ FORM: dict[str, Any] = OPEN | {"response": Text("text/html"), "headers": ()}
 MAILED: dict[str, Any] = {"status": 202, "returns": "If there is anything to send, a mail is on its way"}
 ALIKE = "The response is the same whether or not the address belongs to a user."
 NOTICE = "The address changes when the link is used. A notice is mailed to the current address at once."
+KEPT = "API keys and webhooks are listed. They remain valid unless the body has `revoke_keys`."
+ENDED = 'API keys and webhooks are listed. They end, unless the body says `{"revoke_keys": false}`.'
 VERIFY = "Complete a login with its second factor"
 RENEW = "Exchange a refresh token for a new pair"
 DISABLE = "Remove the second factor"
 CHALLENGE = "Takes the challenge from `POST /auth/login`, which must come from the same client."
 REFRESH = "Takes the token from the body, or from the cookie of a login with `?cookie=true`."
 _refresh = msgspec.json.Decoder(RefreshBody)
-_password = msgspec.json.Decoder(ConfirmPasswordBody)
+_proof = msgspec.json.Decoder(ProofBody)
 
 
 def _session(request: HttpRequest, body: Any = None) -> str:
@@ -115,17 +117,17 @@ class AuthRouter(APIRouter):
         post("/auth/register", "register", "Register a user", (NEW, "register"), users.User, users.RegisterBody,
              location="/users/{id}", **OPEN),
         post("/auth/password", "change_password", "Change the password, which ends every other session",
-             (OWN, "change_password"), body=authentication.PasswordBody),
+             (OWN, "change_password"), authentication.PasswordChanged, authentication.PasswordBody, about=KEPT),
         post(TOTP, "begin_totp", "Create a secret for an authenticator app, to be confirmed with a code",
-             (OWN, "begin_totp"), authentication.TotpSecret, ConfirmPasswordBody, secret=True),
+             (OWN, "begin_totp"), authentication.TotpSecret, ProofBody, secret=True),
         post(f"{TOTP}/confirm", "confirm_totp", "Require a second factor at logins from now on",
              (OWN, "confirm_totp"), RecoveryCodes, authentication.OtpBody, secret=True),
         post("/auth/mfa/recovery-codes", "renew_recovery_codes", "Replace all recovery codes",
-             (OWN, "renew_recovery_codes"), RecoveryCodes, ConfirmPasswordBody, secret=True),
+             (OWN, "renew_recovery_codes"), RecoveryCodes, ProofBody, secret=True),
         post("/auth/password/reset", "forgot_password", "Mail a link that resets the password",
              (RECOVERY, "request_reset"), body=confirmation.ForgottenBody, about=ALIKE, **OPEN, **MAILED),
         post(RESET_PATH, "reset_password", "Set a new password with a mailed link, which ends every session",
-             (HOLDER, "reset_password"), body=confirmation.ResetBody, **OPEN),
+             (HOLDER, "reset_password"), authentication.PasswordChanged, confirmation.ResetBody, about=ENDED, **OPEN),
         post("/auth/email", "change_email", "Mail a link to a new address, which becomes the caller's",
              (USER, "change_email"), body=confirmation.EmailBody, about=NOTICE, **MAILED),
         post("/auth/email/verify", "verify_email", "Mail a link that confirms the caller's address",
@@ -175,7 +177,7 @@ class AuthRouter(APIRouter):
         await self._request(SESSION_TYPE, _session(request), method, b"{}", self._forwarder.options(request))
         return HttpResponse(204, headers=self._cookies.clear() if b"cookie" in request.headers else ())
 
-    @delete(TOTP, "disable_totp", DISABLE, body=ConfirmPasswordBody, raw=True, optional=True, headers=OTP)
+    @delete(TOTP, "disable_totp", DISABLE, body=ProofBody, raw=True, optional=True, headers=OTP)
     async def disable(self, request: HttpRequest) -> HttpResponse:
         """Remove the second factor with the password in the body or a code in the header `Otp`.
 
@@ -185,7 +187,7 @@ class AuthRouter(APIRouter):
         otp = request.header(b"otp")
         if otp is None:
             payload = await request.body(self.body_limit)
-            bodies.decode(_password, payload, "body")
+            bodies.decode(_proof, payload, "body")
         else:
             payload = msgspec.json.encode({"otp": otp})
         options = self._forwarder.options(request)
@@ -221,6 +223,23 @@ class AuthRouter(APIRouter):
 
     async def _request(self, type: str, id: str, method: str, payload: bytes, options: dict[str, Any]) -> bytes:
         return await self._forwarder.request_with_body(subjects.call(type, id, method), payload, options)
+
+
+class AccessTokenRouter(APIRouter):
+    """`/access-tokens`."""
+
+    tag = "access-tokens"
+    about = "Tokens of `aidevos token`"
+    permission = access_tokens.MANAGE
+    variables = (variable("token_id", "A token's ID"),)
+    # fmt: off
+    rows = (
+        get("/access-tokens", "list_access_tokens", "List the tokens of `aidevos token`",
+            subjects.query(access_tokens.TYPE, access_tokens.SEARCH), access_tokens.TokenPage, query=PAGE),
+        delete("/access-tokens/{token_id}", "revoke_access_token", "Revoke a token of `aidevos token`",
+               (Target(access_tokens.TYPE, in_path("token_id", "token")), "revoke")),
+    )
+    # fmt: on
 
 
 class AuditRouter(APIRouter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .api_gateway import ApiKeyRouter, RateLimitRouter, RouteRouter
 from .api_router import APIRouter
-from .auth import AuditRouter, AuthRouter
+from .auth import AccessTokenRouter, AuditRouter, AuthRouter
 from .data import DataRouter
 from .events import DeadLetterRouter, EventRouter, WebhookRouter
 from .objects import DurableObjectRouter
@@ -14,7 +14,7 @@ from .users import RoleRouter, UserRouter
 
 # fmt: off
 ROUTERS: tuple[type[APIRouter], ...] = (
-    DurableObjectRouter, AuthRouter, UserRouter, RoleRouter, AuditRouter, DeadLetterRouter, DataRouter, ApiKeyRouter,
-    RouteRouter, RateLimitRouter, ProjectRouter, WebhookRouter, EventRouter, OperationRouter,
+    DurableObjectRouter, AuthRouter, UserRouter, RoleRouter, AuditRouter, AccessTokenRouter, DeadLetterRouter,
+    DataRouter, ApiKeyRouter, RouteRouter, RateLimitRouter, ProjectRouter, WebhookRouter, EventRouter, OperationRouter,
 )
 # fmt: on

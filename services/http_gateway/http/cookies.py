@@ -85,7 +85,7 @@ class Cookies:
         """Return the body and headers that give a browser the `TokenPair` of this reply as cookies."""
         pair = _pair.decode(reply)
         csrf = self.csrf_token(session_of(pair.refresh_token))
-        shown = CookieSession(expires_in=pair.expires_in, csrf_token=csrf, user=pair.user)
+        shown = CookieSession(expires_in=pair.expires_in, csrf_token=csrf, user=pair.user, must_enrol=pair.must_enrol)
         return msgspec.json.encode(shown), (
             self._set(self.access, pair.access_token, pair.expires_in),
             self._set(self.refresh, pair.refresh_token, self._refresh_age),

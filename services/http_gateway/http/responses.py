@@ -30,7 +30,7 @@ SECURITY: tuple[Header, ...] = (
     (b"referrer-policy", b"no-referrer"),
 )
 # Defaults for responses that don't set these headers.
-POLICY: Header = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+POLICY: Header = (b"content-security-policy", b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'")
 PRIVATE: Header = (b"cache-control", b"private, no-cache")
 _PROBLEM_HEADER: Header = (b"content-type", MEDIA_TYPE.encode())
 _CHALLENGE: Header = (b"www-authenticate", b"Bearer")

@@ -14,9 +14,9 @@ import pytest
 
 from aidevos.contracts.authentication import account_id, session_of
 from aidevos.contracts.errors import Failure
-from tests.support.logins import PASSWORD, Person, bearer, dies, logged_in, login, register
+from tests.support.logins import PASSWORD, Person, bearer, logged_in, login, register, wait_until_refused
 from tests.support.users import MERGE_PATCH
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 ADDRESS = "127.0.0.1"
 
@@ -37,7 +37,7 @@ def told(items: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 async def test_whatever_happens_to_an_account_leaves_an_entry(
-    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint
 ) -> None:
     first = await logged_in(http, person)
     id, mine = first["user"]["id"], bearer(first)
@@ -100,7 +100,7 @@ async def test_whatever_happens_to_an_account_leaves_an_entry(
 
 
 async def test_failed_logins_name_an_account_and_never_what_was_typed(
-    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint
 ) -> None:
     id = (await register(http, person)).json()["id"]
     typed = f"a-password-as-a-name-{secrets.token_hex(4)}"
@@ -190,7 +190,7 @@ async def test_a_bad_filter_is_refused_by_its_name(
 
 
 async def test_an_entry_is_written_and_changed_by_nobody_who_is_a_person(
-    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint
 ) -> None:
     id = (await register(http, person)).json()["id"]
     (entry,) = await entries(http, admin, 1, target=id)
@@ -208,7 +208,7 @@ async def test_an_entry_is_written_and_changed_by_nobody_who_is_a_person(
 
 
 async def test_pages_come_in_order_and_neither_repeat_nor_lose_while_entries_are_written(
-    http: httpx2.AsyncClient, admin: dict[str, str], over_nats: NatsDoor, world: World
+    http: httpx2.AsyncClient, admin: dict[str, str], over_nats: NatsEntryPoint, world: World
 ) -> None:
     actor, service = f"a{secrets.token_hex(4)}", world.token(roles=("service",), subject="service:test")
 
@@ -260,9 +260,9 @@ async def test_a_users_sessions_are_shown_and_ended_by_itself_and_administrators
     foreign = session_of(stranger["refresh_token"])
     assert (await http.delete(f"{path}/{foreign}", headers=admin)).status_code == 404
     assert (await http.delete(f"{path}/{session_of(third['refresh_token'])}", headers=admin)).status_code == 204
-    await dies(http, third)
+    await wait_until_refused(http, third)
     assert (await http.get("/users/me", headers=bearer(second))).status_code == 200
     assert (await http.delete("/users/me/sessions", headers=bearer(first))).status_code == 204
-    await dies(http, first)
-    await dies(http, second)
+    await wait_until_refused(http, first)
+    await wait_until_refused(http, second)
     assert (await http.get("/users/me", headers=bearer(stranger))).status_code == 200

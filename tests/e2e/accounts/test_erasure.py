@@ -15,9 +15,18 @@ import pytest
 
 from aidevos.contracts import subjects
 from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT
-from tests.support.logins import PASSWORD, Person, admin_password, bearer, dies, logged_in, login, register
+from tests.support.logins import (
+    PASSWORD,
+    Person,
+    admin_password,
+    bearer,
+    logged_in,
+    login,
+    register,
+    wait_until_refused,
+)
 from tests.support.users import MERGE_PATCH
-from tests.support.world import NatsDoor, World, Worlds
+from tests.support.world import NatsEntryPoint, World, Worlds
 
 FULL_NAME, THEME = "Augusta Ada Zzyzx", "quite personal"
 
@@ -33,7 +42,7 @@ async def erase(http: httpx2.AsyncClient, who: dict[str, str], id: str = "me", *
     return await http.request("DELETE", f"/users/{id}", headers=who, json=body)
 
 
-async def eventually_free(http: httpx2.AsyncClient, person: Person) -> dict[str, Any]:
+async def register_when_free(http: httpx2.AsyncClient, person: Person) -> dict[str, Any]:
     """Register a user with both names, which must be free within a second."""
     async with asyncio.timeout(1):
         while (made := await register(http, person)).status_code != 201:  # noqa: ASYNC110
@@ -48,11 +57,11 @@ async def test_a_user_goes_with_the_password_and_its_names_are_free(http: httpx2
     erased = await erase(http, bearer(pair), password=PASSWORD)
 
     assert (erased.status_code, erased.content) == (204, b"")
-    await dies(http, pair)
-    await dies(http, other)
+    await wait_until_refused(http, pair)
+    await wait_until_refused(http, other)
     refreshed = await http.post("/auth/refresh", json={"refresh_token": other["refresh_token"]})
     assert (refreshed.status_code, (await login(http, person.username)).status_code) == (401, 401)
-    assert (await eventually_free(http, person))["id"] != pair["user"]["id"]
+    assert (await register_when_free(http, person))["id"] != pair["user"]["id"]
     assert (await login(http, person.email)).status_code == 200
 
 
@@ -85,7 +94,9 @@ async def test_others_are_erased_by_administrators_alone_and_once(
     assert [user["id"] for user in found if user["id"] == id] == []
 
 
-async def test_an_erased_id_is_nobodys_again(http: httpx2.AsyncClient, person: Person, over_nats: NatsDoor) -> None:
+async def test_an_erased_id_is_nobodys_again(
+    http: httpx2.AsyncClient, person: Person, over_nats: NatsEntryPoint
+) -> None:
     pair = await logged_in(http, person)
     id = pair["user"]["id"]
     await erase(http, bearer(pair), password=PASSWORD)
@@ -150,7 +161,7 @@ async def test_nothing_personal_is_left_at_rest(
 
 
 def at_rest(world: World, word: str) -> str:
-    """Return the collections whose documents contain the word, with the text around it."""
+    """Return one line for each document that contains the word."""
     client: Any = pymongo.MongoClient(world.servers.mongo_url)
     found = []
     with client:
@@ -187,6 +198,6 @@ async def test_a_login_beside_an_erasure_opens_no_session_that_stays(
     assert erased.status_code == 204
     assert {answer.status_code for answer in answers} <= {200, 401}
     for opened in (answer.json() for answer in answers if answer.status_code == 200):
-        await dies(http, opened)
+        await wait_until_refused(http, opened)
         refreshed = await http.post("/auth/refresh", json={"refresh_token": opened["refresh_token"]})
         assert refreshed.status_code == 401

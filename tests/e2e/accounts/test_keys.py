@@ -20,7 +20,7 @@ from tests.support.gateways import another_gateway
 from tests.support.http import http_client
 from tests.support.logins import Person, bearer, login, register
 from tests.support.paths import ROOT
-from tests.support.world import NatsDoor, World, Worlds, wait_ready
+from tests.support.world import NatsEntryPoint, World, Worlds, wait_ready
 
 NOTICE = 2.0
 ADA = Person("ada", "ada@example.org")
@@ -59,7 +59,7 @@ async def logged_in(http: httpx2.AsyncClient, name: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[int]]:
+async def repeat_in_background(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[int]]:
     """Repeat each of these in the background and count the rounds; the first failure fails the test."""
     rounds, ends = [0] * len(works), asyncio.Event()
 
@@ -76,7 +76,7 @@ async def kept_up(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[list[i
 
 
 async def test_no_request_fails_while_keys_are_rotated(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
+    world: World, http: httpx2.AsyncClient, over_nats: NatsEntryPoint
 ) -> None:
     await register(http, ADA)
     pair = old = await logged_in(http, "ada")
@@ -98,7 +98,7 @@ async def test_no_request_fails_while_keys_are_rotated(
     async def count() -> None:
         await over_nats.call("counter", "load", "increment", authorization=world.token("counter:write"))
 
-    async with kept_up(log_in, refresh, read, count, count) as rounds:
+    async with repeat_in_background(log_in, refresh, read, count, count) as rounds:
         for _ in range(2):
             await rotate(world)
             shown = (await http.get("/.well-known/jwks.json")).json()["keys"]
@@ -116,7 +116,7 @@ async def test_no_request_fails_while_keys_are_rotated(
 
 
 async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
-    world: World, http: httpx2.AsyncClient, over_nats: NatsDoor
+    world: World, http: httpx2.AsyncClient, over_nats: NatsEntryPoint
 ) -> None:
     await register(http, Person("eve", "eve@example.org"))
     pair, forged = await logged_in(http, "eve"), world.token(roles=("admin",))
@@ -148,7 +148,7 @@ async def test_a_dropped_key_is_dead_everywhere_and_sessions_go_on(
     assert len((await http.get("/.well-known/jwks.json")).json()["keys"]) == 1
 
 
-async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats: NatsDoor) -> None:
+async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats: NatsEntryPoint) -> None:
     await rotate(world)
     rotated = {key.id: [key.cause] for key in load_ring(world.servers.home) if key.cause != "first"}
     async with asyncio.timeout(20):
@@ -165,7 +165,7 @@ async def test_each_rotation_is_in_the_security_log_once(world: World, over_nats
     assert entries.items() >= (rotated | {last.id: ["emergency"]}).items()
 
 
-async def log_of(world: World, door: NatsDoor) -> dict[str, list[str]]:
+async def log_of(world: World, door: NatsEntryPoint) -> dict[str, list[str]]:
     """Return the reasons of the log entries by key ID."""
     found: dict[str, list[str]] = {}
     page = await door.query("audit", "search", {"action": "keys.rotated", "limit": 200}, authorization=world.admin)

@@ -19,9 +19,9 @@ import pytest
 
 from aidevos.contracts.confirmation import recovery_id, user_of
 from aidevos.contracts.errors import Failure
-from tests.support.logins import PASSWORD, Person, bearer, dies, logged_in, login, register
+from tests.support.logins import PASSWORD, Person, bearer, logged_in, login, register, wait_until_refused
 from tests.support.mails import in_folder, token_in
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 OTHER = "another wheelbarrow"
 WITHIN = 20.0
@@ -30,7 +30,7 @@ WITHIN = 20.0
 class Links:
     """The link methods over both entry points; errors such as `unauthenticated` are raised as failures."""
 
-    def __init__(self, world: World, door: str, http: httpx2.AsyncClient, over_nats: NatsDoor) -> None:
+    def __init__(self, world: World, door: str, http: httpx2.AsyncClient, over_nats: NatsEntryPoint) -> None:
         self.door, self._http, self._nats = door, http, over_nats
 
     async def forget(self, email: str) -> None:
@@ -66,7 +66,7 @@ class Links:
 @pytest.fixture(params=["http", "nats"])
 async def links(request: pytest.FixtureRequest, world: World, http: httpx2.AsyncClient) -> AsyncIterator[Links]:
     connection = await nats.connect(world.servers.nats_url("client"))
-    yield Links(world, request.param, http, NatsDoor(connection))
+    yield Links(world, request.param, http, NatsEntryPoint(connection))
     await connection.close()
 
 
@@ -97,7 +97,7 @@ async def test_a_forgotten_password_is_replaced_and_every_session_ends(
     await links.reset(token)
 
     assert (weak.status, (weak.field or "").removeprefix("args.")) == (422, "new_password")
-    await dies(http, mine)
+    await wait_until_refused(http, mine)
     assert (await login(http, person.username)).status_code == 401
     assert (await login(http, person.username, OTHER)).json()["user"]["email_verified"] is True
     assert (await refused(links.reset(token, "a third wheelbarrow"))).status == 422

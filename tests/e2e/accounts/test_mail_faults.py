@@ -42,7 +42,7 @@ async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_be
         mine = await logged_in(http, person)
         assert (await http.post("/auth/password/reset", json={"email": person.email})).status_code == 202
         world.restart("authentication")
-        await arrives(http, mine)
+        await wait_until_restarted(http, mine)
         before = at_rest(world)
         await smtp.start()
         async with asyncio.timeout(WITHIN):
@@ -54,8 +54,9 @@ async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_be
         done = await http.post("/auth/password/reset/confirm", json={"token": resets, "new_password": OTHER})
         again = await login(http, person.username, OTHER)
 
-    assert (done.status_code, again.status_code) == (204, 200)
-    assert smtp.recipients == [mine["user"]["email"]] * 2
+    assert (done.status_code, again.status_code) == (200, 200)
+    # The notice of the new password may have come too.
+    assert smtp.recipients[:2] == [mine["user"]["email"]] * 2
     assert {message["From"] for message in messages} == {"Fleet <fleet@example.org>"}
     stored = before + at_rest(world)
     assert mine["user"]["id"].encode() in stored
@@ -64,7 +65,7 @@ async def test_mail_waits_for_the_mail_server_over_a_kill_and_leaves_no_token_be
         assert token.rpartition(".")[2].encode() not in stored
 
 
-async def arrives(http: httpx2.AsyncClient, pair: Any) -> None:
+async def wait_until_restarted(http: httpx2.AsyncClient, pair: Any) -> None:
     """Return once the restarted service answers."""
     async with asyncio.timeout(WITHIN):
         while (await http.get("/auth/me", headers=bearer(pair))).status_code != 200:  # noqa: ASYNC110

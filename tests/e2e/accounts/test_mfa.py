@@ -18,7 +18,7 @@ import pytest
 from aidevos.contracts import subjects
 from aidevos.contracts.authentication import account_id, account_of, session_of
 from aidevos.contracts.errors import Failure
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 PASSWORD = "wheelbarrow at noon"
 HTTP_METHODS = {
@@ -68,7 +68,7 @@ class OverHttp:
 
 
 class OverNats:
-    def __init__(self, door: NatsDoor) -> None:
+    def __init__(self, door: NatsEntryPoint) -> None:
         self._door = door
 
     async def register(self, name: str) -> Any:
@@ -115,7 +115,7 @@ async def accounts(request: pytest.FixtureRequest, world: World, http: httpx2.As
         yield OverHttp(http)
     else:
         connection = await nats.connect(world.servers.nats_url("client"))
-        yield OverNats(NatsDoor(connection))
+        yield OverNats(NatsEntryPoint(connection))
         await connection.close()
 
 
@@ -150,13 +150,17 @@ async def test_a_second_factor_from_the_first_code_to_its_end(accounts: Accounts
     assert (await accounts.verify(first, otp=codes.fresh))["user"] == pair["user"]
     assert (await failure(accounts.verify(first, recovery_code=recovery[0]))).status == 401
     assert (await accounts.verify(second, recovery_code=recovery[0]))["user"] == pair["user"]
-    renewed = (await accounts.own(pair, "renew_recovery_codes", password=PASSWORD))["recovery_codes"]
+    renewing = {"password": PASSWORD, "recovery_code": recovery[1]}
+    renewed = (await accounts.own(pair, "renew_recovery_codes", **renewing))["recovery_codes"]
     third = str((await failure(accounts.login(name))).challenge)
-    assert (await failure(accounts.verify(third, recovery_code=recovery[1]))).status == 401
+    assert (await failure(accounts.verify(third, recovery_code=recovery[2]))).status == 401
     assert await accounts.verify(third, recovery_code=renewed[1])
 
-    assert (await failure(accounts.own(pair, "disable_totp", password="not the password"))).status == 401
-    await accounts.own(pair, "disable_totp", password=PASSWORD)
+    for method in ("begin_totp", "renew_recovery_codes", "disable_totp"):
+        assert (await failure(accounts.own(pair, method, password=PASSWORD))).status == 422
+    proof = {"password": "not the password", "recovery_code": renewed[2]}
+    assert (await failure(accounts.own(pair, "disable_totp", **proof))).status == 401
+    await accounts.own(pair, "disable_totp", **proof | {"password": PASSWORD})
 
     assert (await accounts.own(pair, "me"))["mfa"] is False
     assert await accounts.login(name)

@@ -15,8 +15,8 @@ from aidevos.contracts.errors import Failure
 from tests.support.gateways import another_gateway
 from tests.support.http import http_client
 from tests.support.logins import Person, bearer, logged_in
-from tests.support.users import MERGE_PATCH, allowed, becomes
-from tests.support.world import NatsDoor, World
+from tests.support.users import MERGE_PATCH, allowed, wait_for_access
+from tests.support.world import NatsEntryPoint, World
 
 YES, NO = {"http": True, "nats": True}, {"http": False, "nats": False}
 
@@ -62,8 +62,8 @@ async def test_a_role_is_made_shown_replaced_and_deleted_under_its_etag(
     assert (gone.status_code, (await http.get(path, headers=admin)).status_code) == (204, 404)
 
 
-async def test_roles_are_listed_by_name_page_by_page_at_both_doors(
-    http: httpx2.AsyncClient, admin: dict[str, str], over_nats: NatsDoor, name: str
+async def test_roles_are_listed_by_name_page_by_page_over_http_and_nats(
+    http: httpx2.AsyncClient, admin: dict[str, str], over_nats: NatsEntryPoint, name: str
 ) -> None:
     for number in range(3):
         await http.post("/roles", headers=admin, json={"name": f"{name}{number}", "permissions": []})
@@ -79,18 +79,18 @@ async def test_roles_are_listed_by_name_page_by_page_at_both_doors(
     assert {"admin", "service", "user", f"{name}0", f"{name}1", f"{name}2"} <= set(names)
 
 
-async def test_what_a_role_allows_changes_at_both_doors_within_a_second_for_tokens_that_are_out(
-    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor, name: str
+async def test_what_a_role_allows_changes_over_http_and_nats_within_a_second_for_tokens_that_are_out(
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint, name: str
 ) -> None:
     pair = await logged_in(http, person)
     path = f"/roles/{name}"
     await http.post("/roles", headers=admin, json={"name": name, "permissions": ["users:read"]})
     assert (await give(http, admin, pair, "user", name)).status_code == 200
-    await becomes(http, over_nats, pair, YES)
+    await wait_for_access(http, over_nats, pair, YES)
     me = (await http.get("/auth/me", headers=bearer(pair))).json()
     for permissions, outcome in ([], NO), (["users:read"], YES), (["audit:read"], NO):
         assert (await http.put(path, headers=admin, json={"permissions": permissions})).status_code == 200
-        await becomes(http, over_nats, pair, outcome)
+        await wait_for_access(http, over_nats, pair, outcome)
     in_use = await http.delete(path, headers=admin)
     await give(http, admin, pair, "user")
     deleted = await http.delete(path, headers=admin)
@@ -102,12 +102,12 @@ async def test_what_a_role_allows_changes_at_both_doors_within_a_second_for_toke
 
 
 async def test_a_gateway_and_a_host_that_start_later_know_what_a_role_allows(
-    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor, name: str, world: World
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint, name: str, world: World
 ) -> None:
     await http.post("/roles", headers=admin, json={"name": name, "permissions": ["users:read"]})
     pair = await logged_in(http, person)
     await give(http, admin, pair, "user", name)
-    await becomes(http, over_nats, pair, YES)
+    await wait_for_access(http, over_nats, pair, YES)
     world.restart("user_management")
 
     async def answers(client: httpx2.AsyncClient) -> int:
@@ -115,14 +115,14 @@ async def test_a_gateway_and_a_host_that_start_later_know_what_a_role_allows(
 
     with another_gateway(world) as url:
         async with http_client(base_url=url, timeout=20) as later:
-            assert await settled(lambda: answers(later)) == 200
+            assert await first_settled_answer(lambda: answers(later)) == 200
             await http.put(f"/roles/{name}", headers=admin, json={"permissions": []})
             async with asyncio.timeout(1):
                 while await answers(later) != 403:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
 
 
-async def settled(answers: Callable[[], Awaitable[int]]) -> int:
+async def first_settled_answer(answers: Callable[[], Awaitable[int]]) -> int:
     """Return the first answer that is not 503, because role permissions may not be known at once."""
     async with asyncio.timeout(5):
         while (status := await answers()) == 503:  # noqa: ASYNC110
@@ -131,13 +131,13 @@ async def settled(answers: Callable[[], Awaitable[int]]) -> int:
 
 
 async def test_whoever_manages_roles_and_users_gets_no_further_by_it(
-    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor, name: str
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint, name: str
 ) -> None:
     own = ["roles:manage", "users:manage", "users:read"]
     await http.post("/roles", headers=admin, json={"name": name, "permissions": own})
     pair = await logged_in(http, person)
     await give(http, admin, pair, "user", name)
-    await becomes(http, over_nats, pair, YES)
+    await wait_for_access(http, over_nats, pair, YES)
     mine = bearer(pair)
     admin_id = (await http.get("/users/me", headers=admin)).json()["id"]
 

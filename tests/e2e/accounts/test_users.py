@@ -6,9 +6,9 @@ import httpx2
 import pytest
 
 from aidevos.security.permissions import ROLES
-from tests.support.logins import PASSWORD, Person, bearer, dies, logged_in, login, register
-from tests.support.users import MERGE_PATCH, allowed, becomes
-from tests.support.world import NatsDoor, World
+from tests.support.logins import PASSWORD, Person, bearer, logged_in, login, register, wait_until_refused
+from tests.support.users import MERGE_PATCH, allowed, wait_for_access
+from tests.support.world import NatsEntryPoint, World
 
 
 async def test_ones_own_profile_is_replaced_and_patched_under_its_etag(
@@ -93,7 +93,7 @@ async def test_a_deactivated_user_is_out_within_a_second_until_activated(
     path = f"/users/{pair['user']['id']}"
 
     deactivated = await http.post(f"{path}/deactivate", headers=admin)
-    await dies(http, pair)
+    await wait_until_refused(http, pair)
     refreshed = await http.post("/auth/refresh", json={"refresh_token": pair["refresh_token"]})
     right, wrong = await login(http, person.username), await login(http, person.username, "wrong")
     activated = await http.post(f"{path}/activate", headers=admin)
@@ -105,20 +105,20 @@ async def test_a_deactivated_user_is_out_within_a_second_until_activated(
     assert (await login(http, person.username)).status_code == 200
 
 
-async def test_a_changed_role_counts_at_both_doors_within_a_second_for_tokens_that_are_out(
-    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+async def test_a_changed_role_counts_over_http_and_nats_within_a_second_for_tokens_that_are_out(
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint
 ) -> None:
     pair = await logged_in(http, person)
     path = f"/users/{pair['user']['id']}"
     before = await allowed(http, over_nats, pair)
 
     await http.patch(path, headers=admin | MERGE_PATCH, json={"roles": ["admin", "user"]})
-    await becomes(http, over_nats, pair, {"http": True, "nats": True})
+    await wait_for_access(http, over_nats, pair, {"http": True, "nats": True})
     promoted = (await http.post("/auth/refresh", json={"refresh_token": pair["refresh_token"]})).json()
     at_promotion = await allowed(http, over_nats, promoted)
     await http.patch(path, headers=admin | MERGE_PATCH, json={"roles": ["user"]})
     for tokens in (promoted, pair):
-        await becomes(http, over_nats, tokens, {"http": False, "nats": False})
+        await wait_for_access(http, over_nats, tokens, {"http": False, "nats": False})
     me = (await http.get("/auth/me", headers=bearer(promoted))).json()
     refreshed = await http.post("/auth/refresh", json={"refresh_token": promoted["refresh_token"]})
 
@@ -150,7 +150,7 @@ async def test_a_password_in_another_users_name_changes_nothing(http: httpx2.Asy
 
 
 async def test_users_are_found_page_by_page_by_those_who_may_read_them(
-    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsDoor
+    http: httpx2.AsyncClient, person: Person, admin: dict[str, str], over_nats: NatsEntryPoint
 ) -> None:
     names = [f"{person.username}{number}" for number in range(5)]
     for name in names:

@@ -14,20 +14,20 @@ import pytest
 from aidevos import id_from_name
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
-from tests.support.data_collections import USER, made, of
+from tests.support.data_collections import USER, create_item, headers_of
 from tests.support.host_processes import eventually
 from tests.support.http import http_client
 from tests.support.logins import Person, bearer, logged_in
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 SALES = "permission:sales:write"
 
 
-async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_http_door(
+async def test_an_item_is_made_read_replaced_patched_and_deleted_over_http(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     created = await http.post(f"/{name}", headers=ada, json={"data": {"price": 1, "$where": {"a.b": 1.0}}})
     item = created.json()
     path = f"/{name}/{item['id']}"
@@ -57,8 +57,8 @@ async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_http_doo
     assert gone.status_code == 404
 
 
-async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_nats_door(
-    over_nats: NatsDoor, world: World, name: str
+async def test_an_item_is_made_read_replaced_patched_and_deleted_over_nats(
+    over_nats: NatsEntryPoint, world: World, name: str
 ) -> None:
     ada = world.token(roles=USER, subject="ada")
     id = id_from_name("item", f"{name}/first")
@@ -85,8 +85,8 @@ async def test_an_item_is_made_read_replaced_patched_and_deleted_at_the_nats_doo
 
 
 async def test_what_one_may_not_read_is_not_there(http: httpx2.AsyncClient, world: World, name: str) -> None:
-    ada, bob = of(world, "ada"), of(world, "bob")
-    item = await made(http, name, ada, {"a": 1})
+    ada, bob = headers_of(world, "ada"), headers_of(world, "bob")
+    item = await create_item(http, name, ada, {"a": 1})
     path = f"/{name}/{item['id']}"
 
     async def seen_by(headers: dict[str, str]) -> set[int]:
@@ -107,12 +107,12 @@ async def test_what_one_may_not_read_is_not_there(http: httpx2.AsyncClient, worl
 
 
 async def test_rules_let_in_whom_they_name_and_nobody_else(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, name: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, name: str
 ) -> None:
-    ada, bob, carl = of(world, "ada"), of(world, "bob"), of(world, "carl", "orders:write")
+    ada, bob, carl = headers_of(world, "ada"), headers_of(world, "bob"), headers_of(world, "carl", "orders:write")
     rules = {"read": "public", "create": "authenticated", "update": ["owner", "permission:orders:write"]}
     config = await http.put(f"/{name}", headers=ada, json={"rules": rules})
-    item = await made(http, name, bob, 1)
+    item = await create_item(http, name, bob, 1)
     path = f"/{name}/{item['id']}"
     stranger = await http.get(path)
     nobody = await over_nats.call("item", item_object(name, item["id"]), "read", authorization=None)
@@ -128,9 +128,9 @@ async def test_rules_let_in_whom_they_name_and_nobody_else(
 async def test_a_put_makes_an_item_only_where_it_is_told_that_there_is_none(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     first = {"If-None-Match": "*"}
-    await made(http, name, ada, 0)
+    await create_item(http, name, ada, 0)
     missing = await http.put(f"/{name}/x", headers=ada, json={"data": 1})
     made_by_put = await http.put(f"/{name}/x", headers=ada | first, json={"data": 1})
     again = await http.put(f"/{name}/x", headers=ada | first, json={"data": 2})
@@ -145,10 +145,10 @@ async def test_a_put_makes_an_item_only_where_it_is_told_that_there_is_none(
 async def test_a_configuration_is_for_a_new_collection_alone_where_it_says_so(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     answers = [
         await http.put(f"/{name}", headers=headers | {"If-None-Match": "*"}, json={"history": True})
-        for headers in (ada, ada, of(world, "bob"))
+        for headers in (ada, ada, headers_of(world, "bob"))
     ]
     other = await http.put(f"/{name}", headers=ada | {"If-None-Match": '"1"'}, json={})
     config = await http.get(f"/{name}/config", headers=ada)
@@ -160,7 +160,7 @@ async def test_a_configuration_is_for_a_new_collection_alone_where_it_says_so(
 
 @pytest.mark.parametrize("bad", ["no.pe", "a%20b", "caf%C3%A9", "$where", "x" * 65])
 async def test_what_can_not_be_a_name_is_refused_by_its_place(http: httpx2.AsyncClient, world: World, bad: str) -> None:
-    ada, item = of(world, "ada"), {"data": 1}
+    ada, item = headers_of(world, "ada"), {"data": 1}
     answers = [
         await http.put(f"/{bad}", headers=ada, json={}),
         await http.post(f"/{bad}", headers=ada, json=item),
@@ -176,7 +176,7 @@ async def test_what_can_not_be_a_name_is_refused_by_its_place(http: httpx2.Async
 async def test_what_is_no_filter_is_refused_as_one(
     http: httpx2.AsyncClient, world: World, name: str, filter: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={})
     refused = await http.get(f"/{name}", headers=ada, params={"filter": filter})
 
@@ -184,7 +184,7 @@ async def test_what_is_no_filter_is_refused_as_one(
 
 
 async def test_a_repeat_of_a_creation_makes_no_second_item(http: httpx2.AsyncClient, world: World, name: str) -> None:
-    ada = of(world, "ada") | {"Idempotency-Key": "once"}
+    ada = headers_of(world, "ada") | {"Idempotency-Key": "once"}
     first = await http.post(f"/{name}", headers=ada, json={"data": {"a": 1}})
     repeat = await http.post(f"/{name}", headers=ada, json={"data": {"a": 1}})
     other = await http.post(f"/{name}", headers=ada, json={"data": {"a": 2}})
@@ -197,7 +197,7 @@ async def test_a_repeat_of_a_creation_makes_no_second_item(http: httpx2.AsyncCli
 async def test_a_unique_value_belongs_to_one_item_however_many_ask_for_it_at_once(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={"unique": ["mail"]})
     answers = await asyncio.gather(
         *(http.post(f"/{name}", headers=ada, json={"data": {"mail": "a@b.c"}}) for _ in range(16))
@@ -205,11 +205,11 @@ async def test_a_unique_value_belongs_to_one_item_however_many_ask_for_it_at_onc
     first = next(answer.json() for answer in answers if answer.status_code == 201)
     refused = next(answer.json() for answer in answers if answer.status_code != 201)
     path = f"/{name}/{first['id']}"
-    elsewhere = await made(http, name, ada, {"mail": "other"})
+    elsewhere = await create_item(http, name, ada, {"mail": "other"})
     moved = await http.put(f"/{name}/{elsewhere['id']}", headers=ada, json={"data": {"mail": "a@b.c"}})
     put = await http.put(f"/{name}/x", headers=ada | {"If-None-Match": "*"}, json={"data": {"mail": "a@b.c"}})
     await http.put(path, headers=ada, json={"data": {"mail": None}})
-    taken = await made(http, name, ada, {"mail": "a@b.c"})
+    taken = await create_item(http, name, ada, {"mail": "a@b.c"})
     await http.delete(f"/{name}/{taken['id']}", headers=ada)
     again = await http.put(path, headers=ada, json={"data": {"mail": "a@b.c"}})
 
@@ -222,10 +222,10 @@ async def test_a_unique_value_belongs_to_one_item_however_many_ask_for_it_at_onc
 async def test_history_shows_and_restores_what_was_overwritten_and_deleted(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada, bob = of(world, "ada"), of(world, "bob")
+    ada, bob = headers_of(world, "ada"), headers_of(world, "bob")
     rules = {"read": "authenticated", "update": "authenticated"}
     await http.put(f"/{name}", headers=ada, json={"history": True, "rules": rules})
-    path = f"/{name}/{(await made(http, name, ada, {'n': 1}))['id']}"
+    path = f"/{name}/{(await create_item(http, name, ada, {'n': 1}))['id']}"
     await http.put(path, headers=bob, json={"data": {"n": 2}})
     first = await http.get(path, headers=bob, params={"version": 1})
     await http.delete(path, headers=ada)
@@ -252,11 +252,11 @@ async def test_history_shows_and_restores_what_was_overwritten_and_deleted(
 async def test_an_item_that_was_made_anew_shows_nothing_of_the_one_before(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={"history": True})
-    await made(http, name, ada, {"secret": 1}, id="x")
+    await create_item(http, name, ada, {"secret": 1}, id="x")
     await http.delete(f"/{name}/x", headers=ada)
-    item = await made(http, name, ada, {}, id="x")
+    item = await create_item(http, name, ada, {}, id="x")
     history = (await http.get(f"/{name}/x/history", headers=ada)).json()
     before = await http.get(f"/{name}/x", headers=ada, params={"version": 1})
 
@@ -268,8 +268,8 @@ async def test_an_item_that_was_made_anew_shows_nothing_of_the_one_before(
 async def test_what_a_change_of_the_configuration_was_answered_for_is_in_force(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada, bob = of(world, "ada"), of(world, "bob")
-    path = f"/{name}/{(await made(http, name, ada, 1))['id']}"
+    ada, bob = headers_of(world, "ada"), headers_of(world, "bob")
+    path = f"/{name}/{(await create_item(http, name, ada, 1))['id']}"
     before = await http.get(path, headers=bob)
     shown = (await http.get(f"/{name}/config", headers=ada)).headers["etag"]
     opened = await http.put(f"/{name}", headers=ada | {"If-Match": shown}, json={"rules": {"read": "public"}})
@@ -289,9 +289,9 @@ async def test_what_a_change_of_the_configuration_was_answered_for_is_in_force(
 async def test_a_field_becomes_unique_only_where_no_two_items_have_a_value_in_common(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
-    await made(http, name, ada, {"mail": "a"}, id="one")
-    await made(http, name, ada, {"mail": "a"}, id="two")
+    ada = headers_of(world, "ada")
+    await create_item(http, name, ada, {"mail": "a"}, id="one")
+    await create_item(http, name, ada, {"mail": "a"}, id="two")
     refused = await http.put(f"/{name}", headers=ada, json={"unique": ["mail"]})
     free = await http.post(f"/{name}", headers=ada, json={"data": {"mail": "a"}, "id": "three"})
     for id in ("two", "three"):
@@ -309,10 +309,10 @@ async def test_a_field_becomes_unique_only_where_no_two_items_have_a_value_in_co
 async def test_a_schema_that_existing_items_break_is_refused_or_is_for_new_ones_alone(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    await made(http, name, ada, {"n": 1}, id="good")
-    await made(http, name, ada, {"n": "x"}, id="bad")
+    await create_item(http, name, ada, {"n": 1}, id="good")
+    await create_item(http, name, ada, {"n": "x"}, id="bad")
     refused = await http.put(f"/{name}", headers=ada, json={"schema": schema})
     free = await http.post(f"/{name}", headers=ada, json={"id": "free", "data": {}})
     await http.delete(f"/{name}/free", headers=ada)
@@ -334,13 +334,13 @@ async def test_a_schema_that_existing_items_break_is_refused_or_is_for_new_ones_
 async def test_the_items_of_a_deleted_collection_are_gone_at_once_and_stay_so(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
-    await made(http, name, ada, 1, id="x")
+    ada = headers_of(world, "ada")
+    await create_item(http, name, ada, 1, id="x")
     ended = await http.delete(f"/{name}", headers=ada)
     statuses = [(await http.get(path, headers=ada)).status_code for path in (f"/{name}/x", f"/{name}/config")]
     anew = await http.put(f"/{name}", headers=ada, json={})
     still = await http.get(f"/{name}/x", headers=ada)
-    again = await made(http, name, ada, 2, id="x")
+    again = await create_item(http, name, ada, 2, id="x")
 
     assert ended.status_code == 204
     assert statuses == [404, 404]
@@ -350,12 +350,12 @@ async def test_the_items_of_a_deleted_collection_are_gone_at_once_and_stay_so(
 
 
 async def test_a_list_of_items_is_made_item_by_item(http: httpx2.AsyncClient, world: World, name: str) -> None:
-    ada = of(world, "ada") | {"Idempotency-Key": "many"}
+    ada = headers_of(world, "ada") | {"Idempotency-Key": "many"}
     body = [{"data": 1}, {"id": "x", "data": 2}, {"id": "x", "data": 3}, {"id": "config", "data": 4}, {"dada": 5}, 6]
     answer = await http.post(f"/{name}", headers=ada, json=body)
     repeat = await http.post(f"/{name}", headers=ada, json=body)
     results = answer.json()["results"]
-    many = await http.post(f"/{name}", headers=of(world, "ada"), json=[{"data": 0}] * 1001)
+    many = await http.post(f"/{name}", headers=headers_of(world, "ada"), json=[{"data": 0}] * 1001)
 
     assert answer.status_code == 207
     assert [result["status"] for result in results[3:]] == [422, 422, 422]
@@ -366,9 +366,9 @@ async def test_a_list_of_items_is_made_item_by_item(http: httpx2.AsyncClient, wo
 
 
 async def test_pages_show_every_item_that_the_caller_may_read_once(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, name: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, name: str
 ) -> None:
-    ada, bob = of(world, "ada"), of(world, "bob")
+    ada, bob = headers_of(world, "ada"), headers_of(world, "bob")
     await http.put(f"/{name}", headers=ada, json={"rules": {"create": "authenticated"}})
     for who, count in ((ada, 7), (bob, 3)):
         await http.post(f"/{name}", headers=who, json=[{"data": {"n": n, "m": 0}} for n in range(count)])
@@ -396,7 +396,7 @@ async def test_pages_show_every_item_that_the_caller_may_read_once(
 async def test_the_collections_that_a_caller_may_know_of_are_listed_with_their_counts(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada, bob = of(world, f"ada{name}"), of(world, f"bob{name}")
+    ada, bob = headers_of(world, f"ada{name}"), headers_of(world, f"bob{name}")
     rules = {
         "a": {"read": "public"},
         "b": {"read": ["owner", "role:editor"]},
@@ -405,7 +405,7 @@ async def test_the_collections_that_a_caller_may_know_of_are_listed_with_their_c
     }
     for letter, rule in rules.items():
         await http.put(f"/{letter}{name}", headers=ada, json={"rules": rule})
-        await made(http, f"{letter}{name}", ada, 1)
+        await create_item(http, f"{letter}{name}", ada, 1)
 
     async def seen_by(headers: dict[str, str]) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -428,7 +428,7 @@ async def test_the_collections_that_a_caller_may_know_of_are_listed_with_their_c
 async def test_what_was_exported_and_imported_elsewhere_is_exported_in_the_same_bytes(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     data = [{"n": n, "$set": {"a.b": [1.0, 1, "é\u0000", None, 2**63 - 1, -0.0]}, "": {}} for n in range(700)]
     await http.post(f"/{name}", headers=ada, json=[{"data": item} for item in data])
     first = await http.get(f"/{name}/export", headers=ada)
@@ -450,9 +450,9 @@ async def test_what_was_exported_and_imported_elsewhere_is_exported_in_the_same_
 async def test_an_item_that_has_expired_is_gone_at_once_and_its_place_is_free(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={"expires_after": 0.4, "unique": ["a"]})
-    await made(http, name, ada, {"a": 1}, id="x")
+    await create_item(http, name, ada, {"a": 1}, id="x")
     before = await http.get(f"/{name}/x", headers=ada)
     async with asyncio.timeout(1):
         while (after := await http.get(f"/{name}/x", headers=ada)).status_code == 200:  # noqa: ASYNC110
@@ -491,7 +491,7 @@ QUERIES: list[tuple[str, str, Any]] = [
 async def test_a_query_finds_what_its_filter_says_in_the_order_that_it_asks_for(
     http: httpx2.AsyncClient, world: World, name: str, indexes: list[list[str]]
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={"indexes": indexes})
     data = [{"price": n * 7 % 20, "kind": ("a.b", "x", "$y")[n % 3], "deep": {"$gt": str(n)}} for n in range(20)]
     await http.post(f"/{name}", headers=ada, json=[{"data": item} for item in data])
@@ -503,7 +503,7 @@ async def test_a_query_finds_what_its_filter_says_in_the_order_that_it_asks_for(
 
 
 async def test_a_cursor_belongs_to_the_query_that_gave_it(http: httpx2.AsyncClient, world: World, name: str) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     await http.post(f"/{name}", headers=ada, json=[{"data": {"n": n}} for n in range(5)])
     params = {"limit": "2", "sort": "n"}
     cursor = (await http.get(f"/{name}", headers=ada, params=params)).json()["next_cursor"]
@@ -517,8 +517,8 @@ async def test_a_cursor_belongs_to_the_query_that_gave_it(http: httpx2.AsyncClie
 
 @pytest.mark.timeout(90)
 async def test_a_new_index_is_filled_and_then_serves_queries(http: httpx2.AsyncClient, world: World, name: str) -> None:
-    ada = of(world, "ada")
-    items = [await made(http, name, ada, {"n": n}, id=str(n)) for n in range(3)]
+    ada = headers_of(world, "ada")
+    items = [await create_item(http, name, ada, {"n": n}, id=str(n)) for n in range(3)]
     await http.put(f"/{name}", headers=ada, json={"indexes": [["-n"]]})
     collection = pymongo.MongoClient[dict[str, Any]](world.servers.mongo_url)[world.database]["obj_item"]
 
@@ -533,10 +533,10 @@ async def test_a_new_index_is_filled_and_then_serves_queries(http: httpx2.AsyncC
 
 
 async def test_of_two_writers_with_one_etag_one_wins(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, name: str
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
-    id = (await made(http, name, ada, 0))["id"]
+    ada = headers_of(world, "ada")
+    id = (await create_item(http, name, ada, 0))["id"]
 
     async def write(value: int) -> int:
         if value % 2:
@@ -561,11 +561,11 @@ async def test_of_two_writers_with_one_etag_one_wins(
 
 
 async def test_a_write_tells_of_itself_in_an_event(http: httpx2.AsyncClient, world: World, name: str) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     connection = await nats.connect(world.servers.nats_url("client"))
     events = await connection.subscribe(f"event.item.{item_object(name, 'x')}.*")
     await connection.flush()
-    await made(http, name, ada, 1, id="x")
+    await create_item(http, name, ada, 1, id="x")
     await http.patch(f"/{name}/x", headers=ada | MERGE_PATCH, json=2)
     await http.delete(f"/{name}/x", headers=ada)
     told = [await events.next_msg(timeout=5) for _ in range(3)]
@@ -586,8 +586,8 @@ async def test_a_key_that_is_narrowed_to_a_collection_opens_no_other(
         body = {"name": "k", "scopes": [f"data:read:collection={name}"]}
         made_key = await accounts.post("/api-keys", headers=ada, json=body)
     key = {"Authorization": f"ApiKey {made_key.json()['key']}"}
-    await made(http, name, ada, 1, id="x")
-    await made(http, f"other{name}", ada, 1, id="x")
+    await create_item(http, name, ada, 1, id="x")
+    await create_item(http, f"other{name}", ada, 1, id="x")
 
     assert (await http.get(f"/{name}/x", headers=key)).status_code == 200
     assert (await http.get(f"/other{name}/x", headers=key)).status_code == 404

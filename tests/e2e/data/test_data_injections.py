@@ -17,9 +17,9 @@ import pytest
 
 from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
-from tests.support.data_collections import made, of
+from tests.support.data_collections import create_item, headers_of
 from tests.support.injections import OBJECTS, TEXTS
-from tests.support.world import NatsDoor, World
+from tests.support.world import NatsEntryPoint, World
 
 AT_ONCE = 32
 SECRET = "what-nobody-else-may-read"
@@ -104,13 +104,13 @@ def with_value(value: Any) -> list[Callable[[str], Asked]]:
 @pytest.fixture
 async def target(http: httpx2.AsyncClient, world: World, name: str) -> str:
     """Create Ada's collection with her item `mine`, and Bob's item `theirs`, which only he may read."""
-    await http.put(f"/{name}", headers=of(world, "ada"), json={"rules": {"create": "authenticated"}})
-    await made(http, name, of(world, "ada"), {"a": 1}, id="mine")
-    await made(http, name, of(world, "bob"), {"a": SECRET}, id="theirs")
+    await http.put(f"/{name}", headers=headers_of(world, "ada"), json={"rules": {"create": "authenticated"}})
+    await create_item(http, name, headers_of(world, "ada"), {"a": 1}, id="mine")
+    await create_item(http, name, headers_of(world, "bob"), {"a": SECRET}, id="theirs")
     return name
 
 
-async def harm(http: httpx2.AsyncClient, world: World, name: str) -> list[Any]:
+async def changes(http: httpx2.AsyncClient, world: World, name: str) -> list[Any]:
     """Return the values that have changed."""
     admin = {"Authorization": world.admin}
     mine, theirs = [(await http.get(f"/{name}/{id}", headers=admin)).json() for id in ("mine", "theirs")]
@@ -120,10 +120,10 @@ async def harm(http: httpx2.AsyncClient, world: World, name: str) -> list[Any]:
 
 
 @pytest.mark.timeout(180)
-async def test_an_injection_at_the_http_door_is_refused_or_means_itself(
+async def test_an_injection_over_http_is_refused_or_means_itself(
     http: httpx2.AsyncClient, world: World, target: str
 ) -> None:
-    ada, free = of(world, "ada"), asyncio.Semaphore(AT_ONCE)
+    ada, free = headers_of(world, "ada"), asyncio.Semaphore(AT_ONCE)
     # Clients resolve dot segments before sending (RFC 3986 §5.2.4).
     texts = [text for text in TEXTS if text not in (".", "..")]
     requests = [request for text in texts for request in with_text(text)]
@@ -141,7 +141,7 @@ async def test_an_injection_at_the_http_door_is_refused_or_means_itself(
         return f"{method} {path} {options}: {answer.status_code} {answer.text[:200]}"
 
     assert [told for told in await asyncio.gather(*map(ask, requests)) if told] == []
-    assert await harm(http, world, target) == []
+    assert await changes(http, world, target) == []
 
 
 def over_the_bus(payload: Any, target: str) -> list[tuple[str, str, dict[str, Any]]]:
@@ -179,8 +179,8 @@ def over_the_bus(payload: Any, target: str) -> list[tuple[str, str, dict[str, An
 
 
 @pytest.mark.timeout(180)
-async def test_an_injection_at_the_nats_door_is_refused_or_means_itself(
-    http: httpx2.AsyncClient, over_nats: NatsDoor, world: World, target: str
+async def test_an_injection_over_nats_is_refused_or_means_itself(
+    http: httpx2.AsyncClient, over_nats: NatsEntryPoint, world: World, target: str
 ) -> None:
     ada, free = world.token(roles=("user",), subject="ada"), asyncio.Semaphore(AT_ONCE)
 
@@ -199,4 +199,4 @@ async def test_an_injection_at_the_nats_door_is_refused_or_means_itself(
     calls = [call for payload in (*TEXTS, *OBJECTS) for call in over_the_bus(payload, target)]
 
     assert [told for told in await asyncio.gather(*(ask(*call) for call in calls)) if told] == []
-    assert await harm(http, world, target) == []
+    assert await changes(http, world, target) == []

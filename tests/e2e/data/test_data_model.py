@@ -18,7 +18,7 @@ import msgspec
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.support.data_collections import of
+from tests.support.data_collections import headers_of
 from tests.support.http import http_client
 from tests.support.kits import examples
 from tests.support.world import World
@@ -191,7 +191,7 @@ async def test_a_collection_finds_what_a_dict_finds_in_pages_that_nobody_disturb
 ) -> None:
     model = {f"i{number:02}": document for number, document in enumerate(data)}
     async with http_client(base_url=f"{world.url}/data/collections", timeout=60) as http:
-        collection = Collection(http, of(world, "ada"))
+        collection = Collection(http, headers_of(world, "ada"))
         await collection.make(model, INDEXES if indexed else [])
 
         async def check(filter: dict[str, Any], sort: str, limit: int) -> None:

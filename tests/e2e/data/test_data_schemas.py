@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.data_collections import of
+from tests.support.data_collections import headers_of
 from tests.support.json_schema_suite import Group, groups
 from tests.support.world import World
 
@@ -21,10 +21,8 @@ AT_ONCE = 16
 
 
 @pytest.mark.timeout(240)
-async def test_schemas_mean_what_the_standards_own_tests_say_through_the_http_door(
-    http: httpx2.AsyncClient, world: World
-) -> None:
-    ada, free = of(world, "ada"), asyncio.Semaphore(AT_ONCE)
+async def test_schemas_mean_what_the_standards_own_tests_say_over_http(http: httpx2.AsyncClient, world: World) -> None:
+    ada, free = headers_of(world, "ada"), asyncio.Semaphore(AT_ONCE)
     prefix = f"s{secrets.token_hex(4)}"
 
     async def wrong(number: int, group: Group) -> list[str]:

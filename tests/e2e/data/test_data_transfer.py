@@ -13,7 +13,7 @@ import pymongo
 import pytest
 
 from aidevos.contracts.data import item_object
-from tests.support.data_collections import made, of
+from tests.support.data_collections import create_item, headers_of
 from tests.support.world import World
 
 MIB = 1024 * 1024
@@ -28,11 +28,11 @@ if os.environ.get("FULL"):
 async def test_an_export_takes_no_more_memory_than_a_few_pages(
     http: httpx2.AsyncClient, world: World, name: str, count: int, size: int
 ) -> None:
-    ada = of(world, "ada")
-    await made(http, name, ada, "x" * size, id=f"{0:06}")
+    ada = headers_of(world, "ada")
+    await create_item(http, name, ada, "x" * size, id=f"{0:06}")
     copy(world, name, count)
     lines = received = 0
-    with watched(world) as grown:
+    with watch_memory(world) as grown:
         async with http.stream("GET", f"/{name}/export", headers=ada, timeout=600) as answer:
             async for chunk in answer.aiter_bytes():
                 lines += chunk.count(b"\n")
@@ -63,7 +63,7 @@ def copy(world: World, name: str, count: int) -> None:
 
 
 @contextmanager
-def watched(world: World) -> Iterator[Any]:
+def watch_memory(world: World) -> Iterator[Any]:
     """Yield a function that returns the largest memory growth of gateway and data service so far, in bytes."""
     services = [psutil.Process(world.pid(name)) for name in ("http_gateway", "data_storage")]
     before = [process.memory_info().rss for process in services]
@@ -81,7 +81,7 @@ def watched(world: World) -> Iterator[Any]:
 async def test_an_import_takes_lines_of_any_length_that_an_item_may_have_and_tells_of_each(
     http: httpx2.AsyncClient, world: World, name: str
 ) -> None:
-    ada = of(world, "ada")
+    ada = headers_of(world, "ada")
     await http.put(f"/{name}", headers=ada, json={})
     big = b'{"id":"big","data":"' + b"x" * (MIB - 100) + b'"}\n'
     too_big = b'{"id":"more","data":"' + b"x" * (MIB + 1) + b'"}\n'

@@ -1,7 +1,8 @@
-"""The command `aidevos`: what it prints, and one line and status 2 for what it can't do."""
+"""The command `aidevos`: its output, and its errors (one line and status 2)."""
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import sys
@@ -17,12 +18,14 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos import TaskContext, task
-from aidevos.cli import openapi
+from aidevos.cli import openapi, tokens
 from aidevos.cli.main import main
+from aidevos.contracts.errors import Failure
 from aidevos.process.fleet import Fleet
+from aidevos.security.access import Claims
 from aidevos.security.keys import ensure_signing_key, load_public_keys, load_ring
-from aidevos.security.permissions import Principal
-from aidevos.security.tokens import TokenVerifier
+from aidevos.security.service_keys import load_registrations, register
+from aidevos.security.tokens import NeedsLookup, TokenVerifier
 from aidevos.settings import load
 
 Output = pytest.CaptureFixture[str]
@@ -42,8 +45,11 @@ def assert_refused(status: int, capsys: Output, *words: str, expected: int = 2) 
     assert all(word in output.err for word in words), output.err
 
 
-def verified(home: Path, token: str) -> Principal:
-    return TokenVerifier(lambda: load_public_keys(home), load().public_url).verify(f"Bearer {token.strip()}")
+def signed(home: Path, token: str) -> Claims:
+    """Return the claims of a genuine token without looking it up."""
+    with pytest.raises(NeedsLookup) as genuine:
+        TokenVerifier(lambda: load_public_keys(home), load().public_url).verify(f"Bearer {token.strip()}")
+    return genuine.value.claims
 
 
 def write_fleet(home: Path, url: str, **told: str) -> None:
@@ -52,44 +58,94 @@ def write_fleet(home: Path, url: str, **told: str) -> None:
     (home / "fleet.json").write_bytes(msgspec.json.encode({**texts, "gateway_url": url, "processes": [], **told}))
 
 
-class TestToken:
-    def test_it_prints_a_valid_token_and_nothing_else(self, home: Path, capsys: Output) -> None:
-        ensure_signing_key(home)
+class Fleets:
+    """Stands for the client of the running fleet. A call answers as its type and method say, or fails."""
 
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, str, Any]] = []
+        self.failure: Failure | None = None
+
+    async def call(self, type: str, id: str, method: str, args: Any = None) -> None:
+        self.calls.append((type, id, method, args))
+        if self.failure is not None:
+            raise self.failure
+
+    async def request(self, subject: str, payload: bytes, **options: Any) -> bytes:
+        token = {"id": "t1", "subject": "cli", "roles": ["admin"], "permissions": ["x:y"]}
+        times = {"created_at": "2026-11-29T00:00:00.000Z", "expires_at": "2026-11-29T00:15:00.000Z"}
+        return msgspec.json.encode({"items": [token | times], "next_cursor": None})
+
+
+@pytest.fixture
+def fleet(home: Path, monkeypatch: pytest.MonkeyPatch) -> Fleets:
+    """Make a home with a signing key, and a fleet that is up."""
+    ensure_signing_key(home)
+    write_fleet(home, "http://127.0.0.1:9", public_url=load().public_url)
+    fleet = Fleets()
+
+    monkeypatch.setattr(tokens, "_open", lambda *args: contextlib.nullcontext(fleet))
+    return fleet
+
+
+class TestToken:
+    def test_it_prints_a_valid_token_and_nothing_else(self, home: Path, fleet: Fleets, capsys: Output) -> None:
         status = main(["token", "--role", "admin", "--permission", "x:y", "--subject", "me", "--lifetime", "60"])
 
         output = capsys.readouterr()
         assert (status, output.err, output.out.count("\n")) == (0, "", 1)
-        principal = verified(home, output.out)
-        assert (principal.subject, principal.roles) == ("me", ("admin",))
-        assert principal.has("anything")
+        claims = signed(home, output.out)
+        assert (claims.subject, claims.roles, claims.permissions) == ("me", ("admin",), {"x:y"})
+        assert claims.expires_at - claims.issued_at == 60
 
-    def test_without_a_role_it_allows_what_was_named(self, home: Path, capsys: Output) -> None:
+    def test_the_fleet_records_a_token_before_it_is_printed(self, home: Path, fleet: Fleets, capsys: Output) -> None:
+        main(["token", "--role", "admin", "--permission", "x:y"])
+
+        claims = signed(home, capsys.readouterr().out)
+        recorded = {"subject": "cli", "roles": ["admin"], "permissions": ["x:y"], "expires_at": int(claims.expires_at)}
+        assert fleet.calls == [("access_token", claims.record, "register", recorded)]
+
+    def test_a_token_that_is_not_recorded_is_not_printed(self, fleet: Fleets, capsys: Output) -> None:
+        fleet.failure = Failure("unavailable", "no process answered")
+
+        assert_refused(main(["token"]), capsys, "no process answered", expected=1)
+
+    def test_without_a_fleet_that_is_up_there_is_no_token(self, home: Path, capsys: Output) -> None:
         ensure_signing_key(home)
+
+        assert_refused(main(["token"]), capsys, "no fleet is up", "make up")
+
+    def test_a_server_that_does_not_answer_is_named(self, home: Path, capsys: Output) -> None:
+        ensure_signing_key(home)
+        write_fleet(home, "http://127.0.0.1:9", nats_url="nats://127.0.0.1:9")
+
+        assert_refused(main(["token"]), capsys, "nats://127.0.0.1:9", expected=1)
+
+    def test_without_a_role_it_allows_what_was_named(self, home: Path, fleet: Fleets, capsys: Output) -> None:
         main(["token", "--permission", "counter:read"])
 
-        principal = verified(home, capsys.readouterr().out)
+        claims = signed(home, capsys.readouterr().out)
 
-        assert principal.permissions == {"counter:read"}
+        assert (claims.roles, claims.permissions) == ((), {"counter:read"})
 
-    def test_a_token_that_outlives_the_services_own_keeps_its_key(self, home: Path, capsys: Output) -> None:
-        key = ensure_signing_key(home)
-
+    def test_a_token_that_outlives_the_services_own_keeps_its_key(
+        self, home: Path, fleet: Fleets, capsys: Output
+    ) -> None:
         main(["token", "--lifetime", "900"])
         usual = load_ring(home)[0].needed_until
         main(["token", "--lifetime", "86400"])
 
         (kept,) = load_ring(home)
-        assert (kept.id, usual) == (key.id, 0.0)
+        assert usual == 0.0
         assert kept.needed_until == pytest.approx(time.time() + 86400, abs=30)
 
-    def test_its_issuer_is_the_running_fleets(self, home: Path, capsys: Output, monkeypatch: Any) -> None:
-        ensure_signing_key(home)
+    def test_its_issuer_is_the_running_fleets(
+        self, home: Path, fleet: Fleets, capsys: Output, monkeypatch: Any
+    ) -> None:
         write_fleet(home, "http://127.0.0.1:9", public_url="https://api.example.org")
         main(["token", "--role", "admin"])
         monkeypatch.setenv("AIDEVOS_PUBLIC_URL", "https://api.example.org")
 
-        assert verified(home, capsys.readouterr().out).has("anything")
+        assert signed(home, capsys.readouterr().out).roles == ("admin",)
 
     def test_without_a_key_it_says_where_it_looked(self, home: Path, capsys: Output) -> None:
         assert_refused(main(["token"]), capsys, "AIDEVOS_HOME", str(home))
@@ -106,7 +162,39 @@ class TestToken:
         assert ended.value.code == 2
 
 
+class TestTokens:
+    def test_the_list_shows_what_each_token_allows(self, fleet: Fleets, capsys: Output) -> None:
+        status = main(["tokens", "list"])
+
+        header, row = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert (status, header[0]) == (0, "ID")
+        assert row == ["t1", "2026-11-29T00:00:00.000Z", "2026-11-29T00:15:00.000Z", "cli", "admin", "x:y"]
+
+    def test_a_token_is_revoked_by_its_id(self, fleet: Fleets, capsys: Output) -> None:
+        assert main(["tokens", "revoke", "t1"]) == 0
+        assert fleet.calls == [("access_token", "t1", "revoke", None)]
+
+    def test_an_unknown_token_can_not_be_revoked(self, fleet: Fleets, capsys: Output) -> None:
+        fleet.failure = Failure("not-found", "this token doesn't exist")
+
+        assert_refused(main(["tokens", "revoke", "t1"]), capsys, "this token doesn't exist")
+
+    def test_what_can_not_be_an_id_is_refused(self, fleet: Fleets, capsys: Output) -> None:
+        assert_refused(main(["tokens", "revoke", "x.y"]), capsys, "x.y", "aidevos tokens list")
+
+
 class TestKeys:
+    @pytest.mark.parametrize(("options", "kept"), [([], 2), (["--now"], 1)])
+    def test_a_rotation_replaces_the_keys_of_services_too(self, home: Path, options: list[str], kept: int) -> None:
+        ensure_signing_key(home)
+        register(home, "objects")
+        (before,) = load_registrations(home)["objects"].keys
+
+        assert main(["keys", "rotate", *options]) == 0
+        *old, new = load_registrations(home)["objects"].keys
+        assert new.id != before.id
+        assert len(old) + 1 == kept
+
     def test_a_rotation_lets_the_next_key_wait_and_the_list_tells_of_both(self, home: Path, capsys: Output) -> None:
         first = ensure_signing_key(home)
 
@@ -147,7 +235,7 @@ class TestOpenapi:
                 self.wfile.write(b'{"openapi":"3.1.0"}')
 
             def log_message(self, *_: Any) -> None:
-                """Silence."""
+                """Log nothing."""
 
         with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -184,7 +272,7 @@ class TestOpenapi:
 
 
 def named(given: Any) -> Any:
-    """A service as it is given, and types by their names."""
+    """Return a service unchanged, and types as a list of names."""
     return given if isinstance(given, str) else [*given]
 
 
@@ -194,10 +282,11 @@ class TestServe:
         monkeypatch.chdir(tmp_path)
         path = sys.path[:]
         (tmp_path / "mine.py").write_text(
-            "from aidevos import BaseDurableObject\n"
+            "from aidevos import BaseDurableObject, permission, query\n"
             "import msgspec\n"
             "class State(msgspec.Struct):\n    value: int = 0\n"
             "class Thing(BaseDurableObject[State], type='thing'):\n    '''A thing.'''\n"
+            "    @query(allow=permission('thing:read'))\n    async def read(self) -> int:\n        return 1\n"
             "class Plain(BaseDurableObject[State]):\n    '''No type.'''\n"
             "number = 1\n"
         )
@@ -256,6 +345,16 @@ class TestServe:
         assert main(["serve", "mine:Thing"]) == 0
         assert [type.__name__ for type in hosted[0].types] == ["Thing"]
         assert hosted[1:] == [(home, "objects", ["thing"]), {"reports_health": False}]
+
+    def test_a_grant_lets_the_service_host_the_types_with_their_permissions(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        granted: list[Any] = []
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda _, *rest: granted.extend(map(named, rest)))
+
+        assert main(["grant", "mine:Thing"]) == 0
+        assert granted == ["objects", ["thing"]]
+        assert load_registrations(home)["objects"].permissions == {"thing:read"}
 
     def test_it_finds_the_resources_of_the_module(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hosted: list[Any] = []

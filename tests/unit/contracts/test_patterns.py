@@ -1,4 +1,4 @@
-"""Patterns of values from outside: a value matches from end to end, or not at all."""
+"""Patterns for external values match the whole value, or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aidevos.settings import Settings
 
 
 def patterns(found: Any, seen: set[int]) -> Iterator[str]:
-    """Every pattern in what msgspec tells about types."""
+    """Yield every pattern in msgspec's description of types."""
     if id(found) in seen:
         return
     seen.add(id(found))

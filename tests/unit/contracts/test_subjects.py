@@ -1,4 +1,4 @@
-"""Names and IDs, the same in every language."""
+"""Names and IDs are the same in every language."""
 
 from __future__ import annotations
 

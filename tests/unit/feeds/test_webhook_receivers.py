@@ -1,4 +1,4 @@
-"""The receivers of webhooks that the documentation gives verify what is sent, and nothing else."""
+"""The webhook receivers in the documentation accept what the sender signs, and nothing else."""
 
 from __future__ import annotations
 

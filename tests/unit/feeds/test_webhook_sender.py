@@ -1,4 +1,4 @@
-"""Webhooks as they leave: signed so that the standard's own library accepts them, and only to public addresses."""
+"""Outgoing webhooks: signed so that the standard's own library accepts them, and only to public addresses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OK = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 class Receiver:
-    """A server that keeps what it gets, and answers with `reply`."""
+    """A server that keeps the requests it gets, and answers with `reply`."""
 
     def __init__(self) -> None:
         self.reply = OK
@@ -61,7 +61,7 @@ async def receiving(**options: Any) -> AsyncIterator[Receiver]:
 
 
 def sender(*answers: Sequence[str], allowed: Any = LOOPBACK, timeout: float = 5.0) -> WebhookSender:
-    """One for which a name leads first to the first of these addresses, then to the next."""
+    """Return a sender whose name look-ups give these addresses, one answer per look-up."""
     left = list(answers)
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -89,7 +89,7 @@ def test_the_standards_own_library_accepts_the_signature() -> None:
 
 
 def test_the_signature_is_that_of_the_standards_example() -> None:
-    """The vector of the reference libraries of github.com/standard-webhooks/standard-webhooks."""
+    """The vector of the reference libraries at github.com/standard-webhooks/standard-webhooks."""
     secret, at = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 1614265330
     signed = sign_headers("msg_p5jXN8AQM9LWM0D4loKWxJek", at, b'{"test": 2432232314}', [secret])
     assert signed["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
@@ -152,7 +152,7 @@ async def test_no_spelling_of_loopback_is_reached(host: str) -> None:
 
 
 async def test_a_name_is_looked_up_once_and_what_was_judged_is_connected_to() -> None:
-    """A second look would lead elsewhere, and a look of the system's own would lead nowhere."""
+    """A second look-up would give another address, and the system's own would give none."""
     async with receiving() as receiver:
         rebinding = sender(["127.0.0.1"], ["127.0.0.2"])
         answer = await rebinding.send(f"http://rebound.invalid:{receiver.port}/", BODY, {})
@@ -266,7 +266,7 @@ async def test_over_tls_the_certificate_must_be_that_of_the_name(
 
 
 def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's side and a client's that trusts it."""
+    """Return TLS contexts for a server and for a client that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Logs carry what finds a fault, and nothing that opens a door."""
+"""Logs carry enough to find a fault, and no credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process logs, and what stays out of its log."""
+"""The contents of a process's log, and the values that must stay out of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aidevos.observability import logs
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """Keep the configuration of this process's logging to the test."""
+    """Restore this process's logging configuration after the test."""
     client = logging.getLogger("httpx2")
     levels = logging.root.level, client.level
     handlers = logging.root.handlers.copy()

@@ -1,4 +1,4 @@
-"""A service's process closes whatever it has opened, whatever fails on the way."""
+"""A service's process closes everything that it has opened, whatever fails on the way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aidevos.process import serving
 from aidevos.security.keys import ensure_signing_key
 from aidevos.settings import Settings, SettingsError, load
 from services.objects.counter import Counter
-from tests.support.cables import Cables, cut
+from tests.support.fake_connections import FakeConnections, install_fakes
 
 EVENTS: list[str] = []
 
@@ -39,11 +39,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def cables(monkeypatch: pytest.MonkeyPatch) -> Cables:
+def connections(monkeypatch: pytest.MonkeyPatch) -> FakeConnections:
     EVENTS.clear()
-    cables = cut(monkeypatch)
-    cables.events = EVENTS
-    return cables
+    connections = install_fakes(monkeypatch)
+    connections.events = EVENTS
+    return connections
 
 
 async def stop_soon(pool: Pool) -> None:
@@ -54,19 +54,23 @@ async def stop_soon(pool: Pool) -> None:
         EVENTS.append("chore ended")
 
 
-async def test_resources_close_after_the_chores_and_before_the_connection(settings: Settings, cables: Cables) -> None:
+async def test_resources_close_after_the_chores_and_before_the_connection(
+    settings: Settings, connections: FakeConnections
+) -> None:
     service = Service("task_worker", resources=[pool], chores=[stop_soon])
 
     await asyncio.wait_for(serving.serve(service, settings), 10)
 
     assert EVENTS == ["chore ended", "close pool", "close bus", "close connection"]
-    # The name is free again.
+    # The name is available again.
     await asyncio.wait_for(serving.serve(service, settings), 10)
 
 
-async def test_a_bus_that_fails_to_close_leaves_nothing_else_open(settings: Settings, cables: Cables) -> None:
+async def test_a_bus_that_fails_to_close_leaves_nothing_else_open(
+    settings: Settings, connections: FakeConnections
+) -> None:
     service = Service("task_worker", resources=[pool], chores=[stop_soon])
-    cables.bus_fails_to_close = True
+    connections.bus_fails_to_close = True
 
     with pytest.raises(OSError, match="bus broke"):
         await asyncio.wait_for(serving.serve(service, settings), 10)
@@ -74,8 +78,10 @@ async def test_a_bus_that_fails_to_close_leaves_nothing_else_open(settings: Sett
     assert EVENTS == ["chore ended", "close pool", "close bus", "close connection"]
 
 
-async def test_a_bus_that_cannot_be_opened_closes_the_connection(settings: Settings, cables: Cables) -> None:
-    cables.bus_fails_to_open = True
+async def test_a_bus_that_cannot_be_opened_closes_the_connection(
+    settings: Settings, connections: FakeConnections
+) -> None:
+    connections.bus_fails_to_open = True
 
     with pytest.raises(SettingsError, match="EVENT_BUS_URL"):
         await serving.serve(Service("task_worker", chores=[stop_soon]), settings)
@@ -83,7 +89,9 @@ async def test_a_bus_that_cannot_be_opened_closes_the_connection(settings: Setti
     assert EVENTS == ["close connection"]
 
 
-async def test_a_resource_that_cannot_be_opened_closes_everything_before_it(settings: Settings, cables: Cables) -> None:
+async def test_a_resource_that_cannot_be_opened_closes_everything_before_it(
+    settings: Settings, connections: FakeConnections
+) -> None:
     @resource
     async def broken(pool: Pool) -> AsyncIterator[int]:
         raise SettingsError("AIDEVOS_SMTP_URL: no answer")
@@ -96,7 +104,7 @@ async def test_a_resource_that_cannot_be_opened_closes_everything_before_it(sett
 
 
 async def test_a_fleet_that_hosts_cannot_join_leaves_nothing_open(
-    settings: Settings, cables: Cables, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, connections: FakeConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def check_mapping(connection: Any) -> None:
         raise SettingsError("AIDEVOS_NATS_URL: the server doesn't map subjects")
@@ -110,7 +118,7 @@ async def test_a_fleet_that_hosts_cannot_join_leaves_nothing_open(
 
 
 class Incarnation:
-    """Stands for a host whose `part` fails."""
+    """A fake host whose `part` fails."""
 
     def __init__(self, part: str, error: BaseException | None) -> None:
         self.part = part
@@ -156,7 +164,7 @@ async def test_a_host_lets_go_of_everything_whatever_fails(
 
 
 async def test_preparation_is_repeated_until_it_succeeds(
-    settings: Settings, cables: Cables, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, connections: FakeConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "REJOIN", Backoff(0.0, 0.0))
     attempts = 0
@@ -174,7 +182,7 @@ async def test_preparation_is_repeated_until_it_succeeds(
 
 
 async def test_a_chore_begins_again_when_it_returns_or_fails(
-    settings: Settings, cables: Cables, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, connections: FakeConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CHORES", Backoff(0.0, 0.0))
     begun = 0

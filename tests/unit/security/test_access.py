@@ -1,4 +1,4 @@
-"""What becomes of a token after it was issued: ended sessions, changed access, changed roles."""
+"""Tokens after their issue: ended sessions, changed access, changed roles."""
 
 from __future__ import annotations
 

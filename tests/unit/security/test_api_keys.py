@@ -1,4 +1,4 @@
-"""API keys as text, and what scopes allow of what is held."""
+"""The text of API keys, and the permissions that scopes leave."""
 
 from __future__ import annotations
 

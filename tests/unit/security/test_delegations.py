@@ -1,4 +1,4 @@
-"""Delegations: good for one call, with what the user may do when it is made, and for nothing else."""
+"""Delegations: valid for one call, with the user's permissions at the time of the call, and for nothing else."""
 
 from __future__ import annotations
 

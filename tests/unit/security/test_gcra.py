@@ -1,4 +1,4 @@
-"""The rate limiter against its law: no more than burst and flow, and no less."""
+"""The rate limiter against its law: it admits exactly burst and flow."""
 
 from __future__ import annotations
 

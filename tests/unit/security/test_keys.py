@@ -1,4 +1,4 @@
-"""Signing keys: their lives, the files they are kept in, and whoever reads those at each moment."""
+"""Signing keys: their lives, their files, and concurrent readers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ import pytest
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.errors import Failure
 from aidevos.security import key_ring, keys
-from aidevos.security.credentials import ServiceCredential
 from aidevos.security.key_ring import LONGEST_GRACE, Ring, maintain, retirements, signer
 from aidevos.security.keys import SigningKeys, ensure_signing_key, load_public_keys, load_ring
 from aidevos.security.tokens import RELOAD_EVERY, TokenIssuer, TokenVerifier
-from aidevos.settings import load
 
 ISSUER = "http://fleet.test"
 AGE, NOTICE = 1000.0, 100.0
@@ -39,7 +37,7 @@ class Clock:
 
 
 class Crash(BaseException):
-    """The process has ended here."""
+    """Raised where the process ends."""
 
 
 @pytest.fixture
@@ -56,22 +54,22 @@ def token(home: Path) -> str:
     return "Bearer " + TokenIssuer(SigningKeys(home), ISSUER).issue("ada")
 
 
-def aged(*moments: float) -> Ring:
-    """A ring that was tended at these moments."""
+def aged_ring(*moments: float) -> Ring:
+    """Return a ring that was maintained at these times."""
     ring = key_ring.new_ring("first", START)
     for moment in moments:
         ring = maintain(ring, moment, AGE, NOTICE)
     return ring
 
 
-def crowd() -> ProcessPoolExecutor:
-    """Processes that all begin at once."""
+def simultaneous_processes() -> ProcessPoolExecutor:
+    """Return a pool of processes that all begin at once."""
     context = multiprocessing.get_context("fork")
     return ProcessPoolExecutor(4, context, initializer=context.Barrier(4).wait)
 
 
 def make_due(home: Path) -> None:
-    """Let the key that waits sign from this moment on."""
+    """Let the waiting key sign from now on."""
     first, second = load_ring(home)
     rewritten = (first, key_ring.msgspec.structs.replace(second, signs_from=time.time()))
     keys.write_secret(home / "keys" / keys.RING, key_ring.msgspec.json.encode(rewritten))
@@ -79,7 +77,7 @@ def make_due(home: Path) -> None:
 
 class TestLives:
     def test_a_key_has_a_successor_at_its_age_and_signs_until_that_does(self) -> None:
-        young, old = aged(START + AGE - 1), aged(START + AGE)
+        young, old = aged_ring(START + AGE - 1), aged_ring(START + AGE)
 
         assert len(young) == 1
         assert [key.cause for key in old] == ["first", "age"]
@@ -88,7 +86,7 @@ class TestLives:
         assert signer(old, SWITCH) == old[1]
 
     def test_no_second_key_is_made_while_one_waits_to_sign(self) -> None:
-        ring = aged(START + AGE)
+        ring = aged_ring(START + AGE)
 
         assert key_ring.rotate(ring, "command", SWITCH - 1, NOTICE) == ring
         assert len(key_ring.rotate(ring, "command", SWITCH, NOTICE)) == 3
@@ -96,18 +94,18 @@ class TestLives:
     def test_a_private_half_goes_when_no_repeat_can_ask_for_it(self) -> None:
         end = SWITCH + LONGEST_GRACE + CLOCK_MARGIN
 
-        assert [bool(key.private) for key in aged(START + AGE, end - 1)] == [True, True]
-        assert [bool(key.private) for key in aged(START + AGE, end)] == [False, True]
+        assert [bool(key.private) for key in aged_ring(START + AGE, end - 1)] == [True, True]
+        assert [bool(key.private) for key in aged_ring(START + AGE, end)] == [False, True]
 
     def test_a_public_half_goes_when_the_last_token_has_expired(self) -> None:
-        ring = aged(START + AGE)
+        ring = aged_ring(START + AGE)
         end = SWITCH + TOKEN_LIFETIME + CLOCK_MARGIN
 
         assert len(maintain(ring, end - 1, 2 * AGE + NOTICE, NOTICE)) == 2
         assert maintain(ring, end, 2 * AGE + NOTICE, NOTICE) == ring[1:]
 
     def test_a_token_that_lives_longer_keeps_its_key(self) -> None:
-        ring = aged(START + AGE)
+        ring = aged_ring(START + AGE)
         ring = key_ring.keep_until(ring, ring[0].id, START + 10 * AGE)
         ring = key_ring.keep_until(ring, ring[0].id, START)
 
@@ -115,7 +113,7 @@ class TestLives:
         assert ring[0].id not in [key.id for key in maintain(ring, START + 10 * AGE + CLOCK_MARGIN, AGE, NOTICE)]
 
     def test_whoever_asks_for_a_key_that_is_gone_gets_the_next(self) -> None:
-        ring = aged(START + AGE, SWITCH + LONGEST_GRACE + CLOCK_MARGIN)
+        ring = aged_ring(START + AGE, SWITCH + LONGEST_GRACE + CLOCK_MARGIN)
 
         assert signer(ring, START) == ring[1]
 
@@ -123,7 +121,7 @@ class TestLives:
 class TestFiles:
     def test_they_are_readable_by_their_owner_alone(self, home: Path) -> None:
         keys.rotate(home, NOTICE)
-        files = list((home / "keys").iterdir())
+        files = [*(home / "keys").iterdir(), *(home / "public").iterdir()]
 
         assert {file.name for file in files} == {"signing.json", "jwks.json", "lock"}
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
@@ -135,11 +133,11 @@ class TestFiles:
         assert all(key.private not in keys.read_public_keys(home).decode() for key in ring)
 
     def test_nothing_is_written_where_nothing_changes(self, home: Path) -> None:
-        before = [file.stat().st_mtime_ns for file in sorted((home / "keys").iterdir())]
+        before = [file.stat().st_mtime_ns for file in sorted(home.glob("*/*"))]
         ensure_signing_key(home)
         keys.maintain(home, AGE, NOTICE)
 
-        assert [file.stat().st_mtime_ns for file in sorted((home / "keys").iterdir())] == before
+        assert [file.stat().st_mtime_ns for file in sorted(home.glob("*/*"))] == before
 
     @pytest.mark.parametrize("change", ["first", "rotate", "emergency"])
     @pytest.mark.parametrize("writes", [0, 1, 2, 3])
@@ -169,7 +167,7 @@ class TestFiles:
         verifier(tmp_path).verify(token(tmp_path))
 
     def crash_at(self, monkeypatch: pytest.MonkeyPatch, writes: int, written: bool) -> None:
-        """End the process at a write, before the file is replaced or after."""
+        """End the process at a write, before or after the file is replaced."""
         done = 0
 
         def replace(source: Path, target: Path) -> None:
@@ -184,7 +182,7 @@ class TestFiles:
         monkeypatch.setattr(keys.os, "replace", replace)
 
     def test_rotations_at_once_make_one_key_and_lose_none(self, home: Path) -> None:
-        with crowd() as processes:
+        with simultaneous_processes() as processes:
             rings = list(processes.map(keys.rotate, [home] * 16, [NOTICE] * 16))
 
         assert len(set(rings)) == 1
@@ -192,13 +190,13 @@ class TestFiles:
         assert len(rings[0]) == 2
 
     def test_first_starts_at_once_agree_on_one_key(self, tmp_path: Path) -> None:
-        with crowd() as processes:
+        with simultaneous_processes() as processes:
             made = list(processes.map(_ensured, [tmp_path] * 16))
 
         assert set(made) == {load_ring(tmp_path)[0].id}
 
     def test_replacements_at_once_leave_one_key_that_verifies(self, home: Path) -> None:
-        with crowd() as processes:
+        with simultaneous_processes() as processes:
             rings = list(processes.map(keys.replace_at_once, [home] * 8))
 
         assert len({ring[0].id for ring in rings}) == 8
@@ -222,18 +220,6 @@ class TestFollowing:
         make_due(home)
 
         assert issuer.issue("ada", issued_at=before, id="x") == made
-
-    def test_a_services_credential_changes_its_key_with_the_issuer(self, home: Path) -> None:
-        credential = ServiceCredential(load({}, home=home, public_url=ISSUER), "objects")
-        before = credential.authorization()
-        kept = credential.authorization()
-        keys.replace_at_once(home)
-        after = credential.authorization()
-
-        assert kept == before
-        verifier(home).verify(after)
-        with pytest.raises(Failure):
-            verifier(home).verify(before)
 
     def test_a_verifier_takes_tokens_of_the_old_and_the_new_key(self, home: Path) -> None:
         checked = verifier(home)
@@ -283,7 +269,7 @@ class TestFollowing:
         clock = Clock()
         checked = verifier(home, clock)
         shown = token(home)
-        (home / "keys" / "jwks.json").write_text("{")
+        (home / "public" / "jwks.json").write_text("{")
         clock.moment += RELOAD_EVERY
 
         assert checked.verify(shown).subject == "ada"

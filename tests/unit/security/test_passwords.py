@@ -1,4 +1,4 @@
-"""Passwords: the policy, the hashes, and the bound on hashing."""
+"""Passwords: the policy, the hashes, and the limit on concurrent hashing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_the_loop_goes_on_while_passwords_are_hashed(passwords: Passwords)
         await asyncio.sleep(0.001)
         turns += 1
 
-    # On the loop itself, each hash would allow one turn.
+    # Hashing on the event loop would allow only one turn per hash.
     assert turns > 30
 
 

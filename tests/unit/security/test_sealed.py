@@ -1,4 +1,4 @@
-"""Sealed values: what opens them, and what doesn't."""
+"""Sealed values: the contexts and keys that open them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attempts in a window: of one account, and from one address."""
+"""Attempts within a window, per account and per address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def admitted(throttle: AddressThrottle, address: str, now: float) -> bool:
 
 
 def test_a_throttle_counts_attempts_of_the_window_alone() -> None:
-    throttle = Throttle(2, 60.0, "failed logins")
+    throttle = Throttle(2, 60.0, "failed logins", [])
     throttle.count(0.0)
     throttle.count(50.0)
     throttle.check(60.0)

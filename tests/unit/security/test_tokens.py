@@ -1,4 +1,4 @@
-"""Access tokens: what the verifier takes, and every forgery that it refuses."""
+"""Access tokens: those that the verifier accepts, and every forgery that it refuses."""
 
 from __future__ import annotations
 

@@ -13,6 +13,6 @@ from aidevos.settings import Settings, load
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Password hashes are as cheap as can be: what they cost is tested beside the hashing."""
+    """Return settings with the cheapest password hashes; other tests cover the cost of hashing."""
     ensure_signing_key(tmp_path)
     return msgspec.structs.replace(load({}, home=tmp_path), password_memory=64, password_time=1)

@@ -1,4 +1,4 @@
-"""The pages that are made of the code."""
+"""The documentation pages that are generated from code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGES = pages.pages()
 
 
 def raised_codes() -> Iterator[str]:
-    """The codes of all failures that the code base raises by a literal."""
+    """Yield the codes of all failures that the code raises with a literal code."""
     for folder in ("libs", "services", "deploy"):
         for file in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):

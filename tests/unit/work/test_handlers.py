@@ -1,4 +1,4 @@
-"""Handlers of tasks: what makes one, what it takes, and what its end means for the task."""
+"""Task handlers: their declaration, their arguments, and the effect of their end on the task."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Report(msgspec.Struct):
 
 
 class Objects:
-    """Stands for the task: it keeps what it is told, and says whether to go on."""
+    """A fake task that records calls and decides if the attempt may go on."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
@@ -67,7 +67,7 @@ def module(*functions: Any) -> ModuleType:
 
 
 async def outcome(function: Any, objects: Objects | None = None, **changed: Any) -> Any:
-    """What is reported of an attempt."""
+    """Run an attempt, and return its report."""
     objects = objects or Objects()
     given = msgspec.structs.replace(GIVEN, **changed)
     await asyncio.wait_for(Attempt(given, handler_of(function), objects).run(), 10)  # type: ignore[arg-type]

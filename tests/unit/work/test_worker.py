@@ -1,4 +1,4 @@
-"""A worker takes no event while all its slots are full, and takes them again when one is free."""
+"""A worker takes no event while all its slots are full, and takes events again when one is free."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def slow(context: TaskContext, payload: dict[str, Any]) -> None:
 
 
 class Fleet:
-    """Stands for the bus, its subscription and the tasks: those that are due, and those that were started."""
+    """A fake of the bus, its subscription and the tasks: those that are due, and those that were started."""
 
     def __init__(self, *due: str) -> None:
         self.due = list(due)

@@ -2,7 +2,8 @@
 
 Promise: each change takes effect here within moments of its commit. Ended sessions and changed access are read from the
 event stream, starting one token lifetime ago. So even after a restart, a process knows every change that affects a
-token that could still be valid. Roles and limits are mirrored.
+token that could still be valid. If the stream doesn't have all events of that time, `EventStream` reports the gap.
+Roles and limits are mirrored.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime
 
 import msgspec
 
-from aidevos.contracts import api_keys, rate_limits, roles, subjects
+from aidevos.contracts import access_tokens, api_keys, rate_limits, roles, subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_ENDED, TOKEN_LIFETIME
 from aidevos.contracts.rate_limits import LimitPolicy
 from aidevos.contracts.users import ACCESS_CHANGED
@@ -49,7 +50,7 @@ class Revocations:
     """Keeps a token verifier up to date with the event stream.
 
     `stream` must start `HISTORY` seconds ago. `client` reads roles and limits with the service's `credential`.
-    `on_key_change` gets the ID of each changed API key and the time of the change, in seconds since the epoch.
+    `on_change` gets the ID of each changed API key or revoked token, and the time of that in seconds since the epoch.
     `set_policies` gets the rate limits by name.
     """
 
@@ -59,18 +60,19 @@ class Revocations:
         verifier: TokenVerifier,
         client: DurableObjectClient,
         credential: Callable[[], str],
-        on_key_change: Callable[[str, float], None] = lambda key, at: None,
+        on_change: Callable[[str, float], None] = lambda id, at: None,
         set_policies: Callable[[dict[str, LimitPolicy]], None] = lambda policies: None,
     ) -> None:
         self._verifier = verifier
         self._client = client
         self._credential = credential
-        self._on_key_change = on_key_change
+        self._on_change = on_change
         self._set_policies = set_policies
         self._stream = stream
         stream.on(SESSION_ENDED, _Event, self._end_session)
         stream.on(ACCESS_CHANGED, _AccessChanged, self._change_access)
-        stream.on(api_keys.CHANGED, _Event, self._invalidate_key)
+        stream.on(api_keys.CHANGED, _Event, self._report_change)
+        stream.on(access_tokens.REVOKED, _Event, self._report_change)
         self._mirrors = (
             Mirror(stream, "rate limits", rate_limits.CHANGED, self._read_limits),
             Mirror(stream, "roles", roles.CHANGED, self._read_roles),
@@ -93,8 +95,8 @@ class Revocations:
         data = event.data
         self._verifier.change_access(user, Change(event.time.timestamp(), data.version, data.roles, data.active))
 
-    def _invalidate_key(self, key: str, event: _Event) -> None:
-        self._on_key_change(key, event.time.timestamp())
+    def _report_change(self, id: str, event: _Event) -> None:
+        self._on_change(id, event.time.timestamp())
 
     async def _read_roles(self) -> None:
         found = await read_all(self._client, self._credential(), roles.LIST_SUBJECT, roles.RolePage, MAX_ROLES)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from nats.aio.client import Client
@@ -63,6 +64,24 @@ class _Event(NamedTuple):
     subject: str
     payload: bytes
     headers: dict[str, str]
+
+
+class _StreamState(msgspec.Struct):
+    messages: int
+    first_seq: int
+    last_seq: int
+    first_ts: datetime
+    last_ts: datetime
+    num_deleted: int = 0
+    deleted: list[int] = []
+
+
+class _Stream(msgspec.Struct):
+    created: datetime
+    state: _StreamState
+
+
+_stream = msgspec.json.Decoder(_Stream)
 
 
 class JetStreamBus:
@@ -214,6 +233,33 @@ class JetStreamBus:
             return str((await self._js.stream_info(subjects.EVENTS_STREAM)).state.last_seq)
         except NatsError as error:
             raise BusError(f"JetStream: {error!r}") from error
+
+    async def complete_since(self, patterns: Sequence[str]) -> float:
+        try:
+            return await self._complete_since()
+        except (NatsError, msgspec.DecodeError) as error:
+            raise BusError(f"JetStream: {error!r}") from error
+
+    async def _complete_since(self) -> float:
+        """Return the time of the oldest event after the last missing one, or of the stream's creation."""
+        stream = await self._describe_stream()
+        state, created = stream.state, stream.created.timestamp()
+        if state.num_deleted:
+            last_deleted = max((await self._describe_stream(deleted_details=True)).state.deleted)
+            if last_deleted < state.last_seq:
+                found = await self._js.get_msg(subjects.EVENTS_STREAM, last_deleted + 1)
+                return max(created, found.time.timestamp() if found.time else math.inf)
+        elif state.first_seq <= 1:
+            return created
+        elif state.messages:
+            return max(created, state.first_ts.timestamp())
+        return max(created, state.last_ts.timestamp())
+
+    async def _describe_stream(self, **options: Any) -> _Stream:
+        """Return the server's description of the stream, which nats-py reads only in part."""
+        subject = f"$JS.API.STREAM.INFO.{subjects.EVENTS_STREAM}"
+        reply = await self._connection.request(subject, msgspec.json.encode(options), timeout=TIMEOUT)
+        return _stream.decode(reply.data)
 
     async def close(self) -> None:
         """Do nothing: the connection belongs to the caller."""

@@ -30,12 +30,16 @@ class Published(NamedTuple):
 
 
 class MemoryBus:
-    """An `EventBus` in memory. `events` holds everything that was published."""
+    """An `EventBus` in memory. `events` holds everything that was published.
+
+    Tests set `lost_before` to the time before which events count as lost, in seconds since the epoch.
+    """
 
     guards_order = True
 
     def __init__(self) -> None:
         self.events: list[Published] = []
+        self.lost_before = 0.0
         self._times: list[float] = []
         self._groups: dict[tuple[str, str], deque[Delivery]] = {}
         self._delivering: dict[tuple[str, str], asyncio.Lock] = {}
@@ -106,6 +110,9 @@ class MemoryBus:
 
     async def find_end(self, patterns: Sequence[str]) -> str:
         return str(len(self.events))
+
+    async def complete_since(self, patterns: Sequence[str]) -> float:
+        return self.lost_before
 
     async def close(self) -> None:
         """Do nothing: the bus holds no resources."""

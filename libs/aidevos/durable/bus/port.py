@@ -131,5 +131,12 @@ class EventBus(Protocol):
     async def find_end(self, patterns: Sequence[str]) -> str:
         """Return a position after everything published so far, to follow these patterns from. Raises `BusError`."""
 
+    async def complete_since(self, patterns: Sequence[str]) -> float:
+        """Return a time, in seconds since the epoch, since which every event of these patterns is kept.
+
+        Events from before it may be lost: the stream didn't exist, was purged, or has dropped them. The time grows as
+        events expire. Raises `BusError`.
+        """
+
     async def close(self) -> None:
         """Release what the bus has opened itself."""

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -61,6 +62,8 @@ SUBJECT = "aidevos-subject"
 ATTEMPT = "aidevos-attempt"
 TIMEOUT = 5.0
 HEARTBEAT = 10
+# Seconds between attempts to open a connection for events: while a broker is down, each object with an event asks.
+ATTEMPT_EVERY = 0.2
 START_WITHIN = 20.0
 DECLARE_WITHIN = 30.0
 # The largest number of unsettled messages of one follower.
@@ -103,6 +106,7 @@ class RabbitMqBus:
         self._opening = asyncio.Lock()
         self._confirmed = 0
         self._publishing: tuple[AbstractChannel, AbstractExchange] | None = None
+        self._next_attempt = 0.0
 
     async def open(self) -> None:
         """Connect and declare what is missing. Raises `SettingsError` if the URL is wrong or no broker answers."""
@@ -192,6 +196,18 @@ class RabbitMqBus:
                         yield delivery
         raise BusError("RabbitMQ: the connection was lost")
 
+    async def complete_since(self, patterns: Sequence[str]) -> float:
+        """Return the time of the first message in the stream, which drops its oldest messages first.
+
+        Each follower writes a marker when it begins, so even a new stream has a message.
+        """
+        with _as_bus_errors():
+            async with asyncio.timeout(TIMEOUT), await self.channel() as channel:
+                async for message in await _read(channel, self._stream_of(patterns), "first"):
+                    if message.timestamp is not None:
+                        return message.timestamp.timestamp()
+        raise BusError("RabbitMQ: the connection was lost")
+
     @property
     def group_expiry_ms(self) -> int:
         """Milliseconds after which the queue of a group without members expires."""
@@ -273,6 +289,10 @@ class RabbitMqBus:
         """
         async with self._opening:
             if self._publishing is None or self._publishing[0].is_closed:
+                now = asyncio.get_running_loop().time()
+                if now < self._next_attempt:
+                    raise BusError("RabbitMQ: there is no connection, and the last attempt was a moment ago")
+                self._next_attempt = now + ATTEMPT_EVERY
                 channel = await self.channel()
                 self._publishing = channel, await channel.get_exchange(EVENTS, ensure=False)
             return self._publishing
@@ -477,7 +497,12 @@ def _as_bus_errors() -> Iterator[None]:
 
 def _message(payload: bytes, id: str, headers: HeadersType, content_type: str | None = None) -> Message:
     return Message(
-        payload, message_id=id, headers=headers, content_type=content_type, delivery_mode=DeliveryMode.PERSISTENT
+        payload,
+        message_id=id,
+        headers=headers,
+        content_type=content_type,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        timestamp=time.time(),
     )
 
 

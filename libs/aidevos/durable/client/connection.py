@@ -108,7 +108,6 @@ async def connect(
     `tls` is the context for a URL or a server that asks for TLS, by default one with the system's authorities. Raises
     `SettingsError` if the server refuses the user, proves nothing or doesn't answer within 30 s.
     """
-    user = urlsplit(url).username
     refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def disconnected() -> None:
@@ -130,7 +129,7 @@ async def connect(
             url,
             name=name,
             tls=tls,
-            inbox_prefix=f"_INBOX_{user}" if user else "_INBOX",
+            inbox_prefix=_inbox_of(url),
             allow_reconnect=True,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
@@ -153,11 +152,18 @@ async def connect(
     raise SettingsError(f"AIDEVOS_NATS_URL: can't connect to NATS at {place.hostname}:{place.port}: {reason}")
 
 
+def _inbox_of(url: str) -> str:
+    """Return the prefix of the inboxes of the user in the URL."""
+    user = urlsplit(url).username
+    return f"_INBOX_{user}" if user else "_INBOX"
+
+
 async def connect_once(url: str, tls: ssl.SSLContext) -> Client:
-    """Connect for a step of the set-up, without a second attempt; raises the library's errors and `OSError`."""
+    """Connect for one step of a command, without a second attempt; raises the library's errors and `OSError`."""
     connection = Connection()
     await connection.connect(
         url,
+        inbox_prefix=_inbox_of(url),
         tls=tls,
         allow_reconnect=False,
         max_reconnect_attempts=1,

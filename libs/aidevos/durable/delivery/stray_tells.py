@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Protocol
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -16,10 +17,7 @@ from nats.js.errors import NotFoundError
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.client.client import ObjectCaller
-from aidevos.durable.delivery.dead_letters import bury
-from aidevos.durable.delivery.tells import Tell, make_letter
-from aidevos.security.permissions import ANONYMOUS
+from aidevos.durable.delivery.tells import Tell
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 5.0
@@ -27,7 +25,14 @@ LOOK_EVERY = 5.0
 GRACE = 10.0
 
 
-async def bury_strays(connection: Client, client: ObjectCaller) -> None:
+class Burier(Protocol):
+    """Makes dead letters of stray tells, within the limits of their senders."""
+
+    async def bury_stray(self, tell: Tell, failure: Failure) -> None:
+        """Bury a tell. Raises `Failure` if it must be tried again."""
+
+
+async def bury_strays(connection: Client, burier: Burier) -> None:
     """Turn stray tells into dead letters until cancelled."""
     js = connection.jetstream()
     while True:
@@ -37,7 +42,7 @@ async def bury_strays(connection: Client, client: ObjectCaller) -> None:
             for subject in state.subjects or {}:
                 refusal = _find_refusal(known, subject)
                 if refusal is not None:
-                    await _bury_all(js, client, subject, refusal)
+                    await _bury_all(js, burier, subject, refusal)
         except (NatsError, Failure) as error:
             log.warning("burying stray tells failed, trying again: %r", error)
         await asyncio.sleep(LOOK_EVERY)
@@ -61,7 +66,7 @@ def _find_refusal(known: set[str], subject: str) -> Failure | None:
     return Failure("unknown-type", f"there is no type {parts[1][:64]!r}", field="type")
 
 
-async def _bury_all(js: JetStreamContext, client: ObjectCaller, subject: str, failure: Failure) -> None:
+async def _bury_all(js: JetStreamContext, burier: Burier, subject: str, failure: Failure) -> None:
     # A subject with a wildcard would match other tells, and one with undecodable bytes none. Read all tells then.
     filter_subject = subjects.TELLS if any(mark in subject for mark in "*>\ufffd") else subject
     sequence = 0
@@ -77,5 +82,5 @@ async def _bury_all(js: JetStreamContext, client: ObjectCaller, subject: str, fa
         if at + GRACE > time.time():
             return
         tell = Tell(subject, found.data or b"", dict(found.headers or {}), sequence, at)
-        await bury(client, make_letter(tell, failure, now=time.time(), attempts=0, caller=ANONYMOUS, hidden=True))
+        await burier.bury_stray(tell, failure)
         await js.delete_msg(subjects.TELLS_STREAM, tell.sequence)

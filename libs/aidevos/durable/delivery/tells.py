@@ -37,6 +37,7 @@ from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.durable.base.backoff import FOLLOWING, Backoff
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.delivery.anonymous_letters import AnonymousLetters
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects, find_crash_suspects
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.ownership.router import DurableObjectRouter
@@ -140,6 +141,7 @@ class Tells:
         self._router = router
         self._admission = admission
         self._limiter = limiter
+        self._anonymous_letters = AnonymousLetters()
         self._lanes = Lanes()
         self._in_progress: set[int] = set()
         self._followed: set[str] = set()
@@ -258,22 +260,43 @@ class Tells:
         """
         caller = ANONYMOUS
         try:
-            if tell.at + self._environment.limits.records.tell_age < self._environment.clock.now():
-                raise _FinalRefusal("unavailable", "the tell was not applied in time")
             if tell.headers.get(envelope.AUTHORIZATION) or not self._router.is_open(_owned_subject(tell)):
                 caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
             if crashes >= CRASHES:
                 raise _FinalRefusal("internal", "every attempt to apply the tell killed its process")
-            if not caller.is_service:
-                await resolve_when_ready(self._limiter.spend, caller, "", tell.target.partition(".")[0])
+            await self._spend(tell, caller)
+            if tell.at + self._environment.limits.records.tell_age < self._environment.clock.now():
+                raise _FinalRefusal("unavailable", "the tell was not applied in time")
             await self._apply(tell, caller)
         except Failure as failure:
             if failure.retryable and not isinstance(failure, _FinalRefusal):
                 raise
             type, _, rest = tell.target.partition(".")
             hidden = self._environment.registry.is_confidential(type, rest.partition(".")[2])
-            attempts, now = crashes + attempt, self._environment.clock.now()
-            letter = make_letter(tell, failure, now=now, attempts=attempts, caller=caller, hidden=hidden)
+            await self._bury(tell, failure, attempts=crashes + attempt, caller=caller, hidden=hidden)
+
+    async def bury_stray(self, tell: Tell, failure: Failure) -> None:
+        """Bury a tell that no type takes. Raises `Failure` if it must be tried again."""
+        caller = ANONYMOUS
+        try:
+            caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
+            await self._spend(tell, caller)
+        except Failure as refusal:
+            if refusal.retryable:
+                raise
+        await self._bury(tell, failure, attempts=0, caller=caller, hidden=True)
+
+    async def _spend(self, tell: Tell, caller: Principal) -> None:
+        """Spend one request of the sender's rate limit."""
+        if not caller.is_service:
+            await resolve_when_ready(self._limiter.spend, caller, "", tell.target.partition(".")[0])
+
+    async def _bury(self, tell: Tell, failure: Failure, *, attempts: int, caller: Principal, hidden: bool) -> None:
+        now = self._environment.clock.now()
+        letter: Letter | None = make_letter(tell, failure, now=now, attempts=attempts, caller=caller, hidden=hidden)
+        if letter is not None and caller is ANONYMOUS:
+            letter = self._anonymous_letters.strip(letter, now)
+        if letter is not None:
             await bury(self._environment.client, letter)
 
     async def _apply(self, tell: Tell, caller: Principal) -> None:

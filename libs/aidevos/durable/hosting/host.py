@@ -181,7 +181,7 @@ class Host:
             self._runtime.alarms.scan_soon()
             self._keep_running(self._tells.follow(type))
             if type == dead_letters.TYPE:
-                self._keep_running(bury_strays(self._connection, self._environment.client))
+                self._keep_running(bury_strays(self._connection, self._tells))
         await self._connection.flush()
 
     async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:

@@ -1,7 +1,8 @@
-"""The containers' description: complete, closed to other machines, and free of secrets."""
+"""The container description: complete, closed to other machines, and free of secrets."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import stat
@@ -13,9 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
+from aidevos.security import service_keys
+from aidevos.security.credentials import ServiceCredential
+from aidevos.security.fleet_secrets import load_secrets
+from aidevos.security.keys import ensure_secret, load_ring
+from aidevos.security.service_keys import ServiceSigningKeys, load_verification_keys
+from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from deploy.docker.__main__ import setup
-from deploy.local.programs import SERVICES
+from deploy.local.programs import SERVICES, Service
 from tests.support.paths import ROOT
 
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
@@ -92,7 +99,14 @@ def test_the_setup_makes_secrets_for_their_owner_alone_and_keeps_them(tmp_path: 
     home = tmp_path / "home"
     for folder in ("nats", "mongo", "rabbitmq"):
         (home / folder).mkdir(parents=True)
-    secret = ("secrets.json", "keys/signing.json", "nats/nats.conf", "mongo/key", "rabbitmq/rabbitmq.conf")
+    secret = (
+        "secrets.json",
+        "keys/signing.json",
+        "service_keys/objects.json",
+        "nats/nats.conf",
+        "mongo/key",
+        "rabbitmq/rabbitmq.conf",
+    )
     setup(load({}, home=home))
     made = [(home / name).read_bytes() for name in secret]
     assert [stat.S_IMODE((home / name).stat().st_mode) for name in secret] == [0o600] * len(secret)
@@ -100,8 +114,110 @@ def test_the_setup_makes_secrets_for_their_owner_alone_and_keeps_them(tmp_path: 
     assert [(home / name).read_bytes() for name in secret] == made
 
 
+@pytest.fixture(scope="module")
+def owners_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The owner's home after `setup`, which found keys there of the time when all services shared them."""
+    home = tmp_path_factory.mktemp("containers") / "home"
+    for folder in ("nats", "mongo", "rabbitmq"):
+        (home / folder).mkdir(parents=True)
+    for name in ("sealing.key", "cursors", "api_keys.key", "csrf.key", "refresh.key"):
+        ensure_secret(home, name)
+    setup(load({}, home=home))
+    return home
+
+
+def home_of(compose: dict[str, Any], service: str, owners_home: Path, target: Path) -> Path:
+    """What the container of a service sees as its home, as far as it is not on its own file system."""
+    for volume in compose["services"][service]["volumes"]:
+        assert volume["source"] == "fleet"
+        place = target / Path(volume["target"]).relative_to("/var/lib/aidevos")
+        shutil.copytree(owners_home / volume["volume"]["subpath"], place, dirs_exist_ok=True)
+    return target
+
+
+def contents(home: Path) -> str:
+    return "".join(path.read_bytes().decode("latin-1") for path in home.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_a_service_sees_its_own_secrets_and_no_others(
+    compose: dict[str, Any], owners_home: Path, tmp_path: Path, service: Service
+) -> None:
+    seen = contents(home_of(compose, service.name, owners_home, tmp_path))
+    secrets = load_secrets(owners_home)
+
+    def key_of(name: str) -> str:
+        found: str = json.loads((owners_home / "service_keys" / f"{name}.json").read_bytes())["private"]
+        return found
+
+    assert {name for name, password in secrets.nats.items() if password in seen} == {service.user}
+    assert {name for name, password in secrets.mongo.items() if password in seen} == (
+        {service.name} if service.stores else set()
+    )
+    assert {each.name for each in SERVICES if key_of(each.name) in seen} == {service.name}
+    assert (load_ring(owners_home)[0].private in seen) == (service.name == "authentication")
+    assert (secrets.admin_password in seen) == (service.name == "user_management")
+    assert secrets.mongo_key not in seen
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_a_service_has_what_it_signs_with_though_it_may_register_nothing(
+    compose: dict[str, Any], owners_home: Path, tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load({}, home=home_of(compose, service.name, owners_home, tmp_path))
+
+    def read_only(path: Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(service_keys, "write_secret", read_only)
+    permissions = service.types.permissions()
+    credential = ServiceCredential(settings, service.name, permissions)
+    ServiceSigningKeys(settings.home, service.name, acts_for_others=service.acts_for_others)
+    verifier = TokenVerifier(lambda: load_verification_keys(settings.home), settings.public_url)
+    assert verifier.verify(credential.authorization()).permissions == permissions
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [
+        ("authentication", "sealing.key"),
+        ("authentication", "refresh.key"),
+        ("projects", "sealing.key"),
+        ("events", "sealing.key"),
+        ("data_storage", "cursors"),
+        ("api_gateway", "api_keys.key"),
+        ("http_gateway", "csrf.key"),
+    ],
+)
+def test_what_was_encrypted_before_services_had_homes_can_still_be_read(
+    compose: dict[str, Any], owners_home: Path, tmp_path: Path, service: str, name: str
+) -> None:
+    home = home_of(compose, service, owners_home, tmp_path)
+    assert (home / "keys" / name).read_bytes() == (owners_home / "keys" / name).read_bytes()
+
+
+def test_only_the_issuer_may_write_what_verifies_tokens(compose: dict[str, Any]) -> None:
+    for service in SERVICES:
+        volumes = compose["services"][service.name]["volumes"]
+        (public,) = (volume for volume in volumes if volume["volume"]["subpath"] == "public")
+        assert public.get("read_only", False) == (service.name != "authentication"), service.name
+
+
+def test_the_settings_with_secrets_reach_the_services_that_need_them(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    having = {
+        variable: {name for name in services if variable in services[name].get("environment", {})}
+        for variable in ("AIDEVOS_SECRET_KEY", "AIDEVOS_ADMIN_PASSWORD", "AIDEVOS_SMTP_URL")
+    }
+    assert having == {
+        "AIDEVOS_SECRET_KEY": {"authentication", "projects", "events"},
+        "AIDEVOS_ADMIN_PASSWORD": {"user_management", "provision"},
+        "AIDEVOS_SMTP_URL": {"authentication"},
+    }
+
+
 def test_docker_compose_accepts_the_file_where_it_is_installed(compose: dict[str, Any]) -> None:
-    """Elsewhere the file is read as YAML, as all tests here do."""
+    """All other tests read the file as YAML, so they need no Docker."""
     assert compose["name"] == "aidevos"
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:

@@ -1,4 +1,4 @@
-"""What the system lacks: installed where that is allowed, left to containers, or named in one line."""
+"""Missing system packages: installed if permitted, replaced by containers, or named in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ echo "services: $?" >> "$LOG"
 
 
 class Machine:
-    """A machine's programs and its user; what is installed on it is there from then on."""
+    """A machine with its programs and its user; packages become programs once they are installed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *programs: str, root: bool = False, asks: bool = False) -> None:
         self.installed: set[str] = set()
@@ -104,7 +104,7 @@ def test_an_installation_that_fails_is_told_in_one_line(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("present", [False, True])
 def test_no_service_is_started_by_its_installation(tmp_path: Path, present: bool) -> None:
-    """With a program in place of apt-get that asks the policy, as packages do."""
+    """A fake apt-get asks the policy, as packages do."""
     log, policy, installer = tmp_path / "log", tmp_path / "policy-rc.d", tmp_path / "apt-get"
     installer.write_text(INSTALLER)
     installer.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Servers with known vulnerabilities: named in a warning, and started only where there is no other."""
+"""Servers with known vulnerabilities: a warning names them, and they start only if there is no other."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def install(folder: Path, version: str) -> Path:
 
 @pytest.fixture
 def path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder with those of the PATH, `first` and `second`; no wheel carries a server."""
+    """Return a PATH folder with the servers `first` and `second`; no wheel carries a server."""
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "first"), str(tmp_path / "second"), os.defpath]))
     monkeypatch.setattr(binaries.importlib.util, "find_spec", lambda name: None)
     return tmp_path

@@ -1,4 +1,4 @@
-"""Who a caller is of whom something was stored a while ago."""
+"""The caller that a stored credential stands for, some time after it was stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rate limits of several processes: together as strict as one, and open while quotas are away."""
+"""Rate limits across processes: together as strict as in one, and open while quotas are unavailable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADA = Principal("ada")
 
 
 class Fleet:
-    """Processes that share the quotas of one kit, and its clock."""
+    """Processes that share the quotas and the clock of one kit."""
 
     def __init__(self, kit: ObjectKit, processes: int = 1, rate: int = 1000, burst: int = 2000) -> None:
         self.kit = kit
@@ -44,7 +44,7 @@ class Fleet:
         return await resolve_when_ready(self.limiters[process].spend, caller, address, group)
 
     async def passed(self, times: int, caller: Principal = ADA, **where: Any) -> int:
-        """How many of so many requests pass."""
+        """Send `times` requests, and return how many are admitted."""
         count = 0
         for number in range(times):
             try:

@@ -1,4 +1,4 @@
-"""What is nearly always known at once: it costs nothing where it is, and is asked for once where it isn't."""
+"""Values that are nearly always cached: a hit costs nothing, and concurrent misses share one look-up."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ENDS = NOW + 2 * DAY
 SHOWN = f"ApiKey {API_KEY.text}"
 
 
-class Asking(World):
-    """Counts the look-ups of a key; a `change` comes after the answer to the first, before anybody hears of it."""
+class CountingWorld(World):
+    """Counts the look-ups of a key; with `change`, the key is invalidated before the first answer arrives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Asking(World):
             self.look_ups += 1
             await asyncio.sleep(0)
             if self.change and self.look_ups == 1:
-                asyncio.get_running_loop().call_soon(self.admission.invalidate_key, API_KEY.id, NOW)
+                asyncio.get_running_loop().call_soon(self.admission.invalidate, API_KEY.id, NOW)
             return await ask(subject, payload, **options)
 
         self.fleet.request = request  # type: ignore[method-assign]
@@ -44,18 +44,18 @@ class Asking(World):
 
 
 @pytest.fixture
-def world() -> Asking:
-    return Asking()
+def world() -> CountingWorld:
+    return CountingWorld()
 
 
-def test_what_is_known_is_said_without_giving_way(world: Asking) -> None:
+def test_what_is_known_is_said_without_giving_way(world: CountingWorld) -> None:
     saying = world.caller(world.token())
     with pytest.raises(StopIteration) as said:
         saying.send(None)
     assert said.value.value.subject == "ada"
 
 
-async def test_a_key_that_many_show_at_once_is_looked_up_once(world: Asking) -> None:
+async def test_a_key_that_many_show_at_once_is_looked_up_once(world: CountingWorld) -> None:
     callers = await asyncio.gather(*(world.caller() for _ in range(5)))
 
     assert {caller.key for caller in callers} == {API_KEY.id}
@@ -63,7 +63,7 @@ async def test_a_key_that_many_show_at_once_is_looked_up_once(world: Asking) -> 
     assert world.look_ups == 1
 
 
-async def test_a_refused_key_is_refused_to_all_who_wait_and_looked_up_anew_later(world: Asking) -> None:
+async def test_a_refused_key_is_refused_to_all_who_wait_and_looked_up_anew_later(world: CountingWorld) -> None:
     world.fleet.key_ends = 0.0
     refused = await asyncio.gather(*(failure(world.caller()) for _ in range(3)))
     world.fleet.key_ends = ENDS
@@ -73,7 +73,7 @@ async def test_a_refused_key_is_refused_to_all_who_wait_and_looked_up_anew_later
     assert (await world.caller()).key == API_KEY.id
 
 
-async def test_a_key_whose_owner_may_do_nothing_is_looked_up_once_for_each_use(world: Asking) -> None:
+async def test_a_key_whose_owner_may_do_nothing_is_looked_up_once_for_each_use(world: CountingWorld) -> None:
     world.verifier.change_access("ada", Change(NOW, 8, (), active=False))
     async with asyncio.timeout(5):
         assert (await failure(world.caller())).code == "unauthenticated"
@@ -81,33 +81,33 @@ async def test_a_key_whose_owner_may_do_nothing_is_looked_up_once_for_each_use(w
     assert world.look_ups == 2
 
 
-async def test_a_look_up_that_a_change_has_overtaken_is_made_again(world: Asking) -> None:
+async def test_a_look_up_that_a_change_has_overtaken_is_made_again(world: CountingWorld) -> None:
     world.change = True
     assert (await world.caller()).key == API_KEY.id
     assert world.look_ups == 2
 
 
 @pytest.mark.parametrize("changed", ["parent", "grandparent"])
-async def test_a_key_is_looked_up_again_when_one_has_changed_that_made_it(world: Asking, changed: str) -> None:
+async def test_a_key_is_looked_up_again_when_one_has_changed_that_made_it(world: CountingWorld, changed: str) -> None:
     world.fleet.grant = world.fleet.grant | {"parents": ["parent", "grandparent"]}
     await world.caller()
-    world.admission.invalidate_key("another", NOW)
+    world.admission.invalidate("another", NOW)
     await world.caller()
     assert world.look_ups == 1
 
-    world.admission.invalidate_key(changed, NOW)
+    world.admission.invalidate(changed, NOW)
     await world.caller()
     assert world.look_ups == 2
 
 
-async def test_what_can_not_be_a_key_is_refused_at_once(world: Asking) -> None:
+async def test_what_can_not_be_a_key_is_refused_at_once(world: CountingWorld) -> None:
     with pytest.raises(Failure, match="typing mistake"):
         world.admission.authenticate(SHOWN[:-1], "")
     assert world.look_ups == 0
 
 
 class Limits:
-    """Stands for rate limits, and notes who was let through."""
+    """Fake rate limits that record the admitted callers."""
 
     def __init__(self) -> None:
         self.spent: list[tuple[str, str, str]] = []
@@ -134,7 +134,7 @@ def message(subject: str, reply: str, **headers: str) -> Any:
     ],
 )
 def test_only_what_comes_through_the_gateway_passes_without_a_limit(
-    world: Asking, subject: str, reply: str, spent: list[Any]
+    world: CountingWorld, subject: str, reply: str, spent: list[Any]
 ) -> None:
     limits: Any = Limits()
     sent = message(subject, reply, Authorization=world.token())
@@ -143,7 +143,7 @@ def test_only_what_comes_through_the_gateway_passes_without_a_limit(
     assert limits.spent == spent
 
 
-def test_an_open_subject_needs_no_credential_but_judges_one_that_is_shown(world: Asking) -> None:
+def test_an_open_subject_needs_no_credential_but_judges_one_that_is_shown(world: CountingWorld) -> None:
     limits: Any = Limits()
     door = CallAuthenticator(world.admission, limits, lambda subject: subject == "query.news.all")
 
@@ -154,7 +154,7 @@ def test_an_open_subject_needs_no_credential_but_judges_one_that_is_shown(world:
     assert limits.spent == [("", "", "news")]
 
 
-async def test_who_waits_for_a_limit_is_let_in_and_counted_once(world: Asking) -> None:
+async def test_who_waits_for_a_limit_is_let_in_and_counted_once(world: CountingWorld) -> None:
     limits: Any = Limits()
     gate = asyncio.Event()
     limits.asking = asyncio.create_task(gate.wait())

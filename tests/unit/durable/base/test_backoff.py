@@ -34,7 +34,7 @@ def test_many_that_failed_together_come_back_evenly_spread(keyed: bool) -> None:
 
     slices = [sum(4 + slot / 2 <= pause < 4.5 + slot / 2 for pause in pauses) for slot in range(8)]
     assert sum(slices) == 4000
-    # 500 each are expected, with a standard deviation of 21.
+    # Each is expected 500 times, with a standard deviation of 21.
     assert all(abs(count - 500) < 6 * math.sqrt(437.5) for count in slices)
 
 

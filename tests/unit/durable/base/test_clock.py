@@ -1,4 +1,4 @@
-"""Times as text."""
+"""Conversions between times and text."""
 
 from __future__ import annotations
 

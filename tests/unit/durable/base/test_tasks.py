@@ -1,4 +1,4 @@
-"""Tasks beside others: they end when they are told to, and their failures are seen."""
+"""Background tasks: they end when they are stopped, and their failures are seen."""
 
 from __future__ import annotations
 

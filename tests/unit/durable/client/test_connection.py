@@ -1,4 +1,4 @@
-"""The headers of a connection, held against nats-py's own."""
+"""The headers of a connection, compared with nats-py's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 async def sent(client: Client, headers: dict[str, str]) -> bytes:
-    """What a publish with these headers puts on the wire."""
+    """Return the bytes that a publish with these headers puts on the wire."""
     commands: list[bytes] = []
 
     async def keep(cmd: bytes, priority: bool = False) -> None:
@@ -45,7 +45,7 @@ async def test_a_value_with_a_line_break_makes_no_other_header(value: str) -> No
 
 
 def readable(headers: dict[str, str]) -> dict[str, str]:
-    """Without the names that nats-py drops because they are none."""
+    """Return the headers without the invalid names that nats-py drops."""
     return {name: value for name, value in headers.items() if name.isascii() and not any(map(str.isspace, name))}
 
 

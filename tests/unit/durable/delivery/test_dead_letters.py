@@ -1,4 +1,4 @@
-"""Dead letters: buried once however often, kept by their sender until then, and shown without what is secret."""
+"""Dead letters: buried once despite retries, kept by their sender until then, and shown without secrets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from aidevos import BaseDurableObject, Failure, command, permission, query, serv
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.security.delegations import DelegatedCall, DelegationVerifier, is_delegation
-from aidevos.security.keys import ensure_signing_key, load_public_keys
+from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import Principal
+from aidevos.security.service_keys import load_verification_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from aidevos.testing import SERVICE, ObjectKit
@@ -45,7 +46,7 @@ class Whose(msgspec.Struct):
 
 
 class Person(BaseDurableObject[Whose], type="user"):
-    """Stands for the users' own type."""
+    """A fake of the users' own type."""
 
     role = "admin"
     refuses = True
@@ -98,13 +99,13 @@ async def letters(tmp_path: Path) -> AsyncIterator[ObjectKit]:
     ensure_signing_key(tmp_path)
     settings = load({}, home=tmp_path)
     async with ObjectKit(Tally, Vault, AuditSink, Person, events, settings=settings, owners=None) as kit:
-        tokens = TokenVerifier(lambda: load_public_keys(tmp_path), settings.public_url)
+        tokens = TokenVerifier(lambda: load_verification_keys(tmp_path), settings.public_url)
         kit.judge = partial(judge, tokens)
         yield kit
 
 
 def judge(tokens: TokenVerifier, authorization: str, subject: str, payload: bytes, request_id: str) -> Principal:
-    """As a host judges it."""
+    """Verify a delegation as a host does."""
     if is_delegation(authorization):
         return DelegationVerifier(tokens).verify(authorization, DelegatedCall(subject, payload, request_id))
     return tokens.verify(authorization)
@@ -206,7 +207,7 @@ async def test_a_letter_goes_when_it_is_too_old_and_not_before(letters: ObjectKi
 
 
 class Away(ObjectKit):
-    """Its letters can't be buried while it is `away`."""
+    """A kit whose letters can't be buried while it is `away`."""
 
     away = True
 
@@ -237,7 +238,7 @@ NOTE = {"subject": "do.user.0bob.note", "payload": b'{"text": "hi"}', "from_clie
 
 
 async def replayed(kit: ObjectKit, caller: Principal = ADA, id: str = "l1") -> dict[str, Any]:
-    """The letter after a replay has ended."""
+    """Replay a letter, and return it once the replay has ended."""
     begun = await kit.call("dead_letter", id, "replay", caller=caller)
     assert begun["status"] == "replaying"
     await kit.settle()
@@ -254,6 +255,13 @@ async def test_a_replay_sends_it_again_once(letters: ObjectKit) -> None:
     assert (after["status"], after["replays"], after["replayed_by"], after["args"]) == ("replayed", 1, "0ada", None)
     assert await letters.call("tally", "b", "value") == 3
     assert ("0ada", "dead_letter.replayed", "l1", "success") in AuditSink.actions
+
+
+async def test_a_letter_whose_message_was_not_kept_is_shown_and_not_replayed(letters: ObjectKit) -> None:
+    await bury(letters, letter(payload=b"", message_kept=False))
+    shown = await letters.call("dead_letter", "l1", "read")
+    assert (shown["status"], shown["message_kept"], shown["args"]) == ("dead", False, None)
+    assert "not kept" in (await failure(letters.call("dead_letter", "l1", "replay"))).detail
 
 
 async def test_a_letter_that_was_replayed_is_not_replayed_again(letters: ObjectKit) -> None:
@@ -332,7 +340,7 @@ async def test_no_service_replays_what_a_client_has_sent(letters: ObjectKit) -> 
 async def test_what_may_have_been_applied_is_repeated_under_one_request_id(
     letters: ObjectKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer of the first replay is lost, that of the second is the one that was recorded."""
+    """The first replay's answer is lost; the second gets the recorded answer."""
     await bury(letters, letter())
     request, lost = letters.request, []
 
@@ -351,7 +359,7 @@ async def test_what_may_have_been_applied_is_repeated_under_one_request_id(
 
 @pytest.fixture
 def lossy(letters: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first answer of Bob's is lost."""
+    """Lose the first answer of the user Bob."""
     request, lost = letters.request, []
 
     async def lose(subject: str, payload: bytes, **options: Any) -> bytes:
@@ -367,7 +375,7 @@ def lossy(letters: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("lossy")
 async def test_what_may_have_been_applied_is_applied_once_whoever_replays_it(letters: ObjectKit) -> None:
-    """Also days after that, and in spite of another one who may replay, but not do that."""
+    """Even days later, and after a replay by someone who may replay but not call the method."""
     await bury(letters, letter(**NOTE))
     assert (await replayed(letters))["code"] == "unavailable"
     letters.clock.advance(2 * 86_400)
@@ -380,7 +388,7 @@ async def test_what_may_have_been_applied_is_applied_once_whoever_replays_it(let
 
 @pytest.mark.usefixtures("lossy")
 async def test_what_was_not_applied_may_be_after_all(letters: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As soon as it is known that the one whose answer was lost was refused."""
+    """As soon as it is known that the call with the lost answer was refused."""
     await bury(letters, letter(**{**NOTE, "payload": b'{"text": "refused"}'}))
     assert (await replayed(letters))["code"] == "unavailable"
     monkeypatch.setattr(Person, "refuses", False)

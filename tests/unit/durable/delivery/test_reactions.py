@@ -1,4 +1,4 @@
-"""Objects that react to events of others: once each, in order, and what can't be handled is a dead letter."""
+"""Objects react to each other's events once each and in order; unhandled events become dead letters."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ def test_a_method_that_reacts_has_one_parameter() -> None:
 def test_the_description_tells_what_a_type_reacts_to_and_what_it_emits_there() -> None:
     described = ObjectType(Stock).description
     told = sorted((each.pattern, each.method, each.doc) for each in described.reactions)
-    assert told == [("event.basket.*.added", "sold", "Count what is sold."), ("event.stock.*.counted", "counted", "")]
+    assert told == [("event.basket.*.added", "sold", "Count a sale."), ("event.stock.*.counted", "counted", "")]
     assert [each.name for each in described.events] == ["counted"]
 
 
-def test_the_description_of_the_nats_door_tells_it_too() -> None:
+def test_the_description_of_the_nats_api_tells_it_too() -> None:
     class Watcher(BaseDurableObject[Nothing], type="watcher"):
         @on("event.>")
         async def all(self, event: CloudEvent[Any]) -> None: ...

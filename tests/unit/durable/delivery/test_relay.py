@@ -1,4 +1,4 @@
-"""What a commit holds to be sent is sent: after it, in order, each once, also after a crash."""
+"""Each message of a commit is sent after it, in order and once, even after a crash."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.objects import Tally
 
 
 class BrokenBus(MemoryBus):
-    """Takes nothing, and, once `stores` is set, stores what it says it has not taken."""
+    """A bus that reports every publish as failed, though it stores the event if `stores` is set."""
 
     stores = False
     broken = True
@@ -188,7 +188,7 @@ async def test_a_query_can_send_nothing(kit: ObjectKit) -> None:
 
 
 class ClearingStore(MemoryStore):
-    """Holds a `clear` until `go`, before it has done it or after; or can't tell whether it was done."""
+    """A store whose clear waits for `go`, before or after its effect, or reports an unknown outcome."""
 
     before = False
     fails = False

@@ -1,4 +1,4 @@
-"""Tells that no type takes, where it can't be seen which types there are."""
+"""Tells to unknown types, when the list of types can't be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.kits import quiet
 
 
 class Server:
-    """Has one tell; `keys` are the types, or what is raised instead."""
+    """A server with one tell; `keys` lists the types, and None makes the listing fail."""
 
     def __init__(self, keys: list[str] | None) -> None:
         self._keys = keys

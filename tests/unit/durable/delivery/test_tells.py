@@ -1,4 +1,4 @@
-"""Tells from outside, when something about them goes wrong: none is lost, nor those behind it."""
+"""External tells when something goes wrong: no tell is lost, and none blocks those after it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ import pytest
 from nats.errors import Error as NatsError
 
 from aidevos import BaseDurableObject, authenticated, command, query
+from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import DEFAULT
 from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.access.resolving import NotReady
+from aidevos.durable.delivery.anonymous_letters import RATE, SUBJECT_LIMIT
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
-from aidevos.durable.delivery.tells import Tells, _Backlog
+from aidevos.durable.delivery.tells import Tell, Tells, _Backlog
+from aidevos.durable.turns.headers import Reply
+from aidevos.observability.metrics import REFUSED_TELLS
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
-from tests.support.kits import START, quiet, until
+from tests.support.kits import START, failure, quiet, until
 
 ADA = Principal("ada", ("user",), frozenset(), START + 3600)
-# Whoever is in its attempt when the process ends.
+# The sender of the tell that is being attempted when the process ends.
 EVE = Principal("eve", ("user",), frozenset(), START + 3600)
 NO_MORE = RateLimited(Verdict(DEFAULT, Policy(1, 1.0), 0, 0.05))
 
@@ -43,7 +47,7 @@ class Slate(BaseDurableObject[SlateState], type="slate"):
 
 
 class Bucket:
-    """Keeps one key of the server's; while it is `away` it can't be written."""
+    """Keeps one key of the server's bucket; writes fail while it is `away`."""
 
     def __init__(self) -> None:
         self.ended: dict[str, int] = {}
@@ -58,7 +62,7 @@ class Bucket:
 
 
 class World:
-    """Stands for what is around the tells; `troubles` of admission and limiter come first, one after another."""
+    """Fakes of everything around the tells; admission and limiter raise their queued errors first, one per call."""
 
     def __init__(self, kit: ObjectKit) -> None:
         self.kit = kit
@@ -85,21 +89,21 @@ class World:
         self.done.append(subject)
 
     def begin(self, upto: int = 0) -> None:
-        """Be the next owner, after a short life in which so many were taken."""
+        """Become the next owner, after a short life in which `upto` tells were taken."""
         around: Any = self
         self.fatal = asyncio.Event()
         self.tells = Tells(around, self.kit.runtime.environment, self.kit.router, around, around)
         self.backlog = _Backlog(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
 
     async def die(self) -> None:
-        """End as a process that is killed in the midst of an attempt: what it does after that isn't done."""
+        """End like a process killed in the middle of an attempt: its later writes have no effect."""
         await self.fatal.wait()
         ended = self.bucket.ended
         await self.tells.close()
         self.bucket.ended = ended
 
     def take(self, line: int, id: str = "a", caller: str = "ada") -> None:
-        """One is given by the stream."""
+        """Deliver a tell from the stream."""
         about = SimpleNamespace(
             sequence=SimpleNamespace(stream=line), timestamp=SimpleNamespace(timestamp=lambda: START)
         )
@@ -133,6 +137,56 @@ async def test_what_nobody_has_thought_of_holds_up_a_tell_and_loses_neither_it_n
 
     assert await world.kit.call("slate", "a", "lines") == [0, 1, 2]
     assert world.done == ["ack.0", "ack.1", "ack.2"]
+
+
+async def test_tells_without_a_valid_credential_leave_few_letters_and_no_messages(world: World) -> None:
+    refused = REFUSED_TELLS._value.get()
+    count = RATE.capacity + 20
+    world.troubles = [Failure("unauthenticated", "no") for _ in range(count)]
+    for line in range(count):
+        world.take(line, id=f"{line}" + "x" * 300)
+    await until(lambda: len(world.done) == count)
+
+    letters = list(world.kit.letters.values())
+    assert len(letters) == RATE.capacity
+    assert {(letter.payload, letter.message_kept, letter.source) for letter in letters} == {(b"", False, "")}
+    assert max(len(letter.subject) for letter in letters) == SUBJECT_LIMIT
+    assert REFUSED_TELLS._value.get() == refused + count
+
+
+async def test_a_tell_that_is_refused_with_a_valid_credential_keeps_its_message(world: World) -> None:
+    world.take(1)
+    world.tells._router = SimpleNamespace(  # type: ignore[assignment]
+        is_open=lambda subject: False,
+        dispatch=lambda subject, payload, headers, caller, respond, stored: respond(
+            Reply.of(Failure("forbidden", "no"))
+        ),
+    )
+    await until(lambda: world.done)
+
+    (letter,) = world.kit.letters.values()
+    assert (letter.payload, letter.message_kept, letter.source) == (b'{"line":1}', True, "ada")
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_stray_keeps_its_message_only_with_a_valid_credential(world: World, known: bool) -> None:
+    world.troubles = [] if known else [Failure("unauthenticated", "no")]
+    stray = Tell("tell.slate.a.b", b"secret", {"Authorization": "Bearer ada", "Content-Type": "x"}, 1, START)
+    await world.tells.bury_stray(stray, Failure("unknown-type", "no such type"))
+
+    (letter,) = world.kit.letters.values()
+    assert letter.code == "unknown-type"
+    assert (letter.payload, letter.content_type, letter.message_kept, letter.source) == (
+        (b"secret", "x", True, "ada") if known else (b"", "", False, "")
+    )
+
+
+async def test_strays_are_under_their_senders_rate_limit(world: World) -> None:
+    world.limits = [NO_MORE]
+    stray = Tell("tell.slate.a.b", b"{}", {"Authorization": "Bearer ada"}, 1, START)
+
+    assert (await failure(world.tells.bury_stray(stray, Failure("unknown-type", "no")))).code == "rate-limited"
+    assert world.kit.letters == {}
 
 
 async def test_a_tell_past_its_callers_rate_limit_waits_for_it(world: World) -> None:

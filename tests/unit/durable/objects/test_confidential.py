@@ -1,4 +1,4 @@
-"""Confidential commands: applied once in a process, and nothing of their secrets at rest."""
+"""Confidential commands: applied once per process, with no secrets at rest."""
 
 from __future__ import annotations
 

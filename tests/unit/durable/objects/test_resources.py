@@ -20,7 +20,7 @@ EVENTS: list[str] = []
 
 
 class Pool:
-    """Stands for connections to a database."""
+    """Fake connections to a database."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""What comes from outside is refused by name or kept unharmed."""
+"""External values are refused by name, or kept unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alarms against a plain simulation: whatever is set, cancelled and failed, and however long nobody was there."""
+"""Alarms against a simple simulation, for any sequence of settings, cancellations, failures and outages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("unjittered")
 
 
 class Set(NamedTuple):
-    """Seconds; the first `fails` attempts of each occurrence raise."""
+    """Set an alarm; times are in seconds, and the first `fails` attempts of each occurrence raise."""
 
     name: str
     after: int
@@ -37,7 +37,7 @@ class Cancel(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """Time passes, while nobody is there or as usual."""
+    """Let time pass, either during an outage or as usual."""
 
     seconds: int
     outage: bool
@@ -63,7 +63,7 @@ steps = st.lists(
 
 
 class Planned:
-    """An alarm of the simulation: the regular time it is at, when it is tried next, and how often it has failed."""
+    """A simulated alarm: its regular time, its next attempt, and its number of failures."""
 
     def __init__(self, wish: Set, now: int) -> None:
         self.wish = wish
@@ -89,7 +89,7 @@ class Planned:
 
 
 class Simulation:
-    """What should happen to one object, second by second."""
+    """The expected behaviour of one object, second by second."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -135,7 +135,7 @@ class Simulation:
 
 
 class Product:
-    """The same, in the kit: each outage is a crash, and another process afterwards."""
+    """The same behaviour in the kit, where each outage is a crash followed by a new process."""
 
     def __init__(self) -> None:
         Bell.attempts = []

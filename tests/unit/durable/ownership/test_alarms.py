@@ -1,4 +1,4 @@
-"""Alarms ring once, in their turn, at their time, and leave nothing behind that was undone."""
+"""Alarms ring once, in a turn of their own, on time, and leave no trace of undone changes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def ring(kit: ObjectKit, name: str, id: str = "a", **args: Any) -> None:
 
 
 async def rung(kit: ObjectKit, id: str = "a") -> list[tuple[str, float]]:
-    """The names of the alarms that rang, and when, in seconds after the start."""
+    """Return the names of the alarms that rang, with the times in seconds after the start."""
     return [(alarm["name"], at - START) for alarm, at in await kit.call("bell", id, "rung")]
 
 
@@ -258,7 +258,7 @@ async def test_a_handler_that_ends_its_process_does_so_a_limited_number_of_times
         await process.lifecycle.scan(["bell"])
         await process.settle()
         [letter] = process.letters.values()
-    # The first one, to which nothing could point yet, is not counted.
+    # The first attempt isn't counted, because no record of it existed yet.
     assert [attempt for _, attempt, _ in Bell.attempts] == [1, 1, 2, 3]
     assert len({request_id for _, _, request_id in Bell.attempts}) == 1
     assert (letter.code, letter.attempts) == ("internal", 3)
@@ -338,7 +338,7 @@ async def test_a_repeating_alarm_goes_on_after_a_dead_letter(kit: ObjectKit) -> 
 @pytest.mark.parametrize(
     ("catch_up", "every", "downtime", "expected"),
     [
-        # Of the times 10, 70, 130 and 190 those since 10 were missed by the end of the downtime.
+        # The times 10, 70, 130 and 190 were all missed by the end of the downtime.
         ("latest", 60, 200, [(190, 3)]),
         ("all", 60, 200, [(10, 0), (70, 0), (130, 0), (190, 0)]),
         ("skip", 60, 200, [(190, 3)]),

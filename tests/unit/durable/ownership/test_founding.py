@@ -1,4 +1,4 @@
-"""Commands that found their object: without a claim, once, and never over one that is there."""
+"""Commands that create their object: without a claim, once, and never over an existing one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.objects import Tally
 
 
 class CountingStore(MemoryStore):
-    """Counts what is asked of it beside commits."""
+    """Counts the calls other than commits."""
 
     asked = 0
 

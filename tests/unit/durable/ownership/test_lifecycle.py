@@ -1,4 +1,4 @@
-"""Objects come, sleep, change their schema and go."""
+"""Objects are created, hibernate, change their schema and are deleted."""
 
 from __future__ import annotations
 

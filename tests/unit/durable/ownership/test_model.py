@@ -1,4 +1,4 @@
-"""Objects against a model, under random faults, duplicates, interleavings and crashes."""
+"""Objects against a model, with random faults, duplicates, interleavings and crashes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ crashes = st.lists(st.integers(0, 60), max_size=5)
 
 @pytest.fixture(autouse=True, scope="module")
 def _impatient() -> Iterator[None]:
-    """Try again at once."""
+    """Retry without pauses."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (commit, outbox):
             patch.setattr(module, "BACKOFF", Backoff(0.0, 0.0))
@@ -38,9 +38,11 @@ def _impatient() -> Iterator[None]:
 
 
 class Fleet:
-    """One process at a time on one store; each crash is followed by the next process, in whose life
-    the commits arrive that were `late` in the one before. Callers repeat what was not answered, as the
-    framework's clients do."""
+    """One process at a time on one store; each crash is followed by the next process.
+
+    Commits that were `late` in one process arrive in the next. Callers repeat unanswered requests, as the framework's
+    clients do.
+    """
 
     def __init__(self, type: type[Any], faults: list[str], crashes: list[int]) -> None:
         self._type = type
@@ -116,12 +118,12 @@ def test_each_request_is_applied_once_and_all_its_copies_get_the_same_answer(
 
 
 def _is_a_history(results: list[tuple[int, int]]) -> bool:
-    """Whether some order of the changes explains every result: value before + change = value after."""
+    """Return True if some order of the changes explains every result: value before + change = value after."""
     before: dict[int, int] = {}
     for by, after in results:
         before[after - by] = before.get(after - by, 0) + 1
         before[after] = before.get(after, 0) - 1
-    # An Eulerian path from 0 to the sum: each value is left as often as it is reached.
+    # An Eulerian path from 0 to the sum leaves each value as often as it reaches it.
     total = sum(by for by, _ in results)
     balance = {value: count for value, count in before.items() if count}
     return balance == ({0: 1, total: -1} if total else {})

@@ -1,4 +1,4 @@
-"""Nothing is shown before it is committed, and what was not committed was never there."""
+"""Nothing is visible before its commit, and uncommitted changes leave no trace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.objects import Tally
 
 @pytest.fixture
 async def hung(kit: ObjectKit) -> AsyncIterator[asyncio.Event]:
-    """The object `a` has the value 1, and its next commit hangs until this is set."""
+    """Give the object `a` the value 1, and yield an event for which its next commit waits."""
     await kit.call("tally", "a", "add")
     gate = asyncio.Event()
     kit.store.faults.append(gate)
@@ -26,7 +26,7 @@ async def hung(kit: ObjectKit) -> AsyncIterator[asyncio.Event]:
 
 
 async def lose_the_store(kit: ObjectKit, gate: asyncio.Event) -> None:
-    """The commit that hangs is not applied, and nobody knows; then the store is back."""
+    """Let the waiting commit fail with an unknown outcome, then restore the store."""
     kit.store.down = True
     gate.set()
     await quiet()
@@ -159,7 +159,7 @@ async def test_a_lost_answer_of_the_store_is_no_failure_also_without_a_request_i
 
 
 class DarkStore(MemoryStore):
-    """Applies one commit, loses its answer, and is unreachable for this process from then on."""
+    """A store that applies one commit, loses its answer, and stays unreachable for this process."""
 
     async def commit(self, type: str, commits: Any) -> list[Outcome]:
         await super().commit(type, commits)
@@ -186,7 +186,7 @@ async def test_an_unknown_outcome_behind_a_successor_s_commits_is_read_from_the_
 
 
 class SlowStore(MemoryStore):
-    """Says that the outcome of its next commit isn't known, and applies it when `arrive` is called."""
+    """A store that reports an unknown outcome for its next commit, and applies it when `arrive` is called."""
 
     slow = False
 

@@ -1,4 +1,4 @@
-"""Objects that call each other: never a circle, never twice, never longer than the caller waits."""
+"""Objects that call each other: never in a circle, never twice, never longer than the caller waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A turn that commits in the middle: what others see, and what a failure or a crash leaves."""
+"""A turn that commits in the middle: its visibility, and the state after a failure or a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A repeat gets the recorded outcome and changes nothing, whoever asks, however late."""
+"""A repeat gets the recorded outcome and changes nothing, from any caller and at any time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDS = [chosen("mine"), numbered("a", 1)]
 
 
 def replies(kit: ObjectKit, id: str = "a") -> dict[str, Any]:
-    """The records of an object as the store has them: numbers by client, and chosen keys."""
+    """Return an object's records from the store: numbers by client, and chosen keys."""
     stored = kit.store.documents["tally"][id].get("replies", {})
     clients = {key: list(Client.from_document(item).records) for key, item in stored.get("clients", {}).items()}
     return {"clients": clients, "chosen": list(stored.get("chosen", {}))}

@@ -1,4 +1,4 @@
-"""One turn at a time, and all of it or nothing."""
+"""One turn at a time, with all of its effects or none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aidevos.testing import ObjectKit
 from tests.support.kits import begun, failure, quiet
 from tests.support.objects import Tally
 
-# What the kit says where a host says nothing.
+# The kit's error where a host would give no answer.
 LOST = "this kit has lost its lease"
 
 

@@ -1,4 +1,4 @@
-"""API keys in one process: expiry, overlap, their use, and repeats across a crash."""
+"""API keys in one process: expiry, overlap, use, and repeats across a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an API key may do to keys: narrow itself, end itself, and make others within its own bounds."""
+"""API keys that manage keys: they can narrow and end themselves, and make others within their own bounds."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ async def resolve(kit: ObjectKit, key: Any) -> KeyGrant:
     return KeyGrant(**grant)
 
 
-async def by(kit: ObjectKit, ada: Principal, key: Any) -> Principal:
-    """The caller that presents this key of Ada's."""
+async def caller_with(kit: ObjectKit, ada: Principal, key: Any) -> Principal:
+    """Return the caller that presents this key of Ada's."""
     allowed, narrowed = scopes.grant((await resolve(kit, key)).scopes, ada.permissions)
     return Principal(ada.subject, ada.roles, allowed, key=key["id"], narrowed=narrowed)
 
@@ -87,7 +87,7 @@ async def code(work: Any) -> str:
 async def test_a_key_does_not_widen_its_own_bounds(kit: ObjectKit, ada: Principal, changes: dict[str, Any]) -> None:
     key = await make(kit, ada, **BOUNDS)
 
-    refused = await failure(patch(kit, key, await by(kit, ada, key), **changes))
+    refused = await failure(patch(kit, key, await caller_with(kit, ada, key), **changes))
 
     assert (refused.code, (refused.field or "").partition("[")[0]) == ("forbidden", f"args.patch.{next(iter(changes))}")
     unchanged = await kit.call("api_key", key["id"], "read", caller=ada)
@@ -108,7 +108,7 @@ async def test_a_key_with_few_scopes_of_a_powerful_owner_adds_none(kit: ObjectKi
 async def test_a_key_narrows_its_own_bounds(kit: ObjectKit, ada: Principal, changes: dict[str, Any]) -> None:
     key = await make(kit, ada, **BOUNDS)
 
-    shown = await patch(kit, key, await by(kit, ada, key), **changes)
+    shown = await patch(kit, key, await caller_with(kit, ada, key), **changes)
 
     assert {name: shown[name] for name in changes} == changes
 
@@ -126,7 +126,7 @@ async def test_a_key_changes_no_other_key(kit: ObjectKit, ada: Principal, grante
 
 async def test_a_key_ends_itself_but_gets_no_other_text_or_name(kit: ObjectKit, ada: Principal) -> None:
     key = await make(kit, ada)
-    caller = await by(kit, ada, key)
+    caller = await caller_with(kit, ada, key)
 
     assert await code(kit.call("api_key", key["id"], "rotate", caller=caller)) == "forbidden"
     assert await code(patch(kit, key, caller, name="another")) == "forbidden"
@@ -137,7 +137,7 @@ async def test_a_key_ends_itself_but_gets_no_other_text_or_name(kit: ObjectKit, 
 async def test_a_key_that_a_key_makes_has_its_bounds(kit: ObjectKit, ada: Principal) -> None:
     parent = await make(kit, ada, **BOUNDS)
 
-    child = await make(kit, await by(kit, ada, parent))
+    child = await make(kit, await caller_with(kit, ada, parent))
 
     assert child["parent"] == parent["id"]
     assert parent["parent"] is None
@@ -151,7 +151,7 @@ async def test_a_key_that_a_key_makes_has_its_bounds(kit: ObjectKit, ada: Princi
 async def test_a_key_makes_none_with_wider_bounds(kit: ObjectKit, ada: Principal, bound: str) -> None:
     parent = await make(kit, ada, **BOUNDS)
 
-    refused = await failure(make(kit, await by(kit, ada, parent), **{bound: WIDER[bound]}))
+    refused = await failure(make(kit, await caller_with(kit, ada, parent), **{bound: WIDER[bound]}))
 
     assert (refused.code, (refused.field or "").partition("[")[0]) == ("forbidden", f"args.{bound}")
 
@@ -159,15 +159,15 @@ async def test_a_key_makes_none_with_wider_bounds(kit: ObjectKit, ada: Principal
 async def test_a_key_makes_one_with_narrower_bounds(kit: ObjectKit, ada: Principal) -> None:
     parent = await make(kit, ada, **BOUNDS)
 
-    child = await make(kit, await by(kit, ada, parent), **NARROWER)
+    child = await make(kit, await caller_with(kit, ada, parent), **NARROWER)
 
     assert {name: child[name] for name in NARROWER} == NARROWER
 
 
 async def test_what_narrows_a_key_narrows_those_that_it_has_made(kit: ObjectKit, ada: Principal) -> None:
     parent = await make(kit, ada)
-    child = await make(kit, await by(kit, ada, parent))
-    grandchild = await make(kit, await by(kit, ada, child))
+    child = await make(kit, await caller_with(kit, ada, parent))
+    grandchild = await make(kit, await caller_with(kit, ada, child))
 
     await patch(kit, parent, ada, **NARROWER)
 
@@ -182,7 +182,7 @@ async def test_what_narrows_a_key_narrows_those_that_it_has_made(kit: ObjectKit,
 
 async def test_its_owner_gives_a_key_no_more_than_the_one_that_made_it_has(kit: ObjectKit, ada: Principal) -> None:
     parent = await make(kit, ada, **BOUNDS)
-    child = await make(kit, await by(kit, ada, parent))
+    child = await make(kit, await caller_with(kit, ada, parent))
 
     await patch(kit, child, ada, **WIDER)
 
@@ -196,7 +196,7 @@ async def test_a_key_without_a_network_in_common_with_the_one_that_made_it_is_de
     kit: ObjectKit, ada: Principal
 ) -> None:
     parent = await make(kit, ada, **BOUNDS)
-    child = await make(kit, await by(kit, ada, parent))
+    child = await make(kit, await caller_with(kit, ada, parent))
 
     await patch(kit, child, ada, allowed_addresses=["192.0.2.0/24", "2001:db8::/32"])
 
@@ -206,8 +206,8 @@ async def test_a_key_without_a_network_in_common_with_the_one_that_made_it_is_de
 @pytest.mark.parametrize("end", ["revoke", "expire", "erase"])
 async def test_a_key_is_dead_with_the_one_that_made_it(kit: ObjectKit, ada: Principal, end: str) -> None:
     parent = await make(kit, ada, expires_at=BOUNDS["expires_at"])
-    child = await make(kit, await by(kit, ada, parent))
-    grandchild = await make(kit, await by(kit, ada, child))
+    child = await make(kit, await caller_with(kit, ada, parent))
+    grandchild = await make(kit, await caller_with(kit, ada, child))
     await patch(kit, child, ada, expires_at=None)
     if end == "expire":
         kit.clock.advance(1000)
@@ -216,7 +216,7 @@ async def test_a_key_is_dead_with_the_one_that_made_it(kit: ObjectKit, ada: Prin
     else:
         await kit.call("api_key", parent["id"], "erase", caller=SERVICE)
 
-    # At once, whatever has been deleted yet.
+    # Immediately, before everything has been deleted.
     for key in (child, grandchild):
         assert await code(resolve(kit, key)) == "not-found"
 
@@ -226,8 +226,8 @@ async def test_the_keys_that_a_key_has_made_are_deleted_after_it(
 ) -> None:
     monkeypatch.setattr(api_key, "STEP", 2)
     parent, own = await make(kit, ada), await make(kit, ada)
-    children = [await make(kit, await by(kit, ada, parent)) for _ in range(5)]
-    grandchild = await make(kit, await by(kit, ada, children[0]))
+    children = [await make(kit, await caller_with(kit, ada, parent)) for _ in range(5)]
+    grandchild = await make(kit, await caller_with(kit, ada, children[0]))
     listed = await kit.query("api_key", "search", {"parent": parent["id"]}, caller=ada)
 
     await kit.call("api_key", parent["id"], "revoke", caller=ada)
@@ -244,7 +244,7 @@ async def test_a_key_that_comes_as_the_one_that_makes_it_ends_goes_too(
     kit: ObjectKit, ada: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = await make(kit, ada)
-    caller, known = await by(kit, ada, parent), await resolve(kit, parent)
+    caller, known = await caller_with(kit, ada, parent), await resolve(kit, parent)
     await kit.call("api_key", parent["id"], "revoke", caller=ada)
     await kit.settle()
 
@@ -263,9 +263,9 @@ async def test_a_key_that_comes_as_the_one_that_makes_it_ends_goes_too(
 async def test_keys_make_keys_for_some_generations(kit: ObjectKit, ada: Principal) -> None:
     key = await make(kit, ada)
     for _ in range(api_key.MAX_GENERATIONS - 1):
-        key = await make(kit, await by(kit, ada, key))
+        key = await make(kit, await caller_with(kit, ada, key))
 
-    assert await code(make(kit, await by(kit, ada, key))) == "conflict"
+    assert await code(make(kit, await caller_with(kit, ada, key))) == "conflict"
 
 
 PERMISSIONS = ["a:read", "b:read"]

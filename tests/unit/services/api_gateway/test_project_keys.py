@@ -1,4 +1,4 @@
-"""API keys that count in one project alone: who makes them, what they reach, and how they end."""
+"""API keys that are valid in one project alone: their makers, their reach, and their end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services.api_gateway.service import service as api_gateway
 from services.data_storage.service import service as data_storage
 from services.objects.counter import Counter
 from tests.support import project_kits
-from tests.support.collection_kits import collection, create, done, found, listed
+from tests.support.collection_kits import collection, create, found, listed, outcomes
 from tests.support.kits import failure, until
 from tests.support.project_kits import give, make, outcome, queue, user
 
@@ -49,7 +49,7 @@ async def key(kit: ObjectKit, caller: Principal, **args: Any) -> Any:
 
 
 def confined(owner: Principal, project: str, *permissions: str) -> Principal:
-    """A caller by a key of the owner's that counts in the project alone."""
+    """Return a caller with a key of the owner's that is valid in the project alone."""
     granted = frozenset(permissions) or owner.permissions
     return msgspec.structs.replace(owner, permissions=granted, key="k", project=project)
 
@@ -83,9 +83,9 @@ async def test_a_key_of_a_project_reaches_nothing_else(kit: ObjectKit, ada: Prin
     caller = confined(ada if owner == "ada" else ADMIN, project)
     new = {"collection": new_id(), "id": "i", "data": 1}
 
-    assert {*(await done(kit, inside, caller)).values()} == {"done", "1", "precondition-failed"}
+    assert {*(await outcomes(kit, inside, caller)).values()} == {"done", "1", "precondition-failed"}
     for place in (elsewhere, own):
-        assert {*(await done(kit, place, caller)).values()} == {"not-found"}
+        assert {*(await outcomes(kit, place, caller)).values()} == {"not-found"}
     assert await listed(kit, caller) == await listed(kit, caller, project=project) == [inside]
     assert await listed(kit, caller, project=other) == []
     for type, id, expected in (
@@ -162,7 +162,7 @@ async def test_a_key_that_comes_as_its_project_ends_goes_too(kit: ObjectKit, ada
     await kit.call("project", project, "delete", caller=ada)
     await until(lambda: kit.store.documents["project"][project]["state"]["status"] == "ended")
 
-    # Its maker's role is still known to this process.
+    # This process still has its maker's role cached.
     late = await key(kit, ada, project=project)
     await kit.settle()
 

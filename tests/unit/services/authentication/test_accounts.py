@@ -1,4 +1,4 @@
-"""The accounts' rules in one process: the saga of a registration, rotation, and what is at rest."""
+"""The accounts' rules in one process: the saga of a registration, rotation, and data at rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from tests.support.kits import crash, failure, until
 
 # Commits of a registration: the address, the username, the user.
 COMMITS = 3
-OPEN.set()
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 async def test_a_registration_that_dies_at_any_commit_can_be_repeated(
     settings: Settings, commit: int, fate: str
 ) -> None:
-    store, id = await dies_at(settings, commit, fate)
+    store, id = await crash_at(settings, commit, fate)
 
     async with kit_of(settings, store=store) as successor:
         user = await register(successor, id)
@@ -62,7 +61,7 @@ async def test_a_registration_that_dies_at_any_commit_can_be_repeated(
 async def test_a_registration_that_dies_at_any_commit_keeps_no_name_from_others(
     settings: Settings, commit: int, fate: str
 ) -> None:
-    store, id = await dies_at(settings, commit, fate)
+    store, id = await crash_at(settings, commit, fate)
     came_to_be = commit == COMMITS - 1 and fate == "applied"
 
     async with kit_of(settings, store=store) as successor:
@@ -78,8 +77,8 @@ async def test_a_registration_that_dies_at_any_commit_keeps_no_name_from_others(
         assert (await login(successor, EMAIL))["user"]["id"] == other
 
 
-async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str]:
-    """A process that ended while this commit of a registration was under way, and was applied or lost."""
+async def crash_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str]:
+    """Crash a process during this commit of a registration, which is applied or lost; return the store and user ID."""
     gate, id = asyncio.Event(), new_id()
     async with kit_of(settings) as kit:
         kit.store.faults.extend([OPEN] * commit + [gate])
@@ -167,6 +166,55 @@ async def test_the_throttle_opens_again(kit: ObjectKit, settings: Settings) -> N
     assert await login(kit)
 
 
+async def test_no_restart_grants_further_attempts_and_a_success_costs_no_commit_more(
+    settings: Settings, kit: ObjectKit
+) -> None:
+    commits: list[str] = []
+    commit = kit.store.commit
+
+    async def counted(type: str, batch: Any) -> Any:
+        commits.append(type)
+        return await commit(type, batch)
+
+    await register(kit, new_id())
+    for _ in range(settings.login_failures - 1):
+        assert (await failure(login(kit, password="wrong"))).status == 401
+    kit.store.commit = counted
+    await login(kit)
+    del kit.store.commit
+    # The success has cleared the failures before it, in the commit that opens the session.
+    assert commits.count("auth") == 1
+    await kit.settle()
+    await crash(kit)
+    for _ in range(settings.login_failures):
+        async with kit_of(settings, store=kit.store, clock=kit.clock) as restarted:
+            assert (await failure(login(restarted, password="wrong"))).status == 401
+
+    async with kit_of(settings, store=kit.store, clock=kit.clock) as successor:
+        assert (await failure(login(successor))).code == "rate-limited"
+        successor.clock.advance(settings.login_window)
+        assert await login(successor)
+
+
+async def test_failures_with_a_name_that_nobody_has_are_counted_and_soon_forgotten(
+    settings: Settings, kit: ObjectKit
+) -> None:
+    for _ in range(settings.login_failures):
+        assert (await failure(login(kit))).status == 401
+    assert (await failure(login(kit))).code == "rate-limited"
+    await register(kit, new_id(), "Bob", "bob@example.org")
+    assert (await failure(login(kit, "Bob", password="wrong"))).status == 401
+
+    await kit.advance(settings.login_window)
+    await kit.settle()
+
+    documents = kit.store.documents["auth"]
+    assert "state" not in documents[account_id(NAME)]
+    assert documents[account_id("Bob")]["state"]["failures"]
+    assert await login(kit, "Bob")
+    assert documents[account_id("Bob")]["state"]["failures"] == {}
+
+
 async def test_strangers_who_fail_on_purpose_lock_out_strangers_alone(kit: ObjectKit, settings: Settings) -> None:
     home, stranger = from_address("2001:db8::1"), from_address("192.0.2.66")
     await register(kit, new_id())
@@ -176,7 +224,7 @@ async def test_strangers_who_fail_on_purpose_lock_out_strangers_alone(kit: Objec
 
     assert (await failure(login(kit, headers=stranger))).code == "rate-limited"
     assert (await failure(login(kit, EMAIL, headers=from_address("192.0.2.67")))).code == "rate-limited"
-    # Another address of the network that the user has logged in from.
+    # Another address in the network from which the user has logged in.
     assert await login(kit, headers=from_address("2001:db8::2"))
     for _ in range(settings.login_failures):
         assert (await failure(login(kit, password="wrong", headers=home))).status == 401
@@ -200,7 +248,7 @@ async def test_one_address_logs_in_and_registers_so_often_in_a_minute_and_others
         await register(kit, new_id(), headers=here)
         refused = await failure(register(kit, new_id(), "Bob", "bob@example.org", "s", headers=here))
         await register(kit, new_id(), "Bob", "bob@example.org", "t", headers=there)
-        # By the address too, which leads to another object.
+        # Also by the e-mail address, which leads to another object.
         await login(kit, headers=here)
         await login(kit, EMAIL, headers=here)
         throttled = await failure(login(kit, "Bob", headers=here))

@@ -1,4 +1,4 @@
-"""The security log's rules in one process: what it keeps, who may write it, and when an entry goes."""
+"""The security log's rules in one process: its entries, their writers, and their retention."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 
 
 def entries(kit: ObjectKit) -> list[dict[str, Any]]:
-    """The states of all entries, in the order of their IDs."""
+    """Return the states of all entries, ordered by ID."""
     stored = kit.store.documents["audit"]
     return [stored[id]["state"] for id in sorted(stored) if stored[id].get("deleted") is None]
 

@@ -15,20 +15,20 @@ from aidevos.testing import ObjectKit
 from tests.support.account_kits import OPEN, kit_of, login, refresh, register, serve
 from tests.support.kits import chosen, crash, failure, until
 
-# Commits of an erasure after its own: both names released, two sessions ended and forgotten, the
-# outcomes erased, the entry written; some of them share one.
+# Commits that follow an erasure: both names released, two sessions ended and forgotten, the
+# outcomes erased, the entry written; some of these share a commit.
 COMMITS = 6
 NAME, FULL_NAME = "Zoe-Zzyzx", "Augusta Zzyzx"
 EMAIL, NEXT = "zoe@zzyzx.example", "next@zzyzx.example"
 
 
 async def erased_user(kit: ObjectKit) -> tuple[str, list[Any]]:
-    """A user with a profile and two sessions."""
+    """Register a user with a profile and two sessions, and a change of address under way."""
     id = new_id()
     await register(kit, id, NAME, EMAIL)
     pairs = [await login(kit, NAME), await login(kit, EMAIL)]
     await kit.call("user", id, "patch", {"patch": {"full_name": FULL_NAME}}, headers=chosen("p"))
-    # A change of the address that ended half-way.
+    # A change of address that stopped half-way.
     await serve(kit, "user", id, "announce_email", {"email": NEXT, "change": "c"})
     await serve(kit, "auth", account_id(NEXT), "reserve_email", {"user": id, "primary": account_id(NAME)})
     await kit.settle()
@@ -43,6 +43,9 @@ async def check_gone(kit: ObjectKit, id: str, pairs: list[Any]) -> None:
         assert (await failure(login(kit, name))).status == 401
     assert (await failure(serve(kit, "user", id, "show"))).code == "not-found"
     assert (await failure(register(kit, id, NAME, EMAIL))).code == "exists"
+    # The failed logins just now are forgotten after a login window.
+    await kit.advance(60.0)
+    await kit.settle()
     assert all(document.get("deleted") for document in kit.store.documents["auth"].values())
     stored = (repr(kit.store.documents) + repr(vars(kit.bus)) + repr(vars(kit.store)["_archive"])).lower()
     assert not [word for word in (NAME, EMAIL, NEXT, FULL_NAME) if word.lower() in stored]
@@ -53,9 +56,11 @@ async def check_gone(kit: ObjectKit, id: str, pairs: list[Any]) -> None:
     assert (await register(kit, new_id(), NAME, EMAIL, request="s"))["username"] == NAME
 
 
-async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[ObjectKit, str, list[Any]]:
-    """A process that ended while this commit of an erasure was under way, and was applied or lost; the
-    user, and the pairs of its sessions."""
+async def crash_at(settings: Settings, commit: int, fate: str) -> tuple[ObjectKit, str, list[Any]]:
+    """Crash a process during this commit of an erasure, which is applied or lost.
+
+    Return the store, the user, and the token pairs of its sessions.
+    """
     gate = asyncio.Event()
     async with kit_of(settings) as kit:
         id, pairs = await erased_user(kit)
@@ -77,7 +82,7 @@ async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[ObjectKit
 @pytest.mark.parametrize("fate", ["applied", "lost"])
 @pytest.mark.parametrize("commit", range(COMMITS))
 async def test_an_erasure_that_dies_at_any_commit_can_be_repeated(settings: Settings, commit: int, fate: str) -> None:
-    dead, id, pairs = await dies_at(settings, commit, fate)
+    dead, id, pairs = await crash_at(settings, commit, fate)
 
     async with kit_of(settings, store=dead.store, bus=dead.bus) as successor:
         await successor.call("user", id, "erase", headers=chosen("e"))
@@ -87,7 +92,7 @@ async def test_an_erasure_that_dies_at_any_commit_can_be_repeated(settings: Sett
 
 
 async def test_a_name_that_is_taken_before_it_was_released_keeps_nothing_of_the_former_user(settings: Settings) -> None:
-    dead, _, pairs = await dies_at(settings, 0, "applied")
+    dead, _, pairs = await crash_at(settings, 0, "applied")
 
     async with kit_of(settings, store=dead.store, bus=dead.bus) as kit:
         assert (await register(kit, new_id(), NAME, "other@zzyzx.example", request="s"))["username"] == NAME
@@ -99,7 +104,7 @@ async def test_a_name_that_is_taken_before_it_was_released_keeps_nothing_of_the_
 
 
 async def test_a_session_that_was_not_ended_yet_gives_no_tokens_for_an_erased_user(settings: Settings) -> None:
-    dead, _, pairs = await dies_at(settings, 0, "applied")
+    dead, _, pairs = await crash_at(settings, 0, "applied")
 
     async with kit_of(settings, store=dead.store, bus=dead.bus) as kit:
         assert (await failure(refresh(kit, pairs[0]))).status == 401

@@ -1,4 +1,4 @@
-"""The rules of links in mail, in one process: what they do, to whom, how often, and what a crash leaves."""
+"""The rules of links in mail, in one process: their effects, targets, uses, and crashes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def shown(kit: ObjectKit, id: str) -> Any:
 
 
 async def changing(kit: ObjectKit, settings: Settings, id: str, email: str = NEW) -> str:
-    """The token that was mailed to the new address."""
+    """Request a change of address, and return the token mailed to the new address."""
     await change(kit, id, email)
     sent = in_folder(settings.home / "outbox")
     tokens = [token_in(mail) for mail in sent if mail["Subject"] == "Please confirm your new e-mail address"]
@@ -358,7 +358,7 @@ async def test_of_many_who_want_one_address_one_gets_it(kit: ObjectKit, settings
     assert {outcome.status for outcome in outcomes if isinstance(outcome, Failure)} == {409}
     emails = [found["state"]["email"].lower() for found in kit.store.documents["user"].values() if "state" in found]
     assert emails.count("wanted@example.org") == 1
-    # Whoever has lost gets the definite answer, and keeps the address that it had.
+    # The losers get a definite answer, and keep their old addresses.
     loser = next(number for number, outcome in enumerate(outcomes[:8]) if isinstance(outcome, Failure))
     again = await failure(confirm(kit, users[loser], tokens[loser], "again"))
     assert (again.code, again.field) == ("exists", "args.email")
@@ -380,7 +380,7 @@ async def test_crossing_changes_dont_wait_for_each_other(kit: ObjectKit, setting
 @pytest.mark.parametrize("fate", ["applied", "lost"])
 @pytest.mark.parametrize("commit", range(CHANGES))
 async def test_a_change_that_dies_at_any_commit_can_be_repeated(settings: Settings, commit: int, fate: str) -> None:
-    store, id, token = await dies_at(settings, commit, fate)
+    store, id, token = await crash_at(settings, commit, fate)
 
     async with kit_of(settings, store=store) as successor:
         spent = commit == CHANGES - 1 and fate == "applied"
@@ -400,7 +400,7 @@ async def test_a_change_that_dies_at_any_commit_can_be_repeated(settings: Settin
 async def test_a_change_that_dies_at_any_commit_keeps_no_address_from_others(
     settings: Settings, commit: int, fate: str
 ) -> None:
-    store, id, token = await dies_at(settings, commit, fate)
+    store, id, token = await crash_at(settings, commit, fate)
     taken = commit > 2 or (commit == 2 and fate == "applied")
 
     async with kit_of(settings, store=store) as successor:
@@ -417,8 +417,8 @@ async def test_a_change_that_dies_at_any_commit_keeps_no_address_from_others(
         assert (await login(successor, EMAIL))["user"]["id"] == (other if taken else id)
 
 
-async def dies_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str, str]:
-    """A process that ended while this commit of a change of address was under way, and was applied or lost."""
+async def crash_at(settings: Settings, commit: int, fate: str) -> tuple[Any, str, str]:
+    """Crash a process during this commit of a change of address; return its store, the user's ID and the token."""
     gate = asyncio.Event()
     async with kit_of(settings) as kit:
         id = await registered(kit)
@@ -474,7 +474,7 @@ async def test_a_change_that_was_given_up_cant_be_finished_by_an_older_turn(kit:
 
 
 class Unsteady:
-    """A mail server that is away until it is told otherwise."""
+    """A mail server that is down until it is told otherwise."""
 
     def __init__(self) -> None:
         self.refusal: Failure | None = Failure("unavailable", "away")
@@ -495,7 +495,7 @@ def server() -> Unsteady:
 
 @pytest.fixture
 async def unsteady(settings: Settings, server: Unsteady) -> AsyncIterator[ObjectKit]:
-    """A kit whose mail goes to the server."""
+    """Return a kit whose mail goes to the unsteady server."""
     async with kit_of(settings, mailer=SingleFlightMailer(server)) as kit:
         yield kit
 

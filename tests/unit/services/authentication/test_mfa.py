@@ -1,4 +1,4 @@
-"""The rules of the second factor in one process: what passes once, what a crash changes, what is at rest."""
+"""The rules of the second factor in one process: single use, crashes, and data at rest."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
+from aidevos.testing.kit import SERVICE
 from services.authentication.challenge import LIFETIME
-from services.authentication.service import OTP_WINDOW
+from services.authentication.credential_checks import OTP_WINDOW
 from tests.support.account_kits import kit_of
 from tests.support.kits import chosen, crash, failure
 
@@ -96,7 +97,8 @@ async def refused(work: Any) -> Failure:
 async def test_a_secret_counts_when_a_code_of_it_was_confirmed(kit: ObjectKit, ada: Person) -> None:
     eve = Person(kit, "eve")
     await eve.enrol()
-    await eve.own("disable_totp", password=PASSWORD)
+    await eve.own("disable_totp", otp=eve.otp())
+    kit.clock.advance(STEP)
 
     assert (await failure(eve.own("confirm_totp", otp=eve.otp()))).code == "conflict"
     eve.secret = (await eve.own("begin_totp", password=PASSWORD))["secret"]
@@ -185,7 +187,7 @@ async def change_password(ada: Person) -> None:
 
 
 async def disable(ada: Person) -> None:
-    await ada.own("disable_totp", password=PASSWORD)
+    await ada.own("disable_totp", recovery_code=ada.recovery[0])
 
 
 @pytest.mark.parametrize("change", [change_password, disable])
@@ -194,6 +196,14 @@ async def test_a_challenge_ends_with_the_password_and_the_seed(ada: Person, chan
     await change(ada)
 
     await refused(ada.verify(challenge, otp=otp))
+
+
+async def test_a_reset_of_the_password_leaves_it_in_place(ada: Person) -> None:
+    args = {"user": ada.pair["user"]["id"], "new": "another wheelbarrow"}
+    await ada.kit.call("auth", ada.account, "reset_password", args, caller=SERVICE)
+
+    challenge = await ada.challenge(password="another wheelbarrow")
+    assert await ada.verify(challenge, otp=ada.otp())
 
 
 async def test_a_challenge_alone_gives_nothing(ada: Person) -> None:
@@ -237,7 +247,7 @@ async def test_whoever_has_the_password_guesses_so_many_codes_a_day_and_recovery
         for _ in range(settings.login_failures):
             await refused(ada.login(otp=ada.wrong()))
         ada.kit.clock.advance(settings.login_window)
-        # As if it had been idle.
+        # As if the account had hibernated.
         ada.kit.catalogue.drop_all()
 
     assert (await failure(ada.login(otp=ada.otp()))).code == "rate-limited"
@@ -245,6 +255,34 @@ async def test_whoever_has_the_password_guesses_so_many_codes_a_day_and_recovery
     assert await ada.verify(await ada.challenge(), recovery_code=ada.recovery[0])
     ada.kit.clock.advance(OTP_WINDOW)
     assert await ada.login(otp=ada.otp())
+
+
+async def test_no_restart_grants_further_guesses_at_codes(ada: Person, settings: Settings) -> None:
+    await ada.kit.settle()
+    await crash(ada.kit)
+    for _ in range(settings.otp_failures // settings.login_failures):
+        async with kit_of(settings, store=ada.kit.store, clock=ada.kit.clock) as ada.kit:
+            for _ in range(settings.login_failures):
+                await refused(ada.login(otp=ada.wrong()))
+        async with kit_of(settings, store=ada.kit.store, clock=ada.kit.clock) as ada.kit:
+            assert (await failure(ada.login(otp=ada.otp()))).code == "rate-limited"
+        ada.kit.clock.advance(settings.login_window)
+
+    async with kit_of(settings, store=ada.kit.store, clock=ada.kit.clock) as ada.kit:
+        assert (await failure(ada.login(otp=ada.otp()))).code == "rate-limited"
+        ada.kit.clock.advance(OTP_WINDOW)
+        assert await ada.login(otp=ada.otp())
+
+
+async def test_a_wrong_code_spends_no_challenge_even_across_a_restart(ada: Person, settings: Settings) -> None:
+    challenge = await ada.challenge()
+    await refused(ada.verify(challenge, otp=ada.wrong()))
+    await ada.kit.settle()
+    await crash(ada.kit)
+
+    async with kit_of(settings, store=ada.kit.store, clock=ada.kit.clock) as ada.kit:
+        assert await ada.verify(challenge, otp=ada.otp())
+        await refused(ada.verify(challenge, otp=ada.otp(1)))
 
 
 async def test_whoever_has_no_password_locks_nobody_out_with_challenges(ada: Person, settings: Settings) -> None:
@@ -255,7 +293,8 @@ async def test_whoever_has_no_password_locks_nobody_out_with_challenges(ada: Per
 
 
 async def test_a_pending_secret_cannot_be_guessed(ada: Person, settings: Settings) -> None:
-    ada.secret = (await ada.own("begin_totp", password=PASSWORD))["secret"]
+    begun = await ada.own("begin_totp", password=PASSWORD, recovery_code=ada.recovery[0])
+    ada.secret = begun["secret"]
     for _ in range(settings.login_failures):
         await refused(ada.own("confirm_totp", otp=ada.wrong()))
 
@@ -273,19 +312,20 @@ async def test_a_recovery_code_works_once_however_it_is_written(ada: Person) -> 
 
 
 async def test_new_recovery_codes_end_the_old_ones(ada: Person) -> None:
-    await refused(ada.own("renew_recovery_codes", password="not the password"))
-    renewed = await ada.own("renew_recovery_codes", password=PASSWORD)
+    await refused(ada.own("renew_recovery_codes", password="not the password", otp=ada.otp()))
+    renewed = await ada.own("renew_recovery_codes", password=PASSWORD, otp=ada.otp())
 
     assert "once" in renewed["note"]
     await refused(ada.verify(await ada.challenge(), recovery_code=ada.recovery[0]))
     assert await ada.verify(await ada.challenge(), recovery_code=renewed["recovery_codes"][0])
 
 
-async def test_it_is_turned_off_by_the_password_or_a_code_and_by_nothing_less(ada: Person) -> None:
-    for proof in ({"password": "not the password"}, {"otp": ada.wrong()}):
+async def test_it_is_turned_off_by_a_code_and_by_nothing_less(ada: Person) -> None:
+    for proof in ({"otp": ada.wrong()}, {"password": "not the password", "otp": ada.otp()}):
         await refused(ada.own("disable_totp", **proof))
-    for proof in ({}, {"password": PASSWORD, "otp": ada.otp()}):
-        assert (await failure(ada.own("disable_totp", **proof))).code == "invalid"
+    for proof in ({}, {"password": PASSWORD}, {"otp": ada.otp(), "recovery_code": ada.recovery[0]}):
+        incomplete = await failure(ada.own("disable_totp", **proof))
+        assert (incomplete.code, incomplete.field) == ("invalid", "args.otp")
     assert (await ada.own("me"))["mfa"]
 
     await ada.own("disable_totp", otp=ada.otp())
@@ -295,9 +335,30 @@ async def test_it_is_turned_off_by_the_password_or_a_code_and_by_nothing_less(ad
     assert (await failure(ada.own("renew_recovery_codes", password=PASSWORD))).code == "conflict"
 
 
+@pytest.mark.parametrize("method", ["begin_totp", "renew_recovery_codes"])
+async def test_the_password_alone_replaces_no_part_of_it(ada: Person, method: str) -> None:
+    incomplete = await failure(ada.own(method, password=PASSWORD))
+    assert (incomplete.code, incomplete.field) == ("invalid", "args.otp")
+    await refused(ada.own(method, password=PASSWORD, otp=ada.wrong()))
+    await refused(ada.own(method, password="not the password", otp=ada.otp()))
+
+    assert await ada.own(method, password=PASSWORD, otp=ada.otp())
+    assert await ada.own(method, password=PASSWORD, recovery_code=(await renewed(ada, method))[0])
+
+
+async def renewed(ada: Person, method: str) -> list[str]:
+    """The recovery codes that are valid after the method was called once."""
+    if method == "begin_totp":
+        return ada.recovery
+    ada.kit.clock.advance(STEP)
+    codes: list[str] = (await ada.own(method, password=PASSWORD, otp=ada.otp()))["recovery_codes"]
+    return codes
+
+
 async def test_a_new_secret_replaces_the_old_one_when_it_is_confirmed(ada: Person) -> None:
     old = ada.secret
-    new = (await ada.own("begin_totp", password=PASSWORD))["secret"]
+    new = (await ada.own("begin_totp", password=PASSWORD, otp=ada.otp()))["secret"]
+    ada.kit.clock.advance(STEP)
     assert await ada.login(otp=ada.otp())
     ada.secret = new
     await ada.own("confirm_totp", otp=ada.otp())
@@ -350,7 +411,7 @@ async def test_after_a_crash_challenges_hold_spent_codes_stay_spent_and_a_repeat
 
 
 async def test_a_confirmation_that_was_not_answered_can_be_repeated(ada: Person, settings: Settings) -> None:
-    ada.secret = (await ada.own("begin_totp", password=PASSWORD))["secret"]
+    ada.secret = (await ada.own("begin_totp", password=PASSWORD, otp=ada.otp()))["secret"]
     otp = ada.otp()
     lost = await ada.own("confirm_totp", "request", otp=otp)
     await ada.kit.settle()
@@ -367,8 +428,9 @@ async def test_the_security_log_tells_what_happened_and_no_secret(ada: Person) -
     challenge = await ada.challenge()
     await refused(ada.verify(challenge, otp=ada.wrong()))
     await ada.verify(challenge, recovery_code=ada.recovery[0])
-    await refused(ada.own("renew_recovery_codes", password="not the password"))
-    await ada.own("renew_recovery_codes", password=PASSWORD)
+    await refused(ada.own("renew_recovery_codes", password="not the password", otp=ada.otp()))
+    await ada.own("renew_recovery_codes", password=PASSWORD, otp=ada.otp())
+    ada.kit.clock.advance(STEP)
     await ada.own("disable_totp", otp=ada.otp())
     await ada.kit.settle()
 
@@ -389,7 +451,8 @@ async def test_the_security_log_tells_what_happened_and_no_secret(ada: Person) -
 
 
 async def test_no_secret_of_it_is_at_rest(ada: Person) -> None:
-    pending = await ada.own("begin_totp", password=PASSWORD)
+    pending = await ada.own("begin_totp", password=PASSWORD, otp=ada.otp())
+    ada.kit.clock.advance(STEP)
     challenge, otp = await ada.challenge(), ada.otp()
     await ada.verify(challenge, otp=otp)
     await ada.kit.settle()

@@ -1,4 +1,4 @@
-"""One-time passwords: the vectors of RFC 6238, what an app reads, and which codes are good when."""
+"""One-time passwords: the vectors of RFC 6238, the app's QR code, and the validity of codes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_code_is_good_within_one_step_of_drift(at: int, drift: int) -> None:
 
 
 class Attempt(NamedTuple):
-    """A code of the step that is `ahead` of now, after some seconds."""
+    """A code of the step that is `ahead` of now, tried `after` some seconds."""
 
     after: int
     ahead: int
@@ -107,7 +107,7 @@ def test_the_qr_code_is_an_svg_document_of_the_uri() -> None:
 
 
 def dark_modules(document: ElementTree.Element) -> set[tuple[int, int]]:
-    """Row and column of what the path's commands `M`, `m` and `h` paint, without the quiet zone of 4."""
+    """Return row and column of each dark module in the path (`M`, `m`, `h`), without the quiet zone of 4."""
     path = document[0].attrib["d"].replace("M", " M").replace("m", " m").replace("h", " h")
     x, y, dark = 0.0, 0.0, set()
     for command in path.split(" M", 1)[1].replace(" m", "\nm").replace(" h", "\nh").split("\n"):

@@ -1,4 +1,4 @@
-"""A cursor is good for the query that gave it, and for nothing else."""
+"""A cursor is valid for the query that returned it, and for nothing else."""
 
 from __future__ import annotations
 

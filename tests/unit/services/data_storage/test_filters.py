@@ -1,4 +1,4 @@
-"""What a filter, an order and a list of fields may say, and that nothing more gets through."""
+"""Valid filters, orders and field lists, and the refusal of everything else."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_fields_show_what_stands_at_their_paths() -> None:
 
 @pytest.fixture(scope="module")
 def collection(servers: Servers) -> Iterator[Any]:
-    """Each book as an item's state, beside what no caller may ask for."""
+    """Insert each book as an item's state, with other fields that no caller may query."""
     with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
         states = client["test_filters"]["states"]
         states.insert_many(

@@ -1,4 +1,4 @@
-"""The order of keys is the order of values, and a plan finds what its filter is true of, in its order."""
+"""Keys sort as their values do, and a plan finds exactly the filter's matches, in order."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rank(value: Any) -> int:
 
 
 def compare(one: Any, other: Any) -> int:
-    """The order of two values, spelled out once more."""
+    """Compare two values, independently of the code under test."""
     if rank(one) != rank(other):
         return rank(one) - rank(other)
     if rank(one) in (0, 1, 5) or one == other:
@@ -162,7 +162,7 @@ def eq(name: str, value: Any = 1) -> Compare:
 
 
 def chosen(where: list[Condition], order: list[Field], indexes: dict[str, Index]) -> Any:
-    """The slot, whether it is read backwards, and how many conditions are left."""
+    """Return the plan's slot, if it is read backwards, and the number of remaining conditions."""
     made = plan(And(tuple(where)), order, indexes)
     return made and (made.slot, made.descending, len(list(conjuncts(made.residual))))
 

@@ -1,4 +1,4 @@
-"""Patches of documents, by the vectors of their standards and at their bounds."""
+"""Patches of documents: the vectors of their standards, and their bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STANDARD = VECTORS / "json_patch"
 
 
 def vectors() -> list[Any]:
-    """Every vector but the two about names that JSON text gives twice, which is decided before."""
+    """Return every vector but the two about duplicate names in JSON text, which are refused earlier."""
     found = []
     for name in ("spec_tests", "tests"):
         for number, vector in enumerate(msgspec.json.decode((STANDARD / f"{name}.json").read_bytes())):

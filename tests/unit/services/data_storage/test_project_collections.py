@@ -1,4 +1,4 @@
-"""Collections that belong to projects: what members may do there, and how they go with their project."""
+"""Collections that belong to projects: the members' permissions, and their end with the project."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aidevos.testing.kit import ADMIN
 from services.data_storage.membership import resolve_rules
 from services.data_storage.service import service as data_storage
 from tests.support import project_kits
-from tests.support.collection_kits import collection, configure, done, listed
+from tests.support.collection_kits import collection, configure, listed, outcomes
 from tests.support.kits import crash, failure, until
 from tests.support.project_kits import give, make, outcome, user
 
@@ -30,7 +30,7 @@ STEP = 2
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(belongings, "STEP", STEP)
-    # What is erased stays erased at once: nobody writes beside.
+    # No concurrent writers, so erased items stay erased at once.
     monkeypatch.setattr("services.data_storage.eraser.SETTLED", -1.0)
     monkeypatch.setattr("services.data_storage.eraser.PAUSE", 0.0)
 
@@ -82,7 +82,7 @@ async def test_members_do_in_a_projects_collection_what_their_role_says_and_othe
         "nobody": NOTHING,
     }.items():
         place = await collection(kit, project, people["maintainer"])
-        assert await done(kit, place, people[name]) == expected, name
+        assert await outcomes(kit, place, people[name]) == expected, name
         assert await listed(kit, people[name]) == ([place] if expected is not NOTHING else []), name
         await kit.call("collection", place, "delete")
 
@@ -93,8 +93,8 @@ async def test_rules_count_among_members_only(kit: ObjectKit, people: dict[str, 
     )
     item = item_object(place, "first")
 
-    assert await done(kit, place, people["viewer"]) == READS | {"create": "done", "update": "done"}
-    assert await done(kit, place, people["stranger"]) == await done(kit, place, people["nobody"]) == NOTHING
+    assert await outcomes(kit, place, people["viewer"]) == READS | {"create": "done", "update": "done"}
+    assert await outcomes(kit, place, people["stranger"]) == await outcomes(kit, place, people["nobody"]) == NOTHING
     assert await outcome(kit, "item", item, "delete", {}, people["owner"]) == "forbidden"
     assert await listed(kit, people["stranger"]) == await listed(kit, people["nobody"]) == []
 
@@ -134,16 +134,16 @@ async def test_who_has_made_a_collection_has_no_more_of_it_than_its_role_within_
 ) -> None:
     maker, owner = people["maintainer"], people["owner"]
     place = await collection(kit, project, maker)
-    assert await done(kit, place, maker) == LEADS
+    assert await outcomes(kit, place, maker) == LEADS
 
     await give(kit, project, maker, "viewer", by=owner)
     await asyncio.sleep(LIFE)
-    assert await done(kit, place, maker) == READS | {"find": "2"}
+    assert await outcomes(kit, place, maker) == READS | {"find": "2"}
     await kit.call("project", project, "remove_member", {"user_id": maker.subject}, caller=owner)
     await asyncio.sleep(LIFE)
-    assert await done(kit, place, maker) == NOTHING
+    assert await outcomes(kit, place, maker) == NOTHING
     await give(kit, project, maker, "owner", by=owner)
-    assert (await done(kit, place, maker))["read"] == "done"
+    assert (await outcomes(kit, place, maker))["read"] == "done"
 
 
 async def test_a_collection_comes_into_a_project_and_leaves_it_by_those_who_lead_on_both_sides(
@@ -243,7 +243,7 @@ async def test_a_collection_that_comes_as_its_project_ends_goes_too(
     await kit.call("project", project, "delete", caller=owner)
     await kit.settle()
 
-    # Its maker's role is still known to this process.
+    # This process still has its maker's role cached.
     late = await collection(kit, project, owner)
     await until(lambda: late not in there(kit, "collection"))
     await kit.settle()

@@ -1,4 +1,4 @@
-"""The data service's rules in one process: unique values and changes of a collection through crashes."""
+"""The data service's rules in one process: unique values and collection changes across crashes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def read(kit: ObjectKit, id: str) -> Any:
 
 
 def unique_value(kit: ObjectKit, data: dict[str, str]) -> str:
-    """The ID of the object of a field's value."""
+    """Return the ID of the object that reserves a field's value."""
     incarnation = kit.store.documents["collection"]["c"]["state"]["incarnation"]
     return str(unique_id(incarnation, next(iter(data)), data))
 
@@ -69,7 +69,7 @@ def unique_value(kit: ObjectKit, data: dict[str, str]) -> str:
 async def test_a_creation_that_dies_at_any_commit_keeps_no_value_that_its_item_has_not(
     settings: Settings, commit: int, fate: str
 ) -> None:
-    store = await dies_at(settings, commit, fate)
+    store = await crash_at(settings, commit, fate)
     came_to_be = commit == COMMITS - 1 and fate == "applied"
 
     async with ObjectKit(data_storage, settings=settings, store=store) as successor:
@@ -82,8 +82,8 @@ async def test_a_creation_that_dies_at_any_commit_keeps_no_value_that_its_item_h
         assert (await failure(create(successor, "first", {"mail": "a"}))).field == "args.data.mail"
 
 
-async def dies_at(settings: Settings, commit: int, fate: str) -> Any:
-    """The store of a process that ended while this commit of a creation was under way."""
+async def crash_at(settings: Settings, commit: int, fate: str) -> Any:
+    """Crash a process during this commit of a creation, and return its store."""
     gate = asyncio.Event()
     async with ObjectKit(data_storage, settings=settings) as kit:
         await configure(kit, unique=["mail"])
@@ -259,7 +259,7 @@ async def test_a_change_that_dies_while_items_are_looked_at_lapses(
 
 
 async def failure_or(creating: Any) -> str:
-    """The ID of what was made, or the code of the refusal."""
+    """Return the ID of the new item, or the code of the refusal."""
     made = (await asyncio.gather(creating, return_exceptions=True))[0]
     return str(made["id"] if isinstance(made, dict) else made.code)
 

@@ -1,4 +1,4 @@
-"""Schemas of documents: what the standard's own tests say, and what a schema can't do to the service."""
+"""Schemas of documents: the standard's own tests, and protection from costly schemas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.data_storage.schema_cost import Cost, measure
 from services.data_storage.schemas import MAX_PATTERNS, MAX_SIZE, Validator
 from tests.support.json_schema_suite import REMOTE, Group, groups
 
-# Seconds: far more than any of these takes, and far less than what they defend against.
+# Seconds: far more than any of these needs, and far less than an unbounded check would take.
 SOON = 5.0
 
 
@@ -131,7 +131,7 @@ def test_data_that_does_not_fit_is_refused_by_its_path_and_not_repeated(data: An
 
 
 def doubling(levels: int) -> Any:
-    """References that lead to twice as many with every step, for one and the same value."""
+    """Return a schema whose references double at every level, all for the same value."""
     steps: dict[str, Any] = {f"a{step}": {"allOf": [{"$ref": f"#/$defs/a{step + 1}"}] * 2} for step in range(levels)}
     return {"$defs": {**steps, f"a{levels}": {"type": "string"}}, "$ref": "#/$defs/a0"}
 

@@ -1,4 +1,4 @@
-"""What a document may be, and that it comes back from the store as it was."""
+"""Valid documents, and their unchanged return from the store."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_any_document_is_the_same_after_mongodb_had_it(data_collection: Any, dat
 
 @pytest.fixture(scope="module")
 def data_collection(servers: Servers) -> Any:
-    """A collection whose documents are read as the store reads them."""
+    """Return a collection whose documents are read as the store reads them."""
     with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
         yield client["test_values"].get_collection("documents", codec_options=codec.RAW)  # type: ignore[arg-type]
         client.drop_database("test_values")

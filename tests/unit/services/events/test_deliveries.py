@@ -1,4 +1,4 @@
-"""Webhooks in one process: what becomes of a delivery, who has its bounds, and what goes with whom."""
+"""Webhooks in one process: the fate of deliveries, their bounds, and their deletion."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOOK = "0190" + "b" * 28
 
 
 class Sender:
-    """Stands for the network: answers with what `outcomes` says next, the last one for ever."""
+    """A fake network that gives the next of `outcomes` as the response, the last one for ever."""
 
     def __init__(self) -> None:
         self.outcomes: list[int | Failure] = [204]
@@ -49,7 +49,7 @@ class Sender:
 
 
 class Owners:
-    """Stands for who may see what."""
+    """A fake check of who may see an event."""
 
     def __init__(self) -> None:
         self.allowed: bool | Failure = True
@@ -335,7 +335,7 @@ def item_event(number: int = 1) -> Delivery:
 
 
 class ObjectCaller:
-    """Stands for the fleet; `down` is a webhook whose deliveries can't be begun."""
+    """A fake fleet; deliveries of the webhook `down` can't be begun."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []

@@ -1,4 +1,4 @@
-"""The shares that webhooks and their owners have of the requests under way."""
+"""The shares of webhooks and their owners in the concurrent requests."""
 
 from __future__ import annotations
 

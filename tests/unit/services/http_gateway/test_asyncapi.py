@@ -1,4 +1,4 @@
-"""The description of the NATS door: valid by the standard's own schema, and of every type as it is."""
+"""The description of the NATS API: valid by the standard's own schema, and true for every type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.http_gateway.description.asyncapi import describe
 from services.objects.service import service as objects
 from services.projects.service import service as projects
 from services.user_management.service import service as user_management
-from tests.support.described_types import STANDARD, Group, Line, assert_sound, method, of
+from tests.support.described_types import STANDARD, Group, Line, assert_sound, method, type_description
 
 SERVICES = (objects, authentication, user_management, data_storage, api_gateway, projects)
 TYPES = [cls for service in SERVICES for cls in service.types]
@@ -57,7 +57,7 @@ def test_every_shipped_method_search_and_event_is_described() -> None:
 def test_tagged_and_recursive_types_are_valid_too() -> None:
     (args, result), defs = msgspec.json.schema_components((Group, Line | Group), ref_template="#/$defs/{name}")
 
-    assert_sound(describe([of("picture", [method("draw", args, result)], defs)]))
+    assert_sound(describe([type_description("picture", [method("draw", args, result)], defs)]))
 
 
 class Nothing(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""The gateway closes whatever it has opened when its start fails, and its settings reach its connections."""
+"""The gateway closes everything that it has opened when its start fails, and applies its connection settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.server import ServerState
 
 from aidevos.settings import Settings, SettingsError, load
 from services.http_gateway import bootstrap, declared_routes
-from tests.support.cables import cut
+from tests.support.fake_connections import install_fakes
 
 
 class NoCatalogue:
@@ -25,15 +25,15 @@ class NoCatalogue:
 async def test_a_start_that_fails_leaves_nothing_open(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, bus_fails_to_close: bool
 ) -> None:
-    cables = cut(monkeypatch)
-    cables.bus_fails_to_close = bus_fails_to_close
+    connections = install_fakes(monkeypatch)
+    connections.bus_fails_to_close = bus_fails_to_close
     monkeypatch.setattr(bootstrap, "TypeCatalogue", NoCatalogue)
 
     with pytest.raises((SettingsError, OSError)):
         async with bootstrap.open_application(settings):
             pass
 
-    assert cables.events == ["close bus", "close connection"]
+    assert connections.events == ["close bus", "close connection"]
 
 
 async def test_the_settings_bound_connections() -> None:

@@ -1,4 +1,4 @@
-"""Declared routes in the gateway alone: what they can't take, what is kept of answers, and before they are known."""
+"""Declared routes in the gateway alone: reserved paths, the answer cache, and requests before the routes are known."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def described(arguments: dict[str, Any], **defs: Any) -> Method:
 
 
 def own_paths(tmp_path: Path) -> list[str]:
-    """The paths of the gateway's own routing table."""
+    """Return the paths of the gateway's own routing table."""
     settings, catalogue, table = load({}, home=tmp_path), TypeCatalogue(NOTHING), RouteTable(is_awaited=False)
     forwarder = Forwarder(NOTHING, NOTHING, settings)
     app: Any = bootstrap.build(settings, NOTHING, forwarder, catalogue, NOTHING, NOTHING, table, NOTHING)
@@ -46,7 +46,7 @@ def test_no_declared_route_can_take_a_path_of_the_gateway_s_own(tmp_path: Path) 
 def test_every_path_of_the_gateway_s_own_is_described(tmp_path: Path) -> None:
     described = {routes.shape(path) for path in describe([])["paths"]}
 
-    # The files that the page `/docs` loads are no part of the API.
+    # The files that the page `/docs` loads don't belong to the API.
     assert {routes.shape(path) for path in own_paths(tmp_path)} - described == {"/docs/{}"}
 
 

@@ -1,4 +1,4 @@
-"""Types of the services' own machinery, which documents and lists leave out."""
+"""Internal types of the services, which documents and lists omit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shipped() -> list[TypeDescription]:
 
 
 def named(document: dict[str, Any]) -> set[str]:
-    """The types that an OpenAPI document names anywhere in its paths, schemas, tags and choices."""
+    """Return the types that an OpenAPI document names anywhere in its paths, schemas, tags and choices."""
     paths = {path.partition(":")[0].rpartition("/")[2] for path in document["paths"] if ":" in path}
     schemas = {name.partition(".")[0].partition("-")[0] for name in document["components"]["schemas"]}
     choices = set(document["components"]["schemas"]["CreateBody"]["properties"]["type"]["enum"])
@@ -46,7 +46,7 @@ def named(document: dict[str, Any]) -> set[str]:
 
 
 def addressed(document: dict[str, Any]) -> set[str]:
-    """The types in the subjects and schemas of an AsyncAPI document."""
+    """Return the types in the subjects and schemas of an AsyncAPI document."""
     subjects = {channel["address"].split(".")[1] for channel in document["channels"].values() if channel["address"]}
     return subjects | {name.partition("-")[0] for name in document["components"]["schemas"]}
 

@@ -1,4 +1,4 @@
-"""What the gateway's connections write, and when."""
+"""The writes of the gateway's connections, and their timing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.http_gateway.http.joined_writes import JoinedWrites
 
 
 class Recorder:
-    """A transport that tells what was done with it."""
+    """A transport that records its calls."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []

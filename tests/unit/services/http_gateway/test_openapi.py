@@ -13,7 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts.errors import CODES
 from services.http_gateway.description.openapi import describe
-from tests.support.described_types import Group, Line, method, of, references
+from tests.support.described_types import Group, Line, method, references, type_description
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)
 
@@ -33,7 +33,7 @@ def test_without_types_the_document_is_valid() -> None:
 
 def test_shared_recursive_and_tagged_definitions_become_components_of_their_type() -> None:
     (args, result), defs = msgspec.json.schema_components((Group, Line | Group), ref_template="#/$defs/{name}")
-    types = [of(name, [method("draw", args, result)], defs) for name in ("picture", "plan")]
+    types = [type_description(name, [method("draw", args, result)], defs) for name in ("picture", "plan")]
 
     document = describe(types)
 
@@ -47,7 +47,7 @@ def test_definitions_whose_names_openapi_forbids_stay_distinct() -> None:
     defs = {"Box[int]": {"type": "integer"}, "Box(int)": {"type": "string"}}
     methods = [method("a", {"$ref": "#/$defs/Box[int]"}, {"$ref": "#/$defs/Box(int)"})]
 
-    document = describe([of("t", methods, defs)])
+    document = describe([type_description("t", methods, defs)])
 
     assert_sound(document)
     schemas = document["components"]["schemas"]
@@ -56,7 +56,9 @@ def test_definitions_whose_names_openapi_forbids_stay_distinct() -> None:
 
 def test_arguments_are_required_only_where_one_of_them_is() -> None:
     needed = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
-    document = describe([of("t", [method("a", {"$ref": "#/$defs/A"}, {}), method("b", {}, {})], {"A": needed})])
+    document = describe(
+        [type_description("t", [method("a", {"$ref": "#/$defs/A"}, {}), method("b", {}, {})], {"A": needed})]
+    )
 
     schemas = document["components"]["schemas"]
     assert schemas["t.a.request"]["required"] == ["method", "args"]
@@ -64,13 +66,13 @@ def test_arguments_are_required_only_where_one_of_them_is() -> None:
 
 
 def test_every_operation_documents_its_errors_and_who_may_call_it() -> None:
-    document = describe([of("t", [method("a", {}, {})])])
+    document = describe([type_description("t", [method("a", {}, {})])])
 
     documented = {code.status for code in CODES.values()}
     for path, item in document["paths"].items():
         for verb in set(item) - {"parameters"}:
             statuses = set(item[verb]["responses"])
-            # What the gateway has itself never has to be waited for.
+            # The gateway answers this path itself, so it is always available.
             asked = set() if path == "/examples/chat" else {"503"}
             assert {"404", "405", "422", "500"} | asked <= statuses, path
             assert ({"401", "403"} <= statuses) != (item[verb].get("security") == [])
@@ -91,7 +93,9 @@ def test_every_schema_of_the_services_own_endpoints_has_an_example_that_is_valid
 def test_types_and_methods_of_any_name_never_collide(shape: dict[str, list[str]]) -> None:
     defs = {"state": {"type": "string"}, "args": {"type": "integer"}}
     types = [
-        of(type, [method(name, {"$ref": "#/$defs/args"}, {"$ref": "#/$defs/state"}) for name in names], defs)
+        type_description(
+            type, [method(name, {"$ref": "#/$defs/args"}, {"$ref": "#/$defs/state"}) for name in names], defs
+        )
         for type, names in shape.items()
     ]
 

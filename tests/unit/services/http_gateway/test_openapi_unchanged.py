@@ -1,7 +1,7 @@
-"""The OpenAPI document against the one from before it was derived: the same operations, schemas and statuses.
+"""The OpenAPI document has the same operations, schemas and statuses as before it was derived.
 
-Prose (`description`, `summary`, `title`) may change, and so may the place where a parameter is spelled out. Every
-other difference is listed here.
+Prose (`description`, `summary`, `title`) may change, and parameters may move between path and operation. All other
+differences are listed here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SERVICES = (objects, authentication, user_management, data_storage, projects, ap
 TYPES = [cls for service in SERVICES for cls in service.types]
 BEFORE = VECTORS / "openapi" / "before.json"
 PROSE = {"description", "summary", "title"}
-# Where the document is meant to differ: a regular expression for paths in it → why.
+# Intended differences: a regular expression for paths in the document → the reason.
 INTENDED: dict[str, str] = {
     r"/paths/(~1openapi.json|~1asyncapi.json|~1durable-objects)/get/parameters/query internal/.*": (
         "internal types are shown on request"
@@ -38,7 +38,13 @@ INTENDED: dict[str, str] = {
         "what views take and give is declared with the type"
     ),
     r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
-    # Headers that have always counted, and failures that there have always been, but weren't documented.
+    r"/components/schemas/(dead_letter-)?(DeadLetter|LetterPage|Letter|DeadLetterState)/.*/message_kept\b.*": (
+        "letters without a valid credential keep no message"
+    ),
+    r"/(paths/(~1durable-objects)?~1|tags/)access[-_]token.*": "tokens of `aidevos token` have records",
+    r"/components/schemas/(access_token|AccessToken|TokenPage)\b.*": "tokens of `aidevos token` have records",
+    r"/components/schemas/CreateBody/properties/type/enum/access_token": "tokens of `aidevos token` have records",
+    # Headers and failures that always existed but weren't documented.
     r"/paths/(~1api-keys|~1webhooks)/post/parameters/header If-Match/.*": "every change takes If-Match",
     r"/paths/~1data.*{collection}(~1import)?/post/parameters/header If-Match/.*": "every change takes If-Match",
     r"/paths/~1auth~1(logout|password|sessions~1{session_id})/(post|delete)/parameters/header Idempotency-Key/.*": (
@@ -58,7 +64,7 @@ INTENDED: dict[str, str] = {
     ),
     r"/paths/~1auth~1register/post/responses/201/headers/ETag/.*": "whatever has a version has an ETag",
     r"/paths/~1auth~1(email|password~1reset)~1confirm/get/responses/429/.*": "the pages are under the rate limit",
-    # What is said of operations of a kind is said of all of them.
+    # All operations of a kind have the same documentation.
     r"/paths/~1data.*~1import/post/responses/4(09|12)/.*": "the failures of changes",
     r"/paths/~1metrics/get/responses/(408|413|415|429|504)/.*": "the failures of operations with a credential",
     r"/paths/~1examples~1chat/get/responses/503/.*": "the failures of operations without a credential",
@@ -70,12 +76,30 @@ INTENDED: dict[str, str] = {
         "services narrow and end the keys that a key has made"
     ),
     r"/paths/~1durable-objects~1api_key:{id}~1request/.*": "services end the keys that a key has made",
+    r"/components/schemas/(ProofBody|(auth|session)-(Begin|Disable|Renew)\w+)/properties/(otp|recovery_code)/.*": (
+        "a code of the second factor is asked for when it changes"
+    ),
+    r"/components/schemas/(CookieSession|(\w+-)?TokenPair|session-(OpenArgs|SessionState))/properties/must_enrol/.*": (
+        "a second factor may be required"
+    ),
+    r"/components/schemas/auth-AccountState/properties/(failures|wrong_codes)/.*": "failures are stored",
+    r"/components/schemas/(\w+-)?(ApiKeySummary|WebhookSummary|PasswordChanged)/.*": (
+        "a new password lists the credentials that don't depend on it"
+    ),
+    r"/components/schemas/(\w+-)?(PasswordBody|ResetBody|(ChangePassword|ResetPassword|VoidLinks)Args)/properties.*": (
+        "a new password can end API keys and webhooks"
+    ),
+    r"/components/schemas/(auth|session|confirmation)\.(change|reset)_password\.result/.*": "a new password lists them",
+    r"/paths/~1auth~1password(~1reset~1confirm)?/post/responses/200/.*": "a new password lists them",
+    r"/components/schemas/mail-Letter/.*": "a mail tells of a new password",
+    r"/components/schemas/(key|webhook)_holder[-.].*": "services ask for what a user holds",
+    r"/paths/~1durable-objects~1(key|webhook)_holder:{id}~1request/.*": "services ask for what a user holds",
     r"/paths/.*/content/application~1merge-patch.json/schema/additionalProperties": "the default is spelled out",
     r"/paths/~1users~1{user_id}/delete/requestBody/required": "the default is spelled out",
     r"/components/schemas/((auth|session)-)?RecoveryCodes/properties/note/default": "prose that is a value",
 }
-# Schemas whose models have another name since then: their content is compared under the new one.
-RENAMED = {"ApiKeyInfo": "APIKey", "quota-Taken": "quota-QuotaSlice"}
+# Schemas whose models were renamed: their contents are compared under the new name.
+RENAMED = {"ConfirmPasswordBody": "ProofBody", "ApiKeyInfo": "APIKey", "quota-Taken": "quota-QuotaSlice"}
 
 
 def shipped() -> list[TypeDescription]:
@@ -105,7 +129,7 @@ def document() -> dict[str, Any]:
 
 
 def resolved(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with every operation's parameters at the operation, sorted and spelled out."""
+    """Return the document with all parameters listed at each operation, sorted and without references."""
     shared = document["components"].pop("parameters")
     for item in document["paths"].values():
         common = item.pop("parameters", [])
@@ -120,11 +144,14 @@ def resolved(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """What the document says, each beside its path in it."""
+    """Yield each leaf value of the document, except prose, with its path."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
             if not (name in PROSE and isinstance(inner, str)):
                 yield from leaves(inner, f"{path}/{name.replace('/', '~1')}")
+    elif isinstance(value, list) and value and path.endswith(("/enum", "/required")):
+        # The order of these values has no meaning.
+        yield from ((f"{path}/{inner}", inner) for inner in value)
     elif isinstance(value, list) and value:
         for number, inner in enumerate(value):
             yield from leaves(inner, f"{path}/{number}")

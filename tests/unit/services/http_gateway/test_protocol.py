@@ -1,4 +1,4 @@
-"""The connections of the gateway: what a client may send, how slowly, and how long it may read."""
+"""The gateway's connections: their limits for what a client sends, for its pace, and for reading answers."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Client:
             await self.writer.drain()
 
     async def rest(self) -> bytes:
-        """Everything that the server sends until it closes the connection, at the latest because it is idle."""
+        """Return everything that the server sends until it closes the connection, at the latest when it is idle."""
         received = b""
         with contextlib.suppress(ConnectionResetError):
             async with asyncio.timeout(5):
@@ -106,7 +106,7 @@ class Client:
         return received
 
     async def closed_after(self, *parts: bytes, every: float = 0.05, seconds: float = 3.0) -> tuple[float, bytes]:
-        """The seconds until the server closes while the client sends these parts, and what the server said."""
+        """Send these parts slowly; return the seconds until the server closed, and what it sent."""
         started = time.monotonic()
 
         async def drip() -> None:
@@ -151,7 +151,7 @@ def gateway(shared: Gateway) -> Gateway:
 
 
 def problem(answer: bytes) -> dict[str, Any]:
-    """The only response in the answer, which is a problem document."""
+    """Return the problem document from an answer that holds a single response."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"application/problem+json" in head
     assert b"connection: close" in head

@@ -1,4 +1,4 @@
-"""The viewer of the API's description, as it is vendored."""
+"""The vendored viewer of the API's description."""
 
 from __future__ import annotations
 

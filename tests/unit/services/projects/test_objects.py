@@ -1,4 +1,4 @@
-"""Objects of users' own types that belong to projects: who reaches them, and how they end."""
+"""Objects of users' own types that belong to projects: access, and their end."""
 
 from __future__ import annotations
 
@@ -53,15 +53,17 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
         yield kit
 
 
-def able(person: Principal, *permissions: str) -> Principal:
-    """The person with other permissions too."""
+def with_permissions(person: Principal, *permissions: str) -> Principal:
+    """Return the person with additional permissions."""
     return msgspec.structs.replace(person, permissions=person.permissions | set(permissions))
 
 
 @pytest.fixture
 async def people(kit: ObjectKit) -> dict[str, Principal]:
     counts = ("counter:read", "counter:write", "objects:manage")
-    return {name: able(await user(kit, name), *counts) for name in ("owner", "maintainer", "viewer", "stranger")}
+    return {
+        name: with_permissions(await user(kit, name), *counts) for name in ("owner", "maintainer", "viewer", "stranger")
+    }
 
 
 @pytest.fixture
@@ -78,8 +80,8 @@ async def counter(kit: ObjectKit, project: str | None, caller: Principal, type: 
     return id
 
 
-async def done(kit: ObjectKit, id: str, caller: Principal) -> tuple[str, ...]:
-    """What becomes of a query, of a command, and of what management shows and replaces."""
+async def outcomes(kit: ObjectKit, id: str, caller: Principal) -> tuple[str, ...]:
+    """Try a query, a command, a management read and a replacement; return the outcomes."""
     calls = (("value", {}), ("increment", {}), ("_read", {}), ("_replace", {"state": {"value": 1}}))
     return tuple([await outcome(kit, "counter", id, method, args, caller) for method, args in calls])
 
@@ -99,13 +101,15 @@ async def test_members_act_by_role_and_by_permission_and_others_find_nothing(
 ) -> None:
     id = await counter(kit, project, people["maintainer"])
     bare = msgspec.structs.replace(people["owner"], permissions=ROLES["user"])
-    manager = able(people["stranger"], "projects:manage")
+    manager = with_permissions(people["stranger"], "projects:manage")
 
-    assert await done(kit, id, people["owner"]) == await done(kit, id, people["maintainer"]) == LEADS
-    assert await done(kit, id, people["viewer"]) == READS
-    assert await done(kit, id, people["stranger"]) == NOTHING
-    assert await done(kit, id, bare) == ("forbidden",) * 4
-    assert await done(kit, id, manager) == await done(kit, id, SERVICE) == await done(kit, id, ADMIN) == LEADS
+    assert await outcomes(kit, id, people["owner"]) == await outcomes(kit, id, people["maintainer"]) == LEADS
+    assert await outcomes(kit, id, people["viewer"]) == READS
+    assert await outcomes(kit, id, people["stranger"]) == NOTHING
+    assert await outcomes(kit, id, bare) == ("forbidden",) * 4
+    assert (
+        await outcomes(kit, id, manager) == await outcomes(kit, id, SERVICE) == await outcomes(kit, id, ADMIN) == LEADS
+    )
     assert (await kit.call("counter", id, "_read"))["project"] == project
 
 
@@ -114,7 +118,7 @@ async def test_what_belongs_to_no_project_is_everybodys_as_before(
 ) -> None:
     id = await counter(kit, None, people["stranger"])
 
-    assert await done(kit, id, people["viewer"]) == await done(kit, id, people["stranger"]) == LEADS
+    assert await outcomes(kit, id, people["viewer"]) == await outcomes(kit, id, people["stranger"]) == LEADS
     assert "project" not in kit.store.documents["counter"][id]
 
 
@@ -161,13 +165,13 @@ async def test_a_project_is_kept_by_changes_of_state_and_by_another_process_and_
     await kit.settle()
     async with kit_of(settings, store=kit.store, clock=kit.clock) as successor:
         shown = await successor.call("counter", id, "_read")
-        assert await done(successor, id, people["stranger"]) == NOTHING
+        assert await outcomes(successor, id, people["stranger"]) == NOTHING
         await successor.call("counter", id, "_delete")
         again = await successor.call("counter", id, "_create", caller=people["stranger"])
 
         assert (shown["project"], shown["state"]["value"]) == (project, 8)
         assert again["project"] is None
-        assert await done(successor, id, people["stranger"]) == LEADS
+        assert await outcomes(successor, id, people["stranger"]) == LEADS
 
 
 async def test_lists_show_a_projects_objects_to_its_members_alone(
@@ -195,9 +199,9 @@ async def test_a_key_of_a_project_reaches_its_objects_alone(
 
     for holder in (people["owner"], ADMIN):
         key = msgspec.structs.replace(holder, key="k", project=project)
-        assert await done(kit, inside, key) == LEADS
+        assert await outcomes(kit, inside, key) == LEADS
         for id in (elsewhere, free, new_id()):
-            assert await done(kit, id, key) == ("forbidden",) * 4
+            assert await outcomes(kit, id, key) == ("forbidden",) * 4
         assert await listed(kit, key) == [inside]
         assert await outcome(kit, "door", door, "open", {}, key) == "done"
         assert await outcome(kit, "door", foreign, "open", {}, key) == "forbidden"

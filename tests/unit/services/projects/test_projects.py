@@ -1,4 +1,4 @@
-"""Projects in one process: who may do what, what a task sees of its project, and how both end."""
+"""Projects in one process: permissions, the tasks' view of their project, and the end of both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 
 @pytest.fixture
 async def people(kit: ObjectKit) -> dict[str, Principal]:
-    """One of each role, someone who is no member, and someone without the permission."""
+    """Register a user for each role and one non-member; add an administrator and a caller without permissions."""
     names = ("owner", "maintainer", "viewer", "stranger")
     found = {name: await user(kit, name) for name in names}
     return found | {"admin": ADMIN, "bare": Principal(found["owner"].subject, ("user",))}
@@ -47,7 +47,7 @@ async def people(kit: ObjectKit) -> dict[str, Principal]:
 
 @pytest.fixture
 async def shared(kit: ObjectKit, people: dict[str, Principal]) -> str:
-    """A project with a member of each role."""
+    """Create a project with a member of each role."""
     id = await make(kit, people["owner"])
     for role in ("maintainer", "viewer"):
         await give(kit, id, people[role], role)
@@ -285,7 +285,7 @@ async def test_what_happens_is_told_and_written_down_without_names(
 
 
 def left(kit: ObjectKit, type: str) -> list[str]:
-    """The objects of a type that exist."""
+    """Return the IDs of the remaining objects of a type."""
     return [id for id, document in kit.store.documents.get(type, {}).items() if document.get("deleted") is None]
 
 
@@ -401,7 +401,7 @@ async def erase(kit: ObjectKit, who: Principal) -> None:
 
 
 def departed(kit: ObjectKit, who: Principal) -> bool:
-    """Whether the last step of a user's departure is committed."""
+    """Return True if the last step of a user's departure is committed."""
     departure = kit.store.documents.get("departure", {}).get(who.subject, {})
     return departure.get("version", 0) > 0 and departure.get("deleted") is not None
 
@@ -432,7 +432,7 @@ async def test_an_erased_user_leaves_its_projects_and_takes_its_own_along(
     assert SECRET not in repr(kit.store.documents) + repr(vars(kit.store)["_archive"]) + repr(kit.bus.events)
 
 
-# Commits behind that of the erasure itself: tells to projects and their tasks, and what follows.
+# Commits after that of the erasure itself: tells to projects and their tasks, and their consequences.
 ERASURE_COMMITS = 10
 
 

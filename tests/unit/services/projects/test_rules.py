@@ -1,4 +1,4 @@
-"""The rules of projects and tasks, each against what it says in words."""
+"""The rules of projects and tasks, each against its definition in words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ members = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(ROLES), min_s
 
 
 def followed(status: Status, action: Action) -> Status:
-    """The status after an action, which is the same for one that is refused."""
+    """Return the status after an action; a refused action leaves it unchanged."""
     try:
         return follow(status, action)
     except Failure:

@@ -1,4 +1,4 @@
-"""A task and its workers: one attempt at a time, one result, and an end to each that nothing is heard of."""
+"""A task and its workers: one attempt at a time, one result, and an end for every silent attempt."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT
 from aidevos.durable.base import backoff
 from aidevos.security.delegations import DelegatedCall, DelegationVerifier
-from aidevos.security.keys import load_public_keys
 from aidevos.security.permissions import Principal
+from aidevos.security.service_keys import load_verification_keys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
@@ -179,7 +179,7 @@ async def test_a_worker_that_is_not_heard_of_loses_its_attempt(kit: ObjectKit) -
 
 
 async def test_after_an_outage_a_worker_has_time_to_be_heard_of(kit: ObjectKit) -> None:
-    """The task itself was not there: nobody could tell it anything."""
+    """During the outage, no worker could report to the task."""
     id = await queue(kit, retry=ONCE)
     given = await start(kit, id)
     kit.clock.advance(LEASE + 60)
@@ -293,10 +293,10 @@ async def order_of(kit: ObjectKit, id: str, run: str, after: str = "") -> Any:
 
 
 def judge(home: Path, order: Any, **changed: str) -> Principal:
-    """Who calls with an order, perhaps with another request than that which it is for."""
+    """Return the verified caller of an order, optionally with a changed request."""
     asked = {**order, **changed}
     issuer = load({}, home=home).public_url
-    tokens = TokenVerifier(lambda: load_public_keys(home), issuer)
+    tokens = TokenVerifier(lambda: load_verification_keys(home), issuer)
     call = DelegatedCall(asked["subject"], asked["payload"].encode(), asked["request_id"])
     return DelegationVerifier(tokens).verify(asked["authorization"], call)
 
@@ -312,7 +312,7 @@ async def test_a_worker_gets_one_request_and_nothing_else_with_the_makers_rights
     for changed in others:
         assert (await code(_async(judge, tmp_path, order, **changed))) == "unauthenticated"
     with pytest.raises(Failure):
-        TokenVerifier(lambda: load_public_keys(tmp_path), load({}, home=tmp_path).public_url).verify(
+        TokenVerifier(lambda: load_verification_keys(tmp_path), load({}, home=tmp_path).public_url).verify(
             "Bearer " + order["authorization"].split(" ")[1]
         )
     assert jwt.decode(order["authorization"].split(" ")[1], options={"verify_signature": False})["sub"] == ADMIN.subject
@@ -401,7 +401,7 @@ MAX_ATTEMPTS, BACKOFF, TIMEOUT = 3, 1.0, 25.0
 
 
 class Model:
-    """What a task should do: one under way, or a time from which on it may run, and how it ended."""
+    """The expected behaviour of a task: an attempt under way or the next time to run, and the end."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -454,7 +454,7 @@ async def follow(home: Path, steps: list[tuple[str, float]]) -> None:
 
 
 async def act(kit: ObjectKit, id: str, model: Model, runs: list[str], step: str, run: str, number: int) -> None:
-    """One step of the task and of the model: both allow it, or both don't."""
+    """Apply one step to the task and to the model, and check that both allow or both refuse it."""
     current = bool(run) and run == model.run
     may = {
         "start": model.status == "queued" and model.run_at <= model.now,

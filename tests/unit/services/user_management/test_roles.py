@@ -1,4 +1,4 @@
-"""Rules of roles in one process: who may decide about which, and a role that goes while it is given."""
+"""The rules of roles in one process: who may manage which, and a role deleted while it is assigned."""
 
 from __future__ import annotations
 

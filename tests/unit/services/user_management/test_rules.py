@@ -1,4 +1,4 @@
-"""Rules of users: merge patches, addresses, and the administrator that remains."""
+"""The rules of users: merge patches, addresses, and the last administrator."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_what_an_administrator_has_told_before_it_left_brings_it_not_back(
 
     await join(kit, "a", version=4)
     assert (await failure(leave(kit, "b"))).code == "conflict"
-    # The change for which it left was never committed, or it was made one again.
+    # The change that removed it was never committed, or it became an administrator again.
     await join(kit, "a", version=5)
     await leave(kit, "b")
 

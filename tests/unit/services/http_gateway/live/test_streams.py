@@ -1,4 +1,4 @@
-"""Live streams on a bus in memory: what readers get, however they come and go."""
+"""Live streams on a memory bus: the readers' events, through any disconnects and reconnects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALL = EventFilter()
 
 
 class EntryPoint:
-    """Says who callers are, and which events are for them."""
+    """Fake authentication and visibility of events."""
 
     def __init__(self) -> None:
         self.callers: dict[str, Principal | Failure] = {"Bearer ada": CALLER}
@@ -51,7 +51,7 @@ class EntryPoint:
 
 
 class Link:
-    """The connection of a reader."""
+    """A fake reader's connection."""
 
     def __init__(self) -> None:
         self.ended: Callable[[Any], None] | None = None
@@ -65,7 +65,7 @@ class Link:
 
 
 class Client:
-    """What came of a stream: the numbers of the events, what was told of the stream, and the place."""
+    """A reader of a stream: the event numbers, the `end` and `gap` notices, and the place."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -74,7 +74,7 @@ class Client:
         self.place = ""
 
     async def read(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Take chunks until something holds, or the stream ends."""
+        """Read chunks until a condition holds or the stream ends."""
         async with asyncio.timeout(8):
             while not until():
                 try:
@@ -153,8 +153,8 @@ STEPS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.booleans()
 def test_a_reader_that_reconnects_anywhere_gets_each_event_once_and_in_order(
     steps: list[tuple[int, int, bool]], room: int, hidden: int
 ) -> None:
-    """Each step publishes some events, reads some, and then leaves or not; in between the gateway may be another,
-    whose memory goes back no further than its start."""
+    """Each step publishes some events, reads some, and may then disconnect. The reader may reconnect to another
+    gateway, whose memory goes back only to its start."""
 
     async def check() -> None:
         async with running() as first, running() as second:

@@ -10,7 +10,7 @@ from aidevos.process import stack
 from aidevos.settings import SettingsError
 
 
-class Cables:
+class FakeConnections:
     """Fakes for a process's NATS connection and event bus; `events` records when each is closed."""
 
     def __init__(self) -> None:
@@ -41,18 +41,18 @@ class _Connection:
 
 
 class _Bus:
-    def __init__(self, cables: Cables) -> None:
-        self._cables = cables
+    def __init__(self, connections: FakeConnections) -> None:
+        self._connections = connections
 
     async def close(self) -> None:
-        self._cables.events.append("close bus")
-        if self._cables.bus_fails_to_close:
+        self._connections.events.append("close bus")
+        if self._connections.bus_fails_to_close:
             raise OSError("bus broke")
 
 
-def cut(monkeypatch: pytest.MonkeyPatch) -> Cables:
+def install_fakes(monkeypatch: pytest.MonkeyPatch) -> FakeConnections:
     """Replace the connection and the bus that processes open with fakes."""
-    cables = Cables()
-    monkeypatch.setattr(stack, "connect", cables.connect)
-    monkeypatch.setattr(stack, "open_bus", cables.open_bus)
-    return cables
+    connections = FakeConnections()
+    monkeypatch.setattr(stack, "connect", connections.connect)
+    monkeypatch.setattr(stack, "open_bus", connections.open_bus)
+    return connections

@@ -1,0 +1,74 @@
+"""Tokens of `aidevos token` in a running fleet: usable, listed, revoked by the command and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx2
+import msgspec
+import pytest
+
+from aidevos.cli.main import main
+from aidevos.process.fleet import Fleet
+from tests.support.world import World
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def home(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a home with the fleet's keys and its `fleet.json`."""
+    (tmp_path / "keys").symlink_to(world.servers.home / "keys")
+    texts = {name: "x" for name in Fleet.__struct_fields__ if name != "processes"}
+    url = httpx2.URL(world.servers.nats_url("client"))
+    known = {"nats_url": f"nats://{url.host}:{url.port}", "nats_username": url.username, "nats_password": url.password}
+    fleet = texts | {"processes": [], "public_url": world.servers.public_url} | known
+    (tmp_path / "fleet.json").write_bytes(msgspec.json.encode(fleet))
+    monkeypatch.setenv("AIDEVOS_HOME", str(tmp_path))
+    return tmp_path
+
+
+def run(capsys: Output, *arguments: str) -> str:
+    """Run a command in a thread, beside the test's event loop, and return its output."""
+    capsys.readouterr()
+    assert main(arguments) == 0, capsys.readouterr().err
+    return capsys.readouterr().out.strip()
+
+
+async def refused(http: httpx2.AsyncClient, headers: dict[str, str]) -> None:
+    """Return once the token is refused, which takes moments."""
+    async with asyncio.timeout(5):
+        while (status := (await http.get("/users", headers=headers)).status_code) == 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert status == 401
+
+
+async def test_a_token_of_the_command_works_until_it_is_revoked(world: World, home: Path, capsys: Output) -> None:
+    admin = {"Authorization": world.admin}
+    by_command, by_http = [
+        {"Authorization": f"Bearer {await asyncio.to_thread(run, capsys, 'token', '--role', 'admin')}"} for _ in "12"
+    ]
+    async with httpx2.AsyncClient(base_url=world.url, timeout=30) as http:
+        assert (await http.get("/users", headers=by_command)).status_code == 200
+        assert (await http.get("/users", headers=by_http)).status_code == 200
+
+        newest, older = (await http.get("/access-tokens?limit=2", headers=admin)).json()["items"]
+        listed = await asyncio.to_thread(run, capsys, "tokens", "list")
+        assert newest["id"] in listed
+        assert older["id"] in listed
+        first, second = sorted((newest["id"], older["id"]))
+        await asyncio.to_thread(run, capsys, "tokens", "revoke", first)
+        await refused(http, by_command)
+        assert (await http.delete(f"/access-tokens/{second}", headers=by_http)).status_code == 204
+        await refused(http, by_http)
+
+        log = (await http.get(f"/audit?target={second}&sort=at", headers=admin)).json()["items"]
+        assert [(entry["action"], entry["actor"]) for entry in log] == [
+            ("token.issued", "service:cli"),
+            ("token.revoked", "cli"),
+        ]
+        assert (await http.delete(f"/access-tokens/{second}", headers=admin)).status_code == 404
+        assert (
+            await http.get("/access-tokens", headers={"Authorization": world.token("users:read")})
+        ).status_code == 403
