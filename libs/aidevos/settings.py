@@ -104,6 +104,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     origins."""
     max_body: Size = 8 * 1024 * 1024
     """Largest request body."""
+    max_import: Annotated[int, Meta(ge=1024, le=1024**4, extra=BYTES)] = 256 * 1024 * 1024
+    """Largest body of an import of items."""
+    max_import_lines: Count = 100_000
+    """Lines of one import of items."""
+    max_transfers: Count = 50
+    """Imports and exports of items in one gateway process."""
+    max_caller_transfers: Count = 5
+    """Imports and exports of one caller in one gateway process."""
     head_timeout: Timeout = 20.0
     """Time in which the head of a request must arrive, also on a new connection that sends nothing."""
     idle_timeout: Timeout = 60.0

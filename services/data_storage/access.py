@@ -75,6 +75,15 @@ def may_create_collection(caller: Principal, *, collection: str, project: str | 
     return caller.has(CREATE_COLLECTIONS, collection=collection) and caller.has(WRITE, collection=collection)
 
 
+def check_may_create(rules: Rules, caller: Principal, owner: str, *, collection: str) -> None:
+    """Raise `forbidden`, or `not-found` if the caller may not know of the collection, unless it may create items."""
+    if admits(rules, "create", caller, owner, collection=collection):
+        return
+    if not may_know(rules, caller, owner, collection=collection):
+        raise collection_not_found()
+    raise Failure("forbidden", "the collection's rules don't allow you to create items")
+
+
 def item_not_found() -> Failure:
     """Return the failure for an item that doesn't exist or that the caller may not know of."""
     return Failure("not-found", "this item doesn't exist")

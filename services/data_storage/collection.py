@@ -16,12 +16,14 @@ from aidevos import BaseDurableObject, Failure, Schema, anyone, command, inject,
 from aidevos.contracts import projects
 from aidevos.contracts.data import (
     COLLECTION_TYPE,
+    CREATABLE,
     ERASER_TYPE,
     VISIBILITY,
     VISIBLE,
     Collection,
     CollectionName,
     Config,
+    CreatableArgs,
     VisibilityArgs,
     VisibleCollections,
 )
@@ -34,7 +36,7 @@ from . import access, indexes
 from .access import list_grants
 from .changes import find_offenders, refuse
 from .collection_state import PROJECT, CollectionState, Proposal, derive_terms, encode_schema
-from .collection_views import TermsArgs, answer_terms, answer_visibility, answer_visible
+from .collection_views import TermsArgs, answer_creatable, answer_terms, answer_visibility, answer_visible
 from .config import check_config
 from .indexes import assign
 from .membership import resolve_terms
@@ -57,6 +59,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         *project_views(COLLECTION_TYPE, PROJECT),
         View(VISIBLE, anyone(), VisibleCollections, answer_visible),
         View(VISIBILITY, anyone(), VisibilityArgs, answer_visibility),
+        View(CREATABLE, anyone(), CreatableArgs, answer_creatable),
     )
     indexes = ((".".join(PROJECT),),)
 

@@ -13,6 +13,7 @@ from aidevos.contracts.data import (
     CollectionEntry,
     CollectionName,
     CollectionPage,
+    CreatableArgs,
     Visibility,
     VisibilityArgs,
     VisibleCollections,
@@ -65,6 +66,18 @@ async def answer_visibility(reader: Reader, args: VisibilityArgs, memberships: M
     """Return the part of a collection that the caller may read: all items, their own, or none."""
     terms = await answer_terms(reader, TermsArgs(args.collection))
     return resolve_visibility(terms and await resolve_terms(reader.caller, terms, memberships, reader), reader.caller)
+
+
+async def answer_creatable(reader: Reader, args: CreatableArgs, memberships: Memberships) -> None:
+    """Raise the failure that `create` of an item would raise because of the caller's rights, if there is one."""
+    caller, name = reader.caller, args.collection
+    terms = await answer_terms(reader, TermsArgs(name))
+    if terms is None and access.may_create_collection(caller, collection=name):
+        return
+    terms = terms and await resolve_terms(caller, terms, memberships, reader)
+    if terms is None:
+        raise access.collection_not_found()
+    access.check_may_create(terms.rules, caller, terms.owner, collection=name)
 
 
 async def _load_entry(

@@ -257,10 +257,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         terms = terms and await self._resolve_terms(terms)
         if terms is None:
             raise access.collection_not_found()
-        if not access.admits(terms.rules, "create", self.caller, terms.owner, collection=collection):
-            if not access.may_know(terms.rules, self.caller, terms.owner, collection=collection):
-                raise access.collection_not_found()
-            raise Failure("forbidden", "the collection's rules don't allow you to create items")
+        access.check_may_create(terms.rules, self.caller, terms.owner, collection=collection)
         return terms
 
     async def _change(self, terms: Terms, data: Any, field: str) -> Item:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator
-from typing import IO, Any
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
 from aidevos.contracts import subjects
-from aidevos.contracts.data import FIND, ITEM_TYPE, BulkResult
+from aidevos.contracts.data import COLLECTION_TYPE, CREATABLE, FIND, ITEM_TYPE, BulkResult, check_collection
+from aidevos.contracts.errors import Failure
 
 from .forwarder import Forwarder
 from .http.request import HttpRequest
@@ -41,7 +43,14 @@ class _Page(msgspec.Struct):
 _page = msgspec.json.Decoder(_Page)
 
 
-async def export(forwarder: Forwarder, request: HttpRequest, collection: str) -> AsyncGenerator[bytes, None]:
+class ImportLimits(NamedTuple):
+    """The bounds of an import: its lines, including empty ones, and its bytes."""
+
+    lines: int
+    size: int
+
+
+async def export_lines(forwarder: Forwarder, request: HttpRequest, collection: str) -> AsyncGenerator[bytes, None]:
     """Return the lines of all items that the caller may read, sorted by ID.
 
     A failure before the first page is raised here; a later one cuts the lines short.
@@ -51,19 +60,30 @@ async def export(forwarder: Forwarder, request: HttpRequest, collection: str) ->
     return _lines(forwarder, request, collection, first, options)
 
 
-async def import_lines(forwarder: Forwarder, request: HttpRequest, collection: str) -> AsyncGenerator[bytes, None]:
+async def import_lines(
+    forwarder: Forwarder, request: HttpRequest, collection: str, limits: ImportLimits
+) -> AsyncGenerator[bytes, None]:
     """Create an item from each line and return the lines of the results.
 
-    The results follow after the whole body was read: a client that sends everything before it reads
-    would otherwise wait for the server while the server waits for the client.
+    The body is read only if the caller may create items. The results follow after the whole body was read: a client
+    that sends everything before it reads would otherwise wait for the server while the server waits for the client.
     """
+    request.check_lines(limits.size)
+    await _check_may_create(forwarder, request, collection)
     results: IO[bytes] = tempfile.SpooledTemporaryFile(RESULTS_IN_MEMORY)  # noqa: SIM115
     try:
-        await _import_lines(forwarder, request, collection, results)
+        await _import_lines(forwarder, request, collection, limits, results)
     except BaseException:
         results.close()
         raise
-    return _read_back(results)
+    return _read_back(request, results)
+
+
+async def _check_may_create(forwarder: Forwarder, request: HttpRequest, collection: str) -> None:
+    check_collection(collection)
+    args = msgspec.json.encode({"collection": collection})
+    options = forwarder.options(request) | {"request_id": None}
+    await forwarder.request_with_body(subjects.query(COLLECTION_TYPE, CREATABLE), args, options)
 
 
 async def _read_page(forwarder: Forwarder, collection: str, cursor: str | None, options: dict[str, Any]) -> _Page:
@@ -74,22 +94,36 @@ async def _read_page(forwarder: Forwarder, collection: str, cursor: str | None, 
 async def _lines(
     forwarder: Forwarder, request: HttpRequest, collection: str, page: _Page, options: dict[str, Any]
 ) -> AsyncGenerator[bytes, None]:
-    gone = asyncio.ensure_future(request.gone())
-    try:
+    with _watching(request) as is_gone:
         while True:
             yield b"".join(msgspec.json.encode(line) + b"\n" for line in page.items)
-            if page.next_cursor is None or gone.done():
+            if page.next_cursor is None or is_gone():
                 return
             page = await _read_page(forwarder, collection, page.next_cursor, options)
+
+
+@contextmanager
+def _watching(request: HttpRequest) -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns True once the client has disconnected."""
+    gone = asyncio.ensure_future(request.gone())
+    try:
+        yield gone.done
     finally:
         gone.cancel()
 
 
-async def _import_lines(forwarder: Forwarder, request: HttpRequest, collection: str, results: IO[bytes]) -> None:
+async def _import_lines(
+    forwarder: Forwarder, request: HttpRequest, collection: str, limits: ImportLimits, results: IO[bytes]
+) -> None:
     batch: list[tuple[int, bytes]] = []
     size = number = 0
-    async for line in request.lines(LINE_LIMIT):
+    async for line in request.lines(LINE_LIMIT, limits.size):
         number += 1
+        if number > limits.lines:
+            raise Failure("too-large", f"an import can have at most {limits.lines} lines", field="body")
+        if number % LINES_AT_ONCE == 0:
+            # Nothing else waits for the event loop here as long as there are lines.
+            await asyncio.sleep(0)
         if not line.strip():
             continue
         batch.append((number, line))
@@ -112,8 +146,8 @@ def _encode(result: BulkResult, number: int) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(result, line=number)) + b"\n"
 
 
-async def _read_back(results: IO[bytes]) -> AsyncGenerator[bytes, None]:
-    with results:
+async def _read_back(request: HttpRequest, results: IO[bytes]) -> AsyncGenerator[bytes, None]:
+    with results, _watching(request) as is_gone:
         results.seek(0)
-        while chunk := results.read(CHUNK):
+        while not is_gone() and (chunk := results.read(CHUNK)):
             yield chunk

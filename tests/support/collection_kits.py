@@ -34,7 +34,7 @@ async def outcomes(kit: ObjectKit, collection: str, caller: Principal) -> dict[s
     """Try each operation as the caller, and return the outcomes by operation."""
     item = item_object(collection, "first")
     new = {"collection": collection, "id": new_id(), "data": 1}
-    return {
+    outcomes = {
         "config": await outcome(kit, "collection", collection, "config", {}, caller),
         "find": await found(kit, collection, caller),
         "read": await outcome(kit, "item", item, "read", {}, caller),
@@ -44,6 +44,17 @@ async def outcomes(kit: ObjectKit, collection: str, caller: Principal) -> dict[s
             kit, "collection", collection, "configure", {"config": {}}, caller, **{"If-Match": '"99"'}
         ),
     }
+    assert await creatable(kit, collection, caller) == outcomes["create"]
+    return outcomes
+
+
+async def creatable(kit: ObjectKit, collection: str, caller: Principal) -> str:
+    """The outcome that the view foretells for the creation of an item."""
+    try:
+        await kit.query("collection", "creatable", {"collection": collection}, caller=caller)
+    except Failure as refused:
+        return refused.code
+    return "done"
 
 
 async def found(kit: ObjectKit, collection: str, caller: Principal) -> str:

@@ -213,9 +213,9 @@ class World:
         self.http = http_client(base_url=url, timeout=30, headers=self.authorized("admin"))
         self.anonymous = http_client(base_url=url, timeout=30)
 
-    def authorized(self, *roles: str, permissions: tuple[str, ...] = ()) -> dict[str, str]:
+    def authorized(self, *roles: str, permissions: tuple[str, ...] = (), subject: str = "someone") -> dict[str, str]:
         issuer = TokenIssuer(load_signing_key(self.settings.home), self.settings.public_url)
-        return {"Authorization": f"Bearer {issuer.issue('someone', roles=roles, permissions=permissions)}"}
+        return {"Authorization": f"Bearer {issuer.issue(subject, roles=roles, permissions=permissions)}"}
 
     async def call(
         self, method: str, args: Any = None, object_id: str = "counter:c", **options: Any

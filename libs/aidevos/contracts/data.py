@@ -18,9 +18,10 @@ ITEM_TYPE = "item"
 VERSION_TYPE = "item_version"
 # `do.eraser.<user>.erase` erases all data of this user.
 ERASER_TYPE = "eraser"
-# Views: `query.collection.visible`, `query.collection.visibility`, `query.item.find`.
+# Views: `query.collection.visible`, `query.collection.visibility`, `query.collection.creatable`, `query.item.find`.
 VISIBLE = "visible"
 VISIBILITY = "visibility"
+CREATABLE = "creatable"
 FIND = "find"
 
 COLLECTION_PATTERN = r"[A-Za-z0-9_-]{1,64}"
@@ -164,6 +165,12 @@ class Visibility(msgspec.Struct, frozen=True):
 
     items: Literal["all", "own", "none"]
     incarnation: str = ""
+
+
+class CreatableArgs(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of `query.collection.creatable`."""
+
+    collection: CollectionName
 
 
 class FindItems(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -12,15 +13,18 @@ from aidevos.contracts import data as contract
 from aidevos.contracts import subjects
 from aidevos.contracts.data import COLLECTION_TYPE, ITEM_TYPE, Collection, CreateItemBody, Item, ReplaceItemBody
 from aidevos.contracts.errors import Failure
+from aidevos.settings import Settings
 
-from .. import item_files
+from ..forwarder import Forwarder
 from ..http import bodies, headers, parameters
 from ..http.parameters import ID_PATTERN, PAGE, PROJECT, switch, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import versioned_response
 from ..item_calls import caller_of, create_body, make_item, make_items
+from ..item_files import ImportLimits, export_lines, import_lines
 from ..new_ids import new_id
+from ..transfers import Lines, Transfers
 from .api_router import APIRouter
 from .operation import Access, Target, Text, delete, get, in_path, patch, post, put
 
@@ -53,7 +57,10 @@ PATCHING: dict[str, Any] = BLIND | {"body": msgspec.Raw, "patches": (bodies.MERG
 MANY = Annotated[list[CreateItemBody], msgspec.Meta(max_length=contract.BULK_LIMIT)]
 MAKING: dict[str, Any] = {"others": {207: contract.BulkResults}, "raw": True, "location": ITEM}
 LINES = Text(bodies.NDJSON)
-IMPORT: dict[str, Any] = {"raw": True, "returns": "One result per line"}
+IMPORT_ABOUT = """\
+The body is read only if the caller may create items. It is bounded by `AIDEVOS_MAX_IMPORT` and
+`AIDEVOS_MAX_IMPORT_LINES`; after a 413, the lines before the bound are imported."""
+IMPORT: dict[str, Any] = {"raw": True, "returns": "One result per line", "about": IMPORT_ABOUT}
 _NDJSON = ((b"content-type", bodies.NDJSON.encode()),)
 
 
@@ -63,7 +70,15 @@ class _Configured(msgspec.Struct):
 
 
 _configured = msgspec.json.Decoder(_Configured)
-_list = msgspec.json.Decoder(list[msgspec.Raw])
+_NO_ITEM = msgspec.Raw(b"")
+# The items of a list. A list type would only find out that there are too many after it has made all of them.
+_Items = msgspec.defstruct(
+    "_Items",
+    [(f"item_{number}", msgspec.Raw, _NO_ITEM) for number in range(contract.BULK_LIMIT)],
+    array_like=True,
+    forbid_unknown_fields=True,
+)
+_items = msgspec.json.Decoder(_Items)
 
 
 def _read(request: HttpRequest, body: None) -> dict[str, Any]:
@@ -121,6 +136,11 @@ class DataRouter(APIRouter):
     )
     # fmt: on
 
+    def __init__(self, forwarder: Forwarder, settings: Settings) -> None:
+        super().__init__(forwarder, settings)
+        self._transfers = Transfers(settings)
+        self._import_limits = ImportLimits(settings.max_import_lines, settings.max_import)
+
     @put(COLLECTION, "configure_collection", CONFIGURE, None, Collection, contract.Config, **CONFIGURING)
     async def configure(self, request: HttpRequest, body: contract.Config) -> HttpResponse:
         contract.check_collection(request.path["collection"])
@@ -146,7 +166,8 @@ class DataRouter(APIRouter):
     async def create(self, request: HttpRequest) -> HttpResponse:
         body = await request.body(self._max_body)
         if body.lstrip()[:1] == b"[":
-            items = bodies.decode(_list, body, "data")
+            decoded = msgspec.structs.astuple(bodies.decode(_items, body, "data"))
+            items = [item for item in decoded if item is not _NO_ITEM]
             await self._forwarder.bind_key(request)
             return await self._create_many(request, items)
         wanted = bodies.decode(create_body, body, "data")
@@ -156,8 +177,6 @@ class DataRouter(APIRouter):
         return await self._make(collection, id, wanted.data, options)
 
     async def _create_many(self, request: HttpRequest, bodies: list[msgspec.Raw]) -> HttpResponse:
-        if len(bodies) > contract.BULK_LIMIT:
-            raise Failure("invalid", f"a list can have at most {contract.BULK_LIMIT} items", field="body")
         numbered = [(number, bytes(body)) for number, body in enumerate(bodies)]
         results = await make_items(self._forwarder, request, request.path["collection"], numbered)
         return HttpResponse(207, msgspec.json.encode(contract.BulkResults(results=results)))
@@ -178,13 +197,17 @@ class DataRouter(APIRouter):
         returns="One item per line",
     )
     async def export(self, request: HttpRequest) -> HttpResponse:
-        lines = await item_files.export(self._forwarder, request, request.path["collection"])
-        return HttpResponse(200, headers=_NDJSON, chunks=lines)
+        make_lines = partial(export_lines, self._forwarder, request, request.path["collection"])
+        return await self._transfer(request, make_lines)
 
     @post(f"{COLLECTION}/import", "import_items", "Create an item from each line", None, LINES, LINES, **IMPORT)
     async def import_items(self, request: HttpRequest) -> HttpResponse:
-        results = await item_files.import_lines(self._forwarder, request, request.path["collection"])
-        return HttpResponse(200, headers=_NDJSON, chunks=results)
+        collection, limits = request.path["collection"], self._import_limits
+        return await self._transfer(request, partial(import_lines, self._forwarder, request, collection, limits))
+
+    async def _transfer(self, request: HttpRequest, make_lines: Callable[[], Awaitable[Lines]]) -> HttpResponse:
+        chunks = await self._transfers.start(caller_of(request), make_lines)
+        return HttpResponse(200, headers=_NDJSON, chunks=chunks)
 
     async def _make(self, collection: str, id: str, data: msgspec.Raw, options: dict[str, Any]) -> HttpResponse:
         reply = await make_item(self._forwarder, collection, id, data, options)

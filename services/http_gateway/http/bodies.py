@@ -68,9 +68,7 @@ async def read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> byt
 
 
 async def _read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    length = headers.get(b"content-length")
-    if length is not None and int(length) > limit:
-        raise _too_large(limit)
+    check_length(headers, limit)
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
@@ -94,19 +92,33 @@ def check_lines_type(headers: dict[bytes, bytes]) -> None:
     _check_encoding(headers)
 
 
-async def lines(receive: Receive, limit: int) -> AsyncIterator[bytes]:
-    """Yield the lines of a body, including empty ones; a line and the wait for more data are bounded."""
-    rest, more = b"", True
+def check_length(headers: dict[bytes, bytes], limit: int) -> None:
+    """Raise `too-large` if the body announces that it has more than `limit` bytes."""
+    length = headers.get(b"content-length")
+    if length is not None and int(length) > limit:
+        raise _too_large(limit)
+
+
+async def lines(receive: Receive, line_limit: int, limit: int) -> AsyncIterator[bytes]:
+    """Yield the lines of a body, including empty ones.
+
+    Raises `too-large` if a line exceeds `line_limit` bytes or the body exceeds `limit`.
+    """
+    rest, size, more = b"", 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Failure("bad-request", "the body ended before it was complete")
         more = message.get("more_body", False)
-        *whole, rest = (rest + message.get("body", b"")).split(b"\n")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        *whole, rest = (rest + part).split(b"\n")
         for line in whole:
             yield line
-        if len(rest) > limit:
-            raise Failure("too-large", f"a line can have at most {limit} bytes", field="body")
+        if len(rest) > line_limit:
+            raise Failure("too-large", f"a line can have at most {line_limit} bytes", field="body")
     if rest:
         yield rest
 

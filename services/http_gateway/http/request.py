@@ -89,13 +89,18 @@ class HttpRequest:
         self.content = await bodies.read(self.headers, self._receive, limit)
         return self.content
 
-    def lines(self, limit: int) -> AsyncIterator[bytes]:
-        """Yield the lines of a body of any size as they arrive.
-
-        Raises the same as `body`; `limit` is in bytes and applies to each line.
-        """
+    def check_lines(self, limit: int) -> None:
+        """Raise what `lines` would raise because of the headers, without reading the body."""
         bodies.check_lines_type(self.headers)
-        return bodies.lines(self._receive, limit)
+        bodies.check_length(self.headers, limit)
+
+    def lines(self, line_limit: int, limit: int) -> AsyncIterator[bytes]:
+        """Yield the lines of a body as they arrive.
+
+        Raises the same as `body`; the limits are in bytes, of a line and of the body.
+        """
+        self.check_lines(limit)
+        return bodies.lines(self._receive, line_limit, limit)
 
     async def gone(self) -> None:
         """Return when the client disconnects, which may never happen."""

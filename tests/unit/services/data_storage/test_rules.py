@@ -21,7 +21,9 @@ from services.data_storage.expiry import remove_expired
 from services.data_storage.service import service as data_storage
 from services.data_storage.terms import Terms, TermsCache
 from services.data_storage.unique import unique_id
+from tests.support.collection_kits import creatable
 from tests.support.kits import begun, chosen, crash, failure, until
+from tests.support.project_kits import outcome
 
 ADA = Principal("ada", ("user",), ROLES["user"])
 BOB = Principal("bob", ("user",), ROLES["user"])
@@ -304,3 +306,16 @@ class ObjectCaller:
 
     async def query(self, type: str, name: str, args: Any) -> Any:
         return await self._kit.query(type, name, args, caller=SERVICE)
+
+
+@pytest.mark.parametrize("permissions", [{"data:write", "collections:create"}, {"data:write"}, set()])
+async def test_the_view_foretells_whether_a_first_item_can_make_its_collection(
+    kit: ObjectKit, permissions: set[str]
+) -> None:
+    caller = Principal("bob", (), frozenset(permissions))
+
+    foretold = await creatable(kit, "c", caller)
+    args = {"collection": "c", "id": "first", "data": 1}
+    made = await outcome(kit, "item", item_object("c", "first"), "create", args, caller)
+
+    assert foretold == made == ("done" if "collections:create" in permissions else "not-found")

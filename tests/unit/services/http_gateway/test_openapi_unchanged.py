@@ -34,7 +34,7 @@ INTENDED: dict[str, str] = {
         "internal types are shown on request"
     ),
     r"/paths/~1projects~1{project_id}~1tasks/post/requestBody/content/.*/example/.*": "a row may have an example",
-    r"/components/schemas/(collection|item)-(CollectionEntry|CollectionPage|Visib\w+|FindItems|FoundItems)/.*": (
+    r"/components/schemas/(collection|item)-(Collection(Entry|Page)|CreatableArgs|Visib\w+|FindItems|FoundItems)/.*": (
         "what views take and give is declared with the type"
     ),
     r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
