@@ -42,6 +42,8 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400, extra=SECONDS)]
 Timeout = Annotated[float, Meta(ge=1, le=3600, extra=SECONDS)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+# Each one is kept with its holder.
+Held = Annotated[int, Meta(ge=1, le=5000)]
 # Each one is kept with the account.
 Failures = Annotated[int, Meta(ge=1, le=10_000)]
 ROLES = rf"{NAME_PATTERN}( *, *{NAME_PATTERN})*"
@@ -259,11 +261,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     confirm_age: Seconds = 86_400.0
     """Life of a link that confirms an e-mail address."""
 
+    max_keys: Held = 100
+    """API keys of one user."""
+
     # Data
+    max_collections: Held = 1000
+    """Collections that one user has created and that exist."""
     expiry_interval: Seconds = 30.0
     """Pause between two searches for expired items to remove."""
 
-    # Tasks
+    # Projects and tasks
+    max_projects: Held = 1000
+    """Projects that one user has created, that exist, and of which the user is still a member."""
     task_slots: Annotated[int, Meta(ge=1, le=1000)] = 10
     """Tasks that one worker process runs at once."""
     task_lease: Annotated[float, Meta(ge=1, le=3600, extra=SECONDS)] = 30.0

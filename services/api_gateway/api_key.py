@@ -33,6 +33,7 @@ from aidevos import (
 )
 from aidevos.contracts import projects, users
 from aidevos.contracts.api_keys import (
+    HOLDER_TYPE,
     MANAGE_KEYS,
     OWN_KEYS,
     SEARCH,
@@ -62,6 +63,7 @@ from aidevos.security import api_keys, scopes
 from aidevos.security.audit import record
 from aidevos.security.second_factor import needs_second_factor
 from aidevos.settings import Settings
+from aidevos.work.holders import held_view
 
 from .api_key_state import INDEXES, ApiKeyState, find, restrict, show, shown_fields
 from .key_bounds import Bounds, bounds_of, check_within, inherit, to_networks
@@ -87,8 +89,8 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
     secret: KeySecret = inject()
     settings: Settings = inject()
     memberships: Memberships = inject()
-    views = project_views(TYPE, ("project",))
-    indexes = (("project",),)
+    views = (*project_views(TYPE, ("project",)), held_view(TYPE, ("owner",)))
+    indexes = (("project",), ("owner",))
     searches = (
         Search(
             SEARCH,
@@ -126,6 +128,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
         bounds = Bounds(scopes, limits, _later(expires_at, self.now, "args.expires_at"), addresses)
         if self.caller.key:
             bounds = await self._inherit(bounds)
+        await self.call(HOLDER_TYPE, self.caller.subject, "reserve", id=self.id)
         self.state = ApiKeyState(
             name=name,
             owner=self.caller.subject,
@@ -335,6 +338,7 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
     async def _end(self) -> None:
         self.emit(Changed())
         self.tell(TYPE, self.id, "sweep")
+        self.tell(HOLDER_TYPE, self.state.owner, "release", id=self.id)
         await self.delete()
 
     def _renew(self) -> None:

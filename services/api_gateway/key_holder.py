@@ -1,21 +1,27 @@
-"""The holder of a user's API keys: what must be deleted when the user is deleted."""
+"""The holder of a user's API keys: their number, and what must be deleted when the user is deleted."""
 
 from __future__ import annotations
 
 import msgspec
 
-from aidevos import BaseDurableObject, command, query, services
+from aidevos import command, inject, query, services
 from aidevos.contracts.api_keys import HOLDER_TYPE, SEARCH, TYPE, ApiKeyPage, ApiKeySummary
+from aidevos.settings import Settings
+from aidevos.work.holders import Holder
 
 STEP = 100
 
 
-class KeyHolderState(msgspec.Struct):
-    """No state: each key names its owner."""
-
-
-class KeyHolderDO(BaseDurableObject[KeyHolderState], type=HOLDER_TYPE, management="read_only", internal=True):
+class KeyHolderDO(Holder, type=HOLDER_TYPE, management="read_only", internal=True):
     """A user's API keys, under the user's ID."""
+
+    held = TYPE
+    noun = "API keys"
+    settings: Settings = inject()
+
+    @property
+    def limit(self) -> int:
+        return self.settings.max_keys
 
     @query(allow=services())
     async def summaries(self) -> list[ApiKeySummary]:

@@ -18,6 +18,7 @@ from aidevos.contracts.data import (
     COLLECTION_TYPE,
     CREATABLE,
     ERASER_TYPE,
+    HOLDER_TYPE,
     VISIBILITY,
     VISIBLE,
     Collection,
@@ -27,10 +28,12 @@ from aidevos.contracts.data import (
     VisibilityArgs,
     VisibleCollections,
 )
+from aidevos.contracts.subjects import is_id
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import Memberships, check_role
 from aidevos.queries import LOOKUP_LIFE, View
+from aidevos.work.holders import held_view
 
 from . import access, indexes
 from .access import list_grants
@@ -57,17 +60,18 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
     views: ClassVar[tuple[View, ...]] = (
         View(TERMS, services(), TermsArgs, answer_terms),
         *project_views(COLLECTION_TYPE, PROJECT),
+        held_view(COLLECTION_TYPE, ("owner",)),
         View(VISIBLE, anyone(), VisibleCollections, answer_visible),
         View(VISIBILITY, anyone(), VisibilityArgs, answer_visibility),
         View(CREATABLE, anyone(), CreatableArgs, answer_creatable),
     )
-    indexes = ((".".join(PROJECT),),)
+    indexes = ((".".join(PROJECT),), ("owner",))
 
     @command(allow=services())
     async def begin(self, owner: str) -> None:
         """Create the collection for this owner with the default configuration, unless it exists."""
         if not self._exists():
-            self._create(owner)
+            await self._create(owner)
 
     @command(allow=anyone(), checks_if_match=False)
     async def configure(
@@ -90,7 +94,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         self.check_if_match()
         check_config(config)
         await self._check_project(config.project)
-        self._create(self.caller.subject)
+        await self._create(self.caller.subject)
         self._apply(config, assign({}, config.indexes, complete=True))
         return self._render(self.version + 1)
 
@@ -105,7 +109,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         """Delete the collection. Its items are invisible at once and are removed in the background."""
         await self._check_may_configure()
         self.state.ending = True
-        self._erase_items()
+        self._end()
         await self._put_in_force()
         await self.delete()
 
@@ -114,7 +118,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         """Delete the collection because its project is deleted."""
         is_in_project = self.state.config.project == project
         if is_in_project:
-            self._erase_items()
+            self._end()
         if is_in_project or not self.state.incarnation:
             await self.delete()
 
@@ -163,11 +167,19 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         await self.checkpoint(keeps_version=keeps_version)
         await asyncio.sleep(LOOKUP_LIFE + MARGIN)
 
-    def _create(self, owner: str) -> None:
+    async def _create(self, owner: str) -> None:
         _name.convert(self.id)
+        if is_id(owner):
+            await self.call(HOLDER_TYPE, owner, "reserve", id=self.id)
         if self.state.incarnation:
             self._erase_items()
         self.state = CollectionState(owner=owner, incarnation=new_id(), created_at=self.now, updated_at=self.now)
+
+    def _end(self) -> None:
+        """Remove the items, and count the collection no longer among its owner's."""
+        self._erase_items()
+        if is_id(self.state.owner):
+            self.tell(HOLDER_TYPE, self.state.owner, "release", id=self.id)
 
     def _erase_items(self) -> None:
         self.tell(ERASER_TYPE, self.state.incarnation, "erase", by="incarnation")

@@ -9,6 +9,7 @@ from aidevos.projects.memberships import Memberships
 from aidevos.settings import Settings
 
 from .collection import DataStorageDO
+from .collection_holder import CollectionHolderDO
 from .cursors import Cursors
 from .eraser import EraserDO
 from .expiry import remove_expired
@@ -37,7 +38,7 @@ async def finder(settings: Settings, terms: TermsCache, memberships: Memberships
 
 service = Service(
     "data_storage",
-    types=(DataStorageDO, ItemDO, UniqueDO, VersionDO, EraserDO, IndexerDO),
+    types=(DataStorageDO, CollectionHolderDO, ItemDO, UniqueDO, VersionDO, EraserDO, IndexerDO),
     resources=(terms, memberships, finder),
     chores=(remove_expired,),
 )

@@ -46,6 +46,7 @@ from aidevos.queries import Search
 from aidevos.security import api_keys
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer
+from aidevos.work.holders import held_view
 
 from .webhook_state import FIND, Target, WebhookState, body_of, show
 
@@ -65,6 +66,8 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
     sealer: Sealer = inject()
     sender: WebhookSender = inject()
     searches = (Search(SEARCH, KNOWN | services(), *FIND),)
+    views = (held_view(TYPE, ("owner",)),)
+    indexes = (("owner",),)
 
     @command(allow=permission(OWN_WEBHOOKS), confidential=True)
     async def create(
@@ -87,7 +90,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
             raise Failure("forbidden", f"this requires the permission {READ_EVENTS}")
         await self._check_user()
         await self._check_url(url, "args.url")
-        await self.call(HOLDER_TYPE, self.caller.subject, "reserve", webhook=self.id)
+        await self.call(HOLDER_TYPE, self.caller.subject, "reserve", id=self.id)
         self.state = WebhookState(
             owner=self.caller.subject,
             key=self.caller.key,
@@ -251,7 +254,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
 
     async def _end(self) -> None:
         self.emit(Changed())
-        self.tell(HOLDER_TYPE, self.state.owner, "release", webhook=self.id)
+        self.tell(HOLDER_TYPE, self.state.owner, "release", id=self.id)
         self.tell(TYPE, self.id, "sweep")
         await self.delete()
 

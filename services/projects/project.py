@@ -22,6 +22,7 @@ from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import (
     COUNT_OF_PROJECT,
     CREATE,
+    HOLDER_TYPE,
     MANAGE,
     MAX_MEMBERS,
     OF_PROJECT,
@@ -50,6 +51,7 @@ from aidevos.queries import And, Compare, Condition, Find, Includes, Reader, Sea
 from aidevos.security.audit import record
 from aidevos.security.permissions import Principal
 from aidevos.security.sealed import Sealer
+from aidevos.work.holders import held_view
 
 from .rules import change_members, is_only_owner, role_of
 
@@ -63,7 +65,7 @@ COUNT_WITHIN = 2.0
 SECRET_OVERLAP = 86_400.0
 KNOWN = permission(CREATE) | permission(MANAGE)
 # By each order, for all projects and for one user's; and one user's projects by ID.
-INDEXES = (("created_at",), ("name",), ("users", "created_at"), ("users", "name"), ("users",))
+INDEXES = (("created_at",), ("name",), ("users", "created_at"), ("users", "name"), ("users",), ("creator",))
 _body: Schema[ProjectBody] = Schema(ProjectBody, "args.patch")
 
 
@@ -72,7 +74,8 @@ class ProjectState(msgspec.Struct):
 
     `users` are the IDs of `members`, by which the store finds the project. A project that is `deleting`
     or has `ended` keeps only its status and, in `leaving`, the types whose objects are still to be
-    removed. It is `erased` if it ends with the deletion of a user. `types` are the custom types whose
+    removed. `creator` is the user among whose projects it counts, empty after that user has left. It is
+    `erased` if it ends with the deletion of a user. `types` are the custom types whose
     objects joined the project. `secret` signs webhooks; it is encrypted, and so is the former one,
     which stays valid for a while.
     """
@@ -81,6 +84,7 @@ class ProjectState(msgspec.Struct):
     name: str = ""
     description: str = ""
     settings: dict[str, Any] = {}
+    creator: str = ""
     members: dict[str, Role] = {}
     users: list[str] = []
     created_at: float = 0.0
@@ -194,6 +198,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
     views = (
         View(OF_USER, services(), OfUserArgs, answer_of_user),
         View(ROLE, services(), RoleArgs, answer_role),
+        held_view(TYPE, ("creator",)),
     )
 
     @command(allow=permission(CREATE), creates=True)
@@ -213,6 +218,8 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
             created_at=self.now,
             updated_at=self.now,
         )
+        await self.call(HOLDER_TYPE, self.caller.subject, "reserve", id=self.id)
+        self.state.creator = self.caller.subject
         self._set_members({self.caller.subject: "owner"})
         self.tell(TYPE, self.id, "verify", user_id=self.caller.subject)
         self.emit(Created(version=self.version + 1))
@@ -438,12 +445,20 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
 
     def _change_member(self, user_id: str, role: Role | None) -> None:
         self._set_members(change_members(self.state.members, user_id, role))
+        if role is None and user_id == self.state.creator:
+            self._release()
         self.state.updated_at = self.now
         self.emit(MemberChanged(user_id=user_id, role=role, version=self.version + 1))
         record(self, "project.member_changed", target=self.id, reason=f"{user_id} {role or 'removed'}")
 
     def _set_members(self, members: dict[str, Role]) -> None:
         self.state.members, self.state.users = members, list(members)
+
+    def _release(self) -> None:
+        """Count the project no longer among those of its creator."""
+        if self.state.creator:
+            self.tell(HOLDER_TYPE, self.state.creator, "release", id=self.id)
+            self.state.creator = ""
 
     def _forget(self, user_id: str) -> None:
         if is_only_owner(self.state.members, user_id):
@@ -452,6 +467,7 @@ class ProjectDO(BaseDurableObject[ProjectState], type=TYPE, management="read_onl
             self._change_member(user_id, None)
 
     def _begin_end(self, *, erased: bool) -> None:
+        self._release()
         self.state = ProjectState(status="deleting", erased=erased, leaving=self._types())
         for type in self.state.leaving:
             self.tell(TYPE, self.id, "purge", type=type)

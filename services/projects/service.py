@@ -13,6 +13,7 @@ from aidevos.settings import Settings
 
 from .departure import DepartureDO
 from .project import Belongings, ProjectDO
+from .project_holder import ProjectHolderDO
 from .task import TaskDO
 
 NAME = "projects"
@@ -35,4 +36,6 @@ async def delegations(settings: Settings) -> AsyncIterator[Delegations]:
     yield Delegations(ServiceSigningKeys(settings.home, NAME, acts_for_others=True), settings.public_url, NAME)
 
 
-service = Service(NAME, types=(ProjectDO, TaskDO, DepartureDO), resources=(belongings, sealer, delegations))
+service = Service(
+    NAME, types=(ProjectDO, ProjectHolderDO, TaskDO, DepartureDO), resources=(belongings, sealer, delegations)
+)

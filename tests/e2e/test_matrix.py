@@ -122,6 +122,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("replay", "send"): (b'{"number":1}', SERVICE),
     ("dead_letter", "remove"): (b"{}", {"admin"}),
     ("dead_letter", "expire"): (b"{}", SERVICE),
+    ("key_holder", "reserve"): (b'{"id":"x"}', SERVICE),
+    ("key_holder", "release"): (b'{"id":"x"}', SERVICE),
     ("key_holder", "erase"): (b"{}", SERVICE),
     ("key_holder", "summaries"): (b"{}", SERVICE),
     ("webhook", "create"): (b'{"url":"http://127.0.0.77/","events":["*"]}', {"admin"}),
@@ -137,8 +139,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("webhook", "fail"): (b'{"at":0}', SERVICE),
     ("webhook", "recover"): (b"{}", SERVICE),
     ("webhook", "disable"): (b'{"reason":"r"}', SERVICE),
-    ("webhook_holder", "reserve"): (b'{"webhook":"w"}', SERVICE),
-    ("webhook_holder", "release"): (b'{"webhook":"w"}', SERVICE),
+    ("webhook_holder", "reserve"): (b'{"id":"x"}', SERVICE),
+    ("webhook_holder", "release"): (b'{"id":"x"}', SERVICE),
     ("webhook_holder", "erase"): (b"{}", SERVICE),
     ("webhook_holder", "summaries"): (b"{}", SERVICE),
     ("delivery", "begin"): (
@@ -220,6 +222,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("unique", "reserve"): (b'{"item":"i","version":1,"attempt":"a"}', SERVICE),
     ("unique", "release"): (b'{"item":"i","version":1}', SERVICE),
     ("unique", "cancel"): (b'{"item":"i","attempt":"a"}', SERVICE),
+    ("collection_holder", "reserve"): (b'{"id":"x"}', SERVICE),
+    ("collection_holder", "release"): (b'{"id":"x"}', SERVICE),
     ("eraser", "erase"): (b"{}", SERVICE),
     ("indexer", "begin"): (b'{"collection":"c","indexes":{}}', SERVICE),
     ("indexer", "step"): (b'{"round":7}', SERVICE),
@@ -252,6 +256,8 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("task", "orders"): (b'{"run":"r"}', SERVICE),
     ("task", "message"): (b'{"run":"r"}', SERVICE),
     ("task", "vanish"): (b'{"project":"p"}', SERVICE),
+    ("project_holder", "reserve"): (b'{"id":"x"}', SERVICE),
+    ("project_holder", "release"): (b'{"id":"x"}', SERVICE),
     ("departure", "begin"): (b"{}", SERVICE),
 } | {
     (type.object_type, method): (payload, set() if type.management == "read_only" and method in MAKING else MANAGERS)

@@ -18,6 +18,8 @@ ITEM_TYPE = "item"
 VERSION_TYPE = "item_version"
 # `do.eraser.<user>.erase` erases all data of this user.
 ERASER_TYPE = "eraser"
+# The type whose object, under a user's ID, bounds the user's collections.
+HOLDER_TYPE = "collection_holder"
 # Views: `query.collection.visible`, `query.collection.visibility`, `query.collection.creatable`, `query.item.find`.
 VISIBLE = "visible"
 VISIBILITY = "visibility"

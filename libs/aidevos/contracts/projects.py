@@ -21,6 +21,8 @@ OF_PROJECT = "of_project"
 COUNT_OF_PROJECT = "count_of_project"
 # The type that removes a deleted user from all projects: `do.departure.<user>.begin`.
 DEPARTURE_TYPE = "departure"
+# The type whose object, under a user's ID, bounds the user's projects.
+HOLDER_TYPE = "project_holder"
 CREATE = "projects:create"
 MANAGE = "projects:manage"
 

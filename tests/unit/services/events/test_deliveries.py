@@ -232,7 +232,7 @@ async def test_a_user_has_no_more_webhooks_than_the_setting_says(kit: ObjectKit,
 
 async def test_a_place_that_nothing_was_made_in_is_found_again(kit: ObjectKit, ada: Principal) -> None:
     for id in ("lost", "too"):
-        await kit.call("webhook_holder", ada.subject, "reserve", {"webhook": id}, caller=SERVICE)
+        await kit.call("webhook_holder", ada.subject, "reserve", {"id": id}, caller=SERVICE)
     assert (await failure(make(kit, ada))).code == "conflict"
     kit.clock.advance(61)
 

@@ -16,6 +16,7 @@ from services.http_gateway.description import asyncapi, openapi
 
 INTERNAL = {
     "administrators",
+    "collection_holder",
     "departure",
     "eraser",
     "idempotency_key",
@@ -27,6 +28,7 @@ INTERNAL = {
     "recovery",
     "replay",
     "unique",
+    "project_holder",
     "webhook_holder",
 }
 NOTHING: Any = None

@@ -92,8 +92,14 @@ INTENDED: dict[str, str] = {
     r"/components/schemas/(auth|session|confirmation)\.(change|reset)_password\.result/.*": "a new password lists them",
     r"/paths/~1auth~1password(~1reset~1confirm)?/post/responses/200/.*": "a new password lists them",
     r"/components/schemas/mail-Letter/.*": "a mail tells of a new password",
-    r"/components/schemas/(key|webhook)_holder[-.].*": "services ask for what a user holds",
-    r"/paths/~1durable-objects~1(key|webhook)_holder:{id}~1request/.*": "services ask for what a user holds",
+    r"/components/schemas/(key|webhook|project|collection)_holder[-.].*": "services bound what a user holds",
+    r"/paths/~1durable-objects~1(key|webhook|project|collection)_holder:{id}~1request/.*": (
+        "services bound what a user holds"
+    ),
+    r"/components/schemas/(api_key|project|collection|webhook)-HeldArgs/.*": "services bound what a user holds",
+    r"/components/schemas/project-ProjectState/properties/creator/.*": "a project counts among those of its creator",
+    r"/components/schemas/CreateBody/.*_holder.*": "services bound what a user holds",
+    r"/tags/(project|collection)_holder/name": "services bound what a user holds",
     r"/paths/.*/content/application~1merge-patch.json/schema/additionalProperties": "the default is spelled out",
     r"/paths/~1users~1{user_id}/delete/requestBody/required": "the default is spelled out",
     r"/components/schemas/((auth|session)-)?RecoveryCodes/properties/note/default": "prose that is a value",
