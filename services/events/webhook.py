@@ -89,7 +89,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         if not self.caller.has(READ_EVENTS):
             raise Failure("forbidden", f"this requires the permission {READ_EVENTS}")
         await self._check_user()
-        await self._check_url(url, "args.url")
+        self._check_url(url, "args.url")
         await self.call(HOLDER_TYPE, self.caller.subject, "reserve", id=self.id)
         self.state = WebhookState(
             owner=self.caller.subject,
@@ -120,7 +120,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         state, before = self.state, body_of(self.state)
         after = _body.convert(merge_patch(msgspec.to_builtins(before), patch))
         if after.url != before.url:
-            await self._check_url(after.url, "args.patch.url")
+            self._check_url(after.url, "args.patch.url")
         if after.active and not before.active:
             state.failing_since = None
         if after.active != before.active:
@@ -296,8 +296,8 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
                 return
         raise Failure("forbidden", "only users can have webhooks")
 
-    async def _check_url(self, url: str, field: str) -> None:
+    def _check_url(self, url: str, field: str) -> None:
         try:
-            await self.sender.check(url)
+            self.sender.check(url)
         except Failure as failure:
             raise Failure(failure.code, failure.detail, field=field) from None

@@ -34,14 +34,16 @@ SECRET_BYTES = 32
 # Total seconds for one delivery, and bytes that are read from its answer.
 TIMEOUT = 15.0
 ANSWER_LIMIT = 16 * 1024
-LOOK_UP_WITHIN = 3.0
 # Concurrent look-ups of host names.
 LOOK_UPS = 64
 # The number of addresses of one host name that are tried.
 ADDRESSES = 4
 # Networks that Python considers global but are not: special uses (RFC 6890), which include Oracle's metadata service,
-# and Azure's WireServer.
-_SPECIAL_NETWORKS = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "fec0::/10")))
+# Azure's WireServer, and documentation (RFC 9637).
+_SPECIAL_NETWORKS = tuple(
+    map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "fec0::/10", "3fff::/20"))
+)
+NOT_PERMITTED = "has no public address; AIDEVOS_WEBHOOK_NETWORKS permits other networks"
 # IPv6 addresses that embed an IPv4 address in their last 32 bits (RFC 6052).
 _NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -129,25 +131,23 @@ class WebhookSender:
         self._timeout = timeout
         self._resolve = resolve or Resolver().resolve
 
-    async def check(self, url: str) -> None:
-        """Raise `invalid` for an unusable URL, or one whose host has no permitted address now.
+    def check(self, url: str) -> None:
+        """Raise `invalid` for an unusable URL, or one whose host is an address that isn't permitted.
 
-        A host name that can't be resolved yet passes; it is checked again before each delivery.
+        Host names pass, because a refusal would tell which of them exist in the network of this process. They are
+        resolved and judged before each delivery.
         """
         target = _parse(url)
-        try:
-            async with asyncio.timeout(LOOK_UP_WITHIN):
-                await self._addresses(target)
-        except (OSError, UnicodeError):
-            return
-        except Failure as failure:
-            raise Failure("invalid", failure.detail, field="url") from None
+        address = _numeric(target)
+        if address is not None and not self._may_reach(address):
+            raise Failure("invalid", f"{target.host} {NOT_PERMITTED}", field="url")
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
         """POST a JSON body, and return the response.
 
-        Raises `invalid` for an unusable URL, `forbidden` if its host has no permitted address, and `unavailable` if
-        the receiver can't be reached or doesn't answer in time.
+        Raises `invalid` for an unusable URL, `forbidden` if its host is an address that isn't permitted, and
+        `unavailable` if the receiver can't be reached or doesn't answer in time. A host name that has no permitted
+        address is reported like one that doesn't exist.
         """
         target = _parse(url)
         try:
@@ -156,19 +156,18 @@ class WebhookSender:
                 return await self._post(target, addresses, body, headers)
         except (TimeoutError, httpx2.TimeoutException):
             raise Failure("unavailable", f"{target.host} did not answer within {self._timeout:g} seconds") from None
-        except (httpx2.HTTPError, OSError, UnicodeError) as error:
+        except (httpx2.HTTPError, OSError) as error:
             raise Failure("unavailable", f"{target.host} can't be reached: {_describe(error)}") from None
 
     async def _addresses(self, target: httpx2.URL) -> list[Address]:
-        found = await self._resolve(target.raw_host.decode(), _port(target))
-        # A link-local IPv6 address may carry the name of its interface after a `%`.
-        addresses = [ip_address(text.partition("%")[0]) for text in dict.fromkeys(found)]
-        usable = [address for address in addresses if self._may_reach(address)]
+        try:
+            found = await self._resolve(target.raw_host.decode(), _port(target))
+        except (OSError, UnicodeError):
+            found = ()
+        usable = [address for address in map(_address, dict.fromkeys(found)) if self._may_reach(address)]
         if not usable:
-            raise Failure(
-                "forbidden",
-                f"{target.host} has no public address; AIDEVOS_WEBHOOK_NETWORKS permits other networks",
-            )
+            code = "unavailable" if _numeric(target) is None else "forbidden"
+            raise Failure(code, f"{target.host} {NOT_PERMITTED}")
         return usable[:ADDRESSES]
 
     def _may_reach(self, address: Address) -> bool:
@@ -225,6 +224,20 @@ def _parse(url: str) -> httpx2.URL:
     if parsed.scheme not in ("http", "https") or not host or parsed.userinfo:
         raise Failure("invalid", "the URL must be http:// or https:// with a host and without credentials", field="url")
     return parsed
+
+
+def _numeric(url: httpx2.URL) -> Address | None:
+    """Return the address that the host spells, in any form that a connection would take; None for a name."""
+    try:
+        (*_, place), *_ = socket.getaddrinfo(url.raw_host.decode(), None, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return None
+    return _address(str(place[0]))
+
+
+def _address(text: str) -> Address:
+    # A link-local IPv6 address may carry the name of its interface after a `%`.
+    return ip_address(text.partition("%")[0])
 
 
 def _port(url: httpx2.URL) -> int:

@@ -124,16 +124,30 @@ async def test_a_message_arrives_as_it_was_signed() -> None:
         *("192.0.2.1", "168.63.129.16", "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "fec0::1"),
         *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::ffff:0:127.0.0.1"),
         *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2002:808:808::1"),
-        *("2001:0:1::1", "2001:db8::1", "::ffff:168.63.129.16"),
+        *("2001:0:1::1", "2001:db8::1", "3fff::1", "3fff:fff:ffff::1", "::ffff:168.63.129.16"),
     ],
 )
 async def test_no_private_address_is_reached(address: str) -> None:
     assert not is_public(ip_address(address))
     refused = await failure(sender([address], allowed=()).send("https://hooks.example.org/", BODY, {}))
-    assert (refused.code, refused.retryable) == ("forbidden", False)
+    assert (refused.code, refused.retryable) == ("unavailable", True)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+async def test_a_name_of_the_internal_network_is_reported_like_one_that_does_not_exist() -> None:
+    async def fail(host: str, port: int) -> Sequence[str]:
+        raise socket.gaierror("not known")
+
+    url = "https://wiki.example.org/"
+    internal, unknown = sender(["10.0.0.1"], allowed=()), WebhookSender(resolve=fail)
+    refused = [await failure(each.send(url, BODY, {})) for each in (internal, unknown)]
+    assert refused[0].encode() == refused[1].encode()
+    for each in (internal, unknown):
+        each.check(url)
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "3fff:1000::1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
 def test_a_public_address_is_public(address: str) -> None:
     assert is_public(ip_address(address))
 
@@ -147,8 +161,16 @@ def test_a_public_address_is_public(address: str) -> None:
 )
 async def test_no_spelling_of_loopback_is_reached(host: str) -> None:
     async with receiving() as receiver:
-        refused = await failure(sender(allowed=()).send(f"http://{host}:{receiver.port}/", BODY, {}))
-        assert (refused.code in ("forbidden", "invalid"), receiver.requests) == (True, [])
+        url = f"http://{host}:{receiver.port}/"
+        refused = await failure(sender(allowed=()).send(url, BODY, {}))
+        assert receiver.requests == []
+    if host == "localhost":
+        assert refused.code == "unavailable"
+    else:
+        assert refused.code in ("forbidden", "invalid")
+        with pytest.raises(Failure) as invalid:
+            sender(allowed=()).check(url)
+        assert (invalid.value.code, invalid.value.field) == ("invalid", "url")
 
 
 async def test_a_name_is_looked_up_once_and_what_was_judged_is_connected_to() -> None:
@@ -249,8 +271,10 @@ async def test_names_whose_servers_say_nothing_hold_up_no_others(monkeypatch: py
     ],
 )
 async def test_only_plain_http_urls_are_taken(url: str) -> None:
-    for refused in (WebhookSender().check(url), WebhookSender().send(url, BODY, {})):
-        assert (await failure(refused)).code == "invalid"
+    assert (await failure(WebhookSender().send(url, BODY, {}))).code == "invalid"
+    with pytest.raises(Failure) as refused:
+        WebhookSender().check(url)
+    assert refused.value.code == "invalid"
 
 
 async def test_over_tls_the_certificate_must_be_that_of_the_name(

@@ -36,7 +36,7 @@ class Sender:
         self.outcomes: list[int | Failure] = [204]
         self.sent: list[str] = []
 
-    async def check(self, url: str) -> None:
+    def check(self, url: str) -> None:
         if "private" in url:
             raise Failure("invalid", "not public", field="url")
 
