@@ -90,8 +90,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=scheduling.weight)
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    return scheduling.processes(config)
+def pytest_xdist_auto_num_workers() -> int:
+    return scheduling.processes()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.Scheduling:

@@ -30,10 +30,9 @@ def _has_module_fixture(path: str) -> bool:
     return '@pytest.fixture(scope="module")' in Path(path).read_text()
 
 
-def processes(config: pytest.Config) -> int:
-    """Return the number of processes: one per core, or two if many tests wait for servers."""
-    cores = len(os.sched_getaffinity(0))
-    return cores if "not servers" in config.option.markexpr else min(2 * cores, MOST_PROCESSES)
+def processes() -> int:
+    """Return the number of processes: one per core. More would only make each other wait, until tests time out."""
+    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
 
 
 def weight(item: pytest.Item) -> int:
