@@ -109,6 +109,8 @@ ROWS: dict[str, Row] = {
     "DELETE /auth/mfa/totp": session(204, {"password": PASSWORD}),
     "POST /auth/mfa/totp/confirm": session(409, {"otp": "000000"}),
     "POST /auth/mfa/recovery-codes": session(409, {"password": PASSWORD}),
+    "GET /access-tokens": Row(403, 403, 403, 403, 200),
+    "DELETE /access-tokens/{token_id}": Row(403, 403, 403, 403, 404),
     "GET /users": Row(403, 200, 403, 200, 200),
     "GET /users/{user_id}": Row(404, 200, 200, 404, 200),
     "PUT /users/{user_id}": Row(404, 403, 200, 404, 200, {}),
@@ -251,6 +253,7 @@ async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsEntryPoi
         "user_id": user["user"]["id"],
         "session_id": session,
         "name": "user",
+        "token_id": secrets.token_hex(16),
     }
     await wait_until_known(http, callers)
     return Target(place, callers)
