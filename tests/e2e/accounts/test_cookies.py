@@ -64,7 +64,7 @@ async def test_no_script_sees_a_token_and_no_other_site_gets_a_cookie(browser: B
     body: dict[str, Any] = browser.login.json()
     found = cookies(browser.login)
 
-    assert set(body) == {"token_type", "expires_in", "csrf_token", "user"}
+    assert set(body) == {"token_type", "expires_in", "csrf_token", "user", "must_enrol"}
     assert set(found) == {"aidevos_access", "aidevos_refresh", "aidevos_csrf"}
     assert all(cookie["samesite"] == "Strict" and cookie["path"] == "/" for cookie in found.values())
     assert not any(cookie["domain"] for cookie in found.values())
