@@ -23,7 +23,7 @@ EXPIRES_AT = ("expires_at",)
 
 
 class AccessTokenState(msgspec.Struct):
-    """What the token allows. Times are in seconds since the epoch.
+    """The rights of a token. Times are in seconds since the epoch.
 
     `user_roles` are those of the user that the subject names, None if it names none.
     """

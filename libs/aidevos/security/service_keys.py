@@ -58,7 +58,7 @@ class _PublicKey(msgspec.Struct, frozen=True):
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """What a service may do with its key, which is the last one."""
+    """The rights of a service, and its public keys. The newest key comes last."""
 
     permissions: frozenset[str]
     acts_for_others: bool
