@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
@@ -32,6 +33,14 @@ BATCH_BYTES = 32 * 1024 * 1024
 RESOLVE_FOR = 30.0
 BACKOFF = Backoff(0.05, 2.0)
 CLEAR_AFTER = 0.1
+
+
+class _Clearing(NamedTuple):
+    """An empty outbox to clear: `pending` holds its removals, and the document must still be at `point`."""
+
+    activation: Activation
+    pending: PendingCommit | None
+    point: CommitPoint
 
 
 class GroupCommit:
@@ -96,30 +105,35 @@ class GroupCommit:
             self._task = None
 
     def _clear_sent(self) -> None:
-        """Clear the outboxes of activations without other changes in bulk, and commit the rest as usual."""
-        sent, self._to_clear = self._to_clear, {}
-        clear = [activation for activation in sent if activation.only_clears_outbox and not activation.broken]
-        for activation in sent.keys() - clear:
-            self.add(activation)
-        for first in range(0, len(clear), BATCH_COUNT):
-            self._environment.spawn(self._clear(clear[first : first + BATCH_COUNT]))
+        """Clear the outboxes of activations without other changes in bulk, and commit the rest as usual.
 
-    async def _clear(self, activations: list[Activation]) -> None:
-        """Empty the outboxes of these activations.
+        The points to clear are taken here, in the step that finds the outboxes empty. Taken any later, they could
+        include a commit with new entries, which the clearing would erase.
+        """
+        sent, self._to_clear = self._to_clear, {}
+        cleared = []
+        for activation in sent:
+            if activation.only_clears_outbox and not activation.broken:
+                activation.relay_flag = None
+                point = CommitPoint(activation.id, activation.owner, activation.commit or "")
+                cleared.append(_Clearing(activation, activation.pending, point))
+            else:
+                self.add(activation)
+        for first in range(0, len(cleared), BATCH_COUNT):
+            self._environment.spawn(self._clear(cleared[first : first + BATCH_COUNT]))
+
+    async def _clear(self, clearings: list[_Clearing]) -> None:
+        """Empty these outboxes.
 
         Turns and commits continue meanwhile. A commit that lands first prevents the clearing of its document, and a
         later one writes the `relay` flag again.
         """
-        places = []
-        for activation in activations:
-            activation.relay_flag = None
-            places.append((activation.pending, CommitPoint(activation.id, activation.owner, activation.commit or "")))
         try:
-            cleared = await self._environment.store.clear_outboxes(self._type, [place for _, place in places])
+            cleared = await self._environment.store.clear_outboxes(self._type, [item.point for item in clearings])
         except StoreError as error:
             log.warning("clearing outboxes of %s failed, committing them one by one: %s", self._type, error)
             cleared = False
-        for activation, (pending, _) in zip(activations, places, strict=True):
+        for activation, pending, _ in clearings:
             if cleared and activation.pending is pending and activation.only_clears_outbox:
                 activation.pending, activation.relay_flag = None, False
             else:

@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from aidevos.contracts import subjects
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import CommitPoint, StoreError
 from aidevos.durable.turns.pending import PendingCommit
-from aidevos.testing import ObjectKit
-from tests.support.kits import chosen, crash, failure, quiet, until
+from aidevos.testing import ADMIN, ObjectKit
+from tests.support.kits import begun, chosen, crash, failure, quiet, until
 from tests.support.objects import Tally
 
 
@@ -303,3 +304,29 @@ def test_only_a_commit_that_does_nothing_but_empty_the_outbox_can_be_spared() ->
     pending.changes.set.clear()
     pending.changes.drop("replies.chosen.1")
     assert not pending.only_clears_outbox
+
+
+async def test_clearing_an_outbox_erases_nothing_that_a_turn_adds_in_the_same_step_of_the_loop() -> None:
+    async with ObjectKit(Tally, bus=BrokenBus()) as kit:
+        kit.bus.broken = False
+        await kit.call("tally", "b", "add")
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: kit.catalogue.get("tally", "a").only_clears_outbox)  # type: ignore[union-attr]
+        written = asyncio.Event()
+        kit.store.faults.append(written)
+        await begun(kit.call("tally", "b", "add"))
+        kit.bus.broken = True
+        answers: list[Any] = []
+        subject = f"dop.{subjects.partition('tally', 'a')}.tally.a.add_loudly"
+
+        written.set()
+        kit.runtime._commits["tally"]._clear_sent()
+        kit.router.dispatch(subject, b"", {}, ADMIN, answers.append)
+        await until(lambda: answers)
+        await crash(kit)
+
+        kit.bus.broken = False
+        async with ObjectKit(Tally, store=kit.store, bus=kit.bus) as successor:
+            await successor.lifecycle.scan(["tally"])
+            await successor.settle()
+            assert values(kit.bus) == [1, 2]
