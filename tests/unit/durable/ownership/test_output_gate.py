@@ -79,6 +79,18 @@ async def test_a_turn_sees_the_uncommitted_state_of_the_one_before(kit: ObjectKi
     assert kit.store.commits == 3
 
 
+async def test_each_turn_of_a_merged_commit_has_a_version_of_its_own(kit: ObjectKit, hung: asyncio.Event) -> None:
+    calls = [await begun(kit.call("tally", "a", "add")) for _ in range(4)]
+    conditional = await begun(kit.call("tally", "a", "add", headers={"If-Match": '"5"'}))
+    outdated = await begun(kit.call("tally", "a", "add", headers={"If-Match": '"5"'}))
+    hung.set()
+    assert await asyncio.gather(*calls, conditional) == [2, 3, 4, 5, 6]
+    assert (await failure(outdated)).code == "precondition-failed"
+    assert kit.store.commits == 3
+    assert (await kit.call("tally", "a", "_read"))["version"] == 6
+    assert kit.store.documents["tally"]["a"]["version"] == 6
+
+
 async def test_when_a_commit_fails_all_who_built_on_it_fail_and_nothing_of_it_was_there(
     kit: ObjectKit, hung: asyncio.Event
 ) -> None:
