@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from aidevos.contracts import subjects
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.durable.bus.port import BusError
+from aidevos.durable.bus.port import BusError, OrderConflict
+from aidevos.durable.delivery import relay
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import CommitPoint, StoreError
 from aidevos.durable.turns.pending import PendingCommit
@@ -330,3 +332,22 @@ async def test_clearing_an_outbox_erases_nothing_that_a_turn_adds_in_the_same_st
             await successor.lifecycle.scan(["tally"])
             await successor.settle()
             assert values(kit.bus) == [1, 2]
+
+
+class ConflictingBus(MemoryBus):
+    """A bus that refuses every event, though its last event is the one that the publisher expects."""
+
+    published = 0
+
+    async def publish(self, *args: Any, **options: Any) -> int:
+        self.published += 1
+        raise OrderConflict
+
+
+async def test_a_conflict_about_the_order_is_not_retried_in_a_tight_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "BACKOFF", Backoff(60.0, 60.0))
+    async with ObjectKit(Tally, bus=ConflictingBus()) as kit:
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: kit.bus.published == 2)
+        await quiet()
+        assert kit.bus.published == 2
