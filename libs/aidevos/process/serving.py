@@ -45,7 +45,7 @@ from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
-from aidevos.security.service_keys import load_verification_keys
+from aidevos.security.service_keys import VerificationKeys
 from aidevos.security.tls import mongo_options
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
@@ -185,7 +185,7 @@ class _Process:
 
     async def _open_access(self) -> AccessControl:
         settings = self._settings
-        verifier = TokenVerifier(lambda: load_verification_keys(settings.home), settings.public_url)
+        verifier = TokenVerifier(VerificationKeys(settings.home), settings.public_url)
         access = AccessControl(settings, self._fleet, verifier, self._credential)
         try:
             async with asyncio.timeout(STORE_WITHIN):
