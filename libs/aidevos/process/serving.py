@@ -32,6 +32,7 @@ from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.provision import check_mapping
+from aidevos.durable.hosting.pulse import Pulse
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
@@ -106,12 +107,14 @@ class _Process:
         self._registry = DurableObjectRegistry(service.types)
         self._credential = ServiceCredential(settings, service.name, self._registry.permissions())
         self._stop = _stop_on_signals(stack)
+        self._pulse = Pulse()
         self._prepared = asyncio.Event()
         self._current: Host | None = None
 
     async def join(self) -> None:
         """Connect to the fleet."""
         settings, service = self._settings, self._service
+        await self._stack.enter_async_context(background(self._pulse.run()))
         self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
         self._fleet = await self._stack.enter_async_context(
             open_connection(
