@@ -86,7 +86,9 @@ def check(service: Service) -> None:
     DurableObjectRegistry(service.types)
     for cls in service.types:
         owner = BUILT_IN.get(cls.object_type)
-        if owner is not None and not cls.__module__.startswith(f"services.{owner}."):
+        # A wheel has the services under `aidevos`.
+        module = cls.__module__.removeprefix("aidevos.")
+        if owner is not None and not module.startswith(f"services.{owner}."):
             raise TypeError(
                 f"{cls.__name__} can't have the type name {cls.object_type!r}, "
                 f"because the built-in service {owner} has a type of this name: choose another one"

@@ -378,6 +378,13 @@ def test_a_type_name_of_a_built_in_type_is_refused() -> None:
         check(Service("objects", types=[User]))
 
 
+def test_the_services_of_a_wheel_have_the_built_in_types() -> None:
+    class Counter(BaseDurableObject[State], type="counter"):
+        __module__ = "aidevos.services.objects.counter"
+
+    check(Service("objects", types=[Counter]))
+
+
 def test_the_built_in_types_are_those_of_the_services() -> None:
     packages = (api_gateway, authentication, data_storage, events, objects, projects, user_management)
     services = [__import__(f"{package.__name__}.service", fromlist=["service"]).service for package in packages]
