@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from aidevos import BaseDurableObject, Event, Failure, authenticated, command, query, upcast
+from aidevos.contracts.objects import DurableObject
 
 
 class Changed(Event):
@@ -126,6 +127,10 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
     @query(allow=authenticated(), reentrant=True)
     async def committed(self) -> int:
         return self.state.value
+
+    @query(allow=authenticated(), reentrant=True)
+    async def committed_view(self) -> DurableObject:
+        return await self.read_object()
 
     @command(allow=authenticated())
     async def call_other(self, id: str, method: str, by: int = 0) -> Any:
