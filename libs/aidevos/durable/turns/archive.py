@@ -2,14 +2,15 @@
 
 Promise: a record is in the archive before it leaves the document. A look-up that began before a move doesn't
 count: each move starts a new generation, and a request that was looked up in an earlier generation is looked up
-again. The archive is never consulted for an object that has moved no record.
+again. The archive is never consulted for an object that has moved no record. A request whose look-up fails is refused
+as `unavailable`, because it may be a repeat.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aidevos.contracts.errors import Failure
@@ -22,16 +23,16 @@ from aidevos.durable.turns.headers import RequestKey
 from aidevos.durable.turns.request import Request
 
 log = logging.getLogger(__name__)
+LOOK_UP_WITHIN = 5.0
 # An object's type and ID, and the record's name.
 RecordKey = tuple[str, str, str]
 
 
 class ReplyArchive:
-    """The access of one process to the archive. `discard` drops an activation whose records can't be read."""
+    """The access of one process to the archive."""
 
-    def __init__(self, store: Store, discard: Callable[[Activation], None]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._discard = discard
         self._lookups: Batcher[RecordKey, dict[str, Any] | None] = Batcher(self._read)
 
     def must_look_up(self, activation: Activation, request: Request) -> bool:
@@ -49,7 +50,10 @@ class ReplyArchive:
         asked = [(request, key) for request, key in waiting if not records.knows(key)]
         names = ((activation.type.name, activation.id, _record_name(key)) for _, key in asked)
         try:
-            found = await asyncio.gather(*(self._lookups.get(name) for name in names))
+            async with asyncio.timeout(LOOK_UP_WITHIN):
+                found = await asyncio.gather(*(self._lookups.get(name) for name in names))
+            if activation.broken:
+                return
             for (request, key), document in zip(asked, found, strict=True):
                 request.archive_generation = generation
                 if document and key.client:
@@ -57,9 +61,9 @@ class ReplyArchive:
                 elif document:
                     request.archived_record = Record.from_document(document)
         except Exception as error:
-            log.warning("%s: reading the reply archive failed: %s", activation.object_id, error)
-            self._discard(activation)
-            return
+            log.warning("%s: reading the reply archive failed: %s", activation.object_id, error or "no answer in time")
+            for request in activation.mailbox.remove({request for request, _ in asked}):
+                request.fail(Failure("unavailable", "the outcomes of earlier requests can't be read"))
         activation.mailbox.release()
 
     async def move_oldest(self, activation: Activation) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from aidevos.contracts.times import timestamp
+from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import StoreError
+from aidevos.durable.turns import archive
 from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT, Bounds, Client
 from aidevos.durable.turns.environment import Limits
 from aidevos.security.permissions import Principal
@@ -169,6 +172,59 @@ async def test_clients_move_to_the_archive_and_their_records_and_marks_are_still
             assert await successor.call("tally", "a", "value") == 2 * len(names)
     if where == "mongo":
         kit.store.close()
+
+
+class DarkArchive(MemoryStore):
+    """A store whose archive fails while `fails` is set, or answers only when `answers` is. It counts its claims."""
+
+    fails = False
+    claims = 0
+    reads = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def claim(self, type: str, claims: Any) -> Any:
+        self.claims += len(claims)
+        return await super().claim(type, claims)
+
+    async def read_archived(self, type: str, keys: Any) -> Any:
+        self.reads += 1
+        await self.answers.wait()
+        if self.fails:
+            raise StoreError("the archive is dark")
+        return await super().read_archived(type, keys)
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
+async def test_while_the_archive_cannot_be_read_only_what_may_be_a_repeat_is_refused(
+    hangs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "LOOK_UP_WITHIN", 0.05)
+    store = DarkArchive()
+    async with ObjectKit(Tally, store=store) as kit:
+        count = CHOSEN_IN_DOCUMENT + 50
+        calls = [kit.call("tally", "a", "add", headers=chosen(f"id{number}")) for number in range(count)]
+        await asyncio.gather(*calls)
+        await until(lambda: kit.catalogue.get("tally", "a").records.archived)  # type: ignore[union-attr]
+        await kit.settle()
+        store.fails, claims = not hangs, store.claims
+        if hangs:
+            store.answers.clear()
+
+        other = [await begun(kit.call("tally", "a", "add", headers=chosen(id))) for id in ("id0", "new")]
+        known = await begun(kit.call("tally", "a", "add", headers=chosen(f"id{count - 1}")))
+        unnamed = await begun(kit.call("tally", "a", "add"))
+
+        assert [(await failure(call)).code for call in other] == ["unavailable"] * 2
+        assert (await known, await unnamed) == (count, count + 1)
+        assert (store.reads, store.claims) == (2 - hangs, claims)
+        store.fails = False
+        store.answers.set()
+        assert await kit.call("tally", "a", "add", headers=chosen("id0")) == 1
+        assert await kit.call("tally", "a", "add", headers=chosen("new")) == count + 2
 
 
 async def test_a_number_from_the_future_is_refused(kit: ObjectKit) -> None:
