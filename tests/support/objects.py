@@ -15,6 +15,10 @@ class Changed(Event):
     value: int
 
 
+class Said(Event):
+    text: str
+
+
 class TallyState(msgspec.Struct):
     value: int = 0
     share: float = 0
@@ -95,6 +99,14 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
     @command(allow=authenticated())
     async def grow(self, bytes: int) -> None:
         self.state.tags.append("x" * bytes)
+
+    @command(allow=authenticated())
+    async def blob(self, bytes: int, emitted: int = 0) -> str:
+        """Return this many bytes, and emit an event of that many."""
+        Tally.turns += 1
+        if emitted:
+            self.emit(Said("x" * emitted))
+        return "x" * bytes
 
     @command(allow=authenticated())
     async def bury_key(self, hazard: str) -> None:

@@ -162,10 +162,14 @@ class TurnRunner:
             return False
         now = self._environment.clock.now()
         found = activation.records.find(request.key, request.fingerprint, now)
-        found = found or check_fingerprint(request.archived_record, request.fingerprint)
-        if found is None:
+        archived = check_fingerprint(request.archived_record, request.fingerprint)
+        if found is None and archived is None:
             activation.records.admit(request.key, now)
             return False
+        if found is None or found.is_stub:
+            found = archived
+        if found is None:
+            raise Failure("stale", "the outcome of this request is no longer kept", field="Request-Id")
         self._answer(activation, request, found.reply)
         return True
 
