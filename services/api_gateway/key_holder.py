@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from aidevos import command, inject, query, services
+from aidevos import command, query, services
 from aidevos.contracts.api_keys import HOLDER_TYPE, SEARCH, TYPE, ApiKeyPage, ApiKeySummary
-from aidevos.settings import Settings
 from aidevos.work.holders import Holder
 
 STEP = 100
@@ -17,7 +16,6 @@ class KeyHolderDO(Holder, type=HOLDER_TYPE, management="read_only", internal=Tru
 
     held = TYPE
     noun = "API keys"
-    settings: Settings = inject()
 
     @property
     def limit(self) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from aidevos import inject
 from aidevos.contracts.data import COLLECTION_TYPE, HOLDER_TYPE
-from aidevos.settings import Settings
 from aidevos.work.holders import Holder
 
 
@@ -13,7 +11,6 @@ class CollectionHolderDO(Holder, type=HOLDER_TYPE, management="read_only", inter
 
     held = COLLECTION_TYPE
     noun = "collections"
-    settings: Settings = inject()
 
     @property
     def limit(self) -> int:

@@ -6,9 +6,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from aidevos import command, inject, query, services
+from aidevos import command, query, services
 from aidevos.contracts.webhooks import HOLDER_TYPE, SEARCH, TYPE, WebhookInfo, WebhookPage, WebhookSummary
-from aidevos.settings import Settings
 from aidevos.work.holders import Holder
 
 STEP = 100
@@ -19,7 +18,6 @@ class WebhookHolderDO(Holder, type=HOLDER_TYPE, management="read_only", internal
 
     held = TYPE
     noun = "webhooks"
-    settings: Settings = inject()
 
     @property
     def limit(self) -> int:

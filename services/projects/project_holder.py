@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from aidevos import inject
 from aidevos.contracts.projects import HOLDER_TYPE, TYPE
-from aidevos.settings import Settings
 from aidevos.work.holders import Holder
 
 
@@ -13,7 +11,6 @@ class ProjectHolderDO(Holder, type=HOLDER_TYPE, management="read_only", internal
 
     held = TYPE
     noun = "projects"
-    settings: Settings = inject()
 
     @property
     def limit(self) -> int:

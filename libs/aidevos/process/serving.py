@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
+from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import SystemClock
@@ -32,6 +33,7 @@ from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.provision import check_mapping
+from aidevos.durable.hosting.pulse import Pulse
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
@@ -45,7 +47,7 @@ from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
-from aidevos.security.service_keys import load_verification_keys
+from aidevos.security.service_keys import VerificationKeys
 from aidevos.security.tls import mongo_options
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
@@ -82,6 +84,15 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
 def check(service: Service) -> None:
     """Raise `TypeError` for a type that can't be hosted, or a need that no resource and no process provides."""
     DurableObjectRegistry(service.types)
+    for cls in service.types:
+        owner = BUILT_IN.get(cls.object_type)
+        # A wheel has the services under `aidevos`.
+        module = cls.__module__.removeprefix("aidevos.")
+        if owner is not None and not module.startswith(f"services.{owner}."):
+            raise TypeError(
+                f"{cls.__name__} can't have the type name {cls.object_type!r}, "
+                f"because the built-in service {owner} has a type of this name: choose another one"
+            )
     check_needs(service.needs(), service.resources, PROVIDED if service.types else PROVIDED - {TokenVerifier})
 
 
@@ -106,12 +117,14 @@ class _Process:
         self._registry = DurableObjectRegistry(service.types)
         self._credential = ServiceCredential(settings, service.name, self._registry.permissions())
         self._stop = _stop_on_signals(stack)
+        self._pulse = Pulse()
         self._prepared = asyncio.Event()
         self._current: Host | None = None
 
     async def join(self) -> None:
         """Connect to the fleet."""
         settings, service = self._settings, self._service
+        await self._stack.enter_async_context(background(self._pulse.run()))
         self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
         self._fleet = await self._stack.enter_async_context(
             open_connection(
@@ -185,7 +198,7 @@ class _Process:
 
     async def _open_access(self) -> AccessControl:
         settings = self._settings
-        verifier = TokenVerifier(lambda: load_verification_keys(settings.home), settings.public_url)
+        verifier = TokenVerifier(VerificationKeys(settings.home), settings.public_url)
         access = AccessControl(settings, self._fleet, verifier, self._credential)
         try:
             async with asyncio.timeout(STORE_WITHIN):

@@ -7,6 +7,7 @@ place is needed. Objects that existed before the holder are counted at its first
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import msgspec
@@ -15,9 +16,11 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.declaration import View, command
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.reader import Reader
+from aidevos.durable.objects.resources import inject
 from aidevos.durable.store.conditions import Compare, Path
 from aidevos.durable.store.port import Find
 from aidevos.security.permissions import services
+from aidevos.settings import Settings
 
 HELD = "held"
 STEP = 100
@@ -53,16 +56,17 @@ class HolderState(msgspec.Struct):
     is_counted: bool = False
 
 
-class Holder(BaseDurableObject[HolderState]):
-    """The objects that a user holds of the type `held`, which has a `held_view`. Subclasses tell the limit."""
+class Holder(BaseDurableObject[HolderState], ABC):
+    """The objects that a user holds of the type `held`, which has a `held_view`. Subclasses define the limit."""
 
     held: ClassVar[str]
     noun: ClassVar[str]
+    settings: Settings = inject()
 
     @property
+    @abstractmethod
     def limit(self) -> int:
         """How many objects the user may have."""
-        raise NotImplementedError
 
     @command(allow=services())
     async def reserve(self, id: str) -> None:

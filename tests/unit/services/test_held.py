@@ -161,3 +161,11 @@ async def test_a_project_counts_no_more_among_those_of_a_user_who_left_it(kit: O
     await kit.call("project", ids[0], "delete", caller=bob)
     await kit.settle()
     assert await tried(kit, kind, ada) == full(kind)
+
+
+def test_a_holder_must_define_its_limit() -> None:
+    class Unbounded(holders.Holder):
+        held = noun = "things"
+
+    with pytest.raises(TypeError, match="limit"):
+        Unbounded("x", holders.HolderState())  # type: ignore[abstract]
