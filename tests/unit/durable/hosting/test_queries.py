@@ -45,7 +45,7 @@ class BookDO(BaseDurableObject[BookState], type="book", management="lifecycle"):
             "titles",
             authenticated(),
             PageArgs,
-            find=lambda args: Find(EVERYTHING, args.limit),
+            find=lambda args: Find(EVERYTHING, args.limit, order=("title",)),
             show=lambda id, state, version: Book(id, state.title),
         ),
     )
