@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
+from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import SystemClock
@@ -84,6 +85,15 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
 def check(service: Service) -> None:
     """Raise `TypeError` for a type that can't be hosted, or a need that no resource and no process provides."""
     DurableObjectRegistry(service.types)
+    for cls in service.types:
+        owner = BUILT_IN.get(cls.object_type)
+        # A wheel has the services under `aidevos`.
+        module = cls.__module__.removeprefix("aidevos.")
+        if owner is not None and not module.startswith(f"services.{owner}."):
+            raise TypeError(
+                f"{cls.__name__} can't have the type name {cls.object_type!r}, "
+                f"because the built-in service {owner} has a type of this name: choose another one"
+            )
     check_needs(service.needs(), service.resources, PROVIDED if service.types else PROVIDED - {TokenVerifier})
 
 

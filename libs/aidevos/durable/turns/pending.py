@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.turns.completion import Changes
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
+
+Item = TypeVar("Item")
 
 
 class PendingCommit:
@@ -48,6 +51,13 @@ class StreamPosition:
         self.known = False
         self.sequence = 0
         self.number = 0
+
+
+def take_all(items: list[Item]) -> Iterator[Item]:
+    """Yield the items in order and remove each one first. After an error, only those that were not yielded are left."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 def fail_waiting(pending: PendingCommit, failure: Failure) -> None:
