@@ -22,7 +22,7 @@ from aidevos.durable.turns.alarm_turn import begin_alarm, count_attempt, fail_al
 from aidevos.durable.turns.archive import ReplyArchive
 from aidevos.durable.turns.completion import Record, check_fingerprint
 from aidevos.durable.turns.environment import Environment
-from aidevos.durable.turns.failures import log_unexpected, moved_during_turn
+from aidevos.durable.turns.failures import log_unexpected, moved, moved_during_turn
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.mailbox import Mailbox
@@ -48,11 +48,11 @@ class TurnRunner:
     def start(self, activation: Activation, request: Request) -> Running:
         """Run the turn of a request. Return its task, or None if no turn is running when this returns.
 
-        Without the lease, the request is dropped. If the gate refuses the caller, the request gets the refusal. If a
+        Without the lease, the request gets `moved`. If the gate refuses the caller, the request gets the refusal. If a
         role or an archived outcome must be looked up first, the request is queued again.
         """
         if not self._environment.may_answer():
-            request.drop()
+            request.fail(moved())
             return None
         if self._gate.applies_to(activation, request) and not self._admits(activation, request):
             return None

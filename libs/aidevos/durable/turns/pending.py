@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeVar
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.turns.completion import Changes
-from aidevos.durable.turns.failures import not_applied
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
 
@@ -73,15 +72,6 @@ def take_all(items: list[Item]) -> Iterator[Item]:
     items.reverse()
     while items:
         yield items.pop()
-
-
-def drop_waiting(pending: PendingCommit) -> None:
-    """Drop all requests that wait for a commit without an answer, because the lease is lost."""
-    requests, callbacks = pending.release()
-    for request in requests:
-        request.drop()
-    for callback in callbacks:
-        callback(not_applied())
 
 
 def fail_waiting(pending: PendingCommit, failure: Failure) -> None:
