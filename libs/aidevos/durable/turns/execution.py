@@ -70,13 +70,12 @@ class TurnRunner:
     def reenter(self, activation: Activation | None, request: Request) -> Running:
         """Run a call to an object that itself waits for that call.
 
-        Only a re-entrant query can run, on the last committed state. Raises `deadlock` for anything else.
+        Only a re-entrant query can run, on the last committed state. Raises `deadlock` for anything else, or `moved`.
         """
         if not request.method.reentrant:
             raise _deadlock(request)
         if not self._environment.may_answer():
-            request.drop()
-            return None
+            raise moved()
         copy = Activation(request.type, request.id, _closed_mailbox(), _save_nothing)
         if activation is None or not activation.loaded or activation.founding:
             return asyncio.get_running_loop().create_task(self._reenter_stored(copy, request))
