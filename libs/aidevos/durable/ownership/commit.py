@@ -70,6 +70,12 @@ class GroupCommit:
         self._ready: dict[Activation, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._to_clear: dict[Activation, None] = {}
+        self._in_progress = 0
+
+    @property
+    def waiting(self) -> int:
+        """The number of objects whose commit waits or is in progress."""
+        return len(self._ready) + self._in_progress
 
     def remove_sent(self, activation: Activation, number: int) -> None:
         """Remove a delivered outbox entry, soon and in a batch with others."""
@@ -93,6 +99,7 @@ class GroupCommit:
         try:
             while self._ready:
                 batch = self._seal()
+                self._in_progress = len(batch)
                 if batch:
                     outcomes = await self._apply([commit for _, commit in batch.values()])
                     for (activation, (pending, commit)), outcome in zip(batch.items(), outcomes, strict=True):
@@ -101,7 +108,7 @@ class GroupCommit:
                         except Exception:
                             self._give_up(activation, pending)
         finally:
-            self._task = None
+            self._task, self._in_progress = None, 0
 
     async def _apply(self, commits: list[Commit]) -> list[Outcome]:
         try:
