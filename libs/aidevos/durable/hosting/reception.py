@@ -21,7 +21,8 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.client.connection import Connection, encode_message
-from aidevos.durable.hosting.intake import Arrival, Intake
+from aidevos.durable.hosting.fair_queue import Arrival
+from aidevos.durable.hosting.intake import Intake
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.replies import ReplySender, problem_headers
 from aidevos.durable.hosting.runtime import Runtime
@@ -60,10 +61,15 @@ class Reception:
         self._authenticator = authenticator
         self._replies = replies
         self._loop = asyncio.get_running_loop()
-        self._intake = Intake(self._begin, self._refuse_late, self._is_congested)
+        self._intake = Intake(
+            self._begin,
+            self._refuse,
+            self._is_congested,
+            room=self._limits.pending,
+            room_bytes=PENDING_BYTES,
+            default_deadline=self._limits.default_deadline,
+        )
         self._congested_since = math.inf
-        self._unanswered = 0
-        self._unanswered_bytes = 0
 
     async def subscribe(self, subject: str, queue: str = "") -> Subscription:
         """Take the calls or queries on a subject."""
@@ -82,33 +88,14 @@ class Reception:
             FAILURES.labels("nats", "bad-request").inc()
             log.warning("refused a request on %s whose reply subject is not an inbox", subject.decode(errors="replace"))
             return
-        item = Arrival(subject, reply, data, headers, self._loop.time(), self._limits.default_deadline)
-        if (
-            self._unanswered >= self._limits.pending * self._intake.share(item)
-            or self._unanswered_bytes + item.size > PENDING_BYTES
-            or self._intake.is_hopeless(item)
-        ):
-            self._refuse(item)
-        else:
-            self._unanswered += 1
-            self._unanswered_bytes += item.size
-            self._intake.put(item)
+        self._intake.receive(subject, reply, data, headers)
 
-    def _refuse_late(self, item: Arrival) -> None:
-        self._settle(item)
-        self._refuse(item)
-
-    def _refuse(self, item: Arrival) -> None:
+    def _refuse(self, reply: bytes, wait: float) -> None:
         _OVERLOADED.inc()
-        if item.reply:
-            wait = min(max(math.ceil(self._intake.expected_wait(item)), 1), LONGEST_RETRY)
-            self._connection.post(item.reply, _overloaded(wait))
+        if reply:
+            self._connection.post(reply, _overloaded(min(max(math.ceil(wait), 1), LONGEST_RETRY)))
         else:
             log.warning("a request without a reply subject was refused: too many requests wait in this process")
-
-    def _settle(self, item: Arrival) -> None:
-        self._unanswered -= 1
-        self._unanswered_bytes -= item.size
 
     def _is_congested(self) -> bool:
         now = self._loop.time()
@@ -126,14 +113,14 @@ class Reception:
         query = message.subject.startswith("query.")
 
         def respond(answer: Reply) -> None:
-            self._settle(item)
+            self._intake.settle(item)
             if answer.failed and not query:
                 _count_failure(message.subject, answer, answered=bool(message.reply))
             if message.reply:
                 self._replies.send(message.reply, answer)
 
         if query and not message.reply:
-            self._settle(item)
+            self._intake.settle(item)
         elif query:
             self._environment.spawn(self._answer_query(message, headers, respond))
         elif not self._lease.valid():
