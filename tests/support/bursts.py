@@ -6,7 +6,6 @@ The client runs in a process of its own and prints what became of its requests a
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -18,12 +17,14 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from aidevos import DurableObjectClient
 from aidevos.contracts import envelope, subjects
 from aidevos.durable.client.client import failure_of
 from aidevos.durable.client.connection import connect
 from tests.support.servers import Servers
 
 AT_ONCE = 500
+PROBE_EVERY = 0.02
 
 
 class Outcome(msgspec.Struct):
@@ -80,15 +81,37 @@ async def send(connection: Client, token: str, count: int, objects: int, seconds
     return Outcome(dict(codes), len(left), mute, sent_in, slowest)
 
 
-async def run_burst(servers: Servers, count: int, objects: int, seconds: float) -> Outcome:
-    """Send a burst from a process of its own, whose requests have a deadline of `seconds`."""
+class Burst(msgspec.Struct):
+    """A burst, and the waits in seconds of a probe of another object from another client meanwhile."""
+
+    outcome: Outcome
+    waits: list[float]
+
+    def wait(self, share: float) -> float:
+        """Return the wait that this share of the probes stayed below."""
+        return sorted(self.waits)[min(int(share * len(self.waits)), len(self.waits) - 1)]
+
+
+async def run_burst(servers: Servers, caller: DurableObjectClient, count: int, objects: int, seconds: float) -> Burst:
+    """Send a burst from a process of its own, whose requests have a deadline of `seconds`, and probe meanwhile."""
     token = servers.issuer().issue("burster", roles=("admin",))
     arguments = [servers.nats_url("gateway"), token, str(count), str(objects), str(seconds)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.support.bursts", *arguments, stdout=subprocess.PIPE, env=dict(os.environ)
+        sys.executable, "-m", "tests.support.bursts", *arguments, stdout=subprocess.PIPE
     )
+    waits: list[float] = []
+    probing = asyncio.create_task(_probe(caller, waits))
     output, _ = await process.communicate()
-    return msgspec.json.decode(output, type=Outcome)
+    probing.cancel()
+    return Burst(msgspec.json.decode(output, type=Outcome), waits)
+
+
+async def _probe(caller: DurableObjectClient, waits: list[float]) -> None:
+    while True:
+        began = time.monotonic()
+        await caller.call("tally", "probe", "add")
+        waits.append(time.monotonic() - began)
+        await asyncio.sleep(PROBE_EVERY)
 
 
 async def main() -> None:

@@ -141,12 +141,15 @@ class _Parser(Parser):
         if self.buf:
             data = bytes(self.buf) + data
             self.buf.clear()
-        taken = self._take(data)
-        if taken < len(data):
-            await super().parse(data[taken:])
+        rest = self._take(data)
+        if rest:
+            await super().parse(rest)
 
-    def _take(self, data: bytes) -> int:
-        """Hand over the complete messages at the beginning of the data, and return how many bytes they are."""
+    def _take(self, data: bytes) -> bytes:
+        """Hand over the messages at the beginning of the data, and return what follows them.
+
+        The beginning of another one stays in the buffer.
+        """
         at = 0
         while data.startswith(b"HMSG ", at):
             line_end = data.find(b"\r\n", at)
@@ -154,14 +157,17 @@ class _Parser(Parser):
             if line_end < 0 or len(parts) != 5:
                 break
             subject, sid, reply, header_size, size = parts
-            take = self._takers.get(int(sid))
+            take = self._takers.get(int(sid)) if sid.isdigit() else None
+            if take is None or int(sid) not in self._connection._subs:
+                break
             start = line_end + 2
             body, end = start + int(header_size), start + int(size)
-            if take is None or int(sid) not in self._connection._subs or end + 2 > len(data):
-                break
+            if end + 2 > len(data):
+                self.buf += data[at:]
+                return b""
             take(subject, reply, data[body:end], data[start:body])
             at = end + 2
-        return at
+        return data[at:]
 
 
 def encode_message(payload: bytes, headers: Mapping[str, str]) -> bytes:

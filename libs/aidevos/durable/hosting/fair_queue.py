@@ -11,18 +11,28 @@ from collections.abc import Iterator
 
 
 class Arrival:
-    """A request as it was read, at `arrived` seconds on the event loop's clock."""
+    """A request as it was read, at `arrived` seconds on the event loop's clock. It may wait until `refuse_at`."""
 
-    __slots__ = ("arrived", "caller", "data", "headers", "refused", "reply", "subject", "target")
+    __slots__ = ("arrived", "caller", "data", "headers", "refuse_at", "refused", "reply", "subject", "target")
 
     def __init__(
-        self, subject: bytes, reply: bytes, data: bytes, headers: bytes, arrived: float, caller: bytes, target: bytes
+        self,
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: bytes,
+        *,
+        caller: bytes,
+        target: bytes,
+        arrived: float,
+        patience: float,
     ) -> None:
         self.subject = subject
         self.reply = reply
         self.data = data
         self.headers = headers
         self.arrived = arrived
+        self.refuse_at = arrived + patience
         self.caller = caller
         self.target = target
         self.refused = False

@@ -82,16 +82,19 @@ class Intake:
         caller, target = _credential(headers), subject[: subject.rfind(b".")]
         flows = self._queue.of(caller)
         wait, size = self._expected_wait(flows, target), len(data) + len(headers)
-        if (
-            self._unanswered >= self._room_for(flows, target)
-            or self._unanswered_bytes + size > self._room_bytes
-            or (wait > SHORT and wait > self._patience(headers))
-        ):
+        if self._unanswered >= self._room_for(flows, target) or self._unanswered_bytes + size > self._room_bytes:
+            self._refuse(reply, wait)
+            return
+        patience = self._patience(headers)
+        if wait > SHORT and wait > patience:
             self._refuse(reply, wait)
             return
         self._unanswered += 1
         self._unanswered_bytes += size
-        self._queue.put(Arrival(subject, reply, data, headers, self._loop.time(), caller, target))
+        now = self._loop.time()
+        self._queue.put(
+            Arrival(subject, reply, data, headers, caller=caller, target=target, arrived=now, patience=patience)
+        )
         if not self._working:
             self._start()
 
@@ -157,7 +160,7 @@ class Intake:
 
     def _refuse_late(self, now: float) -> None:
         for item in self._queue:
-            if now - item.arrived > SHORT and not item.refused and now - item.arrived > self._patience(item.headers):
+            if now > max(item.refuse_at, item.arrived + SHORT) and not item.refused:
                 item.refused = True
                 self.settle(item)
                 self._refuse(item.reply, self._queue.length / self._rate)

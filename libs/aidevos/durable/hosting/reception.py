@@ -36,7 +36,7 @@ REPLY_PREFIXES = (b"_INBOX", b"_R_.")
 PENDING_BYTES = 256 * 1024 * 1024
 # Objects that may wait for a commit before the next requests are dispatched, and the longest pause for that. If the
 # store stands still, requests that need no commit are answered nevertheless.
-COMMITS_WAITING = 500
+COMMITS_WAITING = 250
 LONGEST_PAUSE = 0.25
 LONGEST_RETRY = 30
 _OVERLOADED = FAILURES.labels("nats", "overloaded")
