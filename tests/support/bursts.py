@@ -93,7 +93,10 @@ class Burst(msgspec.Struct):
 
 
 async def run_burst(servers: Servers, caller: DurableObjectClient, count: int, objects: int, seconds: float) -> Burst:
-    """Send a burst from a process of its own, whose requests have a deadline of `seconds`, and probe meanwhile."""
+    """Send a burst from a process of its own, whose requests have a deadline of `seconds`, and probe meanwhile.
+
+    Raises `Failure` if a probe is refused.
+    """
     token = servers.issuer().issue("burster", roles=("admin",))
     arguments = [servers.nats_url("gateway"), token, str(count), str(objects), str(seconds)]
     process = await asyncio.create_subprocess_exec(
@@ -103,6 +106,8 @@ async def run_burst(servers: Servers, caller: DurableObjectClient, count: int, o
     probing = asyncio.create_task(_probe(caller, waits))
     output, _ = await process.communicate()
     probing.cancel()
+    with suppress(asyncio.CancelledError):
+        await probing
     return Burst(msgspec.json.decode(output, type=Outcome), waits)
 
 
