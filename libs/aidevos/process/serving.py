@@ -126,7 +126,7 @@ class _Process:
     async def join(self) -> None:
         """Connect to the fleet."""
         settings, service = self._settings, self._service
-        await self._stack.enter_async_context(background(self._pulse.run()))
+        await self._stack.enter_async_context(background(self._pulse.run))
         self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
         self._fleet_name = f"{service.name}-{self._name.replica}"
         self._fleet = await self._stack.enter_async_context(
@@ -276,13 +276,13 @@ class _Process:
         }
         resources = await self._stack.enter_async_context(open_resources(service.resources, provided))
         self._registry.bind(service.types, resources)
-        await self._stack.enter_async_context(background(self._prepare(resources)))
+        await self._stack.enter_async_context(background(partial(self._prepare, resources)))
         reactions = Reactions(
             self._registry, fleet.bus, fleet.client, SystemClock(), attempts=self._settings.event_attempts
         )
         self._stack.push_async_callback(reactions.close)
         await reactions.start()
-        chores = [_repeat(chore, resources) for chore in service.chores]
+        chores = [partial(_repeat, chore, resources) for chore in service.chores]
         await self._stack.enter_async_context(background(*chores))
 
     async def _prepare(self, resources: Resources) -> None:

@@ -165,7 +165,7 @@ class RabbitMqBus:
         member = _Member(self, pattern, group_name(pattern, group), handler, bury, attempts, at_once)
         with _as_bus_errors():
             await member.declare()
-        return RabbitMqSubscription(member, asyncio.create_task(member.run()))
+        return RabbitMqSubscription(member, asyncio.create_task(restart_on_failure(member.run)))
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
         queue = f"aidevos.group.{group_name(pattern, group)}"
