@@ -24,7 +24,8 @@ from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Out
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import find_record
 from aidevos.durable.turns.environment import Environment
-from aidevos.durable.turns.failures import not_applied, outcome_unknown
+from aidevos.durable.turns.failures import moved, not_applied, outcome_unknown
+from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.pending import PendingCommit, fail_waiting, take_all
 
 log = logging.getLogger(__name__)
@@ -186,8 +187,8 @@ class GroupCommit:
         else:
             activation.in_flight = None
             activation.founding = False
-            if pending.state_changed:
-                activation.committed = commit.set["state"].raw if "state" in commit.set else b""
+            if pending.shows is not None:
+                activation.committed = pending.shows
             self._finish(activation, pending, None)
             self._on_committed(activation, pending)
             if activation.pending is not None:
@@ -203,7 +204,7 @@ class GroupCommit:
             request.respond(answer)
         valid = self._environment.may_answer()
         for request, answer in take_all(pending.readers):
-            request.respond(answer if valid else None)
+            request.respond(answer if valid else Reply.of(moved()))
         for callback in take_all(pending.callbacks):
             callback(None)
 

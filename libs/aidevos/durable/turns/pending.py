@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from datetime import datetime
+from typing import NamedTuple, TypeVar
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.turns.completion import Changes
-from aidevos.durable.turns.failures import not_applied
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
 
 Item = TypeVar("Item")
+
+
+class Committed(NamedTuple):
+    """What a durable commit shows of its object. `state` is encoded."""
+
+    state: bytes
+    version: int
+    exists: bool
+    project: str | None
+    made_at: datetime
+    updated_at: datetime
 
 
 class PendingCommit:
@@ -23,6 +34,8 @@ class PendingCommit:
     def __init__(self) -> None:
         self.changes = Changes()
         self.state_changed = False
+        # What the object will show once this is durable; None until it is sealed, or if the state is as before.
+        self.shows: Committed | None = None
         self.urgent = False
         self.entries: list[int] = []
         self.alarms: set[str] = set()
@@ -59,15 +72,6 @@ def take_all(items: list[Item]) -> Iterator[Item]:
     items.reverse()
     while items:
         yield items.pop()
-
-
-def drop_waiting(pending: PendingCommit) -> None:
-    """Drop all requests that wait for a commit without an answer, because the lease is lost."""
-    requests, callbacks = pending.release()
-    for request in requests:
-        request.drop()
-    for callback in callbacks:
-        callback(not_applied())
 
 
 def fail_waiting(pending: PendingCommit, failure: Failure) -> None:
