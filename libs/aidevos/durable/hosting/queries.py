@@ -85,9 +85,7 @@ def _define_queries(
         answer = partial(_search, environment, type, search)
         yield StoredQuery(gate, type, search.name, search.allow, _args_schema(search.args), answer)
     for view in type.cls.views:
-        yield StoredQuery(
-            gate, type, view.name, view.allow, _args_schema(view.args), partial(_view, environment, view)
-        )
+        yield StoredQuery(gate, type, view.name, view.allow, _args_schema(view.args), partial(_view, environment, view))
 
 
 @cache
