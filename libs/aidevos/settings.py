@@ -168,8 +168,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Memory for the objects of one process. Past it, the longest idle objects leave memory first."""
     drain_timeout: Seconds = 15.0
     """Time that a process gives requests in progress to finish when it is stopped."""
-    lease: Annotated[float, Meta(ge=1, le=60, extra=SECONDS)] = 3.0
-    """Life of a host's lease. A standby takes over this long after a host is cut off."""
+    lease: Annotated[int, Meta(ge=1, le=60, extra=SECONDS)] = 3
+    """Life of a host's lease, in whole seconds. A standby takes over this long after a host is cut off."""
+    stall_limit: Annotated[float, Meta(ge=2, le=3600, extra=SECONDS)] = 10.0
+    """Time without a turn of a host's event loop after which its lease is no longer renewed and the process ends."""
     service_permissions: str = ""
     """Permissions of this process's own calls in addition to those that its types declare, separated by commas."""
     alarm_rate: Annotated[float, Meta(ge=1, le=100_000, extra={"unit": "alarms per second"})] = 500.0

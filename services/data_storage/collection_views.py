@@ -33,6 +33,8 @@ from .terms import Terms
 from .visibility import known_collections, readable_items, resolve_visibility
 
 COUNTS_AT_ONCE = 8
+# Bytes of stored collections that one page reads.
+PAGE_SIZE = 4 * 1024 * 1024
 
 
 class TermsArgs(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,15 +52,16 @@ async def answer_visible(reader: Reader, args: VisibleCollections, memberships: 
     if not 1 <= args.limit <= LIST_LIMIT:
         raise Failure("invalid", f"the limit must be from 1 to {LIST_LIMIT}", field="args.limit")
     after = None if args.cursor is None else (None, args.cursor)
-    found = await reader.find(COLLECTION_TYPE, Find(await _make_condition(reader, args), args.limit + 1, after=after))
+    where = await _make_condition(reader, args)
+    found = await reader.find(COLLECTION_TYPE, Find(where, args.limit + 1, after=after, size=PAGE_SIZE))
     counts = asyncio.Semaphore(COUNTS_AT_ONCE)
     entries = await asyncio.gather(
         *(_load_entry(reader, document, memberships, counts) for document in found[: args.limit])
     )
-    more = len(found) > args.limit
+    more = len(found) > args.limit or sum(document.size for document in found) >= PAGE_SIZE
     return CollectionPage(
         items=[entry for entry in entries if entry is not None],
-        next_cursor=found[args.limit - 1].id if more else None,
+        next_cursor=found[: args.limit][-1].id if more else None,
     )
 
 

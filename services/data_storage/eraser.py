@@ -40,7 +40,7 @@ def make_ids_view(type: str) -> Callable[[Reader, IdsArgs], Awaitable[list[str]]
     async def answer(reader: Reader, args: IdsArgs) -> list[str]:
         where = Compare((args.by,), "eq", args.value)
         order = ORDERS.get((type, args.by))
-        return [document.id for document in await reader.find(type, Find(where, STEP, order=order))]
+        return [document.id for document in await reader.find(type, Find(where, STEP, order=order, only=()))]
 
     return answer
 

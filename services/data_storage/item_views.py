@@ -71,7 +71,7 @@ async def answer_held(reader: Reader, args: HeldArgs) -> bool:
 async def answer_expired(reader: Reader, args: ExpiredArgs) -> list[str]:
     """Return the object IDs of expired items, the first to expire first."""
     where = Compare(("expires_at",), "lte", reader.now)
-    found = await reader.find(ITEM_TYPE, Find(where, args.limit, order=("expires_at",)))
+    found = await reader.find(ITEM_TYPE, Find(where, args.limit, order=("expires_at",), only=()))
     return [document.id for document in found]
 
 

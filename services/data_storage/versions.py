@@ -37,6 +37,10 @@ class VersionState(msgspec.Struct):
     removed: bool = False
 
 
+# Paths in the state that a history shows.
+SHOWN = (("number",), ("author",), ("at",), ("removed",))
+
+
 class OfArgs(msgspec.Struct, forbid_unknown_fields=True):
     life: str
     before: int
@@ -47,7 +51,7 @@ async def answer_history(reader: Reader, args: OfArgs) -> list[Version]:
     """Return the versions of an item before a number, latest first."""
     where: tuple[Condition, ...] = (Compare(("life",), "eq", args.life), Compare(("number",), "lt", args.before))
     limit = min(args.limit, HISTORY_LIMIT + 1)
-    found = await reader.find(VERSION_TYPE, Find(And(where), limit, order=("number",), descending=True))
+    found = await reader.find(VERSION_TYPE, Find(And(where), limit, order=("number",), descending=True, only=SHOWN))
     return [show_entry(msgspec.convert(document.state, VersionState)) for document in found]
 
 

@@ -30,7 +30,7 @@ from aidevos.observability import logs, metrics
 from aidevos.process.collector import collect_rarely
 from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.security.credentials import ServiceCredential
-from aidevos.security.service_keys import load_verification_keys
+from aidevos.security.service_keys import VerificationKeys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, cors_origins, load
 
@@ -263,7 +263,7 @@ def _listen(settings: Settings) -> socket.socket:
 async def _load_verifier(settings: Settings) -> TokenVerifier:
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return TokenVerifier(lambda: load_verification_keys(settings.home), settings.public_url)
+            return TokenVerifier(VerificationKeys(settings.home), settings.public_url)
         await asyncio.sleep(RETRY_AFTER)
 
 

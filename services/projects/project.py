@@ -125,7 +125,7 @@ class OfUserArgs(msgspec.Struct, forbid_unknown_fields=True):
 async def answer_of_user(reader: Reader, args: OfUserArgs) -> list[str]:
     """Return the IDs of the next projects of which the user is a member."""
     after = (None, args.after) if args.after else None
-    found = await reader.find(TYPE, Find(Includes(("users",), args.user), STEP, after=after))
+    found = await reader.find(TYPE, Find(Includes(("users",), args.user), STEP, after=after, only=()))
     return [document.id for document in found]
 
 

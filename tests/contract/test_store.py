@@ -229,6 +229,15 @@ async def test_a_page_leaves_out_what_only_an_activation_needs(store: Any) -> No
     assert whole.replies == {"chosen": {"k": {"p": b"secret"}}}
 
 
+async def test_a_page_stops_at_its_size_and_can_leave_out_the_states(store: Any) -> None:
+    await claimed(store, "a", "b", "c")
+    await store.commit("thing", [change(id, state={"text": "x" * 5000}) for id in ("a", "b", "c")])
+    assert [item.id for item in await store.list_page("thing", "", 3, size=9000)] == ["a", "b"]
+    assert [item.id for item in await store.find("thing", Find(EVERYTHING, 3, size=9000))] == ["a", "b"]
+    shown = await store.list_page("thing", "", 3, size=9000, with_state=False)
+    assert [(item.id, item.state) for item in shown] == [("a", None), ("b", None), ("c", None)]
+
+
 async def test_objects_with_something_to_send_are_found_until_it_is_sent(store: Any) -> None:
     await claimed(store, "a", "b", "c")
     await store.commit("thing", [change("a", relay=True), change("b"), tombstone("c", relay=True)])

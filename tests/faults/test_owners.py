@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from aidevos import DurableObjectClient
 from aidevos.contracts import envelope, subjects
-from aidevos.durable.client.client import RequestIds
+from aidevos.durable.client.client import RequestIds, failure_of
 from tests.support.host_processes import HostProcess, client, eventually
 from tests.support.servers import Servers
 
@@ -74,12 +74,15 @@ async def test_a_query_that_waited_in_a_paused_owner_is_not_answered_from_its_me
             hosts[0].signal(signal.SIGCONT)
             await _wait_until_served_again(servers, hosts[0])
             await raw.send(id, "value")
-            await eventually(lambda: _count(raw, before + 2))
+            # The paused owner refuses the first two requests, and the new owner answers the last two.
+            await eventually(lambda: _count(raw, 4))
         finally:
             for host in hosts:
                 host.close()
 
-    assert {reply.data for reply in raw.replies} == {b"2"}
+    failures = [failure_of(reply) for reply in raw.replies]
+    assert {failure.code for failure in failures if failure} == {"moved"}
+    assert {reply.data for reply in raw.replies if not failure_of(reply)} == {b"2"}
 
 
 @pytest.mark.timeout(90)

@@ -64,7 +64,7 @@ class TestHealth:
 
         problem = assert_problem(await world.anonymous.get("/health/ready"), 503, "unavailable")
 
-        assert "objects: no answer" in problem["detail"]
+        assert "objects: no reply" in problem["detail"]
         assert (await world.anonymous.get("/health/live")).status_code == 200
 
     async def test_after_a_restart_of_nats_it_is_ready_again_and_knows_the_types(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pymongo.monitoring import CommandListener
 
-from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.conditions import EVERYTHING
+from aidevos.durable.store.mongo import CHUNK, MongoStore
+from aidevos.durable.store.port import Find
 from aidevos.testing import ObjectKit
 from tests.support.objects import Tally
 from tests.support.servers import Servers
@@ -23,11 +26,15 @@ class Commands(CommandListener):
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.concerns: list[Any] = []
+        self.levels: dict[str, set[Any]] = {}
 
     def started(self, event: Any) -> None:
         self.counts[event.command_name] += 1
         if event.command_name == "update":
             self.concerns.append(event.command["writeConcern"])
+        if event.command_name in ("find", "aggregate"):
+            level = event.command.get("readConcern", {}).get("level")
+            self.levels.setdefault(event.command_name, set()).add(level)
 
     def succeeded(self, event: Any) -> None:
         pass
@@ -62,3 +69,22 @@ async def test_every_write_asks_for_a_majority_and_the_journal(servers: Servers,
     store.close()
     assert commands.concerns
     assert all(concern["w"] == "majority" and concern["j"] for concern in commands.concerns)
+
+
+async def test_every_read_asks_for_what_a_majority_has(servers: Servers, database: str) -> None:
+    commands = Commands()
+    store = MongoStore(servers.mongo_url, database, listeners=[commands])
+    async with ObjectKit(Tally, store=store) as kit:
+        await asyncio.gather(*(kit.call("tally", f"o{number}", "add") for number in range(CHUNK + 1)))
+        for limit in (1, CHUNK + 1):
+            await store.list_page("tally", "", limit)
+            await store.find("tally", Find(EVERYTHING, limit))
+            await store.list_pending("tally", "", limit)
+            await store.list_due("tally", 0.0, 1.0, limit)
+        await store.read("tally", ["o1"])
+        await store.read_archived("tally", [("o1", "key")])
+        await store.count("tally", EVERYTHING)
+        await store.count_in_project("tally", "p")
+        await store.purge("tally", datetime.now(UTC))
+    store.close()
+    assert commands.levels == {"find": {"majority"}, "aggregate": {"majority"}}

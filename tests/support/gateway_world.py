@@ -75,6 +75,7 @@ class FakeHost:
         self.objects: dict[str, tuple[int, Any]] = {}
         self.healthy = True
         self._subscriptions: list[Any] = []
+        self._announced: set[str] = set()
 
     async def was_asked(self) -> bool:
         return bool(self.seen)
@@ -89,6 +90,9 @@ class FakeHost:
 
     async def start(self, *types: str) -> None:
         """Announce and serve these types, and no others."""
+        bucket = await self.connection.jetstream().key_value(subjects.TYPES_BUCKET)
+        with contextlib.suppress(nats.js.errors.NoKeysError):
+            self._announced.update(await bucket.keys())
         await self.leave()
         self._subscriptions.append(await self.connection.subscribe(subjects.health("objects"), cb=self._health))
         keys = subjects.owned(envelope.IDEMPOTENCY_KEY_TYPE)
@@ -104,6 +108,7 @@ class FakeHost:
             self._subscriptions.append(await self.connection.subscribe(subject, cb=self._answer))
         bucket = await self.connection.jetstream().key_value(subjects.TYPES_BUCKET)
         await bucket.put(type, msgspec.json.encode(described(type, **changes)))
+        self._announced.add(type)
 
     def reset(self) -> None:
         """Forget all objects and messages."""
@@ -112,9 +117,8 @@ class FakeHost:
 
     async def leave(self) -> None:
         bucket = await self.connection.jetstream().key_value(subjects.TYPES_BUCKET)
-        with contextlib.suppress(nats.js.errors.NoKeysError):
-            for key in await bucket.keys():
-                await bucket.delete(key)
+        while self._announced:
+            await bucket.delete(self._announced.pop())
 
     async def stop_serving(self) -> None:
         """Stop answering without notice, as a killed process does."""

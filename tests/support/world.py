@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import httpx2
 import msgspec
+import nats
 from nats.aio.client import Client
 
 from aidevos.contracts import envelope, subjects
@@ -147,10 +150,20 @@ class Worlds:
     def _fresh(self, **accounts: str) -> Iterator[World]:
         name = f"test_{secrets.token_hex(8)}"
         self._servers.heal()
+        # The fixtures that call this may run beside an event loop.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _forget_types(self._servers)).result()
         with running(self._servers, name, **accounts) as world:
             yield world
         self._servers.heal()
         drop_database(self._servers.mongo_url, name)
+
+
+async def _forget_types(servers: Servers) -> None:
+    """Remove the types that tests have served, which no process serves any more."""
+    connection = await nats.connect(servers.nats_url("fleet"))
+    await connection.jetstream().purge_stream(f"KV_{subjects.TYPES_BUCKET}")
+    await connection.close()
 
 
 def wait_ready(url: str, processes: list[Process]) -> None:

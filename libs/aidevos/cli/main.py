@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -76,12 +79,9 @@ def _serve(options: argparse.Namespace) -> None:
 
     from aidevos.durable.objects.registry import DurableObjectRegistry
     from aidevos.process.fleet import fleet_settings
-    from aidevos.process.serving import check, run
+    from aidevos.process.serving import run
 
-    try:
-        check(service)
-    except TypeError as error:
-        raise CommandError(str(error)) from None
+    _check(service)
     types = DurableObjectRegistry(service.types).types
     run(service, fleet_settings(load().home, service.name, types), reports_health=False)
 
@@ -94,6 +94,7 @@ def _grant(options: argparse.Namespace) -> None:
     from aidevos.process.fleet import fleet_settings
     from aidevos.security.service_keys import register
 
+    _check(service)
     settings = load()
     registry = DurableObjectRegistry(service.types)
     fleet_settings(settings.home, service.name, registry.types)
@@ -121,6 +122,16 @@ def _work(options: argparse.Namespace) -> None:
     if not handlers:
         raise CommandError(f"no function in {', '.join(options.modules)} is a @task")
     run(service, fleet_settings(load().home, service.name), reports_health=False)
+
+
+def _check(service: Service) -> None:
+    """Raise `CommandError` for a service that can't be run."""
+    from aidevos.process.serving import check
+
+    try:
+        check(service)
+    except TypeError as error:
+        raise CommandError(str(error)) from None
 
 
 def load_service(paths: Sequence[str]) -> Service:
@@ -165,9 +176,22 @@ def _import(name: str, path: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise CommandError(f"{path}: there is no module {error.name}") from None
+        raise CommandError(f"{path}: there is no module {error.name}{_place(error)}") from None
     except Exception as error:  # whatever a user's module raises while it is imported
-        raise CommandError(f"{path}: the module can't be imported: {error!r}") from error
+        raise CommandError(
+            f"{path}: the module can't be imported: {type(error).__name__}: {error}{_place(error)}"
+        ) from error
+
+
+def _place(error: Exception) -> str:
+    """Return the file and line of a user's module at which an import failed, or "" if it failed before any."""
+    if isinstance(error, SyntaxError):
+        return ""  # Its own text names them.
+    libraries = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    foreign = (str(Path(__file__).parents[1]), *libraries)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if not frame.filename.startswith(foreign)]
+    return f" (in {own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def _complain(line: str, status: int) -> int:

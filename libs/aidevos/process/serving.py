@@ -10,8 +10,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
 import msgspec
@@ -21,17 +21,20 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
+from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
-from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.provision import check_mapping
+from aidevos.durable.hosting.pulse import Pulse, StallTimer
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
@@ -42,11 +45,11 @@ from aidevos.durable.turns.environment import Limits
 from aidevos.observability import logs
 from aidevos.process.collector import collect_rarely
 from aidevos.process.service import Service
-from aidevos.process.stack import AccessControl, background, open_connection
+from aidevos.process.stack import AccessControl, LeaseConnection, background, open_connection, open_lease_connection
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
-from aidevos.security.service_keys import load_verification_keys
-from aidevos.security.tls import mongo_options
+from aidevos.security.service_keys import VerificationKeys
+from aidevos.security.tls import client_context, mongo_options
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
 
@@ -82,6 +85,15 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
 def check(service: Service) -> None:
     """Raise `TypeError` for a type that can't be hosted, or a need that no resource and no process provides."""
     DurableObjectRegistry(service.types)
+    for cls in service.types:
+        owner = BUILT_IN.get(cls.object_type)
+        # A wheel has the services under `aidevos`.
+        module = cls.__module__.removeprefix("aidevos.")
+        if owner is not None and not module.startswith(f"services.{owner}."):
+            raise TypeError(
+                f"{cls.__name__} can't have the type name {cls.object_type!r}, "
+                f"because the built-in service {owner} has a type of this name: choose another one"
+            )
     check_needs(service.needs(), service.resources, PROVIDED if service.types else PROVIDED - {TokenVerifier})
 
 
@@ -106,20 +118,19 @@ class _Process:
         self._registry = DurableObjectRegistry(service.types)
         self._credential = ServiceCredential(settings, service.name, self._registry.permissions())
         self._stop = _stop_on_signals(stack)
+        self._pulse = Pulse()
         self._prepared = asyncio.Event()
         self._current: Host | None = None
+        self._renewals = BackgroundTasks()
 
     async def join(self) -> None:
         """Connect to the fleet."""
         settings, service = self._settings, self._service
+        await self._stack.enter_async_context(background(self._pulse.run()))
         self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
+        self._fleet_name = f"{service.name}-{self._name.replica}"
         self._fleet = await self._stack.enter_async_context(
-            open_connection(
-                settings,
-                f"{service.name}-{self._name.replica}",
-                self._credential.authorization,
-                on_disconnect=self._suspend,
-            )
+            open_connection(settings, self._fleet_name, self._credential.authorization)
         )
 
     async def host(self, *, reports_health: bool) -> None:
@@ -128,9 +139,23 @@ class _Process:
         store = await self._open_store()
         access = await self._open_access()
         await self._start_work({TokenVerifier: access.verifier})
+        leases = await self._stack.enter_async_context(
+            open_lease_connection(
+                self._settings,
+                f"{self._fleet_name}-lease",
+                on_disconnect=self._suspend,
+                on_reconnect=self._renew,
+            )
+        )
         while not self._stop.is_set():
-            self._current = self._new_host(store, access, reports_health=reports_health)
-            if not await _serve_incarnation(self._current, self._stop, self._settings.drain_timeout):
+            served = False
+            try:
+                async with self._open_calls() as calls:
+                    self._current = self._new_host(store, access, leases, calls, reports_health=reports_health)
+                    served = await _serve_incarnation(self._current, self._stop, self._settings.drain_timeout)
+            except SettingsError as error:
+                log.warning("joining the fleet failed, trying again: %s", error)
+            if not served:
                 await asyncio.sleep(REJOIN.pause(1))
 
     async def stand_by(self, *, reports_health: bool) -> None:
@@ -140,10 +165,45 @@ class _Process:
         await self._start_work({})
         await self._stop.wait()
 
-    def _new_host(self, store: MongoStore, access: AccessControl, *, reports_health: bool) -> Host:
+    @asynccontextmanager
+    async def _open_calls(self) -> AsyncIterator[Client]:
+        """Open a connection for the requests to one incarnation.
+
+        However many wait in its socket, the process receives its other messages.
+        """
+        settings = self._settings
+        calls = await connect(
+            settings.nats_url,
+            f"{self._fleet_name}-calls",
+            tls=client_context(settings),
+            on_disconnect=self._suspend,
+            on_reconnect=self._renew,
+        )
+        try:
+            yield calls
+        finally:
+            await calls.close()
+
+    def _new_host(
+        self,
+        store: MongoStore,
+        access: AccessControl,
+        leases: LeaseConnection,
+        calls: Client,
+        *,
+        reports_health: bool,
+    ) -> Host:
         """Return the next incarnation of this process's host."""
         fleet, clock = self._fleet, SystemClock()
-        lease = Lease(Bucket(fleet.connection, subjects.HOSTS_BUCKET), self._name.name, clock, self._settings.lease)
+        timer, stall_limit = StallTimer(self._pulse), self._settings.stall_limit
+        lease = Lease(
+            leases.hosts,
+            self._name.name,
+            clock,
+            self._settings.lease,
+            run=leases.run,
+            is_stalled=lambda: timer.stalled() > stall_limit,
+        )
         runtime = Runtime(
             self._registry,
             store,
@@ -160,6 +220,7 @@ class _Process:
             runtime,
             lease,
             fleet.connection,
+            calls,
             access.admission,
             access.limiter,
             service=self._service.name,
@@ -172,8 +233,13 @@ class _Process:
         return "" if self._prepared.is_set() else "it is being prepared"
 
     def _suspend(self) -> None:
+        """Answer nothing until the lease is renewed. This may run in any thread."""
         if self._current is not None:
             self._current.lease.suspend()
+
+    def _renew(self) -> None:
+        if self._current is not None:
+            self._renewals.spawn(self._current.lease.renew())
 
     async def _open_store(self) -> MongoStore:
         settings = self._settings
@@ -185,7 +251,7 @@ class _Process:
 
     async def _open_access(self) -> AccessControl:
         settings = self._settings
-        verifier = TokenVerifier(lambda: load_verification_keys(settings.home), settings.public_url)
+        verifier = TokenVerifier(VerificationKeys(settings.home), settings.public_url)
         access = AccessControl(settings, self._fleet, verifier, self._credential)
         try:
             async with asyncio.timeout(STORE_WITHIN):

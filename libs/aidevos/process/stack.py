@@ -13,15 +13,18 @@ from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 
+from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.revocations import HISTORY, Revocations
+from aidevos.durable.base.loop_thread import LoopThread
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.factory import open_bus
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.port import EventBus
+from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
 from aidevos.durable.client.mirror import Mirror
@@ -46,12 +49,10 @@ async def open_connection(
     settings: Settings,
     name: str,
     authorization: Callable[[], str],
-    *,
-    on_disconnect: Callable[[], None] | None = None,
 ) -> AsyncIterator[FleetConnection]:
     """Connect to the fleet. `authorization` returns the client's default credential. Raises `SettingsError`."""
     async with AsyncExitStack() as stack:
-        connection = await connect(settings.nats_url, name, tls=client_context(settings), on_disconnect=on_disconnect)
+        connection = await connect(settings.nats_url, name, tls=client_context(settings))
         stack.push_async_callback(connection.close)
         client = DurableObjectClient(
             connection,
@@ -63,6 +64,34 @@ async def open_connection(
         bus = await open_bus(settings, connection, FLEET_EVENTS)
         stack.push_async_callback(bus.close)
         yield FleetConnection(connection, client, bus)
+
+
+class LeaseConnection(NamedTuple):
+    """The bucket of the hosts' leases, and what runs a coroutine in the thread to which the bucket belongs."""
+
+    hosts: Bucket
+    run: Callable[[Coroutine[Any, Any, None]], Coroutine[Any, Any, None]]
+
+
+@asynccontextmanager
+async def open_lease_connection(
+    settings: Settings, name: str, *, on_disconnect: Callable[[], None], on_reconnect: Callable[[], None]
+) -> AsyncIterator[LeaseConnection]:
+    """Connect to the leases from a thread of their own, in which `on_disconnect` runs. Raises `SettingsError`."""
+    loop, thread = asyncio.get_running_loop(), LoopThread("lease")
+    async with AsyncExitStack() as stack:
+        stack.callback(thread.close)
+        connection = await thread.run(
+            connect(
+                settings.nats_url,
+                name,
+                tls=client_context(settings),
+                on_disconnect=on_disconnect,
+                on_reconnect=lambda: _call_in(loop, on_reconnect),
+            )
+        )
+        stack.push_async_callback(lambda: thread.run(connection.close()))
+        yield LeaseConnection(Bucket(connection, subjects.HOSTS_BUCKET), thread.run)
 
 
 class AccessControl:
@@ -100,6 +129,10 @@ class AccessControl:
         async with background(*coroutines):
             await self._revocations.wait_until_loaded()
             yield
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(callback)
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ def project_views(type: str, path: Path) -> tuple[View, View]:
     async def ids(reader: Reader, args: OfProject) -> list[str]:
         where = Compare(path, "eq", args.project)
         after = (None, args.after) if args.after else None
-        return [document.id for document in await reader.find(type, Find(where, STEP, after=after))]
+        return [document.id for document in await reader.find(type, Find(where, STEP, after=after, only=()))]
 
     async def count(reader: Reader, args: OfProject) -> int | None:
         try:

@@ -11,6 +11,7 @@ registers its service when it starts. `service_keys/<service>.json` holds the pr
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.security import key_ring
 from aidevos.security.key_ring import Key, SigningKey
+from aidevos.security.keys import PUBLIC as ISSUER_KEYS
 from aidevos.security.keys import PUBLIC_FOLDER, load_public_keys, lock, write_secret
 from aidevos.settings import SettingsError
 
@@ -88,8 +90,7 @@ class ServiceSigningKeys:
 
     def at(self, moment: float) -> SigningKey:
         """Return the key for a signature at this time."""
-        status = self._path.stat()
-        found = (status.st_ino, status.st_mtime_ns)
+        found = _stamp(self._path)
         if found != self._seen:
             self._key = _read_private(self._path).signing
             self._seen = found
@@ -134,20 +135,44 @@ def replace_keys(home: Path, *, at_once: bool) -> None:
             write_secret(_private(home, service), msgspec.json.encode(key))
 
 
-def load_service_keys(home: Path) -> dict[str, ServiceKey]:
-    """Return a map from key ID to key for all services. Raises `OSError` and `ValueError` for a broken file."""
-    now = time.time()
+class VerificationKeys:
+    """The keys that verifiers need: those of the issuer and of all services. Read again only when they have changed."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._paths = [home / PUBLIC_FOLDER / name for name in (ISSUER_KEYS, PUBLIC)]
+        self._seen: list[tuple[int, int]] | None = None
+        self._until = 0.0
+        self._keys: dict[str, Ed25519PublicKey | ServiceKey] = {}
+
+    def __call__(self) -> dict[str, Ed25519PublicKey | ServiceKey]:
+        """Return a map from key ID to key. Raises `OSError` and `ValueError` for a file that can't be read."""
+        now, found = time.time(), [_stamp(path) for path in self._paths]
+        if found != self._seen or now >= self._until:
+            registrations = load_registrations(self._home)
+            ends = [key.until for known in registrations.values() for key in known.keys if key.until is not None]
+            self._keys = {**load_public_keys(self._home), **_valid_keys(registrations, now)}
+            self._until = min((end for end in ends if end > now), default=math.inf)
+            self._seen = found
+        return self._keys
+
+
+def _valid_keys(registrations: Mapping[str, Registration], now: float) -> dict[str, ServiceKey]:
     return {
         key.id: ServiceKey(key_ring.public_key(key.x), service, known.permissions, known.acts_for_others)
-        for service, known in load_registrations(home).items()
+        for service, known in registrations.items()
         for key in known.keys
         if key.until is None or key.until > now
     }
 
 
-def load_verification_keys(home: Path) -> dict[str, Ed25519PublicKey | ServiceKey]:
-    """Return a map from key ID to key for the issuer's keys and those of all services, which verifiers need."""
-    return {**load_public_keys(home), **load_service_keys(home)}
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what differs once the file was replaced; zeros if it is missing."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def load_registrations(home: Path) -> dict[str, Registration]:

@@ -39,7 +39,7 @@ TYPE = "at+jwt"
 LIFETIME = TOKEN_LIFETIME
 TOKEN_LIMIT = 8192
 CACHE_LIMIT = 20_000
-# Seconds between two reloads of the keys, and between two that unknown key IDs cause.
+# Seconds between two looks at the keys while nothing new is verified.
 RELOAD_EVERY = 1.0
 _Text = Annotated[str, Meta(min_length=1)]
 _Moment = Annotated[float, Meta(ge=0, le=2**53)]
@@ -143,7 +143,6 @@ class TokenVerifier:
         self.issuer = issuer
         self._now = now
         self._reload_at = now() + RELOAD_EVERY
-        self._search_at = 0.0
         self._access = Access(now)
         self.known_since = 0.0
         self._ended = self._access.ended_sessions
@@ -210,7 +209,7 @@ class TokenVerifier:
 
     def open(self, token: str, type: str) -> tuple[bytes, VerificationKey]:
         """Return the payload of a token of this type, and the key that signed it. Raises `unauthenticated`."""
-        self._follow_keys()
+        self._reload()
         if len(token) > TOKEN_LIMIT:
             raise _refused("the token is not valid")
         try:
@@ -285,9 +284,6 @@ class TokenVerifier:
         )
 
     def _key(self, kid: object) -> VerificationKey:
-        if kid not in self._keys and self._now() >= self._search_at:
-            self._search_at = self._now() + RELOAD_EVERY
-            self._reload()
         key = self._keys.get(kid) if isinstance(kid, str) else None
         if key is None:
             raise _refused("the token is not valid")

@@ -214,13 +214,11 @@ class ObjectKit:
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
         if subject.startswith("query."):
             return await self.runtime.queries[subject].run(payload, None, caller)
-        future: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         _, type, id, method = subject.split(".", 3)
         owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
         self.router.dispatch(owned, payload, headers, caller, lambda answer: _resolve(future, answer))
         answer = await future
-        if answer is None:
-            raise Failure("moved", "this kit has lost its lease")
         if answer.failed:
             raise Failure.decode(answer.payload)
         return answer.payload
@@ -236,6 +234,6 @@ def _judge(authorization: str, subject: str, payload: bytes, request_id: str) ->
     raise Failure("unauthenticated", "this kit accepts no credentials")
 
 
-def _resolve(future: asyncio.Future[Reply | None], answer: Reply | None) -> None:
+def _resolve(future: asyncio.Future[Reply], answer: Reply) -> None:
     if not future.done():
         future.set_result(answer)

@@ -43,7 +43,7 @@ def held_view(type: str, path: Path) -> View:
 
     async def ids(reader: Reader, args: HeldArgs) -> list[str]:
         after = (None, args.after) if args.after else None
-        found = await reader.find(type, Find(Compare(path, "eq", args.owner), STEP, after=after))
+        found = await reader.find(type, Find(Compare(path, "eq", args.owner), STEP, after=after, only=()))
         return [document.id for document in found]
 
     return View(HELD, services(), HeldArgs, ids)

@@ -307,9 +307,23 @@ class TestServe:
         )
         (tmp_path / "broken.py").write_text("1 / 0\n")
         (tmp_path / "needy.py").write_text("import no_such_library\n")
+        (tmp_path / "unfinished.py").write_text("import json\nclass Thing(\n")
+        (tmp_path / "reader.py").write_text("import json\njson.loads('')\n")
+        (tmp_path / "bare_command.py").write_text(
+            "from aidevos import BaseDurableObject, command\n"
+            "import msgspec\n"
+            "class State(msgspec.Struct):\n    value: int = 0\n"
+            "class Door(BaseDurableObject[State], type='door'):\n    @command\n    async def open(self): ...\n"
+        )
+        (tmp_path / "taken.py").write_text(
+            "from aidevos import BaseDurableObject\n"
+            "import msgspec\n"
+            "class State(msgspec.Struct):\n    value: int = 0\n"
+            "class User(BaseDurableObject[State], type='user'): ...\n"
+        )
         yield
         sys.path[:] = path
-        for name in ("mine", "broken", "needy", "bare", "stocked"):
+        for name in ("mine", "broken", "needy", "bare", "stocked", "reader", "bare_command", "taken"):
             sys.modules.pop(name, None)
 
     @pytest.mark.parametrize(
@@ -320,8 +334,12 @@ class TestServe:
             (":Thing", ["package.module:Class"]),
             ("../mine:Thing", ["package.module:Class"]),
             ("nowhere.at:All", ["no module", "nowhere"]),
-            ("needy:Thing", ["no module", "no_such_library"]),
-            ("broken:Thing", ["ZeroDivisionError"]),
+            ("needy:Thing", ["no module", "no_such_library", "needy.py, line 1"]),
+            ("broken:Thing", ["ZeroDivisionError", "broken.py, line 1"]),
+            ("unfinished:Thing", ["SyntaxError", "unfinished.py, line 2"]),
+            ("reader:Thing", ["JSONDecodeError", "reader.py, line 2"]),
+            ("bare_command:Door", ["Door.open", "@command(allow=", "bare_command.py, line 6"]),
+            ("taken:User", ["User", "'user'", "user_management"]),
             ("mine:Nothing", ["has no Nothing"]),
             ("mine:number", ["neither a durable object class"]),
             ("mine:Plain", ["Plain", "type"]),
@@ -333,6 +351,14 @@ class TestServe:
         self, home: Path, capsys: Output, path: str, words: list[str]
     ) -> None:
         assert_refused(main(["serve", path]), capsys, *words)
+
+    @pytest.mark.parametrize(
+        ("path", "words"), [("mine:Plain", ["Plain", "type"]), ("taken:User", ["user_management"])]
+    )
+    def test_a_type_that_can_not_be_served_gets_no_grant(
+        self, home: Path, capsys: Output, path: str, words: list[str]
+    ) -> None:
+        assert_refused(main(["grant", path]), capsys, *words)
 
     def test_without_a_fleet_it_says_so(self, home: Path, capsys: Output) -> None:
         assert_refused(main(["serve", "mine:Thing"]), capsys, str(home))
@@ -383,7 +409,7 @@ class TestServe:
         [
             (["mine"], ["mine", "@task"]),
             (["nowhere.at"], ["no module", "nowhere"]),
-            (["broken"], ["ZeroDivisionError"]),
+            (["broken"], ["ZeroDivisionError", "broken.py, line 1"]),
             ([".mine"], ["imported"]),
         ],
     )

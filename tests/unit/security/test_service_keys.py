@@ -16,7 +16,7 @@ from aidevos.security.credentials import ServiceCredential
 from aidevos.security.delegations import DelegatedCall, Delegations, DelegationVerifier, Mandate
 from aidevos.security.keys import SigningKeys, ensure_signing_key
 from aidevos.security.permissions import Principal
-from aidevos.security.service_keys import ServiceSigningKeys, load_verification_keys, register, replace_keys
+from aidevos.security.service_keys import ServiceSigningKeys, VerificationKeys, register, replace_keys
 from aidevos.security.tokens import TokenIssuer, TokenVerifier
 from aidevos.settings import Settings, SettingsError, load
 
@@ -39,7 +39,7 @@ def settings(home: Path, **changed: Any) -> Settings:
 
 
 def verifier(home: Path, now: Any = time.time) -> TokenVerifier:
-    return TokenVerifier(lambda: load_verification_keys(home), ISSUER, now)
+    return TokenVerifier(VerificationKeys(home), ISSUER, now)
 
 
 def token(home: Path, service: str, subject: str, **claims: Any) -> str:
@@ -121,10 +121,28 @@ def test_the_private_key_is_in_a_file_of_the_service_alone(home: Path) -> None:
         assert private not in public
 
 
+def test_a_running_verifier_knows_a_registration_at_once(home: Path) -> None:
+    checked = verifier(home)
+    for number in range(3):
+        permission = f"cart:{number}"
+        for service in ("objects", f"new{number}"):
+            register(home, service, [permission])
+            allowed = token(home, service, f"service:{service}", permissions=(permission,))
+            assert checked.verify(allowed).permissions == {permission}
+
+
+def test_the_keys_are_read_again_only_when_they_have_changed(home: Path) -> None:
+    keys = VerificationKeys(home)
+    before = keys()
+    assert keys() is before
+    register(home, "another")
+    assert len(keys()) == len(before) + 1
+
+
 def test_what_is_registered_grows_and_keeps_its_key(home: Path) -> None:
-    before = load_verification_keys(home).keys()
+    before = VerificationKeys(home)().keys()
     register(home, "objects", ["cart:write"])
-    assert load_verification_keys(home).keys() == before
+    assert VerificationKeys(home)().keys() == before
     for permission in ("counter:write", "cart:write"):
         allowed = token(home, "objects", "service:objects", permissions=(permission,))
         assert verifier(home).verify(allowed).permissions == {permission}
@@ -171,11 +189,11 @@ def test_a_key_that_others_may_know_ends_at_once(home: Path) -> None:
 
 
 def test_an_ended_key_is_forgotten(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = load_verification_keys(home).keys()
+    before = VerificationKeys(home)().keys()
     replace_keys(home, at_once=False)
-    assert before < load_verification_keys(home).keys()
+    assert before < VerificationKeys(home)().keys()
     later = time.time() + TOKEN_LIFETIME + CLOCK_MARGIN + 1
     monkeypatch.setattr(service_keys.time, "time", lambda: later)
-    assert len(load_verification_keys(home)) == 3
+    assert len(VerificationKeys(home)()) == 3
     replace_keys(home, at_once=False)
     assert [len(known.keys) for known in service_keys.load_registrations(home).values()] == [2, 2]

@@ -1,7 +1,7 @@
 """Authentication and rate limiting of NATS messages.
 
-Promise: only the fleet's own connections may state a client's address. Only they, and services, bypass the rate limit:
-the gateway has already applied its callers' limits, and services have none.
+Promise: only the fleet's own connections may state a client's address, or which objects wait for a call. Only they, and
+services, bypass the rate limit: the gateway has already applied its callers' limits, and services have none.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def trusted_headers(message: Msg) -> dict[str, str]:
     headers: dict[str, str] = message.headers or {}
     if not message.reply.startswith(FLEET_INBOX):
         headers.pop(envelope.CLIENT_ADDRESS, None)
+        headers.pop(envelope.CALL_CHAIN, None)
     return headers
 
 

@@ -32,7 +32,7 @@ class Bucket:
             return None, (error.entry.revision or 0) if error.entry else 0
         return entry.value, entry.revision or 0
 
-    async def set(self, key: str, value: bytes, revision: int, ttl: float | None = None) -> int:
+    async def set(self, key: str, value: bytes, revision: int, ttl: int | None = None) -> int:
         """Set a key if it has this revision (0 if it never existed). Return the new revision.
 
         `ttl` is in seconds; without one, the key doesn't expire. Raises `RevisionConflict`.

@@ -101,7 +101,12 @@ def _plain_block(headers: Mapping[str, str]) -> bytes | None:
 
 
 async def connect(
-    url: str, name: str, *, tls: ssl.SSLContext | None = None, on_disconnect: Callable[[], None] | None = None
+    url: str,
+    name: str,
+    *,
+    tls: ssl.SSLContext | None = None,
+    on_disconnect: Callable[[], None] = lambda: None,
+    on_reconnect: Callable[[], None] = lambda: None,
 ) -> Client:
     """Connect as the user in the URL, with that user's private inbox prefix, and reconnect forever.
 
@@ -112,11 +117,11 @@ async def connect(
 
     async def disconnected() -> None:
         log.warning("disconnected from NATS")
-        if on_disconnect is not None:
-            on_disconnect()
+        on_disconnect()
 
     async def reconnected() -> None:
         log.info("reconnected to NATS")
+        on_reconnect()
 
     async def failed(error: Exception) -> None:
         log.warning("NATS: %s", error or type(error).__name__)

@@ -88,7 +88,7 @@ class Relay:
             del self._lanes[lane], self._queues[lane]
 
     async def _deliver(self, activation: Activation, entry: Entry) -> None:
-        position, pauses, attempts = activation.stream, BACKOFF.pauses(), 0
+        position, pauses, attempts, conflicts = activation.stream, BACKOFF.pauses(), 0, 0
         while not activation.broken:
             attempts += 1
             try:
@@ -100,9 +100,12 @@ class Relay:
                     await self._tell(activation, entry, attempts)
                 return
             except OrderConflict:
+                # The position is read again at once, but not in a tight loop while the stream keeps refusing it.
                 position.known = False
-                await asyncio.sleep(0)
-                continue
+                conflicts += 1
+                if conflicts == 1:
+                    continue
+                log.warning("%s: the stream has another last event than it shows", activation.object_id)
             except StreamFull:
                 log.error("the event stream is full: raise AIDEVOS_EVENTS_MAX_BYTES or lower AIDEVOS_EVENTS_MAX_AGE")
             except Exception as error:

@@ -300,9 +300,9 @@ class Tells:
             await bury(self._environment.client, letter)
 
     async def _apply(self, tell: Tell, caller: Principal) -> None:
-        answered: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-        def respond(answer: Reply | None) -> None:
+        def respond(answer: Reply) -> None:
             if not answered.done():
                 answered.set_result(answer)
 
@@ -310,8 +310,6 @@ class Tells:
         headers |= {envelope.REQUEST_ID: tell.request_id, envelope.DEADLINE: str(DEADLINE_MS)}
         self._router.dispatch(_owned_subject(tell), tell.payload, headers, caller, respond, stored=True)
         answer = await answered
-        if answer is None:
-            raise Failure("moved", "this process lost its lease")
         if answer.failed:
             failure = Failure.decode(answer.payload)
             if failure.code == "deadline-exceeded":

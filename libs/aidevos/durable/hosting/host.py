@@ -1,8 +1,8 @@
 """A host: one incarnation of a process that serves object types over NATS.
 
-Promises: every accepted request is answered, unless the host loses its lease, after which it sends nothing. A plain
-publish without a reply subject is executed at most once, and its errors are logged and counted. A drain finishes
-and commits the accepted requests before it releases the types to other hosts.
+Promises: every request is answered, with `moved` while the host doesn't hold its lease. A plain publish without a
+reply subject is executed at most once, and its errors are logged and counted. A drain finishes and commits the
+accepted requests before it releases the types to other hosts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from aidevos.durable.hosting.placement import Placement
 from aidevos.durable.hosting.replies import ReplySender
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.store.port import StoreError
-from aidevos.durable.turns.failures import log_unexpected
+from aidevos.durable.turns.failures import log_unexpected, moved, outcome_unknown
 from aidevos.durable.turns.headers import Reply, parse_deadline
 from aidevos.observability import metrics
 from aidevos.observability.metrics import FAILURES
@@ -60,8 +60,9 @@ VERSION = version("aidevos")
 class Host:
     """Serves the types of a runtime until its lease is lost or it is drained.
 
-    `find_problem` returns the reason why the service isn't healthy, or an empty string. With `reports_health`, the
-    host answers for the health of its service.
+    Requests come over `calls`, and everything else over `connection`, so that health probes don't wait behind
+    requests. `find_problem` returns the reason why the service isn't healthy, or an empty string. With
+    `reports_health`, the host answers for the health of its service.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Host:
         runtime: Runtime,
         lease: Lease,
         connection: Client,
+        calls: Client,
         admission: Admission,
         limiter: RateLimiter,
         *,
@@ -81,6 +83,7 @@ class Host:
         self._runtime = runtime
         self._environment = runtime.environment
         self._connection = connection
+        self._calls = calls
         self._admission = admission
         self._service = service
         self._replica = replica
@@ -91,7 +94,7 @@ class Host:
         self._placement = Placement(holders, hosts, lease, list(self._environment.registry.types), self._own)
         self._authenticator = CallAuthenticator(admission, limiter, self._is_open, self._count_items)
         self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter)
-        self._replies = ReplySender(connection)
+        self._replies = ReplySender(calls)
         self._micro: Service | None = None
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -103,8 +106,8 @@ class Host:
         """Acquire the lease, and start to take over the types as they become free."""
         await self.lease.acquire()
         if self._reports_health:
-            await self._subscribe(subjects.health(self._service), self._on_health)
-        await self._subscribe(subjects.metrics(self._service), self._on_metrics)
+            await self._subscribe(self._connection, subjects.health(self._service), self._on_health)
+        await self._subscribe(self._connection, subjects.metrics(self._service), self._on_metrics)
         self._micro = await add_service(
             self._connection,
             name=self._service,
@@ -134,18 +137,17 @@ class Host:
         await self.lease.release()
         await self._stop()
         with suppress(NatsError):
-            await self._connection.flush(timeout=FLUSH_WITHIN)
+            await self._calls.flush(timeout=FLUSH_WITHIN)
 
     async def abandon(self) -> None:
-        """Drop everything and answer nothing, because the lease is lost."""
+        """Drop all objects and refuse all waiting requests, because the lease is lost."""
+        self.lease.end()
         await self._placement.stop()
+        self._replies.refuse_all(outcome_unknown())
         self._runtime.catalogue.drop_all()
-        self._replies.clear()
-        for subscription in self._subscriptions:
-            try:
-                await subscription.unsubscribe()
-            except NatsError:
-                log.warning("unsubscribing failed", exc_info=True)
+        await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._replies.flush(), FLUSH_WITHIN)
         await self._stop()
 
     def _keep_running(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -158,8 +160,7 @@ class Host:
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             log.critical("a task of the host failed, restarting the host", exc_info=task.exception())
-            self.lease.suspend()
-            self.lease.lost.set()
+            self.lease.end()
 
     async def _stop(self) -> None:
         await cancel_and_wait(self._tasks)
@@ -175,16 +176,18 @@ class Host:
         if type not in self._owned:
             for subject, query in self._runtime.queries.items():
                 if query.type.name == type:
-                    await self._subscribe(subject, self._on_query, queue=self._service)
-            await self._subscribe(subjects.owned(type), self._on_call)
+                    await self._subscribe(self._calls, subject, self._on_query, queue=self._service)
+            await self._subscribe(self._calls, subjects.owned(type), self._on_call)
             self._owned.add(type)
             self._runtime.alarms.scan_soon()
             self._keep_running(self._tells.follow(type))
             if type == dead_letters.TYPE:
                 self._keep_running(bury_strays(self._connection, self._tells))
-        await self._connection.flush()
+        await self._calls.flush()
 
-    async def _subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
+    async def _subscribe(
+        self, connection: Client, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = ""
+    ) -> None:
         async def guarded(message: Msg) -> None:
             # The server lets a host reply to any subject. Only inboxes are safe: others could be events or KV keys.
             if message.reply and not message.reply.startswith(REPLY_PREFIXES):
@@ -193,36 +196,34 @@ class Host:
             else:
                 await handler(message)
 
-        subscription = await self._connection.subscribe(
+        subscription = await connection.subscribe(
             subject, queue=queue, cb=guarded, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
         self._subscriptions.append(subscription)
 
     async def _on_call(self, message: Msg) -> None:
-        if not self.lease.valid():
-            return
         headers = trusted_headers(message)
         self._accepted += 1
         subject, reply_to, size = message.subject, message.reply, len(message.data)
         self._accepted_bytes += size
 
-        def respond(answer: Reply | None) -> None:
+        def respond(answer: Reply) -> None:
             self._accepted -= 1
             self._accepted_bytes -= size
-            if answer is None:
-                return
             if answer.failed:
                 _count_failure(subject, answer, answered=bool(reply_to))
             if reply_to:
                 self._replies.send(reply_to, answer)
 
         limits = self._environment.limits
-        if self._accepted > limits.pending or self._accepted_bytes > PENDING_BYTES:
+        if not self.lease.valid():
+            respond(Reply.of(moved()))
+        elif self._accepted > limits.pending or self._accepted_bytes > PENDING_BYTES:
             respond(Reply.of(_overloaded()))
         else:
             self._dispatch(message, headers, respond)
 
-    def _dispatch(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Reply | None], None]) -> None:
+    def _dispatch(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Reply], None]) -> None:
         """Pass a call to its object. If its caller or rate limit must be looked up first, do so and try again."""
         try:
             caller = self._authenticator.admit(message, headers)
@@ -237,7 +238,7 @@ class Host:
         lookup: asyncio.Future[None],
         message: Msg,
         headers: Mapping[str, str],
-        respond: Callable[[Reply | None], None],
+        respond: Callable[[Reply], None],
     ) -> None:
         try:
             await asyncio.shield(lookup)

@@ -15,8 +15,10 @@ MAX_NAMES = 1000
 class HostName:
     """A name that only one living process has.
 
-    The process holds a lock on a file, which the kernel releases when the process ends and not before. The holder
-    of the lock may therefore replace its predecessor. Raises `RuntimeError` if `MAX_NAMES` names are taken.
+    The process holds a lock on a file, which the kernel releases when the process ends and not before. The name
+    contains the file's identity, so processes with one name lock one file, and two homes on one machine have no name
+    in common. The holder of the lock may therefore replace its predecessor. Raises `RuntimeError` if `MAX_NAMES`
+    names are taken.
     """
 
     def __init__(self, home: Path, service: str, first: int = 0) -> None:
@@ -26,13 +28,19 @@ class HostName:
         for replica in range(first, first + MAX_NAMES):
             file = (folder / f"{service}-{replica}.lock").open("w")
             if _lock(file):
-                self._file, self.replica, self.name = file, replica, f"{service}-{replica}_{host}"
+                self._file, self.replica = file, replica
+                self.name = f"{service}-{replica}_{host}_{_identity(file)}"
                 return
             file.close()
         raise RuntimeError(f"{MAX_NAMES} processes of {service} already run under {home}")
 
     def close(self) -> None:
         self._file.close()
+
+
+def _identity(file: IO[str]) -> str:
+    status = os.fstat(file.fileno())
+    return f"{status.st_dev:x}-{status.st_ino:x}"
 
 
 def _lock(file: IO[str]) -> bool:

@@ -1,8 +1,12 @@
 """The lease of a host: the right of one incarnation of a process to answer.
 
-Promises: a lease starts *before* its last acknowledged renewal was sent, and lasts for the key's TTL less a margin.
-Its clock counts suspension, so a host that was paused finds at its first check that it may not answer. A lapsed key
-is never created again: the host returns as a new incarnation.
+Promises: a lease starts *before* its last applied renewal was sent, and lasts for the key's TTL less a margin. Its
+clock counts suspension, so a host that was paused finds at its first check that it may not answer. A lapsed key is
+never created again: the host returns as a new incarnation.
+
+A late or lost acknowledgement doesn't end a lease. Each renewal writes its number as the key's value, so the next one
+finds out whether it was applied. Renewals run in a thread of their own, over a connection of their own, so neither
+traffic nor a long turn delays them. Only a process whose event loop doesn't turn at all stops renewing.
 
 The lease decides which host answers. It doesn't protect writes, which are fenced by claims.
 """
@@ -11,7 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from nats.errors import Error as NatsError
 
@@ -20,74 +27,126 @@ from aidevos.durable.client.bucket import Bucket, RevisionConflict
 
 log = logging.getLogger(__name__)
 MARGIN = 0.5
-ALIVE = b"alive"
+# Renewals in the life of a key. Each one is given up when the next one is due.
+TRIES = 6
+LONGEST_PAUSE = 1.0
 
 
 class Lease:
-    """The lease of one incarnation. `ttl` is in seconds. `lost` is set when the lease has ended for good."""
+    """The lease of one incarnation. `lost` is set when the lease has ended for good.
 
-    def __init__(self, hosts: Bucket, host: str, clock: Clock, ttl: float) -> None:
+    `ttl` is in seconds. `run` runs a coroutine in the thread to whose loop `hosts` belongs. `is_stalled` is called in
+    that thread, at least once a second.
+    """
+
+    def __init__(
+        self,
+        hosts: Bucket,
+        host: str,
+        clock: Clock,
+        ttl: int,
+        *,
+        run: Callable[[Coroutine[Any, Any, None]], Coroutine[Any, Any, None]],
+        is_stalled: Callable[[], bool],
+    ) -> None:
         self.incarnation = f"{host}.{secrets.token_hex(8)}"
         self.lost = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._hosts = hosts
         self._host = host
         self._clock = clock
         self._ttl = ttl
+        self._pause = min(ttl / TRIES, LONGEST_PAUSE)
+        self._run = run
+        self._is_stalled = is_stalled
         self._revision = 0
-        self._ends = 0.0
+        self._tries = 0
+        # When the renewals were sent of which nobody knows yet whether they were applied.
+        self._sent: dict[int, float] = {}
+        # Times on the clock. They are replaced as a whole, so every thread may read and write them.
+        self._renewed = self._suspended = -math.inf
 
     def valid(self) -> bool:
         """Return True if this process may answer from memory now."""
-        return self._clock.elapsed() < self._ends
+        return self._suspended < self._renewed and self._clock.elapsed() < self._renewed + self._ttl - MARGIN
 
     def suspend(self) -> None:
-        """Invalidate the lease until the next successful renewal, because the connection was lost."""
-        self._ends = 0.0
+        """Invalidate the lease until a renewal that is sent from now on, because a connection was lost."""
+        self._suspended = self._clock.elapsed()
+
+    def end(self) -> None:
+        """Give up the lease for good."""
+        self._suspended = math.inf
+        self.lost.set()
 
     async def acquire(self) -> None:
         """Create the key of this incarnation, and delete the keys of dead predecessors with the same name."""
-        for key in await self._hosts.keys(f"{self._host}."):
-            await self._hosts.delete(key)
-        sent = self._clock.elapsed()
-        self._revision = await self._hosts.set(self.incarnation, ALIVE, 0, self._ttl)
-        self._ends = sent + self._ttl - MARGIN
+        await self._run(self._create())
 
     async def keep(self) -> None:
-        """Renew until the lease is lost."""
-        pause = self._ttl / 3
-        while not self.lost.is_set():
-            await asyncio.sleep(pause)
-            pause = self._ttl / 3
-            sent = self._clock.elapsed()
-            try:
-                self._revision = await self._hosts.set(self.incarnation, ALIVE, self._revision, self._ttl)
-                self._ends = sent + self._ttl - MARGIN
-            except RevisionConflict:
-                await self._find_revision()
-                pause = 0.0
-            except (NatsError, OSError) as error:
-                log.warning("renewing the lease failed, trying again: %s", error)
+        """Renew until cancelled."""
+        await self._run(self._keep())
+
+    async def renew(self) -> None:
+        """Renew at once, because a connection was restored."""
+        await self._run(self._try())
 
     async def release(self) -> None:
-        self._ends = 0.0
-        self.lost.set()
+        self.end()
+        await self._run(self._delete())
+
+    async def _create(self) -> None:
+        for key in await self._hosts.keys(f"{self._host}."):
+            await self._hosts.delete(key)
+        await self._set()
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due = max(due + self._pause, loop.time())
+            await asyncio.sleep(due - loop.time())
+            await self._try()
+
+    async def _try(self) -> None:
+        if self._is_stalled():
+            log.error("the event loop doesn't turn: the lease is not renewed")
+            return
+        try:
+            async with asyncio.timeout(self._pause):
+                while self._suspended < math.inf:
+                    try:
+                        await self._set()
+                        break
+                    except RevisionConflict:
+                        await self._find_revision()
+        except (NatsError, OSError, TimeoutError) as error:
+            log.warning("renewing the lease failed, trying again: %r", error)
+
+    async def _set(self) -> None:
+        self._tries += 1
+        number = self._tries
+        self._sent[number] = self._clock.elapsed()
+        self._revision = await self._hosts.set(self.incarnation, b"%d" % number, self._revision, self._ttl)
+        self._note_applied(number)
+
+    async def _find_revision(self) -> None:
+        """Read the key after a conflict: an earlier renewal was applied, or the key is gone and the lease has ended."""
+        value, revision = await self._hosts.get(self.incarnation)
+        if value is None:
+            log.error("the lease of %s has lapsed", self.incarnation)
+            self._suspended = math.inf
+            self._loop.call_soon_threadsafe(self.lost.set)
+        else:
+            self._revision = revision
+            self._note_applied(int(value))
+
+    def _note_applied(self, number: int) -> None:
+        self._renewed = max(self._renewed, self._sent.get(number, -math.inf))
+        self._sent = {later: sent for later, sent in self._sent.items() if later > number}
+
+    async def _delete(self) -> None:
         try:
             await self._hosts.delete(self.incarnation)
         except NatsError as error:
             log.warning("releasing the lease failed, it will expire: %s", error)
-
-    async def _find_revision(self) -> None:
-        """Read the key's revision after a conflict, or end the lease if the key is gone.
-
-        A renewal whose acknowledgement was lost has changed the revision.
-        """
-        try:
-            value, revision = await self._hosts.get(self.incarnation)
-        except (NatsError, OSError):
-            return
-        if value is None:
-            log.error("the lease of %s has lapsed", self.incarnation)
-            self._ends = 0.0
-            self.lost.set()
-        else:
-            self._revision = revision

@@ -1,20 +1,22 @@
 """Queries over all objects of a type: its list, searches and views, each at `query.<type>.<name>`.
 
 Promises: they show only committed states. A page that would exceed the size limit of an answer is cut short, and
-its cursor continues after the last item.
+its cursor continues after the last item. No page reads more than about one answer's worth of stored bytes. Large pages
+are assembled in slices, between which the event loop turns, and each caller gets a fair share of the reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from aidevos.contracts import projects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST, LIST_LIMIT, ObjectPage, SearchPage
+from aidevos.durable.base.slices import Slices
 from aidevos.durable.hosting.cursors import decode_cursor, encode_cursor
 from aidevos.durable.objects.declaration import Search, View
 from aidevos.durable.objects.object import LISTS
@@ -23,13 +25,11 @@ from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.objects.schema import Schema
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.router import check_allowed
-from aidevos.durable.store.port import Store, StoreError
+from aidevos.durable.store.port import PAGE_BYTES, Document, Store, StoreError
 from aidevos.durable.turns.activation import describe
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
 from aidevos.security.permissions import Principal, Rule
-
-Item = TypeVar("Item", bound=msgspec.Struct)
 
 
 class StoredQuery(NamedTuple):
@@ -104,15 +104,23 @@ async def _list(
     """Return a page of existing objects in the order of their IDs. The cursor is the last ID of the page before."""
     project = await gate.visible_project(caller, args.project)
     _check_limit(args.limit, "limit")
-    documents = await environment.store.list_page(type.name, args.cursor or "", args.limit + 1, project)
+    store, searches, size = environment.store, environment.searches, environment.limits.answer
+    shows_state = type.cls.management == "raw"
+    documents = await searches.run(
+        caller.subject,
+        lambda: store.list_page(
+            type.name, args.cursor or "", args.limit + 1, project, size=size, with_state=shows_state
+        ),
+    )
     shown = (
         describe(type, document, active=catalogue.get(type.name, document.id) is not None)
         for document in documents[: args.limit]
     )
-    items = _take_fitting(shown, environment.limits.answer)
-    page = ObjectPage(items=items, next_cursor=items[-1].id if len(documents) > len(items) else None)
+    items = await _take_fitting(environment.slices, shown, size)
+    more = _continues(documents, items, size)
+    page = ObjectPage(items=cast(Any, items), next_cursor=documents[len(items) - 1].id if more else None)
     if args.count and project:
-        page.count = await _count_objects(environment.store, type, project)
+        page.count = await searches.run(caller.subject, lambda: _count_objects(store, type, project))
     return page
 
 
@@ -133,18 +141,22 @@ async def _search(
     _check_limit(args.limit, "args.limit")
     wanted = search.find(search.restrict(caller, args))
     after = decode_cursor(args.cursor, wanted) if args.cursor is not None else None
-    documents = await environment.store.find(type.name, wanted._replace(after=after, limit=args.limit + 1))
+    most = environment.limits.answer // 2
+    size = min(wanted.size or PAGE_BYTES, PAGE_BYTES)
+    wanted = wanted._replace(after=after, limit=args.limit + 1, size=size)
+    documents = await environment.searches.run(caller.subject, lambda: environment.store.find(type.name, wanted))
     shown = (
         search.show(document.id, type.load_state(document.state or {}, document.schema), document.version)
         for document in documents[: args.limit]
     )
-    items = _take_fitting(shown, environment.limits.answer // 2)
-    more = len(documents) > len(items)
+    items = await _take_fitting(environment.slices, shown, most)
+    more = _continues(documents, items, size)
     return SearchPage(items=items, next_cursor=encode_cursor(wanted, documents[len(items) - 1]) if more else None)
 
 
 async def _view(environment: Environment, view: View, args: Any, caller: Principal) -> Any:
-    return await view.answer(Reader(environment.store, environment.client, caller, environment.clock.now()), args)
+    now = environment.clock.now()
+    return await view.answer(Reader(environment.store, environment.client, environment.searches, caller, now), args)
 
 
 def _check_limit(limit: int, field: str) -> None:
@@ -152,13 +164,24 @@ def _check_limit(limit: int, field: str) -> None:
         raise Failure("invalid", f"the limit must be from 1 to {LIST_LIMIT}", field=field)
 
 
-def _take_fitting(items: Iterable[Item], most: int) -> list[Item]:
-    """Return the leading items whose encoded size is at most `most` bytes in total, but at least one."""
-    fitting: list[Item] = []
-    size = 0
-    for item in items:
-        size += len(msgspec.json.encode(item))
-        if fitting and size > most:
-            break
-        fitting.append(item)
+def _continues(documents: Sequence[Document], items: Sequence[object], size: int) -> bool:
+    """Return True if there may be objects after the shown items: the search found more, or stopped at `size` bytes."""
+    return len(documents) > len(items) or sum(document.size for document in documents) >= size
+
+
+async def _take_fitting(slices: Slices, items: Iterator[msgspec.Struct], most: int) -> list[msgspec.Raw]:
+    """Return the leading items, encoded, whose size is at most `most` bytes in total, but at least one."""
+    fitting: list[msgspec.Raw] = []
+
+    def take() -> Iterator[None]:
+        size = 0
+        for item in items:
+            encoded = msgspec.json.encode(item)
+            size += len(encoded)
+            if fitting and size > most:
+                return
+            fitting.append(msgspec.Raw(encoded))
+            yield
+
+    await slices.run(take())
     return fitting

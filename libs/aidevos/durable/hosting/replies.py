@@ -52,9 +52,10 @@ class ReplySender:
         """Return when all queued answers were sent."""
         await self._empty.wait()
 
-    def clear(self) -> None:
-        """Drop all queued answers."""
-        self._queue.clear()
+    def refuse_all(self, failure: Failure) -> None:
+        """Replace all queued answers by this failure."""
+        refusal = Reply.of(failure)
+        self._queue = deque((reply_to, refusal) for reply_to, _ in self._queue)
 
 
 def _headers(reply: Reply) -> dict[str, str] | None:

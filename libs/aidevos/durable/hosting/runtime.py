@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cached_property
 
 from aidevos.durable.base.clock import Clock
+from aidevos.durable.base.fair_share import FairShare
+from aidevos.durable.base.slices import Slices
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import ObjectCaller
@@ -50,13 +52,15 @@ class Runtime:
         limits: Limits,
     ) -> None:
         self.tasks = BackgroundTasks()
-        self.environment = Environment(registry, store, client, clock, limits, may_answer, self.tasks.spawn)
+        self.environment = Environment(
+            registry, store, client, clock, limits, may_answer, self.tasks.spawn, Slices(), FairShare(limits.searches)
+        )
         self.catalogue = Catalogue(self.environment, self._activate)
         self._gate = gate
         self.alarms = AlarmClock(self.environment, self.catalogue, principal)
         owner_ids = OwnerIds(incarnation)
         self._commits = {name: self._group_commit(name, owner_ids) for name in registry.types}
-        self._archive = ReplyArchive(store, self.catalogue.discard)
+        self._archive = ReplyArchive(store)
         runner = TurnRunner(self.environment, gate, self._archive, self.catalogue.requeue)
         self.lifecycle = Lifecycle(
             self.environment,

@@ -16,6 +16,7 @@ from aidevos.durable.store.port import Find
 from aidevos.security.permissions import Principal, Rule, services
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Decorator = TypeVar("Decorator", bound=Callable[..., Any])
 Management = Literal["raw", "lifecycle", "read_only"]
 
 
@@ -60,12 +61,38 @@ class Declaration(msgspec.Struct, frozen=True):
 
 def _declare(declaration: Declaration) -> Callable[[Method], Method]:
     def mark(method: Method) -> Method:
+        if not isinstance(declaration.allow, Rule):
+            example = f'@{declaration.kind}(allow=permission("…"))'
+            raise TypeError(f"{_name_of(method)}: allow must be a rule, as in {example}, not {declaration.allow!r}")
         method.__declaration__ = declaration  # type: ignore[attr-defined]
         return method
 
     return mark
 
 
+def _with_options(required: str, example: str) -> Callable[[Decorator], Decorator]:
+    """Make a decorator refuse a method, by its name, that it is put on without its required option."""
+
+    def explain(decorator: Decorator) -> Decorator:
+        def refuse(method: Any) -> Any:
+            raise TypeError(f"{_name_of(method)}: @{decorator.__name__} needs {required}: write {example}")
+
+        @functools.wraps(decorator)
+        def checked(*methods: Any, **options: Any) -> Any:
+            if methods:
+                refuse(methods[0])
+            return decorator(**options) if required in options else refuse
+
+        return cast(Decorator, checked)
+
+    return explain
+
+
+def _name_of(method: Any) -> str:
+    return getattr(method, "__qualname__", repr(method))
+
+
+@_with_options("allow", '@command(allow=permission("…"))')
 def command(
     *,
     allow: Rule,
@@ -115,6 +142,8 @@ def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter_id) -> 
     event becomes a dead letter if the method raises a `Failure` that isn't retryable, or after it has failed
     `AIDEVOS_EVENT_ATTEMPTS` times.
     """
+    if not isinstance(pattern, str):
+        raise TypeError(f'{_name_of(pattern)}: @on needs a pattern: write @on("event.<type>.<id>.<name>")')
     if not is_pattern(pattern):
         raise TypeError(f"{pattern!r} is not an event pattern: write event.<type>.<id>.<name>, with * for any part")
 
@@ -134,6 +163,7 @@ def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter_id) -> 
     return mark
 
 
+@_with_options("allow", '@query(allow=permission("…"))')
 def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> Callable[[Method], Method]:
     """Declare a method that only reads.
 
@@ -179,11 +209,12 @@ class View(msgspec.Struct, frozen=True):
     answer: Callable[..., Awaitable[Any]]
 
 
+@_with_options("from_", "@upcast(from_=1)")
 def upcast(*, from_: int) -> Callable[[Method], Method]:
     """Declare a static method that converts a state, as a map, from schema version `from_` to the next version."""
 
     def mark(method: Method) -> Method:
-        target = method.__func__ if isinstance(method, staticmethod) else method
+        target = method.__func__ if isinstance(method, staticmethod | classmethod) else method
         target.__upcast_from__ = from_  # type: ignore[attr-defined]
         return method
 

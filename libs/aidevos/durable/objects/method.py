@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from aidevos.contracts import subjects
+from aidevos.durable.objects.checks import check_type
 from aidevos.durable.objects.declaration import Declaration
 from aidevos.durable.objects.schema import Schema
 from aidevos.security.permissions import Rule
@@ -48,8 +48,6 @@ class MethodSpec:
         self.name = declaration.name or function.__name__
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"{function.__qualname__} must be async def")
-        if declaration.name is None and not subjects.is_method(self.name):
-            raise TypeError(f"{function.__qualname__}: a method's name must match {subjects.METHOD_PATTERN}")
         self.function = function
         self.is_command = declaration.kind == "command"
         self.reentrant = declaration.reentrant
@@ -80,7 +78,13 @@ class MethodSpec:
 
 
 def _signature(function: Callable[..., Any]) -> tuple[type[msgspec.Struct], Any]:
-    hints = typing.get_type_hints(function, include_extras=True)
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"{function.__qualname__} has an unknown type in its signature: {error}") from None
+    for name, hint in hints.items():
+        what = "its result" if name == "return" else f"its argument {name}"
+        check_type(hint, f"{function.__qualname__}: {what} has no JSON")
     fields: list[Any] = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):

@@ -6,7 +6,7 @@ a command did is visible to anyone before it is committed. A query sees the stat
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.objects.alarm import Alarm
 from aidevos.durable.objects.alarms import Alarms
+from aidevos.durable.objects.checks import check_init, check_names, find_state_type
 from aidevos.durable.objects.declaration import Event, Management, Search, View, command, query
 from aidevos.durable.objects.if_match import check_if_match
 from aidevos.durable.objects.running import RunningTurn, current_turn
@@ -67,6 +68,8 @@ class BaseDurableObject(Generic[State]):
         **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
+        check_names(cls, BaseDurableObject)
+        check_init(cls, BaseDurableObject)
         if not type:
             return
         if not subjects.is_type(type):
@@ -276,11 +279,7 @@ class BaseDurableObject(Generic[State]):
 
 
 def _state_type(cls: type[BaseDurableObject[Any]]) -> type[msgspec.Struct]:
-    for base in getattr(cls, "__orig_bases__", ()):
-        for argument in getattr(base, "__args__", ()):
-            if isinstance(argument, type) and issubclass(argument, msgspec.Struct):
-                return argument
-    inherited = getattr(cls, "state_type", None)
-    if inherited is None:
+    found = find_state_type(cls, BaseDurableObject) or getattr(cls, "state_type", None)
+    if found is None:
         raise TypeError(f"{cls.__name__} must name its state: BaseDurableObject[{cls.__name__}State]")
-    return cast(type[msgspec.Struct], inherited)
+    return found

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
+from aidevos.contracts.errors import Failure
+from aidevos.durable.base.fair_share import FairShare
 from aidevos.durable.client.client import ObjectCaller, send_query
 from aidevos.durable.store.conditions import Condition
-from aidevos.durable.store.port import Document, Find, Store
+from aidevos.durable.store.port import VIEW_BYTES, Document, Find, Store
 from aidevos.security.permissions import Principal
+
+T = TypeVar("T")
 
 
 class Reader:
     """Reads committed states for a view.
 
     `caller` is the view's caller; the view itself must respect what they may see. `now` is in seconds since the epoch.
-    Methods raise `StoreError`.
+    Each read waits for the caller's share of `searches`. Methods raise `StoreError`.
     """
 
-    def __init__(self, store: Store, client: ObjectCaller, caller: Principal, now: float) -> None:
+    def __init__(self, store: Store, client: ObjectCaller, searches: FairShare, caller: Principal, now: float) -> None:
         self._store = store
         self._client = client
+        self._searches = searches
         self.caller = caller
         self.now = now
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         """Return the existing objects with these IDs, by ID."""
-        found = await self._store.read(type, ids)
+        found = await self._run(lambda: self._store.read(type, ids))
         return {id: document for id, document in found.items() if document.exists}
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
-        """Return existing objects by their states. Raises `too-slow` if the time limit is exceeded."""
-        return await self._store.find(type, wanted)
+        """Return existing objects by their states.
+
+        Raises `too-slow` if the time limit is exceeded, and `too-large` for more than `VIEW_BYTES` bytes unless the
+        search stops at its own `size`.
+        """
+        size = min(wanted.size or VIEW_BYTES, VIEW_BYTES)
+        found = await self._run(lambda: self._store.find(type, wanted._replace(size=size)))
+        if wanted.size is None and len(found) < wanted.limit and sum(document.size for document in found) >= size:
+            detail = f"the search found more than {size} bytes: ask for fewer objects, or `only` for parts of them"
+            raise Failure("too-large", detail)
+        return found
 
     async def count(self, type: str, where: Condition, *, limit: int | None = None) -> int:
         """Count the existing objects of whose states the condition is true, up to `limit`. Raises `too-slow`."""
-        return await self._store.count(type, where, limit=limit)
+        return await self._run(lambda: self._store.count(type, where, limit=limit))
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
         """Ask another view or a search, on behalf of this service, and return its decoded answer. Raises `Failure`."""
         return await send_query(self._client, type, view, args)
+
+    async def _run(self, read: Callable[[], Awaitable[T]]) -> T:
+        return await self._searches.run(self.caller.subject, read)

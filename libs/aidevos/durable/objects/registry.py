@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
+from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM
 from aidevos.durable.objects.alarm import Alarm
+from aidevos.durable.objects.checks import check_emits, check_state, check_upcast
 from aidevos.durable.objects.declaration import Declaration
 from aidevos.durable.objects.description import describe
 from aidevos.durable.objects.method import MethodSpec
@@ -37,6 +39,7 @@ class ObjectType:
     def __init__(self, cls: type[BaseDurableObject[Any]]) -> None:
         self.name = cls.object_type
         self.cls = cls
+        check_state(cls, cls.state_type)
         self.methods: dict[str, MethodSpec] = {}
         self.state: Schema[Any] = Schema(cls.state_type, "state")
         self._nests_freely = nests_freely(msgspec.inspect.type_info(cls.state_type))
@@ -45,24 +48,29 @@ class ObjectType:
             declaration = getattr(member, "__declaration__", None)
             if declaration is not None:
                 spec = MethodSpec(member, declaration)
+                if not subjects.is_method(spec.name) and getattr(BaseDurableObject, name, None) is not member:
+                    raise TypeError(f"{cls.__name__}.{name}: its name must match {subjects.METHOD_PATTERN}")
                 if spec.name in self.methods:
                     raise TypeError(f"{cls.__name__} has two methods {spec.name!r}")
                 self.methods[spec.name] = spec
+            if inspect.isfunction(member):
+                check_emits(cls, member)
             if hasattr(member, "__upcast_from__"):
-                self._upcasts[member.__upcast_from__] = getattr(cls, name)
+                self._add_upcast(name, member.__upcast_from__)
         self.methods[ALARM] = _alarm_method(cls)
         missing = [version for version in range(1, cls.schema_version) if version not in self._upcasts]
         if missing:
             raise TypeError(f"{cls.__name__} lacks @upcast(from_={missing[0]})")
         try:
-            self.default_state()
-        except TypeError:
-            raise TypeError(f"every field of {cls.state_type.__name__} needs a default") from None
-
-        try:
             self.description = describe(cls, self.methods.values())
         except TypeError as error:
             raise TypeError(f"{cls.__name__} can't be described: {error}") from None
+
+    def _add_upcast(self, name: str, version: int) -> None:
+        check_upcast(self.cls, name, version, self.cls.schema_version)
+        if version in self._upcasts:
+            raise TypeError(f"{self.cls.__name__} has two upcasts from version {version}")
+        self._upcasts[version] = getattr(self.cls, name)
 
     def default_state(self) -> msgspec.Struct:
         """Return the state of a new object."""

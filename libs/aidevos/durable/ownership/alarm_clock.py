@@ -222,7 +222,7 @@ class AlarmClock:
             self.schedule(activation.type.name, activation.id, self._environment.clock.now() + RETRY_AFTER)
 
     def _request(self, activation: Activation, name: str) -> Request:
-        def respond(answer: Reply | None) -> None:
+        def respond(answer: Reply) -> None:
             self._on_answered(activation)
             self.schedule_next(activation)
             self._rescheduled.set()

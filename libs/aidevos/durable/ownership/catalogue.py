@@ -14,8 +14,8 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
-from aidevos.durable.turns.failures import not_applied, outcome_unknown
-from aidevos.durable.turns.pending import drop_waiting, fail_waiting
+from aidevos.durable.turns.failures import moved, not_applied, outcome_unknown
+from aidevos.durable.turns.pending import fail_waiting
 from aidevos.durable.turns.request import Request
 
 
@@ -111,14 +111,15 @@ class Catalogue:
             self.requeue(request)
 
     def drop_all(self) -> None:
-        """Forget all activations at once and answer nothing, because the lease is lost."""
+        """Forget all activations at once and refuse all waiting requests, because the lease is lost."""
         for activation in self.all():
             self.forget(activation)
             for request in activation.mailbox.close():
-                request.drop()
-            for pending in (activation.pending, activation.in_flight):
-                if pending is not None:
-                    drop_waiting(pending)
+                request.fail(moved())
+            if activation.pending is not None:
+                fail_waiting(activation.pending, moved())
+            if activation.in_flight is not None:
+                fail_waiting(activation.in_flight, outcome_unknown())
 
     async def settle(self, within: float) -> None:
         """Return when no request waits and everything is committed, or after `within` seconds."""
@@ -144,6 +145,6 @@ class Catalogue:
 
     def _create(self, type: ObjectType, id: str, *, claim: bool) -> Activation:
         if not self._environment.may_answer():
-            raise Failure("moved", "this process doesn't own the object")
+            raise moved()
         activation = self._activations[type.name, id] = self._activate(type, id, claim)
         return activation

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
@@ -23,8 +24,9 @@ from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Out
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import find_record
 from aidevos.durable.turns.environment import Environment
-from aidevos.durable.turns.failures import not_applied, outcome_unknown
-from aidevos.durable.turns.pending import PendingCommit, fail_waiting
+from aidevos.durable.turns.failures import moved, not_applied, outcome_unknown
+from aidevos.durable.turns.headers import Reply
+from aidevos.durable.turns.pending import PendingCommit, fail_waiting, take_all
 
 log = logging.getLogger(__name__)
 BATCH_COUNT = 500
@@ -32,6 +34,14 @@ BATCH_BYTES = 32 * 1024 * 1024
 RESOLVE_FOR = 30.0
 BACKOFF = Backoff(0.05, 2.0)
 CLEAR_AFTER = 0.1
+
+
+class _Clearing(NamedTuple):
+    """An empty outbox to clear: `pending` holds its removals, and the document must still be at `point`."""
+
+    activation: Activation
+    pending: PendingCommit | None
+    point: CommitPoint
 
 
 class GroupCommit:
@@ -84,42 +94,58 @@ class GroupCommit:
             while self._ready:
                 batch = self._seal()
                 if batch:
-                    commits = [commit for _, commit in batch.values()]
-                    outcomes = await self._environment.store.commit(self._type, commits)
+                    outcomes = await self._apply([commit for _, commit in batch.values()])
                     for (activation, (pending, commit)), outcome in zip(batch.items(), outcomes, strict=True):
                         try:
                             self._settle(activation, pending, commit, outcome)
                         except Exception:
-                            log.exception("%s: settling a commit failed", activation.object_id)
-                            self._catalogue.discard(activation)
+                            self._give_up(activation, pending)
         finally:
             self._task = None
 
-    def _clear_sent(self) -> None:
-        """Clear the outboxes of activations without other changes in bulk, and commit the rest as usual."""
-        sent, self._to_clear = self._to_clear, {}
-        clear = [activation for activation in sent if activation.only_clears_outbox and not activation.broken]
-        for activation in sent.keys() - clear:
-            self.add(activation)
-        for first in range(0, len(clear), BATCH_COUNT):
-            self._environment.spawn(self._clear(clear[first : first + BATCH_COUNT]))
+    async def _apply(self, commits: list[Commit]) -> list[Outcome]:
+        try:
+            return await self._environment.store.commit(self._type, commits)
+        except Exception:
+            log.exception("committing objects of %s failed in an unexpected way", self._type)
+            return [Outcome.UNKNOWN] * len(commits)
 
-    async def _clear(self, activations: list[Activation]) -> None:
-        """Empty the outboxes of these activations.
+    def _give_up(self, activation: Activation, pending: PendingCommit) -> None:
+        """Fail everything that still waits for a commit whose settling has raised."""
+        log.exception("%s: settling a commit failed", activation.object_id)
+        fail_waiting(pending, outcome_unknown())
+        self._catalogue.discard(activation)
+
+    def _clear_sent(self) -> None:
+        """Clear the outboxes of activations without other changes in bulk, and commit the rest as usual.
+
+        The points to clear are taken here, in the step that finds the outboxes empty. Taken any later, they could
+        include a commit with new entries, which the clearing would erase.
+        """
+        sent, self._to_clear = self._to_clear, {}
+        cleared = []
+        for activation in sent:
+            if activation.only_clears_outbox and not activation.broken:
+                activation.relay_flag = None
+                point = CommitPoint(activation.id, activation.owner, activation.commit or "")
+                cleared.append(_Clearing(activation, activation.pending, point))
+            else:
+                self.add(activation)
+        for first in range(0, len(cleared), BATCH_COUNT):
+            self._environment.spawn(self._clear(cleared[first : first + BATCH_COUNT]))
+
+    async def _clear(self, clearings: list[_Clearing]) -> None:
+        """Empty these outboxes.
 
         Turns and commits continue meanwhile. A commit that lands first prevents the clearing of its document, and a
         later one writes the `relay` flag again.
         """
-        places = []
-        for activation in activations:
-            activation.relay_flag = None
-            places.append((activation.pending, CommitPoint(activation.id, activation.owner, activation.commit or "")))
         try:
-            cleared = await self._environment.store.clear_outboxes(self._type, [place for _, place in places])
+            cleared = await self._environment.store.clear_outboxes(self._type, [item.point for item in clearings])
         except StoreError as error:
             log.warning("clearing outboxes of %s failed, committing them one by one: %s", self._type, error)
             cleared = False
-        for activation, (pending, _) in zip(activations, places, strict=True):
+        for activation, pending, _ in clearings:
             if cleared and activation.pending is pending and activation.only_clears_outbox:
                 activation.pending, activation.relay_flag = None, False
             else:
@@ -161,8 +187,8 @@ class GroupCommit:
         else:
             activation.in_flight = None
             activation.founding = False
-            if pending.state_changed:
-                activation.committed = commit.set["state"].raw if "state" in commit.set else b""
+            if pending.shows is not None:
+                activation.committed = pending.shows
             self._finish(activation, pending, None)
             self._on_committed(activation, pending)
             if activation.pending is not None:
@@ -174,15 +200,21 @@ class GroupCommit:
         if failure is not None:
             fail_waiting(pending, failure)
             return
-        for request, answer in pending.waiters:
+        for request, answer in take_all(pending.waiters):
             request.respond(answer)
         valid = self._environment.may_answer()
-        for request, answer in pending.readers:
-            request.respond(answer if valid else None)
-        for callback in pending.callbacks:
+        for request, answer in take_all(pending.readers):
+            request.respond(answer if valid else Reply.of(moved()))
+        for callback in take_all(pending.callbacks):
             callback(None)
 
     async def _resolve(self, activation: Activation, pending: PendingCommit, commit: Commit) -> None:
+        try:
+            await self._settle_unknown(activation, pending, commit)
+        except Exception:
+            self._give_up(activation, pending)
+
+    async def _settle_unknown(self, activation: Activation, pending: PendingCommit, commit: Commit) -> None:
         document = await self._claim_again(activation)
         log.warning(
             "%s: the outcome of a commit was unknown: %s", activation.object_id, _describe_resolution(document, commit)
@@ -196,14 +228,16 @@ class GroupCommit:
             self._on_resolved(activation, document)
 
     async def _claim_again(self, activation: Activation) -> Document | None:
+        """Claim the document while the lease is valid, and return it; None if that fails for `RESOLVE_FOR` seconds."""
         loop = asyncio.get_running_loop()
         end, pauses = loop.time() + RESOLVE_FOR, BACKOFF.pauses()
         while not activation.broken and loop.time() < end:
-            claim = Claim(activation.id, self._owner_ids.next(), activation.partition)
-            try:
-                return (await self._environment.store.claim(self._type, [claim])).get(activation.id)
-            except StoreError as error:
-                log.warning("%s: claiming again failed: %s", activation.object_id, error)
+            if self._environment.may_answer():
+                claim = Claim(activation.id, self._owner_ids.next(), activation.partition)
+                try:
+                    return (await self._environment.store.claim(self._type, [claim])).get(activation.id)
+                except StoreError as error:
+                    log.warning("%s: claiming again failed: %s", activation.object_id, error)
             await pauses.wait()
         return None
 

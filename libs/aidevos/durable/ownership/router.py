@@ -41,14 +41,14 @@ class DurableObjectRouter:
         payload: bytes,
         headers: Mapping[str, str],
         principal: Principal,
-        respond: Callable[[Reply | None], None],
+        respond: Callable[[Reply], None],
         *,
         stored: bool = False,
     ) -> None:
         """Authorize a call that arrived on `dop.<partition>.<type>.<id>.<method>`, and queue it for its object.
 
-        `respond` is called once, now or later, with the answer, or with None if the lease is lost. The headers must
-        be trusted. `stored` marks a tell from a stream, whose outcome is kept for `tell_age`. Raises `Failure`.
+        `respond` is called once, now or later, with the answer. The headers must be trusted.
+        `stored` marks a tell from a stream, whose outcome is kept for `tell_age`. Raises `Failure`.
         """
         partition, type_name, id, method_name = subjects.parse_owned(subject)
         type, method = self._environment.registry.method(type_name, method_name)
@@ -82,7 +82,7 @@ class DurableObjectRouter:
         payload: bytes,
         headers: Mapping[str, str],
         principal: Principal,
-        respond: Callable[[Reply | None], None],
+        respond: Callable[[Reply], None],
         *,
         stored: bool,
     ) -> Request:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,8 +23,8 @@ from aidevos.durable.store.port import (
     Find,
     Outcome,
     StoreError,
+    count_up_to,
     search_too_slow,
-    take_up_to,
 )
 
 # Fields that searches and pages leave empty.
@@ -88,11 +88,21 @@ class MemoryStore:
         found = self.documents[type]
         return {id: _document(id, found[id]) for id in ids if id in found}
 
-    async def list_page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+    async def list_page(
+        self,
+        type: str,
+        after: str,
+        limit: int,
+        project: str | None = None,
+        *,
+        size: int | None = None,
+        with_state: bool = True,
+    ) -> list[Document]:
         self._require_up()
         found = {id: document for id, document in self.documents[type].items() if document.get("deleted") is None}
         ids = sorted(id for id, document in found.items() if id > after and _belongs_to(document, project))
-        return [_document(id, found[id] | HIDDEN) for id in ids[:limit]]
+        hidden = HIDDEN if with_state else HIDDEN | {"state": None}
+        return _take_up_to(size, (_document(id, found[id] | hidden) for id in ids[:limit]))
 
     async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
         return len(
@@ -107,11 +117,10 @@ class MemoryStore:
             after = wanted.after
             found = [item for item in found if (item[0] < after if wanted.descending else item[0] > after)]
         shown = [_document(id, document | HIDDEN) for (_, id), document in found[: wanted.limit]]
-        for document in shown:
-            document.size = len(codec.encode(document.state or {}))
-            if wanted.only is not None:
+        if wanted.only is not None:
+            for document in shown:
                 document.state = _select_paths(document.state or {}, wanted.only)
-        return take_up_to(wanted.size, shown)
+        return _take_up_to(wanted.size, shown)
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         return len(self._search(type, where, within)[:limit])
@@ -209,6 +218,19 @@ def _parent(document: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
     for folder in folders:
         document = document.setdefault(folder, {})
     return document, name
+
+
+def _take_up_to(size: int | None, documents: Iterable[Document]) -> list[Document]:
+    taken: list[Document] = []
+
+    def measure() -> Iterator[int]:
+        for document in documents:
+            document.size = len(codec.encode(document.state or {}))
+            taken.append(document)
+            yield document.size
+
+    count_up_to(size, measure())
+    return taken
 
 
 def _select_paths(state: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 Promise: every write is acknowledged by a majority and journaled. Every read returns majority-committed data from the
 primary. A fenced commit changes nothing and never brings a purged object back.
 
+Commits, claims and the reads that load objects always find a free thread: all other operations together take at most
+half of the driver's threads. Documents are decoded in slices, between which the event loop turns.
+
 The filter of a commit matches its owner and its predecessor, and the update is an upsert. If the filter matches
 nothing, the upsert would insert a document without `created_at`, which the collection's validator refuses. So a fenced
 commit fails alone, with code 121 and its index in the batch.
@@ -14,18 +17,21 @@ the framework resolves it with a new claim.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from bson import MaxKey, MinKey
+from motor.frameworks.asyncio import max_workers
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import IndexModel, ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
+from aidevos.durable.base.slices import Slices
 from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import Condition, Path
 from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
@@ -38,6 +44,7 @@ from aidevos.durable.store.port import (
     Find,
     Outcome,
     StoreError,
+    count_up_to,
     search_too_slow,
 )
 
@@ -45,11 +52,13 @@ Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
 CHUNK = 32
+# Tombstones that one purge looks at.
+PURGE_PAGE = 1000
 VALIDATION_FAILED = 121
 DUPLICATE_KEY = 11000
 NAMESPACE_EXISTS = 48
 LIVE: dict[str, Any] = {"deleted": {"$eq": None}}
-FIELDS = [name for name in Document.__struct_fields__ if name != "id"]
+FIELDS = [name for name in Document.__struct_fields__ if name not in ("id", "size")]
 
 
 def collections_of(type: str) -> tuple[str, str]:
@@ -89,6 +98,8 @@ class MongoStore:
             read_concern=ReadConcern("majority"),
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
         )
+        self._room = asyncio.Semaphore(max(1, max_workers // 2))
+        self._slices = Slices()
 
     async def open(
         self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
@@ -144,14 +155,23 @@ class MongoStore:
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         found = await self._find(f"obj_{type}", {"_id": {"$in": list(ids)}}, len(ids))
-        return {document["_id"]: _document(document) for document in found}
+        return {document.id: document for document in await self._slices.map(_document, found)}
 
-    async def list_page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+    async def list_page(
+        self,
+        type: str,
+        after: str,
+        limit: int,
+        project: str | None = None,
+        *,
+        size: int | None = None,
+        with_state: bool = True,
+    ) -> list[Document]:
         wanted: dict[str, Any] = LIVE | {"_id": {"$gt": after}}
         if project is not None:
             wanted["project"] = project or None
-        found = await self._find(f"obj_{type}", wanted, limit, sort={"_id": 1}, projection=_projection(None))
-        return [_document(document) for document in found]
+        shown = _projection(None) | ({} if with_state else {"state": False})
+        return await self._search(f"obj_{type}", wanted, limit, size=size, sort={"_id": 1}, projection=shown)
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
         clauses = [LIVE, compile_condition(wanted.where)]
@@ -159,7 +179,7 @@ class MongoStore:
         if wanted.after is not None:
             clauses += _positions_after(path, wanted.after, "lt" if wanted.descending else "gt")
         direction = -1 if wanted.descending else 1
-        found = await self._find(
+        return await self._search(
             f"obj_{type}",
             all_of(clauses),
             wanted.limit,
@@ -168,52 +188,58 @@ class MongoStore:
             sort={name: direction for name in (path, "_id") if name is not None},
             projection=_projection(wanted.only),
         )
-        return [_document(document) for document in found]
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         counted = all_of([LIVE, compile_condition(where)])
         bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
-        return await self._run(lambda: self._objects(type).count_documents(counted, **bounds), within)
+        return await self._run_apart(lambda: self._objects(type).count_documents(counted, **bounds), within)
 
     async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
         wanted = LIVE | {"project": project}
-        return await self._run(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
+        return await self._run_apart(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
 
     async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}
-        found = await self._find(f"obj_{type}", waiting, limit, sort={"_id": 1}, projection={"_id": True})
-        return [document["_id"] for document in found]
+        found = await self._search(f"obj_{type}", waiting, limit, sort={"_id": 1}, projection={"_id": True})
+        return [document.id for document in found]
 
     async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
         waiting = {"alarm_at": {"$gt": after, "$lte": until}}
-        found = await self._find(f"obj_{type}", waiting, limit, sort={"alarm_at": 1}, projection={"alarm_at": True})
-        return [(document["_id"], document["alarm_at"]) for document in found]
+        found = await self._search(f"obj_{type}", waiting, limit, sort={"alarm_at": 1}, projection={"alarm_at": True})
+        return [(document.id, document.alarm_at or 0.0) for document in found]
 
     async def purge(self, type: str, before: datetime) -> int:
         gone = {"deleted": {"$lt": before}, "relay": None}
-        found = await self._find(f"obj_{type}", gone, 1000, projection={"owner": True, "commit": True})
-        purged = 0
-        for document in found:
-            fence = gone | {"_id": document["_id"], "owner": document["owner"], "commit": document.get("commit")}
-            result = await self._run(lambda fence=fence: self._objects(type).delete_one(fence))  # type: ignore[misc]
-            purged += result.deleted_count
-        return purged
+        found = await self._search(f"obj_{type}", gone, PURGE_PAGE, projection={"owner": True, "commit": True})
+        if not found:
+            return 0
+        # As in `clear_outboxes`, the lists can't match in a wrong combination. A document without a commit was only
+        # claimed; its owner alone is unique as well.
+        fence = gone | {
+            "_id": {"$in": [document.id for document in found]},
+            "owner": {"$in": [document.owner for document in found]},
+            "commit": {"$in": [document.commit for document in found]},
+        }
+        result = await self._run_apart(lambda: self._objects(type).delete_many(fence))
+        return int(result.deleted_count)
 
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
         updates = [
             UpdateOne({"_id": {"o": id, "k": key}}, {"$set": {"record": record, "end": end}}, upsert=True)
             for key, record, end in records
         ]
-        await self._run(lambda: self._records(type).bulk_write(updates, ordered=False))
+        await self._run_apart(lambda: self._records(type).bulk_write(updates, ordered=False))
 
     async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         wanted = {"_id": {"$in": [{"o": id, "k": key} for id, key in keys]}}
-        found = await self._find(f"replies_{type}", wanted, len(keys))
-        return {(document["_id"]["o"], document["_id"]["k"]): document["record"] for document in found}
+        async with self._room:
+            found = await self._find(f"replies_{type}", wanted, len(keys))
+        records = await self._slices.map(codec.decode, found)
+        return {(document["_id"]["o"], document["_id"]["k"]): document["record"] for document in records}
 
     async def delete_archived(self, type: str, id: str) -> None:
         of_object = {"$gte": {"o": id, "k": MinKey()}, "$lte": {"o": id, "k": MaxKey()}}
-        await self._run(lambda: self._records(type).delete_many({"_id": of_object}))
+        await self._run_apart(lambda: self._records(type).delete_many({"_id": of_object}))
 
     async def ping(self) -> None:
         await self._run(lambda: self._database.command("ping"))
@@ -227,6 +253,20 @@ class MongoStore:
     def _records(self, type: str) -> Collection:
         return self._database[collections_of(type)[1]]
 
+    async def _search(
+        self,
+        name: str,
+        wanted: dict[str, Any],
+        limit: int,
+        within: int | None = None,
+        size: int | None = None,
+        **options: dict[str, Any],
+    ) -> list[Document]:
+        """Find documents without holding up commits and claims."""
+        async with self._room:
+            found = await self._find(name, wanted, limit, within, size, **options)
+        return await self._slices.map(_document, found)
+
     async def _find(
         self,
         name: str,
@@ -235,17 +275,18 @@ class MongoStore:
         within: int | None = None,
         size: int | None = None,
         **options: dict[str, Any],
-    ) -> list[dict[str, Any]]:
+    ) -> list[bytes]:
+        """Return encoded documents, at most up to the one that makes them reach `size` bytes."""
         options["filter"] = wanted
         found = None
         if limit <= CHUNK:
             found = await self._run(lambda: self._batch(name, limit, within, options), within)
         if found is None:
             found = await self._run(lambda: self._batches(name, limit, within, size, options), within)
-        documents = [codec.decode(document.raw) | {"size": len(document.raw)} for document in found]
+        encoded = [document.raw for document in found]
         # The driver's cursor is in a reference cycle and would keep the documents until the garbage collector runs.
         found.clear()
-        return documents
+        return encoded[: count_up_to(size, map(len, encoded))]
 
     async def _batch(self, name: str, limit: int, within: int | None, options: dict[str, Any]) -> list[Any] | None:
         """Return all documents if they fit into one reply, which avoids the cost of a cursor. Otherwise return None."""
@@ -264,6 +305,11 @@ class MongoStore:
             limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options
         )
         return await (cursor.to_list(limit) if size is None else _read_up_to(size, cursor.batch_size(CHUNK), limit))
+
+    async def _run_apart(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
+        """Run an operation that may wait for others like it, but never holds up commits and claims."""
+        async with self._room:
+            return await self._run(operation, within)
 
     async def _run(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
         """Run an operation and translate its errors. `within` is its time limit in milliseconds, if it has one."""
@@ -360,5 +406,6 @@ def _outcomes(commits: Sequence[Commit], details: dict[str, Any]) -> list[Outcom
     return outcomes
 
 
-def _document(found: dict[str, Any]) -> Document:
-    return Document(id=found["_id"], **{name: found[name] for name in FIELDS if name in found})
+def _document(encoded: bytes) -> Document:
+    found = codec.decode(encoded)
+    return Document(id=found["_id"], size=len(encoded), **{name: found[name] for name in FIELDS if name in found})

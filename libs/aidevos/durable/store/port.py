@@ -19,6 +19,9 @@ from aidevos.durable.store.conditions import Condition, Path
 
 # The default time limit of a search, in milliseconds.
 TIME_LIMIT = 5_000
+# The most bytes of documents that a page of a search or list reads, and that a view may read at once.
+PAGE_BYTES = 8 * 1024 * 1024
+VIEW_BYTES = 32 * 1024 * 1024
 
 
 class Document(msgspec.Struct, kw_only=True):
@@ -124,14 +127,14 @@ def search_too_slow(within: int) -> Failure:
     return Failure("too-slow", detail)
 
 
-def take_up_to(size: int | None, documents: list[Document]) -> list[Document]:
-    """Return the first documents, up to and including the one that makes them reach `size` bytes."""
-    total = 0
-    for count, document in enumerate(documents, 1):
-        total += document.size
+def count_up_to(size: int | None, sizes: Iterable[int]) -> int:
+    """Return how many of the documents with these sizes are needed to reach `size` bytes, or the number of all."""
+    total = count = 0
+    for each in sizes:
+        count, total = count + 1, total + each
         if size is not None and total >= size:
-            return documents[:count]
-    return documents
+            break
+    return count
 
 
 class StoreError(Exception):
@@ -171,11 +174,20 @@ class Store(Protocol):
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         """Return the documents with these IDs, by ID, without claiming them. Tombstones are included."""
 
-    async def list_page(self, type: str, after: str, limit: int, project: str | None = None) -> list[Document]:
+    async def list_page(
+        self,
+        type: str,
+        after: str,
+        limit: int,
+        project: str | None = None,
+        *,
+        size: int | None = None,
+        with_state: bool = True,
+    ) -> list[Document]:
         """Return existing objects with IDs greater than `after`, sorted by ID.
 
-        Replies, outbox and alarms are left empty. With a `project`, return only its objects; with "", only objects
-        without a project.
+        Replies, outbox and alarms are left empty, and without `with_state` the states as well. With a `project`,
+        return only its objects; with "", only objects without a project. With `size`, stop soon after that many bytes.
         """
 
     async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
@@ -200,7 +212,10 @@ class Store(Protocol):
         """Return (ID, time) of the objects whose earliest alarm is in (`after`, `until`], sorted by time."""
 
     async def purge(self, type: str, before: datetime) -> int:
-        """Remove tombstones that were last committed before this time and have an empty outbox. Return their number."""
+        """Remove some of the tombstones that were last committed before this time and have an empty outbox.
+
+        Return their number; 0 means that none are left.
+        """
 
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
         """Store completion records, as (key, record, expiry time), outside the document."""

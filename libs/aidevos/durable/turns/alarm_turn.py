@@ -33,7 +33,7 @@ def begin_alarm(turn: Turn) -> bool:
     activation, request = turn.activation, turn.request
     scheduled = activation.due_alarm(request.alarm, turn.now)
     if scheduled is None:
-        request.drop()
+        request.respond(Reply(b"null"))
         return False
     if scheduled.is_exhausted:
         turn.effects.alarms[request.alarm] = _bury(turn, scheduled, _no_outcome())

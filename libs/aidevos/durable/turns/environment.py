@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from aidevos.durable.base.clock import Clock
+from aidevos.durable.base.fair_share import FairShare
+from aidevos.durable.base.slices import Slices
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.port import Store
@@ -26,6 +28,7 @@ class Limits(NamedTuple):
     alarm_deadline: float = 60.0
     idle_after: float = 300.0
     memory: int = 512 * 1024 * 1024
+    searches: int = 4
     default_deadline: float = 10.0
     max_deadline: float = 300.0
 
@@ -35,7 +38,8 @@ class Environment(NamedTuple):
 
     `client` calls other objects on behalf of this process. `may_answer` returns True while the process holds its
     lease; only then may it activate, execute and answer. `spawn` runs a coroutine in the background and logs its
-    failure.
+    failure. `slices` runs long work without holding up the loop. `searches` bounds the reads that callers ask for, by
+    the caller's ID.
     """
 
     registry: DurableObjectRegistry
@@ -45,3 +49,5 @@ class Environment(NamedTuple):
     limits: Limits
     may_answer: Callable[[], bool]
     spawn: Callable[[Coroutine[Any, Any, None]], None]
+    slices: Slices
+    searches: FairShare

@@ -10,6 +10,11 @@ from aidevos.contracts.errors import Failure
 log = logging.getLogger(__name__)
 
 
+def moved() -> Failure:
+    """Return the failure of a request to a process that doesn't own the object, or no longer does."""
+    return Failure("moved", "this process doesn't own the object")
+
+
 def not_applied() -> Failure:
     """Return the failure of a request whose object left this process before the request took effect."""
     return Failure("unavailable", "the object was moved; the request was not applied")

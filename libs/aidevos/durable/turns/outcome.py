@@ -2,7 +2,7 @@
 
 Promises: all of them enter one pending commit, and the answer leaves when that commit is durable. The answer of a
 turn without a commit of its own waits for the commits whose state it shows, and leaves only while the host holds its
-lease. A turn whose outcome exceeds its bounds leaves no trace.
+lease; otherwise the caller gets `moved`. A turn whose outcome exceeds its bounds leaves no trace.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from aidevos.contracts import envelope
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import Record
 from aidevos.durable.turns.environment import Environment
+from aidevos.durable.turns.failures import moved
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.turn import Turn
@@ -22,7 +23,7 @@ from aidevos.observability.metrics import ALARMS
 
 
 def answer_when_committed(environment: Environment, activation: Activation, request: Request, reply: Reply) -> None:
-    """Answer from memory, once every commit that the answer shows is durable and if the host holds its lease."""
+    """Answer from memory, once every commit that the answer shows is durable. Without the lease, answer `moved`."""
     pending = activation.uncommitted()
     if pending is None and activation.founding:
         pending = activation.open_pending()
@@ -31,7 +32,7 @@ def answer_when_committed(environment: Environment, activation: Activation, requ
     if pending is not None:
         pending.readers.append((request, reply))
     else:
-        request.respond(reply if environment.may_answer() else None)
+        request.respond(reply if environment.may_answer() else Reply.of(moved()))
 
 
 def complete(turn: Turn, result: Any) -> Reply:
@@ -55,6 +56,7 @@ def complete(turn: Turn, result: Any) -> Reply:
         effects.advance(encoded, keeps_version=request.method.keeps_version)
     try:
         reply = _answer(turn, result)
+        effects.check_document(encoded, reply.payload if request.key else b"")
     except BaseException:
         activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at = before
         activation.project = project

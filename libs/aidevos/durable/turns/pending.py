@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import NamedTuple, TypeVar
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.turns.completion import Changes
-from aidevos.durable.turns.failures import not_applied
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
+
+Item = TypeVar("Item")
+
+
+class Committed(NamedTuple):
+    """What a durable commit shows of its object. `state` is encoded."""
+
+    state: bytes
+    version: int
+    exists: bool
+    project: str | None
+    made_at: datetime
+    updated_at: datetime
 
 
 class PendingCommit:
@@ -20,6 +34,8 @@ class PendingCommit:
     def __init__(self) -> None:
         self.changes = Changes()
         self.state_changed = False
+        # What the object will show once this is durable; None until it is sealed, or if the state is as before.
+        self.shows: Committed | None = None
         self.urgent = False
         self.entries: list[int] = []
         self.alarms: set[str] = set()
@@ -51,13 +67,11 @@ class StreamPosition:
         self.number = 0
 
 
-def drop_waiting(pending: PendingCommit) -> None:
-    """Drop all requests that wait for a commit without an answer, because the lease is lost."""
-    requests, callbacks = pending.release()
-    for request in requests:
-        request.drop()
-    for callback in callbacks:
-        callback(not_applied())
+def take_all(items: list[Item]) -> Iterator[Item]:
+    """Yield the items in order and remove each one first. After an error, only those that were not yielded are left."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 def fail_waiting(pending: PendingCommit, failure: Failure) -> None:

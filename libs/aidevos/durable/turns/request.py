@@ -16,8 +16,8 @@ from aidevos.security.permissions import Principal
 class Request:
     """One call of a method of one object.
 
-    `deadline` is in seconds on the event loop's clock. `respond` is called once: with the reply, or with None to
-    send nothing.
+    `deadline` is in seconds on the event loop's clock. `respond` is called once, with the
+    reply.
     """
 
     __slots__ = (
@@ -56,7 +56,7 @@ class Request:
         deadline: float,
         chain: tuple[str, ...],
         content_type: str | None,
-        respond: Callable[[Reply | None], None],
+        respond: Callable[[Reply], None],
         ephemeral: str = "",
         address: str = "",
         alarm: str = "",
@@ -86,10 +86,6 @@ class Request:
         self.restarted = False
         # Kept by the gate: the caller's membership in the object's project.
         self.membership: object = None
-
-    def drop(self) -> None:
-        """Send no answer: the lease is lost, and another process answers."""
-        self.respond(None)
 
     def fail(self, failure: Failure) -> None:
         self.respond(Reply.of(failure))

@@ -101,6 +101,9 @@ class Turn:
     def emit(self, event: Event) -> None:
         self._only_in_command("emit")
         activation = self.activation
+        if not isinstance(event, Event):
+            method = f"{activation.type.cls.__name__}.{self.request.method.function.__name__}"
+            raise TypeError(f"{method} emits {event!r:.80}: an event is an instance of a class that extends Event")
         project = activation.project or self.effects.project
         self.effects.entries.append(
             event_entry(activation.type.name, activation.id, self.next_number(), event, self.now, project)
@@ -181,6 +184,7 @@ class Turn:
         encoded = activation.type.encode_state(activation.object.state)
         activation.type.check_state(encoded)
         effects.check_bounds(encoded, effects.entries)
+        effects.check_document(encoded, b"")
         changed = encoded != activation.snapshot or not activation.exists
         if changed:
             effects.advance(encoded, keeps_version=keeps_version)

@@ -18,7 +18,7 @@ from aidevos.security import service_keys
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.fleet_secrets import load_secrets
 from aidevos.security.keys import ensure_secret, load_ring
-from aidevos.security.service_keys import ServiceSigningKeys, load_verification_keys
+from aidevos.security.service_keys import ServiceSigningKeys, VerificationKeys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from deploy.docker.__main__ import setup
@@ -173,7 +173,7 @@ def test_a_service_has_what_it_signs_with_though_it_may_register_nothing(
     permissions = service.types.permissions()
     credential = ServiceCredential(settings, service.name, permissions)
     ServiceSigningKeys(settings.home, service.name, acts_for_others=service.acts_for_others)
-    verifier = TokenVerifier(lambda: load_verification_keys(settings.home), settings.public_url)
+    verifier = TokenVerifier(VerificationKeys(settings.home), settings.public_url)
     assert verifier.verify(credential.authorization()).permissions == permissions
 
 

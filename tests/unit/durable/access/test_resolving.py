@@ -177,7 +177,8 @@ async def test_who_waits_for_a_limit_is_let_in_and_counted_once(world: CountingW
     assert limits.spent == [("ada", "", "counter", 70)]
 
 
-@pytest.mark.parametrize(("reply", "address"), [("_INBOX_gateway.x", "192.0.2.1"), ("_INBOX.x", None), ("", None)])
-def test_only_the_fleet_is_believed_about_an_address(reply: str, address: str | None) -> None:
-    headers = trusted_headers(message("dop.7.counter.c.increment", reply, **{"Client-Address": "192.0.2.1"}))
-    assert headers.get("Client-Address") == address
+@pytest.mark.parametrize("header", ["Client-Address", "Call-Chain"])
+@pytest.mark.parametrize(("reply", "trusted"), [("_INBOX_gateway.x", True), ("_INBOX.x", False), ("", False)])
+def test_only_the_fleet_is_believed_about_an_address_and_a_call_chain(header: str, reply: str, trusted: bool) -> None:
+    headers = trusted_headers(message("dop.7.counter.c.increment", reply, **{header: "value"}))
+    assert (header in headers) == trusted

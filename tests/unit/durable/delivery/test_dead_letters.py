@@ -16,7 +16,7 @@ from aidevos.durable.delivery.dead_letters import bury
 from aidevos.security.delegations import DelegatedCall, DelegationVerifier, is_delegation
 from aidevos.security.keys import ensure_signing_key
 from aidevos.security.permissions import Principal
-from aidevos.security.service_keys import load_verification_keys
+from aidevos.security.service_keys import VerificationKeys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from aidevos.testing import SERVICE, ObjectKit
@@ -99,7 +99,7 @@ async def letters(tmp_path: Path) -> AsyncIterator[ObjectKit]:
     ensure_signing_key(tmp_path)
     settings = load({}, home=tmp_path)
     async with ObjectKit(Tally, Vault, AuditSink, Person, events, settings=settings, owners=None) as kit:
-        tokens = TokenVerifier(lambda: load_verification_keys(tmp_path), settings.public_url)
+        tokens = TokenVerifier(VerificationKeys(tmp_path), settings.public_url)
         kit.judge = partial(judge, tokens)
         yield kit
 

@@ -10,13 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from aidevos.contracts import subjects
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.durable.bus.port import BusError
+from aidevos.durable.bus.port import BusError, OrderConflict
+from aidevos.durable.delivery import relay
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import CommitPoint, StoreError
 from aidevos.durable.turns.pending import PendingCommit
-from aidevos.testing import ObjectKit
-from tests.support.kits import chosen, crash, failure, quiet, until
+from aidevos.testing import ADMIN, ObjectKit
+from tests.support.kits import begun, chosen, crash, failure, quiet, until
 from tests.support.objects import Tally
 
 
@@ -303,3 +306,48 @@ def test_only_a_commit_that_does_nothing_but_empty_the_outbox_can_be_spared() ->
     pending.changes.set.clear()
     pending.changes.drop("replies.chosen.1")
     assert not pending.only_clears_outbox
+
+
+async def test_clearing_an_outbox_erases_nothing_that_a_turn_adds_in_the_same_step_of_the_loop() -> None:
+    async with ObjectKit(Tally, bus=BrokenBus()) as kit:
+        kit.bus.broken = False
+        await kit.call("tally", "b", "add")
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: kit.catalogue.get("tally", "a").only_clears_outbox)  # type: ignore[union-attr]
+        written = asyncio.Event()
+        kit.store.faults.append(written)
+        await begun(kit.call("tally", "b", "add"))
+        kit.bus.broken = True
+        answers: list[Any] = []
+        subject = f"dop.{subjects.partition('tally', 'a')}.tally.a.add_loudly"
+
+        written.set()
+        kit.runtime._commits["tally"]._clear_sent()
+        kit.router.dispatch(subject, b"", {}, ADMIN, answers.append)
+        await until(lambda: answers)
+        await crash(kit)
+
+        kit.bus.broken = False
+        async with ObjectKit(Tally, store=kit.store, bus=kit.bus) as successor:
+            await successor.lifecycle.scan(["tally"])
+            await successor.settle()
+            assert values(kit.bus) == [1, 2]
+
+
+class ConflictingBus(MemoryBus):
+    """A bus that refuses every event, though its last event is the one that the publisher expects."""
+
+    published = 0
+
+    async def publish(self, *args: Any, **options: Any) -> int:
+        self.published += 1
+        raise OrderConflict
+
+
+async def test_a_conflict_about_the_order_is_not_retried_in_a_tight_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "BACKOFF", Backoff(60.0, 60.0))
+    async with ObjectKit(Tally, bus=ConflictingBus()) as kit:
+        await kit.call("tally", "a", "add_loudly")
+        await until(lambda: kit.bus.published == 2)
+        await quiet()
+        assert kit.bus.published == 2

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from aidevos.contracts import subjects
+from aidevos.durable.base.backoff import Backoff
+from aidevos.durable.ownership import commit
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Outcome
-from aidevos.testing import ObjectKit
+from aidevos.durable.store.port import Document, Outcome
+from aidevos.testing import ADMIN, ObjectKit
 from tests.support.kits import begun, chosen, failure, quiet, until
 from tests.support.objects import Tally
 
@@ -77,6 +81,18 @@ async def test_a_turn_sees_the_uncommitted_state_of_the_one_before(kit: ObjectKi
     hung.set()
     assert await asyncio.gather(*calls) == [2, 3, 4]
     assert kit.store.commits == 3
+
+
+async def test_each_turn_of_a_merged_commit_has_a_version_of_its_own(kit: ObjectKit, hung: asyncio.Event) -> None:
+    calls = [await begun(kit.call("tally", "a", "add")) for _ in range(4)]
+    conditional = await begun(kit.call("tally", "a", "add", headers={"If-Match": '"5"'}))
+    outdated = await begun(kit.call("tally", "a", "add", headers={"If-Match": '"5"'}))
+    hung.set()
+    assert await asyncio.gather(*calls, conditional) == [2, 3, 4, 5, 6]
+    assert (await failure(outdated)).code == "precondition-failed"
+    assert kit.store.commits == 3
+    assert (await kit.call("tally", "a", "_read"))["version"] == 6
+    assert kit.store.documents["tally"]["a"]["version"] == 6
 
 
 async def test_when_a_commit_fails_all_who_built_on_it_fail_and_nothing_of_it_was_there(
@@ -230,3 +246,65 @@ async def test_what_comes_while_an_outcome_is_unknown_waits_for_the_successor(
     kit.store.down = False
     assert (await failure(lost)).code == "unavailable"
     assert await asyncio.gather(*waiting) == [2, 2]
+
+
+async def test_a_caller_that_cannot_be_answered_leaves_the_others_of_its_commit_no_worse_off(
+    kit: ObjectKit, hung: asyncio.Event
+) -> None:
+    def break_off(answer: Any) -> None:
+        raise OSError("the caller's connection broke")
+
+    await begun(kit.call("tally", "a", "add"))
+    kit.router.dispatch(f"dop.{subjects.partition('tally', 'a')}.tally.a.add", b"", {}, ADMIN, break_off)
+    other = await begun(kit.call("tally", "a", "add", headers=chosen("other")))
+    look = await begun(kit.call("tally", "a", "value"))
+    hung.set()
+    assert [(await failure(call)).code for call in (other, look)] == ["unavailable"] * 2
+    assert await kit.call("tally", "a", "add", headers=chosen("other")) == 4
+    assert await kit.call("tally", "a", "value") == 4
+
+
+class RaisingStore(MemoryStore):
+    """A store whose next commit raises, or whose next claim returns unreadable records."""
+
+    raises = False
+    garbles = False
+
+    async def commit(self, type: str, commits: Any) -> list[Outcome]:
+        if self.raises:
+            self.raises = False
+            raise OverflowError("a bug in the store")
+        return await super().commit(type, commits)
+
+    async def claim(self, type: str, claims: Any) -> dict[str, Document]:
+        documents = await super().claim(type, claims)
+        if self.garbles:
+            self.garbles = False
+            for document in documents.values():
+                document.replies = {"chosen": defaultdict(lambda: {"h": b""})}
+        return documents
+
+
+@pytest.mark.parametrize("garbles", [False, True], ids=["commit", "claim"])
+async def test_no_caller_hangs_if_the_store_behaves_in_an_unexpected_way(garbles: bool) -> None:
+    store = RaisingStore()
+    async with ObjectKit(Tally, store=store) as kit:
+        await kit.call("tally", "a", "add")
+        store.raises, store.garbles = True, garbles
+        async with asyncio.timeout(5):
+            assert (await failure(kit.call("tally", "a", "add", headers=chosen("once")))).code == "unavailable"
+        assert await kit.call("tally", "a", "add", headers=chosen("once")) == 2
+
+
+async def test_an_unknown_outcome_is_not_resolved_by_a_claim_without_the_lease(
+    kit: ObjectKit, hung: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "BACKOFF", Backoff(0.0, 0.0))
+    lost = await begun(kit.call("tally", "a", "add", headers=chosen("once")))
+    kit.lease = False
+    await lose_the_store(kit, hung)
+    await quiet()
+    assert kit.store.documents["tally"]["a"]["epoch"] == 1
+    kit.lease = True
+    assert (await failure(lost)).code == "unavailable"
+    assert kit.store.documents["tally"]["a"]["epoch"] == 2

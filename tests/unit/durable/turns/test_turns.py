@@ -13,7 +13,6 @@ from tests.support.kits import begun, failure, quiet
 from tests.support.objects import Tally
 
 # The kit's error where a host would give no answer.
-LOST = "this kit has lost its lease"
 
 
 async def test_commands_run_one_after_another_and_queries_between_them(kit: ObjectKit) -> None:
@@ -106,7 +105,7 @@ async def test_without_a_lease_nothing_is_executed_and_nothing_answered(kit: Obj
     turns, commits = Tally.turns, kit.store.commits
     kit.lease = False
     call = kit.call("tally", "a", method, {"how": "failure"} if method == "spoil" else {})
-    assert (await failure(call)).detail == LOST
+    assert (await failure(call)).code == "moved"
     assert (Tally.turns, kit.store.commits) == (turns, commits)
 
 
@@ -119,7 +118,7 @@ async def test_an_answer_from_memory_that_waited_past_the_lease_is_never_given(k
     kit.lease = False
     gate.set()
     assert await change == 2
-    assert (await failure(look)).detail == LOST
+    assert (await failure(look)).code == "moved"
 
 
 async def test_a_full_mailbox_refuses_with_a_time_to_try_again() -> None:

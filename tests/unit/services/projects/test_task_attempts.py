@@ -21,7 +21,7 @@ from aidevos.contracts.tasks import RESULT_LIMIT
 from aidevos.durable.base import backoff
 from aidevos.security.delegations import DelegatedCall, DelegationVerifier
 from aidevos.security.permissions import Principal
-from aidevos.security.service_keys import load_verification_keys
+from aidevos.security.service_keys import VerificationKeys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
@@ -296,7 +296,7 @@ def judge(home: Path, order: Any, **changed: str) -> Principal:
     """Return the verified caller of an order, optionally with a changed request."""
     asked = {**order, **changed}
     issuer = load({}, home=home).public_url
-    tokens = TokenVerifier(lambda: load_verification_keys(home), issuer)
+    tokens = TokenVerifier(VerificationKeys(home), issuer)
     call = DelegatedCall(asked["subject"], asked["payload"].encode(), asked["request_id"])
     return DelegationVerifier(tokens).verify(asked["authorization"], call)
 
@@ -312,7 +312,7 @@ async def test_a_worker_gets_one_request_and_nothing_else_with_the_makers_rights
     for changed in others:
         assert (await code(_async(judge, tmp_path, order, **changed))) == "unauthenticated"
     with pytest.raises(Failure):
-        TokenVerifier(lambda: load_verification_keys(tmp_path), load({}, home=tmp_path).public_url).verify(
+        TokenVerifier(VerificationKeys(tmp_path), load({}, home=tmp_path).public_url).verify(
             "Bearer " + order["authorization"].split(" ")[1]
         )
     assert jwt.decode(order["authorization"].split(" ")[1], options={"verify_signature": False})["sub"] == ADMIN.subject

@@ -1,0 +1,58 @@
+"""A bound on operations that run at once, shared fairly among callers.
+
+Promises: at most `limit` operations run at once. No caller has more than `limit - 1` of them, so one caller's slow
+operations never keep all others out. Waiting callers take turns, and each one's operations begin in their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class FairShare:
+    """Runs at most `limit` operations at once, which must be at least 2."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._running: Counter[str] = Counter()
+        self._free = limit
+        # The callers whose turn comes next are first.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    async def run(self, caller: str, operation: Callable[[], Awaitable[T]]) -> T:
+        """Run a caller's operation as soon as its turn has come, and return its result."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(turn)
+        self._admit()
+        try:
+            await turn
+            return await operation()
+        finally:
+            if turn.done() and not turn.cancelled():
+                self._leave(caller)
+
+    def _admit(self) -> None:
+        while self._free and (caller := self._next_caller()) is not None:
+            queue = self._waiting.pop(caller)
+            turn = queue.popleft()
+            if queue:
+                self._waiting[caller] = queue
+            if not turn.done():
+                turn.set_result(None)
+                self._running[caller] += 1
+                self._free -= 1
+
+    def _next_caller(self) -> str | None:
+        return next((caller for caller in self._waiting if self._running[caller] < self._limit - 1), None)
+
+    def _leave(self, caller: str) -> None:
+        self._free += 1
+        self._running[caller] -= 1
+        if not self._running[caller]:
+            del self._running[caller]
+        self._admit()

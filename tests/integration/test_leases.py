@@ -1,0 +1,83 @@
+"""A host's lease on a real server: it is renewed beside a busy loop, and at once after a reconnect."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.hosting import lease as leases
+from aidevos.durable.hosting.lease import Lease
+from aidevos.process.stack import open_lease_connection
+from tests.support.host_processes import eventually
+from tests.support.servers import Servers
+
+
+@asynccontextmanager
+async def held(servers: Servers, ttl: int) -> AsyncIterator[Lease]:
+    """Hold and keep a lease."""
+    lease: Lease | None = None
+
+    def suspend() -> None:
+        if lease is not None:
+            lease.suspend()
+
+    def renew() -> None:
+        if lease is not None:
+            renewals.append(asyncio.ensure_future(lease.renew()))
+
+    renewals: list[asyncio.Future[None]] = []
+    async with open_lease_connection(
+        servers.settings(), "test", on_disconnect=suspend, on_reconnect=renew
+    ) as connection:
+        name = f"test_{secrets.token_hex(4)}"
+        lease = Lease(connection.hosts, name, SystemClock(), ttl, run=connection.run, is_stalled=lambda: False)
+        await lease.acquire()
+        keeping = asyncio.create_task(lease.keep())
+        await asyncio.sleep(0)
+        try:
+            yield lease
+        finally:
+            keeping.cancel()
+            await lease.release()
+
+
+@pytest.mark.timeout(30)
+async def test_a_lease_is_renewed_while_the_loop_of_its_process_is_busy(servers: Servers) -> None:
+    async with held(servers, ttl=2) as lease:
+        lapses = _count_lapses(lease, 3.0)
+
+    assert lapses == 0
+
+
+@pytest.mark.timeout(60)
+async def test_a_lost_connection_suspends_the_lease_and_its_return_renews_it(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LONGEST_PAUSE", 60.0)
+    async with held(servers, 60 * leases.TRIES) as lease:
+        servers.nats.stop()
+        await eventually(lambda: _is_valid(lease, False))
+
+        servers.nats.start()
+
+        await eventually(lambda: _is_valid(lease, True))
+
+
+def _count_lapses(lease: Lease, seconds: float) -> int:
+    """Keep the loop from turning, and return at how many looks the lease was invalid."""
+    lapses = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
+        lapses += not lease.valid()
+    return lapses
+
+
+async def _is_valid(lease: Lease, valid: bool) -> bool:
+    return lease.valid() is valid

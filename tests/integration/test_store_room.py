@@ -1,0 +1,63 @@
+"""Slow reads leave MongoDB's threads to commits, and purges are fast."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pymongo
+import pytest
+from motor.frameworks.asyncio import max_workers, run_on_executor
+
+from aidevos.durable.store.conditions import EVERYTHING
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import Find
+from aidevos.testing import ObjectKit
+from tests.support.kits import quiet
+from tests.support.objects import Tally
+from tests.support.servers import Servers
+
+SLOW = 1.0
+
+
+async def test_slow_searches_do_not_hold_up_a_commit(
+    servers: Servers, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MongoStore(servers.mongo_url, database)
+    threads = 0
+
+    async def search_slowly(*args: Any) -> list[Any]:
+        nonlocal threads
+        threads += 1
+        await run_on_executor(asyncio.get_running_loop(), time.sleep, SLOW)
+        return []
+
+    async with ObjectKit(Tally, store=store) as kit:
+        await kit.call("tally", "a", "add")
+        monkeypatch.setattr(store, "_batch", search_slowly)
+        searches = [asyncio.ensure_future(store.find("tally", Find(EVERYTHING, 1))) for _ in range(2 * max_workers)]
+        await quiet()
+        assert threads == max_workers // 2
+        began = time.perf_counter()
+        await kit.call("tally", "a", "add")
+        assert time.perf_counter() - began < SLOW / 2
+        for search in searches:
+            search.cancel()
+        await asyncio.gather(*searches, return_exceptions=True)
+    store.close()
+
+
+async def test_purges_remove_old_tombstones_a_thousand_at_a_time(servers: Servers, database: str) -> None:
+    store = MongoStore(servers.mongo_url, database)
+    await store.open("tally")
+    old = datetime.now(UTC) - timedelta(days=9)
+    tombstone = {"created_at": old, "deleted": old, "updated_at": old, "version": 1, "partition": 0, "owner": "x"}
+    with pymongo.MongoClient[dict[str, object]](servers.mongo_url) as client:
+        client[database]["obj_tally"].insert_many(
+            [tombstone | {"_id": f"t{n}", "commit": f"x.{n}"} for n in range(2500)]
+        )
+    before = datetime.now(UTC) - timedelta(days=7)
+    assert [await store.purge("tally", before) for _ in range(4)] == [1000, 1000, 500, 0]
+    store.close()
