@@ -8,7 +8,7 @@ are assembled in slices, between which the event loop turns, and each caller get
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -87,15 +87,20 @@ def _define_queries(
     type: ObjectType, environment: Environment, catalogue: Catalogue, gate: Gate
 ) -> Iterator[StoredQuery]:
     yield StoredQuery(
-        gate, type, LIST, LISTS, Schema(ListArgs, "args"), partial(_list, environment, catalogue, gate, type)
+        gate, type, LIST, LISTS, _args_schema(ListArgs), partial(_list, environment, catalogue, gate, type)
     )
     for search in type.cls.searches:
         answer = partial(_search, environment, type, search)
-        yield StoredQuery(gate, type, search.name, search.allow, Schema(search.args, "args"), answer)
+        yield StoredQuery(gate, type, search.name, search.allow, _args_schema(search.args), answer)
     for view in type.cls.views:
         yield StoredQuery(
-            gate, type, view.name, view.allow, Schema(view.args, "args"), partial(_view, environment, view)
+            gate, type, view.name, view.allow, _args_schema(view.args), partial(_view, environment, view)
         )
+
+
+@cache
+def _args_schema(args: Any) -> Schema[Any]:
+    return Schema(args, "args")
 
 
 async def _list(
