@@ -55,6 +55,14 @@ class StoredQuery(NamedTuple):
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
 
+    def count_items(self, payload: bytes, content_type: str | None) -> int:
+        """Return how many items these encoded arguments ask for, 1 if they are invalid or the query has no limit."""
+        try:
+            limit = getattr(self.schema.decode(payload or b"{}", content_type), "limit", 1)
+        except Failure:
+            return 1
+        return min(limit, LIST_LIMIT) if isinstance(limit, int) else 1
+
 
 class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
     """The arguments of `query.<type>.list`.
