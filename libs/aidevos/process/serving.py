@@ -321,6 +321,7 @@ def _limits(settings: Settings, max_payload: int) -> Limits:
         alarms=settings.max_alarms,
         alarm_rate=settings.alarm_rate,
         alarm_deadline=settings.alarm_deadline,
+        turn_deadline=settings.turn_deadline,
         idle_after=settings.idle_after,
         memory=settings.max_memory,
         default_deadline=settings.default_deadline,
