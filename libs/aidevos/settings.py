@@ -142,6 +142,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Sustained rate of one caller's requests, over the whole fleet. `PUT /rate-limits` overrides it."""
     rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
     """Requests that one caller may send at once."""
+    rate_items: Count = 50
+    """Items of a page or an export that cost as much as one request. An item that is created always costs as much as a
+    request of its own."""
 
     # Objects
     max_state: Annotated[int, Meta(ge=1024, le=2 * 1024 * 1024, extra=BYTES)] = 1024 * 1024

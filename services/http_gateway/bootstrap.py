@@ -47,6 +47,7 @@ from .endpoints.operations import READ_FLEET, OperationRouter
 from .endpoints.routers import ROUTERS
 from .forwarder import Forwarder
 from .health import Readiness
+from .http.charges import Charges
 from .http.cookies import Cookies
 from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
 from .http.protocol import ConnectionLimits, ProblemProtocol
@@ -112,9 +113,11 @@ def build(
 ) -> ASGIApp:
     cookies = Cookies(settings)
     credentials = partial(CredentialGuard, admission, limiter, cookies)
+    charges = Charges(limiter)
     operations = OperationRouter(
         forwarder,
         settings,
+        charges,
         Readiness(connection, _service_names(settings), table),
         Document(
             lambda internal: openapi.describe(catalogue.descriptions, table.routes, internal),
@@ -124,12 +127,12 @@ def build(
         credentials(READ_FLEET),
     )
     special: dict[type[APIRouter], APIRouter] = {
-        AuthRouter: AuthRouter(forwarder, settings, cookies),
-        DurableObjectRouter: DurableObjectRouter(forwarder, settings, catalogue),
-        EventRouter: EventRouter(forwarder, settings, hub),
+        AuthRouter: AuthRouter(forwarder, settings, charges, cookies),
+        DurableObjectRouter: DurableObjectRouter(forwarder, settings, charges, catalogue),
+        EventRouter: EventRouter(forwarder, settings, charges, hub),
         OperationRouter: operations,
     }
-    routers = [special.get(router) or router(forwarder, settings) for router in ROUTERS]
+    routers = [special.get(router) or router(forwarder, settings, charges) for router in ROUTERS]
     guard_of = _guards(credentials, AnonymousGuard(limiter))
     routes = [route for router in routers for route in router.routes(guard_of)]
     declared = DeclaredRoutes(table, catalogue, forwarder, credentials(), limiter, settings)

@@ -8,10 +8,15 @@ from typing import Any
 import msgspec
 
 from aidevos import BaseDurableObject, Event, Failure, authenticated, command, query, upcast
+from aidevos.contracts.objects import DurableObject
 
 
 class Changed(Event):
     value: int
+
+
+class Said(Event):
+    text: str
 
 
 class TallyState(msgspec.Struct):
@@ -96,6 +101,14 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
         self.state.tags.append("x" * bytes)
 
     @command(allow=authenticated())
+    async def blob(self, bytes: int, emitted: int = 0) -> str:
+        """Return this many bytes, and emit an event of that many."""
+        Tally.turns += 1
+        if emitted:
+            self.emit(Said("x" * emitted))
+        return "x" * bytes
+
+    @command(allow=authenticated())
     async def bury_key(self, hazard: str) -> None:
         """Put a value into the state that no store can hold."""
         values = {"integer": {"a": 2**63}, "key": {"a\0b": 1}, "text": {"a": "\ud800"}}
@@ -126,6 +139,10 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
     @query(allow=authenticated(), reentrant=True)
     async def committed(self) -> int:
         return self.state.value
+
+    @query(allow=authenticated(), reentrant=True)
+    async def committed_view(self) -> DurableObject:
+        return await self.read_object()
 
     @command(allow=authenticated())
     async def call_other(self, id: str, method: str, by: int = 0) -> Any:

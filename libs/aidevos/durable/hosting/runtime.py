@@ -60,7 +60,7 @@ class Runtime:
         self.alarms = AlarmClock(self.environment, self.catalogue, principal)
         owner_ids = OwnerIds(incarnation)
         self._commits = {name: self._group_commit(name, owner_ids) for name in registry.types}
-        self._archive = ReplyArchive(store, self.catalogue.discard)
+        self._archive = ReplyArchive(store)
         runner = TurnRunner(
             self.environment, gate, self._archive, requeue=self.catalogue.requeue, discard=self.catalogue.discard
         )

@@ -187,8 +187,8 @@ class GroupCommit:
         else:
             activation.in_flight = None
             activation.founding = False
-            if pending.state_changed:
-                activation.committed = commit.set["state"].raw if "state" in commit.set else b""
+            if pending.shows is not None:
+                activation.committed = pending.shows
             self._finish(activation, pending, None)
             self._on_committed(activation, pending)
             if activation.pending is not None:

@@ -29,7 +29,7 @@ from aidevos.durable.store import codec
 from aidevos.durable.store.port import Commit, Document
 from aidevos.durable.turns.completion import Bounds, Changes, CompletionRecords, Record
 from aidevos.durable.turns.mailbox import Mailbox
-from aidevos.durable.turns.pending import PendingCommit, StreamPosition
+from aidevos.durable.turns.pending import Committed, PendingCommit, StreamPosition
 
 log = logging.getLogger(__name__)
 BASE_SIZE = 4096
@@ -94,7 +94,7 @@ class Activation:
             state = self._load_state(document.state, document.schema)
         self.object: BaseDurableObject[Any] = self.type.cls(self.id, state)
         self.snapshot = codec.encode(state)
-        self.committed = self.snapshot
+        self.committed = self._shown()
         self.loaded = True
         self.claimed = claimed
 
@@ -105,6 +105,16 @@ class Activation:
         self.founding = True
         # A new object has no events; if there are some, the first publish fails and the position is read again.
         self.stream.known = True
+
+    def load_committed(self, committed: Committed, bounds: Bounds) -> None:
+        """Initialize as a copy of an object's committed state that runs only a query."""
+        self.load(None, bounds, claimed=True)
+        self.restore(committed.state)
+        self.version, self.exists, self.project = committed.version, committed.exists, committed.project
+        self.made_at, self.updated_at = committed.made_at, committed.updated_at
+
+    def _shown(self) -> Committed:
+        return Committed(self.snapshot, self.version, self.exists, self.project, self.made_at, self.updated_at)
 
     def remember(self, key: str, record: Record) -> None:
         """Keep the outcome of a confidential command in memory, for a caller that repeats the request."""
@@ -194,6 +204,7 @@ class Activation:
         values: dict[str, Any] = changes.set
         if pending.state_changed:
             size += len(self.snapshot)
+            pending.shows = self._shown()
             self._seal_state(values, changes)
         if not self.exists:
             # A tombstone is purged by age. Renewing its time keeps it for as long as its newest records.

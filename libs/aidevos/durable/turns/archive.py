@@ -2,14 +2,15 @@
 
 Promise: a record is in the archive before it leaves the document. A look-up that began before a move doesn't
 count: each move starts a new generation, and a request that was looked up in an earlier generation is looked up
-again. The archive is never consulted for an object that has moved no record.
+again. The archive is never consulted for an object that has moved no record. A request whose look-up fails is refused
+as `unavailable`, because it may be a repeat.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aidevos.contracts.errors import Failure
@@ -22,16 +23,16 @@ from aidevos.durable.turns.headers import RequestKey
 from aidevos.durable.turns.request import Request
 
 log = logging.getLogger(__name__)
+LOOK_UP_WITHIN = 5.0
 # An object's type and ID, and the record's name.
 RecordKey = tuple[str, str, str]
 
 
 class ReplyArchive:
-    """The access of one process to the archive. `discard` drops an activation whose records can't be read."""
+    """The access of one process to the archive."""
 
-    def __init__(self, store: Store, discard: Callable[[Activation], None]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._discard = discard
         self._lookups: Batcher[RecordKey, dict[str, Any] | None] = Batcher(self._read)
 
     def must_look_up(self, activation: Activation, request: Request) -> bool:
@@ -47,20 +48,36 @@ class ReplyArchive:
         generation = records.generation
         waiting = [(request, request.key) for request in activation.mailbox.waiting() if request.key]
         asked = [(request, key) for request, key in waiting if not records.knows(key)]
-        names = ((activation.type.name, activation.id, _record_name(key)) for _, key in asked)
         try:
-            found = await asyncio.gather(*(self._lookups.get(name) for name in names))
-            for (request, key), document in zip(asked, found, strict=True):
+            async with asyncio.timeout(LOOK_UP_WITHIN):
+                await asyncio.gather(*(self._find(activation, request, key) for request, key in asked))
+            if activation.broken:
+                return
+            for request, _ in asked:
                 request.archive_generation = generation
-                if document and key.client:
-                    records.restore(key.client, document)
-                elif document:
-                    request.archived_record = Record.from_document(document)
         except Exception as error:
-            log.warning("%s: reading the reply archive failed: %s", activation.object_id, error)
-            self._discard(activation)
-            return
+            log.warning("%s: reading the reply archive failed: %s", activation.object_id, error or "no answer in time")
+            for request in activation.mailbox.remove({request for request, _ in asked}):
+                request.fail(Failure("unavailable", "the outcomes of earlier requests can't be read"))
         activation.mailbox.release()
+
+    async def _find(self, activation: Activation, request: Request, key: RequestKey) -> None:
+        """Find the record of an earlier copy of one request, which may be the stub of a client that was moved too."""
+        records = activation.records
+        if key.client and not records.has_client(key):
+            client = await self._get(activation, f"clients-{key.client}")
+            if client is not None:
+                records.restore(key.client, client)
+        record = None
+        if not key.client:
+            record = await self._get(activation, f"chosen-{key.key}")
+        elif records.has_stub(key):
+            record = await self._get(activation, f"results-{key.key}")
+        if record is not None:
+            request.archived_record = Record.from_document(record)
+
+    async def _get(self, activation: Activation, name: str) -> dict[str, Any] | None:
+        return await self._lookups.get((activation.type.name, activation.id, name))
 
     async def move_oldest(self, activation: Activation) -> None:
         """Move the oldest records of an activation into the archive, once they are committed."""
@@ -99,7 +116,3 @@ class ReplyArchive:
             for (id, record), document in (await self._store.read_archived(type, places)).items():
                 found[type, id, record] = document
         return [found.get(key) for key in wanted]
-
-
-def _record_name(key: RequestKey) -> str:
-    return f"clients-{key.client}" if key.client else f"chosen-{key.key}"

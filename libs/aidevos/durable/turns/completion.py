@@ -8,14 +8,15 @@ client's mark stays: every copy with a lower number is refused as `stale`. A num
 numbers older than `age` are refused. Only then is the mark itself dropped.
 
 IDs that a caller chose are kept for `age`, and those of tells for `tell_age`. The newest records are in the
-document. Older ones are in an archive, which is written before they leave the document and consulted only for
-objects that have moved some.
+document. Older ones and large results are in an archive, which is written before they leave the document and
+consulted only for objects that have moved some. Of a large result of a numbered request, a stub stays in the document.
 
 Nothing is dropped to make room: past its bounds, an object answers `overloaded`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -29,6 +30,8 @@ from aidevos.durable.turns.headers import Reply, RequestKey
 CHOSEN_IN_DOCUMENT = 256
 CHOSEN_BYTES = 512 * 1024
 CLIENT_BYTES = 1024 * 1024
+# A result of more bytes moves to the archive at once.
+LARGE = 64 * 1024
 MOVED_AT_LEAST = 16
 MOVED_AT_MOST = 1000
 # While the archive can't be written, the document may hold this many times the usual number of clients.
@@ -76,7 +79,7 @@ class Changes:
 
 
 class Record(NamedTuple):
-    """The outcome of one command. `at` is in seconds since the epoch."""
+    """The outcome of one command. `at` is in seconds since the epoch. The stub of an archived result has no payload."""
 
     fingerprint: bytes
     payload: bytes
@@ -87,6 +90,15 @@ class Record(NamedTuple):
     @property
     def reply(self) -> Reply:
         return Reply(self.payload, self.failed)
+
+    @property
+    def is_stub(self) -> bool:
+        """True if the archive has the payload. No outcome is encoded as nothing."""
+        return not self.payload
+
+    @property
+    def is_large(self) -> bool:
+        return len(self.payload) > LARGE
 
     @property
     def size(self) -> int:
@@ -118,6 +130,9 @@ class Client:
     def size(self) -> int:
         return OVERHEAD + sum(record.size for record in self.records.values())
 
+    def large_results(self) -> list[int]:
+        return [number for number, record in self.records.items() if record.is_large]
+
     def to_document(self) -> dict[str, Any]:
         return {"m": self.mark, "t": self.at, "r": _encoder.encode(self.records)}
 
@@ -127,9 +142,9 @@ class Client:
 
 
 class ArchiveCandidate(NamedTuple):
-    """A client or a chosen record that should move to the archive, to be kept there until `end`.
+    """A client, a chosen record, or a numbered one (in `results`) that should move to the archive.
 
-    `end` is in seconds since the epoch.
+    It is kept there until `end`, which is in seconds since the epoch.
     """
 
     name: str
@@ -147,6 +162,8 @@ class CompletionRecords:
         self._chosen = {key: Record.from_document(item) for key, item in replies.get("chosen", {}).items()}
         self._changed_clients: set[str] = set()
         self._changed_chosen: set[str] = set()
+        # Numbered records with large results in the document. Some may have been dropped since.
+        self._large = {(key, number) for key, client in self._clients.items() for number in client.large_results()}
         self._next_sweep = 0.0
         self.archived = archived
         self.generation = 0
@@ -199,6 +216,8 @@ class CompletionRecords:
         client.at = max(record.at, issued_at(key.number))
         client.records[key.number] = record
         self._size += record.size
+        if record.is_large:
+            self._large.add((key.client, key.number))
         self._changed_clients.add(key.client)
 
     def seal(self, changes: Changes) -> None:
@@ -221,13 +240,17 @@ class CompletionRecords:
 
     def needs_archiving(self) -> bool:
         """Return True if records should move to the archive."""
-        return self._too_many_chosen() or self._too_many_clients()
+        return bool(self._large) or self._too_many_chosen() or self._too_many_clients()
 
     def archive_candidates(self) -> list[ArchiveCandidate]:
         """Return the records that should move to the archive now."""
-        candidates = []
+        candidates = list(self._large_candidates())
         if self._too_many_chosen():
-            for key, record in islice(self._chosen.items(), _surplus(self._chosen, CHOSEN_IN_DOCUMENT)):
+            surplus = _surplus(self._chosen, CHOSEN_IN_DOCUMENT)
+            for key, record in [
+                *islice(self._chosen.items(), surplus),
+                *(item for item in islice(self._chosen.items(), surplus, None) if item[1].is_large),
+            ]:
                 candidates.append(ArchiveCandidate("chosen", key, record.to_document(), self.expires_at(record)))
         if self._too_many_clients():
             # The most recently used client stays.
@@ -237,9 +260,12 @@ class CompletionRecords:
         return candidates
 
     def drop_archived(self, candidate: ArchiveCandidate) -> None:
-        """Drop an archived record from the document, unless it is a client that has changed since."""
+        """Drop an archived record from the document, unless it has changed since."""
         if candidate.name == "chosen":
             self._drop_chosen(candidate.key)
+            return
+        if candidate.name == "results":
+            self._drop_result(candidate)
             return
         client = self._clients.get(candidate.key)
         if client is not None and client.to_document() == candidate.document:
@@ -257,13 +283,48 @@ class CompletionRecords:
 
     def knows(self, key: RequestKey) -> bool:
         """Return True if the archive can't hold anything newer about a request."""
-        return key.client in self._clients if key.client else key.key in self._chosen
+        if not key.client:
+            return key.key in self._chosen
+        return key.client in self._clients and not self.has_stub(key)
+
+    def has_client(self, key: RequestKey) -> bool:
+        return key.client in self._clients
+
+    def has_stub(self, key: RequestKey) -> bool:
+        """Return True if only the archive has the payload of this numbered request's outcome."""
+        client = self._clients.get(key.client)
+        record = client.records.get(key.number) if client else None
+        return record is not None and record.is_stub
 
     def restore(self, key: str, document: dict[str, Any]) -> None:
-        """Add a client that was read from the archive."""
-        if key not in self._clients:
-            client = self._clients[key] = Client.from_document(document)
-            self._size += client.size
+        """Add a client that was read from the archive. Raises `overloaded` if there is no room for it."""
+        if key in self._clients:
+            return
+        client = Client.from_document(document)
+        if self._size + client.size > 2 * self._bounds.bytes:
+            raise Failure("overloaded", "the object has too many unsettled requests", retry_after=5.0)
+        self._clients[key] = client
+        self._size += client.size
+        self._changed_clients.add(key)
+        self._large.update((key, number) for number in client.large_results())
+
+    def _large_candidates(self) -> Iterator[ArchiveCandidate]:
+        for key, number in sorted(self._large):
+            client = self._clients.get(key)
+            record = client.records.get(number) if client else None
+            if record is None or not record.is_large:
+                self._large.discard((key, number))
+            else:
+                end = max(record.at, issued_at(number)) + self._bounds.age
+                yield ArchiveCandidate("results", f"{key}-{number}", record.to_document(), end)
+
+    def _drop_result(self, candidate: ArchiveCandidate) -> None:
+        key, _, number = candidate.key.rpartition("-")
+        client = self._clients.get(key)
+        record = client.records.get(int(number)) if client else None
+        if client is not None and record is not None and record.to_document() == candidate.document:
+            client.records[int(number)] = record._replace(payload=b"")
+            self._size -= len(record.payload)
             self._changed_clients.add(key)
 
     def _has_room(self, key: RequestKey, client: Client | None) -> bool:
@@ -319,14 +380,14 @@ def _surplus(kept: dict[str, Any], in_document: int) -> int:
 
 
 def find_record(replies: dict[str, Any], key: RequestKey, fingerprint: bytes) -> Record | None:
-    """Return the record of exactly this request from a stored document's `replies`, if there is one."""
+    """Return the record of exactly this request from a stored document's `replies`, if it is there with its payload."""
     if key.client:
         client = replies.get("clients", {}).get(key.client)
         record = Client.from_document(client).records.get(key.number) if client else None
     else:
         chosen = replies.get("chosen", {}).get(key.key)
         record = Record.from_document(chosen) if chosen else None
-    return record if record and record.fingerprint == fingerprint else None
+    return record if record and record.fingerprint == fingerprint and not record.is_stub else None
 
 
 def check_fingerprint(record: Record | None, fingerprint: bytes) -> Record | None:

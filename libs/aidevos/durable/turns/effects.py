@@ -7,7 +7,7 @@ from datetime import datetime
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.times import timestamp
-from aidevos.durable.objects.alarm import EXPIRY, Scheduled, schedule_expiry
+from aidevos.durable.objects.alarm import BYTES_LIMIT, EXPIRY, Scheduled, schedule_expiry
 from aidevos.durable.store import codec
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import Entry
@@ -15,6 +15,10 @@ from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.pending import PendingCommit
 
 OUTBOX_BYTES = 2 * 1024 * 1024
+# MongoDB refuses documents of more than 16 MiB. The rest is for names, times and the short outcomes of failed turns.
+DOCUMENT_BYTES = 15 * 1024 * 1024
+# An upper bound of what an outbox entry takes in addition to its payload.
+ENTRY_OVERHEAD = 512
 
 
 class Effects:
@@ -39,6 +43,18 @@ class Effects:
         self.deleted = False
         # The project of an object that this turn creates.
         self.project: str | None = None
+
+    def check_document(self, state: bytes, reply: bytes) -> None:
+        """Raise `too-large` or `overloaded` if the document would get too large with this state and recorded reply."""
+        added = len(state) + len(reply) + BYTES_LIMIT
+        if self.entries:
+            added += sum(len(entry.payload) + ENTRY_OVERHEAD for entry in self.entries)
+        if added > DOCUMENT_BYTES:
+            raise Failure("too-large", f"the state, events and result would exceed {DOCUMENT_BYTES} bytes")
+        activation = self._activation
+        outbox = activation.outbox_size + ENTRY_OVERHEAD * len(activation.outbox)
+        if added + outbox + activation.records.size > DOCUMENT_BYTES:
+            raise Failure("overloaded", "too many results and unsent events of this object are kept", retry_after=1.0)
 
     def check_bounds(self, state: bytes, entries: Sequence[Entry]) -> None:
         """Raise `too-large` or `overloaded` if the encoded state or the entries exceed their bounds."""

@@ -20,6 +20,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
 from aidevos.durable.objects.if_match import check_if_match
 from aidevos.durable.objects.running import current_turn
+from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.alarm_turn import begin_alarm, count_attempt, fail_alarm
 from aidevos.durable.turns.archive import ReplyArchive
@@ -86,18 +87,38 @@ class TurnRunner:
     def reenter(self, activation: Activation | None, request: Request) -> Running:
         """Run a call to an object that itself waits for that call.
 
-        Only a re-entrant query can run, on the last committed state. Raises `deadlock` for anything else.
+        Only a re-entrant query can run, on the last committed state. Raises `deadlock` for anything else, or `moved`.
         """
-        allowed = request.method.reentrant and activation is not None and activation.loaded
-        if activation is None or not allowed or self._gate.applies_to(activation, request):
-            raise Failure("deadlock", f"{request.type.name}:{request.id} waits for this call")
-        committed = Activation(request.type, request.id, _closed_mailbox(), _save_nothing)
-        committed.load(None, self._environment.limits.records, claimed=False)
-        if activation.committed:
-            committed.restore(activation.committed)
-        committed.exists = activation.exists
-        committed.version = activation.version
-        return self._run(committed, request)
+        if not request.method.reentrant:
+            raise _deadlock(request)
+        if not self._environment.may_answer():
+            raise moved()
+        copy = Activation(request.type, request.id, _closed_mailbox(), _save_nothing)
+        if activation is None or not activation.loaded or activation.founding:
+            return asyncio.get_running_loop().create_task(self._reenter_stored(copy, request))
+        copy.load_committed(activation.committed, self._environment.limits.records)
+        return self._query_copy(copy, request)
+
+    async def _reenter_stored(self, copy: Activation, request: Request) -> None:
+        """Run a re-entrant query on the stored object, because memory doesn't show what is committed."""
+        try:
+            documents = await self._environment.store.read(request.type.name, [request.id])
+            copy.load(documents.get(request.id), self._environment.limits.records, claimed=False)
+            running = self._query_copy(copy, request)
+        except StoreError as error:
+            request.fail(Failure("unavailable", f"the store failed: {error}"))
+        except Failure as refused:
+            request.fail(refused)
+        except Exception as error:
+            request.fail(log_unexpected(error, f"{copy.object_id}.{request.method.name}"))
+        else:
+            if running is not None:
+                await running
+
+    def _query_copy(self, copy: Activation, request: Request) -> Running:
+        if self._gate.applies_to(copy, request):
+            raise _deadlock(request)
+        return self._run(copy, request)
 
     def _admits(self, activation: Activation, request: Request) -> bool:
         try:
@@ -165,10 +186,14 @@ class TurnRunner:
             return False
         now = self._environment.clock.now()
         found = activation.records.find(request.key, request.fingerprint, now)
-        found = found or check_fingerprint(request.archived_record, request.fingerprint)
-        if found is None:
+        archived = check_fingerprint(request.archived_record, request.fingerprint)
+        if found is None and archived is None:
             activation.records.admit(request.key, now)
             return False
+        if found is None or found.is_stub:
+            found = archived
+        if found is None:
+            raise Failure("stale", "the outcome of this request is no longer kept", field="Request-Id")
         self._answer(activation, request, found.reply)
         return True
 
@@ -275,6 +300,10 @@ def _failure(error: BaseException, turn: Turn) -> Failure:
     if isinstance(error, Failure):
         return error
     return log_unexpected(error, f"{turn.activation.object_id}.{turn.request.method.name}")
+
+
+def _deadlock(request: Request) -> Failure:
+    return Failure("deadlock", f"{request.type.name}:{request.id} waits for this call")
 
 
 def _closed_mailbox() -> Mailbox:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.turns.request import Request
@@ -67,6 +67,12 @@ class Mailbox:
     def put_back(self, request: Request) -> None:
         """Return a request to the front of the queue, because its turn can't begin yet."""
         self._queue.appendleft(request)
+
+    def remove(self, requests: Collection[Request]) -> list[Request]:
+        """Remove those of these requests that still wait, and return them."""
+        removed = [request for request in self._queue if request in requests]
+        self._queue = deque(request for request in self._queue if request not in requests)
+        return removed
 
     def waiting(self) -> Iterator[Request]:
         return iter(self._queue)

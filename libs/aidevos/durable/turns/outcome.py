@@ -56,6 +56,7 @@ def complete(turn: Turn, result: Any) -> Reply:
         effects.advance(encoded, keeps_version=request.method.keeps_version)
     try:
         reply = _answer(turn, result)
+        effects.check_document(encoded, reply.payload if request.key else b"")
     except BaseException:
         activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at = before
         activation.project = project

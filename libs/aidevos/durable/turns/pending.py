@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from datetime import datetime
+from typing import NamedTuple, TypeVar
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.turns.completion import Changes
@@ -11,6 +12,17 @@ from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
 
 Item = TypeVar("Item")
+
+
+class Committed(NamedTuple):
+    """What a durable commit shows of its object. `state` is encoded."""
+
+    state: bytes
+    version: int
+    exists: bool
+    project: str | None
+    made_at: datetime
+    updated_at: datetime
 
 
 class PendingCommit:
@@ -22,6 +34,8 @@ class PendingCommit:
     def __init__(self) -> None:
         self.changes = Changes()
         self.state_changed = False
+        # What the object will show once this is durable; None until it is sealed, or if the state is as before.
+        self.shows: Committed | None = None
         self.urgent = False
         self.entries: list[int] = []
         self.alarms: set[str] = set()

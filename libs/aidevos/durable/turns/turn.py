@@ -184,6 +184,7 @@ class Turn:
         encoded = activation.type.encode_state(activation.object.state)
         activation.type.check_state(encoded)
         effects.check_bounds(encoded, effects.entries)
+        effects.check_document(encoded, b"")
         changed = encoded != activation.snapshot or not activation.exists
         if changed:
             effects.advance(encoded, keeps_version=keeps_version)

@@ -127,7 +127,7 @@ async def test_the_loop_turns_while_a_large_page_is_assembled() -> None:
             await asyncio.sleep(0)
             turns += 1
         assert len(listing.result()["items"]) == 40
-        assert turns > 20
+        assert turns > 5
 
 
 async def test_a_caller_with_many_slow_lists_does_not_keep_another_one_out() -> None:

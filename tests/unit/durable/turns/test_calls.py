@@ -11,6 +11,9 @@ from aidevos.testing import ObjectKit
 from tests.support.kits import begun, chosen, crash, failure
 from tests.support.objects import Tally
 
+# The headers of a call that the object `a` waits for.
+WAITING = {"Call-Chain": "tally:a"}
+
 
 @pytest.mark.parametrize("ids", [["a"], ["b", "a"], ["b", "c", "a"]], ids=["itself", "two", "three"])
 async def test_a_circle_of_calls_is_a_deadlock_at_once(kit: ObjectKit, ids: list[str]) -> None:
@@ -39,6 +42,46 @@ async def test_a_reentrant_query_answers_from_the_last_committed_state(kit: Obje
     args = {"id": "a", "method": "committed", "by": 100}
     assert await kit.call("tally", "a", "call_other", args) == 5
     assert await kit.call("tally", "a", "committed") == 105
+
+
+async def test_a_reentrant_query_shows_nothing_of_an_open_commit(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add")
+    before = await kit.call("tally", "a", "_read")
+    gate = asyncio.Event()
+    kit.store.faults.append(gate)
+    kit.clock.advance(60.0)
+    changes = [await begun(kit.call("tally", "a", method)) for method in ("add", "remove")]
+
+    assert await kit.call("tally", "a", "committed_view", headers=WAITING) == before
+
+    gate.set()
+    await asyncio.gather(*changes)
+    assert (await failure(kit.call("tally", "a", "committed_view", headers=WAITING))).code == "not-found"
+
+
+async def test_a_reentrant_query_on_an_object_that_is_being_created_answers_from_the_store(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add", {"by": 3})
+    async with ObjectKit(Tally, store=kit.store) as other:
+        gate = asyncio.Event()
+        kit.store.faults.append(gate)
+        creation = await begun(other.call("tally", "a", "found", {"value": 5}))
+
+        assert await other.call("tally", "a", "committed", headers=WAITING) == 3
+        kit.store.down = True
+        assert (await failure(other.call("tally", "a", "committed", headers=WAITING))).code == "unavailable"
+
+        kit.store.down = False
+        gate.set()
+        assert (await failure(creation)).code == "exists"
+
+
+async def test_a_reentrant_query_on_an_object_that_is_not_in_memory_answers_from_the_store(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add", {"by": 3})
+    async with ObjectKit(Tally, store=kit.store) as other:
+        assert await other.call("tally", "a", "committed", headers=WAITING) == 3
+        assert (await failure(other.call("tally", "a", "value", headers=WAITING))).code == "deadlock"
+        other.lease = False
+        assert (await failure(other.call("tally", "a", "committed", headers=WAITING))).code == "moved"
 
 
 async def test_a_reentrant_query_does_not_trip_over_how_the_state_was_encoded(kit: ObjectKit) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import bson
 import pytest
 
+from aidevos.contracts.errors import Failure
 from aidevos.contracts.times import timestamp
+from aidevos.durable.bus.memory import MemoryBus
+from aidevos.durable.bus.port import BusError
+from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.mongo import MongoStore
-from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT, Bounds, Client
+from aidevos.durable.store.port import Outcome, StoreError
+from aidevos.durable.turns import archive, effects
+from aidevos.durable.turns.completion import CHOSEN_IN_DOCUMENT, LARGE, Bounds, Client
 from aidevos.durable.turns.environment import Limits
 from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
@@ -18,6 +25,7 @@ from tests.support.objects import Tally
 
 ALICE, BOB = Principal("alice"), Principal("bob")
 DAY = 86_400.0
+MIB = 1024 * 1024
 IDS = [chosen("mine"), numbered("a", 1)]
 
 
@@ -169,6 +177,148 @@ async def test_clients_move_to_the_archive_and_their_records_and_marks_are_still
             assert await successor.call("tally", "a", "value") == 2 * len(names)
     if where == "mongo":
         kit.store.close()
+
+
+class MeasuringStore(MemoryStore):
+    """A store that remembers the size of its largest document."""
+
+    largest = 0
+
+    async def commit(self, type: str, commits: Any) -> list[Outcome]:
+        outcomes = await super().commit(type, commits)
+        self.largest = max(self.largest, *(len(bson.encode(document)) for document in self.documents[type].values()))
+        return outcomes
+
+
+class DownBus(MemoryBus):
+    """A bus that accepts no event."""
+
+    async def publish(self, *args: Any, **options: Any) -> int:
+        raise BusError("down on purpose")
+
+
+async def test_a_document_stays_below_the_store_s_limit_and_no_result_is_lost() -> None:
+    async def insist(bytes: int, headers: dict[str, str]) -> str:
+        while True:
+            try:
+                result: str = await kit.call("tally", "a", "blob", {"bytes": bytes}, headers=headers)
+            except Failure as refused:
+                assert refused.code == "overloaded"  # noqa: PT017
+                await asyncio.sleep(0.001)
+            else:
+                return result
+
+    store = MeasuringStore()
+    async with ObjectKit(Tally, store=store, bus=DownBus()) as kit:
+        await kit.call("tally", "a", "grow", {"bytes": MIB - 4096})
+        await kit.call("tally", "a", "blob", {"bytes": 0, "emitted": 2 * MIB - 4096})
+        sizes = [int(2.95 * MIB), int(3.95 * MIB)]
+        wanted = [(size, numbered("a", size)) for size in sizes] + [(size, chosen(str(size))) for size in sizes]
+        results = await asyncio.gather(*(insist(size, headers) for size, headers in wanted))
+        assert [len(result) for result in results] == [size for size, _ in wanted]
+        assert 10 * MIB < store.largest < 16 * MIB
+        turns = Tally.turns
+        repeats = await asyncio.gather(*(insist(size, headers) for size, headers in wanted))
+        assert (repeats, Tally.turns) == (results, turns)
+
+
+async def test_a_turn_that_can_never_fit_the_document_is_refused_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "DOCUMENT_BYTES", MIB + MIB // 2)
+    async with ObjectKit(Tally) as kit:
+        refused = await failure(kit.call("tally", "a", "blob", {"bytes": MIB}, headers=chosen("large")))
+        assert refused.code == "too-large"
+        assert await kit.call("tally", "a", "add", headers=chosen("small")) == 1
+
+
+async def test_a_large_result_moves_to_the_archive_at_once_and_is_still_found(kit: ObjectKit) -> None:
+    blob: Any = ("tally", "a", "blob", {"bytes": 7 * MIB // 2})
+    result = await kit.call(*blob, headers=numbered("a", 1))
+    await until(lambda: not kit.runtime.tasks.running)
+    await kit.settle()
+    assert len(bson.encode(kit.store.documents["tally"]["a"])) < 4096
+
+    assert await kit.call("tally", "a", "add", headers=numbered("b", 1)) == 1
+    async with ObjectKit(Tally, store=kit.store) as successor:
+        for owner in (kit, successor):
+            assert await owner.call(*blob, headers=numbered("a", 1)) == result
+            reused = await failure(owner.call("tally", "a", "blob", {"bytes": 1}, headers=numbered("a", 1)))
+            assert reused.code == "request-id-reused"
+        assert Tally.turns == 2
+        assert await successor.call("tally", "a", "add", headers=numbered("a", 2, 2)) == 2
+        assert (await failure(successor.call(*blob, headers=numbered("a", 1)))).code == "stale"
+
+
+async def test_a_large_result_of_a_client_that_moved_too_is_found_or_known_to_be_gone() -> None:
+    limits = Limits(records=Bounds(clients=1))
+    async with ObjectKit(Tally, limits=limits) as kit:
+        result = await kit.call("tally", "a", "blob", {"bytes": 2 * LARGE}, headers=numbered("a", 1))
+        for name in "bcd":
+            await kit.call("tally", "a", "add", headers=numbered(name, 1))
+            await until(lambda: not kit.runtime.tasks.running)
+        await kit.settle()
+        assert len(replies(kit)["clients"]) == 1
+        async with ObjectKit(Tally, store=kit.store, limits=limits) as successor:
+            repeat: Any = ("tally", "a", "blob", {"bytes": 2 * LARGE})
+            assert await successor.call(*repeat, headers=numbered("a", 1)) == result
+        (name,) = [name for name in kit.store._archive if name[2].startswith("results-")]
+        del kit.store._archive[name]
+        async with ObjectKit(Tally, store=kit.store, limits=limits) as successor:
+            gone: Failure = await failure(successor.call(*repeat, headers=numbered("a", 1)))
+            assert gone.code == "stale"
+        assert Tally.turns == 4
+
+
+class DarkArchive(MemoryStore):
+    """A store whose archive fails while `fails` is set, or answers only when `answers` is. It counts its claims."""
+
+    fails = False
+    claims = 0
+    reads = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def claim(self, type: str, claims: Any) -> Any:
+        self.claims += len(claims)
+        return await super().claim(type, claims)
+
+    async def read_archived(self, type: str, keys: Any) -> Any:
+        self.reads += 1
+        await self.answers.wait()
+        if self.fails:
+            raise StoreError("the archive is dark")
+        return await super().read_archived(type, keys)
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
+async def test_while_the_archive_cannot_be_read_only_what_may_be_a_repeat_is_refused(
+    hangs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "LOOK_UP_WITHIN", 0.05)
+    store = DarkArchive()
+    async with ObjectKit(Tally, store=store) as kit:
+        count = CHOSEN_IN_DOCUMENT + 50
+        calls = [kit.call("tally", "a", "add", headers=chosen(f"id{number}")) for number in range(count)]
+        await asyncio.gather(*calls)
+        await until(lambda: kit.catalogue.get("tally", "a").records.archived)  # type: ignore[union-attr]
+        await kit.settle()
+        store.fails, claims = not hangs, store.claims
+        if hangs:
+            store.answers.clear()
+
+        other = [await begun(kit.call("tally", "a", "add", headers=chosen(id))) for id in ("id0", "new")]
+        known = await begun(kit.call("tally", "a", "add", headers=chosen(f"id{count - 1}")))
+        unnamed = await begun(kit.call("tally", "a", "add"))
+
+        assert [(await failure(call)).code for call in other] == ["unavailable"] * 2
+        assert (await known, await unnamed) == (count, count + 1)
+        assert (store.reads, store.claims) == (2 - hangs, claims)
+        store.fails = False
+        store.answers.set()
+        assert await kit.call("tally", "a", "add", headers=chosen("id0")) == 1
+        assert await kit.call("tally", "a", "add", headers=chosen("new")) == count + 2
 
 
 async def test_a_number_from_the_future_is_refused(kit: ObjectKit) -> None:
