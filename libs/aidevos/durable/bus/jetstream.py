@@ -344,9 +344,10 @@ class JetStreamSubscription:
             await self._settle(message)
         except NatsError as error:
             log.warning("an event was not acknowledged and will be delivered again: %s", error)
-        finally:
-            self._unsettled.pop(message.reply, None)
-            self._request_more()
+        except Exception:
+            log.exception("settling an event failed; it will be delivered again")
+        self._unsettled.pop(message.reply, None)
+        self._request_more()
 
     def _request_more(self) -> None:
         if self._requested + len(self._unsettled) <= self._at_once // 2:
