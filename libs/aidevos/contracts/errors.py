@@ -185,6 +185,13 @@ CODES: dict[str, Code] = {
         "Repeat the request with the same request ID. The framework's clients do so by themselves.",
         retryable=True,
     ),
+    "turn-timeout": Code(
+        504,
+        "The method took too long",
+        "The method ran longer than its time limit. It was stopped, and what it had changed was undone.",
+        "A repeat with the same request ID gets the same answer. Have the method do less at once, or raise its limit: "
+        "`turn_deadline` of the method, or `AIDEVOS_TURN_DEADLINE`.",
+    ),
     "deadline-exceeded": Code(
         504,
         "The deadline passed before there was an answer",

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -46,6 +47,7 @@ from aidevos.observability import logs
 from aidevos.process.collector import collect_rarely
 from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, LeaseConnection, background, open_connection, open_lease_connection
+from aidevos.process.watchdog import Watchdog
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.service_keys import VerificationKeys
@@ -117,8 +119,9 @@ class _Process:
         self._stack = stack
         self._registry = DurableObjectRegistry(service.types)
         self._credential = ServiceCredential(settings, service.name, self._registry.permissions())
-        self._stop = _stop_on_signals(stack)
         self._pulse = Pulse()
+        self._watchdog = Watchdog(self._pulse, settings.stall_limit)
+        self._stop = stop_on_signals(stack, self._watchdog)
         self._prepared = asyncio.Event()
         self._current: Host | None = None
         self._renewals = BackgroundTasks()
@@ -126,7 +129,8 @@ class _Process:
     async def join(self) -> None:
         """Connect to the fleet."""
         settings, service = self._settings, self._service
-        await self._stack.enter_async_context(background(self._pulse.run()))
+        await self._stack.enter_async_context(background(self._pulse.run))
+        self._stack.enter_context(self._watchdog)
         self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
         self._fleet_name = f"{service.name}-{self._name.replica}"
         self._fleet = await self._stack.enter_async_context(
@@ -276,13 +280,13 @@ class _Process:
         }
         resources = await self._stack.enter_async_context(open_resources(service.resources, provided))
         self._registry.bind(service.types, resources)
-        await self._stack.enter_async_context(background(self._prepare(resources)))
+        await self._stack.enter_async_context(background(partial(self._prepare, resources)))
         reactions = Reactions(
             self._registry, fleet.bus, fleet.client, SystemClock(), attempts=self._settings.event_attempts
         )
         self._stack.push_async_callback(reactions.close)
         await reactions.start()
-        chores = [_repeat(chore, resources) for chore in service.chores]
+        chores = [partial(_repeat, chore, resources) for chore in service.chores]
         await self._stack.enter_async_context(background(*chores))
 
     async def _prepare(self, resources: Resources) -> None:
@@ -321,6 +325,7 @@ def _limits(settings: Settings, max_payload: int) -> Limits:
         alarms=settings.max_alarms,
         alarm_rate=settings.alarm_rate,
         alarm_deadline=settings.alarm_deadline,
+        turn_deadline=settings.turn_deadline,
         idle_after=settings.idle_after,
         memory=settings.max_memory,
         default_deadline=settings.default_deadline,
@@ -363,12 +368,15 @@ async def _wait_for_first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _stop_on_signals(stack: AsyncExitStack) -> asyncio.Event:
+def stop_on_signals(stack: AsyncExitStack, watchdog: Watchdog) -> asyncio.Event:
     """Return an event that SIGTERM and SIGINT set, until the stack is closed."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
         stack.callback(loop.remove_signal_handler, number)
+        # The loop is woken through a file descriptor. Python's own handler runs even if the loop doesn't turn.
+        signal.signal(number, lambda *_: watchdog.hurry())
+        signal.siginterrupt(number, False)
     return stop
 
 

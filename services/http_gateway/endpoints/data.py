@@ -17,12 +17,13 @@ from aidevos.settings import Settings
 
 from ..forwarder import Forwarder
 from ..http import bodies, headers, parameters
+from ..http.charges import Charges
 from ..http.parameters import ID_PATTERN, PAGE, PROJECT, switch, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import versioned_response
 from ..item_calls import caller_of, create_body, make_item, make_items
-from ..item_files import ImportLimits, export_lines, import_lines
+from ..item_files import ImportLimits, ItemsRequest, export_lines, import_lines
 from ..new_ids import new_id
 from ..transfers import Lines, Transfers
 from .api_router import APIRouter
@@ -136,8 +137,8 @@ class DataRouter(APIRouter):
     )
     # fmt: on
 
-    def __init__(self, forwarder: Forwarder, settings: Settings) -> None:
-        super().__init__(forwarder, settings)
+    def __init__(self, forwarder: Forwarder, settings: Settings, charges: Charges) -> None:
+        super().__init__(forwarder, settings, charges)
         self._transfers = Transfers(settings)
         self._import_limits = ImportLimits(settings.max_import_lines, settings.max_import)
 
@@ -168,6 +169,7 @@ class DataRouter(APIRouter):
         if body.lstrip()[:1] == b"[":
             decoded = msgspec.structs.astuple(bodies.decode(_items, body, "data"))
             items = [item for item in decoded if item is not _NO_ITEM]
+            await self._charges.add_items(request, len(items))
             await self._forwarder.bind_key(request)
             return await self._create_many(request, items)
         wanted = bodies.decode(create_body, body, "data")
@@ -197,13 +199,15 @@ class DataRouter(APIRouter):
         returns="One item per line",
     )
     async def export(self, request: HttpRequest) -> HttpResponse:
-        make_lines = partial(export_lines, self._forwarder, request, request.path["collection"])
-        return await self._transfer(request, make_lines)
+        return await self._transfer(request, partial(export_lines, self._items_request(request)))
 
     @post(f"{COLLECTION}/import", "import_items", "Create an item from each line", None, LINES, LINES, **IMPORT)
     async def import_items(self, request: HttpRequest) -> HttpResponse:
-        collection, limits = request.path["collection"], self._import_limits
-        return await self._transfer(request, partial(import_lines, self._forwarder, request, collection, limits))
+        make_lines = partial(import_lines, self._items_request(request), self._import_limits)
+        return await self._transfer(request, make_lines)
+
+    def _items_request(self, request: HttpRequest) -> ItemsRequest:
+        return ItemsRequest(self._forwarder, self._charges, request, request.path["collection"])
 
     async def _transfer(self, request: HttpRequest, make_lines: Callable[[], Awaitable[Lines]]) -> HttpResponse:
         chunks = await self._transfers.start(caller_of(request), make_lines)

@@ -18,6 +18,7 @@ from aidevos.settings import Settings
 from ..catalogue import TypeCatalogue
 from ..forwarder import Forwarder, new_object_id
 from ..http import parameters
+from ..http.charges import Charges
 from ..http.parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
@@ -69,8 +70,8 @@ class DurableObjectRouter(APIRouter):
         "RequestBody": _schema("method", method=METHOD, args=ARGS),
     }
 
-    def __init__(self, forwarder: Forwarder, settings: Settings, catalogue: TypeCatalogue) -> None:
-        super().__init__(forwarder, settings)
+    def __init__(self, forwarder: Forwarder, settings: Settings, charges: Charges, catalogue: TypeCatalogue) -> None:
+        super().__init__(forwarder, settings, charges)
         self._catalogue = catalogue
         self._lists = ObjectLists(forwarder)
 

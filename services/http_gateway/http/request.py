@@ -73,8 +73,13 @@ class HttpRequest:
         return self.scope[CONNECTION]  # type: ignore[no-any-return]
 
     async def spend(self, spending: Awaitable[Verdict]) -> None:
-        """Charge one more rate limit, which the response's headers then show. Raises `RateLimited`."""
-        self.scope[RATE_LIMIT] = await spending
+        """Charge more, of the same or another rate limit, which the response's headers then show.
+
+        Raises `RateLimited`.
+        """
+        verdict, before = await spending, self.scope[RATE_LIMIT]
+        same = verdict.name == before.name
+        self.scope[RATE_LIMIT] = verdict._replace(cost=verdict.cost + before.cost) if same else verdict
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)

@@ -88,7 +88,7 @@ class Host:
         self._types = Bucket(connection, subjects.TYPES_BUCKET)
         hosts, holders = Bucket(connection, subjects.HOSTS_BUCKET), Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, lease, list(self._environment.registry.types), self._own)
-        self._authenticator = CallAuthenticator(admission, limiter, self._is_open)
+        self._authenticator = CallAuthenticator(admission, limiter, self._is_open, self._count_items)
         self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter)
         self._replies = ReplySender(calls)
         self._micro: Service | None = None
@@ -249,6 +249,10 @@ class Host:
     def _is_open(self, subject: str) -> bool:
         query = self._runtime.queries.get(subject)
         return self._runtime.router.is_open(subject) if query is None else query.allow.check(ANONYMOUS)
+
+    def _count_items(self, message: Msg, headers: Mapping[str, str]) -> int:
+        query = self._runtime.queries.get(message.subject)
+        return query.count_items(message.data, headers.get(envelope.CONTENT_TYPE)) if query else 1
 
     async def _on_query(self, message: Msg) -> None:
         if message.reply:

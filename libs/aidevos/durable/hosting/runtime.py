@@ -62,7 +62,9 @@ class Runtime:
         owner_ids = OwnerIds(incarnation)
         self._commits = {name: self._group_commit(name, owner_ids) for name in registry.types}
         self._archive = ReplyArchive(store)
-        runner = TurnRunner(self.environment, gate, self._archive, self.catalogue.requeue)
+        runner = TurnRunner(
+            self.environment, gate, self._archive, requeue=self.catalogue.requeue, discard=self.catalogue.discard
+        )
         self.lifecycle = Lifecycle(
             self.environment,
             self.catalogue,
