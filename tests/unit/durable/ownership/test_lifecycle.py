@@ -106,7 +106,7 @@ async def test_what_was_used_a_moment_ago_stays_in_memory(kit: ObjectKit) -> Non
 
 
 async def test_past_the_memory_bound_the_longest_unused_leave() -> None:
-    async with ObjectKit(Tally, limits=Limits(memory=35_000)) as kit:
+    async with ObjectKit(Tally, limits=Limits(memory=44_000)) as kit:
         for id in "abcdef":
             await kit.call("tally", id, "grow", {"bytes": 3000})
         await kit.lifecycle.sweep()
