@@ -87,7 +87,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     fleet = await stack.enter_async_context(open_connection(settings, SERVICE, lambda: ""))
     verifier = await _load_verifier(settings)
     catalogue = TypeCatalogue(fleet.connection)
-    await stack.enter_async_context(background(catalogue.follow()))
+    await stack.enter_async_context(background(catalogue.follow))
     await catalogue.wait_until_loaded()
     credential = ServiceCredential(settings, SERVICE)
     control = AccessControl(settings, fleet, verifier, credential)
@@ -97,7 +97,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     forwarder = Forwarder(fleet.client, credential.authorization, settings)
     audience: Audience[Subscriber] = Audience(request_as_reader(forwarder, credential.authorization))
     hub = Hub(fleet.bus, audience, control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
-    await stack.enter_async_context(background(hub.follow()))
+    await stack.enter_async_context(background(hub.follow))
     return build(settings, fleet.connection, forwarder, catalogue, control.admission, control.limiter, table, hub)
 
 

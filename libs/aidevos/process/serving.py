@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -128,7 +129,7 @@ class _Process:
     async def join(self) -> None:
         """Connect to the fleet."""
         settings, service = self._settings, self._service
-        await self._stack.enter_async_context(background(self._pulse.run()))
+        await self._stack.enter_async_context(background(self._pulse.run))
         self._stack.enter_context(self._watchdog)
         self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
         self._fleet_name = f"{service.name}-{self._name.replica}"
@@ -279,13 +280,13 @@ class _Process:
         }
         resources = await self._stack.enter_async_context(open_resources(service.resources, provided))
         self._registry.bind(service.types, resources)
-        await self._stack.enter_async_context(background(self._prepare(resources)))
+        await self._stack.enter_async_context(background(partial(self._prepare, resources)))
         reactions = Reactions(
             self._registry, fleet.bus, fleet.client, SystemClock(), attempts=self._settings.event_attempts
         )
         self._stack.push_async_callback(reactions.close)
         await reactions.start()
-        chores = [_repeat(chore, resources) for chore in service.chores]
+        chores = [partial(_repeat, chore, resources) for chore in service.chores]
         await self._stack.enter_async_context(background(*chores))
 
     async def _prepare(self, resources: Resources) -> None:

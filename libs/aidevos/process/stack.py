@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.revocations import HISTORY, Revocations
 from aidevos.durable.base.loop_thread import LoopThread
-from aidevos.durable.base.tasks import cancel_and_wait
+from aidevos.durable.base.tasks import cancel_and_wait, restart_on_failure
 from aidevos.durable.bus.factory import open_bus
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.port import EventBus
@@ -124,9 +124,9 @@ class AccessControl:
 
         The block begins once every revocation that was known at the start has been read.
         """
-        coroutines = [mirror.follow() for mirror in mirrors]
-        coroutines += [self.events.follow(), self._revocations.follow(), self.admission.report_usage()]
-        async with background(*coroutines):
+        works = [mirror.follow for mirror in mirrors]
+        works += [self.events.follow, self._revocations.follow, self.admission.report_usage]
+        async with background(*works):
             await self._revocations.wait_until_loaded()
             yield
 
@@ -136,9 +136,9 @@ def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> N
 
 
 @asynccontextmanager
-async def background(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run these coroutines while the block runs, and cancel them at its end."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+async def background(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run these works while the block runs, and cancel them at its end. One that fails is logged and restarted."""
+    tasks = [asyncio.ensure_future(restart_on_failure(work)) for work in works]
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -21,7 +22,7 @@ from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import Clock
-from aidevos.durable.base.tasks import cancel_and_wait
+from aidevos.durable.base.tasks import cancel_and_wait, restart_on_failure
 from aidevos.durable.bus.port import EventBus, OrderConflict, StreamFull
 from aidevos.durable.client.client import ObjectCaller, issued_at
 from aidevos.durable.delivery.dead_letters import bury
@@ -75,17 +76,18 @@ class Relay:
         await cancel_and_wait(list(self._lanes.values()))
 
     async def _run(self, lane: tuple[Activation, str]) -> None:
-        activation, _ = lane
-        queue = self._queues[lane]
         try:
-            while queue and not activation.broken:
-                entry = _entry(activation, queue[0])
-                await self._deliver(activation, entry)
-                queue.pop(0)
-                if not activation.broken:
-                    self._on_sent(activation, entry.number)
+            await restart_on_failure(partial(self._send_all, lane[0], self._queues[lane]))
         finally:
             del self._lanes[lane], self._queues[lane]
+
+    async def _send_all(self, activation: Activation, queue: list[int]) -> None:
+        while queue and not activation.broken:
+            entry = _entry(activation, queue[0])
+            await self._deliver(activation, entry)
+            queue.pop(0)
+            if not activation.broken:
+                self._on_sent(activation, entry.number)
 
     async def _deliver(self, activation: Activation, entry: Entry) -> None:
         position, pauses, attempts, conflicts = activation.stream, BACKOFF.pauses(), 0, 0
