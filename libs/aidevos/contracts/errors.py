@@ -105,7 +105,7 @@ CODES: dict[str, Code] = {
     "query-only": Code(
         409,
         "Only a query may be called here",
-        "The request has the header `Query-Only`, and the method is a command. Queries send this header with their calls.",
+        "The request has the header `Query-Only`, as the calls of queries have, and the method is a command.",
         "Call a query, or make the calling method a command.",
     ),
     "stale": Code(
