@@ -102,6 +102,12 @@ CODES: dict[str, Code] = {
         "A call would go back to an object that waits for it, or too many objects wait for each other.",
         "Change the object's code: send a tell, or make the inner call a query.",
     ),
+    "query-only": Code(
+        409,
+        "Only a query may be called here",
+        "The request has the header `Query-Only`, as the calls of queries have, and the method is a command.",
+        "Call a query, or make the calling method a command.",
+    ),
     "stale": Code(
         409,
         "A later request of this client has settled this one",

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -46,9 +45,6 @@ from aidevos.observability.metrics import FAILURES
 from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
-SWEEP_EVERY = 1.0
-SCAN_EVERY = 5.0
-PURGE_EVERY = 600.0
 HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
 # Inboxes, and the subjects that the server substitutes for them between accounts.
@@ -116,7 +112,10 @@ class Host:
             description="hosts durable objects",
             metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._environment.registry.types)},
         )
-        for work in (self._placement.run(), self.lease.keep(), self._replies.run(), self._housekeeping()):
+        for work in (self._placement.run(), self.lease.keep(), self._replies.run()):
+            self._keep_running(work)
+        housekeeping = self._runtime.housekeeping(lambda: tuple(self._owned))
+        for work in (housekeeping.keep_sweeping(), housekeeping.keep_scanning(), housekeeping.keep_purging()):
             self._keep_running(work)
         self._keep_running(self._keep_announcing())
         self._keep_running(self._runtime.alarms.run())
@@ -315,29 +314,6 @@ class Host:
             detail = "the lease has lapsed"
         document = {"name": self._service, "replica": self._replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
-
-    async def _housekeeping(self) -> None:
-        loop = asyncio.get_running_loop()
-        scanned, purged = 0.0, loop.time()
-        while True:
-            await asyncio.sleep(SWEEP_EVERY)
-            try:
-                self._runtime.lifecycle.sweep()
-                if loop.time() - scanned > SCAN_EVERY and self._owned:
-                    await self._runtime.lifecycle.scan(tuple(self._owned))
-                    scanned = loop.time()
-                if loop.time() - purged > PURGE_EVERY:
-                    await self._purge()
-                    purged = loop.time()
-            except StoreError as error:
-                log.warning("housekeeping failed, trying again: %s", error)
-
-    async def _purge(self) -> None:
-        bounds = self._environment.limits.records
-        age = max(bounds.age, bounds.tell_age)
-        before = datetime.fromtimestamp(self._environment.clock.now(), UTC) - timedelta(seconds=age)
-        for type in tuple(self._owned):
-            await self._environment.store.purge(type, before)
 
 
 def _overloaded() -> Failure:
