@@ -163,7 +163,6 @@ class TypeCatalogue:
             with contextlib.suppress(NatsError):
                 await watcher.stop()  # type: ignore[no-untyped-call]
 
-
     def _refresh(self) -> None:
         """Take over what has been announced, without the types that no host has served for long."""
         since = self._now() - FORGOTTEN_AFTER

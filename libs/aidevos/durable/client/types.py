@@ -44,7 +44,7 @@ class TypeDirectory:
     def __init__(
         self, connection: Client, expected: Collection[str] = (), now: Callable[[], float] = time.time
     ) -> None:
-        self._js = connection.jetstream(timeout=WITHIN)
+        self._connection = connection
         self._expected = expected
         self._now = now
         self._began = now()
@@ -78,8 +78,9 @@ class TypeDirectory:
         return (await self._read(type)).at
 
     async def _read(self, type: str) -> Announcement:
+        js, subject = self._connection.jetstream(timeout=WITHIN), f"$KV.{subjects.TYPES_BUCKET}.{type}"
         try:
-            found = await self._js.get_msg(f"KV_{subjects.TYPES_BUCKET}", subject=f"$KV.{subjects.TYPES_BUCKET}.{type}")
+            found = await js.get_msg(f"KV_{subjects.TYPES_BUCKET}", subject=subject)
         except NotFoundError:
             return Announcement(None)
         gone = (found.headers or {}).get(KV_OP) in (KV_DEL, KV_PURGE)
