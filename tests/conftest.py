@@ -14,11 +14,14 @@ import tests.support.kits  # noqa: F401
 from aidevos.settings import SettingsError
 from tests.support import scheduling
 from tests.support.browser import Browsers
+from tests.support.paths import temporary_root
 from tests.support.rabbitmq import RabbitMq
 from tests.support.servers import Servers, drop_database
 from tests.support.world import Worlds
 
 hypothesis.settings.load_profile("everyday")
+# Where `tmp_path` is.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(temporary_root()))
 
 WORLDS = pytest.StashKey[Worlds]()
 

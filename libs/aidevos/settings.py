@@ -142,6 +142,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Sustained rate of one caller's requests, over the whole fleet. `PUT /rate-limits` overrides it."""
     rate_burst: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
     """Requests that one caller may send at once."""
+    rate_items: Count = 50
+    """Items of a page or an export that cost as much as one request. An item that is created always costs as much as a
+    request of its own."""
 
     # Objects
     max_state: Annotated[int, Meta(ge=1024, le=2 * 1024 * 1024, extra=BYTES)] = 1024 * 1024
@@ -159,10 +162,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     archive."""
     max_records: Count = 20_000
     """Outcomes that one object keeps for one client until the client acknowledges them."""
+    turn_deadline: Seconds = 30.0
+    """Time that a method may take, unless it declares its own `turn_deadline`. Past it, the method is stopped and
+    undone, and its caller gets `turn-timeout`."""
     idle_after: Seconds = 300.0
     """Time without a request after which an object leaves memory."""
     max_memory: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 512 * 1024 * 1024
-    """Memory for the objects of one process. Past it, the longest idle objects leave memory first."""
+    """Memory for the objects of one process. Past it, the longest unused objects leave memory first, also those whose
+    events or tells still wait to be sent."""
     drain_timeout: Seconds = 15.0
     """Time that a process gives requests in progress to finish when it is stopped."""
     lease: Annotated[int, Meta(ge=1, le=60, extra=SECONDS)] = 3

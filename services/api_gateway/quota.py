@@ -26,11 +26,12 @@ class QuotaDO(BaseDurableObject[QuotaState], type=QUOTA_TYPE, management="read_o
         self._used = Gcra(self._policy)
 
     @command(allow=services(), confidential=True)
-    async def take(self, wanted: int, rate: int, window: float, burst: int) -> QuotaSlice:
-        """Spend up to `wanted` requests; fewer if fewer remain."""
+    async def take(self, wanted: int, rate: int, window: float, burst: int, overdrawn: int = 0) -> QuotaSlice:
+        """Charge what is `overdrawn`, and spend up to `wanted` requests; fewer if fewer remain."""
         policy = Policy(rate, window, burst)
         if policy != self._policy:
             self._policy, self._used = policy, Gcra(policy)
+        self._used.charge(self.now, overdrawn)
         taken = self._used.take(self.now, wanted)
         return QuotaSlice(
             taken, self._used.remaining(self.now), self._used.reset_after(self.now), self._used.retry_after(self.now)

@@ -47,6 +47,7 @@ from .endpoints.operations import READ_FLEET, OperationRouter
 from .endpoints.routers import ROUTERS
 from .forwarder import Forwarder
 from .health import Readiness
+from .http.charges import Charges
 from .http.cookies import Cookies
 from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
 from .http.protocol import ConnectionLimits, ProblemProtocol
@@ -86,7 +87,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     fleet = await stack.enter_async_context(open_connection(settings, SERVICE, lambda: ""))
     verifier = await _load_verifier(settings)
     catalogue = TypeCatalogue(fleet.connection)
-    await stack.enter_async_context(background(catalogue.follow()))
+    await stack.enter_async_context(background(catalogue.follow))
     await catalogue.wait_until_loaded()
     credential = ServiceCredential(settings, SERVICE)
     control = AccessControl(settings, fleet, verifier, credential)
@@ -96,7 +97,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     forwarder = Forwarder(fleet.client, credential.authorization, settings)
     audience: Audience[Subscriber] = Audience(request_as_reader(forwarder, credential.authorization))
     hub = Hub(fleet.bus, audience, control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
-    await stack.enter_async_context(background(hub.follow()))
+    await stack.enter_async_context(background(hub.follow))
     return build(settings, fleet.connection, forwarder, catalogue, control.admission, control.limiter, table, hub)
 
 
@@ -112,9 +113,11 @@ def build(
 ) -> ASGIApp:
     cookies = Cookies(settings)
     credentials = partial(CredentialGuard, admission, limiter, cookies)
+    charges = Charges(limiter)
     operations = OperationRouter(
         forwarder,
         settings,
+        charges,
         Readiness(connection, _service_names(settings), table),
         Document(
             lambda internal: openapi.describe(catalogue.descriptions, table.routes, internal),
@@ -124,15 +127,17 @@ def build(
         credentials(READ_FLEET),
     )
     special: dict[type[APIRouter], APIRouter] = {
-        AuthRouter: AuthRouter(forwarder, settings, cookies),
-        DurableObjectRouter: DurableObjectRouter(forwarder, settings, catalogue),
-        EventRouter: EventRouter(forwarder, settings, hub),
+        AuthRouter: AuthRouter(forwarder, settings, charges, cookies),
+        DurableObjectRouter: DurableObjectRouter(forwarder, settings, charges, catalogue),
+        EventRouter: EventRouter(forwarder, settings, charges, hub),
         OperationRouter: operations,
     }
-    routers = [special.get(router) or router(forwarder, settings) for router in ROUTERS]
+    routers = [special.get(router) or router(forwarder, settings, charges) for router in ROUTERS]
     guard_of = _guards(credentials, AnonymousGuard(limiter))
     routes = [route for router in routers for route in router.routes(guard_of)]
-    declared = DeclaredRoutes(table, catalogue, forwarder, credentials(), limiter, settings)
+    declared = DeclaredRoutes(
+        table, catalogue, forwarder, credentials(), credentials(allow_anonymous=True), limiter, settings
+    )
     app = ResponseMiddleware(Segments(routes, default=declared), settings.public_url)
     origins = cors_origins(settings.cors_origins)
     return Cors(app, origins) if origins else app

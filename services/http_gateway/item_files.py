@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
@@ -13,8 +13,10 @@ import msgspec
 from aidevos.contracts import subjects
 from aidevos.contracts.data import COLLECTION_TYPE, CREATABLE, FIND, ITEM_TYPE, BulkResult, check_collection
 from aidevos.contracts.errors import Failure
+from aidevos.durable.access.limiter import RateLimited
 
 from .forwarder import Forwarder
+from .http.charges import Charges
 from .http.request import HttpRequest
 from .item_calls import make_items
 
@@ -23,6 +25,8 @@ PAGE = 500
 LINES_AT_ONCE = 64
 BYTES_AT_ONCE = 4 * 1024 * 1024
 LINE_LIMIT = 2 * 1024 * 1024
+# Seconds that lines wait for their caller's rate limit.
+PATIENCE = 10.0
 # Larger results wait in a file.
 RESULTS_IN_MEMORY = 1024 * 1024
 CHUNK = 64 * 1024
@@ -50,74 +54,80 @@ class ImportLimits(NamedTuple):
     size: int
 
 
-async def export_lines(forwarder: Forwarder, request: HttpRequest, collection: str) -> AsyncGenerator[bytes, None]:
-    """Return the lines of all items that the caller may read, sorted by ID.
+class ItemsRequest(NamedTuple):
+    """A request that reads or creates many items of a collection, and the parts of the gateway that serve it."""
+
+    forwarder: Forwarder
+    charges: Charges
+    request: HttpRequest
+    collection: str
+
+
+async def export_lines(export: ItemsRequest) -> AsyncGenerator[bytes, None]:
+    """Return the lines of all items that the caller may read, sorted by ID, as fast as its rate limit allows.
 
     A failure before the first page is raised here; a later one cuts the lines short.
     """
-    options = forwarder.options(request)
-    first = await _read_page(forwarder, collection, None, options)
-    return _lines(forwarder, request, collection, first, options)
+    options = export.forwarder.options(export.request)
+    first = await _read_page(export, None, options)
+    await export.charges.add_page(export.request, len(first.items))
+    return _lines(export, first, options)
 
 
-async def import_lines(
-    forwarder: Forwarder, request: HttpRequest, collection: str, limits: ImportLimits
-) -> AsyncGenerator[bytes, None]:
+async def import_lines(wanted: ItemsRequest, limits: ImportLimits) -> AsyncGenerator[bytes, None]:
     """Create an item from each line and return the lines of the results.
 
-    The body is read only if the caller may create items. The results follow after the whole body was read: a client
+    The body is read only if the caller may create items, and as fast as its rate limit allows. Lines that would have
+    to wait for more than `PATIENCE` seconds are refused. The results follow after the whole body was read: a client
     that sends everything before it reads would otherwise wait for the server while the server waits for the client.
     """
-    request.check_lines(limits.size)
-    await _check_may_create(forwarder, request, collection)
+    wanted.request.check_lines(limits.size)
+    await _check_may_create(wanted)
     results: IO[bytes] = tempfile.SpooledTemporaryFile(RESULTS_IN_MEMORY)  # noqa: SIM115
     try:
-        await _import_lines(forwarder, request, collection, limits, results)
+        await _import_lines(wanted, limits, results)
     except BaseException:
         results.close()
         raise
-    return _read_back(request, results)
+    return _read_back(wanted.request, results)
 
 
-async def _check_may_create(forwarder: Forwarder, request: HttpRequest, collection: str) -> None:
-    check_collection(collection)
-    args = msgspec.json.encode({"collection": collection})
-    options = forwarder.options(request) | {"request_id": None}
-    await forwarder.request_with_body(subjects.query(COLLECTION_TYPE, CREATABLE), args, options)
+async def _check_may_create(wanted: ItemsRequest) -> None:
+    check_collection(wanted.collection)
+    args = msgspec.json.encode({"collection": wanted.collection})
+    options = wanted.forwarder.options(wanted.request) | {"request_id": None}
+    await wanted.forwarder.request_with_body(subjects.query(COLLECTION_TYPE, CREATABLE), args, options)
 
 
-async def _read_page(forwarder: Forwarder, collection: str, cursor: str | None, options: dict[str, Any]) -> _Page:
-    args = msgspec.json.encode({"collection": collection, "limit": PAGE, "cursor": cursor})
-    return _page.decode(await forwarder.request_with_body(subjects.query(ITEM_TYPE, FIND), args, options))
+async def _read_page(export: ItemsRequest, cursor: str | None, options: dict[str, Any]) -> _Page:
+    args = msgspec.json.encode({"collection": export.collection, "limit": PAGE, "cursor": cursor})
+    return _page.decode(await export.forwarder.request_with_body(subjects.query(ITEM_TYPE, FIND), args, options))
 
 
-async def _lines(
-    forwarder: Forwarder, request: HttpRequest, collection: str, page: _Page, options: dict[str, Any]
-) -> AsyncGenerator[bytes, None]:
-    with _watching(request) as is_gone:
+async def _lines(export: ItemsRequest, page: _Page, options: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+    with _watching(export.request) as gone:
         while True:
             yield b"".join(msgspec.json.encode(line) + b"\n" for line in page.items)
-            if page.next_cursor is None or is_gone():
+            if page.next_cursor is None or gone.done():
                 return
-            page = await _read_page(forwarder, collection, page.next_cursor, options)
+            page = await _read_page(export, page.next_cursor, options)
+            await export.charges.pace_page(export.request, len(page.items), gone)
 
 
 @contextmanager
-def _watching(request: HttpRequest) -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns True once the client has disconnected."""
+def _watching(request: HttpRequest) -> Iterator[asyncio.Future[None]]:
+    """Yield a future that is done once the client has disconnected."""
     gone = asyncio.ensure_future(request.gone())
     try:
-        yield gone.done
+        yield gone
     finally:
         gone.cancel()
 
 
-async def _import_lines(
-    forwarder: Forwarder, request: HttpRequest, collection: str, limits: ImportLimits, results: IO[bytes]
-) -> None:
+async def _import_lines(wanted: ItemsRequest, limits: ImportLimits, results: IO[bytes]) -> None:
     batch: list[tuple[int, bytes]] = []
     size = number = 0
-    async for line in request.lines(LINE_LIMIT, limits.size):
+    async for line in wanted.request.lines(LINE_LIMIT, limits.size):
         number += 1
         if number > limits.lines:
             raise Failure("too-large", f"an import can have at most {limits.lines} lines", field="body")
@@ -129,15 +139,18 @@ async def _import_lines(
         batch.append((number, line))
         size += len(line)
         if len(batch) >= LINES_AT_ONCE or size >= BYTES_AT_ONCE:
-            await _make_batch(forwarder, request, collection, batch, results)
+            await _make_batch(wanted, batch, results)
             batch, size = [], 0
-    await _make_batch(forwarder, request, collection, batch, results)
+    await _make_batch(wanted, batch, results)
 
 
-async def _make_batch(
-    forwarder: Forwarder, request: HttpRequest, collection: str, batch: list[tuple[int, bytes]], results: IO[bytes]
-) -> None:
-    made = await make_items(forwarder, request, collection, batch)
+async def _make_batch(wanted: ItemsRequest, batch: list[tuple[int, bytes]], results: IO[bytes]) -> None:
+    try:
+        await wanted.charges.pace_items(wanted.request, len(batch), PATIENCE)
+    except RateLimited as refused:
+        made = [BulkResult(status=refused.status, problem=msgspec.to_builtins(refused.problem))] * len(batch)
+    else:
+        made = await make_items(wanted.forwarder, wanted.request, wanted.collection, batch)
     for (number, _), result in zip(batch, made, strict=True):
         results.write(_encode(result, number))
 
@@ -147,7 +160,7 @@ def _encode(result: BulkResult, number: int) -> bytes:
 
 
 async def _read_back(request: HttpRequest, results: IO[bytes]) -> AsyncGenerator[bytes, None]:
-    with results, _watching(request) as is_gone:
+    with results, _watching(request) as gone:
         results.seek(0)
-        while not is_gone() and (chunk := results.read(CHUNK)):
+        while not gone.done() and (chunk := results.read(CHUNK)):
             yield chunk

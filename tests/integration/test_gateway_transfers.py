@@ -22,8 +22,8 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.data import COLLECTION_TYPE, CREATABLE
 from aidevos.contracts.errors import Failure
 from services.http_gateway import item_files
-from services.http_gateway.http import bodies
-from services.http_gateway.item_files import ImportLimits
+from services.http_gateway.item_files import ImportLimits, ItemsRequest
+from tests.support.charges import ScriptedLimits, admitted_request, charges_of
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
 from tests.support.servers import Servers
 
@@ -184,13 +184,13 @@ async def test_others_have_their_turn_between_the_lines(line: bytes, monkeypatch
         return [item_files.BulkResult(status=201) for _ in batch]
 
     monkeypatch.setattr(item_files, "make_items", make_items)
-    request: Any = SimpleNamespace(lines=lambda *limits: bodies.lines(receive, *limits))
     results: Any = SimpleNamespace(write=lambda data: None)
     running = asyncio.create_task(others())
     await asyncio.sleep(0)
     forwarder: Any = None
+    wanted = ItemsRequest(forwarder, charges_of(ScriptedLimits()), admitted_request(receive), "c")
 
-    await item_files._import_lines(forwarder, request, "c", ImportLimits(10_000, MAX_BYTES), results)
+    await item_files._import_lines(wanted, ImportLimits(10_000, MAX_BYTES), results)
 
     running.cancel()
     assert turns >= 6400 // item_files.LINES_AT_ONCE

@@ -14,7 +14,12 @@ MEMORY = Path("/dev/shm")
 ROOM = 1024**3
 
 
-def temporary_folder(name: str) -> Path:
-    """Make a folder, in memory if there is room. Tests kill servers but never the machine, so they need no disk."""
+def temporary_root() -> Path:
+    """Return memory if it has room. Tests kill servers but never the machine, so they need no disk."""
     in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
-    return Path(tempfile.mkdtemp(prefix=f"aidevos-{name}-", dir=MEMORY if in_memory else None))
+    return MEMORY if in_memory else Path(tempfile.gettempdir())
+
+
+def temporary_folder(name: str) -> Path:
+    """Make a folder, in memory if there is room."""
+    return Path(tempfile.mkdtemp(prefix=f"aidevos-{name}-", dir=temporary_root()))

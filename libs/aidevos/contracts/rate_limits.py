@@ -55,10 +55,25 @@ class RateLimits(msgspec.Struct, kw_only=True):
     version: int
 
 
+class TakeArgs(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The arguments of a quota's `take`.
+
+    `wanted` are the requests to grant under the policy of the other fields. `overdrawn` are those that a process has
+    already admitted beyond what it was granted.
+    """
+
+    wanted: int
+    rate: int
+    window: float
+    burst: int
+    overdrawn: int = 0
+
+
 class QuotaSlice(msgspec.Struct):
     """The requests that a quota granted: `taken` now, with `remaining` left afterwards.
 
-    The quota is full again in `reset` seconds, and allows one more request in `retry` seconds.
+    The quota is full again in `reset` seconds, and allows one more request in `retry` seconds. `remaining` is negative
+    if it is overdrawn.
     """
 
     taken: int

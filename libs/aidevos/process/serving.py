@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -43,9 +44,10 @@ from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.completion import Bounds
 from aidevos.durable.turns.environment import Limits
 from aidevos.observability import logs
-from aidevos.process.collector import collect_rarely
+from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
 from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, LeaseConnection, background, open_connection, open_lease_connection
+from aidevos.process.watchdog import Watchdog
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.service_keys import VerificationKeys
@@ -75,7 +77,7 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
     except (SettingsError, TypeError) as error:
         raise SystemExit(_report_error(error)) from None
     logs.configure(settings.log_level, service.name)
-    collect_rarely()
+    (collect_in_slices if service.types else collect_rarely)()
     try:
         uvloop.run(serve(service, settings, reports_health=reports_health))
     except SettingsError as error:
@@ -117,8 +119,9 @@ class _Process:
         self._stack = stack
         self._registry = DurableObjectRegistry(service.types)
         self._credential = ServiceCredential(settings, service.name, self._registry.permissions())
-        self._stop = _stop_on_signals(stack)
         self._pulse = Pulse()
+        self._watchdog = Watchdog(self._pulse, settings.stall_limit)
+        self._stop = stop_on_signals(stack, self._watchdog)
         self._prepared = asyncio.Event()
         self._current: Host | None = None
         self._renewals = BackgroundTasks()
@@ -126,11 +129,12 @@ class _Process:
     async def join(self) -> None:
         """Connect to the fleet."""
         settings, service = self._settings, self._service
-        await self._stack.enter_async_context(background(self._pulse.run()))
+        await self._stack.enter_async_context(background(self._pulse.run))
+        self._stack.enter_context(self._watchdog)
         self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
         self._fleet_name = f"{service.name}-{self._name.replica}"
         self._fleet = await self._stack.enter_async_context(
-            open_connection(settings, self._fleet_name, self._credential.authorization)
+            open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
         )
 
     async def host(self, *, reports_health: bool) -> None:
@@ -139,6 +143,7 @@ class _Process:
         store = await self._open_store()
         access = await self._open_access()
         await self._start_work({TokenVerifier: access.verifier})
+        await self._stack.enter_async_context(background(partial(keep_collecting, self._count_objects)))
         leases = await self._stack.enter_async_context(
             open_lease_connection(
                 self._settings,
@@ -229,6 +234,9 @@ class _Process:
             reports_health=reports_health,
         )
 
+    def _count_objects(self) -> int:
+        return 0 if self._current is None else self._current.objects
+
     def _find_problem(self) -> str:
         return "" if self._prepared.is_set() else "it is being prepared"
 
@@ -276,13 +284,13 @@ class _Process:
         }
         resources = await self._stack.enter_async_context(open_resources(service.resources, provided))
         self._registry.bind(service.types, resources)
-        await self._stack.enter_async_context(background(self._prepare(resources)))
+        await self._stack.enter_async_context(background(partial(self._prepare, resources)))
         reactions = Reactions(
             self._registry, fleet.bus, fleet.client, SystemClock(), attempts=self._settings.event_attempts
         )
         self._stack.push_async_callback(reactions.close)
         await reactions.start()
-        chores = [_repeat(chore, resources) for chore in service.chores]
+        chores = [partial(_repeat, chore, resources) for chore in service.chores]
         await self._stack.enter_async_context(background(*chores))
 
     async def _prepare(self, resources: Resources) -> None:
@@ -321,6 +329,7 @@ def _limits(settings: Settings, max_payload: int) -> Limits:
         alarms=settings.max_alarms,
         alarm_rate=settings.alarm_rate,
         alarm_deadline=settings.alarm_deadline,
+        turn_deadline=settings.turn_deadline,
         idle_after=settings.idle_after,
         memory=settings.max_memory,
         default_deadline=settings.default_deadline,
@@ -363,12 +372,15 @@ async def _wait_for_first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _stop_on_signals(stack: AsyncExitStack) -> asyncio.Event:
+def stop_on_signals(stack: AsyncExitStack, watchdog: Watchdog) -> asyncio.Event:
     """Return an event that SIGTERM and SIGINT set, until the stack is closed."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
         stack.callback(loop.remove_signal_handler, number)
+        # The loop is woken through a file descriptor. Python's own handler runs even if the loop doesn't turn.
+        signal.signal(number, lambda *_: watchdog.hurry())
+        signal.siginterrupt(number, False)
     return stop
 
 

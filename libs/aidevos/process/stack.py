@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 
 from aidevos.contracts import subjects
+from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.revocations import HISTORY, Revocations
 from aidevos.durable.base.loop_thread import LoopThread
-from aidevos.durable.base.tasks import cancel_and_wait
+from aidevos.durable.base.tasks import cancel_and_wait, restart_on_failure
 from aidevos.durable.bus.factory import open_bus
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.port import EventBus
@@ -28,6 +29,7 @@ from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
 from aidevos.durable.client.mirror import Mirror
+from aidevos.durable.client.types import TypeDirectory
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.tls import client_context
 from aidevos.security.tokens import TokenVerifier
@@ -49,8 +51,13 @@ async def open_connection(
     settings: Settings,
     name: str,
     authorization: Callable[[], str],
+    *,
+    types: Collection[str] = (),
 ) -> AsyncIterator[FleetConnection]:
-    """Connect to the fleet. `authorization` returns the client's default credential. Raises `SettingsError`."""
+    """Connect to the fleet. `authorization` returns the client's default credential. Raises `SettingsError`.
+
+    Of the types that no host has announced yet, only the built-in ones and these `types` may soon be served.
+    """
     async with AsyncExitStack() as stack:
         connection = await connect(settings.nats_url, name, tls=client_context(settings))
         stack.push_async_callback(connection.close)
@@ -59,6 +66,7 @@ async def open_connection(
             authorization,
             attempt_timeout=settings.attempt_timeout,
             default_deadline=settings.default_deadline,
+            types=TypeDirectory(connection, {*BUILT_IN, *types}),
         )
         await client.start()
         bus = await open_bus(settings, connection, FLEET_EVENTS)
@@ -124,9 +132,9 @@ class AccessControl:
 
         The block begins once every revocation that was known at the start has been read.
         """
-        coroutines = [mirror.follow() for mirror in mirrors]
-        coroutines += [self.events.follow(), self._revocations.follow(), self.admission.report_usage()]
-        async with background(*coroutines):
+        works = [mirror.follow for mirror in mirrors]
+        works += [self.events.follow, self._revocations.follow, self.admission.report_usage]
+        async with background(*works):
             await self._revocations.wait_until_loaded()
             yield
 
@@ -136,9 +144,9 @@ def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> N
 
 
 @asynccontextmanager
-async def background(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run these coroutines while the block runs, and cancel them at its end."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+async def background(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run these works while the block runs, and cancel them at its end. One that fails is logged and restarted."""
+    tasks = [asyncio.ensure_future(restart_on_failure(work)) for work in works]
     try:
         yield
     finally:

@@ -2,10 +2,12 @@
 
 With `rate` requests in `window` seconds, `burst` requests may come at once, then one every `window /
 rate` seconds. The only state is the theoretical arrival time: the moment when the limit is full again.
+A charge may overdraw the limit; then nothing can be spent until the flow has made up for it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 
@@ -37,16 +39,20 @@ class Gcra:
 
     def take(self, now: float, wanted: int = 1) -> int:
         """Spend up to `wanted` requests and return how many were spent."""
-        taken = min(wanted, self.remaining(now))
-        if taken:
-            self._full_at = max(self._full_at, now) + taken * self._policy.interval
+        taken = max(0, min(wanted, self.remaining(now)))
+        self.charge(now, taken)
         return taken
 
+    def charge(self, now: float, cost: int) -> None:
+        """Spend this many requests, even if that overdraws the limit."""
+        if cost:
+            self._full_at = max(self._full_at, now) + cost * self._policy.interval
+
     def remaining(self, now: float) -> int:
-        """Return how many requests can be spent now."""
+        """Return how many requests can be spent now, or a negative number if the limit is overdrawn."""
         used = max(0.0, self._full_at - now) / self._policy.interval
         # Times are sums of intervals, so a rounding error must not cost a whole request.
-        return max(0, int(self._policy.capacity - used + 1e-6))
+        return math.floor(self._policy.capacity - used + 1e-6)
 
     def reset_after(self, now: float) -> float:
         """Return the seconds until the limit is full again."""
@@ -55,4 +61,4 @@ class Gcra:
     def retry_after(self, now: float) -> float:
         """Return the seconds until one request can be spent, 0 if one can be spent now."""
         spare = (self._policy.capacity - 1) * self._policy.interval
-        return max(0.0, self._full_at - spare - now) if not self.remaining(now) else 0.0
+        return max(0.0, self._full_at - spare - now) if self.remaining(now) <= 0 else 0.0

@@ -18,9 +18,10 @@ from aidevos.settings import Settings
 
 from ..forwarder import Forwarder
 from ..http import bodies, parameters
+from ..http.charges import Charges
 from ..http.dispatch import Handler, MethodDispatcher
 from ..http.guard import Guard
-from ..http.parameters import Parameter
+from ..http.parameters import PAGE, Parameter
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, SECRET, HttpResponse
 from ..http.versions import conditional_response, versioned_response
@@ -62,8 +63,9 @@ class APIRouter:
         ]
         cls.operations = tuple(map(cls._complete, (*handled, *cls.rows)))
 
-    def __init__(self, forwarder: Forwarder, settings: Settings) -> None:
+    def __init__(self, forwarder: Forwarder, settings: Settings, charges: Charges) -> None:
         self._forwarder = forwarder
+        self._charges = charges
         self._max_body = settings.max_body
 
     @classmethod
@@ -103,8 +105,20 @@ class APIRouter:
         return [Route(path, self._dispatcher(operations, guard_of)) for path, operations in found.items()]
 
     def _dispatcher(self, operations: list[Operation], guard_of: Callable[[Operation], Guard]) -> MethodDispatcher:
-        methods = {each.method: (guard_of(each), self._handler(each)) for each in operations}
+        methods = {each.method: (guard_of(each), self._charged_handler(each)) for each in operations}
         return MethodDispatcher(methods, {parameter.name for each in operations for parameter in each.query})
+
+    def _charged_handler(self, row: Operation) -> Handler:
+        """Return the handler of an operation, preceded by the charge for the page that it shows."""
+        handler, charges = self._handler(row), self._charges
+        if PAGE[0] not in row.query:
+            return handler
+
+        async def charged(request: HttpRequest) -> HttpResponse:
+            await charges.add_page(request, parameters.parse_limit(request.parameters))
+            return await handler(request)
+
+        return charged
 
     def _handler(self, row: Operation) -> Handler:
         """Return the handler of an operation, preceded by the reading of its body."""

@@ -20,6 +20,7 @@ from aidevos.settings import Settings
 
 from ..forwarder import Forwarder, new_object_id
 from ..http import bodies, parameters
+from ..http.charges import Charges
 from ..http.cookies import Cookies
 from ..http.parameters import PAGE, moment, switch, text, variable
 from ..http.request import HttpRequest
@@ -137,8 +138,8 @@ class AuthRouter(APIRouter):
     )
     # fmt: on
 
-    def __init__(self, forwarder: Forwarder, settings: Settings, cookies: Cookies) -> None:
-        super().__init__(forwarder, settings)
+    def __init__(self, forwarder: Forwarder, settings: Settings, charges: Charges, cookies: Cookies) -> None:
+        super().__init__(forwarder, settings, charges)
         self._cookies = cookies
         self._home = settings.home
         self._page = load_page("link.html")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -17,12 +17,13 @@ from aidevos.settings import Settings
 
 from ..forwarder import Forwarder
 from ..http import bodies, headers, parameters
+from ..http.charges import Charges
 from ..http.parameters import ID_PATTERN, PAGE, PROJECT, switch, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import versioned_response
 from ..item_calls import caller_of, create_body, make_item, make_items
-from ..item_files import ImportLimits, export_lines, import_lines
+from ..item_files import ImportLimits, ItemsRequest, export_lines, import_lines
 from ..new_ids import new_id
 from ..transfers import Lines, Transfers
 from .api_router import APIRouter
@@ -54,13 +55,18 @@ BLIND: dict[str, Any] = {"failures": (428,)}
 CONFIGURING: dict[str, Any] = PUTTING | {"others": {201: Collection}, "limit": CONFIG_LIMIT, "query": (VALIDATE,)}
 REPLACING: dict[str, Any] = BLIND | PUTTING | {"others": {201: Item}}
 PATCHING: dict[str, Any] = BLIND | {"body": msgspec.Raw, "patches": (bodies.MERGE_PATCH, bodies.JSON_PATCH)}
-MANY = Annotated[list[CreateItemBody], msgspec.Meta(max_length=contract.BULK_LIMIT)]
+# Each item is judged by itself: one that doesn't match the schema gets a result that says so.
+MANY = {
+    "type": "array",
+    "maxItems": contract.BULK_LIMIT,
+    "items": {"anyOf": [{"$ref": f"#/components/schemas/{CreateItemBody.__name__}"}, {}]},
+}
 MAKING: dict[str, Any] = {"others": {207: contract.BulkResults}, "raw": True, "location": ITEM}
 LINES = Text(bodies.NDJSON)
 IMPORT_ABOUT = """\
 The body is read only if the caller may create items. It is bounded by `AIDEVOS_MAX_IMPORT` and
 `AIDEVOS_MAX_IMPORT_LINES`; after a 413, the lines before the bound are imported."""
-IMPORT: dict[str, Any] = {"raw": True, "returns": "One result per line", "about": IMPORT_ABOUT}
+IMPORT: dict[str, Any] = {"raw": True, "optional": True, "returns": "One result per line", "about": IMPORT_ABOUT}
 _NDJSON = ((b"content-type", bodies.NDJSON.encode()),)
 
 
@@ -136,8 +142,8 @@ class DataRouter(APIRouter):
     )
     # fmt: on
 
-    def __init__(self, forwarder: Forwarder, settings: Settings) -> None:
-        super().__init__(forwarder, settings)
+    def __init__(self, forwarder: Forwarder, settings: Settings, charges: Charges) -> None:
+        super().__init__(forwarder, settings, charges)
         self._transfers = Transfers(settings)
         self._import_limits = ImportLimits(settings.max_import_lines, settings.max_import)
 
@@ -168,6 +174,7 @@ class DataRouter(APIRouter):
         if body.lstrip()[:1] == b"[":
             decoded = msgspec.structs.astuple(bodies.decode(_items, body, "data"))
             items = [item for item in decoded if item is not _NO_ITEM]
+            await self._charges.add_items(request, len(items))
             await self._forwarder.bind_key(request)
             return await self._create_many(request, items)
         wanted = bodies.decode(create_body, body, "data")
@@ -197,13 +204,15 @@ class DataRouter(APIRouter):
         returns="One item per line",
     )
     async def export(self, request: HttpRequest) -> HttpResponse:
-        make_lines = partial(export_lines, self._forwarder, request, request.path["collection"])
-        return await self._transfer(request, make_lines)
+        return await self._transfer(request, partial(export_lines, self._items_request(request)))
 
     @post(f"{COLLECTION}/import", "import_items", "Create an item from each line", None, LINES, LINES, **IMPORT)
     async def import_items(self, request: HttpRequest) -> HttpResponse:
-        collection, limits = request.path["collection"], self._import_limits
-        return await self._transfer(request, partial(import_lines, self._forwarder, request, collection, limits))
+        make_lines = partial(import_lines, self._items_request(request), self._import_limits)
+        return await self._transfer(request, make_lines)
+
+    def _items_request(self, request: HttpRequest) -> ItemsRequest:
+        return ItemsRequest(self._forwarder, self._charges, request, request.path["collection"])
 
     async def _transfer(self, request: HttpRequest, make_lines: Callable[[], Awaitable[Lines]]) -> HttpResponse:
         chunks = await self._transfers.start(caller_of(request), make_lines)

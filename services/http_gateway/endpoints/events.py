@@ -11,6 +11,8 @@ from aidevos.feeds.audience import READ_EVENTS
 from aidevos.settings import Settings
 
 from ..forwarder import Forwarder
+from ..http import parameters
+from ..http.charges import Charges
 from ..http.parameters import ID_PATTERN, PAGE, Parameter, moment, one_of, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
@@ -87,8 +89,8 @@ class EventRouter(APIRouter):
     about = "Events, as they happen"
     permission = READ_EVENTS
 
-    def __init__(self, forwarder: Forwarder, settings: Settings, hub: Hub) -> None:
-        super().__init__(forwarder, settings)
+    def __init__(self, forwarder: Forwarder, settings: Settings, charges: Charges, hub: Hub) -> None:
+        super().__init__(forwarder, settings, charges)
         self._hub = hub
         self._chat = load_page("chat.html")
 
@@ -104,6 +106,7 @@ class EventRouter(APIRouter):
 
     @get("/examples/chat", "chat", "Show an example page that follows events", query=(ROOM,), **CHAT)
     async def chat(self, request: HttpRequest) -> HttpResponse:
+        parameters.check_id(request.parameters, ROOM.name)
         return self._chat
 
 

@@ -16,6 +16,7 @@ from ..document import Document
 from ..forwarder import Forwarder
 from ..health import Readiness
 from ..http import parameters
+from ..http.charges import Charges
 from ..http.dispatch import MethodDispatcher
 from ..http.guard import Guard
 from ..http.parameters import INTERNAL
@@ -47,12 +48,13 @@ class OperationRouter(APIRouter):
         self,
         forwarder: Forwarder,
         settings: Settings,
+        charges: Charges,
         readiness: Readiness,
         openapi: Document,
         asyncapi: Document,
         operators: Guard,
     ) -> None:
-        super().__init__(forwarder, settings)
+        super().__init__(forwarder, settings, charges)
         self._readiness = readiness
         self._openapi = openapi
         self._asyncapi = asyncapi

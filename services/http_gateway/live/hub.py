@@ -158,6 +158,8 @@ class Hub:
                 self._loaded.clear()
                 for stream in tuple(self._streams):
                     stream.end("restarted")
+            except Exception:
+                log.exception("reading events for live streams failed, trying again")
             await pauses.wait()
 
     async def _read(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.process.stack import AccessControl, FleetConnection
+from aidevos.process.stack import AccessControl, FleetConnection, background
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import SigningKeys, ensure_signing_key, load_public_keys
 from aidevos.security.tokens import TokenIssuer, TokenVerifier
@@ -53,3 +54,19 @@ async def test_a_process_whose_events_may_be_lost_looks_tokens_up_and_renews_its
                 await resolve_when_ready(access.admission.authenticate, ended, "")
         assert (await resolve_when_ready(access.admission.authenticate, live, "")).subject == "ada"
         assert (credential.authorization() != own) is lost
+
+
+async def test_what_fails_beside_a_host_is_started_again() -> None:
+    runs: list[int] = []
+    again = asyncio.Event()
+
+    async def follow() -> None:
+        runs.append(len(runs))
+        if len(runs) == 1:
+            raise KeyError("a bug")
+        again.set()
+
+    async with background(follow), asyncio.timeout(5):
+        await again.wait()
+
+    assert runs == [0, 1]

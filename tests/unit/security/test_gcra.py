@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from aidevos.security.gcra import Gcra, Policy
 
 policies = st.builds(Policy, st.integers(1, 1000), st.sampled_from([0.5, 1.0, 60.0, 3600.0]), st.integers(0, 2000))
+overdrafts = st.lists(st.tuples(st.floats(0, 3000), st.integers(1, 3000)), max_size=60)
 steps = st.lists(st.tuples(st.floats(0, 100), st.integers(1, 50)), max_size=60)
 
 
@@ -51,3 +52,31 @@ def test_a_request_is_refused_only_where_nothing_is_left_and_passes_after_the_ti
             assert 0 < limit.retry_after(now) <= policy.interval * (1 + 1e-6)
             assert limit.remaining(now + limit.retry_after(now) + 1e-9) >= 1
     assert limit.remaining(now + limit.reset_after(now)) == policy.capacity
+
+
+@given(policies, overdrafts)
+def test_no_stretch_of_time_has_more_than_a_burst_the_flow_and_one_overdraft(
+    policy: Policy, steps: list[tuple[float, int]]
+) -> None:
+    limit, now = Gcra(policy), 1_800_000_000.0
+    charged: list[tuple[float, int]] = []
+    for pause, cost in steps:
+        now += pause * policy.interval
+        if limit.remaining(now) > 0:
+            limit.charge(now, cost)
+            charged.append((now, cost))
+        total = -charged[-1][1] if charged else 0
+        for moment, each in reversed(charged):
+            total += each
+            assert total <= policy.capacity + (now - moment) / policy.interval + 1e-2
+
+
+@given(policies, st.integers(1, 3000))
+def test_what_is_overdrawn_is_waited_for(policy: Policy, cost: int) -> None:
+    limit, now = Gcra(policy), 1000.0
+    limit.charge(now, policy.capacity + cost)
+
+    assert limit.remaining(now) == -cost
+    assert limit.take(now) == 0
+    assert limit.retry_after(now) == pytest.approx((cost + 1) * policy.interval)
+    assert limit.take(now + limit.retry_after(now) + 1e-6, 5) == 1

@@ -22,15 +22,25 @@ FLEET_INBOX = "_INBOX_"
 
 
 class CallAuthenticator:
-    """Authenticates the senders of NATS messages. `is_open` tells which subjects need no credential."""
+    """Authenticates the senders of NATS messages.
 
-    def __init__(self, admission: Admission, limiter: RateLimiter, is_open: Callable[[str], bool]) -> None:
+    `is_open` tells which subjects need no credential, and `count_items` how many items a message asks for.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        limiter: RateLimiter,
+        is_open: Callable[[str], bool],
+        count_items: Callable[[Msg, Mapping[str, str]], int],
+    ) -> None:
         self._admission = admission
         self._limiter = limiter
         self._is_open = is_open
+        self._count_items = count_items
 
     def admit(self, message: Msg, headers: Mapping[str, str]) -> Principal:
-        """Return the sender of a message and spend one request of its rate limit.
+        """Return the sender of a message and charge its rate limit.
 
         `headers` are the message's trusted headers. Raises `unauthenticated`, `RateLimited` or `NotReady`.
         """
@@ -44,7 +54,8 @@ class CallAuthenticator:
         else:
             caller = self._admission.authenticate(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
         if not (caller.is_service or message.reply.startswith(FLEET_INBOX)):
-            self._limiter.spend(caller, "", subject.split(".", 2)[1])
+            cost = self._limiter.price_page(self._count_items(message, headers))
+            self._limiter.spend(caller, "", subject.split(".", 2)[1], cost)
         return caller
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
+
+from aidevos.durable.base.backoff import FOLLOWING
 
 log = logging.getLogger(__name__)
 # Seconds after which a task that is still running is cancelled again.
@@ -26,6 +28,19 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()
+
+
+async def restart_on_failure(work: Callable[[], Awaitable[None]]) -> None:
+    """Run background work until it returns. If it fails, log the failure and run it again after a pause."""
+    pauses = FOLLOWING.pauses()
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("%s failed, restarting it", getattr(work, "__qualname__", work))
+            await pauses.wait()
+        else:
+            return
 
 
 class BackgroundTasks:

@@ -66,7 +66,7 @@ async def handle_delivery(delivery: Delivery, handler: Handler, bury: Bury, atte
 
 
 class Lanes:
-    """Runs work for one object in sequence, and for different objects concurrently. The work must not raise."""
+    """Runs work for one object in sequence, and for different objects concurrently. A failure is logged."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[Work]] = {}
@@ -91,7 +91,10 @@ class Lanes:
         waiting = self._waiting[scope]
         try:
             while waiting:
-                await waiting[0]()
+                try:
+                    await waiting[0]()
+                except Exception:
+                    log.exception("settling an event of %s failed", scope)
                 waiting.popleft()
         finally:
             del self._waiting[scope]

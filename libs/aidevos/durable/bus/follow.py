@@ -3,7 +3,7 @@
 A process reads events once for all its readers, because a bus that can't filter by pattern sends it every event.
 
 Promise: the process learns of every gap in the events, when it starts and while it runs. There is a gap if the stream
-is new, if it was purged, or if it no longer has the last event that this process has read.
+is new, if it was purged, if it no longer has the last event that this process has read, or if a reader fails.
 """
 
 from __future__ import annotations
@@ -102,11 +102,14 @@ class EventStream:
         """Announce that from here on no event is missed, and none since `complete_since`."""
         self._complete_since = complete_since
         if complete_since > time.time() - self._recent:
-            for report in self._on_gap:
-                report(complete_since)
+            self._report_gap(complete_since)
         for call in self._on_begin:
             call()
         self.loaded.set()
+
+    def _report_gap(self, complete_since: float) -> None:
+        for report in self._on_gap:
+            report(complete_since)
 
     async def _watch(self) -> None:
         """Raise `BusError` when recent events have been lost since reading began."""
@@ -124,4 +127,8 @@ class EventStream:
                 except msgspec.DecodeError:
                     log.warning("an event on %s can't be read", delivery.subject)
                     continue
-                apply(delivery.subject.split(".")[2], event)
+                try:
+                    apply(delivery.subject.split(".")[2], event)
+                except Exception:
+                    log.exception("a reader of %s failed; what the event says counts as lost", delivery.subject)
+                    self._report_gap(time.time())

@@ -28,7 +28,7 @@ from nats.nuid import NUID
 
 from aidevos.contracts import subjects
 from aidevos.durable.base.batcher import Batcher
-from aidevos.durable.base.tasks import cancel_and_wait
+from aidevos.durable.base.tasks import cancel_and_wait, restart_on_failure
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery
 from aidevos.durable.bus.port import (
     AT_ONCE,
@@ -288,7 +288,9 @@ class JetStreamSubscription:
 
     async def open(self) -> None:
         self._messages = await self._connection.subscribe(self._inbox, cb=self._receive)
-        self._tasks = [asyncio.create_task(work) for work in (self._request_events(), self._extend_ack_deadlines())]
+        self._tasks = [
+            asyncio.create_task(restart_on_failure(work)) for work in (self._request_events, self._extend_ack_deadlines)
+        ]
 
     async def pause(self) -> None:
         self._paused = True
@@ -342,6 +344,8 @@ class JetStreamSubscription:
             await self._settle(message)
         except NatsError as error:
             log.warning("an event was not acknowledged and will be delivered again: %s", error)
+        except Exception:
+            log.exception("settling an event failed; it will be delivered again")
         self._unsettled.pop(message.reply, None)
         self._request_more()
 

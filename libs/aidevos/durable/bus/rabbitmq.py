@@ -48,7 +48,7 @@ from aio_pika.exceptions import (
 
 from aidevos.contracts import subjects
 from aidevos.durable.base.backoff import FOLLOWING
-from aidevos.durable.base.tasks import cancel_and_wait
+from aidevos.durable.base.tasks import cancel_and_wait, restart_on_failure
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery, matches
 from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
 from aidevos.settings import SettingsError
@@ -165,7 +165,7 @@ class RabbitMqBus:
         member = _Member(self, pattern, group_name(pattern, group), handler, bury, attempts, at_once)
         with _as_bus_errors():
             await member.declare()
-        return RabbitMqSubscription(member, asyncio.create_task(member.run()))
+        return RabbitMqSubscription(member, asyncio.create_task(restart_on_failure(member.run)))
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
         queue = f"aidevos.group.{group_name(pattern, group)}"

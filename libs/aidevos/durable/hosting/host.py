@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -32,6 +31,7 @@ from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import Connection
+from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.hosting.lease import Lease
@@ -46,9 +46,6 @@ from aidevos.observability import metrics
 from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
-SWEEP_EVERY = 1.0
-SCAN_EVERY = 5.0
-PURGE_EVERY = 600.0
 HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
 # The fleet's processes alone ask for health and metrics.
@@ -94,12 +91,17 @@ class Host:
         self._placement = Placement(holders, hosts, lease, list(self._environment.registry.types), self._own)
         self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter)
         self._replies = ReplySender(calls)
-        authenticator = CallAuthenticator(admission, limiter, self._is_open)
+        authenticator = CallAuthenticator(admission, limiter, self._is_open, self._count_items)
         self._reception = Reception(runtime, lease, calls, authenticator, self._replies)
         self._micro: Service | None = None
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._owned: set[str] = set()
+
+    @property
+    def objects(self) -> int:
+        """The number of objects in memory."""
+        return len(self._runtime.catalogue)
 
     async def start(self) -> None:
         """Acquire the lease, and start to take over the types as they become free."""
@@ -114,8 +116,12 @@ class Host:
             description="hosts durable objects",
             metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._environment.registry.types)},
         )
-        for work in (self._placement.run(), self.lease.keep(), self._replies.run(), self._housekeeping()):
+        for work in (self._placement.run(), self.lease.keep(), self._replies.run()):
             self._keep_running(work)
+        housekeeping = self._runtime.housekeeping(lambda: tuple(self._owned))
+        for work in (housekeeping.keep_sweeping(), housekeeping.keep_scanning(), housekeeping.keep_purging()):
+            self._keep_running(work)
+        self._keep_running(self._keep_announcing())
         self._keep_running(self._runtime.alarms.run())
         self._keep_running(self._runtime.alarms.keep_scanning(lambda: tuple(self._owned)))
 
@@ -173,7 +179,7 @@ class Host:
 
     async def _own(self, type: str) -> None:
         """Announce a type and serve it. A call that failed half-way can be repeated."""
-        await self._types.put(type, msgspec.json.encode(self._environment.registry.types[type].description))
+        await self._announce(type)
         if type not in self._owned:
             for subject, query in self._runtime.queries.items():
                 if query.type.name == type:
@@ -185,6 +191,19 @@ class Host:
             if type == dead_letters.TYPE:
                 self._keep_running(bury_strays(self._connection, self._tells))
         await self._calls.flush()
+
+    async def _announce(self, type: str) -> None:
+        await self._types.put(type, msgspec.json.encode(self._environment.registry.types[type].description))
+
+    async def _keep_announcing(self) -> None:
+        """Announce the types of this host again and again, so that everyone knows that they are served."""
+        while True:
+            await asyncio.sleep(ANNOUNCE_EVERY)
+            for type in tuple(self._owned):
+                try:
+                    await self._announce(type)
+                except (NatsError, OSError) as error:
+                    log.warning("announcing the type %s failed, trying again: %r", type, error)
 
     async def _answer(self, subject: str, handler: Callable[[Msg], Awaitable[None]]) -> None:
         async def guarded(message: Msg) -> None:
@@ -198,6 +217,10 @@ class Host:
     def _is_open(self, subject: str) -> bool:
         query = self._runtime.queries.get(subject)
         return self._runtime.router.is_open(subject) if query is None else query.allow.check(ANONYMOUS)
+
+    def _count_items(self, message: Msg, headers: Mapping[str, str]) -> int:
+        query = self._runtime.queries.get(message.subject)
+        return query.count_items(message.data, headers.get(envelope.CONTENT_TYPE)) if query else 1
 
     async def _on_metrics(self, message: Msg) -> None:
         try:
@@ -226,29 +249,6 @@ class Host:
             detail = "the lease has lapsed"
         document = {"name": self._service, "replica": self._replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
-
-    async def _housekeeping(self) -> None:
-        loop = asyncio.get_running_loop()
-        scanned, purged = 0.0, loop.time()
-        while True:
-            await asyncio.sleep(SWEEP_EVERY)
-            try:
-                self._runtime.lifecycle.sweep()
-                if loop.time() - scanned > SCAN_EVERY and self._owned:
-                    await self._runtime.lifecycle.scan(tuple(self._owned))
-                    scanned = loop.time()
-                if loop.time() - purged > PURGE_EVERY:
-                    await self._purge()
-                    purged = loop.time()
-            except StoreError as error:
-                log.warning("housekeeping failed, trying again: %s", error)
-
-    async def _purge(self) -> None:
-        bounds = self._environment.limits.records
-        age = max(bounds.age, bounds.tell_age)
-        before = datetime.fromtimestamp(self._environment.clock.now(), UTC) - timedelta(seconds=age)
-        for type in tuple(self._owned):
-            await self._environment.store.purge(type, before)
 
 
 async def _drain(subscription: Subscription) -> None:

@@ -8,7 +8,7 @@ are assembled in slices, between which the event loop turns, and each caller get
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -55,6 +55,14 @@ class StoredQuery(NamedTuple):
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
 
+    def count_items(self, payload: bytes, content_type: str | None) -> int:
+        """Return how many items these encoded arguments ask for, 1 if they are invalid or the query has no limit."""
+        try:
+            limit = getattr(self.schema.decode(payload or b"{}", content_type), "limit", 1)
+        except Failure:
+            return 1
+        return min(limit, LIST_LIMIT) if isinstance(limit, int) else 1
+
 
 class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
     """The arguments of `query.<type>.list`.
@@ -79,15 +87,18 @@ def _define_queries(
     type: ObjectType, environment: Environment, catalogue: Catalogue, gate: Gate
 ) -> Iterator[StoredQuery]:
     yield StoredQuery(
-        gate, type, LIST, LISTS, Schema(ListArgs, "args"), partial(_list, environment, catalogue, gate, type)
+        gate, type, LIST, LISTS, _args_schema(ListArgs), partial(_list, environment, catalogue, gate, type)
     )
     for search in type.cls.searches:
         answer = partial(_search, environment, type, search)
-        yield StoredQuery(gate, type, search.name, search.allow, Schema(search.args, "args"), answer)
+        yield StoredQuery(gate, type, search.name, search.allow, _args_schema(search.args), answer)
     for view in type.cls.views:
-        yield StoredQuery(
-            gate, type, view.name, view.allow, Schema(view.args, "args"), partial(_view, environment, view)
-        )
+        yield StoredQuery(gate, type, view.name, view.allow, _args_schema(view.args), partial(_view, environment, view))
+
+
+@cache
+def _args_schema(args: Any) -> Schema[Any]:
+    return Schema(args, "args")
 
 
 async def _list(

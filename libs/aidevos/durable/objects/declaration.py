@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar, cast
@@ -57,6 +58,7 @@ class Declaration(msgspec.Struct, frozen=True):
     keeps_version: bool = False
     creates: bool = False
     reaction: Reaction | None = None
+    turn_deadline: float | None = None
 
 
 def _declare(declaration: Declaration) -> Callable[[Method], Method]:
@@ -64,6 +66,9 @@ def _declare(declaration: Declaration) -> Callable[[Method], Method]:
         if not isinstance(declaration.allow, Rule):
             example = f'@{declaration.kind}(allow=permission("…"))'
             raise TypeError(f"{_name_of(method)}: allow must be a rule, as in {example}, not {declaration.allow!r}")
+        limit = declaration.turn_deadline
+        if limit is not None and not (isinstance(limit, int | float) and 0 < limit < math.inf):
+            raise TypeError(f"{_name_of(method)}: turn_deadline must be a positive number of seconds, not {limit!r}")
         method.__declaration__ = declaration  # type: ignore[attr-defined]
         return method
 
@@ -101,6 +106,7 @@ def command(
     checks_if_match: bool = True,
     keeps_version: bool = False,
     creates: bool = False,
+    turn_deadline: float | None = None,
 ) -> Callable[[Method], Method]:
     """Declare a method that may change the state, emit events, set alarms, and call or tell other objects.
 
@@ -114,6 +120,9 @@ def command(
     A method that `creates` is usually an object's first. It runs without reading the store, as if there were no object,
     and its commit creates the document. If one exists, the method runs again on the stored state, so it must not change
     its arguments.
+
+    `turn_deadline` is the number of seconds that the method may take, by default `AIDEVOS_TURN_DEADLINE`. Past it, the
+    method is cancelled and undone, and the caller gets `turn-timeout`.
     """
     declaration = Declaration(
         "command",
@@ -123,6 +132,7 @@ def command(
         checks_if_match=checks_if_match,
         keeps_version=keeps_version,
         creates=creates,
+        turn_deadline=turn_deadline,
     )
     return _declare(declaration)
 
@@ -164,13 +174,15 @@ def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter_id) -> 
 
 
 @_with_options("allow", '@query(allow=permission("…"))')
-def query(*, allow: Rule, name: str | None = None, reentrant: bool = False) -> Callable[[Method], Method]:
+def query(
+    *, allow: Rule, name: str | None = None, reentrant: bool = False, turn_deadline: float | None = None
+) -> Callable[[Method], Method]:
     """Declare a method that only reads.
 
     A `reentrant` query answers from the last committed state, even while a command of the object waits for a call that
-    led to this query.
+    led to this query. `turn_deadline` is as for commands.
     """
-    return _declare(Declaration("query", allow, name, reentrant))
+    return _declare(Declaration("query", allow, name, reentrant, turn_deadline=turn_deadline))
 
 
 def _unrestricted(caller: Principal, args: Any) -> Any:

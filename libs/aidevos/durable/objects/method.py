@@ -42,6 +42,7 @@ class MethodSpec:
         "reentrant",
         "result",
         "schema",
+        "turn_deadline",
     )
 
     def __init__(self, function: Callable[..., Awaitable[Any]], declaration: Declaration) -> None:
@@ -55,6 +56,7 @@ class MethodSpec:
         self.checks_if_match = self.is_command and declaration.checks_if_match
         self.keeps_version = declaration.keeps_version
         self.creates = declaration.creates
+        self.turn_deadline = declaration.turn_deadline
         self.reaction = declaration.reaction
         self.allow: Rule = declaration.allow
         self.doc = inspect.getdoc(function) or ""

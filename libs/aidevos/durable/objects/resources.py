@@ -10,9 +10,9 @@ from __future__ import annotations
 import inspect
 import sys
 import typing
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cached_property, partial
 from types import SimpleNamespace, new_class
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
@@ -49,7 +49,7 @@ class Resource(Generic[Value]):
         self._function = function
         self._open = asynccontextmanager(function)
 
-    @property
+    @cached_property
     def type(self) -> Any:
         """The type under which the value is injected."""
         returned = typing.get_type_hints(self._function).get("return")
@@ -58,7 +58,7 @@ class Resource(Generic[Value]):
             raise TypeError(f"{self._function.__qualname__} must be annotated: -> AsyncIterator[…]")
         return arguments[0]
 
-    @property
+    @cached_property
     def needs(self) -> list[Need]:
         """The function's parameters."""
         return needs_of(self._function)
@@ -98,7 +98,7 @@ class Injected:
             f"{owner.__name__}.{self.name} is available only in a process or test kit that provides it"
         )
 
-    @property
+    @cached_property
     def type(self) -> Any:
         """The attribute's annotated type."""
         annotations = inspect.get_annotations(self.owner)
@@ -224,11 +224,9 @@ def needs_of_class(cls: type[BaseDurableObject[Any]]) -> list[Need]:
     return [*_attributes_of(cls), *(need for needs in views for need in needs)]
 
 
-def _attributes_of(cls: type[Any]) -> Iterator[Need]:
-    for name in dir(cls):
-        mark = inspect.getattr_static(cls, name)
-        if isinstance(mark, Injected):
-            yield Need(cls.__name__, name, mark.type)
+def _attributes_of(cls: type[Any]) -> list[Need]:
+    marks = {name: mark for each in reversed(cls.__mro__) for name, mark in vars(each).items()}
+    return [Need(cls.__name__, name, mark.type) for name, mark in marks.items() if isinstance(mark, Injected)]
 
 
 def _type_name(type: Any) -> str:

@@ -26,6 +26,7 @@ class Limits(NamedTuple):
     alarms: int = 100
     alarm_rate: float = 500.0
     alarm_deadline: float = 60.0
+    turn_deadline: float = 30.0
     idle_after: float = 300.0
     memory: int = 512 * 1024 * 1024
     searches: int = 4

@@ -4,11 +4,15 @@ Promises: a command that raises leaves no trace in the state and sends nothing, 
 outcome. A query that changes the state is a bug: the change is undone, and the caller gets `internal`. A repeated
 request gets the recorded outcome, and no method runs. The changes and messages of a turn become visible with its
 commit, never before.
+
+A method that runs past its time limit, or past its caller's deadline, is cancelled and undone. One that goes on all the
+same is left behind with its activation, so that the object serves others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,7 +26,7 @@ from aidevos.durable.turns.alarm_turn import begin_alarm, count_attempt, fail_al
 from aidevos.durable.turns.archive import ReplyArchive
 from aidevos.durable.turns.completion import Record, check_fingerprint
 from aidevos.durable.turns.environment import Environment
-from aidevos.durable.turns.failures import log_unexpected, moved, moved_during_turn
+from aidevos.durable.turns.failures import ServiceRefused, log_unexpected, moved, moved_during_turn
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.mailbox import Mailbox
@@ -30,20 +34,33 @@ from aidevos.durable.turns.outcome import answer_when_committed, complete, recor
 from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.turn import Turn
 
+log = logging.getLogger(__name__)
+# Seconds in which a cancelled method must end.
+STOPS_WITHIN = 5.0
 # The task of a turn, or None if the turn has already ended.
 Running = asyncio.Task[None] | None
 
 
 class TurnRunner:
-    """Runs the turns of one process. `requeue` returns a request to the mailbox of its object."""
+    """Runs the turns of one process.
+
+    `requeue` returns a request to the mailbox of its object, and `discard` drops an activation.
+    """
 
     def __init__(
-        self, environment: Environment, gate: Gate, archive: ReplyArchive, requeue: Callable[[Request], None]
+        self,
+        environment: Environment,
+        gate: Gate,
+        archive: ReplyArchive,
+        *,
+        requeue: Callable[[Request], None],
+        discard: Callable[[Activation], None],
     ) -> None:
         self._environment = environment
         self._gate = gate
         self._archive = archive
         self._requeue = requeue
+        self._discard = discard
 
     def start(self, activation: Activation, request: Request) -> Running:
         """Run the turn of a request. Return its task, or None if no turn is running when this returns.
@@ -148,7 +165,15 @@ class TurnRunner:
         if request.method.never_suspends and not turn.counts_attempt_first:
             _run_inline(turn)
             return None
-        return loop.create_task(_run_in_task(turn))
+        return loop.create_task(_run_in_task(turn, self._abandon))
+
+    def _abandon(self, turn: Turn, failure: Failure) -> None:
+        """Leave a turn behind that doesn't end although it was cancelled, and serve the object anew."""
+        method = f"{turn.activation.object_id}.{turn.request.method.name}"
+        log.error("%s goes on although it was cancelled: the object is loaded anew", method)
+        turn.open = False
+        turn.request.fail(failure)
+        self._discard(turn.activation)
 
     def _is_answered(self, activation: Activation, request: Request) -> bool:
         """Answer with the outcome of an earlier copy; return True if there is one."""
@@ -188,26 +213,48 @@ def _run_inline(turn: Turn) -> None:
         current_turn.reset(token)
 
 
-async def _run_in_task(turn: Turn) -> None:
+async def _run_in_task(turn: Turn, abandon: Callable[[Turn, Failure], None]) -> None:
     current_turn.set(turn)
-    request = turn.request
+    request, loop = turn.request, asyncio.get_running_loop()
+    end, too_late = _time_limit(turn, loop.time())
     result: Any = None
     error: BaseException | None = None
+    lost = loop.call_at(end + STOPS_WITHIN, abandon, turn, too_late)
     try:
-        async with asyncio.timeout_at(request.deadline) as limit:
+        async with asyncio.timeout_at(end) as limit:
             if turn.counts_attempt_first:
                 await count_attempt(turn)
             result = await request.method.function(turn.activation.object, **request.args)
-    except TimeoutError as raised:
-        passed = Failure("deadline-exceeded", "the deadline passed while the method was running")
-        error = passed if limit.expired() else raised
     except BaseException as raised:
         error = raised
+    lost.cancel()
+    if not turn.open:
+        return
     if _is_cancelled(error):
         roll_back(turn.activation)
         request.fail(moved_during_turn())
         raise asyncio.CancelledError
+    if limit.expired():
+        # Also if the method has swallowed its cancellation.
+        error = too_late
+        _log_timeout(turn, too_late)
     _end(turn, result, error)
+
+
+def _time_limit(turn: Turn, now: float) -> tuple[float, Failure]:
+    """Return when a turn must have ended, on the event loop's clock, and its failure if it hasn't."""
+    request = turn.request
+    limit = request.method.turn_deadline or turn.environment.limits.turn_deadline
+    # An alarm's handler has a deadline of its own.
+    if request.alarm or request.deadline <= now + limit:
+        return request.deadline, Failure("deadline-exceeded", "the deadline passed while the method was running")
+    detail = f"the method took longer than {limit:g} seconds, so it was stopped and undone"
+    return now + limit, Failure("turn-timeout", detail)
+
+
+def _log_timeout(turn: Turn, failure: Failure) -> None:
+    if failure.code == "turn-timeout":
+        log.error("%s.%s: %s", turn.activation.object_id, turn.request.method.name, failure.detail)
 
 
 def _is_cancelled(error: BaseException | None) -> bool:
@@ -245,8 +292,12 @@ def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Return True if a repeat may succeed, so that the outcome must not be recorded."""
-    return isinstance(error, Failure) and (error.retryable or error.code == "deadline-exceeded")
+    """Return True if a repeat may succeed, so that the outcome must not be recorded.
+
+    A type that is unknown now may be served soon.
+    """
+    passing = isinstance(error, Failure) and (error.retryable or error.code in ("deadline-exceeded", "unknown-type"))
+    return passing or isinstance(error, ServiceRefused)
 
 
 def _failure(error: BaseException, turn: Turn) -> Failure:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aidevos.contracts.api_keys import KeyLimit, RateLimit
 from aidevos.contracts.errors import Failure
@@ -28,9 +31,11 @@ class Fleet:
         self.kit = kit
         self.asked = 0
         self.down = False
-        settings = load({}, rate_limit=rate, rate_burst=burst)
+        self.answers = asyncio.Event()
+        self.answers.set()
+        bounds = load({}, rate_limit=rate, rate_burst=burst)
         self.limiters = [
-            RateLimiter(settings, self, lambda: "", kit.clock.now)  # type: ignore[arg-type]
+            RateLimiter(bounds, self, lambda: "", kit.clock.now)  # type: ignore[arg-type]
             for _ in range(processes)
         ]
 
@@ -38,10 +43,17 @@ class Fleet:
         self.asked += 1
         if self.down:
             raise Failure("unavailable", "nobody serves quotas")
-        return await self.kit.request(subject, payload)
+        reply = await self.kit.request(subject, payload)
+        await self.answers.wait()
+        return reply
 
-    async def spend(self, caller: Principal = ADA, process: int = 0, address: str = "", group: str = "") -> Verdict:
-        return await resolve_when_ready(self.limiters[process].spend, caller, address, group)
+    async def spend(
+        self, caller: Principal = ADA, process: int = 0, address: str = "", group: str = "", cost: int = 1
+    ) -> Verdict:
+        return await resolve_when_ready(self.limiters[process].spend, caller, address, group, cost)
+
+    async def spend_more(self, cost: int, caller: Principal = ADA, process: int = 0) -> Verdict:
+        return await resolve_when_ready(self.limiters[process].spend_more, caller, "", "", cost)
 
     async def passed(self, times: int, caller: Principal = ADA, **where: Any) -> int:
         """Send `times` requests, and return how many are admitted."""
@@ -133,7 +145,7 @@ async def test_a_refusal_tells_when_to_come_again(kit: ObjectKit) -> None:
 
     assert (first.remaining, first.reset) == (0, pytest.approx(60.0))
     assert refused.value.retry_after == pytest.approx(60.0)
-    assert first.headers() == ((b"ratelimit-policy", b'"key";q=1;w=60'), (b"ratelimit", b'"key";r=0;t=60'))
+    assert first.headers() == ((b"ratelimit-policy", b'"key";q=1;w=60'), (b"ratelimit", b'"key";r=0;t=60;cost=1'))
 
 
 async def test_while_requests_flow_none_waits(kit: ObjectKit) -> None:
@@ -193,3 +205,122 @@ async def test_the_callers_that_are_remembered_are_bounded(kit: ObjectKit, monke
         await fleet.spend(Principal(f"user{number}"))
 
     assert len(fleet.limiters[0]._buckets) == 10
+
+
+async def test_a_request_is_charged_its_whole_cost_in_all_processes(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, processes=2, rate=100, burst=100)
+    verdict = await fleet.spend(cost=70)
+    await quiet()
+
+    assert (verdict.cost, verdict.remaining) == (70, 30)
+    assert await fleet.passed(100) == 30
+
+
+async def test_a_request_may_overdraw_the_limit_and_then_nothing_passes_until_time_has_made_up_for_it(
+    kit: ObjectKit,
+) -> None:
+    fleet = Fleet(kit, processes=2, rate=10, burst=10)
+    verdict = await fleet.spend(cost=60)
+    await quiet()
+
+    assert (verdict.remaining, await fleet.passed(10)) == (0, 0)
+    kit.clock.advance(5.0)
+    assert await fleet.passed(10) == 0
+    kit.clock.advance(0.2)
+    assert await fleet.passed(10) == 2
+
+
+async def test_a_caller_that_stays_away_owes_nothing_afterwards(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, rate=10, burst=10)
+    await fleet.passed(5)
+    await fleet.spend(cost=60)
+    await quiet()
+    kit.clock.advance(60.0)
+
+    assert await fleet.passed(20) == 10
+
+
+async def test_what_is_overdrawn_while_a_slice_is_fetched_is_paid_at_once_too(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, rate=10, burst=10)
+    await fleet.spend()
+    fleet.answers.clear()
+    await fleet.spend_more(5)
+    await quiet()
+    await fleet.spend_more(60)
+    fleet.answers.set()
+    await quiet()
+    kit.clock.advance(60.0)
+
+    assert await fleet.passed(20) == 10
+
+
+async def test_the_rest_of_an_admitted_request_may_overdraw_the_limit_once(kit: ObjectKit) -> None:
+    fleet = Fleet(kit)
+    key = Principal("ada", key="k", limits=RateLimit(1, 60.0))
+    await fleet.spend(key)
+    verdict = await fleet.spend_more(99, key)
+    await quiet()
+
+    assert (verdict.name, verdict.cost, verdict.remaining) == ("key", 99, 0)
+    with pytest.raises(RateLimited) as refused:
+        await fleet.spend_more(1, key)
+    assert refused.value.retry_after == pytest.approx(100 * 60.0)
+
+
+async def test_of_many_admitted_requests_one_overdraws_the_limit_in_each_process(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, processes=2, rate=10, burst=10)
+    assert await fleet.passed(10) == 10
+    counts = await asyncio.gather(
+        *(fleet.spend_more(100, process=number % 2) for number in range(10)), return_exceptions=True
+    )
+
+    assert 1 <= sum(isinstance(each, Verdict) for each in counts) <= 2
+    assert all(isinstance(each, (Verdict, RateLimited)) for each in counts)
+
+
+async def test_what_was_overdrawn_while_quotas_were_away_is_charged_when_they_are_back(kit: ObjectKit) -> None:
+    fleet = Fleet(kit, rate=10, burst=10)
+    await fleet.spend()
+    fleet.down = True
+    await fleet.spend_more(30)
+    await quiet()
+    assert await fleet.passed(5) == 5
+    fleet.down = False
+    kit.clock.advance(1.0)
+    await fleet.spend()
+    await quiet()
+
+    assert await fleet.passed(5) == 0
+
+
+def test_items_that_are_read_cost_a_fraction_of_a_request(kit: ObjectKit) -> None:
+    limiter = Fleet(kit).limiters[0]
+
+    assert [limiter.price_page(items) for items in (0, 1, 50, 51, 500)] == [1, 1, 1, 2, 10]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 3), st.integers(0, 2), st.sampled_from([1, 1, 3, 50]), st.booleans()), max_size=60)
+)
+def test_processes_together_charge_no_more_than_the_burst_the_flow_their_slices_and_an_overdraft_each(
+    steps: list[tuple[float, int, int, bool]],
+) -> None:
+    async def run() -> None:
+        async with ObjectKit(QuotaDO) as kit:
+            fleet = Fleet(kit, processes=3, rate=10, burst=40)
+            charged: list[int] = []
+            elapsed = 0.0
+            for pause, process, cost, in_two_steps in steps:
+                kit.clock.advance(pause)
+                elapsed += pause
+                with suppress(RateLimited):
+                    if in_two_steps and cost > 1:
+                        charged.append((await fleet.spend(process=process)).cost)
+                        charged.append((await fleet.spend_more(cost - 1, process=process)).cost)
+                    else:
+                        charged.append((await fleet.spend(process=process, cost=cost)).cost)
+                await quiet()
+            assert sum(charged) <= 40 + 10 * elapsed + 3 * 50
+
+    asyncio.run(run())

@@ -110,13 +110,20 @@ class Limits:
     """Fake rate limits that record the admitted callers."""
 
     def __init__(self) -> None:
-        self.spent: list[tuple[str, str, str]] = []
+        self.spent: list[tuple[str, str, str, int]] = []
         self.asking: asyncio.Task[None] | None = None
 
-    def spend(self, caller: Principal, address: str, group: str) -> None:
+    def price_page(self, items: int) -> int:
+        return 10 * items
+
+    def spend(self, caller: Principal, address: str, group: str, cost: int) -> None:
         if self.asking is not None and not self.asking.done():
             raise NotReady(self.asking)
-        self.spent.append((caller.subject, address, group))
+        self.spent.append((caller.subject, address, group, cost))
+
+
+def seven_items(message: Any, headers: Any) -> int:
+    return 7
 
 
 def message(subject: str, reply: str, **headers: str) -> Any:
@@ -126,9 +133,9 @@ def message(subject: str, reply: str, **headers: str) -> Any:
 @pytest.mark.parametrize(
     ("subject", "reply", "spent"),
     [
-        ("dop.7.counter.c.increment", "_INBOX.x", [("ada", "", "counter")]),
-        ("query.counter.list", "_INBOX.x", [("ada", "", "counter")]),
-        ("dop.7.counter.c.increment", "", [("ada", "", "counter")]),
+        ("dop.7.counter.c.increment", "_INBOX.x", [("ada", "", "counter", 70)]),
+        ("query.counter.list", "_INBOX.x", [("ada", "", "counter", 70)]),
+        ("dop.7.counter.c.increment", "", [("ada", "", "counter", 70)]),
         ("dop.7.counter.c.increment", "_INBOX_gateway.x", []),
         ("query.counter.list", "_INBOX_gateway.x", []),
     ],
@@ -139,19 +146,20 @@ def test_only_what_comes_through_the_gateway_passes_without_a_limit(
     limits: Any = Limits()
     sent = message(subject, reply, Authorization=world.token())
 
-    assert CallAuthenticator(world.admission, limits, lambda subject: False).admit(sent, sent.headers).subject == "ada"
+    door = CallAuthenticator(world.admission, limits, lambda subject: False, seven_items)
+    assert door.admit(sent, sent.headers).subject == "ada"
     assert limits.spent == spent
 
 
 def test_an_open_subject_needs_no_credential_but_judges_one_that_is_shown(world: CountingWorld) -> None:
     limits: Any = Limits()
-    door = CallAuthenticator(world.admission, limits, lambda subject: subject == "query.news.all")
+    door = CallAuthenticator(world.admission, limits, lambda subject: subject == "query.news.all", seven_items)
 
     assert door.admit(message("query.news.all", "_INBOX.x"), {}) == ANONYMOUS
     for subject, headers in (("query.other.all", {}), ("query.news.all", {"Authorization": "Bearer x.y.z"})):
         with pytest.raises(Failure, match=r"token|Authorization"):
             door.admit(message(subject, "_INBOX.x"), headers)
-    assert limits.spent == [("", "", "news")]
+    assert limits.spent == [("", "", "news", 70)]
 
 
 async def test_who_waits_for_a_limit_is_let_in_and_counted_once(world: CountingWorld) -> None:
@@ -159,14 +167,14 @@ async def test_who_waits_for_a_limit_is_let_in_and_counted_once(world: CountingW
     gate = asyncio.Event()
     limits.asking = asyncio.create_task(gate.wait())
     sent = message("query.counter.list", "_INBOX.x", Authorization=world.token())
-    door = CallAuthenticator(world.admission, limits, lambda subject: False)
+    door = CallAuthenticator(world.admission, limits, lambda subject: False, seven_items)
     admitted = asyncio.create_task(resolve_when_ready(door.admit, sent, sent.headers))
     await quiet()
     assert not admitted.done()
     gate.set()
 
     assert (await admitted).subject == "ada"
-    assert limits.spent == [("ada", "", "counter")]
+    assert limits.spent == [("ada", "", "counter", 70)]
 
 
 @pytest.mark.parametrize("header", ["Client-Address", "Call-Chain"])

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from aidevos.durable.base import tasks
-from aidevos.durable.base.tasks import BackgroundTasks, cancel_and_wait
+from aidevos.durable.base.tasks import BackgroundTasks, cancel_and_wait, restart_on_failure
 
 
 async def test_a_task_that_misses_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +65,35 @@ async def test_a_task_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> 
             await asyncio.sleep(0)
 
     assert "a background task failed" in caplog.text
+
+
+async def test_work_that_fails_is_logged_and_runs_again_until_it_returns(caplog: pytest.LogCaptureFixture) -> None:
+    runs = []
+
+    async def work() -> None:
+        runs.append(len(runs))
+        if len(runs) == 1:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(60))
+                raise KeyError("a bug")
+
+    async with asyncio.timeout(5):
+        await restart_on_failure(work)
+
+    assert runs == [0, 1]
+    assert "a bug" in caplog.text
+
+
+async def test_work_that_is_cancelled_does_not_run_again() -> None:
+    runs = []
+
+    async def work() -> None:
+        runs.append(len(runs))
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(restart_on_failure(work))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await cancel_and_wait([task])
+
+    assert (runs, task.cancelled()) == ([0], True)

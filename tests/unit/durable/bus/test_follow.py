@@ -153,3 +153,25 @@ async def test_a_stream_that_has_lost_its_end_is_a_gap() -> None:
         await bus.end(3)
         await until(lambda: 3 in reader.numbers)
         assert len(reader.gaps) == 1
+
+
+async def test_a_reader_that_fails_is_a_gap_and_reads_on(caplog: pytest.LogCaptureFixture) -> None:
+    bus = Bus()
+    bus.lost_before = time.time() - HISTORY
+    async with following(bus) as reader:
+        apply = reader.numbers.append
+
+        def stumble(id: str, event: Event) -> None:
+            if event.number == 2:
+                raise KeyError("a bug in one reader")
+            apply(event.number)
+
+        reader.stream.on(PATTERN, Event, stumble)
+        before = time.time()
+        for number in (1, 2, 3):
+            await bus.end(number)
+        await until(lambda: 3 in reader.numbers)
+
+        assert reader.numbers == [1, 3]
+        assert before <= reader.gaps[0] <= time.time()
+        assert "a bug in one reader" in caplog.text

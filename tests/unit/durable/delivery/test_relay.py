@@ -351,3 +351,25 @@ async def test_a_conflict_about_the_order_is_not_retried_in_a_tight_loop(monkeyp
         await until(lambda: kit.bus.published == 2)
         await quiet()
         assert kit.bus.published == 2
+
+
+async def test_a_bug_while_an_entry_is_sent_does_not_end_its_lane(
+    kit: ObjectKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, failed = kit.runtime._relay._on_sent, []
+
+    def stumble(activation: Any, number: int) -> None:
+        if not failed:
+            failed.append(number)
+            raise KeyError("a bug")
+        sent(activation, number)
+
+    gate = asyncio.Event()
+    kit.store.faults.append(gate)
+    monkeypatch.setattr(kit.runtime._relay, "_on_sent", stumble)
+    calls = [await begun(kit.call("tally", "a", "add_loudly")) for _ in range(3)]
+    gate.set()
+    await asyncio.gather(*calls)
+
+    await until(lambda: values(kit.bus) == [1, 2, 3])
+    assert len(failed) == 1
