@@ -135,8 +135,9 @@ class Host:
         await self._placement.stop()
         await self._tells.leave()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
+        end = asyncio.get_running_loop().time() + within
         await self._reception.join(within)
-        await self._runtime.catalogue.settle(within)
+        await self._runtime.catalogue.settle(end - asyncio.get_running_loop().time())
         await self._runtime.catalogue.give_up()
         await self._replies.flush()
         await self._placement.release()
