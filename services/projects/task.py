@@ -308,7 +308,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
             for call in found
         ]
 
-    @query(allow=services())
+    @command(allow=services(), confidential=True, keeps_version=True)
     async def message(self, run: str) -> Message:
         """Return the webhook of an attempt, signed with the project's secrets; it has the task's ID."""
         self._check_run(run)

@@ -150,6 +150,14 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
         self.state.value += by
         return await self.call("tally", id, method)
 
+    @query(allow=authenticated())
+    async def ask_other(self, id: str, method: str) -> Any:
+        return await self.call("tally", id, method)
+
+    @query(allow=authenticated())
+    async def forward_to(self, id: str, method: str) -> Any:
+        return msgspec.json.decode(await self.forward(f"do.tally.{id}.{method}", b"", request_id="forwarded"))
+
     @command(allow=authenticated())
     async def call_round(self, ids: list[str], method: str) -> Any:
         """Call the first of `ids` to call the next, and so on; the last calls `method` on itself."""

@@ -11,13 +11,15 @@ DEADLINE = "Deadline"
 IF_MATCH = "If-Match"
 TRACEPARENT = "traceparent"
 CALL_CHAIN = "Call-Chain"
+# Any value means that the request may only reach a query. Queries send it with their own calls.
+QUERY_ONLY = "Query-Only"
 # The IP address of the gateway's client; hosts trust it only on the fleet's own connections.
 CLIENT_ADDRESS = "Client-Address"
 CONTENT_TYPE = "Content-Type"
 ERROR_CODE = "Nats-Service-Error-Code"
 ERROR = "Nats-Service-Error"
 HEADERS = frozenset(
-    {AUTHORIZATION, REQUEST_ID, REQUEST_ACK, DEADLINE, IF_MATCH, TRACEPARENT, CALL_CHAIN, CONTENT_TYPE}
+    {AUTHORIZATION, REQUEST_ID, REQUEST_ACK, DEADLINE, IF_MATCH, TRACEPARENT, CALL_CHAIN, QUERY_ONLY, CONTENT_TYPE}
     | {CLIENT_ADDRESS, ERROR_CODE, ERROR}
 )
 

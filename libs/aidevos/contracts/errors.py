@@ -63,7 +63,7 @@ CODES: dict[str, Code] = {
     "unknown-type": Code(
         404,
         "No such type of object",
-        "No process of the fleet has announced this type of objects.",
+        "No process of the fleet serves this type of objects, and none has within the last day.",
         "Check the spelling. During a deployment, try again when the service that hosts the type is up.",
     ),
     "unknown-method": Code(
@@ -101,6 +101,12 @@ CODES: dict[str, Code] = {
         "The object waits for this very call",
         "A call would go back to an object that waits for it, or too many objects wait for each other.",
         "Change the object's code: send a tell, or make the inner call a query.",
+    ),
+    "query-only": Code(
+        409,
+        "Only a query may be called here",
+        "The request has the header `Query-Only`, as the calls of queries have, and the method is a command.",
+        "Call a query, or make the calling method a command.",
     ),
     "stale": Code(
         409,

@@ -134,7 +134,7 @@ class _Process:
         self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
         self._fleet_name = f"{service.name}-{self._name.replica}"
         self._fleet = await self._stack.enter_async_context(
-            open_connection(settings, self._fleet_name, self._credential.authorization)
+            open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
         )
 
     async def host(self, *, reports_health: bool) -> None:

@@ -43,6 +43,10 @@ class Slices:
         await self.run(map(results.append, map(step, items)))
         return results
 
+    async def call(self, step: Callable[[], Result]) -> Result:
+        """Call a function in a slice, and return its result."""
+        return (await self.map(lambda _: step(), (None,)))[0]
+
     def _advance(self) -> None:
         end = perf_counter() + SLICE
         while self._work:

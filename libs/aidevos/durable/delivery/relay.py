@@ -5,14 +5,18 @@ reused, even after a crash. An event is published only if the object's last mess
 this relay expects, so a paused relay can neither repeat nor reorder events. A tell is repeated under one request ID
 until its object has settled it. An undeliverable entry becomes a dead letter, and stays in the outbox until that
 letter is stored. Nothing is dropped.
+
+However many objects have something to send, at most `AT_ONCE` lanes of each kind are in progress; the others wait
+without a task. Events are one kind, and the tells to each type another, so a type that doesn't answer delays nothing
+else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -22,7 +26,7 @@ from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import Clock
-from aidevos.durable.base.tasks import cancel_and_wait, restart_on_failure
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.port import EventBus, OrderConflict, StreamFull
 from aidevos.durable.client.client import ObjectCaller, issued_at
 from aidevos.durable.delivery.dead_letters import bury
@@ -33,6 +37,58 @@ from aidevos.durable.turns.headers import digest
 log = logging.getLogger(__name__)
 BACKOFF = Backoff(0.05, 5.0)
 TELL_DEADLINE = 10.0
+# Lanes of one kind that are in progress.
+AT_ONCE = 256
+
+
+class Lane:
+    """Entries of one object that are sent one after another: its events, or its tells to one object."""
+
+    __slots__ = ("activation", "attempts", "conflicts", "name", "numbers")
+
+    def __init__(self, activation: Activation, name: str) -> None:
+        self.activation = activation
+        self.name = name
+        self.numbers: deque[int] = deque()
+        # Of the first entry.
+        self.attempts = 0
+        self.conflicts = 0
+
+
+class Senders:
+    """At most `AT_ONCE` tasks that send lanes. A lane that fails waits for its next attempt without a task."""
+
+    def __init__(self, send: Callable[[Lane], Awaitable[bool]]) -> None:
+        self._send = send
+        self._ready: deque[Lane] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def start(self, lane: Lane) -> None:
+        """Send a lane as soon as there is a free task."""
+        self._ready.append(lane)
+        if len(self._tasks) < AT_ONCE and not self._closed:
+            task = asyncio.get_running_loop().create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Stop sending."""
+        self._closed = True
+        await cancel_and_wait(list(self._tasks))
+
+    async def _work(self) -> None:
+        while self._ready:
+            lane = self._ready.popleft()
+            if not await self._try(lane):
+                asyncio.get_running_loop().call_later(BACKOFF.pause(max(lane.attempts, 1)), self.start, lane)
+
+    async def _try(self, lane: Lane) -> bool:
+        try:
+            return await self._send(lane)
+        except Exception:
+            log.exception("%s: sending to %r failed in an unexpected way", lane.activation.object_id, lane.name)
+            return False
 
 
 class Relay:
@@ -58,62 +114,76 @@ class Relay:
         self._tell_age = tell_age
         self._is_confidential = is_confidential
         self._on_sent = on_sent
-        self._lanes: dict[tuple[Activation, str], asyncio.Task[None]] = {}
-        self._queues: dict[tuple[Activation, str], list[int]] = {}
+        self._lanes: dict[tuple[Activation, str], Lane] = {}
+        self._senders: dict[str, Senders] = {}
 
     def offer(self, activation: Activation, numbers: list[int]) -> None:
         """Queue committed entries of an activation, in the order of their numbers."""
         for number in numbers:
             entry = _entry(activation, number)
-            lane = (activation, entry.lane)
-            self._queues.setdefault(lane, []).append(number)
-            if lane not in self._lanes:
-                task = asyncio.get_running_loop().create_task(self._run(lane))
-                self._lanes[lane] = task
+            lane = self._lanes.get((activation, entry.lane))
+            if lane is None:
+                lane = self._lanes[activation, entry.lane] = Lane(activation, entry.lane)
+                lane.numbers.append(number)
+                self._senders_of(entry).start(lane)
+            else:
+                lane.numbers.append(number)
 
     async def close(self) -> None:
         """Stop sending. Unsent entries stay in the outboxes."""
-        await cancel_and_wait(list(self._lanes.values()))
+        await asyncio.gather(*(senders.close() for senders in self._senders.values()))
 
-    async def _run(self, lane: tuple[Activation, str]) -> None:
-        try:
-            await restart_on_failure(partial(self._send_all, lane[0], self._queues[lane]))
-        finally:
-            del self._lanes[lane], self._queues[lane]
+    def _senders_of(self, entry: Entry) -> Senders:
+        kind = entry.kind if entry.kind == "event" else entry.subject.split(".")[1]
+        if kind not in self._senders:
+            self._senders[kind] = Senders(self._send)
+        return self._senders[kind]
 
-    async def _send_all(self, activation: Activation, queue: list[int]) -> None:
-        while queue and not activation.broken:
-            entry = _entry(activation, queue[0])
-            await self._deliver(activation, entry)
-            queue.pop(0)
+    async def _send(self, lane: Lane) -> bool:
+        """Send the entries of a lane. Return False if one has failed, which is repeated after a pause."""
+        activation = lane.activation
+        while lane.numbers and not activation.broken:
+            entry = _entry(activation, lane.numbers[0])
+            lane.attempts += 1
+            if not await self._deliver(lane, entry):
+                return False
+            lane.attempts = lane.conflicts = 0
+            lane.numbers.popleft()
             if not activation.broken:
                 self._on_sent(activation, entry.number)
+        del self._lanes[activation, lane.name]
+        return True
 
-    async def _deliver(self, activation: Activation, entry: Entry) -> None:
-        position, pauses, attempts, conflicts = activation.stream, BACKOFF.pauses(), 0, 0
-        while not activation.broken:
-            attempts += 1
-            try:
-                if entry.kind == "event":
-                    await self._publish(activation, entry)
-                elif entry.kind == "letter":
-                    await bury(self._client, msgspec.msgpack.decode(entry.payload, type=Letter))
-                else:
-                    await self._tell(activation, entry, attempts)
-                return
-            except OrderConflict:
-                # The position is read again at once, but not in a tight loop while the stream keeps refusing it.
-                position.known = False
-                conflicts += 1
-                if conflicts == 1:
-                    continue
-                log.warning("%s: the stream has another last event than it shows", activation.object_id)
-            except StreamFull:
-                log.error("the event stream is full: raise AIDEVOS_EVENTS_MAX_BYTES or lower AIDEVOS_EVENTS_MAX_AGE")
-            except Exception as error:
-                log.warning("%s: sending to %s failed, trying again: %s", activation.object_id, entry.subject, error)
-            position.known = False
-            await pauses.wait()
+    async def _deliver(self, lane: Lane, entry: Entry) -> bool:
+        """Try to deliver an entry; return False if that has failed."""
+        activation = lane.activation
+        try:
+            if entry.kind == "event":
+                await self._publish_in_order(lane, entry)
+            elif entry.kind == "letter":
+                await bury(self._client, msgspec.msgpack.decode(entry.payload, type=Letter))
+            else:
+                await self._tell(activation, entry, lane.attempts)
+            return True
+        except OrderConflict:
+            log.warning("%s: the stream has another last event than it shows", activation.object_id)
+        except StreamFull:
+            log.error("the event stream is full: raise AIDEVOS_EVENTS_MAX_BYTES or lower AIDEVOS_EVENTS_MAX_AGE")
+        except Exception as error:
+            log.warning("%s: sending to %s failed, trying again: %s", activation.object_id, entry.subject, error)
+        activation.stream.known = False
+        return False
+
+    async def _publish_in_order(self, lane: Lane, entry: Entry) -> None:
+        """Publish an event. The first time that its order is refused, the position is read again at once."""
+        try:
+            await self._publish(lane.activation, entry)
+        except OrderConflict:
+            lane.conflicts += 1
+            if lane.conflicts > 1:
+                raise
+            lane.activation.stream.known = False
+            await self._publish(lane.activation, entry)
 
     async def _publish(self, activation: Activation, entry: Entry) -> None:
         scope, position = subjects.events_of(activation.type.name, activation.id), activation.stream

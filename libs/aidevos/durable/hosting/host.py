@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -31,6 +30,7 @@ from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.hosting.lease import Lease
@@ -45,9 +45,6 @@ from aidevos.observability.metrics import FAILURES
 from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
-SWEEP_EVERY = 1.0
-SCAN_EVERY = 5.0
-PURGE_EVERY = 600.0
 HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
 # Inboxes, and the subjects that the server substitutes for them between accounts.
@@ -115,8 +112,12 @@ class Host:
             description="hosts durable objects",
             metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._environment.registry.types)},
         )
-        for work in (self._placement.run(), self.lease.keep(), self._replies.run(), self._housekeeping()):
+        for work in (self._placement.run(), self.lease.keep(), self._replies.run()):
             self._keep_running(work)
+        housekeeping = self._runtime.housekeeping(lambda: tuple(self._owned))
+        for work in (housekeeping.keep_sweeping(), housekeeping.keep_scanning(), housekeeping.keep_purging()):
+            self._keep_running(work)
+        self._keep_running(self._keep_announcing())
         self._keep_running(self._runtime.alarms.run())
         self._keep_running(self._runtime.alarms.keep_scanning(lambda: tuple(self._owned)))
 
@@ -172,7 +173,7 @@ class Host:
 
     async def _own(self, type: str) -> None:
         """Announce a type and serve it. A call that failed half-way can be repeated."""
-        await self._types.put(type, msgspec.json.encode(self._environment.registry.types[type].description))
+        await self._announce(type)
         if type not in self._owned:
             for subject, query in self._runtime.queries.items():
                 if query.type.name == type:
@@ -184,6 +185,19 @@ class Host:
             if type == dead_letters.TYPE:
                 self._keep_running(bury_strays(self._connection, self._tells))
         await self._calls.flush()
+
+    async def _announce(self, type: str) -> None:
+        await self._types.put(type, msgspec.json.encode(self._environment.registry.types[type].description))
+
+    async def _keep_announcing(self) -> None:
+        """Announce the types of this host again and again, so that everyone knows that they are served."""
+        while True:
+            await asyncio.sleep(ANNOUNCE_EVERY)
+            for type in tuple(self._owned):
+                try:
+                    await self._announce(type)
+                except (NatsError, OSError) as error:
+                    log.warning("announcing the type %s failed, trying again: %r", type, error)
 
     async def _subscribe(
         self, connection: Client, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = ""
@@ -300,29 +314,6 @@ class Host:
             detail = "the lease has lapsed"
         document = {"name": self._service, "replica": self._replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
-
-    async def _housekeeping(self) -> None:
-        loop = asyncio.get_running_loop()
-        scanned, purged = 0.0, loop.time()
-        while True:
-            await asyncio.sleep(SWEEP_EVERY)
-            try:
-                self._runtime.lifecycle.sweep()
-                if loop.time() - scanned > SCAN_EVERY and self._owned:
-                    await self._runtime.lifecycle.scan(tuple(self._owned))
-                    scanned = loop.time()
-                if loop.time() - purged > PURGE_EVERY:
-                    await self._purge()
-                    purged = loop.time()
-            except StoreError as error:
-                log.warning("housekeeping failed, trying again: %s", error)
-
-    async def _purge(self) -> None:
-        bounds = self._environment.limits.records
-        age = max(bounds.age, bounds.tell_age)
-        before = datetime.fromtimestamp(self._environment.clock.now(), UTC) - timedelta(seconds=age)
-        for type in tuple(self._owned):
-            await self._environment.store.purge(type, before)
 
 
 def _overloaded() -> Failure:

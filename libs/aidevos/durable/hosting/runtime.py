@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 
 from aidevos.durable.base.clock import Clock
@@ -17,6 +17,7 @@ from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.ownership.alarm_clock import AlarmClock
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.commit import GroupCommit
+from aidevos.durable.ownership.housekeeping import Housekeeping
 from aidevos.durable.ownership.lifecycle import Lifecycle
 from aidevos.durable.ownership.owner_ids import OwnerIds
 from aidevos.durable.ownership.router import DurableObjectRouter
@@ -82,6 +83,10 @@ class Runtime:
     def queries(self) -> dict[str, StoredQuery]:
         """The queries by subject. The registry must have been bound to its resources before the first use."""
         return stored_queries(self.environment, self.catalogue, self._gate)
+
+    def housekeeping(self, owned: Callable[[], Collection[str]]) -> Housekeeping:
+        """Return the housekeeping of the types that `owned` returns."""
+        return Housekeeping(self.environment, self.catalogue, self.lifecycle, owned)
 
     def _group_commit(self, type: str, owner_ids: OwnerIds) -> GroupCommit:
         environment, catalogue = self.environment, self.catalogue

@@ -13,7 +13,9 @@ import heapq
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
@@ -38,6 +40,8 @@ LATE_AFTER = 2.0
 CAPACITY = 100_000
 # A scan reads up to this many late alarms of a type, or as many as ring in two scan intervals if that is more.
 LATE_LIMIT = 1000
+# Late alarms that are set aside in one step.
+LATE_AT_ONCE = 1000
 # Late alarms are released at this interval, in seconds.
 LATE_INTERVAL = 0.02
 # A process that was busy makes up for at most this many seconds of the rate.
@@ -75,9 +79,15 @@ class Schedule:
         return True
 
     def pop(self, now: float, room: int) -> list[Key]:
-        """Remove and return up to `room` objects that must be woken now."""
+        """Remove and return up to `room` objects that must be woken now.
+
+        There may be more of them, because one call looks at a limited number of late ones.
+        """
         found: list[Key] = []
+        late_before = len(self._late)
         while self._heap and self._heap[0][0] <= now and len(found) < room:
+            if len(self._late) - late_before >= LATE_AT_ONCE:
+                break
             at, key = heapq.heappop(self._heap)
             if self._times.get(key) != at:
                 continue
@@ -120,7 +130,7 @@ class AlarmClock:
         while True:
             self._rescheduled.clear()
             wait = LONGEST_SLEEP
-            if self.ring_due():
+            if await self._ring_all_due():
                 wait = min(max(self._schedule.next_at() - self._environment.clock.now(), 0.0), LONGEST_SLEEP)
             timer = loop.call_later(wait, self._rescheduled.set)
             await self._rescheduled.wait()
@@ -157,13 +167,17 @@ class AlarmClock:
         for type in types:
             late = await self._environment.store.list_due(type, -math.inf, now - LATE_AFTER, late_limit)
             soon = await self._environment.store.list_due(type, now - LATE_AFTER, now + ahead, CAPACITY)
-            for id, at in (*late, *soon):
-                activation = self._catalogue.get(type, id)
-                if activation is None:
-                    self.schedule(type, id, min(at, max(at - WARM_UP, now)))
-                else:
-                    self.schedule_next(activation, ahead)
+            schedule = partial(self._schedule_found, type, now, ahead)
+            await self._environment.slices.map(schedule, chain(late, soon))
         ALARMS_WAITING.set(len(self._schedule))
+
+    def _schedule_found(self, type: str, now: float, ahead: float, found: tuple[str, float]) -> None:
+        id, at = found
+        activation = self._catalogue.get(type, id)
+        if activation is None:
+            self.schedule(type, id, min(at, max(at - WARM_UP, now)))
+        else:
+            self.schedule_next(activation, ahead)
 
     def schedule(self, type: str, id: str, at: float) -> None:
         """Schedule an object whose document has an alarm at this time."""
@@ -192,16 +206,27 @@ class AlarmClock:
 
     def ring_due(self) -> bool:
         """Wake every object whose alarm is due. Return False if this process can't ring alarms now."""
+        for _ in self._ring_each():
+            pass
+        return self._can_ring()
+
+    async def _ring_all_due(self) -> bool:
+        await self._environment.slices.run(self._ring_each())
+        return self._can_ring()
+
+    def _can_ring(self) -> bool:
         room = self._environment.limits.pending - self._ringing
-        if self._stopped or room <= 0 or not self._environment.may_answer():
-            return False
-        for type, id in self._schedule.pop(self._environment.clock.now(), room):
+        return not self._stopped and room > 0 and self._environment.may_answer()
+
+    def _ring_each(self) -> Iterator[None]:
+        while self._can_ring() and (found := self._schedule.pop(self._environment.clock.now(), 1)):
+            ((type, id),) = found
             activation = self._catalogue.get(type, id)
             if activation is not None and activation.claimed:
                 self.ring(activation)
             else:
                 self._catalogue.wake(type, id, alarm=True)
-        return True
+            yield
 
     def ring(self, activation: Activation) -> None:
         """Put the earliest alarm of an object into its mailbox if it is due. The next one follows its answer."""
@@ -216,7 +241,7 @@ class AlarmClock:
         activation.ringing = True
         self._ringing += 1
         try:
-            activation.mailbox.put(request)
+            self._catalogue.put(activation, request)
         except Failure:
             self._on_answered(activation)
             self.schedule(activation.type.name, activation.id, self._environment.clock.now() + RETRY_AFTER)

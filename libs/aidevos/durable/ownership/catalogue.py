@@ -8,15 +8,19 @@ fails or moves to the successor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.registry import ObjectType
+from aidevos.durable.ownership.residents import Residents
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import moved, not_applied, outcome_unknown
 from aidevos.durable.turns.pending import fail_waiting
 from aidevos.durable.turns.request import Request
+
+# Seconds between two looks at the first activation that isn't settled, during a drain.
+SETTLE_EVERY = 0.01
 
 
 class Catalogue:
@@ -30,6 +34,7 @@ class Catalogue:
         self._environment = environment
         self._activate = activate
         self._activations: dict[tuple[str, str], Activation] = {}
+        self.residents = Residents(environment.limits.memory)
 
     def get(self, type_name: str, id: str) -> Activation | None:
         """Return the activation of an object, which may still be loading, or None."""
@@ -38,6 +43,9 @@ class Catalogue:
     def all(self) -> list[Activation]:
         """Return all activations, including those that are still loading."""
         return list(self._activations.values())
+
+    def __len__(self) -> int:
+        return len(self._activations)
 
     @property
     def idle(self) -> bool:
@@ -54,7 +62,13 @@ class Catalogue:
             activation = self._create(request.type, request.id, claim=False)
         if partition is not None and partition != str(activation.partition):
             raise Failure("invalid", f"{request.id} is not in partition {partition}", field="subject")
+        self.put(activation, request)
+
+    def put(self, activation: Activation, request: Request) -> None:
+        """Put a request into the mailbox of an activation. Raises `overloaded`."""
         activation.mailbox.put(request)
+        if not activation.settled:
+            self.residents.unsettle(activation)
 
     def requeue(self, request: Request) -> None:
         """Put a request into its object's mailbox again; if that fails, answer with the failure."""
@@ -77,6 +91,7 @@ class Catalogue:
         key = (activation.type.name, activation.id)
         if self._activations.get(key) is activation:
             del self._activations[key]
+        self.residents.remove(activation)
 
     def forget(self, activation: Activation) -> None:
         """Remove an activation, and mark it as broken: it starts, commits and answers nothing more."""
@@ -125,23 +140,31 @@ class Catalogue:
         """Return when no request waits and everything is committed, or after `within` seconds."""
         loop = asyncio.get_running_loop()
         end = loop.time() + within
-        while loop.time() < end and not all(item.settled for item in self._activations.values()):
-            for activation in self.all():
-                if activation.pending is not None:
-                    activation.request_commit()
-            await asyncio.sleep(0.01)
+        await self._environment.slices.run(self._commit_unsettled())
+        while loop.time() < end and (unsettled := next(self.residents.unsettled(), None)) is not None:
+            if unsettled.pending is not None:
+                unsettled.request_commit()
+            await asyncio.sleep(SETTLE_EVERY)
+
+    def _commit_unsettled(self) -> Iterator[None]:
+        for activation in self.residents.unsettled():
+            if activation.pending is not None:
+                activation.request_commit()
+            yield
 
     async def give_up(self) -> None:
         """Answer all remaining requests with `unavailable`, so that their callers repeat them elsewhere."""
-        for activation in self.all():
-            self.forget(activation)
-            if activation.in_flight is not None:
-                fail_waiting(activation.in_flight, outcome_unknown())
-            if activation.pending is not None:
-                fail_waiting(activation.pending, not_applied())
-            for request in activation.mailbox.close():
-                request.fail(not_applied())
+        await self._environment.slices.map(self._give_up, self.all())
         await asyncio.sleep(0)
+
+    def _give_up(self, activation: Activation) -> None:
+        self.forget(activation)
+        if activation.in_flight is not None:
+            fail_waiting(activation.in_flight, outcome_unknown())
+        if activation.pending is not None:
+            fail_waiting(activation.pending, not_applied())
+        for request in activation.mailbox.close():
+            request.fail(not_applied())
 
     def _create(self, type: ObjectType, id: str, *, claim: bool) -> Activation:
         if not self._environment.may_answer():

@@ -77,6 +77,8 @@ class GroupCommit:
         activation.outbox_size -= len(entry["payload"])
         fresh = activation.pending is None
         activation.open_pending().changes.drop(f"outbox.{number}")
+        self._catalogue.residents.recount(activation)
+        self._catalogue.residents.unsettle(activation)
         if fresh:
             if not self._to_clear:
                 asyncio.get_running_loop().call_later(CLEAR_AFTER, self._clear_sent)
@@ -84,6 +86,7 @@ class GroupCommit:
 
     def add(self, activation: Activation) -> None:
         """Commit the pending changes of an activation with the next batch."""
+        self._catalogue.residents.unsettle(activation)
         if activation.in_flight is None:
             self._ready[activation] = None
             if self._task is None:
@@ -148,6 +151,7 @@ class GroupCommit:
         for activation, pending, _ in clearings:
             if cleared and activation.pending is pending and activation.only_clears_outbox:
                 activation.pending, activation.relay_flag = None, False
+                self._catalogue.residents.check_settled(activation)
             else:
                 self.add(activation)
 
@@ -191,8 +195,11 @@ class GroupCommit:
                 activation.committed = pending.shows
             self._finish(activation, pending, None)
             self._on_committed(activation, pending)
+            self._catalogue.residents.recount(activation)
             if activation.pending is not None:
                 self.add(activation)
+            else:
+                self._catalogue.residents.check_settled(activation)
 
     def _finish(self, activation: Activation, pending: PendingCommit, failure: Failure | None) -> None:
         """Answer all requests that wait for a commit, now that its outcome is known."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from operator import attrgetter
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import READ
@@ -35,7 +34,9 @@ HOOK_WITHIN = 10.0
 # The number of recently read objects that are remembered, to recognize repeated queries.
 READ_ONCE = 10_000
 # Objects per page in a scan of the outboxes.
-SCAN_PAGE = 1000
+SCAN_PAGE = 100
+# Objects that one scan wakes.
+WAKE_LIMIT = 1000
 
 
 class Lifecycle:
@@ -67,6 +68,8 @@ class Lifecycle:
         self._claims = {name: Batcher(partial(self._claim, name)) for name in types}
         self._reads = {name: Batcher(partial(self._read, name)) for name in types}
         self._read_once: dict[tuple[str, str], bool] = {}
+        # The last ID that an unfinished scan of a type has handled.
+        self._scanned: dict[str, str] = {}
 
     def activate(self, type: ObjectType, id: str, claim: bool) -> Activation:
         """Return a new activation, and start to load it. With `claim`, it always claims the document."""
@@ -97,30 +100,62 @@ class Lifecycle:
         else:
             self._make_ready(activation)
 
-    def sweep(self) -> None:
-        """Hibernate objects that have long been idle, and the longest idle ones while memory exceeds its bound."""
-        now, limits = asyncio.get_running_loop().time(), self._environment.limits
-        activations = self._catalogue.all()
-        idle = sorted((item for item in activations if item.idle), key=attrgetter("last_used"))
-        memory = sum(item.size for item in activations)
-        ACTIVE_OBJECTS.set(len(activations))
-        OUTBOX_ENTRIES.set(sum(len(item.outbox) for item in activations if item.loaded))
-        for activation in idle:
-            if memory <= limits.memory and activation.last_used > now - limits.idle_after:
+    async def sweep(self) -> None:
+        """Hibernate objects that have long been idle, and the longest unused ones while memory exceeds its bound.
+
+        Past the bound, an object also leaves if only its outbox is left to do, which a later scan finds again.
+        """
+        residents = self._catalogue.residents
+        ACTIVE_OBJECTS.set(len(self._catalogue))
+        OUTBOX_ENTRIES.set(residents.entries)
+        now = asyncio.get_running_loop().time()
+        idle_since = now - self._environment.limits.idle_after
+        await self._environment.slices.run(self._hibernate_idle(idle_since))
+        if residents.pressed.is_set():
+            await self._environment.slices.run(self._relieve(now))
+
+    def _hibernate_idle(self, since: float) -> Iterator[None]:
+        for activation in self._catalogue.residents.unused_since(since):
+            if activation is not None and activation.idle:
+                self._hibernate(activation)
+            yield
+
+    def _relieve(self, now: float) -> Iterator[None]:
+        residents = self._catalogue.residents
+        for activation in residents.unused_since(now):
+            if activation is not None and activation.settled:
+                self._hibernate(activation)
+            yield
+            if not residents.pressed.is_set():
                 return
-            memory -= activation.size
-            self._catalogue.forget(activation)
-            activation.mailbox.close()
+
+    def _hibernate(self, activation: Activation) -> None:
+        self._catalogue.forget(activation)
+        activation.mailbox.close()
+        if type(activation.object).on_hibernate is not BaseDurableObject.on_hibernate:
             self._environment.spawn(_call_on_hibernate(activation))
 
-    async def scan(self, types: Iterable[str]) -> None:
-        """Wake the objects of these types whose outboxes hold unsent entries. Raises `StoreError`."""
+    async def scan(self, types: Iterable[str]) -> bool:
+        """Wake objects of these types whose outboxes hold unsent entries. Raises `StoreError`.
+
+        It wakes at most `WAKE_LIMIT` objects, and none while memory exceeds its bound. Return False if there may be
+        more; the next scan continues there.
+        """
+        room = WAKE_LIMIT
         for type_name in types:
-            last = ""
+            last = self._scanned.get(type_name, "")
             while ids := await self._environment.store.list_pending(type_name, last, SCAN_PAGE):
                 for id in ids:
-                    self._catalogue.wake(type_name, id)
-                last = ids[-1]
+                    if self._catalogue.get(type_name, id) is None:
+                        if not room or self._catalogue.residents.pressed.is_set():
+                            self._scanned[type_name] = last
+                            return False
+                        room -= 1
+                        self._catalogue.wake(type_name, id)
+                    last = id
+                await asyncio.sleep(0)
+            self._scanned.pop(type_name, None)
+        return True
 
     async def _load_document(self, activation: Activation, *, claim: bool) -> None:
         type_name = activation.type.name
@@ -134,7 +169,8 @@ class Lifecycle:
             document = await self._claims[type_name].get(wanted)
             if document is None:
                 raise Failure("unavailable", "another process claimed the object; try again")
-        activation.load(document, self._environment.limits.records, claimed=claim)
+        load = partial(activation.load, document, self._environment.limits.records, claimed=claim)
+        await self._environment.slices.call(load)
 
     def _may_create(self, activation: Activation) -> bool:
         """Return True if the first request is expected to create its object and needs no look at the document."""
@@ -162,11 +198,13 @@ class Lifecycle:
             self._environment.spawn(self._load(activation, claim=True))
             return
         if activation.claimed:
+            self._catalogue.residents.add(activation)
             self._on_loaded(activation)
         else:
             # It was read but not claimed, so it serves only the queries that already wait.
             self._catalogue.withdraw(activation)
         activation.mailbox.release()
+        self._catalogue.residents.check_settled(activation)
 
     def _abandon(self, activation: Activation, failure: Failure) -> None:
         if activation.broken:

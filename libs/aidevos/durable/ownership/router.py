@@ -12,6 +12,7 @@ from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.execution import TurnRunner
+from aidevos.durable.turns.failures import NEEDS
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply, fingerprint, parse_call_chain, parse_deadline, parse_request_key
 from aidevos.durable.turns.request import Request
@@ -57,6 +58,8 @@ class DurableObjectRouter:
         if principal.narrowed:
             principal = principal.for_object(id)
         check_allowed(principal, type, method_name, method.allow)
+        if method.is_command and envelope.QUERY_ONLY in headers:
+            raise Failure("query-only", f"{type_name}.{method_name} is a command")
         self._gate.check_call(principal, type, method_name)
         request = self._request(type, id, method, payload, headers, principal, respond, stored=stored)
         if request.chain and subjects.join_object_id(type_name, id) in request.chain:
@@ -118,4 +121,4 @@ class DurableObjectRouter:
 def check_allowed(caller: Principal, type: ObjectType, name: str, allow: Rule) -> None:
     """Raise `forbidden` unless the rule allows the caller this method, search or view of the type."""
     if not allow.check(caller):
-        raise Failure("forbidden", f"{type.name}.{name} needs {allow}")
+        raise Failure("forbidden", f"{type.name}.{name} needs {allow}", extra={NEEDS: str(allow)})

@@ -26,7 +26,7 @@ from aidevos.durable.turns.alarm_turn import begin_alarm, count_attempt, fail_al
 from aidevos.durable.turns.archive import ReplyArchive
 from aidevos.durable.turns.completion import Record, check_fingerprint
 from aidevos.durable.turns.environment import Environment
-from aidevos.durable.turns.failures import log_unexpected, moved, moved_during_turn
+from aidevos.durable.turns.failures import ServiceRefused, log_unexpected, moved, moved_during_turn
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.mailbox import Mailbox
@@ -292,8 +292,12 @@ def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Return True if a repeat may succeed, so that the outcome must not be recorded."""
-    return isinstance(error, Failure) and (error.retryable or error.code == "deadline-exceeded")
+    """Return True if a repeat may succeed, so that the outcome must not be recorded.
+
+    A type that is unknown now may be served soon.
+    """
+    passing = isinstance(error, Failure) and (error.retryable or error.code in ("deadline-exceeded", "unknown-type"))
+    return passing or isinstance(error, ServiceRefused)
 
 
 def _failure(error: BaseException, turn: Turn) -> Failure:

@@ -2,7 +2,8 @@
 
 Promises: the events, tells, alarms and deletions of a command are gathered here. They take effect with a commit of
 its turn, or never. A query can do none of them. A call to another object is sent at once, but only after the
-commits of all earlier turns of its own object, and while its host holds its lease.
+commits of all earlier turns of its own object, and while its host holds its lease. The calls of a query reach only
+queries.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.effects import Effects
 from aidevos.durable.turns.entries import event_entry, next_number, tell_entry
 from aidevos.durable.turns.environment import Environment
-from aidevos.durable.turns.failures import moved_during_turn
+from aidevos.durable.turns.failures import moved_during_turn, service_refused
 from aidevos.durable.turns.headers import digest
 from aidevos.durable.turns.request import Request
 from aidevos.security.permissions import Principal
@@ -215,7 +216,10 @@ class Turn:
             raise Failure("unavailable", str(error)) from error
 
     def _headers(self) -> dict[str, str]:
-        return {envelope.CALL_CHAIN: ",".join((*self.request.chain, self.activation.object_id))}
+        headers = {envelope.CALL_CHAIN: ",".join((*self.request.chain, self.activation.object_id))}
+        if not self.request.method.is_command:
+            headers[envelope.QUERY_ONLY] = "true"
+        return headers
 
     async def _ask(self, subject: str, payload: bytes, **options: Any) -> Any:
         reply = await self._send(subject, payload, **options)
@@ -228,7 +232,17 @@ class Turn:
         if self.activation.broken or not self.environment.may_answer():
             raise moved_during_turn()
         left = self.request.deadline - asyncio.get_running_loop().time()
-        return await self.environment.client.request(subject, payload, deadline=max(left, 0.001), **options)
+        try:
+            return await self.environment.client.request(subject, payload, deadline=max(left, 0.001), **options)
+        except Failure as failure:
+            if failure.code == "query-only" and not self.request.method.is_command:
+                raise RuntimeError(f"a query can call only queries: {failure.detail}") from failure
+            refused = None
+            if options.get("authorization") is None:
+                refused = service_refused(failure, f"{self.activation.type.name}.{self.request.method.name}")
+            if refused is not None:
+                raise refused from failure
+            raise
 
     def _only_in_command(self, what: str) -> None:
         if not self.request.method.is_command:

@@ -419,7 +419,7 @@ async def test_alarms_of_a_founding_commit_ring(kit: ObjectKit) -> None:
 async def test_hibernation_keeps_alarms() -> None:
     async with ObjectKit(Bell, limits=Limits(idle_after=-1.0)) as kit:
         await ring(kit, "tea", in_=5 * HOUR)
-        kit.lifecycle.sweep()
+        await kit.lifecycle.sweep()
         assert kit.catalogue.get("bell", "a") is None
         await kit.advance(5 * HOUR)
         assert await rung(kit) == [("tea", 5 * HOUR)]

@@ -91,7 +91,7 @@ async def test_a_condition_on_nothing_does_not_match(kit: ObjectKit) -> None:
 async def test_what_is_idle_long_enough_leaves_memory_and_keeps_everything() -> None:
     async with ObjectKit(Tally, limits=Limits(idle_after=0.0)) as kit:
         await kit.call("tally", "a", "add", {"by": 5}, headers={"Request-Id": "five"})
-        kit.lifecycle.sweep()
+        await kit.lifecycle.sweep()
         await until(lambda: Tally.hooks == ["activate a", "hibernate a"])
         assert (await kit.call("tally", "a", "_read"))["status"] == "hibernated"
         assert await kit.call("tally", "a", "add", {"by": 5}, headers={"Request-Id": "five"}) == 5
@@ -100,7 +100,7 @@ async def test_what_is_idle_long_enough_leaves_memory_and_keeps_everything() -> 
 
 async def test_what_was_used_a_moment_ago_stays_in_memory(kit: ObjectKit) -> None:
     await kit.call("tally", "a", "add")
-    kit.lifecycle.sweep()
+    await kit.lifecycle.sweep()
     await quiet()
     assert Tally.hooks == ["activate a"]
 
@@ -109,7 +109,7 @@ async def test_past_the_memory_bound_the_longest_unused_leave() -> None:
     async with ObjectKit(Tally, limits=Limits(memory=35_000)) as kit:
         for id in "abcdef":
             await kit.call("tally", id, "grow", {"bytes": 3000})
-        kit.lifecycle.sweep()
+        await kit.lifecycle.sweep()
         await quiet()
         left = [hook.removeprefix("hibernate ") for hook in Tally.hooks if hook.startswith("hibernate")]
         assert left == ["a", "b", "c"]
@@ -126,7 +126,7 @@ async def test_what_leaves_memory_waits_for_no_garbage_collector(method: str) ->
             await kit.call("tally", "a", "add")
             await kit.call("tally", "a", method)
             left = weakref.ref(kit.catalogue._activations["tally", "a"])
-            kit.lifecycle.sweep()
+            await kit.lifecycle.sweep()
             await quiet()
             assert left() is None
     finally:
@@ -145,7 +145,7 @@ async def test_what_is_busy_stays_in_memory(busy: str) -> None:
             call = await begun(kit.call("tally", "a", "add_slowly"))
         else:
             call = await begun(kit.call("tally", "a", "tell_other", {"id": "b", "method": "add_slowly"}))
-        kit.lifecycle.sweep()
+        await kit.lifecycle.sweep()
         await quiet()
         assert "hibernate a" not in Tally.hooks
         gate.set()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
 
+from aidevos import BaseDurableObject, Failure, authenticated, command, permission
 from aidevos.durable.base.clock import ManualClock
+from aidevos.security.permissions import Principal
 from aidevos.testing import ObjectKit
+from aidevos.testing import kit as testing_kit
 from tests.support.kits import begun, chosen, crash, failure
 from tests.support.objects import Tally
 
@@ -59,6 +64,21 @@ async def test_a_reentrant_query_shows_nothing_of_an_open_commit(kit: ObjectKit)
     assert (await failure(kit.call("tally", "a", "committed_view", headers=WAITING))).code == "not-found"
 
 
+async def test_a_call_to_a_type_that_is_unknown_at_first_may_be_repeated(
+    kit: ObjectKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*args: Any, **options: Any) -> bytes:
+        raise Failure("unknown-type", "no host serves the type 'tally'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kit, "request", refuse)
+        refused = await failure(
+            kit.call("tally", "a", "call_other", {"id": "b", "method": "add"}, headers=chosen("once"))
+        )
+    assert refused.code == "unknown-type"
+    assert await kit.call("tally", "a", "call_other", {"id": "b", "method": "add"}, headers=chosen("once")) == 1
+
+
 async def test_a_reentrant_query_on_an_object_that_is_being_created_answers_from_the_store(kit: ObjectKit) -> None:
     await kit.call("tally", "a", "add", {"by": 3})
     async with ObjectKit(Tally, store=kit.store) as other:
@@ -89,6 +109,25 @@ async def test_a_reentrant_query_does_not_trip_over_how_the_state_was_encoded(ki
     assert await kit.call("tally", "a", "call_other", {"id": "a", "method": "committed"}) == 0
 
 
+@pytest.mark.parametrize("way", ["ask_other", "forward_to"])
+async def test_a_query_reaches_only_queries(kit: ObjectKit, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    await kit.call("tally", "b", "add", {"by": 3})
+    assert await kit.call("tally", "a", way, {"id": "b", "method": "value"}) == 3
+
+    refused = await failure(kit.call("tally", "a", way, {"id": "b", "method": "add"}))
+
+    assert (refused.status, refused.code) == (500, "internal")
+    assert f"tally:a.{way} raised" in caplog.text
+    assert "a query can call only queries: tally.add is a command" in caplog.text
+    assert await kit.call("tally", "b", "value") == 3
+
+
+async def test_a_request_that_asks_for_a_query_reaches_no_command(kit: ObjectKit) -> None:
+    refused = await failure(kit.call("tally", "a", "add", headers={"Query-Only": "true"}))
+    assert (refused.code, refused.status) == ("query-only", 409)
+    assert Tally.turns == 0
+
+
 async def test_a_repeated_turn_repeats_no_call(kit: ObjectKit) -> None:
     for id in "ab":
         await kit.call("tally", id, "put", {"key": "warm", "value": 1})
@@ -102,6 +141,56 @@ async def test_a_repeated_turn_repeats_no_call(kit: ObjectKit) -> None:
     assert await kit.call("tally", "a", "call_other", args, headers=chosen("once")) == 1
     assert [await kit.call("tally", id, "value") for id in "ab"] == [10, 1]
     assert await kit.call("tally", "a", "call_other", args, headers=chosen("twice")) == 2
+
+
+class VaultState(msgspec.Struct):
+    opened: int = 0
+
+
+class Vault(BaseDurableObject[VaultState], type="vault"):
+    @command(allow=permission("vault:write"))
+    async def open(self) -> int:
+        self.state.opened += 1
+        return self.state.opened
+
+    @command(allow=authenticated())
+    async def refuse(self) -> None:
+        self.state.opened += 1
+        raise Failure("forbidden", "not to you")
+
+    @command(allow=authenticated())
+    async def call_on(self, ids: list[str], method: str) -> Any:
+        if len(ids) == 1:
+            return await self.call("vault", ids[0], method)
+        return await self.call("vault", ids[0], "call_on", ids=ids[1:], method=method)
+
+
+@pytest.mark.parametrize("ids", [["b"], ["b", "c"]], ids=["one call", "a call of a call"])
+async def test_a_permission_that_the_service_lacks_is_named_and_no_outcome(
+    ids: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = {"ids": ids, "method": "open"}
+    async with ObjectKit(Vault) as kit:
+        monkeypatch.setattr(testing_kit, "SERVICE", Principal("service:test", ("service",), frozenset()))
+        refused = await failure(kit.call("vault", "a", "call_on", args, headers=chosen("once")))
+        monkeypatch.undo()
+
+        assert (refused.code, refused.status) == ("forbidden", 403)
+        assert refused.detail == (
+            "vault.open needs vault:write, which the service that runs vault.call_on lacks; "
+            "the setting AIDEVOS_SERVICE_PERMISSIONS of that service grants it permissions"
+        )
+        assert refused.detail in caplog.text
+        assert await kit.call("vault", "a", "call_on", args, headers=chosen("once")) == 1
+
+
+async def test_a_refusal_by_another_object_is_an_outcome_like_any_other() -> None:
+    args = {"ids": ["b"], "method": "refuse"}
+    async with ObjectKit(Vault) as kit:
+        for _ in range(2):
+            refused = await failure(kit.call("vault", "a", "call_on", args, headers=chosen("once")))
+            assert (refused.code, refused.detail) == ("forbidden", "not to you")
+        assert len(kit.store.documents["vault"]["a"]["replies"]["chosen"]) == 1
 
 
 async def test_a_callee_s_failure_reaches_the_caller_and_undoes_its_turn(kit: ObjectKit) -> None:

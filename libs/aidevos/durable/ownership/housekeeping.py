@@ -1,0 +1,86 @@
+"""What a host does from time to time for all objects of its types.
+
+Promises: idle objects leave memory within about a second after their time, and at once while memory exceeds its bound.
+An outbox that no owner sends is found by a later scan, whenever it was committed: a commit of a former owner may land
+after the first one. Tombstones are removed faster than objects can be deleted, but never before the outcomes of all
+requests to them have expired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from aidevos.durable.ownership.catalogue import Catalogue
+from aidevos.durable.ownership.lifecycle import WAKE_LIMIT, Lifecycle
+from aidevos.durable.store.port import StoreError
+from aidevos.durable.turns.environment import Environment
+
+log = logging.getLogger(__name__)
+SWEEP_EVERY = 1.0
+# The shortest pause between two sweeps, also while memory exceeds its bound.
+SWEEP_PAUSE = 0.05
+SCAN_EVERY = 5.0
+PURGE_EVERY = 60.0
+
+
+class Housekeeping:
+    """Sweeps, scans and purges for one process. `owned` returns the types that it owns now."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        catalogue: Catalogue,
+        lifecycle: Lifecycle,
+        owned: Callable[[], Collection[str]],
+    ) -> None:
+        self._environment = environment
+        self._residents = catalogue.residents
+        self._lifecycle = lifecycle
+        self._owned = owned
+
+    async def keep_sweeping(self) -> None:
+        """Hibernate objects until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_PAUSE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._residents.pressed.wait(), SWEEP_EVERY - SWEEP_PAUSE)
+            await self._lifecycle.sweep()
+
+    async def keep_scanning(self) -> None:
+        """Wake objects with unsent entries until cancelled.
+
+        A scan that was cut short continues soon, unless many objects are still sending.
+        """
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            if self._owned() and (await self._scan() or self._residents.senders >= WAKE_LIMIT):
+                await asyncio.sleep(SCAN_EVERY - SWEEP_EVERY)
+
+    async def keep_purging(self) -> None:
+        """Remove old tombstones until cancelled."""
+        while True:
+            await asyncio.sleep(PURGE_EVERY)
+            await self.purge()
+
+    async def purge(self) -> None:
+        """Remove the tombstones that no repeated request can need any more."""
+        bounds = self._environment.limits.records
+        age = timedelta(seconds=max(bounds.age, bounds.tell_age))
+        before = datetime.fromtimestamp(self._environment.clock.now(), UTC) - age
+        for type in tuple(self._owned()):
+            try:
+                while await self._environment.store.purge(type, before):
+                    pass
+            except StoreError as error:
+                log.warning("purging tombstones of %s failed, trying again later: %s", type, error)
+
+    async def _scan(self) -> bool:
+        try:
+            return await self._lifecycle.scan(tuple(self._owned()))
+        except StoreError as error:
+            log.warning("scanning the outboxes failed, trying again: %s", error)
+            return True
