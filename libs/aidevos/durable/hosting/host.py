@@ -99,6 +99,11 @@ class Host:
         self._accepted = 0
         self._accepted_bytes = 0
 
+    @property
+    def objects(self) -> int:
+        """The number of objects in memory."""
+        return len(self._runtime.catalogue)
+
     async def start(self) -> None:
         """Acquire the lease, and start to take over the types as they become free."""
         await self.lease.acquire()
