@@ -37,7 +37,7 @@ IN_FLIGHT = 64
 HOT = 1000
 BURST = 60_000
 # Requests that a connection reads in one turn of the loop.
-READ_AT_ONCE = 100
+READ_AT_ONCE = 50
 HERD = 20_000
 PAGE = 200
 # Bytes of each state in the large list.
