@@ -9,6 +9,7 @@ from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.fair_share import FairShare
 from aidevos.durable.base.slices import Slices
 from aidevos.durable.client.client import ObjectCaller
+from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.port import Store
 from aidevos.durable.turns.completion import Bounds
@@ -40,7 +41,8 @@ class Environment(NamedTuple):
     `client` calls other objects on behalf of this process. `may_answer` returns True while the process holds its
     lease; only then may it activate, execute and answer. `spawn` runs a coroutine in the background and logs its
     failure. `slices` runs long work without holding up the loop. `searches` bounds the reads that callers ask for, by
-    the caller's ID.
+    the caller's ID. `on_defect`
+    is called with each mistake of an author that a turn shows.
     """
 
     registry: DurableObjectRegistry
@@ -52,3 +54,4 @@ class Environment(NamedTuple):
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     slices: Slices
     searches: FairShare
+    on_defect: Callable[[Defect], None] = lambda defect: None

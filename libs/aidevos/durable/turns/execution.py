@@ -18,6 +18,7 @@ from typing import Any
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
+from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.if_match import check_if_match
 from aidevos.durable.objects.running import current_turn
 from aidevos.durable.store.port import StoreError
@@ -300,6 +301,8 @@ def _is_transient(error: BaseException) -> bool:
 def _failure(error: BaseException, turn: Turn) -> Failure:
     if isinstance(error, Failure):
         return error
+    if isinstance(error, Defect):
+        turn.environment.on_defect(error)
     return log_unexpected(error, f"{turn.activation.object_id}.{turn.request.method.name}")
 
 

@@ -86,7 +86,10 @@ def roll_back(activation: Activation) -> None:
 
 
 def _answer(turn: Turn, result: Any) -> Reply:
-    payload = _encode(turn.activation.view() if turn.returns_view else result, turn.request)
+    request = turn.request
+    payload = _encode(turn.activation.view() if turn.returns_view else result, request)
+    if not turn.returns_view:
+        request.method.check_result(payload, request.content_type)
     limit = turn.environment.limits.answer
     if len(payload) > limit:
         raise RuntimeError(f"the result has more than {limit} bytes")
