@@ -52,7 +52,7 @@ class Runtime:
         principal: Principal,
         may_answer: Callable[[], bool],
         limits: Limits,
-        on_defect: Callable[[Defect], None] = lambda defect: None,
+        on_defect: Callable[[Defect], None] | None = None,
     ) -> None:
         self.tasks = BackgroundTasks()
         self.environment = Environment(

@@ -85,8 +85,8 @@ class Effects:
             activation.updated_at = moment
         if self.deleted:
             activation.exists, activation.project = False, None
-            activation.object.state = activation.type.default_state()
-            activation.snapshot = codec.encode(activation.object.state)
+            activation.state = activation.type.default_state()
+            activation.snapshot = codec.encode(activation.state)
             return
         if not activation.exists:
             activation.exists, activation.project = True, self.project

@@ -41,8 +41,9 @@ class Environment(NamedTuple):
     `client` calls other objects on behalf of this process. `may_answer` returns True while the process holds its
     lease; only then may it activate, execute and answer. `spawn` runs a coroutine in the background and logs its
     failure. `slices` runs long work without holding up the loop. `searches` bounds the reads that callers ask for, by
-    the caller's ID. `on_defect`
-    is called with each mistake of an author that a turn shows.
+    the caller's ID.
+    `on_defect` is called with each mistake of an author. With it, each turn begins with a look for changes of the state
+    that no turn has made, which would cost too much in a fleet.
     """
 
     registry: DurableObjectRegistry
@@ -54,4 +55,4 @@ class Environment(NamedTuple):
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     slices: Slices
     searches: FairShare
-    on_defect: Callable[[Defect], None] = lambda defect: None
+    on_defect: Callable[[Defect], None] | None = None

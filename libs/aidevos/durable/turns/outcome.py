@@ -41,7 +41,7 @@ def complete(turn: Turn, result: Any) -> Reply:
     Raises if the state can't be stored or the result can't be sent; nothing has then entered a commit.
     """
     activation, request, effects = turn.activation, turn.request, turn.effects
-    encoded = activation.type.encode_state(activation.object.state)
+    encoded = activation.type.encode_state(activation.state)
     if not request.method.is_command:
         if encoded != activation.snapshot:
             raise RuntimeError(f"the query {request.method.name} changed the state")
