@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,6 +35,10 @@ def main() -> int:
             show(launcher.ps(settings))
         else:
             follow(settings.home / LOGS)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has all that it wants. Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
@@ -57,7 +63,11 @@ def follow(folder: Path) -> None:
     if not logs:
         raise FleetError(f"there are no logs under {folder}")
     options = ["-F"] if sys.stdout.isatty() else []
-    os.execvp("tail", ["tail", "-n", str(LINES), *options, *logs])  # noqa: S606, S607
+    # Python ignores SIGPIPE. With its default action, `tail` ends quietly when its reader does.
+    tail = ["tail", "-n", str(LINES), *options, *logs]
+    status = subprocess.run(tail, restore_signals=True).returncode  # noqa: S603
+    if status not in (0, -signal.SIGPIPE):
+        raise FleetError(f"tail ended with status {status}")
 
 
 if __name__ == "__main__":

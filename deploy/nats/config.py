@@ -116,6 +116,7 @@ def permissions(user: str) -> dict[str, Any]:
                 "dop.>",
                 "query.>",
                 subjects.health(user),
+                *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
                 *_INBOXES,
             ],

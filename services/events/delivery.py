@@ -68,7 +68,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         self.state = DeliveryState(
             webhook=webhook, owner=owner, subject=subject, event_id=event_id, event=event, at=self.now
         )
-        self._send_in(0.0)
+        self._send_at(self.now)
 
     @query(allow=KNOWN)
     async def read(self, webhook: str | None = None) -> DeliveryInfo:
@@ -83,7 +83,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         self.check_if_match()
         self.state.tries, self.state.reason = 0, ""
         self.state.replays += 1
-        self._send_in(0.0)
+        self._send_at(self.now)
         record(self, "webhook.replayed", target=self.id)
         return show(self.id, self.state, self.version + 1)
 
@@ -101,6 +101,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
     async def on_alarm(self, alarm: Alarm) -> None:
         if self.state.status != "pending":
             return
+        self._turn_began = time.monotonic()
         async with self.sends.turn(self.state.webhook, self.state.owner) as admitted:
             try:
                 await self._attempt(admitted)
@@ -117,20 +118,21 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         if target is None:
             await self.delete()
         elif not target.active:
-            self._give_up("the webhook is inactive")
+            self._give_up("the webhook is inactive", self._time())
         elif body := await self.owners.show_event(target.owner, target.key, self._event()):
             await self._send(target, body)
         else:
-            self._give_up("the webhook's owner may not see the event")
+            self._give_up("the webhook's owner may not see the event", self._time())
 
     async def _send(self, target: Target, body: bytes) -> None:
-        began = time.monotonic()
+        began = self._time()
         status, error = await self._post(target, body)
-        self.state.add(Tried(self.now, status, round(time.monotonic() - began, 3), error[:ERROR_LIMIT]))
+        ended = self._time()
+        self.state.add(Tried(began, status, round(ended - began, 3), error[:ERROR_LIMIT]))
         if status is not None and 200 <= status <= 299:
-            self._succeed(target)
+            self._succeed(target, ended)
         else:
-            self._retry(target, status, error or f"the receiver responded with {status}")
+            self._retry(target, status, error or f"the receiver responded with {status}", ended)
 
     async def _post(self, target: Target, body: bytes) -> tuple[int | None, str]:
         """Return the response's status and "", or None and the reason why the receiver didn't respond."""
@@ -146,12 +148,16 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
     def _event(self) -> Delivery:
         return Delivery(self.state.subject, self.state.event.encode(), self.state.event_id, position="0")
 
-    def _succeed(self, target: Target) -> None:
-        self.state.status, self.state.ended_at = "delivered", self.now
+    def _time(self) -> float:
+        """Return the present time. `self.now` is when the turn began, and an attempt may take long."""
+        return self.now + time.monotonic() - self._turn_began
+
+    def _succeed(self, target: Target, ended: float) -> None:
+        self.state.status, self.state.ended_at = "delivered", ended
         if target.failing_since is not None:
             self.tell(TYPE, self.state.webhook, "recover")
 
-    def _retry(self, target: Target, status: int | None, why: str) -> None:
+    def _retry(self, target: Target, status: int | None, why: str, ended: float) -> None:
         """Schedule the next attempt, or give up: the delivery after its last attempt, the webhook after a long time."""
         if target.failing_since is None:
             self.tell(TYPE, self.state.webhook, "fail", at=self.now)
@@ -159,21 +165,22 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
             self.tell(TYPE, self.state.webhook, "disable", reason="deliveries have failed for too long")
         if status == GONE:
             self.tell(TYPE, self.state.webhook, "disable", reason="the receiver responded with 410")
-            self._give_up(why)
+            self._give_up(why, ended)
         elif self.state.tries > len(self.pauses):
-            self._give_up(why)
+            self._give_up(why, ended)
         else:
-            self._send_in(self.pauses[self.state.tries - 1] * random.uniform(1.0, 1.0 + JITTER))  # noqa: S311
+            pause = self.pauses[self.state.tries - 1] * random.uniform(1.0, 1.0 + JITTER)  # noqa: S311
+            self._send_at(ended + pause)
 
-    def _give_up(self, reason: str) -> None:
-        self.state.status, self.state.ended_at, self.state.reason = "failed", self.now, reason[:ERROR_LIMIT]
+    def _give_up(self, reason: str, at: float) -> None:
+        self.state.status, self.state.ended_at, self.state.reason = "failed", at, reason[:ERROR_LIMIT]
 
     def _postpone(self) -> None:
-        self._send_in(POSTPONEMENT * random.uniform(1.0, 2.0))  # noqa: S311
+        self._send_at(self.now + POSTPONEMENT * random.uniform(1.0, 2.0))  # noqa: S311
 
-    def _send_in(self, seconds: float) -> None:
-        self.state.status, self.state.next_at = "pending", self.now + seconds
-        self.alarms.set(SEND, in_=seconds)
+    def _send_at(self, at: float) -> None:
+        self.state.status, self.state.next_at = "pending", at
+        self.alarms.set(SEND, at=at)
 
     def _check_visible(self, webhook: str | None) -> None:
         state = self.state

@@ -1,7 +1,8 @@
 """The object types of the running fleet, as their hosts announce them in the key-value bucket `types`.
 
 A watch on the bucket shows a new type within moments. After every reconnect the watch starts again and
-replaces everything that was known, since a watch may have died with the server.
+replaces everything that was known, since a watch may have died with the server. A type that no host has
+announced for a day is left out, as if it had never been served.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from nats.aio.client import Client
@@ -20,6 +24,7 @@ from nats.js.kv import KeyValue
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.subjects import TYPES_BUCKET, is_type
+from aidevos.durable.client.types import FORGOTTEN_AFTER
 from aidevos.feeds import FOLLOWING
 
 CHECK_EVERY = 1.0
@@ -82,11 +87,21 @@ class Method(NamedTuple):
         return schema
 
 
+class Announced(NamedTuple):
+    """A type as a host announced it at a time, in seconds since the epoch."""
+
+    description: TypeDescription
+    at: float
+
+
 class TypeCatalogue:
     """The known types; `generation` grows with every change."""
 
-    def __init__(self, connection: Client) -> None:
+    def __init__(self, connection: Client, now: Callable[[], float] = time.time) -> None:
         self._connection = connection
+        self._now = now
+        self._announced: dict[str, Announced] = {}
+        # The descriptions of those that are served, or were within the last day.
         self._types: dict[str, TypeDescription] = {}
         self._loaded = asyncio.Event()
         self.generation = 0
@@ -105,7 +120,7 @@ class TypeCatalogue:
         found = self._types.get(type)
         if found is None or (found.internal and not internal):
             known = ", ".join(self.names()) or "none yet"
-            raise Failure("unknown-type", f"this object type doesn't exist; known types: {known}", field="type")
+            raise Failure("unknown-type", f"no host serves this object type; known types: {known}", field="type")
 
     def find_method(self, type: str, name: str) -> Method | None:
         """Return a method's description, or None if it is unknown."""
@@ -129,22 +144,32 @@ class TypeCatalogue:
         reconnects = self._connection.stats["reconnects"]
         bucket = await self._connection.jetstream().key_value(TYPES_BUCKET)
         watcher = await bucket.watchall()
-        found: dict[str, TypeDescription] = {}
+        found: dict[str, Announced] = {}
         try:
             while self._connection.stats["reconnects"] == reconnects:
                 try:
                     entry = await watcher.updates(timeout=CHECK_EVERY)  # type: ignore[no-untyped-call]
                 except NatsTimeout:
+                    self._refresh()
                     continue
                 if entry is None:
-                    self._types = found
-                    self._loaded.set()
+                    self._announced = found
                 else:
                     _apply(entry, found)
-                self.generation += 1
+                self._refresh()
+                if entry is None:
+                    self._loaded.set()
         finally:
             with contextlib.suppress(NatsError):
                 await watcher.stop()  # type: ignore[no-untyped-call]
+
+    def _refresh(self) -> None:
+        """Take over what has been announced, without the types that no host has served for long."""
+        since = self._now() - FORGOTTEN_AFTER
+        before = self._types
+        self._types = {name: found.description for name, found in self._announced.items() if found.at > since}
+        if self._types != before:
+            self.generation += 1
 
 
 def find_method(description: TypeDescription | None, name: str) -> Method | None:
@@ -154,7 +179,7 @@ def find_method(description: TypeDescription | None, name: str) -> Method | None
     return next((Method(method, description.defs) for method in description.methods if method.name == name), None)
 
 
-def _apply(entry: KeyValue.Entry, types: dict[str, TypeDescription]) -> None:
+def _apply(entry: KeyValue.Entry, types: dict[str, Announced]) -> None:
     if entry.operation is not None:
         types.pop(entry.key, None)
         return
@@ -164,4 +189,4 @@ def _apply(entry: KeyValue.Entry, types: dict[str, TypeDescription]) -> None:
         log.warning("can't read the announcement of type %r: %s", entry.key, error)
         return
     if is_type(entry.key) and description.type == entry.key:
-        types[entry.key] = description
+        types[entry.key] = Announced(description, cast(datetime, entry.created).timestamp())

@@ -50,6 +50,11 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
         os.kill(os.getpid(), signal.SIGKILL)
 
     @command(allow=authenticated())
+    async def call_type(self, type: str) -> None:
+        """Call an object of another type."""
+        await self.call(type, self.id, "add")
+
+    @command(allow=authenticated())
     async def spin(self) -> None:
         """Never give the event loop back, as a loop without an end would."""
         while True:

@@ -16,6 +16,7 @@ from typing import Any
 
 from aidevos import Service
 from aidevos.durable.delivery.relay import Relay
+from aidevos.durable.hosting import host
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.process.serving import check, run
 from aidevos.settings import load
@@ -81,6 +82,7 @@ def _die_at(point: str) -> None:
 
 
 def main() -> None:
+    host.ANNOUNCE_EVERY = float(os.environ.get("TEST_ANNOUNCE_EVERY", host.ANNOUNCE_EVERY))
     file = Path(sys.argv[1])
     service = Service("objects", (Tally, Account, Bell))
     check(service)

@@ -63,7 +63,7 @@ CODES: dict[str, Code] = {
     "unknown-type": Code(
         404,
         "No such type of object",
-        "No process of the fleet has announced this type of objects.",
+        "No process of the fleet serves this type of objects, and none has within the last day.",
         "Check the spelling. During a deployment, try again when the service that hosts the type is up.",
     ),
     "unknown-method": Code(

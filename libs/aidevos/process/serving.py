@@ -44,7 +44,7 @@ from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.completion import Bounds
 from aidevos.durable.turns.environment import Limits
 from aidevos.observability import logs
-from aidevos.process.collector import collect_rarely
+from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
 from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, LeaseConnection, background, open_connection, open_lease_connection
 from aidevos.process.watchdog import Watchdog
@@ -77,7 +77,7 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
     except (SettingsError, TypeError) as error:
         raise SystemExit(_report_error(error)) from None
     logs.configure(settings.log_level, service.name)
-    collect_rarely()
+    (collect_in_slices if service.types else collect_rarely)()
     try:
         uvloop.run(serve(service, settings, reports_health=reports_health))
     except SettingsError as error:
@@ -134,7 +134,7 @@ class _Process:
         self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
         self._fleet_name = f"{service.name}-{self._name.replica}"
         self._fleet = await self._stack.enter_async_context(
-            open_connection(settings, self._fleet_name, self._credential.authorization)
+            open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
         )
 
     async def host(self, *, reports_health: bool) -> None:
@@ -143,6 +143,7 @@ class _Process:
         store = await self._open_store()
         access = await self._open_access()
         await self._start_work({TokenVerifier: access.verifier})
+        await self._stack.enter_async_context(background(partial(keep_collecting, self._count_objects)))
         leases = await self._stack.enter_async_context(
             open_lease_connection(
                 self._settings,
@@ -232,6 +233,9 @@ class _Process:
             find_problem=self._find_problem,
             reports_health=reports_health,
         )
+
+    def _count_objects(self) -> int:
+        return 0 if self._current is None else self._current.objects
 
     def _find_problem(self) -> str:
         return "" if self._prepared.is_set() else "it is being prepared"

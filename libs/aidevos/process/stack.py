@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 
 from aidevos.contracts import subjects
+from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.durable.access.admission import Admission
@@ -28,6 +29,7 @@ from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
 from aidevos.durable.client.mirror import Mirror
+from aidevos.durable.client.types import TypeDirectory
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.tls import client_context
 from aidevos.security.tokens import TokenVerifier
@@ -49,8 +51,13 @@ async def open_connection(
     settings: Settings,
     name: str,
     authorization: Callable[[], str],
+    *,
+    types: Collection[str] = (),
 ) -> AsyncIterator[FleetConnection]:
-    """Connect to the fleet. `authorization` returns the client's default credential. Raises `SettingsError`."""
+    """Connect to the fleet. `authorization` returns the client's default credential. Raises `SettingsError`.
+
+    Of the types that no host has announced yet, only the built-in ones and these `types` may soon be served.
+    """
     async with AsyncExitStack() as stack:
         connection = await connect(settings.nats_url, name, tls=client_context(settings))
         stack.push_async_callback(connection.close)
@@ -59,6 +66,7 @@ async def open_connection(
             authorization,
             attempt_timeout=settings.attempt_timeout,
             default_deadline=settings.default_deadline,
+            types=TypeDirectory(connection, {*BUILT_IN, *types}),
         )
         await client.start()
         bus = await open_bus(settings, connection, FLEET_EVENTS)

@@ -28,6 +28,7 @@ from nats.errors import MaxPayloadError
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
+from aidevos.durable.client.types import TypeDirectory
 
 NUMBER_BITS = 20
 BACKOFF = Backoff(0.01, 0.5)
@@ -110,7 +111,7 @@ class DurableObjectClient:
     """Calls objects over NATS.
 
     `authorization` returns the `Authorization` header for calls that don't pass one. `attempt_timeout` and
-    `default_deadline` are in seconds.
+    `default_deadline` are in seconds. With `types`, a request that nobody takes fails at once if nobody will.
     """
 
     def __init__(
@@ -120,8 +121,10 @@ class DurableObjectClient:
         *,
         attempt_timeout: float = 2.0,
         default_deadline: float = 10.0,
+        types: TypeDirectory | None = None,
     ) -> None:
         self._connection = connection
+        self._types = types
         self._authorization = authorization
         self._attempt_timeout = attempt_timeout
         self._default_deadline = default_deadline
@@ -165,7 +168,8 @@ class DurableObjectClient:
         """Send a request, repeat it as needed, and return the payload of the reply.
 
         Without `request_id`, the request gets a number of this client. `deadline` is in seconds from now. Raises
-        `Failure`: the callee's own, or `unavailable` if no final answer has arrived by the deadline, or `too-large`.
+        `Failure`: the callee's own, or `unavailable` if no final answer has arrived by the deadline or no host has
+        served the type for a while, or `unknown-type`, or `too-large`.
         """
         if len(payload) + HEADERS_ROOM > self._connection.max_payload:
             raise Failure("too-large", "the payload is larger than the NATS server takes")
@@ -210,6 +214,8 @@ class DurableObjectClient:
                         return reply.data
                     if failure.code not in _NOT_THE_LAST_WORD:
                         raise failure
+                    if self._types is not None and _is_untaken(reply):
+                        await self._types.check(subject.split(".", 2)[1])
                     detail = failure.detail
                     reply = await replies.next(min(end - loop.time(), BACKOFF.pause(attempt)))
         finally:
@@ -253,12 +259,17 @@ class _Replies:
             self._waiter.set_result(None)
 
 
+def _is_untaken(message: Msg) -> bool:
+    """Return True if a reply comes from the server, because nobody subscribes to the request's subject."""
+    return (message.headers or {}).get("Status") == "503" and not message.data
+
+
 def failure_of(message: Msg) -> Failure | None:
     """Return the failure that a reply's headers report, or None if the reply is a result."""
     headers = message.headers
     if not headers:
         return None
-    if headers.get("Status") == "503" and not message.data:
+    if _is_untaken(message):
         return Failure("unavailable", "no process serves this object at the moment")
     if envelope.ERROR_CODE in headers:
         return Failure.decode(message.data)

@@ -30,6 +30,7 @@ from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.hosting.lease import Lease
@@ -98,6 +99,11 @@ class Host:
         self._accepted = 0
         self._accepted_bytes = 0
 
+    @property
+    def objects(self) -> int:
+        """The number of objects in memory."""
+        return len(self._runtime.catalogue)
+
     async def start(self) -> None:
         """Acquire the lease, and start to take over the types as they become free."""
         await self.lease.acquire()
@@ -116,6 +122,7 @@ class Host:
         housekeeping = self._runtime.housekeeping(lambda: tuple(self._owned))
         for work in (housekeeping.keep_sweeping(), housekeeping.keep_scanning(), housekeeping.keep_purging()):
             self._keep_running(work)
+        self._keep_running(self._keep_announcing())
         self._keep_running(self._runtime.alarms.run())
         self._keep_running(self._runtime.alarms.keep_scanning(lambda: tuple(self._owned)))
 
@@ -171,7 +178,7 @@ class Host:
 
     async def _own(self, type: str) -> None:
         """Announce a type and serve it. A call that failed half-way can be repeated."""
-        await self._types.put(type, msgspec.json.encode(self._environment.registry.types[type].description))
+        await self._announce(type)
         if type not in self._owned:
             for subject, query in self._runtime.queries.items():
                 if query.type.name == type:
@@ -183,6 +190,19 @@ class Host:
             if type == dead_letters.TYPE:
                 self._keep_running(bury_strays(self._connection, self._tells))
         await self._calls.flush()
+
+    async def _announce(self, type: str) -> None:
+        await self._types.put(type, msgspec.json.encode(self._environment.registry.types[type].description))
+
+    async def _keep_announcing(self) -> None:
+        """Announce the types of this host again and again, so that everyone knows that they are served."""
+        while True:
+            await asyncio.sleep(ANNOUNCE_EVERY)
+            for type in tuple(self._owned):
+                try:
+                    await self._announce(type)
+                except (NatsError, OSError) as error:
+                    log.warning("announcing the type %s failed, trying again: %r", type, error)
 
     async def _subscribe(
         self, connection: Client, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = ""

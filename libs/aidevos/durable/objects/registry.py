@@ -27,6 +27,7 @@ from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.resources import Resources
 from aidevos.durable.objects.schema import Schema, nests_freely
+from aidevos.durable.objects.weight import Weight
 from aidevos.durable.store import codec
 from aidevos.security.permissions import services
 
@@ -43,6 +44,7 @@ class ObjectType:
         check_state(cls, cls.state_type)
         self.methods: dict[str, MethodSpec] = {}
         self.state: Schema[Any] = Schema(cls.state_type, "state")
+        self.weight = Weight()
         self._nests_freely = nests_freely(msgspec.inspect.type_info(cls.state_type))
         self._upcasts: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
         for name, member in inspect.getmembers(cls):

@@ -44,8 +44,8 @@ class Residents:
         """Count an activation again, because its state or outbox has changed."""
         before = self._sizes.get(activation)
         if before is not None:
-            self._count(before, (activation.size, len(activation.outbox)))
-            self._sizes[activation] = (activation.size, len(activation.outbox))
+            self._sizes[activation] = now = (activation.weigh(), len(activation.outbox))
+            self._count(before, now)
 
     def remove(self, activation: Activation) -> None:
         """Forget an activation that leaves memory."""

@@ -32,7 +32,8 @@ from aidevos.durable.turns.mailbox import Mailbox
 from aidevos.durable.turns.pending import Committed, PendingCommit, StreamPosition
 
 log = logging.getLogger(__name__)
-BASE_SIZE = 4096
+# The bytes that an object takes besides its state, records, outbox and alarms, as measured with 100,000 objects.
+BASE_SIZE = 6144
 MAX_EPHEMERAL = 64
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -152,13 +153,13 @@ class Activation:
     def object_id(self) -> str:
         return subjects.join_object_id(self.type.name, self.id)
 
-    @property
-    def size(self) -> int:
-        """The approximate memory use in bytes."""
-        if not self.loaded:
-            return BASE_SIZE
+    def weigh(self) -> int:
+        """Return the approximate memory use of the loaded object in bytes."""
+        weight = self.type.weight
+        weight.sample(self.object.state)
+        state = int((1 + weight.factor) * len(self.snapshot))
         alarms = sum(alarm.size for alarm in self.alarms.values())
-        return BASE_SIZE + 2 * len(self.snapshot) + self.records.size + self.outbox_size + alarms
+        return BASE_SIZE + state + self.records.size + self.outbox_size + alarms
 
     @property
     def idle(self) -> bool:

@@ -297,8 +297,11 @@ def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Return True if a repeat may succeed, so that the outcome must not be recorded."""
-    passing = isinstance(error, Failure) and (error.retryable or error.code == "deadline-exceeded")
+    """Return True if a repeat may succeed, so that the outcome must not be recorded.
+
+    A type that is unknown now may be served soon.
+    """
+    passing = isinstance(error, Failure) and (error.retryable or error.code in ("deadline-exceeded", "unknown-type"))
     return passing or isinstance(error, ServiceRefused)
 
 

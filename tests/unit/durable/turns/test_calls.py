@@ -64,6 +64,21 @@ async def test_a_reentrant_query_shows_nothing_of_an_open_commit(kit: ObjectKit)
     assert (await failure(kit.call("tally", "a", "committed_view", headers=WAITING))).code == "not-found"
 
 
+async def test_a_call_to_a_type_that_is_unknown_at_first_may_be_repeated(
+    kit: ObjectKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*args: Any, **options: Any) -> bytes:
+        raise Failure("unknown-type", "no host serves the type 'tally'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kit, "request", refuse)
+        refused = await failure(
+            kit.call("tally", "a", "call_other", {"id": "b", "method": "add"}, headers=chosen("once"))
+        )
+    assert refused.code == "unknown-type"
+    assert await kit.call("tally", "a", "call_other", {"id": "b", "method": "add"}, headers=chosen("once")) == 1
+
+
 async def test_a_reentrant_query_on_an_object_that_is_being_created_answers_from_the_store(kit: ObjectKit) -> None:
     await kit.call("tally", "a", "add", {"by": 3})
     async with ObjectKit(Tally, store=kit.store) as other:

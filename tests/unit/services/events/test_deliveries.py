@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,14 @@ class Sender:
     def __init__(self) -> None:
         self.outcomes: list[int | Failure] = [204]
         self.sent: list[str] = []
+        self.takes = 0.0
 
     def check(self, url: str) -> None:
         if "private" in url:
             raise Failure("invalid", "not public", field="url")
 
     async def send(self, url: str, body: bytes, headers: dict[str, str]) -> WebhookResponse:
+        await asyncio.sleep(self.takes)
         self.sent.append(headers["webhook-id"])
         outcome = self.outcomes[0] if len(self.outcomes) == 1 else self.outcomes.pop(0)
         if isinstance(outcome, Failure):
@@ -53,8 +57,10 @@ class Owners:
 
     def __init__(self) -> None:
         self.allowed: bool | Failure = True
+        self.takes = 0.0
 
     async def show_event(self, user: str, key: str, delivery: Delivery) -> bytes | None:
+        await asyncio.sleep(self.takes)
         return b"{}" if await self.may_see(user, key, None) else None
 
     async def may_see(self, user: str, key: str, event: Any) -> bool:
@@ -104,6 +110,10 @@ async def begun(kit: ObjectKit, who: Principal, number: int = 1) -> str:
     return id
 
 
+def instant(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
 async def shown(kit: ObjectKit, id: str) -> Any:
     return await kit.call("delivery", id, "read")
 
@@ -121,6 +131,36 @@ async def test_an_event_that_comes_again_is_sent_once(kit: ObjectKit, sender: Se
 
     assert sender.sent == [id]
     assert (await shown(kit, id))["status"] == "delivered"
+
+
+@pytest.mark.parametrize("status", [204, 500])
+async def test_the_times_of_an_attempt_agree_with_its_duration(
+    kit: ObjectKit, sender: Sender, owners: Owners, ada: Principal, status: int
+) -> None:
+    await make(kit, ada)
+    sender.outcomes, sender.takes, owners.takes = [status], 0.04, 0.06
+    id = await begun(kit, ada)
+    began = kit.clock.now()
+    await kit.advance(1)
+    await kit.advance(10 * DAY)
+
+    delivery = await shown(kit, id)
+    first, last = delivery["attempts"][0], delivery["attempts"][-1]
+    assert first["seconds"] >= 0.04
+    assert instant(first["at"]) >= began + 0.06 - 0.001
+    assert instant(delivery["ended_at"]) == pytest.approx(instant(last["at"]) + last["seconds"], abs=0.002)
+
+
+async def test_a_pause_begins_when_the_attempt_has_ended(kit: ObjectKit, sender: Sender, ada: Principal) -> None:
+    await make(kit, ada)
+    sender.outcomes, sender.takes = [500], 0.1
+    id = await begun(kit, ada)
+    await kit.advance(1)
+
+    delivery = await shown(kit, id)
+    (attempt,) = delivery["attempts"]
+    pause = instant(delivery["next_attempt_at"]) - instant(attempt["at"])
+    assert 10.1 - 0.002 <= pause <= 11.0 + attempt["seconds"] + 0.002
 
 
 async def test_attempts_rest_longer_and_longer_until_the_last_has_failed(

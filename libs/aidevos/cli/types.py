@@ -1,0 +1,95 @@
+"""`aidevos types`: the object types that the fleet knows, and the removal of those that no host serves any more."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from aidevos.cli.errors import CommandError
+from aidevos.contracts import subjects
+from aidevos.contracts.times import rfc3339_of
+from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.client.connection import connect_once
+from aidevos.durable.client.types import UNSERVED_AFTER, TypeDirectory
+from aidevos.process.fleet import fleet_settings
+from aidevos.security.tls import client_context
+from aidevos.settings import load
+
+# A service whose user of NATS may change the announcements.
+USER = "objects"
+CONNECT_WITHIN = 3.0
+UNREACHABLE = 1
+
+
+def add_to(commands: Any) -> None:
+    parser = commands.add_parser("types", help="list or forget the object types that the fleet knows")
+    actions = parser.add_subparsers(required=True, metavar="action")
+    actions.add_parser("list", help="show every type, and when it was last served").set_defaults(run=_list)
+    forget = actions.add_parser(
+        "forget", help="remove a type that no host serves from lists and documents; its objects stay in the database"
+    )
+    forget.add_argument("type", help="the type's name")
+    forget.set_defaults(run=_forget)
+
+
+def _list(options: argparse.Namespace) -> None:
+    found = _run(_announcements)
+    row = "{:48}  {:24}  {}".format
+    print(row("TYPE", "LAST SERVED", "STATE"))
+    for type, at in found:
+        state = "served" if at + UNSERVED_AFTER > time.time() else "not served"
+        print(row(type, rfc3339_of(at), state))
+
+
+def _forget(options: argparse.Namespace) -> None:
+    if not subjects.is_type(options.type):
+        raise CommandError(f"{options.type!r} is not the name of a type; `aidevos types list` shows them")
+    _run(lambda connection: _remove(connection, options.type))
+
+
+async def _announcements(connection: Client) -> list[tuple[str, float]]:
+    directory = TypeDirectory(connection)
+    names = sorted(filter(subjects.is_type, await Bucket(connection, subjects.TYPES_BUCKET).keys("")))
+    times = [await directory.announced_at(name) for name in names]
+    return [(name, at) for name, at in zip(names, times, strict=True) if at is not None]
+
+
+async def _remove(connection: Client, type: str) -> None:
+    if await TypeDirectory(connection).announced_at(type) is None:
+        raise CommandError(f"the fleet knows no type {type!r}; `aidevos types list` shows them")
+    holder, _ = await Bucket(connection, subjects.PLACEMENT_BUCKET).get(type)
+    living, _ = await Bucket(connection, subjects.HOSTS_BUCKET).get(holder.decode()) if holder else (None, 0)
+    if living is not None:
+        raise CommandError(f"a host serves the type {type}: stop it first")
+    await Bucket(connection, subjects.TYPES_BUCKET).delete(type)
+
+
+def _run(work: Callable[[Client], Awaitable[Any]]) -> Any:
+    """Return the result of work on the running fleet. Raises `CommandError` or `SettingsError`."""
+
+    async def run() -> Any:
+        async with _connect() as connection:
+            return await work(connection)
+
+    try:
+        return asyncio.run(run())
+    except (NatsError, OSError, TimeoutError) as error:
+        raise CommandError(f"NATS can't be reached: {error or 'no answer'}", UNREACHABLE) from None
+
+
+@asynccontextmanager
+async def _connect() -> AsyncIterator[Client]:
+    settings = fleet_settings(load().home, USER)
+    async with asyncio.timeout(CONNECT_WITHIN):
+        connection = await connect_once(settings.nats_url, client_context(settings))
+    try:
+        yield connection
+    finally:
+        await connection.close()
