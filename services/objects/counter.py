@@ -6,7 +6,6 @@ import msgspec
 
 from aidevos import BaseDurableObject, Failure, command, permission, query
 
-
 LIMIT = 2**63
 
 

@@ -156,7 +156,7 @@ class Activation:
     def weigh(self) -> int:
         """Return the approximate memory use of the loaded object in bytes."""
         weight = self.type.weight
-        weight.sample(self.object.state)
+        weight.sample(self.state)
         state = int((1 + weight.factor) * len(self.snapshot))
         alarms = sum(alarm.size for alarm in self.alarms.values())
         return BASE_SIZE + state + self.records.size + self.outbox_size + alarms
