@@ -168,7 +168,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_after: Seconds = 300.0
     """Time without a request after which an object leaves memory."""
     max_memory: Annotated[int, Meta(ge=1024 * 1024, extra=BYTES)] = 512 * 1024 * 1024
-    """Memory for the objects of one process. Past it, the longest idle objects leave memory first."""
+    """Memory for the objects of one process. Past it, the longest unused objects leave memory first, also those whose
+    events or tells still wait to be sent."""
     drain_timeout: Seconds = 15.0
     """Time that a process gives requests in progress to finish when it is stopped."""
     lease: Annotated[int, Meta(ge=1, le=60, extra=SECONDS)] = 3

@@ -135,7 +135,9 @@ def build(
     routers = [special.get(router) or router(forwarder, settings, charges) for router in ROUTERS]
     guard_of = _guards(credentials, AnonymousGuard(limiter))
     routes = [route for router in routers for route in router.routes(guard_of)]
-    declared = DeclaredRoutes(table, catalogue, forwarder, credentials(), limiter, settings)
+    declared = DeclaredRoutes(
+        table, catalogue, forwarder, credentials(), credentials(allow_anonymous=True), limiter, settings
+    )
     app = ResponseMiddleware(Segments(routes, default=declared), settings.public_url)
     origins = cors_origins(settings.cors_origins)
     return Cors(app, origins) if origins else app

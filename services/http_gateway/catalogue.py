@@ -126,6 +126,12 @@ class TypeCatalogue:
         """Return a method's description, or None if it is unknown."""
         return find_method(self._types.get(type), name)
 
+    def is_open(self, type: str, method: str | None = None) -> bool:
+        """True if a method of the type, or a certain one, needs no credential."""
+        found = self._types.get(type)
+        methods = found.methods if found is not None else ()
+        return any(not each.needs_credential for each in methods if method in (None, each.name))
+
     async def wait_until_loaded(self) -> None:
         """Return once the bucket has been read."""
         await self._loaded.wait()

@@ -1,8 +1,9 @@
 """The routes that administrators declare, served after the gateway's own paths, which they can't override.
 
 If several paths match a request, a literal segment wins over a variable, from left to right. The
-gateway requires the route's permission for every response, cached ones included. For responses that
-aren't cached, the object's host also applies the method's own rule. GET calls queries only.
+gateway requires the route's permission, if it has one, for every response, cached ones included. For
+responses that aren't cached, the object's host also applies the method's own rule. GET calls queries
+only.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class DeclaredRoutes:
         catalogue: TypeCatalogue,
         forwarder: Forwarder,
         guard: Guard,
+        open_guard: Guard,
         limiter: RateLimiter,
         settings: Settings,
     ) -> None:
@@ -71,6 +73,7 @@ class DeclaredRoutes:
         self._catalogue = catalogue
         self._forwarder = forwarder
         self._guard = guard
+        self._open_guard = open_guard
         self._limiter = limiter
         self._max_body = settings.max_body
         self._cache = ResponseCache()
@@ -101,7 +104,8 @@ class DeclaredRoutes:
     def _dispatcher(self, route: RouteInfo) -> MethodDispatcher:
         method = self._catalogue.find_method(route.object_type, route.object_method)
         handler = _Handler(route, method, self._catalogue, self._forwarder, self._limiter, self._cache, self._max_body)
-        return MethodDispatcher({route.method: (self._guard, handler)}, handler.parameters)
+        guard = self._open_guard if is_open(route, method) else self._guard
+        return MethodDispatcher({route.method: (guard, handler)}, handler.parameters)
 
 
 class _ShapeDispatcher:
@@ -147,11 +151,11 @@ class _Handler:
         # Routes of one shape share one path, so their variables are matched by position.
         values: dict[str, str] = dict(zip(self._names, request.path.values(), strict=True))
         id = subjects.id_from_name(route.object_type, routes.fill(route.object_id, values))
-        if not request.principal.has(route.permission, id=id):
+        if route.permission is not None and not request.principal.has(route.permission, id=id):
             raise Failure("forbidden", f"this requires the permission {route.permission}")
         if route.limits is not None:
-            spending = resolve_when_ready(self._limiter.spend_on, f"route-{route.id}", route.limits, request.principal)
-            await request.spend(spending)
+            limit, caller = (f"route-{route.id}", route.limits), (request.principal, request.address)
+            await request.spend(resolve_when_ready(self._limiter.spend_on, *limit, *caller))
         method = self._check_method()
         payload = msgspec.json.encode(await self._read_arguments(request, method, values), order="deterministic")
         if not (route.cache_seconds and method.is_query):
@@ -190,6 +194,11 @@ class _Handler:
                 raise Failure("invalid", "the path already gives this argument", field=name)
             arguments[name] = method.convert(name, text)
         return arguments
+
+
+def is_open(route: RouteInfo, method: Method | None) -> bool:
+    """True if a route takes requests without a credential: it and its method ask for none."""
+    return route.permission is None and method is not None and not method.description.needs_credential
 
 
 def query_parameters(route: RouteInfo, method: Method) -> tuple[str, ...]:

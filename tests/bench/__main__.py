@@ -21,7 +21,7 @@ import psutil
 
 from aidevos.settings import SettingsError, load
 from deploy.local import mongo_server
-from tests.bench import accounts, alarms, data, events, gateway, streams, tells
+from tests.bench import accounts, alarms, data, events, gateway, steadiness, streams, tells
 from tests.bench.cases import Stage, orders
 from tests.bench.comparison import compare
 from tests.bench.load import Load, Order
@@ -32,7 +32,7 @@ from tests.support.servers import Servers, free_port
 DATABASE = "bench"
 START_WITHIN = 20.0
 LIFETIME = 86_400.0
-PARTS = ("objects", "accounts", "gateway", "data", "tells", "alarms", "events", "streams")
+PARTS = ("objects", "accounts", "gateway", "data", "tells", "alarms", "events", "streams", "steadiness")
 ITEMS = 20_000
 MANY_ITEMS = 1_000_000
 
@@ -103,6 +103,9 @@ def _label(process: psutil.Process) -> str:
 
 
 def run(seconds: float, rounds: int, parts: set[str]) -> Report:
+    steady = measure_steadiness() if "steadiness" in parts else []
+    if parts == {"steadiness"}:
+        return report({}, [], steady)
     with stage() as ready, closing(Load()) as load, closing(Load()) as background:
         measures = measure_objects(ready, load, seconds, rounds) if "objects" in parts else {}
         wanted = []
@@ -129,7 +132,15 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
             _say("streams")
             compared += streams.measure(ready)
     _say("")
-    return report(measures, compared)
+    return report(measures, compared, steady)
+
+
+def measure_steadiness() -> list[steadiness.Steadiness]:
+    measured = []
+    for name in steadiness.NAMES:
+        _say(f"steadiness: {name}")
+        measured.append(steadiness.measure(name))
+    return measured
 
 
 def measure_objects(ready: Stage, load: Load, seconds: float, rounds: int) -> Measures:

@@ -14,6 +14,7 @@ import msgspec
 from tests.bench.cases import CASES, Case
 from tests.bench.comparison import Compared
 from tests.bench.load import Sample
+from tests.bench.steadiness import HEAD, Steadiness
 
 
 class Measure(msgspec.Struct):
@@ -54,13 +55,14 @@ class Report(msgspec.Struct):
     rows: list[Row]
     compared: list[Compared]
     measures: Measures
+    steadiness: list[Steadiness] = []
 
     @property
     def missed(self) -> bool:
-        return any(each.missed for each in (*self.rows, *self.compared))
+        return any(each.missed for each in (*self.rows, *self.compared, *self.steadiness))
 
 
-def report(measures: Measures, compared: list[Compared]) -> Report:
+def report(measures: Measures, compared: list[Compared], steadiness: Sequence[Steadiness] = ()) -> Report:
     return Report(
         at=datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
         machine=f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
@@ -68,6 +70,7 @@ def report(measures: Measures, compared: list[Compared]) -> Report:
         rows=[_row(case, measures) for case in CASES] if measures else [],
         compared=compared,
         measures=measures,
+        steadiness=list(steadiness),
     )
 
 
@@ -83,7 +86,9 @@ def table(report: Report) -> str:
     head = ("", "in flight", "req/s", "p50 ms", "p99 ms", "echo", "× echo", "plain", "× plain", "target", "busiest")
     rows = [head, *(_cells(row) for row in report.rows)] if report.rows else []
     pairs = [("", "measured", "beside", "measured", "ratio", "target"), *(each.cells() for each in report.compared)]
-    return "\n\n".join(_aligned(lines, left) for lines, left in ((rows, (0, 10)), (pairs, (0, 2, 5))) if len(lines) > 1)
+    cases = [HEAD, *(each.cells() for each in report.steadiness)]
+    tables = ((rows, (0, 10)), (pairs, (0, 2, 5)), (cases, (0, 6)))
+    return "\n\n".join(_aligned(lines, left) for lines, left in tables if len(lines) > 1)
 
 
 def _aligned(lines: Sequence[tuple[str, ...]], left: tuple[int, ...]) -> str:

@@ -10,6 +10,7 @@ from tests.bench.cases import CASES
 from tests.bench.comparison import Compared
 from tests.bench.load import Sample
 from tests.bench.report import Measure, Row, report, table
+from tests.bench.steadiness import Steadiness
 
 
 def _row(name: str, rates: Mapping[str, list[float]]) -> Row:
@@ -49,3 +50,14 @@ def test_a_comparison_is_missed_beyond_either_bound(
 
     assert compared.missed is missed
     assert ("MISSED" in table(report({}, [compared]))) is missed
+
+
+@pytest.mark.parametrize(("lag", "answered", "missed"), [(50.0, 1.0, False), (50.1, 1.0, True), (9.0, 0.999, True)])
+def test_a_case_is_steady_if_the_loop_is_never_late_and_everything_is_answered(
+    lag: float, answered: float, missed: bool
+) -> None:
+    case = Steadiness("sweep", lag, 60.0, 70.0, answered, 3.0)
+    shown = report({}, [], [case])
+
+    assert shown.missed is missed
+    assert ("MISSED" in table(shown)) is missed

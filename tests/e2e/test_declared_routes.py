@@ -218,6 +218,34 @@ async def test_the_route_s_permission_and_the_method_s_own_rule_both_count(
     assert await tried("counter:read", "counter:write") == 200
 
 
+async def test_methods_for_anyone_need_no_credential(http: httpx2.AsyncClient, world: World, shop: str) -> None:
+    public = {"method": "GET", "path": f"/{shop}/{{name}}", "object_type": "collection", "object_id": "{name}"}
+    kept = {"rules": {"read": "public"}}
+    (await http.put(f"/data/collections/{shop}", json=kept)).raise_for_status()
+    await declare(http, public | {"object_method": "config", "limits": {"rate": 1, "window": 600}})
+    await declare(http, value(shop, path=f"/{shop}/{{name}}/value") | {"permission": None})
+    await declare(http, public | {"path": f"/{shop}/{{name}}/asks", "object_method": "config", "permission": "a:b"})
+
+    async with http_client(base_url=world.url, timeout=20) as anonymous:
+        requested = await anonymous.post(f"/durable-objects/collection:{shop}/request", json={"method": "config"})
+        routed = await anonymous.get(f"/{shop}/{shop}")
+        wrong = await anonymous.get(f"/{shop}/{shop}", headers={"Authorization": "Bearer x.y.z"})
+        closed = [
+            await anonymous.get(f"/{shop}/{shop}/value"),
+            await anonymous.get(f"/{shop}/{shop}/asks"),
+            await anonymous.post(f"/durable-objects/collection:{shop}/request", json={"method": "unknown"}),
+            await anonymous.post(f"/durable-objects/counter:{shop}/request", content=b"not read"),
+        ]
+        again = await anonymous.get(f"/{shop}/{shop}")
+    other = await http.get(f"/{shop}/{shop}")
+
+    assert [answer.json()["result"]["rules"]["read"] for answer in (requested, routed, other)] == ["public"] * 3
+    assert [(answer.status_code, answer.json()["code"]) for answer in (wrong, *closed)] == [
+        (401, "unauthenticated")
+    ] * 5
+    assert (again.status_code, '"route-' in again.headers["ratelimit-policy"]) == (429, True)
+
+
 async def test_a_route_has_a_limit_of_its_own_for_each_caller(
     http: httpx2.AsyncClient, world: World, shop: str
 ) -> None:

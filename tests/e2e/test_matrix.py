@@ -33,7 +33,7 @@ SERVICES = (objects, authentication, user_management, data_storage, projects, ap
 TYPES = [cls for service in SERVICES for cls in service.types]
 MANAGERS = {"manager", "admin"}
 KNOWN = {"stranger", "user", "reader", "writer", "manager", "service", "admin"}
-# Also open without a credential, though the generic HTTP endpoint requires one.
+# Also open without a credential.
 ANYONE = KNOWN | {"nobody"}
 SERVICE = {"service"}
 MEMBERS = {"user", "admin"}
@@ -318,14 +318,14 @@ async def test_only_who_may_call_a_method_gets_past_its_rule(
     assert [
         (*case, status)
         for case, status in zip(cases, outcomes, strict=True)
-        if refusal(type, *case, over_http) != (status if status in REFUSALS else None)
+        if refusal(type, *case) != (status if status in REFUSALS else None)
     ] == []
 
 
-def refusal(type: str, method: str, caller: str, over_http: bool) -> int | None:
+def refusal(type: str, method: str, caller: str) -> int | None:
     """Return the status with which the caller must be refused, or None if the method's rule admits the caller."""
     _, allowed = ROWS[type, method]
-    if caller in UNKNOWN and (over_http or caller not in allowed):
+    if caller in UNKNOWN and caller not in allowed:
         return 401
     passes = caller in allowed or (caller == "custom" and allowed & {"writer", "stranger"})
     return None if passes else 403

@@ -41,6 +41,26 @@ async def test_a_request_passes_arguments_and_result_through_untouched(world: Wo
     assert world.host.last.subject == f"dop.{subjects.partition('counter', 'c')}.counter.c.echo"
 
 
+async def test_methods_that_need_no_credential_are_called_without_one_and_without_a_permission(world: World) -> None:
+    method = {"name": "echo", "kind": "query", "doc": "", "allow": "anyone", "args": {}, "result": {}}
+    closed = method | {"name": "nothing", "allow": "window:count"}
+    await world.host.host("window", methods=[method | {"needs_credential": False}, closed])
+    path = "/durable-objects/window:w/request"
+    await eventually(lambda: world.answers("window:w"))
+    ada = world.authorized(permissions=("a:b",))
+
+    looks = [await world.anonymous.post(path, json={"method": "echo"}, headers=who) for who in ({}, ada)]
+    sent = world.host.headers
+    counts = [await world.anonymous.post(path, json={"method": "nothing"}, headers=who) for who in ({}, ada)]
+    unread = await world.anonymous.post(REQUEST, content=b"no JSON")
+
+    assert [answer.status_code for answer in looks] == [200, 200]
+    assert sent["Authorization"] == ada["Authorization"]
+    assert_problem(counts[0], 401, "unauthenticated")
+    assert_problem(counts[1], 403, "forbidden")
+    assert_problem(unread, 401, "unauthenticated")
+
+
 async def test_a_request_without_arguments_sends_an_empty_object_and_no_result_is_null(world: World) -> None:
     answer = await world.call("nothing")
 

@@ -60,7 +60,10 @@ class SearchPage(msgspec.Struct, kw_only=True):
 
 
 class MethodDescription(msgspec.Struct, kw_only=True):
-    """A method of a type; the schemas are JSON Schema 2020-12 with `#/$defs/…` references."""
+    """A method of a type; the schemas are JSON Schema 2020-12 with `#/$defs/…` references.
+
+    `allow` is the method's rule in words, and `needs_credential` is False if it admits callers without a credential.
+    """
 
     name: str
     kind: Literal["command", "query"]
@@ -68,6 +71,7 @@ class MethodDescription(msgspec.Struct, kw_only=True):
     allow: str
     args: dict[str, Any]
     result: dict[str, Any]
+    needs_credential: bool = True
 
 
 class QueryDescription(msgspec.Struct, kw_only=True):

@@ -78,8 +78,8 @@ class RouteBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Body of `POST /routes` and `PUT /routes/{id}`, and the arguments of `create` and `replace`.
 
     Requests of `method` to `path` call `object_method` of the object of this type that `object_id`
-    names. Callers need `permission`, and whatever the method itself requires. `limits` applies to each
-    caller separately.
+    names. Callers need `permission`, if there is one, and whatever the method itself requires. `limits`
+    applies to each caller separately.
     """
 
     method: HttpMethod
@@ -87,7 +87,7 @@ class RouteBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     object_type: TypeName
     object_id: IdTemplate
     object_method: MethodName
-    permission: Permission
+    permission: Permission | None = None
     limits: RateLimit | None = None
     cache_seconds: CacheSeconds = 0.0
 

@@ -18,8 +18,9 @@ from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.routes import RouteInfo
 
 from ..catalogue import DEFS, Method, find_method
+from ..declared_routes import is_open
 from ..endpoints.objects import DurableObjectRouter
-from ..endpoints.operation import Operation
+from ..endpoints.operation import Access, Operation
 from ..http.parameters import Parameter
 from .paths import COMPONENTS, Json, Schemas, describe_operation, reference
 
@@ -121,6 +122,7 @@ def _request_row(type: TypeDescription) -> Any:
     responses = {"anyOf": [reference(f"{name}.response") for name in names]}
     return msgspec.structs.replace(
         REQUEST,
+        access=Access.REQUIRED if all(method.needs_credential for method in type.methods) else Access.OPTIONAL,
         id=f"request_{type.type}",
         summary=f"Call a method of this type: {type.type}",
         body=requests if names else REQUEST.body,
@@ -149,6 +151,7 @@ def _declared_row(route: RouteInfo, path: str, type: TypeDescription | None) -> 
     get = route.method == "GET"
     required = [name for name in (method.required if method else ()) if name in arguments]
     others = [Parameter(name, "", schema, required=name in required) for name, schema in arguments.items()]
+    own = f"`{route.permission}`, and " if route.permission is not None else ""
     body: Json = {"type": "object"}
     if method is not None:
         body |= {"properties": arguments, "required": required, "additionalProperties": False}
@@ -160,7 +163,8 @@ def _declared_row(route: RouteInfo, path: str, type: TypeDescription | None) -> 
         response=reference(response),
         status=200,
         returns="The method's result",
-        needs=f"Calls {target}. Requires `{route.permission}`, and whatever the method itself requires.",
+        access=Access.OPTIONAL if is_open(route, method) else Access.REQUIRED,
+        needs=f"Calls {target}. Requires {own}whatever the method itself requires.",
         body=None if get else body,
         optional=not required,
         query=(*variables, *others) if get else variables,

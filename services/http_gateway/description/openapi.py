@@ -105,8 +105,9 @@ def _schemas() -> Schemas:
 def _bodies(rows: Iterable[Operation]) -> Iterable[object]:
     for row in rows:
         for each in (row.body, row.changes, row.response, *row.others.values()):
-            if each is not None and not isinstance(each, Text | dict):
-                yield from each if isinstance(each, tuple) else (each,)
+            for alternative in each if isinstance(each, tuple) and not isinstance(each, Text) else (each,):
+                if alternative is not None and not isinstance(alternative, Text | dict):
+                    yield alternative
 
 
 def _problem(status: int) -> Json:

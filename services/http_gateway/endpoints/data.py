@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -55,13 +55,18 @@ BLIND: dict[str, Any] = {"failures": (428,)}
 CONFIGURING: dict[str, Any] = PUTTING | {"others": {201: Collection}, "limit": CONFIG_LIMIT, "query": (VALIDATE,)}
 REPLACING: dict[str, Any] = BLIND | PUTTING | {"others": {201: Item}}
 PATCHING: dict[str, Any] = BLIND | {"body": msgspec.Raw, "patches": (bodies.MERGE_PATCH, bodies.JSON_PATCH)}
-MANY = Annotated[list[CreateItemBody], msgspec.Meta(max_length=contract.BULK_LIMIT)]
+# Each item is judged by itself: one that doesn't match the schema gets a result that says so.
+MANY = {
+    "type": "array",
+    "maxItems": contract.BULK_LIMIT,
+    "items": {"anyOf": [{"$ref": f"#/components/schemas/{CreateItemBody.__name__}"}, {}]},
+}
 MAKING: dict[str, Any] = {"others": {207: contract.BulkResults}, "raw": True, "location": ITEM}
 LINES = Text(bodies.NDJSON)
 IMPORT_ABOUT = """\
 The body is read only if the caller may create items. It is bounded by `AIDEVOS_MAX_IMPORT` and
 `AIDEVOS_MAX_IMPORT_LINES`; after a 413, the lines before the bound are imported."""
-IMPORT: dict[str, Any] = {"raw": True, "returns": "One result per line", "about": IMPORT_ABOUT}
+IMPORT: dict[str, Any] = {"raw": True, "optional": True, "returns": "One result per line", "about": IMPORT_ABOUT}
 _NDJSON = ((b"content-type", bodies.NDJSON.encode()),)
 
 

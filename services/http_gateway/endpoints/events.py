@@ -11,6 +11,7 @@ from aidevos.feeds.audience import READ_EVENTS
 from aidevos.settings import Settings
 
 from ..forwarder import Forwarder
+from ..http import parameters
 from ..http.charges import Charges
 from ..http.parameters import ID_PATTERN, PAGE, Parameter, moment, one_of, text, variable
 from ..http.request import HttpRequest
@@ -105,6 +106,7 @@ class EventRouter(APIRouter):
 
     @get("/examples/chat", "chat", "Show an example page that follows events", query=(ROOM,), **CHAT)
     async def chat(self, request: HttpRequest) -> HttpResponse:
+        parameters.check_id(request.parameters, ROOM.name)
         return self._chat
 
 

@@ -17,7 +17,7 @@ from aidevos.settings import Settings
 
 from ..catalogue import TypeCatalogue
 from ..forwarder import Forwarder, new_object_id
-from ..http import parameters
+from ..http import bodies, parameters
 from ..http.charges import Charges
 from ..http.parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
 from ..http.request import HttpRequest
@@ -25,7 +25,7 @@ from ..http.responses import HttpResponse
 from ..http.versions import conditional_response, versioned_response
 from ..object_lists import ObjectLists
 from .api_router import APIRouter
-from .operation import delete, get, post, put
+from .operation import Access, delete, get, post, put
 from .operations import LEFT_OUT, READ_FLEET
 
 OBJECTS, OBJECT = "/durable-objects", "/durable-objects/{object_id}"
@@ -33,9 +33,13 @@ LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$
 NAMED = "Without `name`, the object gets a new ID."
 RAW = "Requires `objects:manage`, and a type whose `management` is `raw`."
 ALL_TYPES = "Without `type`, it lists all available types, one after another. " + LEFT_OUT
+CALL_METHODS = "objects:request"
 REQUEST: dict[str, Any] = {
-    "permission": "objects:request",
-    "needs": "Requires `objects:request`, and whatever the method itself requires.",
+    "access": Access.OPTIONAL,
+    "permission": "",
+    "needs": f"Requires `{CALL_METHODS}`, and whatever the method itself requires. "
+    "A method that allows `anyone()` requires nothing, not even a credential.",
+    "raw": True,
     "headers": ("Idempotency-Key", "If-Match", "Deadline", "traceparent"),
 }
 
@@ -46,6 +50,7 @@ class Result(msgspec.Struct, forbid_unknown_fields=True):
     result: Annotated[Any, msgspec.Meta(description="By the method's own schema")]
 
 
+_request_body = msgspec.json.Decoder(RequestBody)
 STATE = {"type": "object", "description": "By the type's own schema"}
 ARGS = {"type": "object", "description": "By the method's own schema", "default": {}}
 NAME = {"type": "string", "minLength": 1, "description": f"1 to {subjects.NAME_LIMIT} bytes"}
@@ -76,8 +81,15 @@ class DurableObjectRouter(APIRouter):
         self._lists = ObjectLists(forwarder)
 
     @post(f"{OBJECT}/request", "request", "Call a method of an object", None, Result, RequestBody, **REQUEST)
-    async def request(self, request: HttpRequest, body: RequestBody) -> HttpResponse:
-        type, id = self._address(request)
+    async def request(self, request: HttpRequest) -> HttpResponse:
+        type, id = subjects.split_object_id(request.path["object_id"])
+        if not self._catalogue.is_open(type):
+            # The body of a caller that may call nothing isn't read.
+            request.require(CALL_METHODS)
+        body = bodies.decode(_request_body, await request.body(self._max_body), "args")
+        if not self._catalogue.is_open(type, body.method):
+            request.require(CALL_METHODS)
+        self._catalogue.check(type)
         if not subjects.is_method(body.method):
             raise Failure(
                 "unknown-method",

@@ -73,6 +73,7 @@ PAGE = (
     text("cursor", "The `next_cursor` of the previous page"),
 )
 _key = f"A request repeated with the same key has no further effect; 1 to {REQUEST_ID_LIMIT} characters"
+_deadline = "Milliseconds that the caller waits; of 0 or less, the deadline has passed, and the answer is 408"
 # Headers, and parameters that many operations share: components of the document.
 SHARED = {
     parameter.name: parameter
@@ -82,7 +83,7 @@ SHARED = {
         text("Idempotency-Key", _key, f"^{BARE_KEY}{{1,{REQUEST_ID_LIMIT}}}$", "header"),
         text("If-Match", "The version to change, as in `ETag`", _ENTITY_TAGS, "header"),
         text("If-None-Match", "The version that the caller already has", _ENTITY_TAGS, "header"),
-        Parameter("Deadline", "Milliseconds that the caller waits", {"type": "integer", "minimum": 1}, "header"),
+        Parameter("Deadline", _deadline, {"type": "integer"}, "header"),
         text("traceparent", "W3C Trace Context", place="header"),
         text("Otp", "A one-time code, instead of the body", "^[0-9]{6}$", "header"),
         text(
@@ -136,6 +137,12 @@ def parse_integer(values: dict[str, str], name: str) -> int | None:
     if text is not None and not _digits(text):
         raise Failure("invalid", "this must be an integer of at least 0", field=name)
     return None if text is None else int(text)
+
+
+def check_id(values: dict[str, str], name: str) -> None:
+    """Raise `invalid` for a parameter that isn't an ID; it may be missing."""
+    if name in values and not subjects.is_id(values[name]):
+        raise Failure("invalid", f"an ID must match {subjects.ID_PATTERN}", field=name)
 
 
 def parse_flag(values: dict[str, str], name: str) -> bool:

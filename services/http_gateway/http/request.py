@@ -8,8 +8,9 @@ from ipaddress import ip_address
 
 from starlette.types import Receive, Scope
 
+from aidevos.contracts.errors import Failure
 from aidevos.durable.access.limiter import Verdict
-from aidevos.security.permissions import Principal
+from aidevos.security.permissions import ANONYMOUS, Principal
 
 from . import bodies, headers
 from .connection import CONNECTION, Connection
@@ -71,6 +72,13 @@ class HttpRequest:
     def connection(self) -> Connection:
         """The connection that carries the response."""
         return self.scope[CONNECTION]  # type: ignore[no-any-return]
+
+    def require(self, permission: str) -> None:
+        """Raise `unauthenticated` or `forbidden` unless the caller has the permission."""
+        if self.principal is ANONYMOUS:
+            raise Failure("unauthenticated", "send an access token or an API key")
+        if not self.principal.has(permission):
+            raise Failure("forbidden", f"this requires the permission {permission}")
 
     async def spend(self, spending: Awaitable[Verdict]) -> None:
         """Charge more, of the same or another rate limit, which the response's headers then show.

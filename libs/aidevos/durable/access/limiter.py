@@ -155,9 +155,9 @@ class RateLimiter:
         """
         return self._spend_from_all(caller, address, group, _Charge(cost, admitted=True))
 
-    def spend_on(self, name: str, limit: RateLimit, caller: Principal) -> Verdict:
+    def spend_on(self, name: str, limit: RateLimit, caller: Principal, address: str) -> Verdict:
         """Spend one request from a named limit that is separate from the policies. Raises like `spend`."""
-        return self._spend(_Charge(1), name, _policy_of(limit), caller.key or caller.subject)
+        return self._spend(_Charge(1), name, _policy_of(limit), _spender(caller, address))
 
     def _spend_from_all(self, caller: Principal, address: str, group: str, charge: _Charge) -> Verdict:
         name, policy, spender = self._select_policy(caller, address, group)
@@ -172,7 +172,7 @@ class RateLimiter:
     def _select_policy(self, caller: Principal, address: str, group: str) -> tuple[str, Policy, str]:
         name = self._groups.get(group) if self._groups else None
         name = name or (DEFAULT if caller.subject else ANONYMOUS)
-        return name, self._policies[name], caller.key or caller.subject or f"address {address}"
+        return name, self._policies[name], _spender(caller, address)
 
     def _bucket_of(self, name: str, spender: str) -> _Bucket:
         key = (name, spender)
@@ -251,6 +251,10 @@ class RateLimiter:
             bucket.remaining, bucket.reset_at = taken.remaining, now + taken.reset
             bucket.empty_until = now + taken.retry
             self._quotas_unreachable = False
+
+
+def _spender(caller: Principal, address: str) -> str:
+    return caller.key or caller.subject or f"address {address}"
 
 
 def _key_limits(caller: Principal) -> list[tuple[str, Policy, str]]:

@@ -20,6 +20,7 @@ from aidevos.contracts.objects import (
 from aidevos.durable.objects.declaration import Event, Search, View
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.security.permissions import ANONYMOUS
 
 
 def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> TypeDescription:
@@ -45,6 +46,7 @@ def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> 
                 allow=str(spec.allow),
                 args=next(found),
                 result=next(found),
+                needs_credential=not spec.allow.check(ANONYMOUS),
             )
             for spec in shown
         ],

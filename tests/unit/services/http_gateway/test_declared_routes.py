@@ -52,7 +52,9 @@ def test_every_path_of_the_gateway_s_own_is_described(tmp_path: Path) -> None:
 
 async def test_while_routes_are_awaited_nobody_is_told_that_a_path_is_not_there(tmp_path: Path) -> None:
     declarations = RouteTable(is_awaited=True)
-    app = DeclaredRoutes(declarations, TypeCatalogue(NOTHING), NOTHING, NOTHING, NOTHING, load({}, home=tmp_path))
+    app = DeclaredRoutes(
+        declarations, TypeCatalogue(NOTHING), NOTHING, NOTHING, NOTHING, NOTHING, load({}, home=tmp_path)
+    )
 
     async def code(path: str) -> str:
         with pytest.raises(Failure) as failed:
