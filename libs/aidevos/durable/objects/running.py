@@ -116,7 +116,7 @@ def using_state(holder: object) -> Iterator[None]:
 
 def refuse_state(turn: RunningTurn | None, object_id: str) -> Defect:
     """Log, report and return the defect of code that uses an object's state outside its turn."""
-    where = "outside a turn" if turn is None else f"by code that {turn.name} has started and not awaited"
+    where = "outside a turn" if turn is None else f"by code of {turn.name} that goes on after its turn"
     defect = Defect(f"the state of {object_id} was used {where}")
     log.error("%s", defect, stack_info=True)
     if turn is not None:

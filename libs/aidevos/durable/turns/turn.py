@@ -71,7 +71,8 @@ class Turn:
         return f"{self.activation.type.name}.{self.request.method.name}"
 
     def report(self, defect: Defect) -> None:
-        if self.environment.on_defect is not None:
+        # What a turn that was left behind does to a discarded activation is without effect.
+        if self.environment.on_defect is not None and not self.activation.broken:
             self.environment.on_defect(defect)
 
     @property

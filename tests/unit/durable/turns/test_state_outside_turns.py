@@ -110,7 +110,7 @@ async def test_code_that_outlives_its_turn_cannot_use_the_state(
     defect = await outcome()
 
     assert isinstance(defect, Defect)
-    assert str(defect) == f"the state of pot:a was used by code that pot.{method} has started and not awaited"
+    assert str(defect) == f"the state of pot:a was used by code of pot.{method} that goes on after its turn"
     assert str(defect) in caplog.text
     assert [await lax.call("pot", "a", call) for call in ("value", "add")] == [1, 2]
 
@@ -158,7 +158,7 @@ async def test_a_test_with_the_kit_fails() -> None:
     async with ObjectKit(Pot) as kit:
         await kit.call("pot", "a", "add_later")
         await outcome()
-        with pytest.raises(AssertionError, match=r"pot\.add_later has started and not awaited"):
+        with pytest.raises(AssertionError, match=r"pot\.add_later that goes on after its turn"):
             await kit.call("pot", "a", "value")
 
 
