@@ -14,7 +14,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -24,7 +24,9 @@ import uvloop
 
 from aidevos import Alarm, BaseDurableObject, authenticated, command
 from aidevos.contracts.errors import Failure
-from aidevos.durable.store.port import Document
+from aidevos.durable.base.tasks import BackgroundTasks
+from aidevos.durable.store.memory import MemoryStore
+from aidevos.durable.store.port import Commit, Document, Outcome
 from aidevos.durable.turns.environment import Limits
 from aidevos.process import collector
 from aidevos.testing import ObjectKit
@@ -35,13 +37,14 @@ IN_FLIGHT = 64
 HOT = 1000
 BURST = 60_000
 # Requests that a connection reads in one turn of the loop.
-READ_AT_ONCE = 100
+READ_AT_ONCE = 50
 HERD = 20_000
 PAGE = 200
 # Bytes of each state in the large list.
 STATE = 1_000_000
 WITHIN = 10.0
 TICK = 0.005
+COMMIT = 0.002
 TARGET = 50.0
 NAMES = ("quiet", "burst", "sweep", "mass expiry", "alarm herd", "large list", "drain")
 
@@ -94,6 +97,14 @@ class LoadDO(BaseDurableObject[LoadState], type="load", management="raw"):
         self.state.value += 1
 
 
+class SlowStore(MemoryStore):
+    """A store whose commits take as long as MongoDB's."""
+
+    async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
+        await asyncio.sleep(COMMIT)
+        return await super().commit(type, commits)
+
+
 class Watch:
     """The lags of the loop, the times of the answers, and the numbers of requests and of those that got an answer."""
 
@@ -134,7 +145,8 @@ class Watch:
 
 async def measure_here(name: str) -> Steadiness:
     """Fill this process, run a case, and return what it has shown."""
-    async with ObjectKit(LoadDO, limits=Limits(memory=1 << 40, idle_after=3600.0, alarm_rate=100_000.0)) as kit:
+    limits = Limits(memory=1 << 40, idle_after=3600.0, alarm_rate=100_000.0)
+    async with ObjectKit(LoadDO, store=SlowStore(), limits=limits) as kit:
         await _fill(kit, [f"o{number}" for number in range(OBJECTS)], "add", {})
         case = await CASES[name](kit)
         watch = Watch(kit)
@@ -171,12 +183,14 @@ async def _quiet(kit: ObjectKit) -> Case:
 
 async def _burst(kit: ObjectKit) -> Case:
     async def run(watch: Watch) -> None:
-        asking = []
+        asking = BackgroundTasks()
         for number in range(BURST):
-            asking.append(asyncio.ensure_future(watch.ask(f"o{number % HOT}")))
+            asking.spawn(watch.ask(f"o{number % HOT}"))
             if number % READ_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        await asyncio.gather(*asking)
+        # To gather the tasks would itself hold up the loop.
+        while asking.running:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
     return run
 

@@ -176,7 +176,7 @@ class ContainerServer(_Restart):
             command=shlex.join(command[1:]),
             user=f"{os.getuid()}:{os.getgid()}",
             network_mode="host",
-            environment=dict(environment or {}),
+            env=dict(environment or {}),
         ).with_volume_mapping(str(home), str(home), "rw")
         self._running: Any = None
 
@@ -189,10 +189,11 @@ class ContainerServer(_Restart):
 
     def stop(self) -> None:
         self.resume()
-        self._running.stop()
+        self._running.stop(timeout=round(START_TIMEOUT))
 
     def kill(self) -> None:
         self._running.kill()
+        self._running.wait()
 
     def pause(self) -> None:
         self._running.pause()

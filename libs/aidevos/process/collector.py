@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 YOUNG, MIDDLE, OLD = 20_000, 20, 50
 # In a host, one collection scans at most about `HOST_YOUNG * (HOST_MIDDLE + 1)` objects, which takes 10 to 20 ms.
-HOST_YOUNG, HOST_MIDDLE, NEVER = 5000, 2, 1_000_000
+HOST_YOUNG, HOST_MIDDLE, NEVER = 2000, 2, 1_000_000
 FULL_EVERY = 3600.0
 # The most durable objects in memory with which a full collection is made.
 FULL_AT_MOST = 5000

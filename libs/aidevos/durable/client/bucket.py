@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from nats.aio.client import Client
 from nats.js.errors import APIError, KeyNotFoundError, NoKeysError
 from nats.js.kv import KeyValue
@@ -9,6 +11,8 @@ from nats.js.kv import KeyValue
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 
 TIMEOUT = 1.0
+# nats-py sees no key if the messages are faster than the answer about their consumer. That is rare.
+LISTINGS = 3
 
 
 class RevisionConflict(Exception):
@@ -57,10 +61,10 @@ class Bucket:
     async def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with a prefix."""
         bucket = await self._open()
-        try:
-            return [key for key in await bucket.keys() if key.startswith(prefix)]
-        except NoKeysError:
-            return []
+        for _ in range(LISTINGS):
+            with suppress(NoKeysError):
+                return [key for key in await bucket.keys() if key.startswith(prefix)]
+        return []
 
     async def _open(self) -> KeyValue:
         if self._bucket is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from aidevos.contracts.errors import Failure
@@ -30,6 +30,8 @@ from aidevos.durable.turns.pending import PendingCommit, fail_waiting, take_all
 
 log = logging.getLogger(__name__)
 BATCH_COUNT = 500
+# A batch of more commits is settled in slices.
+SETTLED_AT_ONCE = 32
 BATCH_BYTES = 32 * 1024 * 1024
 RESOLVE_FOR = 30.0
 BACKOFF = Backoff(0.05, 2.0)
@@ -105,13 +107,23 @@ class GroupCommit:
                 self._in_progress = len(batch)
                 if batch:
                     outcomes = await self._apply([commit for _, commit in batch.values()])
-                    for (activation, (pending, commit)), outcome in zip(batch.items(), outcomes, strict=True):
-                        try:
-                            self._settle(activation, pending, commit, outcome)
-                        except Exception:
-                            self._give_up(activation, pending)
+                    settling = self._settle_each(batch, outcomes)
+                    if len(batch) > SETTLED_AT_ONCE:
+                        await self._environment.slices.run(settling)
+                    for _ in settling:
+                        pass
         finally:
             self._task, self._in_progress = None, 0
+
+    def _settle_each(
+        self, batch: dict[Activation, tuple[PendingCommit, Commit]], outcomes: list[Outcome]
+    ) -> Iterator[None]:
+        for (activation, (pending, commit)), outcome in zip(batch.items(), outcomes, strict=True):
+            try:
+                self._settle(activation, pending, commit, outcome)
+            except Exception:
+                self._give_up(activation, pending)
+            yield
 
     async def _apply(self, commits: list[Commit]) -> list[Outcome]:
         try:

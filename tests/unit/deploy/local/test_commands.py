@@ -27,7 +27,7 @@ sys.exit(__main__.main())
 
 def run(code: str, home: Path, *, read: bool) -> subprocess.CompletedProcess[str]:
     """Run a command whose reader has gone, or one that is read to the end."""
-    environment = {**os.environ, "AIDEVOS_HOME": str(home)}
+    environment = {**os.environ, "AIDEVOS_HOME": str(home), "PYTHONUNBUFFERED": ""}
     reader, writer = os.pipe()
     if not read:
         os.close(reader)

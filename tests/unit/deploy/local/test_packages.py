@@ -11,6 +11,7 @@ import pytest
 from aidevos.settings import SettingsError
 from deploy.local import packages
 from deploy.local.packages import INSTALL, Need, provide
+from tests.support import needs
 
 INSTALLER = """#!/bin/sh
 echo "$@ $DEBIAN_FRONTEND" >> "$LOG"
@@ -60,6 +61,20 @@ def test_containers_come_before_packages(monkeypatch: pytest.MonkeyPatch, capsys
 
     assert machine.lines == []
     assert capsys.readouterr().out == "QUEUE and BROWSER will run in containers: not found on this machine.\n"
+
+
+def test_containers_replace_the_programs_of_the_tests_but_no_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine(monkeypatch, "apt-get", root=True)
+    for name in ("LIBCURL", "RABBITMQ", "BROWSER"):
+        monkeypatch.setattr(needs, name, machine.need(name.lower()))
+    monkeypatch.setattr(needs, "docker_answers", lambda: True)
+
+    assert needs.main() == 0
+
+    assert machine.installed == {"libcurl"}
+    assert "RABBITMQ and BROWSER will run in containers" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("root", "prefix"), [(True, []), (False, ["sudo"])])

@@ -168,6 +168,17 @@ async def test_each_caller_has_a_limit_of_its_own_and_nobody_s_is_the_address(ki
     assert await fleet.passed(5, Principal("ada", key="k")) == 2
 
 
+async def test_a_named_limit_counts_for_each_caller_and_for_each_address_without_one(kit: ObjectKit) -> None:
+    limiter = Fleet(kit).limiters[0]
+
+    async def spend(caller: Principal, address: str) -> int:
+        limit = RateLimit(2, 600.0)
+        return (await resolve_when_ready(limiter.spend_on, "route-r", limit, caller, address)).remaining
+
+    callers = [(ADA, "192.0.2.1"), (ANONYMOUS, "192.0.2.1"), (ANONYMOUS, "192.0.2.2"), (Principal("bob"), "192.0.2.1")]
+    assert [await spend(*caller) for caller in callers] == [1, 1, 1, 1]
+
+
 async def test_a_policy_counts_for_its_groups_apart_from_all_else(kit: ObjectKit) -> None:
     fleet = Fleet(kit)
     fleet.limiters[0].set_policies({"data": LimitPolicy(3, 60.0, applies_to=["data", "item"])})

@@ -8,11 +8,13 @@ import logging
 import msgspec
 import pytest
 
-from aidevos import BaseDurableObject, Event, authenticated, command, query
+from aidevos import Alarm, BaseDurableObject, Event, Failure, authenticated, command, query
+from aidevos.contracts import subjects
 from aidevos.durable.turns import execution
 from aidevos.durable.turns.environment import Limits
-from aidevos.testing import ObjectKit
-from tests.support.kits import chosen, failure
+from aidevos.durable.turns.headers import Reply
+from aidevos.testing import ADMIN, ObjectKit
+from tests.support.kits import chosen, failure, quiet, until
 
 SHORT = 0.02
 LONG = {"Deadline": "60000"}
@@ -78,6 +80,14 @@ class Sloth(BaseDurableObject[SlothState], type="sloth", management="raw"):
     @command(allow=authenticated(), confidential=True, turn_deadline=SHORT)
     async def whisper(self) -> int:
         return await self.nap()
+
+    @command(allow=authenticated())
+    async def set_alarm(self, takes: float) -> None:
+        self.alarms.set("nap", in_=1, payload=takes)
+
+    async def on_alarm(self, alarm: Alarm) -> None:
+        await asyncio.sleep(alarm.payload)
+        self._begin()
 
     @query(allow=authenticated())
     async def naps(self) -> int:
@@ -167,6 +177,26 @@ async def test_a_method_that_goes_on_after_its_cancellation_is_left_behind(
         assert await kit.call("sloth", "s", "nap", headers=LONG) == 1
         await kit.settle()
         assert len(kit.bus.events) == 1
+
+
+async def test_a_request_is_answered_once_even_if_its_method_ends_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "STOPS_WITHIN", SHORT)
+    answers: list[Reply | None] = []
+    async with ObjectKit(Sloth) as kit:
+        subject = f"dop.{subjects.partition('sloth', 's')}.sloth.s.snore"
+        kit.router.dispatch(subject, b"{}", LONG, ADMIN, answers.append)
+        await until(lambda: answers)
+        Sloth.alarm_clock.set()
+        await quiet()
+
+    assert [Failure.decode(answer.payload).code for answer in answers if answer] == ["turn-timeout"]
+
+
+async def test_an_alarm_has_a_limit_of_its_own() -> None:
+    async with ObjectKit(Sloth, limits=Limits(turn_deadline=SHORT)) as kit:
+        await kit.call("sloth", "s", "set_alarm", {"takes": 5 * SHORT})
+        await kit.advance(1)
+        assert await kit.call("sloth", "s", "naps") == 1
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf"), "1"])
