@@ -21,7 +21,7 @@ class Counter(BaseDurableObject[CounterState], type="counter", management="raw")
         """Add `by`, which may be negative, and return the new value."""
         value = self.state.value + by
         if not -LIMIT <= value < LIMIT:
-            raise Failure("conflict", "the counter would leave the range of 64 bits")
+            raise Failure("invalid", "the counter would leave the range of 64 bits", field="args.by")
         self.state.value = value
         return value
 
