@@ -36,7 +36,7 @@ from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.placement import Placement
-from aidevos.durable.hosting.reception import Reception
+from aidevos.durable.hosting.reception import Reception, is_inbox
 from aidevos.durable.hosting.replies import ReplySender
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.store.port import StoreError
@@ -48,8 +48,6 @@ from aidevos.security.permissions import ANONYMOUS
 log = logging.getLogger(__name__)
 HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
-# The fleet's processes alone ask for health and metrics.
-INBOX = "_INBOX"
 FLUSH_WITHIN = 2
 VERSION = version("aidevos")
 
@@ -208,7 +206,7 @@ class Host:
 
     async def _answer(self, subject: str, handler: Callable[[Msg], Awaitable[None]]) -> None:
         async def guarded(message: Msg) -> None:
-            if message.reply.startswith(INBOX):
+            if is_inbox(message.reply.encode()):
                 await handler(message)
             else:
                 log.warning("refused a request on %s whose reply subject is not an inbox", message.subject)

@@ -83,8 +83,7 @@ class Reception:
             await asyncio.wait_for(self._intake.join(), within)
 
     def _receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        # The server lets a host reply to any subject. Only inboxes are safe: others could be events or KV keys.
-        if reply and not reply.startswith(REPLY_PREFIXES):
+        if reply and not is_inbox(reply):
             FAILURES.labels("nats", "bad-request").inc()
             log.warning("refused a request on %s whose reply subject is not an inbox", subject.decode(errors="replace"))
             return
@@ -161,6 +160,14 @@ class Reception:
         except Exception as error:
             answer = _failure_reply(error, message.subject)
         respond(answer)
+
+
+def is_inbox(reply: bytes) -> bool:
+    """Return True if a host may answer to this subject.
+
+    The server lets a host reply to any subject. Only inboxes are safe: others could be events or KV keys.
+    """
+    return reply.startswith(REPLY_PREFIXES)
 
 
 @lru_cache
