@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from aidevos import BaseDurableObject, command, permission, query
+from aidevos import BaseDurableObject, Failure, command, permission, query
+
+LIMIT = 2**63
 
 
 class CounterState(msgspec.Struct):
@@ -17,8 +19,11 @@ class Counter(BaseDurableObject[CounterState], type="counter", management="raw")
     @command(allow=permission("counter:write"))
     async def increment(self, by: int = 1) -> int:
         """Add `by`, which may be negative, and return the new value."""
-        self.state.value += by
-        return self.state.value
+        value = self.state.value + by
+        if not -LIMIT <= value < LIMIT:
+            raise Failure("invalid", "the counter would leave the range of 64 bits", field="args.by")
+        self.state.value = value
+        return value
 
     @query(allow=permission("counter:read"))
     async def value(self) -> int:

@@ -23,6 +23,7 @@ from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.runtime import Runtime
+from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resource, needs_of_class, open_resources
@@ -52,6 +53,9 @@ class ObjectKit:
     process. With `kit.lease = False`, the process has lost its lease. `kit.judge(authorization, subject, payload,
     request_id)` returns the caller of a request that carries an authorization.
 
+    With `strict`, a mistake of an author raises `AssertionError`: a result that isn't of the declared type, or a state
+    that can't be stored or was changed outside its turn. Otherwise the caller gets `internal`, as in a fleet.
+
     Two kits on one `store` act as two processes, of which the second takes over the objects.
     """
 
@@ -64,6 +68,7 @@ class ObjectKit:
         limits: Limits | None = None,
         settings: Settings | None = None,
         resources: Iterable[Resource[Any]] = (),
+        strict: bool = True,
         **replaced: Any,
     ) -> None:
         self.store: Any = store or MemoryStore()
@@ -71,6 +76,8 @@ class ObjectKit:
         self.clock = clock or ManualClock()
         self.lease = True
         self.letters: dict[str, Letter] = {}
+        self._defects: list[Defect] = []
+        self._strict = strict
 
         self.judge: Callable[[str, str, bytes, str], Principal] = _judge
         own = Service("kit", [each for each in hosted if not isinstance(each, Service)], tuple(resources))
@@ -91,6 +98,7 @@ class ObjectKit:
             incarnation=f"kit.{secrets.token_hex(4)}",
             may_answer=lambda: self.lease,
             limits=limits or Limits(),
+            on_defect=self._defects.append,
         )
         self.registry = registry
         self.catalogue = self.runtime.catalogue
@@ -113,6 +121,8 @@ class ObjectKit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._opened.aclose()
+        if error is None:
+            self._raise_defect()
 
     async def call(
         self,
@@ -125,9 +135,12 @@ class ObjectKit:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Call a method, and return its decoded result. Raises `Failure`."""
-        reply = await self._dispatch(
-            subjects.call(type, id, method), msgspec.json.encode(args or {}), caller, dict(headers or {})
-        )
+        try:
+            reply = await self._dispatch(
+                subjects.call(type, id, method), msgspec.json.encode(args or {}), caller, dict(headers or {})
+            )
+        finally:
+            self._raise_defect()
         return msgspec.json.decode(reply) if reply else None
 
     async def query(
@@ -194,6 +207,12 @@ class ObjectKit:
             while not (self.catalogue.idle and self.bus.is_idle):
                 await self.catalogue.settle(1.0)
                 await asyncio.sleep(0.001)
+
+    def _raise_defect(self) -> None:
+        if self._strict and self._defects:
+            defect = self._defects[0]
+            self._defects.clear()
+            raise AssertionError(str(defect)) from defect
 
     async def _bind(self, opened: AsyncExitStack) -> None:
         """Open each service's resources except the replaced ones, and inject them into its classes."""

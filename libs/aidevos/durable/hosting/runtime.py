@@ -13,6 +13,7 @@ from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.relay import Relay
 from aidevos.durable.hosting.queries import StoredQuery, stored_queries
+from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.ownership.alarm_clock import AlarmClock
 from aidevos.durable.ownership.catalogue import Catalogue
@@ -51,10 +52,20 @@ class Runtime:
         principal: Principal,
         may_answer: Callable[[], bool],
         limits: Limits,
+        on_defect: Callable[[Defect], None] | None = None,
     ) -> None:
         self.tasks = BackgroundTasks()
         self.environment = Environment(
-            registry, store, client, clock, limits, may_answer, self.tasks.spawn, Slices(), FairShare(limits.searches)
+            registry,
+            store,
+            client,
+            clock,
+            limits,
+            may_answer,
+            self.tasks.spawn,
+            Slices(),
+            FairShare(limits.searches),
+            on_defect,
         )
         self.catalogue = Catalogue(self.environment, self._activate)
         self._gate = gate

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from aidevos.contracts import envelope
 from aidevos.durable.objects.checks import check_type
 from aidevos.durable.objects.declaration import Declaration
+from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.schema import Schema
 from aidevos.security.permissions import Rule
 
@@ -41,6 +43,8 @@ class MethodSpec:
         "reaction",
         "reentrant",
         "result",
+        "result_json",
+        "result_msgpack",
         "schema",
         "turn_deadline",
     )
@@ -62,6 +66,11 @@ class MethodSpec:
         self.doc = inspect.getdoc(function) or ""
         self.never_suspends = _cannot_suspend(function)
         arguments, self.result = _signature(function)
+        # Decoders that accept only the declared result; None if anything may be returned.
+        self.result_json = self.result_msgpack = None
+        if self.result is not Any:
+            self.result_json = msgspec.json.Decoder(self.result)
+            self.result_msgpack = msgspec.msgpack.Decoder(self.result)
         if self.reaction is not None and arguments.__struct_fields__ != ("event",):
             raise TypeError(f"{function.__qualname__}: a method that reacts to events must have one parameter, event")
         self.schema: Schema[Any] = Schema(arguments, "args")
@@ -70,6 +79,18 @@ class MethodSpec:
     @property
     def kind(self) -> Literal["command", "query"]:
         return "command" if self.is_command else "query"
+
+    def check_result(self, payload: bytes, content_type: str | None) -> None:
+        """Raise `Defect` if an encoded result isn't of the type that the method declares."""
+        decoder: Any = self.result_msgpack if content_type == envelope.MSGPACK else self.result_json
+        if decoder is None:
+            return
+        try:
+            decoder.decode(payload)
+        except msgspec.ValidationError as error:
+            declared = self.result.__name__ if isinstance(self.result, type) else str(self.result)
+            name = self.function.__qualname__
+            raise Defect(f"{name} declares to return {declared}, and returned something else: {error}") from None
 
     def decode_arguments(self, payload: bytes, content_type: str | None) -> dict[str, Any]:
         """Decode a payload to keyword arguments. Raises `Failure`."""

@@ -18,7 +18,7 @@ from aidevos.durable.objects.alarms import Alarms
 from aidevos.durable.objects.checks import check_init, check_names, find_state_type
 from aidevos.durable.objects.declaration import Event, Management, Search, View, command, query
 from aidevos.durable.objects.if_match import check_if_match
-from aidevos.durable.objects.running import RunningTurn, current_turn
+from aidevos.durable.objects.running import RunningTurn, current_turn, refuse_state
 from aidevos.security.permissions import Principal, permission, services
 
 State = TypeVar("State", bound=msgspec.Struct)
@@ -55,7 +55,6 @@ class BaseDurableObject(Generic[State]):
     # last changed while this was None doesn't expire until it is changed again.
     expires_after: ClassVar[float | None] = None
 
-    state: State
     id: str
 
     def __init_subclass__(
@@ -82,7 +81,27 @@ class BaseDurableObject(Generic[State]):
 
     def __init__(self, id: str, state: State) -> None:
         self.id = id
-        self.state = state
+        self._state = state
+        # True once the framework runs turns on it; an object that is only constructed has no turns.
+        self._guarded = False
+
+    @property
+    def state(self) -> State:
+        """The object's state. Only a running turn of this object may use it.
+
+        Code that a method has started and not awaited, such as a task, gets `Defect`: what it changed would be
+        committed by another turn.
+        """
+        if self._guarded:
+            turn = current_turn.get(None)
+            if turn is None or turn.holder is not self:
+                raise refuse_state(turn, f"{self.object_type}:{self.id}")
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        if self.state is not state:
+            self._state = state
 
     async def on_activate(self) -> None:
         """Run before the object's first turn in this process. Changes to the state are discarded."""

@@ -21,6 +21,7 @@ from aidevos.contracts.objects import ALARM
 from aidevos.durable.objects.alarm import Alarm
 from aidevos.durable.objects.checks import check_emits, check_state, check_upcast
 from aidevos.durable.objects.declaration import Declaration
+from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.description import describe
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.object import BaseDurableObject
@@ -80,10 +81,14 @@ class ObjectType:
         return state
 
     def encode_state(self, state: msgspec.Struct) -> bytes:
-        """Encode a state for the store. Raises `invalid`, with the path, for a value that can't be stored."""
-        encoded = codec.encode(state)
-        if self._nests_freely and codec.may_nest_too_deep(encoded):
-            codec.check_storable(msgspec.to_builtins(state, str_keys=True), "state")
+        """Encode a state for the store. Raises `Defect`, with the path, for a value that can't be stored."""
+        try:
+            encoded = codec.encode(state)
+            if self._nests_freely and codec.may_nest_too_deep(encoded):
+                codec.check_storable(msgspec.to_builtins(state, str_keys=True), "state", codec.STATE_DEPTH)
+        except Failure as failure:
+            detail = f"{failure.field}: {failure.detail}"
+            raise Defect(f"the state of {self.cls.__name__} can't be stored: {detail}") from None
         return encoded
 
     def check_state(self, encoded: bytes) -> None:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.objects.alarm import Scheduled
 from aidevos.durable.objects.declaration import Event
+from aidevos.durable.objects.defect import Defect
 from aidevos.security.permissions import Principal
+
+log = logging.getLogger(__name__)
 
 
 class RunningTurn(Protocol):
     """The turn of one method call. The methods of `BaseDurableObject` delegate to it and describe what it does."""
 
     now: float
-    open: bool
+    # The object whose turn this is; None once the turn has ended.
+    holder: object | None
+
+    @property
+    def open(self) -> bool: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def report(self, defect: Defect) -> None: ...
 
     @property
     def caller(self) -> Principal: ...
@@ -73,3 +87,38 @@ class RunningTurn(Protocol):
 
 
 current_turn: ContextVar[RunningTurn] = ContextVar("current_turn")
+
+
+class Hook:
+    """The part of a turn that a lifecycle hook has: it may use the state of its object."""
+
+    name = "a lifecycle hook"
+    open = False
+
+    def __init__(self, holder: object) -> None:
+        self.holder: object | None = holder
+
+    def report(self, defect: Defect) -> None:
+        """Do nothing: the log has it."""
+
+
+@contextmanager
+def using_state(holder: object) -> Iterator[None]:
+    """Let a lifecycle hook use the state of its object while the block runs."""
+    hook = Hook(holder)
+    token = current_turn.set(cast(RunningTurn, hook))
+    try:
+        yield
+    finally:
+        hook.holder = None
+        current_turn.reset(token)
+
+
+def refuse_state(turn: RunningTurn | None, object_id: str) -> Defect:
+    """Log, report and return the defect of code that uses an object's state outside its turn."""
+    where = "outside a turn" if turn is None else f"by code of {turn.name} that goes on after its turn"
+    defect = Defect(f"the state of {object_id} was used {where}")
+    log.error("%s", defect, stack_info=True)
+    if turn is not None:
+        turn.report(defect)
+    return defect

@@ -19,6 +19,7 @@ from aidevos.contracts.objects import READ
 from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import ObjectType
+from aidevos.durable.objects.running import using_state
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.owner_ids import OwnerIds
 from aidevos.durable.store.port import Claim, Document, StoreError
@@ -225,16 +226,18 @@ class Lifecycle:
 async def _call_on_activate(activation: Activation) -> None:
     if type(activation.object).on_activate is BaseDurableObject.on_activate:
         return
-    async with asyncio.timeout(HOOK_WITHIN):
-        await activation.object.on_activate()
+    with using_state(activation.object):
+        async with asyncio.timeout(HOOK_WITHIN):
+            await activation.object.on_activate()
     activation.restore(activation.snapshot)
 
 
 async def _call_on_hibernate(activation: Activation) -> None:
     """Run the hook of an object that has left memory. A call meanwhile creates a new activation."""
     try:
-        async with asyncio.timeout(HOOK_WITHIN):
-            await activation.object.on_hibernate()
+        with using_state(activation.object):
+            async with asyncio.timeout(HOOK_WITHIN):
+                await activation.object.on_hibernate()
     except Exception:
         log.exception("%s: on_hibernate failed", activation.object_id)
 

@@ -21,6 +21,8 @@ from bson.raw_bson import RawBSONDocument
 from aidevos.contracts.errors import Failure
 
 MAX_DEPTH = 64
+# A state may hold an argument somewhat deeper. MongoDB takes 100 levels.
+STATE_DEPTH = 80
 PATH_LIMIT = 256
 INT64 = range(-(2**63), 2**63)
 SCALARS = frozenset({float, bool, type(None), bytes})
@@ -90,23 +92,29 @@ def as_raw(encoded: bytes) -> RawBSONDocument:
     return RawBSONDocument(encoded)
 
 
-def check_storable(value: Any, field: str) -> None:
+def check_storable(value: Any, field: str, depth: int = MAX_DEPTH) -> None:
     """Refuse values that MongoDB can't hold, before any other code sees them.
 
     These are integers beyond 64 bits, keys with NUL, keys and text that are not valid Unicode, and nesting beyond
-    `MAX_DEPTH` levels. Raises `invalid` with the path, which begins with `field`.
+    `depth` levels. Raises `invalid` with the path, which begins with `field`.
     """
-    problem = _find_unstorable(value, 0)
+    problem = _find_unstorable(value, depth)
     if problem is not None:
         detail, path = problem
+        if detail is _TOO_DEEP:
+            detail = f"values nest at most {depth} levels deep"
         raise Failure("invalid", detail, field=".".join([field, *reversed(path)])[:PATH_LIMIT])
 
 
+_TOO_DEEP = "values nest too deep"
 _Problem: TypeAlias = tuple[str, list[str]] | None
 
 
 def _find_unstorable(value: Any, depth: int) -> _Problem:
-    """Return a description of the first value that can't be stored and its path, innermost name first, or None."""
+    """Return a description of the first value that can't be stored and its path, innermost name first, or None.
+
+    The value may have `depth` levels.
+    """
     kind = type(value)
     if kind is int:
         return None if value in INT64 else ("integers must fit into 64 bits", [])
@@ -114,8 +122,8 @@ def _find_unstorable(value: Any, depth: int) -> _Problem:
         return None if value.isascii() or _is_unicode(value) else ("text must be valid Unicode", [])
     if kind in SCALARS:
         return None
-    if depth > MAX_DEPTH:
-        return f"values nest at most {MAX_DEPTH} levels deep", []
+    if depth < 0:
+        return _TOO_DEEP, []
     if kind is dict:
         return _find_unstorable_in_map(value, depth)
     if kind in SEQUENCES:
@@ -136,7 +144,7 @@ def _find_unstorable_in(items: Iterable[tuple[Any, Any]], depth: int) -> _Proble
     for key, item in items:
         if type(item) in SCALARS:
             continue
-        problem = _find_unstorable(item, depth + 1)
+        problem = _find_unstorable(item, depth - 1)
         if problem is not None:
             problem[1].append(str(key))
             return problem

@@ -58,6 +58,8 @@ class Activation:
         self.woken_for_alarm = False
         # True while an alarm is in the mailbox or running.
         self.ringing = False
+        # The method of the latest turn; empty before the first one.
+        self.last_method = ""
         # Seconds on the event loop's clock.
         self.last_used = 0.0
         # Seconds since the epoch.
@@ -94,6 +96,7 @@ class Activation:
         if document and document.exists and document.state is not None:
             state = self._load_state(document.state, document.schema)
         self.object: BaseDurableObject[Any] = self.type.cls(self.id, state)
+        self.object._guarded = True
         self.snapshot = codec.encode(state)
         self.committed = self._shown()
         self.loaded = True
@@ -106,6 +109,15 @@ class Activation:
         self.founding = True
         # A new object has no events; if there are some, the first publish fails and the position is read again.
         self.stream.known = True
+
+    @property
+    def state(self) -> Any:
+        """The object's state, which the object itself guards."""
+        return self.object._state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.object._state = state
 
     def load_committed(self, committed: Committed, bounds: Bounds) -> None:
         """Initialize as a copy of an object's committed state that runs only a query."""
@@ -128,8 +140,8 @@ class Activation:
 
         Encoding it again may give other bytes, because an integer in a float field becomes a float.
         """
-        self.object.state = msgspec.convert(codec.decode(snapshot), self.type.cls.state_type, str_keys=True)
-        self.snapshot = codec.encode(self.object.state)
+        self.state = msgspec.convert(codec.decode(snapshot), self.type.cls.state_type, str_keys=True)
+        self.snapshot = codec.encode(self.state)
 
     def _load_state(self, state: dict[str, Any], schema: int) -> msgspec.Struct:
         try:
@@ -144,7 +156,7 @@ class Activation:
     def weigh(self) -> int:
         """Return the approximate memory use of the loaded object in bytes."""
         weight = self.type.weight
-        weight.sample(self.object.state)
+        weight.sample(self.state)
         state = int((1 + weight.factor) * len(self.snapshot))
         alarms = sum(alarm.size for alarm in self.alarms.values())
         return BASE_SIZE + state + self.records.size + self.outbox_size + alarms
@@ -266,7 +278,7 @@ class Activation:
 
     def view(self) -> DurableObject:
         """Return the management view of the object, which must exist."""
-        state = msgspec.to_builtins(self.object.state, str_keys=True)
+        state = msgspec.to_builtins(self.state, str_keys=True)
         return _describe(
             self.type,
             self.id,

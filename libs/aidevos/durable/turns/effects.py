@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from aidevos.durable.turns.entries import Entry
 from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.pending import PendingCommit
 
+log = logging.getLogger(__name__)
 OUTBOX_BYTES = 2 * 1024 * 1024
 # MongoDB refuses documents of more than 16 MiB. The rest is for names, times and the short outcomes of failed turns.
 DOCUMENT_BYTES = 15 * 1024 * 1024
@@ -61,6 +63,7 @@ class Effects:
         activation, limits = self._activation, self._limits
         limit = activation.type.cls.state_limit or limits.state
         if len(state) > limit:
+            log.warning("%s: a turn's state has %d bytes, more than %d", activation.object_id, len(state), limit)
             raise Failure("too-large", f"the state would exceed {limit} bytes", field="state")
         if not entries:
             return
@@ -82,8 +85,8 @@ class Effects:
             activation.updated_at = moment
         if self.deleted:
             activation.exists, activation.project = False, None
-            activation.object.state = activation.type.default_state()
-            activation.snapshot = codec.encode(activation.object.state)
+            activation.state = activation.type.default_state()
+            activation.snapshot = codec.encode(activation.state)
             return
         if not activation.exists:
             activation.exists, activation.project = True, self.project

@@ -9,6 +9,7 @@ from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.fair_share import FairShare
 from aidevos.durable.base.slices import Slices
 from aidevos.durable.client.client import ObjectCaller
+from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.port import Store
 from aidevos.durable.turns.completion import Bounds
@@ -41,6 +42,8 @@ class Environment(NamedTuple):
     lease; only then may it activate, execute and answer. `spawn` runs a coroutine in the background and logs its
     failure. `slices` runs long work without holding up the loop. `searches` bounds the reads that callers ask for, by
     the caller's ID.
+    `on_defect` is called with each mistake of an author. With it, each turn begins with a look for changes of the state
+    that no turn has made, which would cost too much in a fleet.
     """
 
     registry: DurableObjectRegistry
@@ -52,3 +55,4 @@ class Environment(NamedTuple):
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     slices: Slices
     searches: FairShare
+    on_defect: Callable[[Defect], None] | None = None

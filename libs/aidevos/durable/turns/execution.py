@@ -18,6 +18,7 @@ from typing import Any
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
+from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.if_match import check_if_match
 from aidevos.durable.objects.running import current_turn
 from aidevos.durable.store.port import StoreError
@@ -151,6 +152,9 @@ class TurnRunner:
         except Failure as refused:
             self._answer(activation, request, Reply.of(refused))
             return None
+        if self._environment.on_defect is not None:
+            _check_untouched(activation, self._environment.on_defect)
+        activation.last_method = request.method.name
         turn = Turn(self._environment, self._gate.join, activation, request)
         if request.alarm and not begin_alarm(turn):
             return None
@@ -171,7 +175,7 @@ class TurnRunner:
         """Leave a turn behind that doesn't end although it was cancelled, and serve the object anew."""
         method = f"{turn.activation.object_id}.{turn.request.method.name}"
         log.error("%s goes on although it was cancelled: the object is loaded anew", method)
-        turn.open = False
+        turn.close()
         turn.request.fail(failure)
         self._discard(turn.activation)
 
@@ -231,6 +235,7 @@ async def _run_in_task(turn: Turn, abandon: Callable[[Turn, Failure], None]) -> 
     if not turn.open:
         return
     if _is_cancelled(error):
+        turn.close()
         roll_back(turn.activation)
         request.fail(moved_during_turn())
         raise asyncio.CancelledError
@@ -266,7 +271,7 @@ def _is_cancelled(error: BaseException | None) -> bool:
 def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
     """Commit or undo the effects of a method that has returned or raised, and answer its request."""
     activation, request = turn.activation, turn.request
-    turn.open = False
+    turn.close()
     if activation.broken:
         request.fail(moved_during_turn())
         return
@@ -303,7 +308,17 @@ def _is_transient(error: BaseException) -> bool:
 def _failure(error: BaseException, turn: Turn) -> Failure:
     if isinstance(error, Failure):
         return error
+    if isinstance(error, Defect):
+        turn.report(error)
     return log_unexpected(error, f"{turn.activation.object_id}.{turn.request.method.name}")
+
+
+def _check_untouched(activation: Activation, on_defect: Callable[[Defect], None]) -> None:
+    """Report and undo a change of the state since the last turn. It would be committed by the turn that begins."""
+    if activation.type.encode_state(activation.state) != activation.snapshot:
+        last = f"{activation.type.name}.{activation.last_method}"
+        on_defect(Defect(f"the state of {activation.object_id} was changed outside its turn, after {last} had ended"))
+        roll_back(activation)
 
 
 def _deadlock(request: Request) -> Failure:

@@ -41,7 +41,7 @@ def complete(turn: Turn, result: Any) -> Reply:
     Raises if the state can't be stored or the result can't be sent; nothing has then entered a commit.
     """
     activation, request, effects = turn.activation, turn.request, turn.effects
-    encoded = activation.type.encode_state(activation.object.state)
+    encoded = activation.type.encode_state(activation.state)
     if not request.method.is_command:
         if encoded != activation.snapshot:
             raise RuntimeError(f"the query {request.method.name} changed the state")
@@ -86,7 +86,10 @@ def roll_back(activation: Activation) -> None:
 
 
 def _answer(turn: Turn, result: Any) -> Reply:
-    payload = _encode(turn.activation.view() if turn.returns_view else result, turn.request)
+    request = turn.request
+    payload = _encode(turn.activation.view() if turn.returns_view else result, request)
+    if not turn.returns_view:
+        request.method.check_result(payload, request.content_type)
     limit = turn.environment.limits.answer
     if len(payload) > limit:
         raise RuntimeError(f"the result has more than {limit} bytes")

@@ -21,6 +21,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
 from aidevos.durable.objects.alarm import EXPIRY, Scheduled, check_alarm_bounds
 from aidevos.durable.objects.declaration import Event
+from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.activation import Activation
@@ -49,11 +50,30 @@ class Turn:
         # True for an alarm whose earlier attempt may have killed its process.
         self.counts_attempt_first = False
         self.returns_view = False
-        self.open = True
+        self.holder: object | None = activation.object
         self._join = join
         self._calls = 0
         self._id = ""
         self._last_number = activation.outbox_last
+
+    @property
+    def open(self) -> bool:
+        """True until the turn has ended."""
+        return self.holder is not None
+
+    def close(self) -> None:
+        """End the turn: code that still runs can neither use the state nor do anything more."""
+        self.holder = None
+
+    @property
+    def name(self) -> str:
+        """The type and the method."""
+        return f"{self.activation.type.name}.{self.request.method.name}"
+
+    def report(self, defect: Defect) -> None:
+        # What a turn that was left behind does to a discarded activation is without effect.
+        if self.environment.on_defect is not None and not self.activation.broken:
+            self.environment.on_defect(defect)
 
     @property
     def id(self) -> str:
@@ -182,7 +202,7 @@ class Turn:
         """Commit the effects of the turn so far, and return when they are durable."""
         self._only_in_command("checkpoint")
         activation, effects = self.activation, self.effects
-        encoded = activation.type.encode_state(activation.object.state)
+        encoded = activation.type.encode_state(activation.state)
         activation.type.check_state(encoded)
         effects.check_bounds(encoded, effects.entries)
         effects.check_document(encoded, b"")
@@ -239,7 +259,7 @@ class Turn:
                 raise RuntimeError(f"a query can call only queries: {failure.detail}") from failure
             refused = None
             if options.get("authorization") is None:
-                refused = service_refused(failure, f"{self.activation.type.name}.{self.request.method.name}")
+                refused = service_refused(failure, self.name)
             if refused is not None:
                 raise refused from failure
             raise

@@ -50,6 +50,15 @@ def test_what_ends_is_started_again_and_keeps_its_name(compose: dict[str, Any]) 
         assert service["healthcheck"]["test"], name
 
 
+def test_a_healthy_container_is_seldom_asked(compose: dict[str, Any]) -> None:
+    """Each question starts a process, and Python or Erlang need up to a second of CPU to start."""
+    for name in compose["services"].keys() - ONE_SHOTS:
+        check = compose["services"][name]["healthcheck"]
+        assert check["interval"] == "30s", name
+        assert int(check["start_interval"].removesuffix("s")) <= 10, name
+        assert check["test"][1] != "rabbitmq-diagnostics"
+
+
 def test_a_service_has_time_to_drain(compose: dict[str, Any]) -> None:
     for service in SERVICES:
         grace = compose["services"][service.name]["stop_grace_period"]

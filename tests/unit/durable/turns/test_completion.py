@@ -230,8 +230,9 @@ async def test_a_turn_that_can_never_fit_the_document_is_refused_for_good(monkey
         assert await kit.call("tally", "a", "add", headers=chosen("small")) == 1
 
 
-async def test_a_large_result_moves_to_the_archive_at_once_and_is_still_found(kit: ObjectKit) -> None:
-    blob: Any = ("tally", "a", "blob", {"bytes": 7 * MIB // 2})
+@pytest.mark.parametrize("bytes", [2 * LARGE, 7 * MIB // 2])
+async def test_a_large_result_moves_to_the_archive_at_once_and_is_still_found(kit: ObjectKit, bytes: int) -> None:
+    blob: Any = ("tally", "a", "blob", {"bytes": bytes})
     result = await kit.call(*blob, headers=numbered("a", 1))
     await until(lambda: not kit.runtime.tasks.running)
     await kit.settle()

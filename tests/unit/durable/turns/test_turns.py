@@ -131,11 +131,12 @@ async def test_a_full_mailbox_refuses_with_a_time_to_try_again() -> None:
         assert await asyncio.gather(*taken) == [1, 2, 3]
 
 
-async def test_a_state_past_its_bound_is_refused_and_undone() -> None:
+async def test_a_state_past_its_bound_is_refused_logged_and_undone(caplog: pytest.LogCaptureFixture) -> None:
     async with ObjectKit(Tally, limits=Limits(state=10_000)) as kit:
         await kit.call("tally", "a", "grow", {"bytes": 5000})
         refused = await failure(kit.call("tally", "a", "grow", {"bytes": 5000}))
         assert (refused.code, refused.field) == ("too-large", "state")
+        assert "tally:a: a turn's state has 10" in caplog.text
         assert len((await kit.call("tally", "a", "everything"))["tags"]) == 1
 
 

@@ -1,0 +1,106 @@
+"""A host that is stopped finishes what has arrived, and only then lets another host take over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from aidevos.contracts import subjects
+from aidevos.durable.hosting.host import Host
+from aidevos.testing import ADMIN, ObjectKit
+from tests.support.kits import begun
+
+
+class Subscription:
+    """A subscription with messages that have arrived and wait for the callback until it is drained."""
+
+    def __init__(self, callback: Callable[[Msg], Awaitable[None]]) -> None:
+        self.callback = callback
+        self.waiting: list[Msg] = []
+
+    async def drain(self) -> None:
+        for message in self.waiting:
+            await self.callback(message)
+
+
+class Fleet:
+    """Stands in for everything that a host has of the fleet. `events` records answers and releases in order."""
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[str, Subscription] = {}
+        self.events: list[str] = []
+
+    async def subscribe(self, subject: str, *, cb: Callable[[Msg], Awaitable[None]], **options: Any) -> Subscription:
+        self.subscriptions[subject] = Subscription(cb)
+        return self.subscriptions[subject]
+
+    async def publish(self, subject: str, payload: bytes, headers: Any = None) -> None:
+        self.events.append(f"{subject} gets {payload.decode()}")
+
+    async def release(self) -> None:
+        self.events.append("release")
+
+    async def nothing(self, *args: Any, **options: Any) -> None: ...
+
+    put = flush = stop = leave = close = follow = nothing
+
+    def jetstream(self, **options: Any) -> None: ...
+
+    def new_inbox(self) -> str:
+        return "_INBOX.host"
+
+    def valid(self) -> bool:
+        return True
+
+    def admit(self, message: Msg, headers: Any) -> Any:
+        return ADMIN
+
+
+def owning_host(kit: ObjectKit, fleet: Any) -> Host:
+    """Return a host of the kit's objects whose surroundings are all the fake fleet."""
+    host = Host(kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0)
+    for part in ("_types", "_placement", "_authenticator", "_tells"):
+        setattr(host, part, fleet)
+    host._keep_running(host._replies.run())
+    return host
+
+
+def request(reply: str) -> Msg:
+    partition = subjects.partition("tally", "a")
+    return Msg(_client=None, subject=f"dop.{partition}.tally.a.add", reply=reply, data=b"")  # type: ignore[arg-type]
+
+
+async def test_a_drain_answers_what_has_arrived_before_it_releases_anything(kit: ObjectKit) -> None:
+    fleet, written = Fleet(), asyncio.Event()
+    host = owning_host(kit, fleet)
+    await host._own("tally")
+    subscription = fleet.subscriptions[subjects.owned("tally")]
+    kit.store.faults.append(written)
+    await subscription.callback(request("_INBOX.first"))
+    subscription.waiting.append(request("_INBOX.second"))
+
+    draining = await begun(host.drain(10.0))
+    assert fleet.events == []
+    written.set()
+    await draining
+
+    assert fleet.events == ["_INBOX.first gets 1", "_INBOX.second gets 2", "release", "release"]
+    assert kit.store.documents["tally"]["a"]["state"]["value"] == 2
+
+
+async def test_a_drain_refuses_what_is_not_done_in_time(kit: ObjectKit) -> None:
+    fleet, written = Fleet(), asyncio.Event()
+    host = owning_host(kit, fleet)
+    await host._own("tally")
+    kit.store.faults.append(written)
+    await fleet.subscriptions[subjects.owned("tally")].callback(request("_INBOX.first"))
+
+    await host.drain(0.01)
+
+    answer, *released = fleet.events
+    assert "unavailable" in answer
+    assert released == ["release", "release"]
+    written.set()
