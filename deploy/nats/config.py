@@ -35,6 +35,8 @@ USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, WORKER_USER, *HOST_USERS)
 # Bytes that headers and the reply subject may add to the largest payload.
 PAYLOAD_MARGIN = 64 * 1024
 MIB = 1024 * 1024
+# Bytes that may wait for one connection: 50,000 requests of 1 KiB each second, for `AIDEVOS_STALL_LIMIT`.
+MAX_PENDING = 512 * MIB
 
 # The host of the dead letters removes the tells that no host takes.
 _STRAY_TELLS = {"events": (f"$JS.API.STREAM.MSG.DELETE.{subjects.TELLS_STREAM}",)}
@@ -62,7 +64,10 @@ def render(
         "host": host,
         "port": port,
         "max_payload": max_payload,
-        "max_pending": max(64 * MIB, 2 * max_payload),
+        # A host that doesn't read for as long as its watchdog lets it must not be cut off, even in a burst: whatever
+        # waits for it would be lost without an answer.
+        "max_pending": max(MAX_PENDING, 2 * max_payload),
+        "write_timeout": "retry",
         "jetstream": {
             "store_dir": str(store),
             # An acknowledged event survives a power cut.

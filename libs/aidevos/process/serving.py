@@ -29,7 +29,7 @@ from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.durable.client.connection import connect
+from aidevos.durable.client.connection import Connection, connect
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.host_name import HostName
@@ -171,7 +171,7 @@ class _Process:
         await self._stop.wait()
 
     @asynccontextmanager
-    async def _open_calls(self) -> AsyncIterator[Client]:
+    async def _open_calls(self) -> AsyncIterator[Connection]:
         """Open a connection for the requests to one incarnation.
 
         However many wait in its socket, the process receives its other messages.
@@ -194,7 +194,7 @@ class _Process:
         store: MongoStore,
         access: AccessControl,
         leases: LeaseConnection,
-        calls: Client,
+        calls: Connection,
         *,
         reports_health: bool,
     ) -> Host:

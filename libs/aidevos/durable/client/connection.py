@@ -20,9 +20,11 @@ from urllib.parse import urlsplit
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import AuthorizationError, SecureConnWantedError
 from nats.protocol import parser
 from nats.protocol.command import hpub_cmd
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from aidevos.contracts import envelope
 from aidevos.settings import SettingsError
@@ -33,6 +35,8 @@ RECONNECT_WAIT = 0.1
 # Errors that another attempt can't resolve while a process starts.
 FATAL = (AuthorizationError, SecureConnWantedError, ssl.SSLCertVerificationError)
 PENDING_BYTES = 64 * 1024 * 1024
+# Takes the subject, the reply subject, the payload and the headers of a message.
+Take = Callable[[bytes, bytes, bytes, bytes], None]
 SPACE = " \t\n\r\v\f"
 parser.MSG_RE = re.compile(rb"\AMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+)\r\n")
 parser.HMSG_RE = re.compile(rb"\AHMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+) (\d+)\r\n")
@@ -40,6 +44,38 @@ parser.HMSG_RE = re.compile(rb"\AHMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+)
 
 class Connection(Client):
     """nats-py's client with faster headers. The bytes on the wire are the same; unusual headers use nats-py's code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._takers: dict[int, Take] = {}
+        self._ps: Parser = _Parser(self, self._takers)
+
+    def hand_over(self, subscription: Subscription, take: Take) -> None:
+        """Pass the messages of a subscription to `take` as they are read.
+
+        They wait in no queue of nats-py, their headers are not parsed, and reading one costs a quarter.
+        """
+        self._takers[subscription._id] = take
+
+    def open_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> Msg:
+        """Return a message that was handed over."""
+        parsed = self._parse_header_lines(headers.partition(b"\r\n")[2]) if headers else None
+        return self._build_message(0, subject, reply, data, parsed)
+
+    def post(self, subject: bytes, message: bytes) -> None:
+        """Publish a message that `encode_message` has returned, without waiting."""
+        command = b"HPUB %s %s" % (subject, message)
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        take = self._takers.get(sid)
+        if take is None:
+            await super()._process_msg(sid, subject, reply, data, headers or b"")
+        elif sid in self._subs:
+            take(subject, reply, data, headers or b"")
 
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
@@ -90,6 +126,58 @@ class Connection(Client):
         return headers
 
 
+class _Parser(Parser):
+    """nats-py's parser with a faster path for the messages that are handed over."""
+
+    def __init__(self, connection: Client, takers: Mapping[int, Take]) -> None:
+        super().__init__(connection)
+        self._connection = connection
+        self._takers = takers
+
+    async def parse(self, data: bytes = b"") -> None:
+        if not self._takers or self.state != AWAITING_CONTROL_LINE:
+            await super().parse(data)
+            return
+        if self.buf:
+            data = bytes(self.buf) + data
+            self.buf.clear()
+        rest = self._take(data)
+        if rest:
+            await super().parse(rest)
+
+    def _take(self, data: bytes) -> bytes:
+        """Hand over the messages at the beginning of the data, and return what follows them.
+
+        The beginning of another one stays in the buffer.
+        """
+        at = 0
+        while data.startswith(b"HMSG ", at):
+            line_end = data.find(b"\r\n", at)
+            parts = data[at + 5 : line_end].split(b" ")
+            if line_end < 0 or len(parts) != 5:
+                break
+            subject, sid, reply, header_size, size = parts
+            take = self._takers.get(int(sid)) if sid.isdigit() else None
+            if take is None or int(sid) not in self._connection._subs:
+                break
+            start = line_end + 2
+            body, end = start + int(header_size), start + int(size)
+            if end + 2 > len(data):
+                self.buf += data[at:]
+                return b""
+            take(subject, reply, data[body:end], data[start:body])
+            at = end + 2
+        return data[at:]
+
+
+def encode_message(payload: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return all of a message but its subject, for `Connection.post`."""
+    block = _plain_block(headers)
+    if block is None:
+        raise ValueError("only the product's own headers can be posted")
+    return b"%d %d\r\n%s%s\r\n" % (len(block), len(block) + len(payload), block, payload)
+
+
 def _plain_block(headers: Mapping[str, str]) -> bytes | None:
     """Return the encoded headers, or None if a name isn't one of the product's or a value contains a line break."""
     if not envelope.HEADERS.issuperset(headers):
@@ -107,7 +195,7 @@ async def connect(
     tls: ssl.SSLContext | None = None,
     on_disconnect: Callable[[], None] = lambda: None,
     on_reconnect: Callable[[], None] = lambda: None,
-) -> Client:
+) -> Connection:
     """Connect as the user in the URL, with that user's private inbox prefix, and reconnect forever.
 
     `tls` is the context for a URL or a server that asks for TLS, by default one with the system's authorities. Raises

@@ -27,30 +27,30 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.resolving import NotReady, resolve_when_ready
+from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.placement import Placement
+from aidevos.durable.hosting.reception import Reception
 from aidevos.durable.hosting.replies import ReplySender
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.store.port import StoreError
-from aidevos.durable.turns.failures import log_unexpected, moved, outcome_unknown
-from aidevos.durable.turns.headers import Reply, parse_deadline
+from aidevos.durable.turns.failures import outcome_unknown
+from aidevos.durable.turns.headers import Reply
 from aidevos.observability import metrics
-from aidevos.observability.metrics import FAILURES
 from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
 HEALTH_WITHIN = 2.0
 METRICS_PERMISSION = "fleet:read"
-# Inboxes, and the subjects that the server substitutes for them between accounts.
-REPLY_PREFIXES = ("_INBOX", "_R_.")
+# The fleet's processes alone ask for health and metrics.
+INBOX = "_INBOX"
 FLUSH_WITHIN = 2
-PENDING_BYTES = 256 * 1024 * 1024
 VERSION = version("aidevos")
 
 
@@ -67,7 +67,7 @@ class Host:
         runtime: Runtime,
         lease: Lease,
         connection: Client,
-        calls: Client,
+        calls: Connection,
         admission: Admission,
         limiter: RateLimiter,
         *,
@@ -89,15 +89,14 @@ class Host:
         self._types = Bucket(connection, subjects.TYPES_BUCKET)
         hosts, holders = Bucket(connection, subjects.HOSTS_BUCKET), Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, lease, list(self._environment.registry.types), self._own)
-        self._authenticator = CallAuthenticator(admission, limiter, self._is_open, self._count_items)
         self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter)
         self._replies = ReplySender(calls)
+        authenticator = CallAuthenticator(admission, limiter, self._is_open, self._count_items)
+        self._reception = Reception(runtime, lease, calls, authenticator, self._replies)
         self._micro: Service | None = None
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._owned: set[str] = set()
-        self._accepted = 0
-        self._accepted_bytes = 0
 
     @property
     def objects(self) -> int:
@@ -108,8 +107,8 @@ class Host:
         """Acquire the lease, and start to take over the types as they become free."""
         await self.lease.acquire()
         if self._reports_health:
-            await self._subscribe(self._connection, subjects.health(self._service), self._on_health)
-        await self._subscribe(self._connection, subjects.metrics(self._service), self._on_metrics)
+            await self._answer(subjects.health(self._service), self._on_health)
+        await self._answer(subjects.metrics(self._service), self._on_metrics)
         self._micro = await add_service(
             self._connection,
             name=self._service,
@@ -136,7 +135,9 @@ class Host:
         await self._placement.stop()
         await self._tells.leave()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
-        await self._runtime.catalogue.settle(within)
+        end = asyncio.get_running_loop().time() + within
+        await self._reception.join(within)
+        await self._runtime.catalogue.settle(end - asyncio.get_running_loop().time())
         await self._runtime.catalogue.give_up()
         await self._replies.flush()
         await self._placement.release()
@@ -152,6 +153,7 @@ class Host:
         self._replies.refuse_all(outcome_unknown())
         self._runtime.catalogue.drop_all()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
+        await self._reception.join(FLUSH_WITHIN)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._replies.flush(), FLUSH_WITHIN)
         await self._stop()
@@ -182,8 +184,8 @@ class Host:
         if type not in self._owned:
             for subject, query in self._runtime.queries.items():
                 if query.type.name == type:
-                    await self._subscribe(self._calls, subject, self._on_query, queue=self._service)
-            await self._subscribe(self._calls, subjects.owned(type), self._on_call)
+                    self._subscriptions.append(await self._reception.subscribe(subject, queue=self._service))
+            self._subscriptions.append(await self._reception.subscribe(subjects.owned(type)))
             self._owned.add(type)
             self._runtime.alarms.scan_soon()
             self._keep_running(self._tells.follow(type))
@@ -204,67 +206,14 @@ class Host:
                 except (NatsError, OSError) as error:
                     log.warning("announcing the type %s failed, trying again: %r", type, error)
 
-    async def _subscribe(
-        self, connection: Client, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = ""
-    ) -> None:
+    async def _answer(self, subject: str, handler: Callable[[Msg], Awaitable[None]]) -> None:
         async def guarded(message: Msg) -> None:
-            # The server lets a host reply to any subject. Only inboxes are safe: others could be events or KV keys.
-            if message.reply and not message.reply.startswith(REPLY_PREFIXES):
-                FAILURES.labels("nats", "bad-request").inc()
-                log.warning("refused a request on %s whose reply subject is not an inbox", message.subject)
-            else:
+            if message.reply.startswith(INBOX):
                 await handler(message)
+            else:
+                log.warning("refused a request on %s whose reply subject is not an inbox", message.subject)
 
-        subscription = await connection.subscribe(
-            subject, queue=queue, cb=guarded, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
-        self._subscriptions.append(subscription)
-
-    async def _on_call(self, message: Msg) -> None:
-        headers = trusted_headers(message)
-        self._accepted += 1
-        subject, reply_to, size = message.subject, message.reply, len(message.data)
-        self._accepted_bytes += size
-
-        def respond(answer: Reply) -> None:
-            self._accepted -= 1
-            self._accepted_bytes -= size
-            if answer.failed:
-                _count_failure(subject, answer, answered=bool(reply_to))
-            if reply_to:
-                self._replies.send(reply_to, answer)
-
-        limits = self._environment.limits
-        if not self.lease.valid():
-            respond(Reply.of(moved()))
-        elif self._accepted > limits.pending or self._accepted_bytes > PENDING_BYTES:
-            respond(Reply.of(_overloaded()))
-        else:
-            self._dispatch(message, headers, respond)
-
-    def _dispatch(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Reply], None]) -> None:
-        """Pass a call to its object. If its caller or rate limit must be looked up first, do so and try again."""
-        try:
-            caller = self._authenticator.admit(message, headers)
-            self._runtime.router.dispatch(message.subject, message.data, headers, caller, respond)
-        except NotReady as not_ready:
-            self._environment.spawn(self._dispatch_after(not_ready.lookup, message, headers, respond))
-        except Exception as error:
-            respond(_failure_reply(error, message.subject))
-
-    async def _dispatch_after(
-        self,
-        lookup: asyncio.Future[None],
-        message: Msg,
-        headers: Mapping[str, str],
-        respond: Callable[[Reply], None],
-    ) -> None:
-        try:
-            await asyncio.shield(lookup)
-        except Exception as error:
-            respond(_failure_reply(error, message.subject))
-        else:
-            self._dispatch(message, headers, respond)
+        self._subscriptions.append(await self._connection.subscribe(subject, cb=guarded))
 
     def _is_open(self, subject: str) -> bool:
         query = self._runtime.queries.get(subject)
@@ -273,24 +222,6 @@ class Host:
     def _count_items(self, message: Msg, headers: Mapping[str, str]) -> int:
         query = self._runtime.queries.get(message.subject)
         return query.count_items(message.data, headers.get(envelope.CONTENT_TYPE)) if query else 1
-
-    async def _on_query(self, message: Msg) -> None:
-        if message.reply:
-            self._accepted += 1
-            self._environment.spawn(self._answer_query(message))
-
-    async def _answer_query(self, message: Msg) -> None:
-        headers, query = trusted_headers(message), self._runtime.queries[message.subject]
-        try:
-            if self._accepted > self._environment.limits.pending:
-                raise _overloaded()
-            parse_deadline(headers, self._environment.limits.default_deadline, self._environment.limits.max_deadline)
-            caller = await resolve_when_ready(self._authenticator.admit, message, headers)
-            answer = Reply(await query.run(message.data, headers.get(envelope.CONTENT_TYPE), caller))
-        except Exception as error:
-            answer = _failure_reply(error, message.subject)
-        self._accepted -= 1
-        self._replies.send(message.reply, answer)
 
     async def _on_metrics(self, message: Msg) -> None:
         try:
@@ -321,23 +252,8 @@ class Host:
         await self._connection.publish(reply_to, msgspec.json.encode(document))
 
 
-def _overloaded() -> Failure:
-    return Failure("overloaded", "too many requests wait in this process", retry_after=1.0)
-
-
-def _failure_reply(error: Exception, subject: str) -> Reply:
-    return Reply.of(error if isinstance(error, Failure) else log_unexpected(error, subject))
-
-
 async def _drain(subscription: Subscription) -> None:
     try:
         await asyncio.wait_for(subscription.drain(), FLUSH_WITHIN)  # type: ignore[no-untyped-call]
     except (NatsError, TimeoutError) as error:
         log.warning("draining a subscription failed: %s", error)
-
-
-def _count_failure(subject: str, answer: Reply, *, answered: bool) -> None:
-    failure = Failure.decode(answer.payload)
-    FAILURES.labels("nats", failure.code).inc()
-    if not answered:
-        log.warning("a request without a reply subject failed on %s: %s: %s", subject, failure.code, failure.detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from functools import lru_cache
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -41,7 +42,8 @@ class ReplySender:
             while self._queue:
                 reply_to, reply = self._queue.popleft()
                 try:
-                    await self._connection.publish(reply_to, reply.payload, headers=_headers(reply))
+                    headers = problem_headers(reply.payload) if reply.failed else None
+                    await self._connection.publish(reply_to, reply.payload, headers=headers)
                 except MaxPayloadError:
                     self.send(reply_to, Reply.of(Failure("internal", "the answer exceeds the payload limit of NATS")))
                 except NatsError as error:
@@ -58,10 +60,10 @@ class ReplySender:
         self._queue = deque((reply_to, refusal) for reply_to, _ in self._queue)
 
 
-def _headers(reply: Reply) -> dict[str, str] | None:
-    if not reply.failed:
-        return None
-    problem = Failure.decode(reply.payload)
+@lru_cache
+def problem_headers(problem_document: bytes) -> dict[str, str]:
+    """Return the headers of a message with a problem document."""
+    problem = Failure.decode(problem_document)
     text = f"{problem.code}: {problem.detail}".encode("ascii", "replace").decode()[:512]
     return {
         envelope.ERROR_CODE: str(problem.status),

@@ -90,6 +90,11 @@ class Runtime:
             bus, client, clock, limits.records.tell_age, is_confidential=registry.is_confidential, on_sent=self._on_sent
         )
 
+    @property
+    def commits_waiting(self) -> int:
+        """The number of objects whose commit waits or is in progress."""
+        return sum(commits.waiting for commits in self._commits.values())
+
     @cached_property
     def queries(self) -> dict[str, StoredQuery]:
         """The queries by subject. The registry must have been bound to its resources before the first use."""

@@ -72,6 +72,12 @@ class GroupCommit:
         self._ready: dict[Activation, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._to_clear: dict[Activation, None] = {}
+        self._in_progress = 0
+
+    @property
+    def waiting(self) -> int:
+        """The number of objects whose commit waits or is in progress."""
+        return len(self._ready) + self._in_progress
 
     def remove_sent(self, activation: Activation, number: int) -> None:
         """Remove a delivered outbox entry, soon and in a batch with others."""
@@ -98,6 +104,7 @@ class GroupCommit:
         try:
             while self._ready:
                 batch = self._seal()
+                self._in_progress = len(batch)
                 if batch:
                     outcomes = await self._apply([commit for _, commit in batch.values()])
                     settling = self._settle_each(batch, outcomes)
@@ -106,7 +113,7 @@ class GroupCommit:
                     for _ in settling:
                         pass
         finally:
-            self._task = None
+            self._task, self._in_progress = None, 0
 
     def _settle_each(
         self, batch: dict[Activation, tuple[PendingCommit, Commit]], outcomes: list[Outcome]

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from aidevos.contracts import envelope
-from aidevos.durable.client.connection import Connection
+from aidevos.durable.client.connection import Connection, encode_message
 from tests.support.kits import until
 
 NAMES = st.sampled_from([*sorted(envelope.HEADERS), "Another", "Nats-TTL"])
@@ -77,3 +77,72 @@ async def test_nothing_that_was_published_ends_the_reading_or_gets_elsewhere(blo
     connection._subs[1]._stop_processing()  # type: ignore[no-untyped-call]
 
     assert got == [(f"do.a{text}", f"_INBOX.{text}", b"hi"), (f"do.a{text}", "", b"yes")]
+
+
+class Taker:
+    """A connection whose subscription 7 is handed over, and what it was given."""
+
+    def __init__(self) -> None:
+        self.connection = Connection()
+        self.taken: list[tuple[bytes, ...]] = []
+        self.subscription = Subscription(self.connection, 7, "a")
+        self.connection._subs = {7: self.subscription, 8: Subscription(self.connection, 8, "b")}
+        self.connection.hand_over(self.subscription, lambda *parts: self.taken.append(parts))
+
+
+MESSAGES = st.lists(
+    st.tuples(st.sampled_from([7, 8]), st.sampled_from([b"", b"_INBOX.r"]), st.binary(max_size=30), st.booleans()),
+    max_size=8,
+)
+
+
+@given(MESSAGES, st.lists(st.integers(1, 40), min_size=1, max_size=5))
+async def test_messages_are_handed_over_whole_however_they_arrive(
+    messages: list[tuple[int, bytes, bytes, bool]], sizes: list[int]
+) -> None:
+    taker = Taker()
+    block = b"NATS/1.0\r\nDeadline: 5\r\n\r\n"
+    wire = b""
+    for sid, reply, data, has_headers in messages:
+        headers = block if has_headers else b""
+        verb, lengths = (b"HMSG", b"%d " % len(headers)) if has_headers else (b"MSG", b"")
+        words = [verb, b"s", b"%d" % sid, *([reply] if reply else []), lengths + b"%d" % (len(headers) + len(data))]
+        wire += b" ".join(words) + b"\r\n" + headers + data + b"\r\nPING\r\n"[: 2 if data else 8]
+    taker.connection._process_ping = _ignore_ping  # type: ignore[method-assign]
+
+    at = 0
+    while at < len(wire):
+        size = sizes[at % len(sizes)]
+        await taker.connection._ps.parse(wire[at : at + size])
+        at += size
+
+    expected = [(b"s", reply, data, block if flag else b"") for sid, reply, data, flag in messages if sid == 7]
+    assert taker.taken == expected
+    queue = taker.connection._subs[8]._pending_queue
+    queued = [queue.get_nowait().data for _ in range(queue.qsize())]
+    assert queued == [data for sid, _, data, _ in messages if sid == 8]
+
+
+async def _ignore_ping() -> None: ...
+
+
+async def test_a_message_that_is_handed_over_opens_with_its_headers() -> None:
+    message = Connection().open_message(b"s", b"r", b"x", b"NATS/1.0\r\nDeadline: 5\r\n\r\n")
+
+    assert (message.subject, message.reply, message.data, message.headers) == ("s", "r", b"x", {"Deadline": "5"})
+
+
+async def test_a_posted_message_is_on_the_wire_as_a_published_one() -> None:
+    connection = Connection()
+
+    connection.post(b"_INBOX.a", encode_message(b"{}", {envelope.ERROR_CODE: "503"}))
+
+    client = Client()
+    commands: list[bytes] = []
+
+    async def keep(cmd: bytes, priority: bool = False) -> None:
+        commands.append(cmd)
+
+    client._send_command = keep  # type: ignore[method-assign]
+    await client._send_publish("_INBOX.a", "", b"{}", 2, {envelope.ERROR_CODE: "503"})
+    assert b"".join(connection._pending).split() == b"".join(commands).split()

@@ -9,6 +9,7 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from aidevos.contracts import subjects
+from aidevos.durable.client.connection import Connection, Take
 from aidevos.durable.hosting.host import Host
 from aidevos.testing import ADMIN, ObjectKit
 from tests.support.kits import begun
@@ -37,6 +38,15 @@ class Fleet:
         self.subscriptions[subject] = Subscription(cb)
         return self.subscriptions[subject]
 
+    def hand_over(self, subscription: Subscription, take: Take) -> None:
+        async def pass_on(message: Msg) -> None:
+            take(message.subject.encode(), message.reply.encode(), message.data, b"")
+
+        subscription.callback = pass_on
+
+    def open_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> Msg:
+        return Connection().open_message(subject, reply, data, headers)
+
     async def publish(self, subject: str, payload: bytes, headers: Any = None) -> None:
         self.events.append(f"{subject} gets {payload.decode()}")
 
@@ -62,8 +72,9 @@ class Fleet:
 def owning_host(kit: ObjectKit, fleet: Any) -> Host:
     """Return a host of the kit's objects whose surroundings are all the fake fleet."""
     host = Host(kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0)
-    for part in ("_types", "_placement", "_authenticator", "_tells"):
+    for part in ("_types", "_placement", "_tells"):
         setattr(host, part, fleet)
+    host._reception._authenticator = fleet
     host._keep_running(host._replies.run())
     return host
 
