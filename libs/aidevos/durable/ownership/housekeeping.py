@@ -22,7 +22,7 @@ from aidevos.durable.turns.environment import Environment
 log = logging.getLogger(__name__)
 SWEEP_EVERY = 1.0
 # The shortest pause between two sweeps, also while memory exceeds its bound.
-SWEEP_PAUSE = 0.05
+SWEEP_PAUSE = 0.2
 SCAN_EVERY = 5.0
 PURGE_EVERY = 60.0
 
