@@ -32,7 +32,7 @@ from aidevos.durable.turns.mailbox import Mailbox
 from aidevos.durable.turns.pending import Committed, PendingCommit, StreamPosition
 
 log = logging.getLogger(__name__)
-# The bytes that an object takes besides its state, records, outbox and alarms, as measured with 5,000 to 10,000 objects.
+# The bytes that an object takes besides its state, records, outbox and alarms, as measured with 10,000 objects.
 BASE_SIZE = 6144
 MAX_EPHEMERAL = 64
 NEVER = datetime.fromtimestamp(0, UTC)
