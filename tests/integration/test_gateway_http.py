@@ -241,8 +241,9 @@ class TestCredentials:
     async def test_a_token_in_the_query_string_is_no_credential(self, world: World) -> None:
         token = world.http.headers["Authorization"].removeprefix("Bearer ")
 
-        assert_problem(await world.anonymous.post(f"{REQUEST}?access_token={token}"), 401, "unauthenticated")
-        assert_problem(await world.http.post(f"{REQUEST}?access_token={token}"), 422, "invalid", "access_token")
+        assert_problem(await world.anonymous.get(f"/users/me?access_token={token}"), 401, "unauthenticated")
+        for client in (world.anonymous, world.http):
+            assert_problem(await client.post(f"{REQUEST}?access_token={token}"), 422, "invalid", "access_token")
 
 
 class TestDescription:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from aidevos import Service
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.hosting import lease as leases
 from aidevos.durable.hosting.lease import Lease
+from aidevos.process.serving import serve
 from aidevos.process.stack import open_lease_connection
-from tests.support.host_processes import eventually
+from services.objects.counter import Counter
+from tests.support.host_processes import client, eventually
 from tests.support.servers import Servers
 
 
@@ -67,6 +72,27 @@ async def test_a_lost_connection_suspends_the_lease_and_its_return_renews_it(
         servers.nats.start()
 
         await eventually(lambda: _is_valid(lease, True))
+
+
+@pytest.mark.timeout(60)
+async def test_a_host_answers_again_as_soon_as_its_connections_are_back(
+    servers: Servers, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LONGEST_PAUSE", 60.0)
+    monkeypatch.setattr(leases, "TRIES", 1)
+    settings = servers.settings("objects", mongo_database=database, lease=60)
+    host = asyncio.create_task(serve(Service("objects", types=[Counter]), settings))
+    try:
+        async with client(servers) as (caller, _):
+            before = await caller.call("counter", database, "increment", {"by": 1})
+            servers.nats.stop()
+            servers.nats.start()
+            after = await caller.call("counter", database, "increment", {"by": 1}, deadline=20)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await host
+
+    assert (before, after) == (1, 2)
 
 
 def _count_lapses(lease: Lease, seconds: float) -> int:

@@ -1,4 +1,7 @@
-"""A host that is stopped finishes what has arrived, and only then lets another host take over."""
+"""A host that is stopped finishes what has arrived, and only then lets another host take over.
+
+A host that has lost its lease shows nothing more of its state.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from nats.aio.msg import Msg
 from aidevos.contracts import subjects
 from aidevos.durable.client.connection import Connection, Take
 from aidevos.durable.hosting.host import Host
+from aidevos.durable.turns.headers import Reply
 from aidevos.testing import ADMIN, ObjectKit
 from tests.support.kits import begun
 
@@ -33,6 +37,7 @@ class Fleet:
     def __init__(self) -> None:
         self.subscriptions: dict[str, Subscription] = {}
         self.events: list[str] = []
+        self.ended = False
 
     async def subscribe(self, subject: str, *, cb: Callable[[Msg], Awaitable[None]], **options: Any) -> Subscription:
         self.subscriptions[subject] = Subscription(cb)
@@ -63,7 +68,10 @@ class Fleet:
         return "_INBOX.host"
 
     def valid(self) -> bool:
-        return True
+        return not self.ended
+
+    def end(self) -> None:
+        self.ended = True
 
     def admit(self, message: Msg, headers: Any) -> Any:
         return ADMIN
@@ -114,4 +122,32 @@ async def test_a_drain_refuses_what_is_not_done_in_time(kit: ObjectKit) -> None:
     answer, *released = fleet.events
     assert "unavailable" in answer
     assert released == ["release", "release"]
+    written.set()
+
+
+async def test_a_drain_waits_for_a_request_that_has_just_been_read(kit: ObjectKit) -> None:
+    fleet = Fleet()
+    host = owning_host(kit, fleet)
+    await host._own("tally")
+    fleet.subscriptions[subjects.owned("tally")].waiting.append(request("_INBOX.late"))
+
+    await host.drain(10.0)
+
+    assert fleet.events == ["_INBOX.late gets 1", "release", "release"]
+
+
+async def test_a_lost_lease_replaces_the_answers_that_have_not_left(kit: ObjectKit) -> None:
+    fleet, written = Fleet(), asyncio.Event()
+    host = owning_host(kit, fleet)
+    await host._own("tally")
+    kit.store.faults.append(written)
+    await fleet.subscriptions[subjects.owned("tally")].callback(request("_INBOX.committing"))
+    while kit.store.faults:
+        await asyncio.sleep(0)
+    host._replies.send("_INBOX.queued", Reply(b"5"))
+
+    await host.abandon()
+
+    assert sorted(event.split()[0] for event in fleet.events) == ["_INBOX.committing", "_INBOX.queued"]
+    assert all('"code":"unavailable"' in event for event in fleet.events)
     written.set()
