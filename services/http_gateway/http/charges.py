@@ -30,15 +30,17 @@ class Charges:
     async def pace_items(self, request: HttpRequest, count: int, patience: float) -> None:
         """Charge for further items to create, waiting until the limit allows it.
 
-        Raises `RateLimited` at once if that would take more than `patience` seconds.
+        Raises `RateLimited` as soon as it is clear that this takes more than `patience` seconds.
         """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
         while True:
             try:
                 await self._add(request, count)
                 return
             except RateLimited as refused:
                 wait = refused.retry_after or 0.0
-                if wait > patience:
+                if loop.time() + wait > end:
                     raise
             await asyncio.sleep(wait)
 

@@ -125,13 +125,17 @@ async def test_a_drain_refuses_what_is_not_done_in_time(kit: ObjectKit) -> None:
     written.set()
 
 
-async def test_a_drain_waits_for_a_request_that_has_just_been_read(kit: ObjectKit) -> None:
-    fleet = Fleet()
+async def test_a_drain_waits_for_a_request_that_no_object_has_got_yet(kit: ObjectKit) -> None:
+    fleet, free = Fleet(), asyncio.Event()
     host = owning_host(kit, fleet)
+    host._reception._intake._is_congested = lambda: not free.is_set()
     await host._own("tally")
     fleet.subscriptions[subjects.owned("tally")].waiting.append(request("_INBOX.late"))
 
-    await host.drain(10.0)
+    draining = await begun(host.drain(10.0))
+    assert fleet.events == []
+    free.set()
+    await draining
 
     assert fleet.events == ["_INBOX.late gets 1", "release", "release"]
 

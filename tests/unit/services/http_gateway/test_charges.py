@@ -91,6 +91,15 @@ async def test_lines_that_would_wait_for_long_are_refused_and_the_others_made(ma
     assert (results[0]["problem"]["code"], made) == ("rate-limited", list(range(65, 101)))
 
 
+async def test_waits_that_add_up_to_more_than_the_patience_end_in_a_refusal() -> None:
+    limits = ScriptedLimits(*[0.002] * 100)
+
+    with pytest.raises(RateLimited):
+        await charges_of(limits).pace_items(admitted_request(), 5, patience=0.02)
+
+    assert 1 < len(limits.waits) < 99
+
+
 async def test_a_further_page_waits_for_the_limit() -> None:
     limits, gone = ScriptedLimits(0.001, 0.001), asyncio.Future[None]()
     await charges_of(limits).pace_page(admitted_request(), 500, gone)
