@@ -16,7 +16,7 @@ from aidevos.durable.client.connection import Connection, Take
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.turns.headers import Reply
 from aidevos.testing import ADMIN, ObjectKit
-from tests.support.kits import begun
+from tests.support.kits import begun, until
 
 
 class Subscription:
@@ -146,8 +146,7 @@ async def test_a_lost_lease_replaces_the_answers_that_have_not_left(kit: ObjectK
     await host._own("tally")
     kit.store.faults.append(written)
     await fleet.subscriptions[subjects.owned("tally")].callback(request("_INBOX.committing"))
-    while kit.store.faults:
-        await asyncio.sleep(0)
+    await until(lambda: not kit.store.faults)
     host._replies.send("_INBOX.queued", Reply(b"5"))
 
     await host.abandon()
