@@ -31,6 +31,8 @@ def group_name(pattern: str, group: str) -> str:
 
 def matches(pattern: str, subject: str) -> bool:
     """True if a subject matches a NATS pattern (`*` is one token, `>` is one or more)."""
+    if pattern.endswith(".>") and "*" not in pattern:
+        return subject.startswith(pattern[:-1])
     parts, tokens = pattern.split("."), subject.split(".")
     for index, part in enumerate(parts):
         if part == ">":
