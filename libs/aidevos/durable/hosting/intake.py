@@ -26,6 +26,8 @@ SLICE = 0.003
 MANY, FEW = 16, 4
 # Share of its deadline that a request may wait here. Shorter waits than this many seconds are not looked at.
 PATIENCE, SHORT = 0.8, 0.1
+# Digits of a deadline in milliseconds. A longer one is judged when the request is dispatched.
+MOST_DIGITS = 12
 SWEEP_EVERY = 0.25
 # Pause while the host is congested.
 PACE = 0.002
@@ -121,7 +123,8 @@ class Intake:
     def _patience(self, headers: bytes) -> float:
         """Return the seconds that a request may wait here."""
         stated = _value(headers, _DEADLINE)
-        return (int(stated) / 1000 if stated.isdigit() else self._default_deadline) * PATIENCE
+        is_number = stated.isdigit() and len(stated) <= MOST_DIGITS
+        return (int(stated) / 1000 if is_number else self._default_deadline) * PATIENCE
 
     def _start(self) -> None:
         self._working = True

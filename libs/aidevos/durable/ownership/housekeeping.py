@@ -1,4 +1,4 @@
-"""What a host does from time to time for all objects of its types.
+"""The periodic work of a host for all objects of its types.
 
 Promises: idle objects leave memory within about a second after their time, and at once while memory exceeds its bound.
 An outbox that no owner sends is found by a later scan, whenever it was committed: a commit of a former owner may land

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 class Committed(NamedTuple):
-    """What a durable commit shows of its object. `state` is encoded."""
+    """An object as its last durable commit shows it. `state` is encoded."""
 
     state: bytes
     version: int

@@ -52,6 +52,15 @@ async def test_what_arrives_is_dispatched(setup: Setup) -> None:
     assert setup.refused == []
 
 
+@pytest.mark.parametrize("deadline", ["9" * 400, "9" * 5000, "-1", "soon"])
+async def test_a_deadline_that_makes_no_sense_is_judged_later(setup: Setup, deadline: str) -> None:
+    setup.send("a", "o", deadline=deadline)
+
+    await asyncio.wait_for(setup.intake.join(), 5)
+
+    assert len(setup.begun) == 1
+
+
 async def test_a_burst_leaves_room_for_other_objects_and_other_callers(setup: Setup) -> None:
     setup.congested = True
     for _ in range(2 * ROOM):
