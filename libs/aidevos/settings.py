@@ -295,9 +295,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_webhooks: Annotated[int, Meta(ge=1, le=500)] = 20
     """Webhooks of one user."""
     max_webhook_sends: Annotated[int, Meta(ge=1, le=1000)] = 20
-    """Deliveries in progress to one webhook, in one process."""
+    """Deliveries in progress to one webhook, over the whole fleet."""
     max_sends: Annotated[int, Meta(ge=1, le=10_000)] = 200
-    """Deliveries in progress to all webhooks, in one process. Those of one owner take at most a quarter."""
+    """Deliveries in progress to all webhooks, over the whole fleet. Those of one owner take at most a quarter."""
     webhook_pauses: str = "5,300,1800,7200,18000,28800,28800"
     """Pauses before the second attempt of a delivery, the third, and so on, in seconds, separated by commas. At most
     50, of at most 7 days each, and shorter than `AIDEVOS_DELIVERY_AGE` together."""

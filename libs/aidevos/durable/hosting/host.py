@@ -35,6 +35,7 @@ from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.placement import Placement
 from aidevos.durable.hosting.reception import Reception, is_inbox
 from aidevos.durable.hosting.replies import ReplySender
@@ -71,6 +72,7 @@ class Host:
         *,
         service: str,
         replica: int,
+        peers: Peers,
         find_problem: Callable[[], str] = lambda: "",
         reports_health: bool = True,
     ) -> None:
@@ -87,7 +89,7 @@ class Host:
         self._types = Bucket(connection, subjects.TYPES_BUCKET)
         hosts, holders = Bucket(connection, subjects.HOSTS_BUCKET), Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, lease, list(self._environment.registry.types), self._own)
-        self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter)
+        self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter, peers.share)
         self._replies = ReplySender(calls)
         authenticator = CallAuthenticator(admission, limiter, self._is_open, self._count_items)
         self._reception = Reception(runtime, lease, calls, authenticator, self._replies)

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from aidevos.contracts import subjects
 from aidevos.durable.client.connection import Connection, Take
 from aidevos.durable.hosting.host import Host
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.turns.headers import Reply
 from aidevos.testing import ADMIN, ObjectKit
 from tests.support.kits import begun, until
@@ -79,7 +80,7 @@ class Fleet:
 
 def owning_host(kit: ObjectKit, fleet: Any) -> Host:
     """Return a host of the kit's objects whose surroundings are all the fake fleet."""
-    host = Host(kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0)
+    host = Host(kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0, peers=Peers())
     for part in ("_types", "_placement", "_tells"):
         setattr(host, part, fleet)
     host._reception._authenticator = fleet
