@@ -226,9 +226,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     login_window: Seconds = 60.0
     """Length of the window in which logins and registrations are counted."""
     address_logins: Count = 120
-    """Logins from one client address in a login window. All callers over NATS count as one address."""
+    """Logins from one client address in a login window, over the whole fleet. All callers over NATS count as one
+    address."""
     address_registrations: Count = 120
-    """Registrations from one client address in a login window."""
+    """Registrations from one client address in a login window, over the whole fleet."""
     login_unverified: bool = True
     """True if users may log in before they confirm their e-mail address."""
     otp_failures: Failures = 50
@@ -264,7 +265,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mails_per_hour: Annotated[int, Meta(ge=1, le=1000)] = 3
     """Mails of one kind to one account in an hour."""
     address_mails: Count = 60
-    """Requests for mail, and separately uses of links, from one client address in a login window."""
+    """Requests for mail, and separately uses of links, from one client address in a login window, over the whole
+    fleet."""
     reset_age: Seconds = 3600.0
     """Life of a link that resets a password."""
     confirm_age: Seconds = 86_400.0

@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
-from aidevos import Peers
-from aidevos.feeds import Slots
+from aidevos import Peers, Slots
 
 # Seconds that a delivery waits for its slot before it is postponed.
 PATIENCE = 10.0
