@@ -19,6 +19,7 @@ from aidevos.security.keys import ensure_signing_key
 from aidevos.settings import Settings, SettingsError, load
 from services.objects.counter import Counter
 from tests.support.fake_connections import FakeConnections, install_fakes
+from tests.support.host_processes import eventually
 from tests.support.http import http_client
 from tests.support.servers import free_port
 
@@ -230,13 +231,15 @@ async def test_a_process_without_objects_is_ready_once_it_is_prepared(
         async with http_client(base_url=f"http://127.0.0.1:{settings.probe_port}") as http:
             return (await http.get("/health/ready")).text
 
+    async def is_ready() -> bool:
+        return await ask() == "ok\n"
+
     async def prepare() -> None:
         answers.append(await ask())
 
     async def stop_once_ready() -> None:
-        while (answer := await ask()) != "ok\n":
-            await asyncio.sleep(0)
-        answers.append(answer)
+        await eventually(is_ready)
+        answers.append(await ask())
         os.kill(os.getpid(), signal.SIGTERM)
 
     service = Service("task_worker", prepare=prepare, chores=[stop_once_ready])
