@@ -35,6 +35,8 @@ class Subscription:
 class Fleet:
     """Stands in for everything that a host has of the fleet. `events` records answers and releases in order."""
 
+    incarnation = "test-0.1"
+
     def __init__(self) -> None:
         self.subscriptions: dict[str, Subscription] = {}
         self.events: list[str] = []
