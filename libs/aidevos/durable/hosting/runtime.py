@@ -12,6 +12,7 @@ from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.relay import Relay
+from aidevos.durable.hosting.newer_schemas import NewerSchemas
 from aidevos.durable.hosting.queries import StoredQuery, stored_queries
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
@@ -36,7 +37,8 @@ class Runtime:
     """Builds the parts that serve the objects of one process, and connects their events.
 
     `incarnation` is never reused. `may_answer` returns True while the process holds its lease. `principal` is the
-    process itself, which is the caller of alarms.
+    process itself, which is the caller of alarms. `decline` is called once for each partition of a type that holds a
+    state whose schema this process's code doesn't know.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Runtime:
         may_answer: Callable[[], bool],
         limits: Limits,
         on_defect: Callable[[Defect], None] | None = None,
+        decline: Callable[[str, int], None] = lambda type, partition: None,
     ) -> None:
         self.tasks = BackgroundTasks()
         self.environment = Environment(
@@ -66,6 +69,7 @@ class Runtime:
             Slices(),
             FairShare(limits.searches),
             on_defect,
+            NewerSchemas(decline),
         )
         self.catalogue = Catalogue(self.environment, self._activate)
         self._gate = gate

@@ -44,6 +44,8 @@ class Environment(NamedTuple):
     the caller's ID.
     `on_defect` is called with each mistake of an author. With it, each turn begins with a look for changes of the state
     that no turn has made, which would cost too much in a fleet.
+    `on_newer_schema` is called with the type and partition of each object whose state has a newer schema than this
+    process's code.
     """
 
     registry: DurableObjectRegistry
@@ -56,3 +58,4 @@ class Environment(NamedTuple):
     slices: Slices
     searches: FairShare
     on_defect: Callable[[Defect], None] | None = None
+    on_newer_schema: Callable[[str, int], None] = lambda type, partition: None
