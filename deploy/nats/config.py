@@ -111,7 +111,7 @@ def permissions(user: str) -> dict[str, Any]:
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
             ],
-            "subscribe": _process_subjects(user),
+            "subscribe": [subjects.health("http_gateway"), *_process_subjects(user)],
             "allow_responses": _ANSWERS,
         }
     if user == WORKER_USER:
