@@ -92,8 +92,7 @@ def restart(settings: Settings, service: str = "") -> str:
     with _lock(settings.home):
         fleet = _running(settings)
         fleet.adopt(environment.of_shell())
-        for line in _prepare_servers(fleet.settings, ensure_secrets(settings.home), Supervisor(settings.home)):
-            print(line, file=sys.stderr)
+        _prepare_servers(fleet.settings, ensure_secrets(settings.home), Supervisor(settings.home))
         fleet.mend()
         fleet.restart([service] if service else fleet.counts)
         _wait_until_ready(Supervisor(settings.home), fleet.settings)
