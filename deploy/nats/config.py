@@ -59,15 +59,9 @@ def render(
     streams_max_bytes: int,
 ) -> str:
     """Return the configuration file, which contains the passwords. It includes the accounts of `aidevos nats-user`."""
-    max_payload = max_body + PAYLOAD_MARGIN
     config = {
         "host": host,
         "port": port,
-        "max_payload": max_payload,
-        # A host that doesn't read for as long as its watchdog lets it must not be cut off, even in a burst: whatever
-        # waits for it would be lost without an answer.
-        "max_pending": max(MAX_PENDING, 2 * max_payload),
-        "write_timeout": "retry",
         "jetstream": {
             "store_dir": str(store),
             # An acknowledged event survives a power cut.
@@ -76,6 +70,19 @@ def render(
             # The server counts a stream twice while it is updated.
             "max_file_store": 2 * streams_max_bytes + 1024 * MIB,
         },
+    }
+    return f"{_entries(config)}\n{render_shared(passwords=passwords, max_body=max_body)}"
+
+
+def render_shared(*, passwords: Mapping[str, str], max_body: int) -> str:
+    """Return the part of the configuration that is the same for every server of a cluster, wherever it runs."""
+    max_payload = max_body + PAYLOAD_MARGIN
+    config = {
+        "max_payload": max_payload,
+        # A host that doesn't read for as long as its watchdog lets it must not be cut off, even in a burst: whatever
+        # waits for it would be lost without an answer.
+        "max_pending": max(MAX_PENDING, 2 * max_payload),
+        "write_timeout": "retry",
     }
     accounts = {
         FLEET_ACCOUNT: {

@@ -34,6 +34,7 @@ from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.provision import check_mapping
 from aidevos.durable.hosting.pulse import Pulse, StallTimer
 from aidevos.durable.hosting.runtime import Runtime
@@ -45,6 +46,7 @@ from aidevos.durable.turns.completion import Bounds
 from aidevos.durable.turns.environment import Limits
 from aidevos.observability import logs
 from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
+from aidevos.process.probes import answering_probes
 from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, LeaseConnection, background, open_connection, open_lease_connection
 from aidevos.process.watchdog import Watchdog
@@ -62,7 +64,7 @@ HEADERS_RESERVE = 16 * 1024
 REJOIN = Backoff(0.5, 2.0)
 CHORES = Backoff(1.0, 1.0)
 # The types that a process injects besides those of its resources; the verifier only if it hosts objects.
-PROVIDED = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, TokenVerifier})
+PROVIDED = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, Peers, TokenVerifier})
 
 
 def run(service: Service, settings: Settings | None = None, *, reports_health: bool = True) -> None:
@@ -125,13 +127,16 @@ class _Process:
         self._prepared = asyncio.Event()
         self._current: Host | None = None
         self._renewals = BackgroundTasks()
+        self._peers = Peers()
 
     async def join(self) -> None:
         """Connect to the fleet."""
         settings, service = self._settings, self._service
         await self._stack.enter_async_context(background(self._pulse.run))
         self._stack.enter_context(self._watchdog)
-        self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
+        await self._stack.enter_async_context(answering_probes(settings, self._find_own_problem))
+        name = HostName(settings.home, service.name, settings.replica, settings.host_name)
+        self._name = self._stack.enter_context(closing(name))
         self._fleet_name = f"{service.name}-{self._name.replica}"
         self._fleet = await self._stack.enter_async_context(
             open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
@@ -237,6 +242,12 @@ class _Process:
     def _count_objects(self) -> int:
         return 0 if self._current is None else self._current.objects
 
+    def _find_own_problem(self) -> str:
+        """Return the reason why this process can't do its work, or an empty string."""
+        if self._service.types and (self._current is None or not self._current.lease.valid()):
+            return "it has no lease"
+        return self._find_problem()
+
     def _find_problem(self) -> str:
         return "" if self._prepared.is_set() else "it is being prepared"
 
@@ -280,6 +291,7 @@ class _Process:
             DurableObjectClient: fleet.client,
             EventBus: fleet.bus,
             HostName: self._name,
+            Peers: self._peers,
             **provided,
         }
         resources = await self._stack.enter_async_context(open_resources(service.resources, provided))
