@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
-from aidevos.contracts import subjects
+from aidevos.contracts import fleet, subjects
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
@@ -48,10 +48,11 @@ from .endpoints.auth import AuthRouter
 from .endpoints.events import EventRouter
 from .endpoints.objects import DurableObjectRouter
 from .endpoints.operation import Access, Operation
-from .endpoints.operations import READ_FLEET, OperationRouter
+from .endpoints.operations import OperationRouter
 from .endpoints.routers import ROUTERS
 from .forwarder import Forwarder
 from .health import Readiness
+from .hosts import Hosts
 from .http.charges import Charges
 from .http.cookies import Cookies
 from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
@@ -131,7 +132,8 @@ def build(
             lambda: (catalogue.generation, table.generation),
         ),
         Document(lambda internal: asyncapi.describe(catalogue.descriptions, internal), lambda: catalogue.generation),
-        credentials(READ_FLEET),
+        Hosts(connection),
+        credentials(fleet.READ),
     )
     special: dict[type[APIRouter], APIRouter] = {
         AuthRouter: AuthRouter(forwarder, settings, charges, cookies),
