@@ -115,6 +115,7 @@ def permissions(user: str) -> dict[str, Any]:
                 *_CALLS,
                 "query.>",
                 "health.>",
+                subjects.FLEET,
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
             ],
@@ -148,7 +149,14 @@ def permissions(user: str) -> dict[str, Any]:
             *_buckets(),
             *_INBOXES,
         ],
-        "subscribe": ["dop.>", "query.>", subjects.health(user), subjects.metrics(user), *_process_subjects(user)],
+        "subscribe": [
+            "dop.>",
+            "query.>",
+            subjects.health(user),
+            subjects.metrics(user),
+            subjects.FLEET,
+            *_process_subjects(user),
+        ],
     }
 
 

@@ -25,6 +25,8 @@ TYPES_BUCKET = "types"
 EVENTS = "event.>"
 TELLS_STREAM = "TELLS"
 TELLS = "tell.>"
+# The subject on which every host replies with a description of itself (`contracts.fleet.HostInfo`).
+FLEET = "fleet.hosts"
 # Events that are delivered again to a single group.
 REPLAYS = "replay.>"
 

@@ -235,6 +235,7 @@ class _Process:
             access.limiter,
             service=self._service.name,
             replica=self._name.replica,
+            peers=self._peers,
             find_problem=self._find_problem,
             reports_health=reports_health,
         )

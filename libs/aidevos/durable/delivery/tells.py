@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -35,6 +36,7 @@ from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.durable.base.backoff import FOLLOWING, Backoff
+from aidevos.durable.base.slots import Slots
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.delivery.anonymous_letters import AnonymousLetters
@@ -47,9 +49,10 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
 MESSAGE_ID = "Nats-Msg-Id"
-# Tells of one type that are applied concurrently. Tells that wait for a retry or for their object block no others
-# until this many are in hand, or this many bytes.
+# Tells of one type that all hosts together apply concurrently; each host applies its share.
 CONCURRENCY = 256
+# Tells that wait for a retry or for their object block no others until this many, or this many bytes, are in the hands
+# of one process. This bounds its memory.
 MAX_IN_HAND = 10_000
 MAX_BYTES_IN_HAND = 256 * 1024 * 1024
 # Bounds of one pull request.
@@ -119,14 +122,17 @@ def make_letter(tell: Tell, failure: Failure, *, now: float, attempts: int, call
 class _Backlog:
     """The tells of one type that were received and are not finished."""
 
-    def __init__(self, suspects: CrashSuspects) -> None:
+    def __init__(self, suspects: CrashSuspects, share: Callable[[int], int]) -> None:
         self.suspects = suspects
-        self.trying = asyncio.Semaphore(CONCURRENCY)
+        self.trying = Slots(lambda: share(CONCURRENCY))
         self.bytes = 0
 
 
 class Tells:
-    """Applies the tells to the types that one host owns."""
+    """Applies the tells to the types that one host owns.
+
+    `share` returns this host's share of a limit for all hosts of its service.
+    """
 
     def __init__(
         self,
@@ -135,13 +141,15 @@ class Tells:
         router: DurableObjectRouter,
         admission: Admission,
         limiter: RateLimiter,
+        share: Callable[[int], int] = lambda limit: limit,
     ) -> None:
+        self._share = share
         self._connection = connection
         self._environment = environment
         self._router = router
         self._admission = admission
         self._limiter = limiter
-        self._anonymous_letters = AnonymousLetters()
+        self._anonymous_letters = AnonymousLetters(share)
         self._lanes = Lanes()
         self._in_progress: set[int] = set()
         self._followed: set[str] = set()
@@ -163,7 +171,7 @@ class Tells:
         while not self._closed:
             try:
                 backlog = backlog or _Backlog(
-                    await find_crash_suspects(js, bucket, type, self._environment.clock.now())
+                    await find_crash_suspects(js, bucket, type, self._environment.clock.now()), self._share
                 )
                 # A new consumer starts at the first remaining tell, immediately and in order.
                 with suppress(NotFoundError):

@@ -22,7 +22,7 @@ from nats.errors import Error as NatsError
 from nats.micro import add_service
 from nats.micro.service import Service
 
-from aidevos.contracts import dead_letters, envelope, subjects
+from aidevos.contracts import dead_letters, envelope, fleet, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
@@ -34,7 +34,9 @@ from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
+from aidevos.durable.hosting.host_description import HostDescription
 from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.placement import Placement
 from aidevos.durable.hosting.reception import Reception, is_inbox
 from aidevos.durable.hosting.replies import ReplySender
@@ -47,7 +49,6 @@ from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
 HEALTH_WITHIN = 2.0
-METRICS_PERMISSION = "fleet:read"
 FLUSH_WITHIN = 2
 VERSION = version("aidevos")
 
@@ -71,6 +72,7 @@ class Host:
         *,
         service: str,
         replica: int,
+        peers: Peers,
         find_problem: Callable[[], str] = lambda: "",
         reports_health: bool = True,
     ) -> None:
@@ -87,7 +89,7 @@ class Host:
         self._types = Bucket(connection, subjects.TYPES_BUCKET)
         hosts, holders = Bucket(connection, subjects.HOSTS_BUCKET), Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(holders, hosts, lease, list(self._environment.registry.types), self._own)
-        self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter)
+        self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter, peers.share)
         self._replies = ReplySender(calls)
         authenticator = CallAuthenticator(admission, limiter, self._is_open, self._count_items)
         self._reception = Reception(runtime, lease, calls, authenticator, self._replies)
@@ -95,6 +97,17 @@ class Host:
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._owned: set[str] = set()
+        self._description = HostDescription(
+            connection,
+            runtime.catalogue,
+            service=service,
+            replica=replica,
+            incarnation=lease.incarnation,
+            version=VERSION,
+            since=runtime.environment.clock.now(),
+            partitions=lambda: dict.fromkeys(self._owned, range(subjects.PARTITIONS)),
+            find_problem=self._find_own_problem,
+        )
 
     @property
     def objects(self) -> int:
@@ -107,6 +120,7 @@ class Host:
         if self._reports_health:
             await self._answer(subjects.health(self._service), self._on_health)
         await self._answer(subjects.metrics(self._service), self._on_metrics)
+        await self._description.start()
         self._micro = await add_service(
             self._connection,
             name=self._service,
@@ -129,6 +143,7 @@ class Host:
         Requests that aren't finished `within` seconds are answered with `unavailable`. Outboxes and alarms go to the
         next owner.
         """
+        self._description.draining = True
         self._runtime.alarms.stop()
         await self._placement.stop()
         await self._tells.leave()
@@ -170,6 +185,7 @@ class Host:
 
     async def _stop(self) -> None:
         await cancel_and_wait(self._tasks)
+        await self._description.stop()
         await self._tells.close()
         await self._runtime.close()
         if self._micro is not None:
@@ -228,24 +244,26 @@ class Host:
             principal = await resolve_when_ready(
                 self._admission.authenticate, headers.get(envelope.AUTHORIZATION), address
             )
-            if principal.project or not principal.has(METRICS_PERMISSION):
-                raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
+            if principal.project or not principal.has(fleet.READ):
+                raise Failure("forbidden", f"metrics need {fleet.READ}")
             answer = Reply(metrics.exposition())
         except Failure as failure:
             answer = Reply.of(failure)
         self._replies.send(message.reply, answer)
 
+    def _find_own_problem(self) -> str:
+        return self._find_problem() if self.lease.valid() else "the lease has lapsed"
+
     async def _on_health(self, message: Msg) -> None:
         self._environment.spawn(self._answer_health(message.reply))
 
     async def _answer_health(self, reply_to: str) -> None:
-        detail = self._find_problem()
+        problem = ""
         try:
             await asyncio.wait_for(self._environment.store.ping(), HEALTH_WITHIN)
         except (StoreError, TimeoutError) as error:
-            detail = f"the store failed: {error}"
-        if not self.lease.valid():
-            detail = "the lease has lapsed"
+            problem = f"the store failed: {error}"
+        detail = problem or self._find_own_problem()
         document = {"name": self._service, "replica": self._replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
 

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from aidevos.contracts import subjects
 from aidevos.durable.client.connection import Connection, Take
 from aidevos.durable.hosting.host import Host
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.turns.headers import Reply
 from aidevos.testing import ADMIN, ObjectKit
 from tests.support.kits import begun, until
@@ -33,6 +34,8 @@ class Subscription:
 
 class Fleet:
     """Stands in for everything that a host has of the fleet. `events` records answers and releases in order."""
+
+    incarnation = "test-0.1"
 
     def __init__(self) -> None:
         self.subscriptions: dict[str, Subscription] = {}
@@ -79,7 +82,7 @@ class Fleet:
 
 def owning_host(kit: ObjectKit, fleet: Any) -> Host:
     """Return a host of the kit's objects whose surroundings are all the fake fleet."""
-    host = Host(kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0)
+    host = Host(kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0, peers=Peers())
     for part in ("_types", "_placement", "_tells"):
         setattr(host, part, fleet)
     host._reception._authenticator = fleet
