@@ -253,8 +253,11 @@ class _Process:
         return "" if self._prepared.is_set() else "it is being prepared"
 
     def _suspend(self) -> None:
-        """Answer nothing until the lease is renewed. This may run in any thread."""
-        if self._current is not None:
+        """Answer nothing until the lease is renewed. This may run in any thread.
+
+        A server that was restarted may have lost the leases, but a cluster that lost one server knows them still.
+        """
+        if self._current is not None and self._settings.stream_replicas == 1:
             self._current.lease.suspend()
 
     def _renew(self) -> None:

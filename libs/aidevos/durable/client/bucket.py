@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from nats.aio.client import Client
-from nats.js.errors import APIError, KeyNotFoundError, NoKeysError
-from nats.js.kv import KeyValue
+from nats.js.errors import APIError, NoKeysError, NotFoundError
+from nats.js.kv import KV_OP, KeyValue
 
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 
@@ -28,13 +28,17 @@ class Bucket:
         self._bucket: KeyValue | None = None
 
     async def get(self, key: str) -> tuple[bytes | None, int]:
-        """Return the value and the revision of a key. The value is None if the key doesn't exist."""
-        bucket = await self._open()
+        """Return the value and the revision of a key. The value is None if the key doesn't exist.
+
+        The leader of the bucket's replicas answers, because another one may not know the last writes yet. A leader that
+        was just cut off from the others may not know them either, so only `set` and `delete` with a revision decide.
+        """
         try:
-            entry = await bucket.get(key)
-        except KeyNotFoundError as error:
-            return None, (error.entry.revision or 0) if error.entry else 0
-        return entry.value, entry.revision or 0
+            found = await self._js.get_last_msg(f"KV_{self._name}", f"$KV.{self._name}.{key}", direct=False)
+        except NotFoundError:
+            return None, 0
+        is_removed = KV_OP in (found.headers or {})
+        return None if is_removed else found.data or None, found.seq or 0
 
     async def set(self, key: str, value: bytes, revision: int, ttl: int | None = None) -> int:
         """Set a key if it has this revision (0 if it never existed). Return the new revision.

@@ -22,6 +22,8 @@ LETTER_MARGIN = 64 * 1024
 # Seconds that the server keeps the marker of an expired key.
 MARKER_TTL = 60.0
 STREAM_EXISTS = 10058
+# No peers for the replicas, and no cluster.
+TOO_FEW_SERVERS = (10005, 10074)
 PROBES = 8
 # Type names don't begin with an underscore, so this key can't be that of a type.
 PARTITIONS_KEY = "_partitions"
@@ -41,13 +43,18 @@ async def provision(connection: Client, settings: Settings) -> None:
         await _ensure_stream(js, events_stream(settings))
         await _ensure_stream(js, tells_stream(settings, connection.max_payload))
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
-            await _ensure_bucket(js, bucket)
+            await _ensure_bucket(js, bucket, settings.stream_replicas)
         await _check_partitions(js)
     except (ServiceUnavailableError, NatsTimeoutError):
         raise SettingsError(
             "the NATS server at AIDEVOS_NATS_URL has no JetStream, or its user may not use it"
         ) from None
     except APIError as error:
+        if error.err_code in TOO_FEW_SERVERS:
+            raise SettingsError(
+                f"AIDEVOS_STREAM_REPLICAS={settings.stream_replicas}: the NATS server at AIDEVOS_NATS_URL isn't in a "
+                f"cluster of at least {settings.stream_replicas} servers that run ({error.description})"
+            ) from None
         raise SettingsError(f"the NATS server refused a stream: {error.description}") from None
 
 
@@ -95,6 +102,7 @@ def events_stream(settings: Settings) -> StreamConfig:
         max_age=settings.events_max_age,
         max_bytes=settings.events_max_bytes,
         duplicate_window=min(DUPLICATE_WINDOW, settings.events_max_age),
+        num_replicas=settings.stream_replicas,
         allow_direct=True,
         allow_atomic=True,
     )
@@ -115,6 +123,7 @@ def tells_stream(settings: Settings, max_payload: int) -> StreamConfig:
         max_bytes=settings.tells_max_bytes,
         max_msg_size=min(TELL_LIMIT, max_payload - LETTER_MARGIN),
         duplicate_window=DUPLICATE_WINDOW,
+        num_replicas=settings.stream_replicas,
     )
 
 
@@ -127,9 +136,12 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         await js.update_stream(config)
 
 
-async def _ensure_bucket(js: JetStreamContext, bucket: str) -> None:
+async def _ensure_bucket(js: JetStreamContext, bucket: str, replicas: int) -> None:
     """Create a bucket whose keys can have their own TTL, and whose watchers see an expiry at once."""
     try:
-        await js.key_value(bucket)
+        found = (await (await js.key_value(bucket)).status()).stream_info.config
     except BucketNotFoundError:
-        await js.create_key_value(bucket=bucket, limit_marker_ttl=MARKER_TTL)
+        await js.create_key_value(bucket=bucket, limit_marker_ttl=MARKER_TTL, replicas=replicas)
+    else:
+        if found.num_replicas != replicas:
+            await js.update_stream(found.evolve(num_replicas=replicas))
