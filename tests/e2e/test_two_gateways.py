@@ -10,15 +10,16 @@ from typing import NamedTuple
 import httpx2
 import pytest
 
-from tests.e2e.accounts.test_cookies import Browser, login
-from tests.e2e.test_rate_limits import key_of
-from tests.e2e.test_repeats import MERGE, kinds
+from tests.support.api_keys import key_of
+from tests.support.browser_sessions import Browser, login
 from tests.support.gateways import another_gateway
 from tests.support.http import http_client
 from tests.support.people import PASSWORD, Person, register
+from tests.support.repeats import kinds
 from tests.support.sse import Source
 from tests.support.world import World
 
+MERGE = {"Content-Type": "application/merge-patch+json"}
 SWITCHES = 6
 WRITES = 60
 

@@ -32,9 +32,7 @@ def test_the_cores_of_a_load_follow_from_what_a_request_costs(row: dict[str, str
     rate = int(row["requests/s"].replace(",", ""))
 
     def cores(process: str, host: str = "") -> str:
-        used = sum(
-            part * float(costs[name][process]) for name, (part, service) in MIX.items() if host in ("", service)
-        )
+        used = sum(part * float(costs[name][process]) for name, (part, service) in MIX.items() if host in ("", service))
         return f"{used * rate / 1_000_000:.1f}"
 
     assert row["gateways"] == cores("gateway")
