@@ -34,6 +34,7 @@ from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
+from aidevos.durable.hosting.activity import Activity
 from aidevos.durable.hosting.host_description import HostDescription
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.peers import Peers
@@ -97,6 +98,14 @@ class Host:
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._owned: set[str] = set()
+        self._activity = Activity(
+            connection,
+            runtime.catalogue,
+            service=service,
+            incarnation=lease.incarnation,
+            owner_of=lambda type, id: lease.incarnation,
+        )
+        runtime.find_active = self._activity.find_active
         self._description = HostDescription(
             connection,
             runtime.catalogue,
@@ -121,6 +130,7 @@ class Host:
             await self._answer(subjects.health(self._service), self._on_health)
         await self._answer(subjects.metrics(self._service), self._on_metrics)
         await self._description.start()
+        await self._activity.start()
         self._micro = await add_service(
             self._connection,
             name=self._service,
@@ -186,6 +196,7 @@ class Host:
     async def _stop(self) -> None:
         await cancel_and_wait(self._tasks)
         await self._description.stop()
+        await self._activity.stop()
         await self._tells.close()
         await self._runtime.close()
         if self._micro is not None:
