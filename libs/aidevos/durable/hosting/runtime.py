@@ -7,6 +7,7 @@ from functools import cached_property
 
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.fair_share import FairShare
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.slices import Slices
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
@@ -35,7 +36,7 @@ from aidevos.security.permissions import Principal
 class Runtime:
     """Builds the parts that serve the objects of one process, and connects their events.
 
-    `incarnation` is never reused. `may_answer` returns True while the process holds its lease. `principal` is the
+    `incarnation` is never reused. `partitions` are those that the process owns. `principal` is the
     process itself, which is the caller of alarms.
     """
 
@@ -50,7 +51,7 @@ class Runtime:
         *,
         incarnation: str,
         principal: Principal,
-        may_answer: Callable[[], bool],
+        partitions: Partitions,
         limits: Limits,
         on_defect: Callable[[Defect], None] | None = None,
     ) -> None:
@@ -61,7 +62,7 @@ class Runtime:
             client,
             clock,
             limits,
-            may_answer,
+            partitions,
             self.tasks.spawn,
             Slices(),
             FairShare(limits.searches),
@@ -115,8 +116,8 @@ class Runtime:
         await self._relay.close()
         await self.tasks.close()
 
-    def _activate(self, type: ObjectType, id: str, claim: bool) -> Activation:
-        return self.lifecycle.activate(type, id, claim)
+    def _activate(self, type: ObjectType, id: str, partition: int, claim: bool) -> Activation:
+        return self.lifecycle.activate(type, id, partition, claim)
 
     def _on_loaded(self, activation: Activation) -> None:
         if activation.outbox:

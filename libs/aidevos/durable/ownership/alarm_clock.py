@@ -1,6 +1,6 @@
 """The alarm clock of a process, which wakes each object when one of its alarms is due.
 
-Promises: every alarm of a type that this process owns is found, whichever process wrote it. A scan of the store
+Promises: every alarm in a partition that this process owns is found, whichever process wrote it. A scan of the store
 looks ahead every few seconds, and alarms that are committed between two scans are scheduled from memory. Alarms
 that are on time ring at once. Late alarms, as after an outage, ring at a set rate, and alarms that are on time never
 wait behind them. The schedule in memory is bounded; a later scan finds the rest.
@@ -216,7 +216,7 @@ class AlarmClock:
 
     def _can_ring(self) -> bool:
         room = self._environment.limits.pending - self._ringing
-        return not self._stopped and room > 0 and self._environment.may_answer()
+        return not self._stopped and room > 0 and self._environment.partitions.is_live()
 
     def _ring_each(self) -> Iterator[None]:
         while self._can_ring() and (found := self._schedule.pop(self._environment.clock.now(), 1)):
@@ -232,6 +232,8 @@ class AlarmClock:
         """Put the earliest alarm of an object into its mailbox if it is due. The next one follows its answer."""
         found = activation.next_alarm()
         if found is None or activation.broken or activation.ringing or self._stopped:
+            return
+        if not self._environment.partitions.serves(activation.type.name, activation.partition):
             return
         at, name = found
         if at > self._environment.clock.now():

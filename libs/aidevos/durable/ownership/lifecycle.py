@@ -72,14 +72,14 @@ class Lifecycle:
         # The last ID that an unfinished scan of a type has handled.
         self._scanned: dict[str, str] = {}
 
-    def activate(self, type: ObjectType, id: str, claim: bool) -> Activation:
+    def activate(self, type: ObjectType, id: str, partition: int, claim: bool) -> Activation:
         """Return a new activation, and start to load it. With `claim`, it always claims the document."""
         activation: Activation
 
         def start(request: Request) -> asyncio.Task[None] | None:
             return self._start_turn(activation, request)
 
-        activation = Activation(type, id, Mailbox(self._environment.limits.mailbox, start), self._save)
+        activation = Activation(type, id, partition, Mailbox(self._environment.limits.mailbox, start), self._save)
         self._environment.spawn(self._load(activation, claim=claim))
         return activation
 
@@ -205,7 +205,6 @@ class Lifecycle:
             # It was read but not claimed, so it serves only the queries that already wait.
             self._catalogue.withdraw(activation)
         activation.mailbox.release()
-        self._catalogue.residents.check_settled(activation)
 
     def _abandon(self, activation: Activation, failure: Failure) -> None:
         if activation.broken:
