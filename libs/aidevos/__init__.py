@@ -8,6 +8,7 @@ from aidevos.contracts.events import CloudEvent
 from aidevos.contracts.subjects import id_from_name, new_id
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.objects.alarm import LONGEST_ALARM, Alarm, AlarmRetry
 from aidevos.durable.objects.declaration import Event, command, on, query, upcast
 from aidevos.durable.objects.object import BaseDurableObject
@@ -32,6 +33,7 @@ __all__ = [
     "DurableObjectRouter",
     "Event",
     "Failure",
+    "Peers",
     "Principal",
     "Schema",
     "Service",

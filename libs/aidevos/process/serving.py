@@ -34,6 +34,7 @@ from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.provision import check_mapping
 from aidevos.durable.hosting.pulse import Pulse, StallTimer
 from aidevos.durable.hosting.runtime import Runtime
@@ -62,7 +63,7 @@ HEADERS_RESERVE = 16 * 1024
 REJOIN = Backoff(0.5, 2.0)
 CHORES = Backoff(1.0, 1.0)
 # The types that a process injects besides those of its resources; the verifier only if it hosts objects.
-PROVIDED = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, TokenVerifier})
+PROVIDED = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, Peers, TokenVerifier})
 
 
 def run(service: Service, settings: Settings | None = None, *, reports_health: bool = True) -> None:
@@ -125,6 +126,7 @@ class _Process:
         self._prepared = asyncio.Event()
         self._current: Host | None = None
         self._renewals = BackgroundTasks()
+        self._peers = Peers()
 
     async def join(self) -> None:
         """Connect to the fleet."""
@@ -280,6 +282,7 @@ class _Process:
             DurableObjectClient: fleet.client,
             EventBus: fleet.bus,
             HostName: self._name,
+            Peers: self._peers,
             **provided,
         }
         resources = await self._stack.enter_async_context(open_resources(service.resources, provided))

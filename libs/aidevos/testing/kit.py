@@ -23,6 +23,7 @@ from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.object import BaseDurableObject
@@ -225,7 +226,8 @@ class ObjectKit:
         if unknown:
             raise TypeError(f"no class or service in this kit needs or provides {', '.join(sorted(unknown))}")
         for service, types in names.items():
-            provided = {types[name]: value for name, value in self._replaced.items() if name in types}
+            provided: dict[Any, Any] = {Peers: Peers()}
+            provided |= {types[name]: value for name, value in self._replaced.items() if name in types}
             provided |= {Settings: self._settings} if self._settings is not None else {}
             resources = await opened.enter_async_context(open_resources(service.resources, provided))
             self.registry.bind(service.types, resources)

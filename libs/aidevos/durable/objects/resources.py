@@ -78,8 +78,8 @@ def resource(function: Callable[Parameters, AsyncIterator[Value]]) -> Resource[V
 
     The code after the `yield` runs when the process ends, for whatever reason. The value is injected by its annotated
     type wherever an object has `pool: Pool = inject()`. The function's parameters are injected in the same way: other
-    resources, and the `Settings`, `DurableObjectClient` and `EventBus` that every process has. Use `typing.NewType` to
-    distinguish several values of one type.
+    resources, and the `Settings`, `DurableObjectClient`, `EventBus` and `Peers` that every process has. Use
+    `typing.NewType` to distinguish several values of one type.
     """
     return Resource(function)
 
