@@ -18,9 +18,9 @@ from aidevos.contracts.errors import Failure
 PARTITIONS = 64
 MAX_PARTITIONS = 4096
 EVENTS_STREAM = "EVENTS"
-# Key-value buckets: the live hosts, the owners of partitions, and the descriptions of types.
+# Key-value buckets: the hosts and their leases, the owners of partitions, and the descriptions of types.
 HOSTS_BUCKET = "hosts"
-PLACEMENT_BUCKET = "placement"
+PLACEMENT_BUCKET = "partitions"
 TYPES_BUCKET = "types"
 EVENTS = "event.>"
 TELLS_STREAM = "TELLS"
@@ -53,6 +53,16 @@ def mappings(partitions: int) -> dict[str, str]:
 def owned(type: str, partition: int | str = "*") -> str:
     """Return the subject that the owner of a type's partition (by default of all) subscribes to."""
     return f"dop.{partition}.{type}.>"
+
+
+def lease_key(service: str, incarnation: str) -> str:
+    """Return the key of a host's lease in the bucket of hosts."""
+    return f"lease.{service}.{incarnation}"
+
+
+def member_key(service: str, incarnation: str) -> str:
+    """Return the key under which a host says what it is, in the bucket of hosts."""
+    return f"member.{service}.{incarnation}"
 
 
 def stored_tells(type: str, partition: int | str = "*") -> str:

@@ -17,7 +17,7 @@ from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, DeliverPolicy
-from nats.js.errors import APIError, KeyNotFoundError, NoKeysError, NotFoundError
+from nats.js.errors import APIError, NoKeysError, NotFoundError
 from nats.js.kv import KV_MARKER_REASON, KV_OP, KeyValue
 
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
@@ -59,13 +59,15 @@ class Bucket:
         self._last = 0
 
     async def get(self, key: str) -> tuple[bytes | None, int]:
-        """Return the value and the revision of a key. The value is None if the key doesn't exist."""
-        bucket = await self._open()
+        """Return the value and the revision of a key. The value is None if the key doesn't exist.
+
+        The bucket's leader is asked, because another server's answer may be stale.
+        """
         try:
-            entry = await bucket.get(key)
-        except KeyNotFoundError as error:
-            return None, (error.entry.revision or 0) if error.entry else 0
-        return entry.value, entry.revision or 0
+            found = await self._js.get_last_msg(f"KV_{self._name}", self._prefix + key, direct=False)
+        except NotFoundError:
+            return None, 0
+        return None if _is_removal(found.headers or {}) else found.data or b"", found.seq or 0
 
     async def set(self, key: str, value: bytes, revision: int, ttl: int | None = None) -> int:
         """Set a key if it has this revision (0 if it never existed). Return the new revision.
@@ -94,14 +96,6 @@ class Bucket:
             if error.err_code in WRONG_LAST_SEQUENCE:
                 raise RevisionConflict from None
             raise
-
-    async def exists(self, key: str) -> bool:
-        """Ask the bucket's leader, whose answer is never stale, whether a key exists."""
-        try:
-            found = await self._js.get_last_msg(f"KV_{self._name}", self._prefix + key, direct=False)
-        except NotFoundError:
-            return False
-        return not _is_removal(found.headers or {})
 
     async def watch(
         self, keys: Sequence[str], until: Callable[[], bool] = lambda: False
