@@ -18,7 +18,7 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NoKeysError, NotFoundError
-from nats.js.kv import KV_MARKER_REASON, KV_OP, KeyValue
+from nats.js.kv import KV_DEL, KV_MARKER_REASON, KV_OP, KeyValue
 
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 
@@ -74,28 +74,22 @@ class Bucket:
 
         `ttl` is in seconds; without one, the key doesn't expire. Raises `RevisionConflict`.
         """
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
-        try:
-            ack = await self._js.publish(self._prefix + key, value, headers=headers, msg_ttl=ttl)
-        except APIError as error:
-            if error.err_code in WRONG_LAST_SEQUENCE:
-                raise RevisionConflict from None
-            raise
-        self._last = max(self._last, ack.seq)
-        return ack.seq
+        return await self._publish(key, value, {"Nats-Expected-Last-Subject-Sequence": str(revision)}, ttl)
 
     async def put(self, key: str, value: bytes) -> None:
         """Set a key, whatever its revision is."""
-        await (await self._open()).put(key, value)
+        await self._publish(key, value, {}, None)
 
-    async def delete(self, key: str, revision: int | None = None) -> None:
-        """Delete a key, or delete it only if it has this revision. Raises `RevisionConflict`."""
-        try:
-            await (await self._open()).delete(key, last=revision)
-        except APIError as error:
-            if error.err_code in WRONG_LAST_SEQUENCE:
-                raise RevisionConflict from None
-            raise
+    async def delete(self, key: str, revision: int | None = None, *, forget_after: int | None = None) -> int:
+        """Delete a key, or delete it only if it has this revision. Return the revision of the deletion.
+
+        The bucket remembers the deletion, by default for good, else for `forget_after` seconds. Raises
+        `RevisionConflict`.
+        """
+        headers = {KV_OP: KV_DEL}
+        if revision is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
+        return await self._publish(key, b"", headers, forget_after)
 
     async def watch(
         self, keys: Sequence[str], until: Callable[[], bool] = lambda: False
@@ -132,6 +126,16 @@ class Bucket:
                 await reader.unsubscribe()
         if not until():
             raise ConnectionClosedError
+
+    async def _publish(self, key: str, value: bytes, headers: dict[str, str], ttl: int | None) -> int:
+        try:
+            ack = await self._js.publish(self._prefix + key, value, headers=headers, msg_ttl=ttl)
+        except APIError as error:
+            if error.err_code in WRONG_LAST_SEQUENCE:
+                raise RevisionConflict from None
+            raise
+        self._last = max(self._last, ack.seq)
+        return ack.seq
 
     async def _compare_with_past(self) -> None:
         """Raise `RolledBack` if the bucket isn't the one that was seen before, or is in an earlier state."""

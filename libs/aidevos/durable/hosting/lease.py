@@ -31,6 +31,8 @@ MARGIN = 0.5
 # Renewals in the life of a key. Each one is given up when the next one is due.
 TRIES = 6
 LONGEST_PAUSE = 1.0
+# Seconds for which the bucket remembers that a host has left.
+FORGET_AFTER = 60
 
 
 class Lease:
@@ -104,7 +106,7 @@ class Lease:
 
     async def _create(self) -> None:
         for key in await self._hosts.keys(self._key.rpartition(".")[0] + "."):
-            await self._hosts.delete(key)
+            await self._hosts.delete(key, forget_after=FORGET_AFTER)
         await self._set()
 
     async def _keep(self) -> None:
@@ -159,6 +161,6 @@ class Lease:
 
     async def _delete(self) -> None:
         try:
-            await self._hosts.delete(self._key)
+            await self._hosts.delete(self._key, forget_after=FORGET_AFTER)
         except NatsError as error:
             log.warning("releasing the lease failed, it will expire: %s", error)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 
 import msgspec
@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 from aidevos.contracts import subjects
 from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.client.bucket import Bucket, Entry, RevisionConflict, RolledBack
-from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.lease import FORGET_AFTER, Lease
 
 log = logging.getLogger(__name__)
 # Hosts whose leases one host watches.
@@ -55,6 +55,7 @@ class Membership:
         self._lease = lease
         self._own = own
         self._on_change = on_change
+        self._changed = asyncio.Event()
         self._revisions: dict[str, int] = {}
         self._joined = False
 
@@ -62,7 +63,7 @@ class Membership:
         """Say what this host is, and remove what its dead predecessors with the same name have said."""
         host = self._lease.incarnation.rpartition(".")[0]
         for key in await self._hosts.keys(subjects.member_key(self._own.service, host) + "."):
-            await self._hosts.delete(key)
+            await self._hosts.delete(key, forget_after=FORGET_AFTER)
         self._joined = True
         await self._write()
 
@@ -70,7 +71,7 @@ class Membership:
         """Say that this host takes no further partition."""
         self._joined = False
         with suppress(NatsError):
-            await self._hosts.delete(self._key_of(self._lease.incarnation))
+            await self._hosts.delete(self._key_of(self._lease.incarnation), forget_after=FORGET_AFTER)
 
     async def decline(self, type: str, partition: int) -> None:
         """Say that this host can't serve a partition."""
@@ -84,23 +85,13 @@ class Membership:
         return value is None
 
     async def follow(self) -> None:
-        """Keep `members` up to date until cancelled. If the bucket was rolled back, the lease ends."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_following(self._follow_members))
-            tasks.create_task(self._keep_following(self._follow_leases))
+        """Keep `members` up to date until cancelled."""
+        await keep_watching(self._follow_members, self._lease)
 
-    async def _keep_following(self, follow: Callable[[], object]) -> None:
-        pauses = FOLLOWING.pauses()
-        while True:
-            try:
-                await follow()  # type: ignore[misc]
-            except RolledBack:
-                log.error("the bucket of hosts was rolled back")
-                self._lease.end(rolled_back=True)
-                return
-            except (NatsError, OSError) as error:
-                log.warning("the hosts of %s can't be watched, trying again: %r", self._own.service, error)
-                await pauses.wait()
+    async def follow_leases(self) -> None:
+        """Remove the hosts whose leases end, until cancelled."""
+        await self.loaded.wait()
+        await keep_watching(self._follow_leases, self._lease)
 
     async def _follow_members(self) -> None:
         found: dict[str, Member] | None = {}
@@ -112,6 +103,7 @@ class Membership:
                 else:
                     self._note(self.members if found is None else found, entry)
                 if found is None:
+                    self._changed.set()
                     self._on_change()
                     await self._insist()
 
@@ -133,10 +125,10 @@ class Membership:
 
     async def _follow_leases(self) -> None:
         """Watch the leases of the next hosts in the ring, until the ring changes."""
-        await self.loaded.wait()
         watched = self._successors()
         if not watched:
-            await asyncio.sleep(0.1)
+            self._changed.clear()
+            await self._changed.wait()
             return
         keys = [subjects.lease_key(self._own.service, each) for each in watched]
         missing = set(watched)
@@ -157,13 +149,29 @@ class Membership:
 
     async def _remove(self, incarnations: set[str]) -> None:
         for incarnation in incarnations:
-            if await self.is_gone(incarnation):
+            if incarnation in self.members and await self.is_gone(incarnation):
                 log.warning("the host %s is gone", incarnation)
+                key, revision = self._key_of(incarnation), self._revisions[incarnation]
                 with suppress(RevisionConflict):
-                    await self._hosts.delete(self._key_of(incarnation), self._revisions.get(incarnation))
+                    await self._hosts.delete(key, revision, forget_after=FORGET_AFTER)
 
     async def _write(self) -> None:
         await self._hosts.put(self._key_of(self._lease.incarnation), msgspec.json.encode(self._own))
 
     def _key_of(self, incarnation: str) -> str:
         return subjects.member_key(self._own.service, incarnation)
+
+
+async def keep_watching(watch: Callable[[], Awaitable[None]], lease: Lease) -> None:
+    """Watch a bucket again and again until cancelled. The lease ends if the bucket was rolled back."""
+    pauses = FOLLOWING.pauses()
+    while True:
+        try:
+            await watch()
+        except RolledBack as bucket:
+            log.error("the bucket %s has lost entries: this host gives up what it owns", bucket)
+            lease.end(rolled_back=True)
+            return
+        except (NatsError, OSError) as error:
+            log.warning("a bucket can't be watched, trying again: %r", error)
+            await pauses.wait()
