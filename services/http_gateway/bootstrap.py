@@ -28,6 +28,7 @@ from aidevos.durable.client.mirror import Mirror, read_all
 from aidevos.feeds.audience import Audience
 from aidevos.observability import logs, metrics
 from aidevos.process.collector import collect_rarely
+from aidevos.process.probes import answering_probes
 from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.service_keys import VerificationKeys
@@ -98,6 +99,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     audience: Audience[Subscriber] = Audience(request_as_reader(forwarder, credential.authorization))
     hub = Hub(fleet.bus, audience, control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
     await stack.enter_async_context(background(hub.follow))
+    await stack.enter_async_context(answering_probes(settings, partial(_find_own_problem, fleet.connection)))
     return build(settings, fleet.connection, forwarder, catalogue, control.admission, control.limiter, table, hub)
 
 
@@ -271,6 +273,11 @@ async def _load_verifier(settings: Settings) -> TokenVerifier:
 
 async def _read_routes(client: DurableObjectClient, credential: ServiceCredential, table: RouteTable) -> None:
     table.set(await read_all(client, credential.authorization(), LIST_SUBJECT, RoutePage, MAX_ROUTES))
+
+
+def _find_own_problem(connection: Client) -> str:
+    """Return the reason why this gateway can reach no service, or an empty string."""
+    return "" if connection.is_connected else "it isn't connected to NATS"
 
 
 def _service_names(settings: Settings) -> tuple[str, ...]:

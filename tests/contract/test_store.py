@@ -31,8 +31,15 @@ AWKWARD = {
 }
 
 
-async def claimed(store: Any, *ids: str, owner: str = "one") -> dict[str, Document]:
-    return dict(await store.claim("thing", [Claim(id, owner, 7) for id in ids]))
+async def claimed(store: Any, *ids: str, owner: str = "one", partition: int = 7) -> dict[str, Document]:
+    return dict(await store.claim("thing", [Claim(id, owner, partition) for id in ids]))
+
+
+async def commit_in_partitions(store: Any, commits: dict[int, list[Commit]]) -> None:
+    """Claim and commit objects, by partition."""
+    for partition, made in commits.items():
+        await claimed(store, *(commit.id for commit in made), partition=partition)
+        assert set(await store.commit("thing", made)) == {Outcome.APPLIED}
 
 
 def change(id: str, number: int = 1, *, owner: str = "one", previous: str | None = None, **values: Any) -> Commit:
@@ -185,7 +192,7 @@ async def test_a_commit_to_a_document_that_never_was_inserts_nothing(store: Any)
 async def test_a_commit_to_a_purged_document_brings_nothing_back(store: Any) -> None:
     await claimed(store, "a")
     await store.commit("thing", [tombstone("a")])
-    assert await store.purge("thing", LATER) == 1
+    assert await store.purge("thing", [7], LATER) == 1
     assert await store.commit("thing", [change("a", 2, previous="one.1")]) == [Outcome.FENCED]
     assert await stored(store, "a") is None
 
@@ -241,10 +248,26 @@ async def test_a_page_stops_at_its_size_and_can_leave_out_the_states(store: Any)
 async def test_objects_with_something_to_send_are_found_until_it_is_sent(store: Any) -> None:
     await claimed(store, "a", "b", "c")
     await store.commit("thing", [change("a", relay=True), change("b"), tombstone("c", relay=True)])
-    assert sorted(await store.list_pending("thing", "", 10)) == ["a", "c"]
-    assert len(await store.list_pending("thing", "", 1)) == 1
+    assert sorted(await store.list_pending("thing", [7], "", 10)) == ["a", "c"]
+    assert len(await store.list_pending("thing", [7], "", 1)) == 1
     await store.commit("thing", [Commit("a", "one", "one.1", "one.2", {}, ["relay"], 100)])
-    assert await store.list_pending("thing", "", 10) == ["c"]
+    assert await store.list_pending("thing", [7], "", 10) == ["c"]
+
+
+async def test_objects_with_something_to_send_are_found_in_the_partitions_asked_for(store: Any) -> None:
+    ids = [f"{number:03}" for number in range(0, 300, 3)]
+    # Later partitions hold earlier IDs, and each partition holds several.
+    at = {id: 4000 - int(id) // 12 * 100 for id in ids}
+    grouped: dict[int, list[Commit]] = {}
+    for id in ids:
+        grouped.setdefault(at[id], []).append(change(id, relay=True))
+    await commit_in_partitions(store, grouped)
+
+    for asked_for in ([3900], {3900, 3800}, range(3700, 4001), range(4096), [], [5]):
+        expected = [id for id in ids if at[id] in asked_for]
+        assert await store.list_pending("thing", asked_for, "", 1000) == expected
+        assert await store.list_pending("thing", asked_for, "050", 40) == [id for id in expected if id > "050"][:40]
+        assert await store.list_pending("thing", asked_for, "", 3) == expected[:3]
 
 
 async def test_outboxes_are_cleared_of_documents_that_are_as_they_were_left(store: Any) -> None:
@@ -252,7 +275,7 @@ async def test_outboxes_are_cleared_of_documents_that_are_as_they_were_left(stor
     sending = {"outbox.7": codec.as_raw(codec.encode({"kind": "event"})), "relay": True}
     await store.commit("thing", [change(id, owner="one", **sending) for id in "ab"])
     assert await store.clear_outboxes("thing", [CommitPoint("a", "one", "one.1"), CommitPoint("b", "one", "one.1")])
-    assert await store.list_pending("thing", "", 10) == []
+    assert await store.list_pending("thing", [7], "", 10) == []
     for document in ((await stored(store, "a")), (await stored(store, "b"))):
         assert document
         assert (document.outbox, document.commit, document.exists) == ({}, "one.1", True)
@@ -269,10 +292,10 @@ async def test_an_outbox_is_not_cleared_once_its_document_has_changed(store: Any
     else:
         await claimed(store, "a", owner="two")
     assert not await store.clear_outboxes("thing", [place])
-    assert await store.list_pending("thing", "", 10) == ["a", "b"]
+    assert await store.list_pending("thing", [7], "", 10) == ["a", "b"]
     assert (await stored(store, "a")).outbox.keys() == {"7"}  # type: ignore[union-attr]
     assert not await store.clear_outboxes("thing", [place, CommitPoint("b", "one", "one.1")])
-    assert await store.list_pending("thing", "", 10) == ["a"]
+    assert await store.list_pending("thing", [7], "", 10) == ["a"]
 
 
 async def test_only_old_tombstones_with_nothing_to_send_are_purged(store: Any) -> None:
@@ -281,8 +304,18 @@ async def test_only_old_tombstones_with_nothing_to_send_are_purged(store: Any) -
     await store.commit(
         "thing", [change("kept"), tombstone("sending", relay=True), tombstone("young", **young), tombstone("old")]
     )
-    assert await store.purge("thing", NOW + timedelta(seconds=1)) == 1
+    assert await store.purge("thing", [7], NOW + timedelta(seconds=1)) == 1
     assert set(await store.read("thing", ["kept", "sending", "young", "old"])) == {"kept", "sending", "young"}
+
+
+async def test_tombstones_are_purged_in_the_partitions_asked_for(store: Any) -> None:
+    await commit_in_partitions(store, {number: [tombstone(f"t{number}")] for number in (0, 7, 64, 4095)})
+
+    assert await store.purge("thing", [], LATER) == 0
+    assert await store.purge("thing", [5, 64], LATER) == 1
+    assert sorted(await store.read("thing", ["t0", "t7", "t64", "t4095"])) == ["t0", "t4095", "t7"]
+    assert await store.purge("thing", range(4096), LATER) == 3
+    assert await store.read("thing", ["t0", "t7", "t4095"]) == {}
 
 
 async def test_a_tombstone_that_is_claimed_during_the_purge_stays(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +332,7 @@ async def test_a_tombstone_that_is_claimed_during_the_purge_stays(store: Any, mo
         return found
 
     monkeypatch.setattr(store, "_find", find_and_be_late)
-    assert await store.purge("thing", LATER) == 0
+    assert await store.purge("thing", [7], LATER) == 0
     assert await stored(store, "a") is not None
 
 
@@ -333,8 +366,8 @@ async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, req
         store.list_page("thing", "", 1),
         store.find("thing", asked()),
         store.count("thing", EVERYTHING),
-        store.list_pending("thing", "", 1),
-        store.purge("thing", LATER),
+        store.list_pending("thing", [7], "", 1),
+        store.purge("thing", [7], LATER),
         store.archive("thing", "a", [("k", {}, LATER)]),
         store.read_archived("thing", [("a", "k")]),
         store.delete_archived("thing", "a"),
@@ -423,9 +456,26 @@ async def test_objects_are_found_by_their_earliest_alarm(store: Any) -> None:
     await store.commit("thing", [change("e"), tombstone("f")])
 
     everything = [("b", 100.25), ("c", 200.0), ("a", 300.5), ("d", 400.0)]
-    assert await store.list_due("thing", -math.inf, math.inf, 10) == everything
-    assert await store.list_due("thing", 100.25, 300.5, 10) == everything[1:3]
-    assert await store.list_due("thing", -math.inf, math.inf, 2) == everything[:2]
+    assert await store.list_due("thing", [7], -math.inf, math.inf, 10) == everything
+    assert await store.list_due("thing", [7], 100.25, 300.5, 10) == everything[1:3]
+    assert await store.list_due("thing", [7], -math.inf, math.inf, 2) == everything[:2]
+
+
+async def test_alarms_are_found_in_the_partitions_asked_for_sorted_by_time(store: Any) -> None:
+    # Later partitions hold earlier alarms, and each partition holds several.
+    times = {f"{number}": 1000.0 - number for number in range(0, 300, 3)}
+    at = {id: int(id) // 12 * 100 for id in times}
+    grouped: dict[int, list[Commit]] = {}
+    for id in times:
+        grouped.setdefault(at[id], []).append(change(id, alarm_at=times[id]))
+    await commit_in_partitions(store, grouped)
+
+    for asked_for in ([300], {300, 400}, range(1100), range(4096), [], [99]):
+        expected = sorted(((id, times[id]) for id in times if at[id] in asked_for), key=lambda found: found[1])
+        assert await store.list_due("thing", asked_for, -math.inf, math.inf, 1000) == expected
+        assert await store.list_due("thing", asked_for, -math.inf, math.inf, 3) == expected[:3]
+        some = [found for found in expected if 800.0 < found[1] <= 964.0]
+        assert await store.list_due("thing", asked_for, 800.0, 964.0, 40) == some[:40]
 
 
 async def test_alarms_change_with_a_commit_and_are_shown_to_an_activation_alone(store: Any) -> None:
@@ -442,4 +492,4 @@ async def test_alarms_change_with_a_commit_and_are_shown_to_an_activation_alone(
     assert document is not None
     assert document.alarms == {"0": {"at": 1.5, "payload": b"\0\xff"}}
     assert document.alarm_at is None
-    assert await store.list_due("thing", -math.inf, math.inf, 10) == []
+    assert await store.list_due("thing", [7], -math.inf, math.inf, 10) == []

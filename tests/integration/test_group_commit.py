@@ -79,12 +79,12 @@ async def test_every_read_asks_for_what_a_majority_has(servers: Servers, databas
         for limit in (1, CHUNK + 1):
             await store.list_page("tally", "", limit)
             await store.find("tally", Find(EVERYTHING, limit))
-            await store.list_pending("tally", "", limit)
-            await store.list_due("tally", 0.0, 1.0, limit)
+            await store.list_pending("tally", range(64), "", limit)
+            await store.list_due("tally", range(64), 0.0, 1.0, limit)
         await store.read("tally", ["o1"])
         await store.read_archived("tally", [("o1", "key")])
         await store.count("tally", EVERYTHING)
         await store.count_in_project("tally", "p")
-        await store.purge("tally", datetime.now(UTC))
+        await store.purge("tally", range(64), datetime.now(UTC))
     store.close()
     assert commands.levels == {"find": {"majority"}, "aggregate": {"majority"}}

@@ -10,17 +10,22 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx2
 import pytest
 
 from aidevos import Service
+from aidevos.contracts import subjects
 from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.client.connection import connect
 from aidevos.durable.hosting import lease as leases
 from aidevos.durable.hosting.lease import Lease
 from aidevos.process.serving import serve
 from aidevos.process.stack import open_lease_connection
 from services.objects.counter import Counter
 from tests.support.host_processes import client, eventually
-from tests.support.servers import Servers
+from tests.support.http import http_client
+from tests.support.servers import Servers, free_port
 
 
 @asynccontextmanager
@@ -93,6 +98,37 @@ async def test_a_host_answers_again_as_soon_as_its_connections_are_back(
         await host
 
     assert (before, after) == (1, 2)
+
+
+@pytest.mark.timeout(60)
+async def test_a_host_in_a_pod_has_the_pods_name_and_is_ready_under_a_lease(servers: Servers, database: str) -> None:
+    port, pod = free_port(), f"objects-{secrets.token_hex(4)}"
+    settings = servers.settings("objects", mongo_database=database, probe_port=port, host_name=pod)
+    host = asyncio.create_task(serve(Service("objects", types=[Counter]), settings))
+    try:
+        async with http_client(base_url=f"http://127.0.0.1:{port}") as http:
+            await eventually(lambda: _answers(http, "/health/ready", 200))
+            connection = await connect(settings.nats_url, "test")
+            leases = await Bucket(connection, subjects.HOSTS_BUCKET).keys("")
+            await connection.close()
+            servers.nats.stop()
+            await eventually(lambda: _answers(http, "/health/ready", 503))
+            alive = await _answers(http, "/health/live", 200)
+            servers.nats.start()
+            await eventually(lambda: _answers(http, "/health/ready", 200))
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await host
+
+    assert [key for key in leases if f"-0_{pod}." in key]
+    assert alive
+
+
+async def _answers(http: httpx2.AsyncClient, path: str, status: int) -> bool:
+    try:
+        return (await http.get(path)).status_code == status
+    except httpx2.TransportError:
+        return False
 
 
 def _count_lapses(lease: Lease, seconds: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pymongo
@@ -67,7 +68,7 @@ async def test_due_alarms_are_found_by_their_index_alone(
     objects.insert_many({"_id": str(number), "created_at": 0, "partition": 1} for number in range(100))
     objects.update_one({"_id": "7"}, {"$set": {"alarm_at": 5.0}})
 
-    assert await store.list_due("user", -math.inf, 9.0, 10) == [("7", 5.0)]
+    assert await store.list_due("user", [1], -math.inf, 9.0, 10) == [("7", 5.0)]
     explained = client[database].command("explain", commands.find, verbosity="executionStats")
     store.close()
 
@@ -75,3 +76,40 @@ async def test_due_alarms_are_found_by_their_index_alone(
     assert "IXSCAN" in stages
     assert not stages & {"COLLSCAN", "SORT"}
     assert explained["executionStats"]["totalDocsExamined"] == 1
+
+
+@pytest.mark.parametrize("partitions", [1, 64, 1024])
+@pytest.mark.parametrize("listed", ["pending", "due", "purged"])
+async def test_the_work_of_partitions_is_found_by_an_index_that_begins_with_them(
+    servers: Servers, database: str, client: pymongo.MongoClient[Any], listed: str, partitions: int
+) -> None:
+    commands = Commands()
+    store = MongoStore(servers.mongo_url, database, listeners=[commands])
+    await store.open("user")
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    some = {"relay": True} if listed == "pending" else {"alarm_at": 5.0} if listed == "due" else {"deleted": old}
+    idle = [{"_id": f"idle{number}", "created_at": 0, "partition": number} for number in range(partitions)]
+    busy = [{"_id": f"b{number}", "created_at": 0, "partition": number} | some for number in range(0, partitions, 8)]
+    # Work of another partition is not looked at.
+    other = {"_id": "other", "created_at": 0, "partition": partitions} | some
+    client[database]["obj_user"].insert_many([*idle, *busy, other])
+
+    wanted = range(partitions)
+    if listed == "pending":
+        assert len(await store.list_pending("user", wanted, "", 1000)) == len(busy)
+    elif listed == "due":
+        assert len(await store.list_due("user", wanted, -math.inf, 9.0, 1000)) == len(busy)
+    else:
+        assert await store.purge("user", wanted, datetime.now(UTC)) == len(busy)
+        client[database]["obj_user"].insert_many(busy)
+    store.close()
+
+    examined = 0
+    for find in commands.finds:
+        explained = client[database].command("explain", find, verbosity="executionStats")
+        stages = list(every_stage(explained["queryPlanner"]["winningPlan"]))
+        keys = [list(stage["keyPattern"]) for stage in stages if stage["stage"] == "IXSCAN"]
+        assert {key[0] for key in keys} == {"partition"}
+        assert not {stage["stage"] for stage in stages} & {"COLLSCAN", "SORT"}
+        examined += explained["executionStats"]["totalDocsExamined"]
+    assert examined == (0 if listed == "pending" else len(busy))

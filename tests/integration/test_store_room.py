@@ -59,5 +59,5 @@ async def test_purges_remove_old_tombstones_a_thousand_at_a_time(servers: Server
             [tombstone | {"_id": f"t{n}", "commit": f"x.{n}"} for n in range(2500)]
         )
     before = datetime.now(UTC) - timedelta(days=7)
-    assert [await store.purge("tally", before) for _ in range(4)] == [1000, 1000, 500, 0]
+    assert [await store.purge("tally", [0], before) for _ in range(4)] == [1000, 1000, 500, 0]
     store.close()

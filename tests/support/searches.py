@@ -9,21 +9,26 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 
 class Commands(CommandListener):
-    """The last `find` command that the driver sent."""
+    """The `find` commands that the driver sent."""
 
     def __init__(self) -> None:
-        self.find: dict[str, Any] = {}
+        self.finds: list[dict[str, Any]] = []
+
+    @property
+    def find(self) -> dict[str, Any]:
+        """The last one."""
+        return self.finds[-1]
 
     def started(self, event: CommandStartedEvent) -> None:
         if event.command_name == "find":
-            self.find = {key: value for key, value in event.command.items() if key in FIELDS}
+            self.finds.append({key: value for key, value in event.command.items() if key in FIELDS})
 
     def succeeded(self, event: object) -> None: ...
 
     def failed(self, event: object) -> None: ...
 
 
-FIELDS = {"find", "filter", "sort", "limit", "projection", "maxTimeMS"}
+FIELDS = {"find", "filter", "hint", "sort", "limit", "projection", "maxTimeMS"}
 
 
 def every_stage(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -46,6 +46,7 @@ from aidevos.durable.turns.completion import Bounds
 from aidevos.durable.turns.environment import Limits
 from aidevos.observability import logs
 from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
+from aidevos.process.probes import answering_probes
 from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, LeaseConnection, background, open_connection, open_lease_connection
 from aidevos.process.watchdog import Watchdog
@@ -133,7 +134,9 @@ class _Process:
         settings, service = self._settings, self._service
         await self._stack.enter_async_context(background(self._pulse.run))
         self._stack.enter_context(self._watchdog)
-        self._name = self._stack.enter_context(closing(HostName(settings.home, service.name, settings.replica)))
+        await self._stack.enter_async_context(answering_probes(settings, self._find_own_problem))
+        name = HostName(settings.home, service.name, settings.replica, settings.host_name)
+        self._name = self._stack.enter_context(closing(name))
         self._fleet_name = f"{service.name}-{self._name.replica}"
         self._fleet = await self._stack.enter_async_context(
             open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
@@ -238,6 +241,12 @@ class _Process:
 
     def _count_objects(self) -> int:
         return 0 if self._current is None else self._current.objects
+
+    def _find_own_problem(self) -> str:
+        """Return the reason why this process can't do its work, or an empty string."""
+        if self._service.types and (self._current is None or not self._current.lease.valid()):
+            return "it has no lease"
+        return self._find_problem()
 
     def _find_problem(self) -> str:
         return "" if self._prepared.is_set() else "it is being prepared"

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from aidevos import Backoff, DurableObjectClient, Failure, Service, resource
@@ -18,6 +19,9 @@ from aidevos.security.keys import ensure_signing_key
 from aidevos.settings import Settings, SettingsError, load
 from services.objects.counter import Counter
 from tests.support.fake_connections import FakeConnections, install_fakes
+from tests.support.host_processes import eventually
+from tests.support.http import http_client
+from tests.support.servers import free_port
 
 EVENTS: list[str] = []
 
@@ -215,3 +219,30 @@ def test_what_nothing_provides_ends_the_process_with_a_line(capsys: pytest.Captu
     assert said.count("\n") == 1
     assert "work" in said
     assert "Pool" in said
+
+
+async def test_a_process_without_objects_is_ready_once_it_is_prepared(
+    settings: Settings, connections: FakeConnections
+) -> None:
+    answers: list[str] = []
+    settings = msgspec.structs.replace(settings, probe_port=free_port())
+
+    async def ask() -> str:
+        async with http_client(base_url=f"http://127.0.0.1:{settings.probe_port}") as http:
+            return (await http.get("/health/ready")).text
+
+    async def is_ready() -> bool:
+        return await ask() == "ok\n"
+
+    async def prepare() -> None:
+        answers.append(await ask())
+
+    async def stop_once_ready() -> None:
+        await eventually(is_ready)
+        answers.append(await ask())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    service = Service("task_worker", prepare=prepare, chores=[stop_once_ready])
+    await asyncio.wait_for(serving.serve(service, settings), 10)
+
+    assert answers == ["it is being prepared\n", "ok\n"]

@@ -19,17 +19,19 @@ class HostName:
     contains the file's identity, so processes with one name lock one file, and two homes on one machine have no name
     in common. The holder of the lock may therefore replace its predecessor. Raises `RuntimeError` if `MAX_NAMES`
     names are taken.
+
+    With `host`, such as a pod's name, the name contains it in place of the machine's name and the file's identity.
+    Whoever gives it must see to it that no two homes have the same one.
     """
 
-    def __init__(self, home: Path, service: str, first: int = 0) -> None:
+    def __init__(self, home: Path, service: str, first: int = 0, host: str = "") -> None:
         folder = home / "run"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
         for replica in range(first, first + MAX_NAMES):
             file = (folder / f"{service}-{replica}.lock").open("w")
             if _lock(file):
                 self._file, self.replica = file, replica
-                self.name = f"{service}-{replica}_{host}_{_identity(file)}"
+                self.name = f"{service}-{replica}_{host or _local_host(file)}"
                 return
             file.close()
         raise RuntimeError(f"{MAX_NAMES} processes of {service} already run under {home}")
@@ -38,9 +40,10 @@ class HostName:
         self._file.close()
 
 
-def _identity(file: IO[str]) -> str:
+def _local_host(file: IO[str]) -> str:
+    machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
     status = os.fstat(file.fileno())
-    return f"{status.st_dev:x}-{status.st_ino:x}"
+    return f"{machine}_{status.st_dev:x}-{status.st_ino:x}"
 
 
 def _lock(file: IO[str]) -> bool:

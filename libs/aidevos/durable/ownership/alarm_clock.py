@@ -19,6 +19,7 @@ from itertools import chain
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
+from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.objects.alarm import EXPIRY
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.store.port import StoreError
@@ -165,8 +166,9 @@ class AlarmClock:
         now = self._environment.clock.now()
         late_limit = max(LATE_LIMIT, int(2 * SCAN_EVERY * self._environment.limits.alarm_rate))
         for type in types:
-            late = await self._environment.store.list_due(type, -math.inf, now - LATE_AFTER, late_limit)
-            soon = await self._environment.store.list_due(type, now - LATE_AFTER, now + ahead, CAPACITY)
+            store, partitions = self._environment.store, range(PARTITIONS)
+            late = await store.list_due(type, partitions, -math.inf, now - LATE_AFTER, late_limit)
+            soon = await store.list_due(type, partitions, now - LATE_AFTER, now + ahead, CAPACITY)
             schedule = partial(self._schedule_found, type, now, ahead)
             await self._environment.slices.map(schedule, chain(late, soon))
         ALARMS_WAITING.set(len(self._schedule))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.lifecycle import WAKE_LIMIT, Lifecycle
 from aidevos.durable.store.port import StoreError
@@ -73,7 +74,7 @@ class Housekeeping:
         before = datetime.fromtimestamp(self._environment.clock.now(), UTC) - age
         for type in tuple(self._owned()):
             try:
-                while await self._environment.store.purge(type, before):
+                while await self._environment.store.purge(type, range(PARTITIONS), before):
                     pass
             except StoreError as error:
                 log.warning("purging tombstones of %s failed, trying again later: %s", type, error)

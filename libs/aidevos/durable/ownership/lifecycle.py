@@ -16,6 +16,7 @@ from functools import partial
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import READ
+from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import ObjectType
@@ -145,7 +146,8 @@ class Lifecycle:
         room = WAKE_LIMIT
         for type_name in types:
             last = self._scanned.get(type_name, "")
-            while ids := await self._environment.store.list_pending(type_name, last, SCAN_PAGE):
+            store, partitions = self._environment.store, range(PARTITIONS)
+            while ids := await store.list_pending(type_name, partitions, last, SCAN_PAGE):
                 for id in ids:
                     if self._catalogue.get(type_name, id) is None:
                         if not room or self._catalogue.residents.pressed.is_set():

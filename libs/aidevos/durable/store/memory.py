@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -125,27 +125,25 @@ class MemoryStore:
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         return len(self._search(type, where, within)[:limit])
 
-    async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
-        self._require_up()
-        found = self.documents[type]
+    async def list_pending(self, type: str, partitions: Collection[int], after: str, limit: int) -> list[str]:
+        found = self._select_partitions(type, partitions)
         return sorted(id for id, document in found.items() if id > after and document.get("relay"))[:limit]
 
-    async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
-        self._require_up()
-        times = ((document.get("alarm_at"), id) for id, document in self.documents[type].items())
+    async def list_due(
+        self, type: str, partitions: Collection[int], after: float, until: float, limit: int
+    ) -> list[tuple[str, float]]:
+        times = ((document.get("alarm_at"), id) for id, document in self._select_partitions(type, partitions).items())
         found = sorted((at, id) for at, id in times if at is not None and after < at <= until)
         return [(id, at) for at, id in found[:limit]]
 
-    async def purge(self, type: str, before: datetime) -> int:
-        self._require_up()
-        found = self.documents[type]
+    async def purge(self, type: str, partitions: Collection[int], before: datetime) -> int:
         purged = [
             id
-            for id, document in found.items()
+            for id, document in self._select_partitions(type, partitions).items()
             if document.get("deleted") and document["deleted"] < before and not document.get("relay")
         ]
         for id in purged:
-            del found[id]
+            del self.documents[type][id]
         return len(purged)
 
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
@@ -168,6 +166,10 @@ class MemoryStore:
     def _require_up(self) -> None:
         if self.down:
             raise StoreError("the store is down")
+
+    def _select_partitions(self, type: str, partitions: Collection[int]) -> dict[str, dict[str, Any]]:
+        self._require_up()
+        return {id: document for id, document in self.documents[type].items() if document["partition"] in partitions}
 
     def _search(self, type: str, where: Condition, within: int) -> list[tuple[str, dict[str, Any]]]:
         self._require_up()

@@ -18,8 +18,9 @@ the framework resolves it with a new claim.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
@@ -48,7 +49,7 @@ from aidevos.durable.store.port import (
     search_too_slow,
 )
 
-Collection: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
+Documents: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
 CHUNK = 32
@@ -57,6 +58,16 @@ PURGE_PAGE = 1000
 VALIDATION_FAILED = 121
 DUPLICATE_KEY = 11000
 NAMESPACE_EXISTS = 48
+INDEX_NOT_FOUND = 27
+# Indexes of earlier versions, which ignored partitions.
+OBSOLETE_INDEXES = ("relay_1__id_1", "deleted_1", "alarm_at_1")
+# The work of a partition. A sparse index would cover every document, because each has a partition.
+PENDING = {"partition": 1, "relay": 1, "_id": 1}
+DUE = {"partition": 1, "alarm_at": 1}
+GONE = {"partition": 1, "deleted": 1}
+# Partitions that one sorted query asks for. MongoDB merges at most 200 sorted scans of an index
+# (internalQueryMaxScansToExplode); with more it would read everything and sort it.
+PARTITIONS_AT_ONCE = 64
 LIVE: dict[str, Any] = {"deleted": {"$eq": None}}
 FIELDS = [name for name in Document.__struct_fields__ if name not in ("id", "size")]
 
@@ -112,6 +123,7 @@ class MongoStore:
                 if error.code != NAMESPACE_EXISTS:
                     raise
             await self._objects(type).create_indexes(_indexes(indexes, sparse))
+            await self._drop_obsolete_indexes(type)
             await self._records(type).create_index("end", expireAfterSeconds=0)
 
         await self._run(create)
@@ -198,19 +210,22 @@ class MongoStore:
         wanted = LIVE | {"project": project}
         return await self._run_apart(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
 
-    async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
+    async def list_pending(self, type: str, partitions: Collection[int], after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}
-        found = await self._search(f"obj_{type}", waiting, limit, sort={"_id": 1}, projection={"_id": True})
-        return [document.id for document in found]
+        return [document.id for document in await self._list_sorted(type, partitions, waiting, PENDING, limit)]
 
-    async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
+    async def list_due(
+        self, type: str, partitions: Collection[int], after: float, until: float, limit: int
+    ) -> list[tuple[str, float]]:
         waiting = {"alarm_at": {"$gt": after, "$lte": until}}
-        found = await self._search(f"obj_{type}", waiting, limit, sort={"alarm_at": 1}, projection={"alarm_at": True})
+        found = await self._list_sorted(type, partitions, waiting, DUE, limit)
         return [(document.id, document.alarm_at or 0.0) for document in found]
 
-    async def purge(self, type: str, before: datetime) -> int:
+    async def purge(self, type: str, partitions: Collection[int], before: datetime) -> int:
         gone = {"deleted": {"$lt": before}, "relay": None}
-        found = await self._search(f"obj_{type}", gone, PURGE_PAGE, projection={"owner": True, "commit": True})
+        wanted = gone | {"partition": {"$in": list(partitions)}}
+        shown = {"owner": True, "commit": True}
+        found = await self._search(f"obj_{type}", wanted, PURGE_PAGE, projection=shown, hint=GONE)
         if not found:
             return 0
         # As in `clear_outboxes`, the lists can't match in a wrong combination. A document without a commit was only
@@ -247,11 +262,36 @@ class MongoStore:
     def close(self) -> None:
         self._client.close()
 
-    def _objects(self, type: str) -> Collection:
+    def _objects(self, type: str) -> Documents:
         return self._database[collections_of(type)[0]]
 
-    def _records(self, type: str) -> Collection:
+    def _records(self, type: str) -> Documents:
         return self._database[collections_of(type)[1]]
+
+    async def _drop_obsolete_indexes(self, type: str) -> None:
+        for name in OBSOLETE_INDEXES:
+            try:
+                await self._objects(type).drop_index(name)
+            except OperationFailure as error:
+                if error.code != INDEX_NOT_FOUND:
+                    raise
+
+    async def _list_sorted(
+        self, type: str, partitions: Collection[int], waiting: dict[str, Any], index: dict[str, int], limit: int
+    ) -> list[Document]:
+        """Return the first documents in the order of the last field of the index, with only this field.
+
+        Without the hint, MongoDB may walk all IDs, because they are sorted too.
+        """
+        by = [*index][-1]
+        options: dict[str, Any] = {"sort": {by: 1}, "projection": {by: True}, "hint": index}
+        first: list[Document] = []
+        wanted = sorted(partitions)
+        for start in range(0, len(wanted), PARTITIONS_AT_ONCE):
+            some = waiting | {"partition": {"$in": wanted[start : start + PARTITIONS_AT_ONCE]}}
+            first += await self._search(f"obj_{type}", some, limit, **options)
+            first = sorted(first, key=attrgetter(by.removeprefix("_")))[:limit]
+        return first
 
     async def _search(
         self,
@@ -345,10 +385,10 @@ def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
 
 def _indexes(indexes: Iterable[tuple[str, ...]], sparse: Iterable[tuple[str, ...]]) -> list[IndexModel]:
     return [
-        IndexModel([("relay", 1), ("_id", 1)], partialFilterExpression={"relay": True}),
-        IndexModel("deleted", sparse=True),
-        IndexModel("alarm_at", sparse=True),
-        IndexModel([("project", 1), ("_id", 1)], partialFilterExpression={"project": {"$exists": True}}),
+        IndexModel(PENDING, partialFilterExpression={"relay": True}),
+        IndexModel(DUE, partialFilterExpression={"alarm_at": {"$exists": True}}),
+        IndexModel(GONE, partialFilterExpression={"deleted": {"$exists": True}}),
+        IndexModel({"project": 1, "_id": 1}, partialFilterExpression={"project": {"$exists": True}}),
         *(IndexModel(_index_keys(paths)) for paths in indexes),
         *(
             IndexModel(_index_keys(paths), partialFilterExpression={f"state.{paths[-1]}": {"$exists": True}})
@@ -357,8 +397,8 @@ def _indexes(indexes: Iterable[tuple[str, ...]], sparse: Iterable[tuple[str, ...
     ]
 
 
-def _index_keys(paths: tuple[str, ...]) -> list[tuple[str, int]]:
-    return [*((f"state.{path}", 1) for path in paths), ("_id", 1)]
+def _index_keys(paths: tuple[str, ...]) -> dict[str, int]:
+    return {f"state.{path}": 1 for path in paths} | {"_id": 1}
 
 
 def _positions_after(path: str | None, after: tuple[str | float | None, str], side: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ write (the fence). Neither depends on a clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -150,7 +150,7 @@ class Store(Protocol):
     async def open(
         self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
     ) -> None:
-        """Create the collection of a type and its indexes, unless they exist.
+        """Create the collection of a type and its indexes, unless they exist, and drop those that nothing uses now.
 
         Each index is a tuple of paths in the state. A `sparse` one covers only states that have a value at its last
         path.
@@ -205,14 +205,19 @@ class Store(Protocol):
         Raises `too-slow` after `within` milliseconds.
         """
 
-    async def list_pending(self, type: str, after: str, limit: int) -> list[str]:
-        """Return the IDs greater than `after` of objects with a non-empty outbox, sorted."""
+    async def list_pending(self, type: str, partitions: Collection[int], after: str, limit: int) -> list[str]:
+        """Return the IDs greater than `after` of objects in these partitions with a non-empty outbox, sorted."""
 
-    async def list_due(self, type: str, after: float, until: float, limit: int) -> list[tuple[str, float]]:
-        """Return (ID, time) of the objects whose earliest alarm is in (`after`, `until`], sorted by time."""
+    async def list_due(
+        self, type: str, partitions: Collection[int], after: float, until: float, limit: int
+    ) -> list[tuple[str, float]]:
+        """Return (ID, time) of the objects in these partitions whose earliest alarm is in (`after`, `until`].
 
-    async def purge(self, type: str, before: datetime) -> int:
-        """Remove some of the tombstones that were last committed before this time and have an empty outbox.
+        They are sorted by time.
+        """
+
+    async def purge(self, type: str, partitions: Collection[int], before: datetime) -> int:
+        """Remove some tombstones of these partitions that were last committed before this time and have no outbox.
 
         Return their number; 0 means that none are left.
         """

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from aidevos.contracts import subjects
+from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError, OrderConflict
@@ -65,7 +66,7 @@ async def test_events_of_an_object_are_published_in_its_order(kit: ObjectKit) ->
     assert values(kit.bus) == list(range(1, 21))
     assert len({id for _, _, id, _ in kit.bus.events}) == 20
     assert kit.store.documents["tally"]["a"]["outbox"] == {}
-    assert await kit.store.list_pending("tally", "", 1) == []
+    assert await kit.store.list_pending("tally", range(PARTITIONS), "", 1) == []
 
 
 @pytest.mark.parametrize("stores", [False, True], ids=["not stored", "stored, answer lost"])
@@ -243,7 +244,7 @@ async def test_what_is_to_be_sent_is_found_after_a_crash_whatever_was_cleared_me
         await quiet()
         await crash(kit)
         kit.bus.broken = False
-        assert await store.list_pending("tally", "", 1) == ["a"]
+        assert await store.list_pending("tally", range(PARTITIONS), "", 1) == ["a"]
         async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
             await successor.lifecycle.scan(["tally"])
             await until(lambda: len(kit.bus.events) == 2)
@@ -259,7 +260,7 @@ async def test_an_outbox_of_which_is_not_known_whether_it_was_cleared_is_emptied
         await until(lambda: kit.catalogue.idle)
         assert store.cleared == [1]
         assert store.documents["tally"]["a"]["commit"].endswith(".2")
-        assert await store.list_pending("tally", "", 1) == []
+        assert await store.list_pending("tally", range(PARTITIONS), "", 1) == []
 
 
 async def test_a_turn_that_comes_while_its_outbox_is_cleared_is_committed_all_the_same() -> None:

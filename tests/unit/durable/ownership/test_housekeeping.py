@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.base import slices
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
@@ -60,7 +61,7 @@ async def test_with_the_bus_down_memory_stays_bounded_and_no_event_is_lost() -> 
         assert sorted({subject for subject, *_ in bus.events}) == sorted(
             f"event.tally.o{number}.changed" for number in range(300)
         )
-        assert await kit.store.list_pending("tally", "", 1) == []
+        assert await kit.store.list_pending("tally", range(PARTITIONS), "", 1) == []
 
 
 async def test_an_object_with_unsent_entries_stays_in_memory_while_there_is_room() -> None:

@@ -9,6 +9,7 @@ import bson
 import pytest
 
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.subjects import PARTITIONS
 from aidevos.contracts.times import timestamp
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
@@ -353,8 +354,8 @@ async def test_a_record_on_a_tombstone_keeps_the_document_from_being_purged(kit:
     headers = chosen("late")
     refused = await failure(kit.call("tally", "a", "spoil", {"how": "failure"}, headers=headers))
     assert refused.code == "conflict"
-    assert await kit.store.purge("tally", timestamp(kit.clock.now() - 1)) == 0
-    assert await kit.store.purge("tally", timestamp(kit.clock.now() + 1)) == 1
+    assert await kit.store.purge("tally", range(PARTITIONS), timestamp(kit.clock.now() - 1)) == 0
+    assert await kit.store.purge("tally", range(PARTITIONS), timestamp(kit.clock.now() + 1)) == 1
 
 
 @pytest.mark.parametrize(

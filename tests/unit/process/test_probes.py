@@ -1,0 +1,68 @@
+"""A process tells Kubernetes how it is itself: alive while its loop turns, and ready while it can do its work."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx2
+import pytest
+
+from aidevos.process import probes
+from aidevos.process.probes import answering_probes
+from aidevos.settings import Settings, SettingsError
+from tests.support.http import http_client
+from tests.support.servers import free_port
+
+
+async def test_a_process_is_alive_and_says_why_it_is_not_ready() -> None:
+    settings = Settings(probe_port=free_port())
+    problems = ["it has no lease"]
+    async with answering_probes(settings, lambda: problems[-1]), client(settings) as http:
+        live, unready = await http.get("/health/live"), await http.get("/health/ready")
+        problems.append("")
+        ready = await http.get("/health/ready")
+
+    assert (live.status_code, live.text) == (200, "ok\n")
+    assert (unready.status_code, unready.text) == (503, "it has no lease\n")
+    assert (ready.status_code, ready.text) == (200, "ok\n")
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/metrics"), ("POST", "/health/live")])
+async def test_nothing_else_is_answered(method: str, path: str) -> None:
+    settings = Settings(probe_port=free_port())
+    async with answering_probes(settings, lambda: ""), client(settings) as http:
+        answer = await http.request(method, path)
+
+    assert answer.status_code == 404
+
+
+async def test_a_client_that_sends_slowly_or_too_much_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "HEAD_WITHIN", 0.1)
+    settings = Settings(probe_port=free_port())
+    async with answering_probes(settings, lambda: ""):
+        for sent in (b"GET /health/live HT", b"x" * (3 * probes.MAX_HEAD)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", settings.probe_port)
+            writer.write(sent)
+            try:
+                answer = await asyncio.wait_for(reader.read(), 5)
+            except ConnectionError:
+                answer = b""
+            writer.close()
+
+            assert answer == b""
+
+
+async def test_nobody_listens_without_a_port() -> None:
+    async with answering_probes(Settings(), lambda: ""):
+        pass
+
+
+async def test_a_port_that_is_taken_is_one_line() -> None:
+    settings = Settings(probe_port=free_port(), host="192.0.2.1")
+    with pytest.raises(SettingsError, match="AIDEVOS_PROBE_PORT"):
+        async with answering_probes(settings, lambda: ""):
+            pass
+
+
+def client(settings: Settings) -> httpx2.AsyncClient:
+    return http_client(base_url=f"http://127.0.0.1:{settings.probe_port}")
