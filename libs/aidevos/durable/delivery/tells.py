@@ -176,7 +176,8 @@ class Tells:
     async def drop(self, type: str, partition: int) -> None:
         """Take no further tell to a partition, and free it for its next owner. Unfinished ones are left to that."""
         backlog = self._backlogs[type]
-        backlog.suspects.pop(partition, None)
+        if self._closed or backlog.suspects.pop(partition, None) is None:
+            return
         backlog.change()
         with suppress(TimeoutError):
             async with asyncio.timeout(ACK_WITHIN):
@@ -298,8 +299,7 @@ class Tells:
 
     def _serves(self, tell: Tell, backlog: _Backlog) -> bool:
         """Return True if a tell is still this host's to apply."""
-        partition = self._partition_of(tell.target)
-        return partition in backlog.suspects and self._environment.partitions.serves(backlog.type, partition)
+        return self._partition_of(tell.target) in backlog.suspects
 
     async def _settle(self, tell: Tell, ack_subject: str, backlog: _Backlog) -> None:
         try:

@@ -45,8 +45,8 @@ FREE = Owner("", 0)
 class Placement:
     """Claims this host's share of the partitions of its types, and hands over what exceeds it.
 
-    `take(type, partitions)` begins to serve partitions that this host has claimed. `hand_over(type, partition)` ends
-    that, so that the key can be released.
+    `take(type, claimed)` begins to serve partitions that this host has claimed; `claimed` has the last owner of each,
+    or an empty string. `hand_over(type, partition)` ends that, so that the key can be released.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Placement:
         lease: Lease,
         partitions: Partitions,
         types: Collection[str],
-        take: Callable[[str, list[int]], Awaitable[None]],
+        take: Callable[[str, dict[int, str]], Awaitable[None]],
         hand_over: Callable[[str, int], Awaitable[None]],
     ) -> None:
         # Set once this host has its share.
@@ -107,6 +107,11 @@ class Placement:
         if self._placing is not None:
             await cancel_and_wait([self._placing])
 
+    async def abandon(self) -> None:
+        """Stop at once, because the lease is lost."""
+        await self.stop()
+        await cancel_and_wait(list(self._moves.values()))
+
     async def drain(self) -> None:
         """Hand over and release all partitions. The placing must have been stopped."""
         room = asyncio.Semaphore(DRAINED_AT_ONCE)
@@ -147,7 +152,7 @@ class Placement:
         for type, partitions in zip(wanted, claimed, strict=True):
             if partitions:
                 log.info("%s owns %s of %s", self._lease.incarnation, _ranges(partitions), type)
-                await self._take(type, partitions)
+        await asyncio.gather(*(self._take(type, each) for type, each in zip(wanted, claimed, strict=True) if each))
         for place in self._surplus(wanted):
             if len(self._moves) == MOVES_AT_ONCE:
                 break
@@ -167,30 +172,37 @@ class Placement:
         target = assign(type, self._partitions.count, hosts, owners, hosts)
         return [each for each, host in target.items() if host == self._lease.incarnation]
 
-    async def _claim_all(self, type: str, share: Collection[int]) -> list[int]:
-        claims = [each for each in share if (type, each) not in self._held]
-        won = await asyncio.gather(*(self._claim(type, each) for each in claims))
-        return [each for each, success in zip(claims, won, strict=True) if success]
+    async def _claim_all(self, type: str, share: Collection[int]) -> dict[int, str]:
+        """Claim what is free of this host's share. Return the last owner of each partition that was claimed."""
+        owners = {each: self._owners[type].get(each, FREE) for each in share if (type, each) not in self._held}
+        for incarnation in {owner.incarnation for owner in owners.values()} - {"", self._lease.incarnation}:
+            if incarnation not in self._gone and await self._is_gone(incarnation):
+                self._gone.add(incarnation)
+        free = {"", self._lease.incarnation, *self._gone}
+        claims = {each: owner for each, owner in owners.items() if owner.incarnation in free}
+        won = await asyncio.gather(*(self._claim(type, each, owner) for each, owner in claims.items()))
+        return {each: claims[each].incarnation for each, success in zip(claims, won, strict=True) if success}
 
-    async def _claim(self, type: str, partition: int) -> bool:
-        owner = self._owners[type].get(partition, FREE)
+    async def _claim(self, type: str, partition: int, owner: Owner) -> bool:
         revision = owner.revision
+        # If the key names this host, an earlier claim was applied although its acknowledgement was lost.
         if owner.incarnation != self._lease.incarnation:
-            if owner.incarnation and not await self._is_gone(owner.incarnation):
-                return False
             try:
                 revision = await self._keys.set(f"{type}.{partition}", self._lease.incarnation.encode(), revision)
             except RevisionConflict:
                 return False
-        # Otherwise an earlier claim was applied although its acknowledgement was lost.
         self._held[type, partition] = revision
         self._note_own(type, partition, Owner(self._lease.incarnation, revision))
         return True
 
     async def _is_gone(self, incarnation: str) -> bool:
-        if incarnation not in self._gone and await self._membership.is_gone(incarnation):
-            self._gone.add(incarnation)
-        return incarnation in self._gone
+        """Return True if a host is gone. One that leaves is not, as long as it has its lease: look again soon."""
+        if incarnation in self._membership.members:
+            return False
+        gone = await self._membership.is_gone(incarnation)
+        if not gone:
+            asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
+        return gone
 
     def _surplus(self, wanted: Mapping[str, Collection[int]]) -> list[tuple[str, int]]:
         """Return what this host should own no longer and doesn't hand over yet."""

@@ -101,9 +101,8 @@ class Runtime:
         """The queries by subject. The registry must have been bound to its resources before the first use."""
         return stored_queries(self.environment, self.catalogue, self._gate)
 
-    def housekeeping(self, owned: Callable[[], Collection[str]]) -> Housekeeping:
-        """Return the housekeeping of the types that `owned` returns."""
-        return Housekeeping(self.environment, self.catalogue, self.lifecycle, owned)
+    def housekeeping(self) -> Housekeeping:
+        return Housekeeping(self.environment, self.catalogue, self.lifecycle)
 
     def _group_commit(self, type: str, owner_ids: OwnerIds) -> GroupCommit:
         environment, catalogue = self.environment, self.catalogue

@@ -137,8 +137,8 @@ class AlarmClock:
             await self._rescheduled.wait()
             timer.cancel()
 
-    async def keep_scanning(self, types: Callable[[], Iterable[str]]) -> None:
-        """Scan the store for alarms of these types every `SCAN_EVERY` seconds until cancelled."""
+    async def keep_scanning(self) -> None:
+        """Scan the store for alarms in this process's partitions every `SCAN_EVERY` seconds until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             self._scan_requested.clear()

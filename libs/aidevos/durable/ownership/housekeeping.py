@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -29,19 +28,12 @@ PURGE_EVERY = 60.0
 
 
 class Housekeeping:
-    """Sweeps, scans and purges for one process. `owned` returns the types that it owns now."""
+    """Sweeps, scans and purges for one process, in the partitions that it owns."""
 
-    def __init__(
-        self,
-        environment: Environment,
-        catalogue: Catalogue,
-        lifecycle: Lifecycle,
-        owned: Callable[[], Collection[str]],
-    ) -> None:
+    def __init__(self, environment: Environment, catalogue: Catalogue, lifecycle: Lifecycle) -> None:
         self._environment = environment
         self._residents = catalogue.residents
         self._lifecycle = lifecycle
-        self._owned = owned
 
     async def keep_sweeping(self) -> None:
         """Hibernate objects until cancelled."""
