@@ -40,7 +40,7 @@ MAX_PENDING = 512 * MIB
 
 # The host of the dead letters removes the tells that no host takes.
 _STRAY_TELLS = {"events": (f"$JS.API.STREAM.MSG.DELETE.{subjects.TELLS_STREAM}",)}
-_CALLS = ["do.>", "dop.>", "tell.>"]
+_CALLS = ["do.>", "dop.>", "tell.>", "tellp.>"]
 _BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET)
 # The server remembers each unanswered request for as long as the longest deadline.
 _ANSWERS = {"max": 1, "expires": "6m"}
@@ -57,6 +57,7 @@ def render(
     passwords: Mapping[str, str],
     max_body: int,
     streams_max_bytes: int,
+    partitions: int,
 ) -> str:
     """Return the configuration file, which contains the passwords. It includes the accounts of `aidevos nats-user`."""
     max_payload = max_body + PAYLOAD_MARGIN
@@ -80,7 +81,7 @@ def render(
     accounts = {
         FLEET_ACCOUNT: {
             "jetstream": "enabled",
-            "mappings": {subjects.MAPPING_FROM: subjects.MAPPING_TO},
+            "mappings": subjects.mappings(partitions),
             "users": [_user(user, passwords) for user in USERS if user != CLIENT_USER],
             "exports": EXPORTS,
         },

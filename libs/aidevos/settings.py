@@ -178,6 +178,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     events or tells still wait to be sent."""
     drain_timeout: Seconds = 15.0
     """Time that a process gives requests in progress to finish when it is stopped."""
+    handover_timeout: Seconds = 5.0
+    """Time that requests in progress get to finish when their objects move to another host."""
+    partitions: Annotated[int, Meta(ge=1, le=4096)] = 64
+    """Parts that the objects of each type are divided into; hosts share them. Fixed when a fleet is first started."""
     lease: Annotated[int, Meta(ge=1, le=60, extra=SECONDS)] = 3
     """Life of a host's lease, in whole seconds. A standby takes over this long after a host is cut off."""
     stall_limit: Annotated[float, Meta(ge=2, le=3600, extra=SECONDS)] = 10.0

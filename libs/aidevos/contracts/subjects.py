@@ -50,6 +50,11 @@ def mappings(partitions: int) -> dict[str, str]:
     return {"do.*.*.>": f"dop.{rest}", "tell.*.*.>": f"tellp.{rest}"}
 
 
+def mappings_line(partitions: int) -> str:
+    """Return the line of the server's configuration that maps subjects for this number of partitions."""
+    return "mappings: { " + ", ".join(f'"{given}": "{mapped}"' for given, mapped in mappings(partitions).items()) + " }"
+
+
 def owned(type: str, partition: int | str = "*") -> str:
     """Return the subject that the owner of a type's partition (by default of all) subscribes to."""
     return f"dop.{partition}.{type}.>"

@@ -222,7 +222,7 @@ class Host:
             self._calls_of[type, partition] = subscription
         await self._calls.flush()
         self._runtime.alarms.scan_soon(type, claimed)
-        self._environment.spawn(self._runtime.wake_senders(type, claimed))
+        self._environment.spawn(self._runtime.lifecycle.scan_taken(type, claimed))
         self._duties.take(type, claimed)
         await self._tells.take(type, claimed)
 
