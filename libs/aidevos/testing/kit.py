@@ -196,7 +196,8 @@ class ObjectKit:
         while True:
             able = self.alarms.ring_due()
             await self.settle()
-            await self.alarms.scan(self.registry.types, max(end - self.clock.now(), HORIZON))
+            partitions = self.runtime.environment.partitions
+            await self.alarms.scan(partitions.owned(), max(end - self.clock.now(), HORIZON))
             at = self.alarms.next_at()
             if at > end or not able:
                 break

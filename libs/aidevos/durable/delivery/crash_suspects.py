@@ -71,7 +71,7 @@ async def find_suspects(js: JetStreamContext, consumer: str, now: float) -> int:
         return 0
     if last.delivered is None or last.created.timestamp() + SHORT_LIFE < now:
         return 0
-    return last.delivered.stream_seq
+    return int(last.delivered.stream_seq)
 
 
 async def load_crash_suspects(bucket: Bucket, type: str, partition: int, upto: int) -> CrashSuspects:

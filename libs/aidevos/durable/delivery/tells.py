@@ -391,7 +391,6 @@ class Tells:
                 raise Failure("unavailable", failure.detail)
             raise failure
 
-
     def _owned_subject(self, tell: Tell) -> str:
         """Return the subject on which a call reaches the owner of its partition."""
         return f"dop.{self._partition_of(tell.target)}.{tell.target}"

@@ -105,12 +105,8 @@ class Host:
         )
         self._membership = Membership(Bucket(connection, subjects.HOSTS_BUCKET), lease, own, self._on_members)
         keys = Bucket(connection, subjects.PLACEMENT_BUCKET)
-        self._placement = Placement(
-            keys, self._membership, lease, self._partitions, types, self._take, self._hand_over
-        )
-        self._tells = Tells(
-            connection, lease.incarnation, runtime.environment, runtime.router, admission, limiter
-        )
+        self._placement = Placement(keys, self._membership, lease, self._partitions, types, self._take, self._hand_over)
+        self._tells = Tells(connection, lease.incarnation, runtime.environment, runtime.router, admission, limiter)
         self._duties = Duties(self._partitions.count)
         for type, name, work in (*duties, *self._own_duties()):
             self._duties.add(type, name, work)
@@ -234,9 +230,9 @@ class Host:
         await _drain(self._calls_of.pop((type, partition)))
         end = asyncio.get_running_loop().time() + self._time_left()
         await self._reception.join(self._time_left(), subjects.owned(type, partition)[:-1])
-        await self._runtime.catalogue.settle(type, partition, end - asyncio.get_running_loop().time())
+        await self._runtime.catalogue.settle(end - asyncio.get_running_loop().time(), (type, partition))
         self._partitions.drop(type, partition)
-        await self._runtime.catalogue.give_up(type, partition)
+        await self._runtime.catalogue.give_up((type, partition))
 
     def _time_left(self) -> float:
         """Return how many seconds the handover of a partition may take."""

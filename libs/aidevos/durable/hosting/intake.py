@@ -105,7 +105,7 @@ class Intake:
 
     async def join(self, prefix: bytes = b"") -> None:
         """Return when no request waits on a subject that begins with `prefix`."""
-        while self._queue.length and any(item.subject.startswith(prefix) for item in self._queue):
+        while any(item.subject.startswith(prefix) for item in self._queue):  # noqa: ASYNC110
             await asyncio.sleep(PACE)
 
     def _expected_wait(self, flows: Flows | None, target: bytes) -> float:

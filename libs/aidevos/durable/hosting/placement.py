@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import NamedTuple
 
 from nats.errors import Error as NatsError
@@ -157,7 +158,7 @@ class Placement:
             if len(self._moves) == MOVES_AT_ONCE:
                 break
             task = self._moves[place] = asyncio.get_running_loop().create_task(self._move(*place))
-            task.add_done_callback(lambda _, place=place: self._on_moved(place))
+            task.add_done_callback(partial(self._on_moved, place))
         if all((type, each) in self._held for type, share in wanted.items() for each in share):
             self.settled.set()
 
@@ -226,7 +227,7 @@ class Placement:
         if owner.revision > self._owners[type].get(partition, FREE).revision:
             self._owners[type][partition] = owner
 
-    def _on_moved(self, place: tuple[str, int]) -> None:
+    def _on_moved(self, place: tuple[str, int], task: asyncio.Task[None]) -> None:
         del self._moves[place]
         self._due.set()
 

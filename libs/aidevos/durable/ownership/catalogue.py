@@ -19,6 +19,8 @@ from aidevos.durable.turns.failures import moved, not_applied, outcome_unknown
 from aidevos.durable.turns.pending import fail_waiting
 from aidevos.durable.turns.request import Request
 
+# A type and one of its partitions.
+Place = tuple[str, int]
 # Seconds between two looks at the first activation that isn't settled, during a handover.
 SETTLE_EVERY = 0.01
 
@@ -34,17 +36,12 @@ class Catalogue:
         self._environment = environment
         self._activate = activate
         self._activations: dict[tuple[str, str], Activation] = {}
-        # By type and partition.
-        self._members: dict[tuple[str, int], dict[Activation, None]] = {}
+        self._members: dict[Place, dict[Activation, None]] = {}
         self.residents = Residents(environment.limits.memory)
 
     def get(self, type_name: str, id: str) -> Activation | None:
         """Return the activation of an object, which may still be loading, or None."""
         return self._activations.get((type_name, id))
-
-    def of_partition(self, type_name: str, partition: int) -> list[Activation]:
-        """Return the activations of a partition."""
-        return list(self._members.get((type_name, partition), ()))
 
     def all(self) -> list[Activation]:
         """Return all activations, including those that are still loading."""
@@ -145,29 +142,38 @@ class Catalogue:
             if activation.in_flight is not None:
                 fail_waiting(activation.in_flight, outcome_unknown())
 
-    async def settle(self, type_name: str, partition: int, within: float) -> None:
-        """Return when no request waits in a partition and everything is committed, or after `within` seconds."""
+    async def settle(self, within: float, place: Place | None = None) -> None:
+        """Return when no request waits and everything is committed, or after `within` seconds.
+
+        With a `place`, only that partition counts.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + within
-        await self._environment.slices.run(self._commit_unsettled(type_name, partition))
-        while loop.time() < end and (unsettled := next(self._unsettled(type_name, partition), None)) is not None:
+        await self._environment.slices.run(self._commit_unsettled(place))
+        while loop.time() < end and (unsettled := next(self._unsettled(place), None)) is not None:
             if unsettled.pending is not None:
                 unsettled.request_commit()
             await asyncio.sleep(SETTLE_EVERY)
 
-    def _unsettled(self, type_name: str, partition: int) -> Iterator[Activation]:
-        return (each for each in self.of_partition(type_name, partition) if not each.settled)
+    def _unsettled(self, place: Place | None) -> Iterator[Activation]:
+        return (each for each in self._in(place) if not each.settled)
 
-    def _commit_unsettled(self, type_name: str, partition: int) -> Iterator[None]:
-        for activation in self._unsettled(type_name, partition):
+    def _commit_unsettled(self, place: Place | None) -> Iterator[None]:
+        for activation in self._unsettled(place):
             if activation.pending is not None:
                 activation.request_commit()
             yield
 
-    async def give_up(self, type_name: str, partition: int) -> None:
-        """Forget a partition. Remaining requests get `unavailable`, so that their callers repeat them elsewhere."""
-        await self._environment.slices.map(self._give_up, self.of_partition(type_name, partition))
+    async def give_up(self, place: Place | None = None) -> None:
+        """Answer all remaining requests with `unavailable`, so that their callers repeat them elsewhere.
+
+        With a `place`, only those in that partition.
+        """
+        await self._environment.slices.map(self._give_up, self._in(place))
         await asyncio.sleep(0)
+
+    def _in(self, place: Place | None) -> list[Activation]:
+        return self.all() if place is None else list(self._members.get(place, ()))
 
     def _give_up(self, activation: Activation) -> None:
         self.forget(activation)

@@ -249,7 +249,7 @@ class GroupCommit:
             self._on_resolved(activation, document)
 
     async def _claim_again(self, activation: Activation) -> Document | None:
-        """Claim the document while this process owns it, and return it; None if that fails for `RESOLVE_FOR` seconds."""
+        """Claim the document while this process owns it, and return it; None if it can't for `RESOLVE_FOR` seconds."""
         loop = asyncio.get_running_loop()
         end, pauses = loop.time() + RESOLVE_FOR, BACKOFF.pauses()
         while not activation.broken and loop.time() < end:

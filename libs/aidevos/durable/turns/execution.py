@@ -66,8 +66,8 @@ class TurnRunner:
     def start(self, activation: Activation, request: Request) -> Running:
         """Run the turn of a request. Return its task, or None if no turn is running when this returns.
 
-        If this process doesn't own the object, the request gets `moved`. If the gate refuses the caller, the request gets the refusal. If a
-        role or an archived outcome must be looked up first, the request is queued again.
+        If this process doesn't own the object, the request gets `moved`. If the gate refuses the caller, the request
+        gets the refusal. If a role or an archived outcome must be looked up first, the request is queued again.
         """
         if not self._environment.owns(activation):
             request.fail(moved())

@@ -38,7 +38,7 @@ class DownBus(MemoryBus):
 
 
 def chores(kit: ObjectKit) -> Housekeeping:
-    return kit.runtime.housekeeping(lambda: list(kit.registry.types))
+    return kit.runtime.housekeeping()
 
 
 async def swept(kit: ObjectKit) -> None:
@@ -54,7 +54,7 @@ async def test_with_the_bus_down_memory_stays_bounded_and_no_event_is_lost() -> 
         assert 0 < kit.catalogue.residents.memory <= 300_000
         assert len(kit.catalogue) < 300
         bus.up = True
-        while not await kit.lifecycle.scan(["tally"]) or kit.catalogue.residents.entries:
+        while not await kit.lifecycle.scan() or kit.catalogue.residents.entries:
             await swept(kit)
             await asyncio.sleep(0.01)
         await kit.settle()
@@ -93,7 +93,7 @@ async def test_objects_with_something_to_send_are_woken_a_few_at_a_time(monkeypa
         async with ObjectKit(Tally, store=first.store, bus=DownBus()) as heir:
             woken = []
             for _ in range(3):
-                done = await heir.lifecycle.scan(["tally"])
+                done = await heir.lifecycle.scan()
                 await quiet()
                 woken.append((len(heir.catalogue), done))
             assert woken == [(10, False), (20, False), (25, True)]
@@ -105,7 +105,7 @@ async def test_a_scan_wakes_nothing_while_memory_exceeds_its_bound() -> None:
         await crash(first)
         async with ObjectKit(Tally, store=first.store, limits=Limits(memory=1)) as heir:
             await heir.call("tally", "other", "add")
-            assert not await heir.lifecycle.scan(["tally"])
+            assert not await heir.lifecycle.scan()
             assert len(heir.catalogue) == 1
 
 
