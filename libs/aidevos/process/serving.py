@@ -317,12 +317,13 @@ class _Process:
         reactions = Reactions(
             self._registry, fleet.bus, fleet.client, SystemClock(), attempts=self._settings.event_attempts
         )
-        chores = {chore.__name__: partial(_repeat, chore, resources) for chore in service.chores}
+        chores = [partial(_repeat, chore, resources) for chore in service.chores]
         if service.types:
             first = service.types[0].object_type
-            self._duties = [*((first, name, work) for name, work in chores.items()), *reactions.works()]
+            self._duties = [(first, f"chore {number}", chore) for number, chore in enumerate(chores)]
+            self._duties += reactions.works()
         else:
-            await self._stack.enter_async_context(background(*chores.values()))
+            await self._stack.enter_async_context(background(*chores))
 
     async def _prepare(self, resources: Resources) -> None:
         prepare, pauses = self._service.prepare, REJOIN.pauses()

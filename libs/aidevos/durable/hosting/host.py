@@ -227,7 +227,9 @@ class Host:
         self._partitions.leave(type, [partition])
         await self._duties.drop(type, partition)
         await self._tells.drop(type, partition)
-        await _drain(self._calls_of.pop((type, partition)))
+        calls = self._calls_of.pop((type, partition), None)
+        if calls is not None:
+            await _drain(calls)
         end = asyncio.get_running_loop().time() + self._time_left()
         await self._reception.join(self._time_left(), subjects.owned(type, partition)[:-1])
         await self._runtime.catalogue.settle(end - asyncio.get_running_loop().time(), (type, partition))

@@ -75,7 +75,9 @@ class Placement:
         self._moves: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._due = asyncio.Event()
         self._loaded = asyncio.Event()
-        self._placing: asyncio.Task[None] | None = None
+        # Held while partitions are claimed and taken.
+        self._placing = asyncio.Lock()
+        self._stopped = False
 
     def owner_of(self, type: str, partition: int) -> str:
         """Return the incarnation that owns a partition, as far as this host knows, or an empty string."""
@@ -90,27 +92,24 @@ class Placement:
         await keep_watching(self._follow, self._lease)
 
     async def run(self) -> None:
-        """Claim and hand over until cancelled."""
-        self._placing = asyncio.current_task()
+        """Claim and hand over until stopped."""
         await self._membership.loaded.wait()
         await self._loaded.wait()
-        while True:
-            self._due.clear()
-            try:
-                await self._place()
-            except (NatsError, OSError) as error:
-                log.warning("claiming partitions failed, trying again: %r", error)
-                asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
+        while not self._stopped:
             await self._due.wait()
+            self._due.clear()
+            async with self._placing:
+                await self._try_to_place()
 
     async def stop(self) -> None:
-        """Claim nothing more, and begin no further move."""
-        if self._placing is not None:
-            await cancel_and_wait([self._placing])
+        """Claim nothing more, and begin no further move. Claims in progress are finished."""
+        self._stopped = True
+        async with self._placing:
+            self._due.set()
 
     async def abandon(self) -> None:
         """Stop at once, because the lease is lost."""
-        await self.stop()
+        self._stopped = True
         await cancel_and_wait(list(self._moves.values()))
 
     async def drain(self) -> None:
@@ -146,6 +145,15 @@ class Placement:
         if place in self._held and owner.revision > self._held[place] and owner.incarnation != self._lease.incarnation:
             log.error("%s has taken %s, although this host has not released it", owner.incarnation, entry.key)
             self._lease.end()
+
+    async def _try_to_place(self) -> None:
+        if self._stopped:
+            return
+        try:
+            await self._place()
+        except (NatsError, OSError) as error:
+            log.warning("claiming partitions failed, trying again: %r", error)
+            asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
 
     async def _place(self) -> None:
         wanted = {type: self._assign(type) for type in self._types}
