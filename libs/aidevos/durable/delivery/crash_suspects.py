@@ -29,15 +29,18 @@ SHORT_LIFE = 600.0
 class CrashSuspects:
     """The suspects of one partition of a type: all tells up to the stream sequence `upto`.
 
-    The bucket's entry `key` holds the number of crashes of each suspect, and `crashes` is its value.
+    The bucket's entry `key` holds the number of crashes of each suspect, and `crashes` is its value. All suspects of a
+    process are tried under one lock, `alone`.
     """
 
-    def __init__(self, bucket: Bucket, key: str = "", upto: int = 0, crashes: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, bucket: Bucket, alone: asyncio.Lock, key: str = "", upto: int = 0, crashes: dict[str, int] | None = None
+    ) -> None:
         self._bucket = bucket
         self._key = key
         self._upto = upto
         self._crashes = crashes or {}
-        self._alone = asyncio.Lock()
+        self._alone = alone
 
     @asynccontextmanager
     async def attempt(self, sequence: int, key: str) -> AsyncIterator[int]:
@@ -74,11 +77,13 @@ async def find_suspects(js: JetStreamContext, consumer: str, now: float) -> int:
     return int(last.delivered.stream_seq)
 
 
-async def load_crash_suspects(bucket: Bucket, type: str, partition: int, upto: int) -> CrashSuspects:
+async def load_crash_suspects(
+    bucket: Bucket, alone: asyncio.Lock, type: str, partition: int, upto: int
+) -> CrashSuspects:
     """Return the suspects of a partition, with the crashes that were counted."""
     if not upto:
-        return CrashSuspects(bucket)
+        return CrashSuspects(bucket, alone)
     key = f"{type}.{partition}.crashes"
     value, _ = await bucket.get(key)
     crashes = msgspec.json.decode(value, type=dict[str, int]) if value else {}
-    return CrashSuspects(bucket, key, upto, crashes)
+    return CrashSuspects(bucket, alone, key, upto, crashes)

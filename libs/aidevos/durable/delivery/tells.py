@@ -158,6 +158,7 @@ class Tells:
         self._admission = admission
         self._limiter = limiter
         self._crashes = Bucket(connection, subjects.PLACEMENT_BUCKET)
+        self._alone = asyncio.Lock()
         self._anonymous_letters = AnonymousLetters()
         self._lanes = Lanes()
         self._in_progress: set[int] = set()
@@ -170,7 +171,9 @@ class Tells:
         for owner in set(partitions.values()):
             upto = await self._find_suspects(type, owner)
             for partition in (each for each, last in partitions.items() if last == owner):
-                backlog.suspects[partition] = await load_crash_suspects(self._crashes, type, partition, upto)
+                backlog.suspects[partition] = await load_crash_suspects(
+                    self._crashes, self._alone, type, partition, upto
+                )
         backlog.change()
 
     async def drop(self, type: str, partition: int) -> None:

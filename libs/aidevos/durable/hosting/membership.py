@@ -162,6 +162,18 @@ class Membership:
         return subjects.member_key(self._own.service, incarnation)
 
 
+async def serves(hosts: Bucket, type: str) -> bool:
+    """Return True if a living host serves a type."""
+    for key in await hosts.keys("member."):
+        _, service, incarnation = key.split(".", 2)
+        value, _ = await hosts.get(key)
+        if value is not None and type in _member.decode(value).types:
+            lease, _ = await hosts.get(subjects.lease_key(service, incarnation))
+            if lease is not None:
+                return True
+    return False
+
+
 async def keep_watching(watch: Callable[[], Awaitable[None]], lease: Lease) -> None:
     """Watch a bucket again and again until cancelled. The lease ends if the bucket was rolled back."""
     pauses = FOLLOWING.pauses()

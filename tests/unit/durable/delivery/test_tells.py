@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 from aidevos import BaseDurableObject, authenticated, command, query
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import DEFAULT
+from aidevos.contracts.subjects import PARTITIONS, partition
 from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.delivery.anonymous_letters import RATE, SUBJECT_LIMIT
@@ -85,6 +86,8 @@ class World:
         if self.limits:
             raise self.limits.pop(0)
 
+    def jetstream(self, **options: Any) -> None: ...
+
     async def request(self, subject: str, payload: bytes, **options: Any) -> None:
         self.done.append(subject)
 
@@ -92,8 +95,10 @@ class World:
         """Become the next owner, after a short life in which `upto` tells were taken."""
         around: Any = self
         self.fatal = asyncio.Event()
-        self.tells = Tells(around, self.kit.runtime.environment, self.kit.router, around, around)
-        self.backlog = _Backlog(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
+        self.tells = Tells(around, "host.1", self.kit.runtime.environment, self.kit.router, around, around)
+        suspects = CrashSuspects(self.bucket, asyncio.Lock(), "slate.crashes", upto, dict(self.bucket.ended))
+        self.backlog = _Backlog("slate")
+        self.backlog.suspects = dict.fromkeys(range(PARTITIONS), suspects)
 
     async def die(self) -> None:
         """End like a process killed in the middle of an attempt: its later writes have no effect."""
@@ -108,7 +113,7 @@ class World:
             sequence=SimpleNamespace(stream=line), timestamp=SimpleNamespace(timestamp=lambda: START)
         )
         message: Any = SimpleNamespace(
-            subject=f"tell.slate.{id}.write",
+            subject=f"tellp.{partition('slate', id)}.slate.{id}.write",
             data=msgspec.json.encode({"line": line}),
             headers={"Authorization": f"Bearer {caller}"},
             reply=f"ack.{line}",
