@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
+# Helm and the schemas of Kubernetes, for lint and tests alone.
+CHART_TOOLS := $(VENV)/.chart-tools
 QUIETLY := --quiet --disable-pip-version-check
 RUN := $(VENV)/bin/python -P -m
 # The tests start dozens of processes: each would compile every module again.
@@ -17,7 +19,7 @@ OPTIONS ?=
 up down ps logs: $(READY)
 	@$(RUN) deploy.local $@
 
-test: $(READY)
+test: $(READY) $(CHART_TOOLS)
 	@$(VENV)/bin/python -m tests.support.needs
 	@$(PYTEST) $(OPTIONS)
 
@@ -25,13 +27,14 @@ test: $(READY)
 check: $(READY)
 	@$(MAKE) --no-print-directory --jobs=2 static fast
 
-fast: $(READY)
+fast: $(READY) $(CHART_TOOLS)
 	@$(PYTEST) tests/unit tests/contract tests/bench -m "not servers" $(OPTIONS)
 
 lint: static
-	@$(VENV)/bin/python -m pytest --quiet tests/unit/test_imports.py tests/unit/test_links.py tests/unit/tools/test_pages.py
+	@$(VENV)/bin/python -m pytest --quiet tests/unit/test_imports.py tests/unit/test_links.py tests/unit/tools/test_pages.py \
+		tests/unit/deploy/kubernetes/test_chart.py
 
-static: $(READY)
+static: $(READY) $(CHART_TOOLS)
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
@@ -59,4 +62,8 @@ $(INSTALLED): requirements.lock
 	@echo "Installing what requirements.lock names into $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install $(QUIETLY) --require-hashes --requirement requirements.lock
+	@touch $@
+
+$(CHART_TOOLS): $(INSTALLED) tools/chart.lock
+	@$(VENV)/bin/python -m pip install $(QUIETLY) --require-hashes --requirement tools/chart.lock
 	@touch $@

@@ -60,15 +60,9 @@ def render(
     partitions: int,
 ) -> str:
     """Return the configuration file, which contains the passwords. It includes the accounts of `aidevos nats-user`."""
-    max_payload = max_body + PAYLOAD_MARGIN
     config = {
         "host": host,
         "port": port,
-        "max_payload": max_payload,
-        # A host that doesn't read for as long as its watchdog lets it must not be cut off, even in a burst: whatever
-        # waits for it would be lost without an answer.
-        "max_pending": max(MAX_PENDING, 2 * max_payload),
-        "write_timeout": "retry",
         "jetstream": {
             "store_dir": str(store),
             # An acknowledged event survives a power cut.
@@ -77,6 +71,19 @@ def render(
             # The server counts a stream twice while it is updated.
             "max_file_store": 2 * streams_max_bytes + 1024 * MIB,
         },
+    }
+    return f"{_entries(config)}\n{render_shared(passwords=passwords, max_body=max_body, partitions=partitions)}"
+
+
+def render_shared(*, passwords: Mapping[str, str], max_body: int, partitions: int) -> str:
+    """Return the part of the configuration that is the same for every server of a cluster, wherever it runs."""
+    max_payload = max_body + PAYLOAD_MARGIN
+    config = {
+        "max_payload": max_payload,
+        # A host that doesn't read for as long as its watchdog lets it must not be cut off, even in a burst: whatever
+        # waits for it would be lost without an answer.
+        "max_pending": max(MAX_PENDING, 2 * max_payload),
+        "write_timeout": "retry",
     }
     accounts = {
         FLEET_ACCOUNT: {
@@ -109,6 +116,7 @@ def permissions(user: str) -> dict[str, Any]:
                 *_CALLS,
                 "query.>",
                 "health.>",
+                subjects.FLEET,
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
             ],
@@ -142,7 +150,14 @@ def permissions(user: str) -> dict[str, Any]:
             *_buckets(),
             *_INBOXES,
         ],
-        "subscribe": ["dop.>", "query.>", subjects.health(user), subjects.metrics(user), *_process_subjects(user)],
+        "subscribe": [
+            "dop.>",
+            "query.>",
+            subjects.health(user),
+            subjects.metrics(user),
+            subjects.FLEET,
+            *_process_subjects(user),
+        ],
     }
 
 

@@ -236,9 +236,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     login_window: Seconds = 60.0
     """Length of the window in which logins and registrations are counted."""
     address_logins: Count = 120
-    """Logins from one client address in a login window. All callers over NATS count as one address."""
+    """Logins from one client address in a login window, over the whole fleet. All callers over NATS count as one
+    address."""
     address_registrations: Count = 120
-    """Registrations from one client address in a login window."""
+    """Registrations from one client address in a login window, over the whole fleet."""
     login_unverified: bool = True
     """True if users may log in before they confirm their e-mail address."""
     otp_failures: Failures = 50
@@ -274,7 +275,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mails_per_hour: Annotated[int, Meta(ge=1, le=1000)] = 3
     """Mails of one kind to one account in an hour."""
     address_mails: Count = 60
-    """Requests for mail, and separately uses of links, from one client address in a login window."""
+    """Requests for mail, and separately uses of links, from one client address in a login window, over the whole
+    fleet."""
     reset_age: Seconds = 3600.0
     """Life of a link that resets a password."""
     confirm_age: Seconds = 86_400.0
@@ -305,9 +307,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_webhooks: Annotated[int, Meta(ge=1, le=500)] = 20
     """Webhooks of one user."""
     max_webhook_sends: Annotated[int, Meta(ge=1, le=1000)] = 20
-    """Deliveries in progress to one webhook, in one process."""
+    """Deliveries in progress to one webhook, over the whole fleet."""
     max_sends: Annotated[int, Meta(ge=1, le=10_000)] = 200
-    """Deliveries in progress to all webhooks, in one process. Those of one owner take at most a quarter."""
+    """Deliveries in progress to all webhooks, over the whole fleet. Those of one owner take at most a quarter."""
     webhook_pauses: str = "5,300,1800,7200,18000,28800,28800"
     """Pauses before the second attempt of a delivery, the third, and so on, in seconds, separated by commas. At most
     50, of at most 7 days each, and shorter than `AIDEVOS_DELIVERY_AGE` together."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 
 from aidevos import DurableObjectClient, Failure
 from aidevos.contracts import audit
 from aidevos.security import keys
-from aidevos.security.key_ring import Key
+from aidevos.security.key_ring import Key, Ring
 from aidevos.settings import Settings
 
 TEND_EVERY = 1.0
@@ -26,7 +27,7 @@ async def tend_keys(objects: DurableObjectClient, settings: Settings) -> None:
     recorded: set[str] = set()
     while True:
         try:
-            ring = await asyncio.to_thread(keys.maintain, settings.home, settings.key_age, settings.key_notice)
+            ring = await asyncio.to_thread(_maintain, settings)
             for key in ring:
                 if key.id not in recorded and key.cause != "first":
                     await _record(objects, key)
@@ -34,6 +35,13 @@ async def tend_keys(objects: DurableObjectClient, settings: Settings) -> None:
         except (OSError, ValueError, Failure) as error:
             log.error("could not maintain the signing keys, will retry: %s", error)
         await asyncio.sleep(TEND_EVERY)
+
+
+def _maintain(settings: Settings) -> Ring:
+    """Return the ring after the changes that are due, or as it is where only the owner of the keys can change them."""
+    if not os.access(settings.home / keys.FOLDER, os.W_OK):
+        return keys.load_ring(settings.home)
+    return keys.maintain(settings.home, settings.key_age, settings.key_notice)
 
 
 async def _record(objects: DurableObjectClient, key: Key) -> None:

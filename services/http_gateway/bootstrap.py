@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from aidevos.contracts import fleet
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
 from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.access.admission import Admission
@@ -44,10 +45,11 @@ from .endpoints.auth import AuthRouter
 from .endpoints.events import EventRouter
 from .endpoints.objects import DurableObjectRouter
 from .endpoints.operation import Access, Operation
-from .endpoints.operations import READ_FLEET, OperationRouter
+from .endpoints.operations import OperationRouter
 from .endpoints.routers import ROUTERS
 from .forwarder import Forwarder
 from .health import Readiness
+from .hosts import Hosts
 from .http.charges import Charges
 from .http.cookies import Cookies
 from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
@@ -126,7 +128,8 @@ def build(
             lambda: (catalogue.generation, table.generation),
         ),
         Document(lambda internal: asyncapi.describe(catalogue.descriptions, internal), lambda: catalogue.generation),
-        credentials(READ_FLEET),
+        Hosts(connection),
+        credentials(fleet.READ),
     )
     special: dict[type[APIRouter], APIRouter] = {
         AuthRouter: AuthRouter(forwarder, settings, charges, cookies),

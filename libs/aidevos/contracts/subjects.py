@@ -27,6 +27,8 @@ TELLS_STREAM = "TELLS"
 # Tells as they are published, which only malformed ones keep, and as the server's mapping stores them.
 TELLS = "tell.>"
 STORED_TELLS = "tellp.>"
+# The subject on which every host replies with a description of itself (`contracts.fleet.HostInfo`).
+FLEET = "fleet.hosts"
 # Events that are delivered again to a single group.
 REPLAYS = "replay.>"
 

@@ -243,11 +243,11 @@ class _Process:
             calls,
             access.admission,
             access.limiter,
-            self._peers,
             service=self._service.name,
             replica=self._name.replica,
             handover_timeout=self._settings.handover_timeout,
             duties=self._duties,
+            peers=self._peers,
             find_problem=self._find_problem,
             reports_health=reports_health,
         )

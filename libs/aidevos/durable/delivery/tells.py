@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -37,6 +37,7 @@ from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.durable.base.backoff import FOLLOWING, Backoff
+from aidevos.durable.base.slots import Slots
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.delivery.anonymous_letters import AnonymousLetters
@@ -49,9 +50,10 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
 MESSAGE_ID = "Nats-Msg-Id"
-# Tells to one type that are applied concurrently. Tells that wait for a retry or for their object block no others
-# until this many are in hand, or this many bytes.
+# Tells to one type that all hosts together apply concurrently; each host applies its share.
 CONCURRENCY = 256
+# Tells that wait for a retry or for their object block no others until this many, or this many bytes, are in the hands
+# of one process. This bounds its memory.
 MAX_IN_HAND = 10_000
 MAX_BYTES_IN_HAND = 256 * 1024 * 1024
 # Bounds of one pull request.
@@ -121,10 +123,10 @@ def make_letter(tell: Tell, failure: Failure, *, now: float, attempts: int, call
 class _Backlog:
     """The tells to one type in the partitions of this host that were received and are not finished."""
 
-    def __init__(self, type: str) -> None:
+    def __init__(self, type: str, share: Callable[[int], int]) -> None:
         self.type = type
         self.suspects: dict[int, CrashSuspects] = {}
-        self.trying = asyncio.Semaphore(CONCURRENCY)
+        self.trying = Slots(lambda: share(CONCURRENCY))
         self.bytes = 0
         # Set when the consumer no longer reads exactly the partitions in `suspects`, until it does again.
         self.changed = asyncio.Event()
@@ -139,7 +141,10 @@ class _Backlog:
 
 
 class Tells:
-    """Applies the tells to the partitions that one host owns. `incarnation` names the host's consumers."""
+    """Applies the tells to the partitions that one host owns. `incarnation` names the host's consumers.
+
+    `share` returns this host's share of a limit for all hosts of its service.
+    """
 
     def __init__(
         self,
@@ -149,6 +154,7 @@ class Tells:
         router: DurableObjectRouter,
         admission: Admission,
         limiter: RateLimiter,
+        share: Callable[[int], int] = lambda limit: limit,
     ) -> None:
         self._connection = connection
         self._js = connection.jetstream(timeout=ACK_WITHIN)
@@ -159,10 +165,10 @@ class Tells:
         self._limiter = limiter
         self._crashes = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._alone = asyncio.Lock()
-        self._anonymous_letters = AnonymousLetters()
+        self._anonymous_letters = AnonymousLetters(share)
         self._lanes = Lanes()
         self._in_progress: set[int] = set()
-        self._backlogs = {type: _Backlog(type) for type in environment.registry.types}
+        self._backlogs = {type: _Backlog(type, share) for type in environment.registry.types}
         self._closed = False
 
     async def take(self, type: str, partitions: Mapping[int, str]) -> None:

@@ -9,7 +9,8 @@ Promises:
 - While partitions move, in any order, the assignment of the others stays the same.
 
 A partition and a host have a weight together, which is a hash of both. Partitions in need of a host are matched by
-weight: the heaviest pair first, among the hosts with room. A host that has too many partitions gives up its lightest.
+weight: the heaviest pair first, among the hosts with room. A host that has too many gives up those of the highest
+numbers.
 
 A partition that some hosts can't serve is placed before those that any host can serve. What is left then makes the
 loads even, as far as possible.
@@ -21,7 +22,6 @@ import heapq
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from functools import partial
 from hashlib import blake2b
 
 _MASK = 2**64 - 1
@@ -40,7 +40,7 @@ def assign(
     aren't alive don't count. `declined` has the partitions that a host can't serve. A partition that no host can serve
     is missing from the result.
     """
-    points = {host: _hash(f"{type} {host}") for host in sorted(hosts)}
+    points = {host: _hash(f"{type} {host}") for host in hosts}
     loads = dict.fromkeys(points, 0)
     assigned: dict[int, str] = {}
     for refusing, group in _groups(partitions, hosts, declined):
@@ -77,10 +77,8 @@ def _spread(
         kept.get(owners.get(partition, ""), orphans).append(partition)
     room = _room(len(group), {host: len(held) for host, held in kept.items()}, points, loads)
     for host, held in kept.items():
-        if len(held) > room[host]:
-            held.sort(key=partial(_weight, points[host]), reverse=True)
-            orphans += held[room[host] :]
-            del held[room[host] :]
+        orphans += held[room[host] :]
+        del held[room[host] :]
         room[host] -= len(held)
     spread = {partition: host for host, held in kept.items() for partition in held}
     return spread | _match(orphans, room, points)
@@ -129,10 +127,6 @@ def _match(orphans: list[int], room: dict[str, int], points: Mapping[str, int]) 
         if not room[host]:
             del open[host]
     return matched
-
-
-def _weight(point: int, partition: int) -> int:
-    return point * _salt(partition) & _MASK
 
 
 def _salt(partition: int) -> int:

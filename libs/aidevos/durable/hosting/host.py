@@ -24,7 +24,7 @@ from nats.errors import Error as NatsError
 from nats.micro import add_service
 from nats.micro.service import Service
 
-from aidevos.contracts import dead_letters, envelope, subjects
+from aidevos.contracts import dead_letters, envelope, fleet, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
@@ -37,6 +37,7 @@ from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.hosting.duties import Duties, Work
+from aidevos.durable.hosting.host_description import HostDescription
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.membership import Member, Membership
 from aidevos.durable.hosting.peers import Peers
@@ -52,7 +53,6 @@ from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
 HEALTH_WITHIN = 2.0
-METRICS_PERMISSION = "fleet:read"
 FLUSH_WITHIN = 2
 ANNOUNCE_AGAIN = 1.0
 VERSION = version("aidevos")
@@ -75,10 +75,10 @@ class Host:
         calls: Connection,
         admission: Admission,
         limiter: RateLimiter,
-        peers: Peers,
         *,
         service: str,
         replica: int,
+        peers: Peers,
         handover_timeout: float,
         duties: Iterable[tuple[str, str, Work]] = (),
         find_problem: Callable[[], str] = lambda: "",
@@ -99,14 +99,14 @@ class Host:
         self._find_problem = find_problem
         self._reports_health = reports_health
         self._announced = Bucket(connection, subjects.TYPES_BUCKET)
-        types = list(self._environment.registry.types)
-        own = Member(
-            service=service, replica=replica, version=VERSION, since=self._environment.clock.now(), types=types
-        )
+        types, since = list(self._environment.registry.types), self._environment.clock.now()
+        own = Member(service=service, replica=replica, version=VERSION, since=since, types=types)
         self._membership = Membership(Bucket(connection, subjects.HOSTS_BUCKET), lease, own, self._on_members)
         keys = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(keys, self._membership, lease, self._partitions, types, self._take, self._hand_over)
-        self._tells = Tells(connection, lease.incarnation, runtime.environment, runtime.router, admission, limiter)
+        self._tells = Tells(
+            connection, lease.incarnation, runtime.environment, runtime.router, admission, limiter, peers.share
+        )
         self._duties = Duties(self._partitions.count)
         for type, name, work in (*duties, *self._own_duties()):
             self._duties.add(type, name, work)
@@ -117,6 +117,17 @@ class Host:
         self._subscriptions: list[Subscription] = []
         self._calls_of: dict[tuple[str, int], Subscription] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._description = HostDescription(
+            connection,
+            runtime.catalogue,
+            service=service,
+            replica=replica,
+            incarnation=lease.incarnation,
+            version=VERSION,
+            since=since,
+            partitions=self._partitions.owned,
+            find_problem=self._find_own_problem,
+        )
 
     @property
     def objects(self) -> int:
@@ -129,6 +140,7 @@ class Host:
         if self._reports_health:
             await self._answer(subjects.health(self._service), self._on_health)
         await self._answer(subjects.metrics(self._service), self._on_metrics)
+        await self._description.start()
         self._micro = await add_service(
             self._connection,
             name=self._service,
@@ -163,6 +175,7 @@ class Host:
         next owners.
         """
         self._drained_until = asyncio.get_running_loop().time() + within
+        self._description.draining = True
         self._runtime.alarms.stop()
         await self._membership.leave()
         await self._placement.stop()
@@ -204,6 +217,7 @@ class Host:
     async def _stop(self) -> None:
         await self._duties.close()
         await cancel_and_wait(self._tasks)
+        await self._description.stop()
         await self._tells.close()
         await self._runtime.close()
         if self._micro is not None:
@@ -286,26 +300,30 @@ class Host:
             principal = await resolve_when_ready(
                 self._admission.authenticate, headers.get(envelope.AUTHORIZATION), address
             )
-            if principal.project or not principal.has(METRICS_PERMISSION):
-                raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
+            if principal.project or not principal.has(fleet.READ):
+                raise Failure("forbidden", f"metrics need {fleet.READ}")
             answer = Reply(metrics.exposition())
         except Failure as failure:
             answer = Reply.of(failure)
         self._replies.send(message.reply, answer)
 
+    def _find_own_problem(self) -> str:
+        if not self.lease.valid():
+            return "the lease has lapsed"
+        if not self._placement.settled.is_set():
+            return "it is taking over its share of the partitions"
+        return self._find_problem()
+
     async def _on_health(self, message: Msg) -> None:
         self._environment.spawn(self._answer_health(message.reply))
 
     async def _answer_health(self, reply_to: str) -> None:
-        detail = self._find_problem()
+        problem = ""
         try:
             await asyncio.wait_for(self._environment.store.ping(), HEALTH_WITHIN)
         except (StoreError, TimeoutError) as error:
-            detail = f"the store failed: {error}"
-        if not self._placement.settled.is_set():
-            detail = "it is taking over its share of the partitions"
-        if not self.lease.valid():
-            detail = "the lease has lapsed"
+            problem = f"the store failed: {error}"
+        detail = problem or self._find_own_problem()
         document = {"name": self._service, "replica": self._replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
 

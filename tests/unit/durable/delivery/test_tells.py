@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +19,8 @@ from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.delivery.anonymous_letters import RATE, SUBJECT_LIMIT
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
-from aidevos.durable.delivery.tells import Tell, Tells, _Backlog
+from aidevos.durable.delivery.tells import CONCURRENCY, Tell, Tells, _Backlog
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.turns.headers import Reply
 from aidevos.observability.metrics import REFUSED_TELLS
 from aidevos.security.gcra import Policy
@@ -97,7 +98,7 @@ class World:
         self.fatal = asyncio.Event()
         self.tells = Tells(around, "host.1", self.kit.runtime.environment, self.kit.router, around, around)
         suspects = CrashSuspects(self.bucket, asyncio.Lock(), "slate.crashes", upto, dict(self.bucket.ended))
-        self.backlog = _Backlog("slate")
+        self.backlog = _Backlog("slate", lambda limit: limit)
         self.backlog.suspects = dict.fromkeys(range(PARTITIONS), suspects)
 
     async def die(self) -> None:
@@ -280,3 +281,20 @@ async def test_nothing_is_written_where_nothing_is_suspected(world: World) -> No
         world.take(line)
     await until(lambda: len(world.done) == 3)
     assert world.bucket.writes == 0
+
+
+async def test_a_host_applies_its_share_of_the_tells_that_run_at_once(world: World) -> None:
+    waiting: list[Callable[[Reply], None]] = []
+    world.tells._router = SimpleNamespace(  # type: ignore[assignment]
+        is_open=lambda subject: True,
+        dispatch=lambda subject, payload, headers, caller, respond, stored: waiting.append(respond),
+    )
+    world.backlog = _Backlog(world.backlog.suspects, Peers(CONCURRENCY // 2).share)
+    for line in range(3):
+        world.take(line, id=f"{line}")
+    await until(lambda: len(waiting) == 2)
+    waiting[0](Reply(b""))
+    await until(lambda: world.done)
+    await until(lambda: len(waiting) == 3)
+
+    assert world.done == ["ack.0"]

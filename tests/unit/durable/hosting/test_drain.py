@@ -38,6 +38,8 @@ class Subscription:
 class Fleet:
     """Stands in for everything that a host has of the fleet. `events` records answers and releases in order."""
 
+    incarnation = "test-0.1"
+
     def __init__(self) -> None:
         self.subscriptions: dict[str, Subscription] = {}
         self.events: list[str] = []
@@ -90,7 +92,7 @@ def owning_host(kit: ObjectKit, fleet: Any) -> Host:
     """Return a host of the kit's objects whose surroundings are all the fake fleet."""
     fleet.incarnation = "host.1"
     host = Host(
-        kit.runtime, fleet, fleet, fleet, fleet, fleet, Peers(), service="test", replica=0, handover_timeout=10.0
+        kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0, peers=Peers(), handover_timeout=10.0
     )
     for part in ("_membership", "_placement", "_tells"):
         setattr(host, part, fleet)
