@@ -289,7 +289,9 @@ async def test_a_host_applies_its_share_of_the_tells_that_run_at_once(world: Wor
         is_open=lambda subject: True,
         dispatch=lambda subject, payload, headers, caller, respond, stored: waiting.append(respond),
     )
-    world.backlog = _Backlog(world.backlog.suspects, Peers(CONCURRENCY // 2).share)
+    suspects = world.backlog.suspects
+    world.backlog = _Backlog("slate", Peers(CONCURRENCY // 2).share)
+    world.backlog.suspects = suspects
     for line in range(3):
         world.take(line, id=f"{line}")
     await until(lambda: len(waiting) == 2)
