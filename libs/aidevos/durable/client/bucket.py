@@ -61,7 +61,8 @@ class Bucket:
     async def get(self, key: str) -> tuple[bytes | None, int]:
         """Return the value and the revision of a key. The value is None if the key doesn't exist.
 
-        The bucket's leader is asked, because another server's answer may be stale.
+        The leader of the bucket's replicas answers, because another one may not know the last writes yet. A leader that
+        was just cut off from the others may not know them either, so only `set` and `delete` with a revision decide.
         """
         try:
             found = await self._js.get_last_msg(f"KV_{self._name}", self._prefix + key, direct=False)

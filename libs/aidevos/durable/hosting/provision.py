@@ -27,6 +27,8 @@ LETTER_MARGIN = 64 * 1024
 # Seconds that the server keeps the marker of an expired key.
 MARKER_TTL = 60.0
 STREAM_EXISTS = 10058
+# No peers for the replicas, and no cluster.
+TOO_FEW_SERVERS = (10005, 10074)
 PROBES = 8
 # Type names don't begin with an underscore, so this key can't be that of a partition.
 PARTITIONS_KEY = "_count"
@@ -45,17 +47,23 @@ async def provision(connection: Client, settings: Settings) -> None:
     await check_mapping(connection, settings.partitions, tells=True)
     js = connection.jetstream()
     try:
+        stored = await _find_partitions(connection)
         await _ensure_stream(js, events_stream(settings))
         await _ensure_stream(js, tells_stream(settings, connection.max_payload))
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
-            await _ensure_bucket(js, bucket)
-        await _keep_partitions(connection, js, settings.partitions)
+            await _ensure_bucket(js, bucket, settings.stream_replicas)
+        await _keep_partitions(connection, js, stored, settings.partitions)
         await _remove_former_consumers(js)
     except (ServiceUnavailableError, NatsTimeoutError):
         raise SettingsError(
             "the NATS server at AIDEVOS_NATS_URL has no JetStream, or its user may not use it"
         ) from None
     except APIError as error:
+        if error.err_code in TOO_FEW_SERVERS:
+            raise SettingsError(
+                f"AIDEVOS_STREAM_REPLICAS={settings.stream_replicas}: the NATS server at AIDEVOS_NATS_URL isn't in a "
+                f"cluster of at least {settings.stream_replicas} servers that run ({error.description})"
+            ) from None
         raise SettingsError(f"the NATS server refused a stream: {error.description}") from None
 
 
@@ -99,26 +107,29 @@ async def read_partitions(connection: Client) -> int:
     return int(value)
 
 
-async def _keep_partitions(connection: Client, js: JetStreamContext, wanted: int) -> None:
-    """Store the partition count at first; raise `SettingsError` if it differs, because it would remap all IDs.
+async def _find_partitions(connection: Client) -> int | None:
+    """Return the partition count that is stored, also by an earlier version, or None."""
+    for name, key in ((subjects.PLACEMENT_BUCKET, PARTITIONS_KEY), (FORMER_BUCKET, FORMER_KEY)):
+        value, _ = await Bucket(connection, name).get(key)
+        if value is not None:
+            return int(value)
+    return None
 
-    Earlier versions stored it in a bucket of another name, which goes with the keys of their owners.
+
+async def _keep_partitions(connection: Client, js: JetStreamContext, stored: int | None, wanted: int) -> None:
+    """Store the partition count; raise `SettingsError` if it was another one, because that would remap all IDs.
+
+    The bucket in which earlier versions kept owners is removed.
     """
-    former = Bucket(connection, FORMER_BUCKET)
-    bucket = Bucket(connection, subjects.PLACEMENT_BUCKET)
-    stored, _ = await bucket.get(PARTITIONS_KEY)
-    if stored is None:
-        with suppress(NotFoundError):
-            stored, _ = await former.get(FORMER_KEY)
-        stored = stored or b"%d" % wanted
-        await bucket.put(PARTITIONS_KEY, stored)
-    if int(stored) != wanted:
-        raise SettingsError(
-            f"the fleet on the NATS server at AIDEVOS_NATS_URL was first started with {int(stored)} partitions, "
-            f"which can't change: set AIDEVOS_PARTITIONS={int(stored)}"
-        )
+    count = wanted if stored is None else stored
+    await Bucket(connection, subjects.PLACEMENT_BUCKET).put(PARTITIONS_KEY, b"%d" % count)
     with suppress(NotFoundError):
         await js.delete_key_value(FORMER_BUCKET)
+    if count != wanted:
+        raise SettingsError(
+            f"the fleet on the NATS server at AIDEVOS_NATS_URL was first started with {count} partitions, "
+            f"which can't change: set AIDEVOS_PARTITIONS={count}"
+        )
 
 
 async def _remove_former_consumers(js: JetStreamContext) -> None:
@@ -138,6 +149,7 @@ def events_stream(settings: Settings) -> StreamConfig:
         max_age=settings.events_max_age,
         max_bytes=settings.events_max_bytes,
         duplicate_window=min(DUPLICATE_WINDOW, settings.events_max_age),
+        num_replicas=settings.stream_replicas,
         allow_direct=True,
         allow_atomic=True,
     )
@@ -158,6 +170,7 @@ def tells_stream(settings: Settings, max_payload: int) -> StreamConfig:
         max_bytes=settings.tells_max_bytes,
         max_msg_size=min(TELL_LIMIT, max_payload - LETTER_MARGIN),
         duplicate_window=DUPLICATE_WINDOW,
+        num_replicas=settings.stream_replicas,
     )
 
 
@@ -170,24 +183,35 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         await js.update_stream(config)
 
 
-async def _ensure_bucket(js: JetStreamContext, bucket: str) -> None:
+async def _ensure_bucket(js: JetStreamContext, bucket: str, replicas: int) -> None:
     """Create a bucket whose keys can have their own TTL, and whose watchers see an expiry at once."""
     try:
-        await js.key_value(bucket)
+        found = (await (await js.key_value(bucket)).status()).stream_info.config
     except BucketNotFoundError:
-        await js.add_stream(_bucket_stream(bucket))
+        await js.add_stream(_bucket_stream(bucket, replicas))
+        return
+    if found.num_replicas == replicas:
+        return
+    if found.persist_mode == PersistMode.ASYNC:
+        # The server can't replicate such a stream. Hosts that run claim their partitions anew.
+        await js.delete_key_value(bucket)
+        await js.add_stream(_bucket_stream(bucket, replicas))
+    else:
+        await js.update_stream(found.evolve(num_replicas=replicas))
 
 
-def _bucket_stream(bucket: str) -> StreamConfig:
+def _bucket_stream(bucket: str, replicas: int) -> StreamConfig:
     """Return the configuration of a bucket's stream (NATS ADR-8).
 
     Owners of partitions are written in bursts. If a power cut loses the last of them, the hosts notice and claim anew,
-    so the server needn't sync each one.
+    so a single server needn't sync each one.
     """
+    is_unsynced = bucket == subjects.PLACEMENT_BUCKET and replicas == 1
     return StreamConfig(
         name=f"KV_{bucket}",
         subjects=[f"$KV.{bucket}.>"],
         storage=StorageType.FILE,
+        num_replicas=replicas,
         max_msgs_per_subject=1,
         discard=DiscardPolicy.NEW,
         duplicate_window=DUPLICATE_WINDOW,
@@ -196,5 +220,5 @@ def _bucket_stream(bucket: str) -> StreamConfig:
         allow_direct=True,
         allow_msg_ttl=True,
         subject_delete_marker_ttl=MARKER_TTL,
-        persist_mode=PersistMode.ASYNC if bucket == subjects.PLACEMENT_BUCKET else None,
+        persist_mode=PersistMode.ASYNC if is_unsynced else None,
     )
