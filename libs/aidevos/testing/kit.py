@@ -52,8 +52,9 @@ class ObjectKit:
 
     The objects run on `kit.store`, `kit.bus` and `kit.clock`. `kit.letters` holds the dead letters by ID, unless
     their type is in the kit. `kit.catalogue`, `kit.lifecycle`, `kit.alarms` and `kit.router` are the parts of the
-    process. With `kit.lease = False`, the process has lost its lease. `kit.judge(authorization, subject, payload,
-    request_id)` returns the caller of a request that carries an authorization.
+    process. With `kit.lease = False`, the process has lost its lease. `kit.declined` has the type and partition of each
+    state whose schema is newer than the kit's classes. `kit.judge(authorization, subject, payload, request_id)` returns
+    the caller of a request that carries an authorization.
 
     With `strict`, a mistake of an author raises `AssertionError`: a result that isn't of the declared type, or a state
     that can't be stored or was changed outside its turn. Otherwise the caller gets `internal`, as in a fleet.
@@ -78,6 +79,7 @@ class ObjectKit:
         self.clock = clock or ManualClock()
         self.lease = True
         self.letters: dict[str, Letter] = {}
+        self.declined: list[tuple[str, int]] = []
         self._defects: list[Defect] = []
         self._strict = strict
 
@@ -104,6 +106,7 @@ class ObjectKit:
             partitions=partitions,
             limits=limits or Limits(),
             on_defect=self._defects.append,
+            decline=lambda type, partition: self.declined.append((type, partition)),
         )
         self.registry = registry
         self.catalogue = self.runtime.catalogue

@@ -13,6 +13,7 @@ from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.relay import Relay
+from aidevos.durable.hosting.newer_schemas import NewerSchemas
 from aidevos.durable.hosting.queries import StoredQuery, stored_queries
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
@@ -36,8 +37,14 @@ from aidevos.security.permissions import Principal
 class Runtime:
     """Builds the parts that serve the objects of one process, and connects their events.
 
+<<<<<<< HEAD
     `incarnation` is never reused. `partitions` are those that the process owns. `principal` is the
     process itself, which is the caller of alarms.
+=======
+    `incarnation` is never reused. `may_answer` returns True while the process holds its lease. `principal` is the
+    process itself, which is the caller of alarms. `decline` is called once for each partition of a type that holds a
+    state whose schema this process's code doesn't know.
+>>>>>>> main
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Runtime:
         partitions: Partitions,
         limits: Limits,
         on_defect: Callable[[Defect], None] | None = None,
+        decline: Callable[[str, int], None] = lambda type, partition: None,
     ) -> None:
         self.tasks = BackgroundTasks()
         self.environment = Environment(
@@ -67,6 +75,7 @@ class Runtime:
             Slices(),
             FairShare(limits.searches),
             on_defect,
+            NewerSchemas(decline),
         )
         self.catalogue = Catalogue(self.environment, self._activate)
         self._gate = gate

@@ -18,7 +18,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import READ
 from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.objects.object import BaseDurableObject
-from aidevos.durable.objects.registry import ObjectType
+from aidevos.durable.objects.registry import NewerSchema, ObjectType
 from aidevos.durable.objects.running import using_state
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.owner_ids import OwnerIds
@@ -93,6 +93,9 @@ class Lifecycle:
             await _call_on_activate(activation)
         except StoreError as error:
             self._abandon(activation, Failure("unavailable", f"the store failed: {error}"))
+        except NewerSchema as newer:
+            self._environment.on_newer_schema(activation.type.name, activation.partition)
+            self._abandon(activation, newer)
         except Failure as failure:
             self._abandon(activation, failure)
         except Exception:

@@ -45,6 +45,8 @@ class Environment(NamedTuple):
     long work without holding up the loop. `searches` bounds the reads that callers ask for, by the caller's ID.
     `on_defect` is called with each mistake of an author. With it, each turn begins with a look for changes of the state
     that no turn has made, which would cost too much in a fleet.
+    `on_newer_schema` is called with the type and partition of each object whose state has a newer schema than this
+    process's code.
     """
 
     registry: DurableObjectRegistry
@@ -57,7 +59,11 @@ class Environment(NamedTuple):
     slices: Slices
     searches: FairShare
     on_defect: Callable[[Defect], None] | None = None
+<<<<<<< HEAD
 
     def owns(self, activation: Activation) -> bool:
         """Return True if this process may answer now for an object."""
         return self.partitions.owns(activation.type.name, activation.partition)
+=======
+    on_newer_schema: Callable[[str, int], None] = lambda type, partition: None
+>>>>>>> main
