@@ -103,8 +103,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the machine or pod that this process runs on, with which its name in the fleet ends. No two may have the
     same one at a time. Empty: it is made of the machine's own name and the identity of a file under `home`."""
     probe_port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    """Port on `AIDEVOS_HOST` at which this process answers `GET /health/live` and `GET /health/ready` for itself alone,
-    for Kubernetes. 0: none."""
+    """Port on `AIDEVOS_HOST` at which this process answers `GET /health/live`, `GET /health/ready` and `GET /metrics`
+    for itself alone, without a credential, for Kubernetes. 0: none."""
     log_level: str = "INFO"
     """Least severe level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from aidevos.contracts import envelope
 from aidevos.durable.hosting.fair_queue import Arrival, FairQueue, Flows
+from aidevos.observability.metrics import PENDING_REQUESTS
 from aidevos.security.delegations import SCHEME
 
 # Requests of one caller to one object that are dispatched together; they share a commit.
@@ -75,6 +76,8 @@ class Intake:
         self._dispatched = 0
         self._measured_at = 0.0
         self._swept_at = 0.0
+        # The process's next incarnation has an intake of its own, which then counts.
+        PENDING_REQUESTS.set_function(lambda: self._unanswered)
 
     def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         """Dispatch a request soon, or refuse it."""
