@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.process.fleet import with_credentials
 from aidevos.process.nats_users import ACCOUNTS, write_accounts
 from aidevos.process.nats_users import FOLDER as NATS_FOLDER
@@ -33,6 +34,9 @@ from ..local.programs import SERVICES, Service
 from ..nats.config import ADMIN_USER, HOST_USERS, render_shared
 
 PROVISION = "provision"
+# The service that hosts your own types, and the file of their names.
+OBJECTS = "objects"
+TYPES = "types.json"
 NATS_CONFIG = "aidevos.conf"
 # The keys that all processes of a service must share, besides the one that it signs with.
 SHARED_KEYS = homes.INHERITED | {homes.ISSUER: (SEALING, "refresh.key", "links.key")}
@@ -41,11 +45,18 @@ KEY_NOTICE = 600.0
 Manifest = dict[str, Any]
 
 
-def manifests(settings: Settings, prefix: str, *, shares_mongo_user: bool = False) -> list[Manifest]:
+def manifests(
+    settings: Settings,
+    prefix: str,
+    own: DurableObjectRegistry | None = None,
+    *,
+    shares_mongo_user: bool = False,
+) -> list[Manifest]:
     """Return the Secrets, after making or replacing keys under the home where that is due.
 
-    With `shares_mongo_user`, all services use `AIDEVOS_MONGO_URL` as it is. Otherwise its user creates one for each.
-    Raises `SettingsError` if a server's URL is missing.
+    The service `objects` gets the rights of your `own` types too. With `shares_mongo_user`, all services use
+    `AIDEVOS_MONGO_URL` as it is. Otherwise its user creates one for each. Raises `SettingsError` if a server's URL is
+    missing.
     """
     for name in ("nats_url", "mongo_url"):
         if not getattr(settings, name):
@@ -56,7 +67,10 @@ def manifests(settings: Settings, prefix: str, *, shares_mongo_user: bool = Fals
     for service in SERVICES:
         service_keys.register(home, service.name, service.types.permissions(), acts_for_others=service.acts_for_others)
         homes.prepare(home, service, secrets)
-    made = [_nats(settings, prefix, secrets), *_provision(settings, prefix, secrets, shares_mongo_user)]
+    if own is not None:
+        service_keys.register(home, OBJECTS, own.permissions())
+    types = sorted(own.types) if own is not None else []
+    made = [_nats(settings, prefix, secrets), *_provision(settings, prefix, secrets, types, shares_mongo_user)]
     for service in SERVICES:
         name = f"{prefix}-{kubernetes_name(service.name)}"
         environment = _environment(settings, service, secrets, shares_mongo_user)
@@ -102,7 +116,9 @@ def _nats(settings: Settings, prefix: str, secrets: Secrets) -> Manifest:
     return _secret(f"{prefix}-nats", {NATS_CONFIG: config.encode(), ACCOUNTS: (folder / ACCOUNTS).read_bytes()})
 
 
-def _provision(settings: Settings, prefix: str, secrets: Secrets, shares_mongo_user: bool) -> list[Manifest]:
+def _provision(
+    settings: Settings, prefix: str, secrets: Secrets, types: list[str], shares_mongo_user: bool
+) -> list[Manifest]:
     environment = {
         "AIDEVOS_NATS_URL": with_credentials(settings.nats_url, ADMIN_USER, secrets.nats[ADMIN_USER]),
         "AIDEVOS_MONGO_URL": settings.mongo_url,
@@ -112,7 +128,7 @@ def _provision(settings: Settings, prefix: str, secrets: Secrets, shares_mongo_u
     users = {} if shares_mongo_user else {user: secrets.mongo[user] for user in HOST_USERS}
     own = Secrets(nats={}, mongo=users, mongo_key="", admin_password="")
     name = f"{prefix}-{PROVISION}"
-    files = {SECRETS_FILE: msgspec.json.encode(own)}
+    files = {SECRETS_FILE: msgspec.json.encode(own), TYPES: msgspec.json.encode(types)}
     return [_secret(f"{name}-env", _encoded(environment)), _secret(f"{name}-keys", files)]
 
 

@@ -119,7 +119,7 @@ def permissions(user: str) -> dict[str, Any]:
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
             ],
-            "subscribe": _process_subjects(user),
+            "subscribe": [subjects.health("http_gateway"), *_process_subjects(user)],
             "allow_responses": _ANSWERS,
         }
     if user == WORKER_USER:
@@ -128,7 +128,6 @@ def permissions(user: str) -> dict[str, Any]:
                 "do.>",
                 "dop.>",
                 "query.>",
-                subjects.health(user),
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
                 *_INBOXES,
@@ -139,8 +138,6 @@ def permissions(user: str) -> dict[str, Any]:
         "publish": [
             *_CALLS,
             "query.>",
-            # The health check of its container.
-            subjects.health(user),
             subjects.EVENTS,
             subjects.REPLAYS,
             *_use(subjects.EVENTS_STREAM),

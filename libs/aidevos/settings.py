@@ -32,6 +32,8 @@ UNCHECKED = {"tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostn
 # Bounds of `webhook_pauses`: the number of pauses, and the longest pause in seconds.
 MAX_PAUSES = 50
 LONGEST_PAUSE = 7 * 86_400.0
+# The most processes of one service that `make up` starts.
+MAX_REPLICAS = 64
 # An origin as browsers write it in the header Origin (RFC 6454 §6.1).
 _is_origin = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?").fullmatch
 
@@ -94,6 +96,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     replica: Annotated[int, Meta(ge=0, le=999)] = 0
     """Number of this process among those of its service on one machine. The process takes the first free number
     from here on."""
+    replicas: str = ""
+    """Numbers of processes that `make up` starts of some services, such as `data_storage=3,objects=2`, each from 1 to
+    64. The other services have one process each, or `REPLICAS`."""
     host_name: Annotated[str, Meta(pattern=whole("([A-Za-z0-9-]{1,128})?"))] = ""
     """Name of the machine or pod that this process runs on, with which its name in the fleet ends. No two may have the
     same one at a time. Empty: it is made of the machine's own name and the identity of a file under `home`."""
@@ -338,6 +343,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
             f"{PREFIX}EVENTS_MAX_AGE must be at least {TOKEN_LIFETIME + CLOCK_MARGIN:.0f} seconds: "
             "a process that starts learns from the events of that time which tokens are no longer valid"
         )
+    replica_counts(settings.replicas)
     _check_networks(settings)
     _check_event_bus(settings.event_bus_url)
     _check_tls(settings)
@@ -349,6 +355,25 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     files = {name: _absolute(getattr(settings, name)) for name in ("tls_ca", "tls_certificate")}
     home = settings.home.expanduser().absolute()
     return msgspec.structs.replace(settings, home=home, public_url=_public_url(settings), **files)
+
+
+def replica_counts(text: str) -> dict[str, int]:
+    """Return the number of processes of each service in a text like `data_storage=3,objects=2`.
+
+    Raises `SettingsError`.
+    """
+    counts: dict[str, int] = {}
+    for entry in filter(None, text.replace(" ", "").split(",")):
+        service, _, number = entry.partition("=")
+        counts[service] = replica_count(number, f"{PREFIX}REPLICAS={text!r}")
+    return counts
+
+
+def replica_count(text: str, where: str) -> int:
+    """Return a number of processes. Raises `SettingsError`, which begins with `where`."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_REPLICAS):
+        raise SettingsError(f"{where}: {text!r} isn't a number of processes from 1 to {MAX_REPLICAS}")
+    return int(text)
 
 
 def _absolute(path: str) -> str:

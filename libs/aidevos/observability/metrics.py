@@ -44,6 +44,9 @@ UNLIMITED_REQUESTS = Counter(
     "aidevos_unlimited_requests_total", "Requests admitted because their rate limit could not be checked"
 )
 REFUSED_TELLS = Counter("aidevos_refused_tells_total", "Tells that were refused without a valid credential")
+DROPPED_PLACEMENT_EVENTS = Counter(
+    "aidevos_dropped_placement_events_total", "Events about hosts and partitions that could not be published"
+)
 FAILURES = Counter("aidevos_failures_total", "Requests refused or failed", ["door", "code"])
 
 

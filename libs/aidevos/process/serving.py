@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from aidevos.contracts import subjects
+from aidevos.contracts import placement_events, subjects
 from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
@@ -90,6 +90,8 @@ def check(service: Service) -> None:
     """Raise `TypeError` for a type that can't be hosted, or a need that no resource and no process provides."""
     DurableObjectRegistry(service.types)
     for cls in service.types:
+        if cls.object_type == placement_events.TYPE:
+            raise TypeError(f"{cls.__name__} can't have the type name {cls.object_type!r}: choose another one")
         owner = BUILT_IN.get(cls.object_type)
         # A wheel has the services under `aidevos`.
         module = cls.__module__.removeprefix("aidevos.")
