@@ -3,6 +3,9 @@
 Promises: they show only committed states. A page that would exceed the size limit of an answer is cut short, and
 its cursor continues after the last item. No page reads more than about one answer's worth of stored bytes. Large pages
 are assembled in slices, between which the event loop turns, and each caller gets a fair share of the reads.
+
+A process that finds a state whose schema is newer than its code answers the retryable `moved`, because another process
+may have newer code. Only lists show such a state, as it is stored.
 """
 
 from __future__ import annotations
@@ -159,7 +162,9 @@ async def _search(
 
 async def _view(environment: Environment, view: View, args: Any, caller: Principal) -> Any:
     now = environment.clock.now()
-    return await view.answer(Reader(environment.store, environment.client, environment.searches, caller, now), args)
+    types = environment.registry.types
+    reader = Reader(environment.store, environment.client, environment.searches, caller, now, types)
+    return await view.answer(reader, args)
 
 
 def _check_limit(limit: int, field: str) -> None:
