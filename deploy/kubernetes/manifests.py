@@ -112,7 +112,7 @@ def _nats(settings: Settings, prefix: str, secrets: Secrets) -> Manifest:
     folder = settings.home / NATS_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     write_accounts(settings.home)
-    config = render_shared(passwords=secrets.nats, max_body=settings.max_body)
+    config = render_shared(passwords=secrets.nats, max_body=settings.max_body, partitions=settings.partitions)
     return _secret(f"{prefix}-nats", {NATS_CONFIG: config.encode(), ACCOUNTS: (folder / ACCOUNTS).read_bytes()})
 
 

@@ -103,8 +103,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the machine or pod that this process runs on, with which its name in the fleet ends. No two may have the
     same one at a time. Empty: it is made of the machine's own name and the identity of a file under `home`."""
     probe_port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    """Port on `AIDEVOS_HOST` at which this process answers `GET /health/live` and `GET /health/ready` for itself alone,
-    for Kubernetes. 0: none."""
+    """Port on `AIDEVOS_HOST` at which this process answers `GET /health/live`, `GET /health/ready` and `GET /metrics`
+    for itself alone, without a credential, for Kubernetes. 0: none."""
     log_level: str = "INFO"
     """Least severe level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
 
@@ -187,6 +187,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     events or tells still wait to be sent."""
     drain_timeout: Seconds = 15.0
     """Time that a process gives requests in progress to finish when it is stopped."""
+    handover_timeout: Seconds = 5.0
+    """Time that requests in progress get to finish when their objects move to another host."""
+    partitions: Annotated[int, Meta(ge=1, le=4096)] = 64
+    """Parts that the objects of each type are divided into; hosts share them. Fixed when a fleet is first started."""
     lease: Annotated[int, Meta(ge=1, le=60, extra=SECONDS)] = 3
     """Life of a host's lease, in whole seconds. A standby takes over this long after a host is cut off."""
     stall_limit: Annotated[float, Meta(ge=2, le=3600, extra=SECONDS)] = 10.0

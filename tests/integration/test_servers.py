@@ -97,7 +97,7 @@ async def test_a_user_may_not_subscribe_to_what_is_not_its_own(servers: Servers,
         ("client", "$JS.API.STREAM.DELETE.EVENTS"),
         ("client", "$JS.API.STREAM.PURGE.EVENTS"),
         ("client", "$JS.API.STREAM.MSG.GET.KV_hosts"),
-        ("client", "$JS.API.CONSUMER.CREATE.KV_placement"),
+        ("client", "$JS.API.CONSUMER.CREATE.KV_partitions"),
         ("client", "$JS.API.CONSUMER.DELETE.EVENTS.somebody"),
         ("client", "_INBOX_gateway.forged"),
         ("gateway", "event.counter.clicks.incremented"),
@@ -117,7 +117,7 @@ async def test_a_user_may_not_publish_what_is_not_its_own(servers: Servers, user
 async def test_a_host_keeps_buckets_and_events_and_a_client_reads_events_only(servers: Servers) -> None:
     host, host_refused = await connect(servers, "objects")
     client, client_refused = await connect(servers, "client")
-    for bucket in ("hosts", "placement", "types"):
+    for bucket in ("hosts", "partitions", "types"):
         entries = await host.jetstream().key_value(bucket)
         revision = await entries.create("somebody", b"1", msg_ttl=60)
         await entries.update("somebody", b"2", last=revision)

@@ -19,6 +19,7 @@ from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.clock import ManualClock
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
@@ -90,6 +91,9 @@ class ObjectKit:
         self._opened = AsyncExitStack()
         registry = DurableObjectRegistry([cls for service in self._services for cls in service.types])
         self._reactions = Reactions(registry, self.bus, self, self.clock)
+        partitions = Partitions(subjects.PARTITIONS, lambda: self.lease)
+        for name in registry.types:
+            partitions.take(name, range(partitions.count))
         self.runtime = Runtime(
             registry,
             self.store,
@@ -99,7 +103,7 @@ class ObjectKit:
             ProjectGate(self),
             principal=SERVICE,
             incarnation=f"kit.{secrets.token_hex(4)}",
-            may_answer=lambda: self.lease,
+            partitions=partitions,
             limits=limits or Limits(),
             on_defect=self._defects.append,
             decline=lambda type, partition: self.declined.append((type, partition)),
@@ -195,7 +199,8 @@ class ObjectKit:
         while True:
             able = self.alarms.ring_due()
             await self.settle()
-            await self.alarms.scan(self.registry.types, max(end - self.clock.now(), HORIZON))
+            partitions = self.runtime.environment.partitions
+            await self.alarms.scan(partitions.owned(), max(end - self.clock.now(), HORIZON))
             at = self.alarms.next_at()
             if at > end or not able:
                 break

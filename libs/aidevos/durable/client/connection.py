@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from nats.aio.client import Client
+from nats.aio.client import PING_PROTO, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import AuthorizationError, SecureConnWantedError
@@ -92,6 +92,18 @@ class Connection(Client):
         await self._send_command(hpub_cmd(subject, reply, block, payload))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        """Send a ping after everything else. With nats-py, it could overtake the end of a subscription."""
+        self._pongs.append(future or asyncio.get_running_loop().create_future())
+        await self._send_command(PING_PROTO)
+        await self._flush_pending()
+
+    async def _process_pong(self) -> None:
+        """Note a pong. With nats-py, one that nobody waits for any more would end the connection."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Insist on TLS where the URL asks for it; nats-py does only what the server's first line asks for."""
@@ -208,7 +220,8 @@ async def connect(
     refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def disconnected() -> None:
-        log.warning("disconnected from NATS")
+        if not connection.is_closed:
+            log.warning("disconnected from NATS")
         on_disconnect()
 
     async def reconnected() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.fair_share import FairShare
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.slices import Slices
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
@@ -36,9 +37,9 @@ from aidevos.security.permissions import Principal
 class Runtime:
     """Builds the parts that serve the objects of one process, and connects their events.
 
-    `incarnation` is never reused. `may_answer` returns True while the process holds its lease. `principal` is the
-    process itself, which is the caller of alarms. `decline` is called once for each partition of a type that holds a
-    state whose schema this process's code doesn't know.
+    `incarnation` is never reused. `partitions` are those that the process owns. `principal` is the process itself,
+    which is the caller of alarms. `decline` is called once for each partition of a type that holds a state whose schema
+    this process's code doesn't know.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Runtime:
         *,
         incarnation: str,
         principal: Principal,
-        may_answer: Callable[[], bool],
+        partitions: Partitions,
         limits: Limits,
         on_defect: Callable[[Defect], None] | None = None,
         decline: Callable[[str, int], None] = lambda type, partition: None,
@@ -64,7 +65,7 @@ class Runtime:
             client,
             clock,
             limits,
-            may_answer,
+            partitions,
             self.tasks.spawn,
             Slices(),
             FairShare(limits.searches),
@@ -106,9 +107,8 @@ class Runtime:
         """The queries by subject. The registry must have been bound to its resources before the first use."""
         return stored_queries(self.environment, lambda type, ids: self.find_active(type, ids), self._gate)
 
-    def housekeeping(self, owned: Callable[[], Collection[str]]) -> Housekeeping:
-        """Return the housekeeping of the types that `owned` returns."""
-        return Housekeeping(self.environment, self.catalogue, self.lifecycle, owned)
+    def housekeeping(self) -> Housekeeping:
+        return Housekeeping(self.environment, self.catalogue, self.lifecycle)
 
     def _group_commit(self, type: str, owner_ids: OwnerIds) -> GroupCommit:
         environment, catalogue = self.environment, self.catalogue
@@ -124,8 +124,8 @@ class Runtime:
         await self._relay.close()
         await self.tasks.close()
 
-    def _activate(self, type: ObjectType, id: str, claim: bool) -> Activation:
-        return self.lifecycle.activate(type, id, claim)
+    def _activate(self, type: ObjectType, id: str, partition: int, claim: bool) -> Activation:
+        return self.lifecycle.activate(type, id, partition, claim)
 
     def _on_loaded(self, activation: Activation) -> None:
         if activation.outbox:

@@ -41,11 +41,13 @@ NEVER = datetime.fromtimestamp(0, UTC)
 class Activation:
     """An object in memory. It calls `save` with itself to have its pending changes committed."""
 
-    def __init__(self, type: ObjectType, id: str, mailbox: Mailbox, save: Callable[[Activation], None]) -> None:
+    def __init__(
+        self, type: ObjectType, id: str, partition: int, mailbox: Mailbox, save: Callable[[Activation], None]
+    ) -> None:
         self._save = save
         self.type = type
         self.id = id
-        self.partition = subjects.partition(type.name, id)
+        self.partition = partition
         self.mailbox = mailbox
         self.broken = False
         self.loaded = False

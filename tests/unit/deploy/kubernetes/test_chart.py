@@ -217,7 +217,9 @@ def test_requests_reach_the_gateway_and_nothing_else(manifests: list[Manifest]) 
     assert service["spec"]["selector"].items() <= labels.items()
     assert ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] == service["metadata"]["name"]
     assert policies["aidevos-closed"]["podSelector"]["matchLabels"].items() <= labels.items()
-    assert "ingress" not in policies["aidevos-closed"]
+    for rule in policies["aidevos-closed"].get("ingress", ()):
+        assert rule["from"]
+        assert rule["ports"] == [{"protocol": "TCP", "port": "probes"}]
     assert policies["aidevos-gateway"]["ingress"] == [{"ports": [{"protocol": "TCP", "port": "http"}]}]
 
 
