@@ -236,6 +236,7 @@ class _Process:
             incarnation=lease.incarnation,
             principal=self._credential.principal,
             partitions=Partitions(partitions, lease.valid),
+            decline=self._decline,
             limits=_limits(self._settings, fleet.connection.max_payload),
         )
         return Host(
@@ -253,6 +254,10 @@ class _Process:
             find_problem=self._find_problem,
             reports_health=reports_health,
         )
+
+    def _decline(self, type: str, partition: int) -> None:
+        if self._current is not None:
+            self._current.decline(type, partition)
 
     def _count_objects(self) -> int:
         return 0 if self._current is None else self._current.objects

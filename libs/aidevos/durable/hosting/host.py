@@ -250,6 +250,10 @@ class Host:
         self._partitions.drop(type, partition)
         await self._runtime.catalogue.give_up((type, partition))
 
+    def decline(self, type: str, partition: int) -> None:
+        """Leave a partition to a host that can read all of its states."""
+        self._environment.spawn(self._membership.decline(type, partition))
+
     def _time_left(self) -> float:
         """Return how many seconds the handover of a partition may take."""
         return min(self._handover_timeout, self._drained_until - asyncio.get_running_loop().time())

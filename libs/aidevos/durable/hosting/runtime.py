@@ -37,14 +37,9 @@ from aidevos.security.permissions import Principal
 class Runtime:
     """Builds the parts that serve the objects of one process, and connects their events.
 
-<<<<<<< HEAD
-    `incarnation` is never reused. `partitions` are those that the process owns. `principal` is the
-    process itself, which is the caller of alarms.
-=======
-    `incarnation` is never reused. `may_answer` returns True while the process holds its lease. `principal` is the
-    process itself, which is the caller of alarms. `decline` is called once for each partition of a type that holds a
-    state whose schema this process's code doesn't know.
->>>>>>> main
+    `incarnation` is never reused. `partitions` are those that the process owns. `principal` is the process itself,
+    which is the caller of alarms. `decline` is called once for each partition of a type that holds a state whose schema
+    this process's code doesn't know.
     """
 
     def __init__(

@@ -59,11 +59,8 @@ class Environment(NamedTuple):
     slices: Slices
     searches: FairShare
     on_defect: Callable[[Defect], None] | None = None
-<<<<<<< HEAD
+    on_newer_schema: Callable[[str, int], None] = lambda type, partition: None
 
     def owns(self, activation: Activation) -> bool:
         """Return True if this process may answer now for an object."""
         return self.partitions.owns(activation.type.name, activation.partition)
-=======
-    on_newer_schema: Callable[[str, int], None] = lambda type, partition: None
->>>>>>> main
