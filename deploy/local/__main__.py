@@ -61,10 +61,10 @@ def run(command: str, service: str, replicas: str) -> None:
 
 
 def show(rows: list[Program]) -> None:
-    print(f"{'NAME':<16}{'STATE':<12}{'PID':<10}UP")
+    print(f"{'NAME':<20}{'STATE':<12}{'PID':<10}UP")
     for row in rows:
         since = f"{int(time.time()) - row.started_at} s" if row.pid else "-"
-        print(f"{row.name:<16}{row.state:<12}{row.pid or '-':<10}{since}")
+        print(f"{row.name:<20}{row.state:<12}{row.pid or '-':<10}{since}")
 
 
 def follow(folder: Path) -> None:

@@ -80,6 +80,7 @@ class Supervisor:
 
     def add(self, name: str) -> None:
         """Start a program of the configuration that was read last, and return at once."""
+        self._starts.pop(name, None)
         self._call("addProcessGroup", name)
 
     def remove(self, name: str) -> None:

@@ -25,7 +25,7 @@ FIXED = ("host", "port", "nats_port", "mongo_port", "nats_url", "mongo_url", "mo
 
 
 class RunningFleet:
-    """The fleet under `home`, whose servers run. Raises `FleetError` if no fleet is up there."""
+    """The fleet under `home`, which is up. Raises `FleetError` if an older version has started it."""
 
     def __init__(self, home: Path, supervisor: Supervisor) -> None:
         self._home = home
@@ -114,5 +114,7 @@ class RunningFleet:
         try:
             self._settings = load(environment.load(self._home), home=self._home)
         except FileNotFoundError:
-            raise FleetError(f"no fleet is up under {self._home}: run `make up`") from None
+            raise FleetError(
+                f"the fleet under {self._home} was started by an older version: run `make down` and `make up`"
+            ) from None
         self._secrets = load_secrets(self._home)

@@ -3,89 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import statistics
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from uuid import uuid4
+from collections.abc import Iterator
 
-import httpx2
 import pytest
 
 from deploy.local.programs import SERVICES
-from tests.support.http import http_client
+from tests.support.fleet_load import Load, log_in
 from tests.support.local_fleet import LocalFleet
 
 pytestmark = pytest.mark.timeout(400)
 NAMES = [service.name for service in SERVICES]
-# Counters that the load increments, and the pause of a client between two requests.
-COUNTERS = 8
-PAUSE = 0.02
-
-
-class Load:
-    """Clients that read, and increment counters, over kept connections and over new ones."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self._client = {"base_url": url, "headers": {"Authorization": f"Bearer {token}"}, "timeout": 30}
-        self._stop = asyncio.Event()
-        self.seconds: list[float] = []
-        self.failures: list[str] = []
-        self.increments: Counter[str] = Counter()
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as clients:
-            for number in range(2):
-                for send in (self._read, self._increment, self._look_up):
-                    clients.create_task(self._repeat(send, keep=number == 0))
-            try:
-                yield
-            finally:
-                self._stop.set()
-
-    async def total(self) -> Counter[str]:
-        async with http_client(**self._client) as http:
-            return Counter({f"c{number}": await self._read_counter(http, number) for number in range(COUNTERS)})
-
-    async def _repeat(self, send: Callable[[httpx2.AsyncClient, int], Awaitable[None]], *, keep: bool) -> None:
-        number = 0
-        kept = http_client(**self._client)
-        while not self._stop.is_set():
-            http = kept if keep else http_client(**self._client)
-            number, started = number + 1, time.monotonic()
-            try:
-                await send(http, number % COUNTERS)
-            except (httpx2.HTTPError, AssertionError) as error:
-                self.failures.append(f"{send.__name__} keep={keep} {error!r}")
-            self.seconds.append(time.monotonic() - started)
-            if not keep:
-                await http.aclose()
-            await asyncio.sleep(PAUSE)
-        await kept.aclose()
-
-    async def _read(self, http: httpx2.AsyncClient, number: int) -> None:
-        await self._read_counter(http, number)
-
-    async def _read_counter(self, http: httpx2.AsyncClient, number: int) -> int:
-        answer = await http.post(f"/durable-objects/counter:c{number}/request", json={"method": "value"})
-        assert answer.status_code == 200, answer.text
-        value: int = answer.json()["result"]
-        return value
-
-    async def _increment(self, http: httpx2.AsyncClient, number: int) -> None:
-        answer = await http.post(
-            f"/durable-objects/counter:c{number}/request",
-            json={"method": "increment"},
-            headers={"Idempotency-Key": str(uuid4())},
-        )
-        assert answer.status_code == 200, answer.text
-        self.increments[f"c{number}"] += 1
-
-    async def _look_up(self, http: httpx2.AsyncClient, number: int) -> None:
-        answer = await http.get("/users/me")
-        assert answer.status_code == 200, answer.text
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +23,6 @@ def fleet() -> Iterator[LocalFleet]:
         yield running.up()
     finally:
         running.close()
-
-
-async def log_in(fleet: LocalFleet) -> str:
-    told = fleet.read()
-    async with http_client(base_url=told["gateway_url"]) as http:
-        credentials = {"username": told["admin_username"], "password": told["admin_password"]}
-        answer = await http.post("/auth/login", json=credentials)
-        assert answer.status_code == 200, answer.text
-        token: str = answer.json()["access_token"]
-        return token
 
 
 def services(fleet: LocalFleet) -> dict[tuple[str, int], int]:
@@ -119,16 +37,22 @@ def test_the_processes_of_a_service_have_one_name_and_several_numbers(fleet: Loc
     assert "logs/objects-1.log" in logs
 
 
-def test_a_service_is_scaled_while_the_fleet_is_up(fleet: LocalFleet) -> None:
+async def test_services_are_scaled_while_they_are_used(fleet: LocalFleet) -> None:
     before = services(fleet)
-    grown = fleet.run("scale", "--service", "http_gateway", "--replicas", "3")
-    assert (grown.returncode, grown.stdout) == (0, "http_gateway has 3 processes.\n")
-    after = services(fleet)
-    assert set(after) - set(before) == {("http_gateway", 1), ("http_gateway", 2)}
+    load = Load(fleet.read()["gateway_url"], await log_in(fleet))
 
-    shrunk = fleet.run("scale", "--service", "http_gateway", "--replicas", "1")
-    assert shrunk.returncode == 0, shrunk.stderr
+    async with load.running():
+        for service, count in (("objects", 3), ("http_gateway", 2)):
+            scaled = await asyncio.to_thread(fleet.run, "scale", "--service", service, "--replicas", str(count))
+            assert (scaled.returncode, scaled.stdout) == (0, f"{service} has {count} processes.\n")
+        grown = services(fleet)
+        for service, count in (("objects", 2), ("http_gateway", 1)):
+            await asyncio.to_thread(fleet.run, "scale", "--service", service, "--replicas", str(count))
+
+    assert grown.keys() - before.keys() == {("objects", 2), ("http_gateway", 1)}
     assert services(fleet) == before
+    assert load.failures == []
+    assert await load.total() == load.increments
 
 
 @pytest.mark.parametrize(
@@ -156,11 +80,11 @@ async def test_a_restart_of_all_services_loses_no_request(fleet: LocalFleet) -> 
         restarted = await asyncio.to_thread(fleet.run, "restart", seconds=300)
         took = time.monotonic() - started
 
-    percentile = statistics.quantiles(load.seconds, n=100)[98]
-    print(f"\nrestart in {took:.0f} s, {len(load.seconds)} requests, {len(load.failures)} failed,")
-    print(f"p99 {percentile * 1000:.0f} ms, longest {max(load.seconds) * 1000:.0f} ms")
+    print(f"\nrestart in {took:.0f} s: {load.report()}")
     assert restarted.returncode == 0, restarted.stderr
     assert load.failures == []
+    # On an idle machine it is less than half of the target of 500 ms.
+    assert load.p99 < 1.0
     assert await load.total() == load.increments
     after = services(fleet)
     assert after.keys() == before.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import nats
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
@@ -111,12 +113,31 @@ async def wait_for_jetstream(js: JetStreamContext) -> None:
             return
 
 
-async def leader_of(js: JetStreamContext, stream: str) -> str:
-    """Return the name of the server that leads a stream."""
-    found = (await js.stream_info(stream)).cluster
-    assert found is not None
-    assert found.leader is not None
-    return found.leader
+async def make_leader(connection: Client, stream: str, name: str) -> None:
+    """Let a server lead a stream, and return once it does."""
+    end = time.monotonic() + START_TIMEOUT
+    while await _leader_of(connection, stream) != name:
+        assert time.monotonic() < end, f"{name} doesn't lead {stream}"
+        wanted = json.dumps({"placement": {"preferred": name}}).encode()
+        with contextlib.suppress(NatsError):
+            await connection.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", wanted, timeout=2)
+
+
+async def wait_for_leader(connection: Client, stream: str, but: str) -> None:
+    """Return once another server than this one leads a stream."""
+    end = time.monotonic() + START_TIMEOUT
+    while await _leader_of(connection, stream) in ("", but):
+        assert time.monotonic() < end, f"nobody leads {stream}"
+        await asyncio.sleep(0.05)
+
+
+async def _leader_of(connection: Client, stream: str) -> str:
+    """Return the name of the server that leads a stream, or an empty string if none does."""
+    try:
+        found = (await connection.jetstream(timeout=1).stream_info(stream)).cluster
+    except NatsError:
+        return ""
+    return (found and found.leader) or ""
 
 
 async def wait_for_copies(js: JetStreamContext) -> None:

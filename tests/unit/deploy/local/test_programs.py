@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from aidevos.settings import Settings, SettingsError, load
 from deploy.local import environment, programs
 from deploy.local.credentials import ensure_secrets
 from deploy.local.programs import SERVICES, STAND_IN, Replica
-from deploy.local.supervisor import FleetOptions
+from deploy.local.supervisor import FleetOptions, FleetSupervisor
 
 NAMES = [service.name for service in SERVICES]
 
@@ -146,3 +147,17 @@ def test_programs_start_after_the_servers_and_in_the_order_of_their_services() -
     order = ["nats", "mongo", "objects", "objects-1", "objects-2", "objects-10", "http_gateway", "unknown"]
 
     assert sorted(shuffled, key=programs.start_order) == order
+
+
+def test_all_processes_of_a_service_stop_at_once() -> None:
+    stopped: list[str] = []
+    programs = [("nats", 0), ("objects", 2), ("http_gateway", 10), ("http_gateway-1", 10)]
+    supervisor = FleetSupervisor.__new__(FleetSupervisor)
+    supervisor.stop_groups = [
+        SimpleNamespace(config=SimpleNamespace(priority=priority), stop_all=lambda name=name: stopped.append(name))
+        for name, priority in programs
+    ]
+
+    supervisor.ordered_stop_groups_phase_1()
+
+    assert stopped == ["http_gateway", "http_gateway-1"]

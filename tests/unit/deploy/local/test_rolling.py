@@ -70,8 +70,8 @@ def open_fleet(supervisor: FakeSupervisor, named: str = "objects=2") -> RunningF
     return fleet
 
 
-def test_a_fleet_that_is_not_up_can_not_be_changed(supervisor: FakeSupervisor) -> None:
-    with pytest.raises(FleetError, match="no fleet is up"):
+def test_a_fleet_of_an_older_version_can_not_be_changed(supervisor: FakeSupervisor) -> None:
+    with pytest.raises(FleetError, match="make down"):
         RunningFleet(supervisor.home, supervisor)  # type: ignore[arg-type]
 
 
