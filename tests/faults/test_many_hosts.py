@@ -112,7 +112,7 @@ ACTIONS = {
     "scale-up": Action(scale_up, 1, p99=0.1, moved=0.1),
 }
 # On a machine with a higher p99 than this in calm times, everything takes a multiple of its time.
-QUIET_FLOOR, BUSY = 0.02, 3
+QUIET_FLOOR, BUSY = 0.02, 10
 
 
 class Round(NamedTuple):

@@ -59,6 +59,10 @@ class Owners:
         """Return True if a partition had no owner for some of this time."""
         return any(move.place == place and begun < move.claimed and move.released < ended for move in self.moves)
 
+    def count_out(self, replica: int) -> None:
+        """Count a host as dead, although its lease has not expired yet."""
+        self._leases = {each for each in self._leases if _replica(each) != replica}
+
     def are_even(self, replicas: Collection[int]) -> bool:
         """Return True if exactly these hosts own all partitions of each type, each an even share."""
         return all(self._is_even(type, replicas) for type in TYPES)
@@ -133,6 +137,7 @@ class Hosts:
     async def kill(self, replica: int) -> None:
         self._programs[replica].kill()
         await asyncio.to_thread(self._programs.pop(replica).wait, 10)
+        self.owners.count_out(replica)
 
     def pause(self, replica: int) -> None:
         self._programs[replica].send_signal(signal.SIGSTOP)
