@@ -36,6 +36,7 @@ from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
+from aidevos.durable.hosting.activity import Activity
 from aidevos.durable.hosting.duties import Duties, Work
 from aidevos.durable.hosting.host_description import HostDescription
 from aidevos.durable.hosting.lease import Lease
@@ -117,6 +118,14 @@ class Host:
         self._subscriptions: list[Subscription] = []
         self._calls_of: dict[tuple[str, int], Subscription] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._activity = Activity(
+            connection,
+            runtime.catalogue,
+            service=service,
+            incarnation=lease.incarnation,
+            owner_of=lambda type, id: self._placement.owner_of(type, self._partitions.of(type, id)),
+        )
+        runtime.find_active = self._activity.find_active
         self._description = HostDescription(
             connection,
             runtime.catalogue,
@@ -141,6 +150,7 @@ class Host:
             await self._answer(subjects.health(self._service), self._on_health)
         await self._answer(subjects.metrics(self._service), self._on_metrics)
         await self._description.start()
+        await self._activity.start()
         self._micro = await add_service(
             self._connection,
             name=self._service,
@@ -218,6 +228,7 @@ class Host:
         await self._duties.close()
         await cancel_and_wait(self._tasks)
         await self._description.stop()
+        await self._activity.stop()
         await self._tells.close()
         await self._runtime.close()
         if self._micro is not None:
