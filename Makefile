@@ -14,7 +14,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorde
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up down ps logs check fast test lint static docs bench faults
+.PHONY: up down ps logs check fast test lint static docs bench simulate-placement faults
 
 up down ps logs: $(READY)
 	@$(RUN) deploy.local $@
@@ -47,6 +47,10 @@ docs: $(READY)
 
 bench: $(READY)
 	@$(VENV)/bin/python -m tests.bench
+
+# The placement of 4,096 partitions on 1,000 hosts that come and go; OPTIONS as in "--hosts 100 --hours 24".
+simulate-placement: $(READY)
+	@$(VENV)/bin/python -m tools.placement $(OPTIONS)
 
 faults: $(READY)
 	@$(VENV)/bin/python -m tests.support.needs
