@@ -14,9 +14,23 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorde
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up down ps logs check fast test lint static docs bench simulate-placement faults
+.PHONY: up scale restart down ps logs check fast test lint static docs bench simulate-placement faults
 
-up down ps logs: $(READY)
+# The processes of each service of objects, as in `make up REPLICAS=2`.
+REPLICAS ?=
+# The service of `make scale` and `make restart`; `make restart` without one restarts all.
+SERVICE ?=
+
+up: $(READY)
+	@$(RUN) deploy.local up --replicas "$(REPLICAS)"
+
+scale: $(READY)
+	@$(RUN) deploy.local scale --service "$(SERVICE)" --replicas "$(REPLICAS)"
+
+restart: $(READY)
+	@$(RUN) deploy.local restart --service "$(SERVICE)"
+
+down ps logs: $(READY)
 	@$(RUN) deploy.local $@
 
 test: $(READY) $(CHART_TOOLS)
@@ -52,6 +66,8 @@ bench: $(READY)
 simulate-placement: $(READY)
 	@$(VENV)/bin/python -m tools.placement $(OPTIONS)
 
+# Every change of hosts is repeated many times. FAULT_SEED=… repeats what was random in a run.
+faults: export FAULT_ROUNDS ?= 20
 faults: $(READY)
 	@$(VENV)/bin/python -m tests.support.needs
 	@$(VENV)/bin/python -m pytest tests/faults $(OPTIONS)

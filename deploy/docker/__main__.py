@@ -1,4 +1,4 @@
-"""`python -m aidevos.deploy.docker setup|provision|serve|healthy`: the command of the fleet's containers.
+"""`python -m aidevos.deploy.docker setup|provision|serve`: the command of the fleet's containers.
 
 `setup` creates everything that must exist before a server starts. `provision` creates everything that
 needs a running server. Both keep what already exists. A service reads its passwords from the volume
@@ -20,7 +20,6 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from pymongo.errors import PyMongoError
 
-from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once
@@ -44,18 +43,17 @@ from . import homes
 # The gateway's name on the fleet's network.
 GATEWAY_HOST = "http_gateway"
 RABBITMQ_USER = "aidevos"
-HEALTH_TIMEOUT = 2.0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}", description="Run a step or a service of the fleet in a container."
     )
-    parser.add_argument("command", choices=("setup", "provision", "serve", "healthy"))
+    parser.add_argument("command", choices=("setup", "provision", "serve"))
     parser.add_argument("service", nargs="?", choices=[service.name for service in SERVICES])
     options = parser.parse_args()
-    if (options.service is None) == (options.command in ("serve", "healthy")):
-        parser.error("serve and healthy need a service; setup and provision take none")
+    if (options.service is None) == (options.command == "serve"):
+        parser.error("serve needs a service; setup and provision take none")
     os.umask(0o077)
     try:
         settings = load()
@@ -63,10 +61,8 @@ def main() -> int:
             setup(settings)
         elif options.command == "provision":
             provision(settings)
-        elif options.command == "serve":
-            serve(settings, find(options.service))
         else:
-            return 0 if asyncio.run(is_healthy(settings, find(options.service))) else 1
+            serve(settings, find(options.service))
     except (SettingsError, NatsError, PyMongoError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -137,13 +133,6 @@ def serve(settings: Settings, service: Service) -> None:
     os.environ["AIDEVOS_MONGO_URL"] = _mongo_url(settings, service.name) if service.stores else ""
     os.environ["AIDEVOS_EVENT_BUS_URL"] = _event_bus_url(settings)
     os.execv(sys.executable, service.command)  # noqa: S606
-
-
-async def is_healthy(settings: Settings, service: Service) -> bool:
-    """Return True if a process of this service reports over NATS that it is healthy. Raises `NatsError`."""
-    async with _connect(settings, service.user) as connection:
-        reply = await connection.request(subjects.health(service.name), b"", timeout=HEALTH_TIMEOUT)
-        return bool(msgspec.json.decode(reply.data)["ok"])
 
 
 async def _provision_nats(settings: Settings) -> Version:

@@ -15,10 +15,13 @@ import msgspec
 from nats.errors import Error as NatsError
 from pymongo.errors import PyMongoError
 
+from aidevos.cli.errors import CommandError
+from aidevos.cli.main import load_service
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting import provision as nats_provision
+from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.process.mongo_users import Admin, ensure_service
 from aidevos.security.fleet_secrets import load_secrets
 from aidevos.security.tls import client_context, mongo_options
@@ -27,7 +30,7 @@ from aidevos.settings import Settings, SettingsError, load
 from ..local import mongo_server, nats_server, vulnerabilities
 from ..local.programs import shipped_types
 from ..local.vulnerabilities import Version
-from .manifests import manifests
+from .manifests import OBJECTS, TYPES, manifests
 
 SECRETS, PROVISION = "secrets", "provision"
 
@@ -41,19 +44,32 @@ def main() -> int:
         action="store_true",
         help="let all services use AIDEVOS_MONGO_URL as it is, where its user may create no others",
     )
+    parser.add_argument(
+        "--types", nargs="+", default=[], help="your own types or service for `objects`, like package.module:Class"
+    )
     options = parser.parse_args()
     os.umask(0o077)
     try:
         settings = load()
         if options.command == SECRETS:
-            items = manifests(settings, options.prefix, shares_mongo_user=options.shared_mongo_user)
+            own = _load(options.types) if options.types else None
+            items = manifests(settings, options.prefix, own, shares_mongo_user=options.shared_mongo_user)
             print(msgspec.json.encode({"apiVersion": "v1", "kind": "List", "items": items}).decode())
         else:
             provision(settings)
-    except (SettingsError, NatsError, PyMongoError, OSError) as error:
+    except (SettingsError, CommandError, NatsError, PyMongoError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _load(paths: list[str]) -> DurableObjectRegistry:
+    """Return your own types. Raises `CommandError`."""
+    sys.path.insert(0, "")
+    service = load_service(paths)
+    if service.name != OBJECTS:
+        raise CommandError(f"the service {service.name} has no Secrets: name it {OBJECTS}")
+    return DurableObjectRegistry(service.types)
 
 
 def provision(settings: Settings) -> None:
@@ -68,7 +84,9 @@ def provision(settings: Settings) -> None:
 
 def _create_mongo_users(settings: Settings) -> None:
     passwords = load_secrets(settings.home).mongo
-    types = shipped_types()
+    own = msgspec.json.decode((settings.home / TYPES).read_bytes(), type=list[str])
+    shipped = shipped_types()
+    types = shipped | {OBJECTS: [*shipped[OBJECTS], *own]}
     with Admin(settings.mongo_url, **mongo_options(settings, settings.mongo_url)) as admin:
         for service, password in passwords.items():
             ensure_service(admin, settings.mongo_database, service, password, types[service])

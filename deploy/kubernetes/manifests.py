@@ -19,11 +19,13 @@ from typing import Any
 
 import msgspec
 
+from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.process.fleet import with_credentials
 from aidevos.process.nats_users import ACCOUNTS, write_accounts
 from aidevos.process.nats_users import FOLDER as NATS_FOLDER
 from aidevos.security import keys, service_keys
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets
+from aidevos.security.keys import write_secret
 from aidevos.security.sealed import FILE as SEALING
 from aidevos.settings import Settings, SettingsError
 
@@ -33,7 +35,12 @@ from ..local.programs import SERVICES, Service
 from ..nats.config import ADMIN_USER, HOST_USERS, render_shared
 
 PROVISION = "provision"
+# The service that hosts your own types, and the file of their names.
+OBJECTS = "objects"
+TYPES = "types.json"
 NATS_CONFIG = "aidevos.conf"
+# The file of the number of partitions with which the Secrets were first made.
+PARTITIONS = "partitions"
 # The keys that all processes of a service must share, besides the one that it signs with.
 SHARED_KEYS = homes.INHERITED | {homes.ISSUER: (SEALING, "refresh.key", "links.key")}
 # Pods see a changed Secret after up to two minutes. Only then may the next key sign.
@@ -41,28 +48,49 @@ KEY_NOTICE = 600.0
 Manifest = dict[str, Any]
 
 
-def manifests(settings: Settings, prefix: str, *, shares_mongo_user: bool = False) -> list[Manifest]:
+def manifests(
+    settings: Settings,
+    prefix: str,
+    own: DurableObjectRegistry | None = None,
+    *,
+    shares_mongo_user: bool = False,
+) -> list[Manifest]:
     """Return the Secrets, after making or replacing keys under the home where that is due.
 
-    With `shares_mongo_user`, all services use `AIDEVOS_MONGO_URL` as it is. Otherwise its user creates one for each.
-    Raises `SettingsError` if a server's URL is missing.
+    The service `objects` gets the rights of your `own` types too. With `shares_mongo_user`, all services use
+    `AIDEVOS_MONGO_URL` as it is. Otherwise its user creates one for each. Raises `SettingsError` if a server's URL is
+    missing, or if the number of partitions has changed.
     """
     for name in ("nats_url", "mongo_url"):
         if not getattr(settings, name):
             raise SettingsError(f"AIDEVOS_{name.upper()} must be set: it is where the pods find the server")
     home = settings.home
     secrets = ensure_secrets(home)
+    _keep_partitions(home, settings.partitions)
     keys.maintain(home, settings.key_age, max(settings.key_notice, KEY_NOTICE))
     for service in SERVICES:
         service_keys.register(home, service.name, service.types.permissions(), acts_for_others=service.acts_for_others)
         homes.prepare(home, service, secrets)
-    made = [_nats(settings, prefix, secrets), *_provision(settings, prefix, secrets, shares_mongo_user)]
+    if own is not None:
+        service_keys.register(home, OBJECTS, own.permissions())
+    types = sorted(own.types) if own is not None else []
+    made = [_nats(settings, prefix, secrets), *_provision(settings, prefix, secrets, types, shares_mongo_user)]
     for service in SERVICES:
         name = f"{prefix}-{kubernetes_name(service.name)}"
         environment = _environment(settings, service, secrets, shares_mongo_user)
         made.append(_secret(f"{name}-env", _encoded(environment)))
         made.append(_secret(f"{name}-keys", _files(home, service)))
     return [*made, _public(home, prefix)]
+
+
+def _keep_partitions(home: Path, wanted: int) -> None:
+    """Refuse another number of partitions than at first: running servers would map all objects anew at once."""
+    path = home / PARTITIONS
+    if not path.exists():
+        write_secret(path, b"%d" % wanted)
+    kept = int(path.read_bytes())
+    if kept != wanted:
+        raise SettingsError(f"AIDEVOS_PARTITIONS must be {kept}, as when this fleet's Secrets were first made")
 
 
 def kubernetes_name(service: str) -> str:
@@ -98,21 +126,24 @@ def _nats(settings: Settings, prefix: str, secrets: Secrets) -> Manifest:
     folder = settings.home / NATS_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     write_accounts(settings.home)
-    config = render_shared(passwords=secrets.nats, max_body=settings.max_body)
+    config = render_shared(passwords=secrets.nats, max_body=settings.max_body, partitions=settings.partitions)
     return _secret(f"{prefix}-nats", {NATS_CONFIG: config.encode(), ACCOUNTS: (folder / ACCOUNTS).read_bytes()})
 
 
-def _provision(settings: Settings, prefix: str, secrets: Secrets, shares_mongo_user: bool) -> list[Manifest]:
+def _provision(
+    settings: Settings, prefix: str, secrets: Secrets, types: list[str], shares_mongo_user: bool
+) -> list[Manifest]:
     environment = {
         "AIDEVOS_NATS_URL": with_credentials(settings.nats_url, ADMIN_USER, secrets.nats[ADMIN_USER]),
         "AIDEVOS_MONGO_URL": settings.mongo_url,
+        "AIDEVOS_PARTITIONS": str(settings.partitions),
     }
     if settings.event_bus_url:
         environment["AIDEVOS_EVENT_BUS_URL"] = settings.event_bus_url
     users = {} if shares_mongo_user else {user: secrets.mongo[user] for user in HOST_USERS}
     own = Secrets(nats={}, mongo=users, mongo_key="", admin_password="")
     name = f"{prefix}-{PROVISION}"
-    files = {SECRETS_FILE: msgspec.json.encode(own)}
+    files = {SECRETS_FILE: msgspec.json.encode(own), TYPES: msgspec.json.encode(types)}
     return [_secret(f"{name}-env", _encoded(environment)), _secret(f"{name}-keys", files)]
 
 

@@ -1,4 +1,4 @@
-"""`python -m deploy.local up|down|ps|logs`: the fleet without Docker."""
+"""`python -m deploy.local up|scale|restart|down|ps|logs`: the fleet without Docker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from aidevos.settings import SettingsError, load
+from aidevos.settings import SettingsError, load, replica_count
 
 from . import launcher
 from .control import FleetError, Program
@@ -21,20 +21,14 @@ LINES = 40
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="Run the fleet without Docker.")
-    parser.add_argument("command", choices=("up", "down", "ps", "logs"))
-    command = parser.parse_args().command
+    parser.add_argument("command", choices=("up", "scale", "restart", "down", "ps", "logs"))
+    parser.add_argument("--service", default="", help="the service to scale or restart")
+    parser.add_argument("--replicas", default="", help="the number of its processes, or at `up` of each service's")
+    options = parser.parse_args()
     # Only the owner may read the files that the fleet writes.
     os.umask(0o077)
     try:
-        settings = load()
-        if command == "up":
-            print(launcher.up(settings))
-        elif command == "down":
-            print(launcher.down(settings))
-        elif command == "ps":
-            show(launcher.ps(settings))
-        else:
-            follow(settings.home / LOGS)
+        run(options.command, options.service, options.replicas)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader, such as `head`, has all that it wants. Python would complain again when it flushes at its end.
@@ -50,11 +44,27 @@ def main() -> int:
     return 0
 
 
+def run(command: str, service: str, replicas: str) -> None:
+    settings = load()
+    if command == "up":
+        print(launcher.up(settings, replica_count(replicas, "REPLICAS") if replicas else 1))
+    elif command == "scale":
+        print(launcher.scale(settings, service, replica_count(replicas, "REPLICAS")))
+    elif command == "restart":
+        print(launcher.restart(settings, service))
+    elif command == "down":
+        print(launcher.down(settings))
+    elif command == "ps":
+        show(launcher.ps(settings))
+    else:
+        follow(settings.home / LOGS)
+
+
 def show(rows: list[Program]) -> None:
-    print(f"{'NAME':<16}{'STATE':<12}{'PID':<10}UP")
+    print(f"{'NAME':<20}{'STATE':<12}{'PID':<10}UP")
     for row in rows:
         since = f"{int(time.time()) - row.started_at} s" if row.pid else "-"
-        print(f"{row.name:<16}{row.state:<12}{row.pid or '-':<10}{since}")
+        print(f"{row.name:<20}{row.state:<12}{row.pid or '-':<10}{since}")
 
 
 def follow(folder: Path) -> None:

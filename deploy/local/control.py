@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import subprocess
@@ -16,7 +17,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from aidevos.settings import Settings
 
 from . import processes
-from .programs import CONFIG_FILE, LOGS, socket_path
+from .programs import CONFIG_FILE, LOGS, socket_path, start_order
 
 # A program that isn't ready after this many starts never will be.
 MANY_STARTS = 4
@@ -41,6 +42,7 @@ class Supervisor:
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        # The PIDs that each program has had.
         self._starts: dict[str, set[int]] = {}
 
     def is_alive(self) -> bool:
@@ -66,13 +68,33 @@ class Supervisor:
             time.sleep(POLL)
 
     def programs(self) -> list[Program]:
-        """Return the fleet's programs. Raises `FleetError` if the supervisor doesn't answer."""
+        """Return the fleet's programs, in start order. Raises `FleetError` if the supervisor doesn't answer."""
         rows = self._call("getAllProcessInfo")
-        return [Program(row["group"], row["statename"].lower(), row["pid"], row["start"]) for row in rows]
+        found = [Program(row["group"], row["statename"].lower(), row["pid"], row["start"]) for row in rows]
+        return sorted(found, key=lambda program: start_order(program.name))
 
-    def start(self, name: str) -> None:
-        """Start a program and return at once."""
-        self._call("startProcess", name, False)
+    def reload(self) -> tuple[list[str], list[str]]:
+        """Read the configuration anew; return the programs that it has and the fleet doesn't, and vice versa."""
+        [[added, _, removed]] = self._call("reloadConfig")
+        return sorted(added, key=start_order), sorted(removed, key=start_order)
+
+    def add(self, name: str) -> None:
+        """Start a program of the configuration that was read last, and return at once."""
+        self._starts.pop(name, None)
+        self._call("addProcessGroup", name)
+
+    def remove(self, name: str) -> None:
+        """Stop a program, return once it has ended, and forget it."""
+        while (state := self._state(name)) != "stopped":
+            if state in ("starting", "running", "backoff"):
+                # It may just have ended by itself; then it is soon started again.
+                with contextlib.suppress(FleetError):
+                    self._call("stopProcess", name, False)
+            time.sleep(POLL)
+        self._call("removeProcessGroup", name)
+
+    def _state(self, name: str) -> str:
+        return next((program.state for program in self.programs() if program.name == name), "stopped")
 
     def check(self) -> None:
         """Raise `FleetError` if a program keeps exiting. Call this repeatedly while waiting."""

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 from aidevos.process.fleet import CLIENT_USER, Fleet, FleetProcess, with_credentials
 from aidevos.process.mongo_users import DATA_USER
 from aidevos.security.fleet_secrets import Secrets
-from aidevos.settings import Settings
+from aidevos.settings import Settings, split_urls
 
 from . import mongo_server, nats_server
 from .ports import authority
@@ -20,7 +20,7 @@ def gateway_url(settings: Settings) -> str:
 def describe(settings: Settings, secrets: Secrets, processes: list[FleetProcess]) -> Fleet:
     """Return the content of `fleet.json` for a fleet with these processes."""
     nats_url = nats_server.url(settings, secrets, CLIENT_USER)
-    credentials = urlsplit(nats_url)
+    credentials = urlsplit(split_urls(nats_url)[0])
     return Fleet(
         gateway_url=gateway_url(settings),
         public_url=settings.public_url,

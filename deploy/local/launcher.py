@@ -1,7 +1,8 @@
 """Start and stop of the local fleet.
 
 Promise: `down` ends everything that a start has begun, even an interrupted one, and leaves no process
-behind. The next start finds all stored data again. Only one launcher at a time works on a home.
+behind. The next start finds all stored data again. Only one launcher at a time works on a home. A command that changes
+a running fleet is in `rolling`.
 """
 
 from __future__ import annotations
@@ -23,46 +24,79 @@ from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting.provision import provision
-from aidevos.process.fleet import FLEET_FILE, load_fleet
+from aidevos.process.fleet import FLEET_FILE
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import ensure_signing_key, write_secret
 from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError
 
 from ..nats.config import ADMIN_USER
-from . import binaries, mongo_server, nats_server, packages, processes, programs, vulnerabilities
+from . import binaries, environment, mongo_server, nats_server, packages, processes, programs, vulnerabilities
 from .control import FleetError, Program, Supervisor
 from .credentials import ensure_secrets
 from .endpoints import gateway_url
 from .ports import check_free, wait_for_port
+from .rolling import RunningFleet
 from .vulnerabilities import Version
 
 START_TIMEOUT = 60.0
+# The gateway's socket takes connections before there is a gateway.
+READY_WITHIN = 2.0
 POLL = 0.05
 
 
-def up(settings: Settings) -> str:
+def up(settings: Settings, of_objects: int = 1) -> str:
     """Start the fleet, wait until it is healthy, and return a sentence with its URL.
 
-    Raises `SettingsError` for a failure that a setting can fix, and `FleetError` for any other. After
-    either, nothing keeps running.
+    Each service that hosts objects has `of_objects` processes, if `AIDEVOS_REPLICAS` doesn't name it. Raises
+    `SettingsError` for a failure that a setting can fix, and `FleetError` for any other. After either, nothing keeps
+    running.
     """
     programs.socket_path(settings.home)
     with _lock(settings.home):
         supervisor = Supervisor(settings.home)
         if _is_up(supervisor):
-            url = load_fleet(settings.home).gateway_url
-            _wait_until_ready(supervisor, url)
-            return f"The fleet is already up: {url}"
+            fleet = RunningFleet(settings.home, supervisor)
+            fleet.mend()
+            return f"The fleet is already up: {_wait_until_ready(supervisor, fleet.settings)}"
         _end_all(settings)
         try:
-            warnings = _start(settings, supervisor)
+            warnings = _start(settings, supervisor, programs.count_all(settings.replicas, of_objects))
         except BaseException:
             _end_all(settings)
             raise
         for line in warnings:
             print(line, file=sys.stderr)
         return f"The fleet is up: {gateway_url(settings)}"
+
+
+def scale(settings: Settings, service: str, count: int) -> str:
+    """Give a service of the running fleet this number of processes, and return a sentence for the user.
+
+    Raises `SettingsError` for an unknown service, and `FleetError` if no fleet is up.
+    """
+    programs.check_service(service, "SERVICE")
+    with _lock(settings.home):
+        _running(settings).scale(service, count)
+    return f"{service} has {count} process{'es' if count > 1 else ''}."
+
+
+def restart(settings: Settings, service: str = "") -> str:
+    """Replace the processes of one service or of all, one by one, by new ones with these settings.
+
+    Returns a sentence for the user. Raises `SettingsError` for an unknown service or a setting that can't change, and
+    `FleetError` if no fleet is up or a new process doesn't start; the old ones serve then.
+    """
+    if service:
+        programs.check_service(service, "SERVICE")
+    with _lock(settings.home):
+        fleet = _running(settings)
+        fleet.adopt(environment.of_shell())
+        _prepare_servers(fleet.settings, ensure_secrets(settings.home), Supervisor(settings.home))
+        fleet.mend()
+        fleet.restart([service] if service else fleet.counts)
+        _wait_until_ready(Supervisor(settings.home), fleet.settings)
+    return f"{service or 'The fleet'} is restarted."
 
 
 def down(settings: Settings) -> str:
@@ -101,11 +135,22 @@ def _lock(home: Path) -> Iterator[None]:
 
 
 def _is_up(supervisor: Supervisor) -> bool:
-    """Return True if an earlier start got as far as starting every program."""
-    return supervisor.is_alive() and all(program.state != "stopped" for program in supervisor.programs())
+    """Return True if an earlier start got as far as starting services."""
+    services = {service.name for service in programs.SERVICES}
+    return supervisor.is_alive() and any(
+        programs.replica(program.name).service in services for program in supervisor.programs()
+    )
 
 
-def _start(settings: Settings, supervisor: Supervisor) -> list[str]:
+def _running(settings: Settings) -> RunningFleet:
+    """Return the fleet that is up. Raises `FleetError` if there is none."""
+    supervisor = Supervisor(settings.home)
+    if not _is_up(supervisor):
+        raise FleetError(f"no fleet is up under {settings.home}: run `make up`")
+    return RunningFleet(settings.home, supervisor)
+
+
+def _start(settings: Settings, supervisor: Supervisor, counts: dict[str, int]) -> list[str]:
     """Start everything, wait until it is ready, and return warnings about the servers."""
     home = settings.home
     servers = {}
@@ -127,13 +172,13 @@ def _start(settings: Settings, supervisor: Supervisor) -> list[str]:
     nats_server.configure(settings, secrets)
     mongo_server.configure(settings, secrets)
     (home / programs.LOGS).mkdir(mode=0o700, exist_ok=True)
-    write_secret(home / programs.CONFIG_FILE, programs.render(settings, secrets, servers).encode())
+    write_secret(home / programs.CONFIG_FILE, programs.render(home, servers).encode())
+    environment.save(home, environment.of_shell() | {"AIDEVOS_REPLICAS": programs.name_counts(counts)})
     supervisor.launch(settings)
     warnings = _prepare_servers(settings, secrets, supervisor)
     ensure_signing_key(home)
-    for service in programs.SERVICES:
-        supervisor.start(service.name)
-    _wait_until_ready(supervisor, gateway_url(settings))
+    RunningFleet(home, supervisor).mend()
+    _wait_until_ready(supervisor, settings)
     return warnings
 
 
@@ -177,19 +222,22 @@ async def _prepare_nats(settings: Settings, secrets: Secrets) -> Version:
         await connection.close()
 
 
-def _wait_until_ready(supervisor: Supervisor, url: str) -> None:
+def _wait_until_ready(supervisor: Supervisor, settings: Settings) -> str:
+    """Return the gateway's URL once it is ready."""
+    url = gateway_url(settings)
     end = time.monotonic() + START_TIMEOUT
     while reason := _find_unreadiness(url):
         supervisor.check()
         if time.monotonic() > end:
             raise FleetError(f"the gateway at {url} isn't ready: {reason}")
         time.sleep(POLL)
+    return url
 
 
 def _find_unreadiness(url: str) -> str:
     """Return the reason why the gateway isn't ready, or an empty string if it is."""
     try:
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=5):  # noqa: S310
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=READY_WITHIN):  # noqa: S310
             return ""
     except urllib.error.HTTPError as error:
         return error.read(500).decode(errors="replace").replace("\n", " ")
@@ -207,11 +255,11 @@ def _end_all(settings: Settings) -> bool:
     try:
         ended = processes.end(home, "", total)
         left = {process.group for process in processes.find(home)}
-        for group in sorted(left, key=programs.stop_order):
+        for group in sorted(left, key=programs.start_order, reverse=True):
             grace = programs.SERVER_GRACE if group in (programs.NATS, programs.MONGO) else programs.grace(settings)
             ended |= processes.end(home, group, grace)
     except TimeoutError as error:
         raise FleetError(str(error)) from None
-    for name in (FLEET_FILE, processes.MARK_FILE, programs.SOCKET_FILE):
+    for name in (FLEET_FILE, environment.FILE, processes.MARK_FILE, programs.SOCKET_FILE):
         (home / name).unlink(missing_ok=True)
     return ended

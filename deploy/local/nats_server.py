@@ -28,6 +28,7 @@ def configure(settings: Settings, secrets: Secrets) -> Path:
         passwords=secrets.nats,
         max_body=settings.max_body,
         streams_max_bytes=settings.events_max_bytes + settings.tells_max_bytes,
+        partitions=settings.partitions,
     )
     path = folder / CONFIG
     write_secret(path, config.encode())

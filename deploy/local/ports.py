@@ -34,6 +34,8 @@ def check_free(host: str, port: int, variable: str) -> socket.socket:
         raise SettingsError(f"AIDEVOS_HOST={host!r} can't be used: {error.strerror}") from None
     probe = socket.socket(family, kind, protocol)
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
         probe.bind(address)
         probe.listen(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection, Mapping
 from configparser import RawConfigParser
 from importlib import import_module
 from io import StringIO
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.security.fleet_secrets import Secrets
-from aidevos.settings import Settings, SettingsError
+from aidevos.settings import MAX_REPLICAS, Settings, SettingsError, replica_counts
 
 from ..nats.config import GATEWAY_USER, WORKER_USER
 from . import mongo_server, nats_server
@@ -26,13 +27,14 @@ class Service(NamedTuple):
     """A folder under `services/` with its NATS user.
 
     `stores` is True if it also gets MongoDB's URL. `acts_for_others` is True if it may sign delegations, and tokens of
-    other services.
+    other services. `listens` is True if it serves HTTP.
     """
 
     name: str
     user: str
     stores: bool
     acts_for_others: bool = False
+    listens: bool = False
 
     @property
     def command(self) -> list[str]:
@@ -56,7 +58,7 @@ SERVICES = (
     Service("projects", user="projects", stores=True, acts_for_others=True),
     Service("events", user="events", stores=True, acts_for_others=True),
     Service("task_worker", user=WORKER_USER, stores=False),
-    Service("http_gateway", user=GATEWAY_USER, stores=False),
+    Service("http_gateway", user=GATEWAY_USER, stores=False, listens=True),
 )
 
 
@@ -84,9 +86,61 @@ LOGS = "logs"
 SOCKET_LIMIT = 107 - 8
 
 
-def stop_order(name: str) -> int:
-    """Return a key that sorts programs in stop order: unknown ones first, the servers last."""
-    return -ORDER.index(name) if name in ORDER else -len(ORDER)
+class Replica(NamedTuple):
+    """One of the processes of a service, or a server, whose number is 0."""
+
+    service: str
+    number: int
+
+    @property
+    def program(self) -> str:
+        """The name of its program, its log, and its group of the supervisor."""
+        return f"{self.service}-{self.number}" if self.number else self.service
+
+
+# The number of the replica that serves while another one of its service is replaced.
+STAND_IN = MAX_REPLICAS
+
+
+def replica(program: str) -> Replica:
+    """Return the replica that has this program."""
+    service, _, number = program.partition("-")
+    return Replica(service, int(number or 0))
+
+
+def replicas(counts: Mapping[str, int]) -> list[Replica]:
+    """Return the replicas of services with these numbers of processes."""
+    return [Replica(service, number) for service, count in counts.items() for number in range(count)]
+
+
+def count_all(named: str, of_objects: int = 1) -> dict[str, int]:
+    """Return the number of processes of every service, in start order.
+
+    `named` is like `AIDEVOS_REPLICAS`. The other services that host objects have `of_objects`, and the rest has one.
+    Raises `SettingsError`.
+    """
+    counts = replica_counts(named)
+    for name in counts:
+        check_service(name, "AIDEVOS_REPLICAS")
+    return {service.name: counts.get(service.name, of_objects if service.stores else 1) for service in SERVICES}
+
+
+def name_counts(counts: Mapping[str, int]) -> str:
+    """Return numbers of processes as `AIDEVOS_REPLICAS` has them."""
+    return ",".join(f"{service}={count}" for service, count in counts.items())
+
+
+def check_service(name: str, where: str) -> None:
+    """Raise `SettingsError` if there is no service of this name."""
+    names = [service.name for service in SERVICES]
+    if name not in names:
+        raise SettingsError(f"{where}: {name!r} is none of the services {', '.join(names)}")
+
+
+def start_order(program: str) -> tuple[int, int]:
+    """Return a key that sorts programs in start order: the servers first, and unknown ones last."""
+    service, number = replica(program)
+    return (ORDER.index(service) if service in ORDER else len(ORDER)), number
 
 
 def grace(settings: Settings) -> float:
@@ -103,12 +157,8 @@ def socket_path(home: Path) -> Path:
     return path
 
 
-def render(settings: Settings, secrets: Secrets, servers: dict[str, list[str]]) -> str:
-    """Return the supervisor's configuration; `servers` maps each server that it runs to a command.
-
-    It contains passwords. The servers start with the supervisor, the services only on request.
-    """
-    home = settings.home
+def render(home: Path, servers: Mapping[str, list[str]]) -> str:
+    """Return the supervisor's configuration without services; `servers` maps each server that it runs to a command."""
     config = RawConfigParser()
     config["unix_http_server"] = {"file": str(socket_path(home)), "chmod": "0700"}
     config["supervisorctl"] = {"serverurl": f"unix://{socket_path(home)}"}
@@ -127,28 +177,37 @@ def render(settings: Settings, secrets: Secrets, servers: dict[str, list[str]]) 
         "childlogdir": str(home / LOGS),
     }
     for name, command in servers.items():
-        config[f"program:{name}"] = _program(home, name, command, SERVER_GRACE, {}, autostart=True)
-    for service in SERVICES:
-        environment = _environment(service, settings, secrets)
-        config[f"program:{service.name}"] = _program(
-            home, service.name, service.command, grace(settings), environment, autostart=False
-        )
+        config[f"program:{name}"] = _program(home, name, command, SERVER_GRACE, {})
     for section in config.sections():
-        config[section] = {key: _escape(value) for key, value in config[section].items()}
-    text = StringIO()
-    config.write(text)
-    return text.getvalue()
+        _escape(config, section)
+    return _write(config)
 
 
-def _program(
-    home: Path, name: str, command: list[str], grace: float, environment: dict[str, str], *, autostart: bool
-) -> dict[str, str]:
+def add_services(text: str, settings: Settings, secrets: Secrets, wanted: Collection[Replica]) -> str:
+    """Return the supervisor's configuration with these replicas, instead of those that it had.
+
+    It contains passwords. The supervisor starts each program when it is added.
+    """
+    config = RawConfigParser()
+    config.read_string(text)
+    services = {service.name: service for service in SERVICES}
+    for section in config.sections():
+        if replica(section.partition(":")[2]).service in services:
+            config.remove_section(section)
+    for each in wanted:
+        service = services[each.service]
+        kind = "fcgi-program" if service.listens else "program"
+        config[f"{kind}:{each.program}"] = _replica(each, service, settings, secrets)
+        _escape(config, f"{kind}:{each.program}")
+    return _write(config)
+
+
+def _program(home: Path, name: str, command: list[str], grace: float, environment: dict[str, str]) -> dict[str, str]:
     return {
         "command": " ".join(map(quote, command)),
         "directory": str(home),
         "environment": ",".join(f'{key}="{value}"' for key, value in environment.items()),
-        "priority": str(ORDER.index(name)),
-        "autostart": str(autostart).lower(),
+        "priority": str(start_order(name)[0]),
         "autorestart": "true",
         "startsecs": str(START_SECONDS),
         "startretries": str(NEVER_GIVE_UP),
@@ -161,6 +220,16 @@ def _program(
     }
 
 
+def _replica(each: Replica, service: Service, settings: Settings, secrets: Secrets) -> dict[str, str]:
+    environment = _environment(service, settings, secrets) | {"AIDEVOS_REPLICA": str(each.number)}
+    if not service.listens:
+        return _program(settings.home, each.program, service.command, grace(settings), environment)
+    # The supervisor listens, and hands the socket to each process as its standard input.
+    command = [*service.command, "--fd", "0"]
+    program = _program(settings.home, each.program, command, grace(settings), environment)
+    return program | {"socket": f"tcp://{settings.host}:{settings.port}"}
+
+
 def _environment(service: Service, settings: Settings, secrets: Secrets) -> dict[str, str]:
     return {
         "AIDEVOS_NATS_URL": nats_server.url(settings, secrets, service.user),
@@ -168,11 +237,16 @@ def _environment(service: Service, settings: Settings, secrets: Secrets) -> dict
         "AIDEVOS_EVENT_BUS_URL": settings.event_bus_url,
         "AIDEVOS_TLS_CA": settings.tls_ca,
         "AIDEVOS_TLS_CERTIFICATE": settings.tls_certificate,
-        "AIDEVOS_REPLICA": "0",
         "AIDEVOS_SERVICES": ",".join(other.name for other in SERVICES if other.user != GATEWAY_USER),
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def _escape(value: str) -> str:
-    return value.replace("%", "%%")
+def _escape(config: RawConfigParser, section: str) -> None:
+    config[section] = {key: value.replace("%", "%%") for key, value in config[section].items()}
+
+
+def _write(config: RawConfigParser) -> str:
+    text = StringIO()
+    config.write(text)
+    return text.getvalue()

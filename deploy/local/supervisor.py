@@ -2,15 +2,21 @@
 
 A process that exits is restarted within a fraction of a second, later after pauses that grow to half a
 minute, and never given up. `fleet.json` is replaced whenever a process starts or ends.
+
+The supervisor listens on the gateway's port for as long as the fleet is up. All gateways accept from its socket, so no
+connection is refused while they are replaced, or when one is killed.
 """
 
 from __future__ import annotations
 
 import resource
+import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
+from supervisor.datatypes import SocketConfig
 from supervisor.medusa.asyncore_25 import ExitNow
 from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates
@@ -20,25 +26,59 @@ from aidevos import Backoff
 from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess
 from aidevos.security.fleet_secrets import Secrets, load_secrets
 from aidevos.security.keys import write_secret
-from aidevos.settings import Settings, load
+from aidevos.settings import load
 
-from . import processes
+from . import environment, processes
 from .endpoints import describe
+from .ports import check_free
+from .programs import replica, start_order
 
 # Seconds until the end of a process is noticed, at most.
 POLL = 0.1
 BACKOFF = Backoff(0.5, 30.0)
 OPEN_FILES = 65_536
+# Connections that may wait until a gateway accepts them.
+BACKLOG = 2048
+
+
+class SharedSocket(SocketConfig):  # type: ignore[misc]
+    """A socket that listens already, for any number of programs."""
+
+    def __init__(self, url: str, listener: socket.socket) -> None:
+        self.url = url
+        self.backlog = BACKLOG
+        self._listener = listener
+
+    def create_and_bind(self) -> socket.socket:
+        """Return a duplicate, which a program's group may close."""
+        return self._listener.dup()
+
+
+class FleetOptions(ServerOptions):  # type: ignore[misc]
+    """The supervisor's options, with the fleet's settings as they are when the configuration is read."""
+
+    def __init__(self, home: Path, listener: socket.socket) -> None:
+        super().__init__()
+        self._home = home
+        self._listener = listener
+        self.settings = load()
+
+    def process_config(self, do_usage: bool = True) -> None:
+        environment.adopt(self._home)
+        self.settings = load()
+        super().process_config(do_usage)
+
+    def parse_fcgi_socket(self, sock: str, *_: Any) -> SharedSocket:
+        return SharedSocket(sock, self._listener)
 
 
 class FleetSupervisor(Supervisor):  # type: ignore[misc]
     """A supervisord that checks its processes ten times a second and publishes them."""
 
-    def __init__(self, options: Any, settings: Settings, secrets: Secrets) -> None:
+    def __init__(self, options: FleetOptions, secrets: Secrets) -> None:
         super().__init__(options)
         poll = options.poller.poll
         options.poller.poll = lambda timeout: poll(min(timeout, POLL))
-        self._settings = settings
         self._secrets = secrets
         self._published: Fleet | None = None
         self._running: set[str] = set()
@@ -51,25 +91,31 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
                 process.delay = min(process.delay, process.laststart + pause(process.backoff, process.config.name))
         self._publish()
 
+    def ordered_stop_groups_phase_1(self) -> None:
+        """Stop all processes of a service at once."""
+        for group in self.stop_groups:
+            if group.config.priority == self.stop_groups[-1].config.priority:
+                group.stop_all()
+
     def _end_orphans(self) -> None:
-        """Kill the orphaned workers of a process that was killed, which would keep the port from its successor."""
+        """Kill the orphaned workers of a process that was killed, which would serve on unsupervised."""
         running = {process.group.config.name for process in self._processes() if process.pid}
         for name in self._running - running:
-            processes.kill(self._settings.home, name)
+            processes.kill(self.options.settings.home, name)
         self._running = running
 
     def _processes(self) -> list[Any]:
         return [process for group in self.process_groups.values() for process in group.processes.values()]
 
     def _publish(self) -> None:
-        running = [
-            FleetProcess(process.group.config.name, 0, process.pid) for process in self._processes() if process.pid
-        ]
-        fleet = describe(self._settings, self._secrets, running)
+        settings = self.options.settings
+        pids = {process.group.config.name: process.pid for process in self._processes() if process.pid}
+        running = [FleetProcess(*replica(name), pids[name]) for name in sorted(pids, key=start_order)]
+        fleet = describe(settings, self._secrets, running)
         if fleet == self._published:
             return
         try:
-            write_secret(self._settings.home / FLEET_FILE, msgspec.json.format(msgspec.json.encode(fleet)) + b"\n")
+            write_secret(settings.home / FLEET_FILE, msgspec.json.format(msgspec.json.encode(fleet)) + b"\n")
             self._published = fleet
         except OSError as error:
             self.options.logger.critical(f"{FLEET_FILE} can't be written: {error}")
@@ -86,16 +132,19 @@ def pause(attempt: int, name: str) -> float:
 def main(config: str) -> None:
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, limit), limit))
+    home = load().home
+    environment.adopt(home)
     settings = load()
-    options = ServerOptions()
-    options.realize(["--configuration", config])
-    options.first, options.test = True, False
-    try:
-        FleetSupervisor(options, settings, load_secrets(settings.home)).main()
-    except ExitNow:
-        pass
-    finally:
-        (settings.home / FLEET_FILE).unlink(missing_ok=True)
+    with check_free(settings.host, settings.port, "AIDEVOS_PORT") as listener:
+        options = FleetOptions(home, listener)
+        options.realize(["--configuration", config])
+        options.first, options.test = True, False
+        try:
+            FleetSupervisor(options, load_secrets(home)).main()
+        except ExitNow:
+            pass
+        finally:
+            (home / FLEET_FILE).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

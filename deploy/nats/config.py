@@ -40,7 +40,7 @@ MAX_PENDING = 512 * MIB
 
 # The host of the dead letters removes the tells that no host takes.
 _STRAY_TELLS = {"events": (f"$JS.API.STREAM.MSG.DELETE.{subjects.TELLS_STREAM}",)}
-_CALLS = ["do.>", "dop.>", "tell.>"]
+_CALLS = ["do.>", "dop.>", "tell.>", "tellp.>"]
 _BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET)
 # The server remembers each unanswered request for as long as the longest deadline.
 _ANSWERS = {"max": 1, "expires": "6m"}
@@ -57,6 +57,7 @@ def render(
     passwords: Mapping[str, str],
     max_body: int,
     streams_max_bytes: int,
+    partitions: int,
 ) -> str:
     """Return the configuration file, which contains the passwords. It includes the accounts of `aidevos nats-user`."""
     config = {
@@ -71,10 +72,10 @@ def render(
             "max_file_store": 2 * streams_max_bytes + 1024 * MIB,
         },
     }
-    return f"{_entries(config)}\n{render_shared(passwords=passwords, max_body=max_body)}"
+    return f"{_entries(config)}\n{render_shared(passwords=passwords, max_body=max_body, partitions=partitions)}"
 
 
-def render_shared(*, passwords: Mapping[str, str], max_body: int) -> str:
+def render_shared(*, passwords: Mapping[str, str], max_body: int, partitions: int) -> str:
     """Return the part of the configuration that is the same for every server of a cluster, wherever it runs."""
     max_payload = max_body + PAYLOAD_MARGIN
     config = {
@@ -87,7 +88,7 @@ def render_shared(*, passwords: Mapping[str, str], max_body: int) -> str:
     accounts = {
         FLEET_ACCOUNT: {
             "jetstream": "enabled",
-            "mappings": {subjects.MAPPING_FROM: subjects.MAPPING_TO},
+            "mappings": subjects.mappings(partitions),
             "users": [_user(user, passwords) for user in USERS if user != CLIENT_USER],
             "exports": EXPORTS,
         },
@@ -115,10 +116,11 @@ def permissions(user: str) -> dict[str, Any]:
                 *_CALLS,
                 "query.>",
                 "health.>",
+                subjects.FLEET,
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
             ],
-            "subscribe": _process_subjects(user),
+            "subscribe": [subjects.health("http_gateway"), *_process_subjects(user)],
             "allow_responses": _ANSWERS,
         }
     if user == WORKER_USER:
@@ -127,7 +129,6 @@ def permissions(user: str) -> dict[str, Any]:
                 "do.>",
                 "dop.>",
                 "query.>",
-                subjects.health(user),
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
                 *_INBOXES,
@@ -138,8 +139,7 @@ def permissions(user: str) -> dict[str, Any]:
         "publish": [
             *_CALLS,
             "query.>",
-            # The health check of its container.
-            subjects.health(user),
+            subjects.active(user, ">"),
             subjects.EVENTS,
             subjects.REPLAYS,
             *_use(subjects.EVENTS_STREAM),
@@ -148,7 +148,15 @@ def permissions(user: str) -> dict[str, Any]:
             *_buckets(),
             *_INBOXES,
         ],
-        "subscribe": ["dop.>", "query.>", subjects.health(user), subjects.metrics(user), *_process_subjects(user)],
+        "subscribe": [
+            "dop.>",
+            "query.>",
+            subjects.active(user, ">"),
+            subjects.health(user),
+            subjects.metrics(user),
+            subjects.FLEET,
+            *_process_subjects(user),
+        ],
     }
 
 

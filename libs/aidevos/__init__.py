@@ -7,6 +7,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.events import CloudEvent
 from aidevos.contracts.subjects import id_from_name, new_id
 from aidevos.durable.base.backoff import Backoff
+from aidevos.durable.base.slots import Slots
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.objects.alarm import LONGEST_ALARM, Alarm, AlarmRetry
@@ -37,6 +38,7 @@ __all__ = [
     "Principal",
     "Schema",
     "Service",
+    "Slots",
     "TaskContext",
     "anyone",
     "authenticated",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from email.utils import parseaddr
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -32,6 +32,8 @@ UNCHECKED = {"tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostn
 # Bounds of `webhook_pauses`: the number of pauses, and the longest pause in seconds.
 MAX_PAUSES = 50
 LONGEST_PAUSE = 7 * 86_400.0
+# The most processes of one service that `make up` starts.
+MAX_REPLICAS = 64
 # An origin as browsers write it in the header Origin (RFC 6454 §6.1).
 _is_origin = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?").fullmatch
 
@@ -72,11 +74,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mongo_port: Port = 27017
     """Port of the MongoDB server that `make up` starts."""
     nats_url: str = ""
-    """URL of a NATS server that you run yourself, with credentials. Empty: `make up` starts one."""
+    """URL of a NATS server that you run yourself, with credentials. A cluster has one URL for each server, separated by
+    commas, like `nats://user:password@one:4222,two:4222`. Empty: `make up` starts one."""
     mongo_url: str = ""
     """URL of a MongoDB replica set that you run yourself, with credentials. Empty: `make up` starts one."""
     mongo_database: Annotated[str, Meta(pattern=whole("[A-Za-z0-9_-]{1,38}"))] = "aidevos"
     """Name of the database that holds all objects of the fleet."""
+    stream_replicas: Literal[1, 3, 5] = 1
+    """Servers of a NATS cluster that hold a copy of each stream and bucket: 1, 3 or 5. With 3, the fleet survives the
+    loss of one server, and with 5 of two."""
     tls_ca: str = ""
     """File with the certificates (PEM) of the authorities that vouch for NATS, MongoDB and RabbitMQ, where their URLs
     ask for TLS: `tls://`, `amqps://`, `mongodb+srv://` or `tls=true`. Empty: the authorities that the system trusts."""
@@ -90,12 +96,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     replica: Annotated[int, Meta(ge=0, le=999)] = 0
     """Number of this process among those of its service on one machine. The process takes the first free number
     from here on."""
+    replicas: str = ""
+    """Numbers of processes that `make up` starts of some services, such as `data_storage=3,objects=2`, each from 1 to
+    64. The other services have one process each, or `REPLICAS`."""
     host_name: Annotated[str, Meta(pattern=whole("([A-Za-z0-9-]{1,128})?"))] = ""
     """Name of the machine or pod that this process runs on, with which its name in the fleet ends. No two may have the
     same one at a time. Empty: it is made of the machine's own name and the identity of a file under `home`."""
     probe_port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    """Port on `AIDEVOS_HOST` at which this process answers `GET /health/live` and `GET /health/ready` for itself alone,
-    for Kubernetes. 0: none."""
+    """Port on `AIDEVOS_HOST` at which this process answers `GET /health/live`, `GET /health/ready` and `GET /metrics`
+    for itself alone, without a credential, for Kubernetes. 0: none."""
     log_level: str = "INFO"
     """Least severe level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
 
@@ -178,8 +187,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     events or tells still wait to be sent."""
     drain_timeout: Seconds = 15.0
     """Time that a process gives requests in progress to finish when it is stopped."""
+    handover_timeout: Seconds = 5.0
+    """Time that requests in progress get to finish when their objects move to another host."""
+    partitions: Annotated[int, Meta(ge=1, le=4096)] = 64
+    """Parts that the objects of each type are divided into; hosts share them. Fixed when a fleet is first started."""
     lease: Annotated[int, Meta(ge=1, le=60, extra=SECONDS)] = 3
-    """Life of a host's lease, in whole seconds. A standby takes over this long after a host is cut off."""
+    """Life of a host's lease, in whole seconds. Others take over its partitions this long after it is cut off."""
     stall_limit: Annotated[float, Meta(ge=2, le=3600, extra=SECONDS)] = 10.0
     """Time without a turn of a host's event loop after which its lease is no longer renewed and the process ends."""
     service_permissions: str = ""
@@ -232,9 +245,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     login_window: Seconds = 60.0
     """Length of the window in which logins and registrations are counted."""
     address_logins: Count = 120
-    """Logins from one client address in a login window. All callers over NATS count as one address."""
+    """Logins from one client address in a login window, over the whole fleet. All callers over NATS count as one
+    address."""
     address_registrations: Count = 120
-    """Registrations from one client address in a login window."""
+    """Registrations from one client address in a login window, over the whole fleet."""
     login_unverified: bool = True
     """True if users may log in before they confirm their e-mail address."""
     otp_failures: Failures = 50
@@ -270,7 +284,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mails_per_hour: Annotated[int, Meta(ge=1, le=1000)] = 3
     """Mails of one kind to one account in an hour."""
     address_mails: Count = 60
-    """Requests for mail, and separately uses of links, from one client address in a login window."""
+    """Requests for mail, and separately uses of links, from one client address in a login window, over the whole
+    fleet."""
     reset_age: Seconds = 3600.0
     """Life of a link that resets a password."""
     confirm_age: Seconds = 86_400.0
@@ -301,9 +316,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_webhooks: Annotated[int, Meta(ge=1, le=500)] = 20
     """Webhooks of one user."""
     max_webhook_sends: Annotated[int, Meta(ge=1, le=1000)] = 20
-    """Deliveries in progress to one webhook, in one process."""
+    """Deliveries in progress to one webhook, over the whole fleet."""
     max_sends: Annotated[int, Meta(ge=1, le=10_000)] = 200
-    """Deliveries in progress to all webhooks, in one process. Those of one owner take at most a quarter."""
+    """Deliveries in progress to all webhooks, over the whole fleet. Those of one owner take at most a quarter."""
     webhook_pauses: str = "5,300,1800,7200,18000,28800,28800"
     """Pauses before the second attempt of a delivery, the third, and so on, in seconds, separated by commas. At most
     50, of at most 7 days each, and shorter than `AIDEVOS_DELIVERY_AGE` together."""
@@ -323,6 +338,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
             continue
         values[field.name] = _convert(variable, text, field.type)
     values.update(overrides)
+    values["nats_url"] = _nats_urls(values.get("nats_url", ""))
     settings = Settings(**values)
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SettingsError(f"{PREFIX}LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}")
@@ -331,6 +347,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
             f"{PREFIX}EVENTS_MAX_AGE must be at least {TOKEN_LIFETIME + CLOCK_MARGIN:.0f} seconds: "
             "a process that starts learns from the events of that time which tokens are no longer valid"
         )
+    replica_counts(settings.replicas)
     _check_networks(settings)
     _check_event_bus(settings.event_bus_url)
     _check_tls(settings)
@@ -342,6 +359,25 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     files = {name: _absolute(getattr(settings, name)) for name in ("tls_ca", "tls_certificate")}
     home = settings.home.expanduser().absolute()
     return msgspec.structs.replace(settings, home=home, public_url=_public_url(settings), **files)
+
+
+def replica_counts(text: str) -> dict[str, int]:
+    """Return the number of processes of each service in a text like `data_storage=3,objects=2`.
+
+    Raises `SettingsError`.
+    """
+    counts: dict[str, int] = {}
+    for entry in filter(None, text.replace(" ", "").split(",")):
+        service, _, number = entry.partition("=")
+        counts[service] = replica_count(number, f"{PREFIX}REPLICAS={text!r}")
+    return counts
+
+
+def replica_count(text: str, where: str) -> int:
+    """Return a number of processes. Raises `SettingsError`, which begins with `where`."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_REPLICAS):
+        raise SettingsError(f"{where}: {text!r} isn't a number of processes from 1 to {MAX_REPLICAS}")
+    return int(text)
 
 
 def _absolute(path: str) -> str:
@@ -372,6 +408,31 @@ def _check_event_bus(url: str) -> None:
         raise SettingsError(f"{PREFIX}EVENT_BUS_URL must be like amqp://user:password@rabbitmq.example.org:5672/")
 
 
+def split_urls(urls: str) -> list[str]:
+    """Return the URLs of several servers one by one. The hosts of a single MongoDB URL stay together."""
+    return re.split(r",(?=[a-z+]+://)", urls)
+
+
+def _nats_urls(text: str) -> str:
+    """Return the URLs of NATS servers, each with the scheme and the credentials of the first one.
+
+    Raises `SettingsError`, which shows none of them, for servers that differ in these.
+    """
+    servers = [server.strip() for server in text.split(",") if server.strip()]
+    if len(servers) < 2:
+        return text
+    scheme, _, rest = servers[0].rpartition("://")
+    user = rest.rpartition("@")[0]
+    urls = []
+    for server in servers:
+        own_scheme, _, address = server.rpartition("://")
+        own_user, _, host = address.rpartition("@")
+        if own_scheme not in ("", scheme) or own_user not in ("", user):
+            raise SettingsError(f"{PREFIX}NATS_URL: all servers of a cluster must have the same scheme and credentials")
+        urls.append(f"{scheme or 'nats'}://{user}{'@' if user else ''}{host}")
+    return ",".join(urls)
+
+
 def asks_for_tls(url: str) -> bool:
     """True if a URL of NATS, MongoDB or RabbitMQ asks for TLS."""
     parts = urlsplit(url)
@@ -385,11 +446,12 @@ def asks_for_tls(url: str) -> bool:
 def _check_tls(settings: Settings) -> None:
     """Raise `SettingsError` for a URL without TLS. The message leaves out the URL, which may hold a password."""
     for name in ("nats_url", "mongo_url", "event_bus_url") if settings.tls_required else ():
-        url = getattr(settings, name)
-        options = {option.lower() for option, _ in parse_qsl(urlsplit(url).query)}
-        if url and (not asks_for_tls(url) or options & UNCHECKED):
-            variable = f"{PREFIX}{name.upper()}"
-            raise SettingsError(f"{PREFIX}TLS_REQUIRED: {variable} must ask for TLS and check the server's certificate")
+        for url in split_urls(getattr(settings, name)):
+            options = {option.lower() for option, _ in parse_qsl(urlsplit(url).query)}
+            if url and (not asks_for_tls(url) or options & UNCHECKED):
+                variable = f"{PREFIX}{name.upper()}"
+                problem = "must ask for TLS and check the server's certificate"
+                raise SettingsError(f"{PREFIX}TLS_REQUIRED: {variable} {problem}")
 
 
 def _check_networks(settings: Settings) -> None:

@@ -62,7 +62,7 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         """
         if account_id(username) != self.id:
             raise Failure("invalid", "this object belongs to another login name", field="args.username")
-        self.logins.admit(self.client_address, self.now)
+        await self.logins.admit(self.client_address, self.now, self.call)
         if "@" not in username:
             return await self._sign_in(password, otp, device)
         # An unknown address takes the same path, to an object without a password, so that time reveals nothing.

@@ -132,7 +132,7 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
 
         Raises `exists` if another user has taken the new address in the meantime.
         """
-        link = self._find_link(token, ("verify", "change"))
+        link = await self._find_link(token, ("verify", "change"))
         user = await self._load_active_user()
         if link.purpose == "verify":
             await self._confirm_address(user, link.email)
@@ -151,7 +151,7 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
 
         So do the user's API keys and webhooks, unless `revoke_keys` is false.
         """
-        link = self._find_link(token, ("reset",))
+        link = await self._find_link(token, ("reset",))
         user = await self._load_active_user()
         if user.email != link.email:
             raise wrong_link()
@@ -187,8 +187,8 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
         """Void every link and forget the user."""
         await self.delete()
 
-    def _find_link(self, token: str, purposes: tuple[Purpose, ...]) -> Link:
-        self.attempts.admit(self.client_address, self.now)
+    async def _find_link(self, token: str, purposes: tuple[Purpose, ...]) -> Link:
+        await self.attempts.admit(self.client_address, self.now, self.call)
         link = self.state.links.get(self.tokens.read_nonce(self.id, token))
         if link is None or link.purpose not in purposes or link.until <= self.now:
             raise wrong_link()

@@ -36,7 +36,7 @@ class RecoveryDO(BaseDurableObject[RecoveryState], type=RECOVERY_TYPE, managemen
         """Send a link for a new password to this address, if a user has it."""
         if recovery_id(email) != self.id:
             raise Failure("invalid", f"requests for this address go to {recovery_id(email)}", field="id")
-        self.requests.admit(self.client_address, self.now)
+        await self.requests.admit(self.client_address, self.now, self.call)
         email = check_email(email)
         self.tell(RECOVERY_TYPE, LOOK_UP + self.id, "look_up", email=email)
 

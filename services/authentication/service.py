@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from aidevos import DurableObjectClient, Service, resource
+from aidevos import DurableObjectClient, Peers, Service, resource
 from aidevos.contracts import access_tokens, audit
 from aidevos.contracts.api_keys import HOLDER_TYPE as KEYS_TYPE
 from aidevos.contracts.webhooks import HOLDER_TYPE as WEBHOOKS_TYPE
@@ -49,8 +49,8 @@ async def sealer(settings: Settings) -> AsyncIterator[Sealer]:
 
 
 @resource
-async def logins(settings: Settings) -> AsyncIterator[Logins]:
-    yield Logins(AddressThrottle(settings.address_logins, settings.login_window, "logins"))
+async def logins(settings: Settings, peers: Peers) -> AsyncIterator[Logins]:
+    yield Logins(AddressThrottle(settings.address_logins, settings.login_window, "logins", peers.share))
 
 
 @resource
@@ -59,13 +59,15 @@ async def credential_holders() -> AsyncIterator[CredentialHolders]:
 
 
 @resource
-async def mail_requests(settings: Settings) -> AsyncIterator[MailRequests]:
-    yield MailRequests(AddressThrottle(settings.address_mails, settings.login_window, "requests for mail"))
+async def mail_requests(settings: Settings, peers: Peers) -> AsyncIterator[MailRequests]:
+    yield MailRequests(AddressThrottle(settings.address_mails, settings.login_window, "requests for mail", peers.share))
 
 
 @resource
-async def link_attempts(settings: Settings) -> AsyncIterator[LinkAttempts]:
-    yield LinkAttempts(AddressThrottle(settings.address_mails, settings.login_window, "attempts with links"))
+async def link_attempts(settings: Settings, peers: Peers) -> AsyncIterator[LinkAttempts]:
+    yield LinkAttempts(
+        AddressThrottle(settings.address_mails, settings.login_window, "attempts with links", peers.share)
+    )
 
 
 @resource
@@ -74,9 +76,9 @@ async def link_tokens(settings: Settings) -> AsyncIterator[LinkTokens]:
 
 
 @resource
-async def mailer(settings: Settings) -> AsyncIterator[SingleFlightMailer]:
+async def mailer(settings: Settings, peers: Peers) -> AsyncIterator[SingleFlightMailer]:
     yield SingleFlightMailer(
-        SmtpMailer(settings.smtp_url) if settings.smtp_url else FolderMailer(settings.home / OUTBOX)
+        SmtpMailer(settings.smtp_url, peers) if settings.smtp_url else FolderMailer(settings.home / OUTBOX)
     )
 
 

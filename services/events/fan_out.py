@@ -26,7 +26,7 @@ from .subscriptions import Subscriptions, wants
 GROUP = "webhooks"
 # Webhooks beyond this number, in order of creation, receive nothing.
 MAX_WEBHOOKS = 100_000
-# Deliveries of one event that are started concurrently.
+# Deliveries of one event that are started concurrently, in the process that handles the event.
 AT_ONCE = 32
 # The types whose events never go to a webhook, since webhooks cause them.
 OWN = (TYPE, DELIVERY_TYPE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from aidevos import DurableObjectClient, Service, resource
+from aidevos import DurableObjectClient, Peers, Service, resource
 from aidevos.contracts import dead_letters, webhooks
 from aidevos.feeds.webhook_sender import WebhookSender
 from aidevos.security.delegations import Delegations
@@ -57,8 +57,8 @@ async def pauses(settings: Settings) -> AsyncIterator[Pauses]:
 
 
 @resource
-async def sends(settings: Settings) -> AsyncIterator[Sends]:
-    yield Sends(settings.max_sends, settings.max_webhook_sends)
+async def sends(settings: Settings, peers: Peers) -> AsyncIterator[Sends]:
+    yield Sends(settings.max_sends, settings.max_webhook_sends, peers)
 
 
 @resource

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import multiprocessing
@@ -12,15 +13,18 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
+from types import FrameType
 from typing import cast
 
+import msgspec
 import uvicorn
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from aidevos.contracts import fleet, subjects
 from aidevos.contracts.routes import CHANGED, LIST_SUBJECT, RoutePage
-from aidevos.contracts.subjects import TYPES_BUCKET
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.client.client import DurableObjectClient
@@ -44,10 +48,11 @@ from .endpoints.auth import AuthRouter
 from .endpoints.events import EventRouter
 from .endpoints.objects import DurableObjectRouter
 from .endpoints.operation import Access, Operation
-from .endpoints.operations import READ_FLEET, OperationRouter
+from .endpoints.operations import OperationRouter
 from .endpoints.routers import ROUTERS
 from .forwarder import Forwarder
 from .health import Readiness
+from .hosts import Hosts
 from .http.charges import Charges
 from .http.cookies import Cookies
 from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
@@ -78,7 +83,7 @@ async def open_application(settings: Settings) -> AsyncIterator[ASGIApp]:
         except TimeoutError:
             raise SettingsError(
                 f"no fleet was found within {START_WITHIN:.0f} s: it needs keys under AIDEVOS_HOME={settings.home}, "
-                f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {TYPES_BUCKET}"
+                f"and at AIDEVOS_NATS_URL a server that knows this user and has the bucket {subjects.TYPES_BUCKET}"
             ) from None
         yield app
 
@@ -99,6 +104,7 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     audience: Audience[Subscriber] = Audience(request_as_reader(forwarder, credential.authorization))
     hub = Hub(fleet.bus, audience, control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
     await stack.enter_async_context(background(hub.follow))
+    await fleet.connection.subscribe(subjects.health(SERVICE), cb=partial(_report_health, settings.replica))
     await stack.enter_async_context(answering_probes(settings, partial(_find_own_problem, fleet.connection)))
     return build(settings, fleet.connection, forwarder, catalogue, control.admission, control.limiter, table, hub)
 
@@ -126,7 +132,8 @@ def build(
             lambda: (catalogue.generation, table.generation),
         ),
         Document(lambda internal: asyncapi.describe(catalogue.descriptions, internal), lambda: catalogue.generation),
-        credentials(READ_FLEET),
+        Hosts(connection),
+        credentials(fleet.READ),
     )
     special: dict[type[APIRouter], APIRouter] = {
         AuthRouter: AuthRouter(forwarder, settings, charges, cookies),
@@ -158,6 +165,10 @@ def _guards(credentials: Callable[..., Guard], anonymous: Guard) -> Callable[[Op
         return credentials(permission or "", allow_anonymous=access is Access.OPTIONAL)
 
     return lambda operation: find(operation.access, operation.permission)
+
+
+async def _report_health(replica: int, message: Msg) -> None:
+    await message.respond(msgspec.json.encode({"name": SERVICE, "replica": replica, "ok": True, "detail": ""}))
 
 
 class Application:
@@ -193,20 +204,30 @@ def create_application() -> Application:
 
 def main() -> None:
     """Serve with the settings of the environment; an invalid setting ends the process with one line and status 2."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="Run the gateway.")
+    parser.add_argument("--fd", type=int, help="number of an inherited socket that listens already")
+    descriptor = parser.parse_args().fd
     try:
-        serve(load())
+        settings = load()
+        serve(settings, _listen(settings) if descriptor is None else _take_over(descriptor))
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 
 
-def serve(settings: Settings) -> None:
+class Server(uvicorn.Server):
+    """A server that a signal ends with status 0, because it has finished its requests by then."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, after which requests in progress finish. Exits by `SystemExit`."""
     logs.configure(settings.log_level, SERVICE)
     config = server_config(settings, f"{__name__}:{create_application.__name__}", factory=True)
-    listener = _listen(settings)
     if settings.workers == 1:
-        server = uvicorn.Server(config)
+        server = Server(config)
         with contextlib.suppress(SystemExit):
             server.run([listener])
         sys.exit(0 if server.started else 2)
@@ -261,6 +282,15 @@ def _listen(settings: Settings) -> socket.socket:
         print(f"can't listen on {place}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     listener.set_inheritable(True)
+    return listener
+
+
+def _take_over(descriptor: int) -> socket.socket:
+    """Return the inherited socket under another number, because workers close the standard input."""
+    listener = socket.socket(fileno=os.dup(descriptor))
+    listener.set_inheritable(True)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), descriptor)
     return listener
 
 

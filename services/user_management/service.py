@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator
 
-from aidevos import DurableObjectClient, Failure, Service, resource
+from aidevos import DurableObjectClient, Failure, Peers, Service, resource
 from aidevos.contracts import roles, users
 from aidevos.contracts.api_keys import HOLDER_TYPE
 from aidevos.contracts.confirmation import CONFIRMATION_TYPE
@@ -36,8 +36,10 @@ DEACTIVATION_HOOKS = DeactivationHooks(((HOLDER_TYPE, "erase"),))
 
 
 @resource
-async def registrations(settings: Settings) -> AsyncIterator[Registrations]:
-    yield Registrations(AddressThrottle(settings.address_registrations, settings.login_window, "registrations"))
+async def registrations(settings: Settings, peers: Peers) -> AsyncIterator[Registrations]:
+    yield Registrations(
+        AddressThrottle(settings.address_registrations, settings.login_window, "registrations", peers.share)
+    )
 
 
 @resource

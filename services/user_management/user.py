@@ -102,7 +102,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             return self._render()
         if not self.settings.registration:
             raise Failure("forbidden", "registration is closed")
-        self.registrations.admit(self.client_address, self.now)
+        await self.registrations.admit(self.client_address, self.now, self.call)
         if not _is_new_id(self.id):
             raise Failure("invalid", "a new user's ID must be a UUID of 32 hexadecimal digits", field="id")
         if self.state.username or self.state.erased:

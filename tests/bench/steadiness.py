@@ -24,6 +24,7 @@ import uvloop
 
 from aidevos import Alarm, BaseDurableObject, authenticated, command
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import Commit, Document, Outcome
@@ -216,7 +217,7 @@ async def _expire(kit: ObjectKit) -> Case:
 
 async def _herd(kit: ObjectKit) -> Case:
     await _fill(kit, [f"o{number}" for number in range(OBJECTS - HERD, OBJECTS)], "arm", {"in_": 1000.0})
-    await kit.alarms.scan(["load"], 2000.0)
+    await kit.alarms.scan({"load": range(PARTITIONS)}, 2000.0)
     ringing = asyncio.get_running_loop().create_task(kit.alarms.run())
 
     async def run(watch: Watch) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from aidevos import Peers
 from aidevos.contracts.confirmation import Letter
 from aidevos.contracts.errors import Failure
 from aidevos.settings import SettingsError, load
@@ -36,7 +37,7 @@ async def smtp() -> AsyncIterator[SmtpServer]:
 @pytest.fixture(params=["folder", "smtp"])
 async def way(request: pytest.FixtureRequest, smtp: SmtpServer, tmp_path: Path) -> tuple[Mailer, Delivered]:
     if request.param == "smtp":
-        return SmtpMailer(smtp.url), lambda: smtp.messages
+        return SmtpMailer(smtp.url, Peers()), lambda: smtp.messages
     return FolderMailer(tmp_path / "outbox"), lambda: in_folder(tmp_path / "outbox")
 
 
@@ -84,7 +85,7 @@ def test_no_address_becomes_two() -> None:
 
 
 async def test_the_server_that_is_away_is_tried_again(smtp: SmtpServer) -> None:
-    mailer = SmtpMailer(smtp.url)
+    mailer = SmtpMailer(smtp.url, Peers())
     await smtp.stop()
     away = await failure(mailer.send("1", mail()))
     await smtp.start()
@@ -101,7 +102,7 @@ async def test_a_refusal_for_now_is_told_from_one_for_good(
 ) -> None:
     smtp.refusals[command] = reply
 
-    refused = await failure(SmtpMailer(smtp.url).send("1", mail()))
+    refused = await failure(SmtpMailer(smtp.url, Peers()).send("1", mail()))
 
     assert refused.code == code
     assert reply[:3] in refused.detail
@@ -113,10 +114,10 @@ async def test_credentials_come_from_the_url() -> None:
     await server.start()
     login = f"{quote(USER, safe='')}:{quote(PASSWORD, safe='')}"
     try:
-        await SmtpMailer(f"smtp://{login}@127.0.0.1:{server.port}").send("1", mail())
-        wrong = await failure(SmtpMailer(f"smtp://u:p@127.0.0.1:{server.port}").send("1", mail()))
+        await SmtpMailer(f"smtp://{login}@127.0.0.1:{server.port}", Peers()).send("1", mail())
+        wrong = await failure(SmtpMailer(f"smtp://u:p@127.0.0.1:{server.port}", Peers()).send("1", mail()))
         # With encryption required, nothing is sent to a server without it.
-        plain = await failure(SmtpMailer(f"smtp+starttls://{login}@127.0.0.1:{server.port}").send("1", mail()))
+        plain = await failure(SmtpMailer(f"smtp+starttls://{login}@127.0.0.1:{server.port}", Peers()).send("1", mail()))
     finally:
         await server.stop()
 
@@ -144,7 +145,7 @@ async def test_a_folder_that_cant_be_written_is_tried_again(tmp_path: Path) -> N
 
 
 async def test_a_repeat_waits_for_the_mail_under_way_and_makes_no_second_one(smtp: SmtpServer) -> None:
-    mailer = SingleFlightMailer(SmtpMailer(smtp.url), timeout=0.05)
+    mailer = SingleFlightMailer(SmtpMailer(smtp.url, Peers()), timeout=0.05)
     smtp.hold = asyncio.Event()
     slow = await failure(mailer.send("1", mail()))
     smtp.hold.set()

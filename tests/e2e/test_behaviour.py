@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import httpx2
+import msgspec
 import nats
 import pytest
 from nats.aio.client import Client
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from tests.support.world import EntryPoint, NatsEntryPoint, World
+from aidevos.contracts.fleet import FleetHosts
+from tests.support.world import SERVICES, EntryPoint, NatsEntryPoint, World
 
 DEEP = b'{"by":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
@@ -189,6 +192,17 @@ async def test_a_host_publishes_to_no_reply_subject_that_is_not_an_inbox(world: 
     assert await NatsEntryPoint(connection).call("counter", new_id, "value", authorization=world.admin) == 0
     assert overheard.pending_msgs == 0
     await connection.close()
+
+
+async def test_operators_see_each_host_with_its_partitions(world: World) -> None:
+    async with httpx2.AsyncClient(base_url=world.url) as http:
+        answer = await http.get("/fleet", headers={"Authorization": world.token("fleet:read")})
+
+    hosts = msgspec.json.decode(answer.content, type=FleetHosts).hosts
+    assert {host.service for host in hosts} == set(SERVICES) - {"task_worker", "http_gateway"}
+    owned = [number for host in hosts for number in host.partitions.get("counter", [])]
+    assert sorted(owned) == list(range(subjects.PARTITIONS))
+    assert {host.state for host in hosts} == {"serving"}
 
 
 async def _failures(connection: Client, world: World) -> float:

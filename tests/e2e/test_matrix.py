@@ -152,6 +152,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("delivery", "erase"): (b"{}", SERVICE),
     ("delivery", "expire"): (b"{}", SERVICE),
     ("quota", "take"): (b'{"wanted":1,"rate":1,"window":1,"burst":1}', SERVICE),
+    ("quota", "attempt"): (b'{"kind":"k","limit":1,"window":1}', SERVICE),
     ("rate_limits", "read"): (b"{}", {"service", "admin"}),
     ("rate_limits", "replace"): (b'{"policies":{}}', {"admin"}),
     ("api_key", "create"): (b'{"name":"n","scopes":["*"]}', {"admin"}),

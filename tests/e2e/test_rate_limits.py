@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from aidevos.contracts.errors import Failure
+from tests.support.api_keys import key_of
 from tests.support.host_processes import eventually
 from tests.support.http import blocking_http_client
 from tests.support.world import NatsEntryPoint, World
@@ -28,19 +29,6 @@ def policies(world: World) -> Iterator[Any]:
 
         yield put
         put({})
-
-
-async def key_of(world: World, http: httpx2.AsyncClient, **limits: Any) -> str:
-    """Create an API key with its own limits."""
-    name = f"ada{secrets.token_hex(6)}"
-    person = {"username": name, "email": f"{name}@example.org", "password": "wheelbarrow at noon"}
-    user = (await http.post("/auth/register", json=person)).json()["id"]
-    headers = {"Authorization": world.admin, "Content-Type": "application/merge-patch+json"}
-    (await http.patch(f"/users/{user}", json={"roles": ["admin"]}, headers=headers)).raise_for_status()
-    pair = (await http.post("/auth/login", json={"username": name, "password": person["password"]})).json()
-    body = {"name": "ci", "scopes": ["*"], "limits": limits}
-    made = await http.post("/api-keys", json=body, headers={"Authorization": f"Bearer {pair['access_token']}"})
-    return f"ApiKey {made.raise_for_status().json()['key']}"
 
 
 async def test_five_a_minute_are_five_over_http_and_nats_together(

@@ -187,6 +187,7 @@ ROWS: dict[str, Row] = {
     "POST /dead-letters/{letter_id}/replay": Row(403, 403, 403, 403, 202),
     "DELETE /dead-letters/{letter_id}": Row(403, 403, 403, 403, 204),
     "GET /audit": Row(403, 200, 403, 403, 200),
+    "GET /fleet": Row(403, 403, 403, 403, 200),
     "GET /metrics": Row(403, 403, 403, 403, 200),
 }
 

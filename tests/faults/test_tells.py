@@ -52,7 +52,7 @@ async def test_a_tell_that_kills_its_host_becomes_a_dead_letter_and_all_others_a
                 await asyncio.sleep(0.2)
 
             async def none_left() -> bool:
-                left = await stream.stream_info(subjects.TELLS_STREAM, subjects_filter=subjects.tell("tally", "*", ">"))
+                left = await stream.stream_info(subjects.TELLS_STREAM, subjects_filter=subjects.stored_tells("tally"))
                 return not left.state.subjects
 
             await eventually(none_left, 60)

@@ -10,8 +10,11 @@ import httpx2
 import msgspec
 import pytest
 import pytest_asyncio
+from nats.aio.msg import Msg
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from aidevos.contracts import subjects
+from aidevos.contracts.fleet import FleetHosts, HostInfo
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from services.http_gateway.endpoints import operations
@@ -192,6 +195,7 @@ class TestCredentials:
             ("PUT", OBJECT),
             ("DELETE", OBJECT),
             ("POST", REQUEST),
+            ("GET", "/fleet"),
             ("GET", "/metrics"),
         ],
     )
@@ -213,7 +217,7 @@ class TestCredentials:
         [
             ("objects:request", {REQUEST}),
             ("objects:manage", {"/durable-objects", OBJECT}),
-            ("fleet:read", {"/metrics"}),
+            ("fleet:read", {"/fleet", "/metrics"}),
         ],
     )
     async def test_each_path_asks_for_its_own_permission(
@@ -221,7 +225,8 @@ class TestCredentials:
     ) -> None:
         headers = world.authorized("user", permissions=(permission,))
 
-        for method, path in [("POST", REQUEST), ("GET", "/durable-objects"), ("GET", OBJECT), ("GET", "/metrics")]:
+        reads = [("GET", path) for path in ("/durable-objects", OBJECT, "/fleet", "/metrics")]
+        for method, path in [("POST", REQUEST), *reads]:
             status = (await world.anonymous.request(method, path, headers=headers)).status_code
             assert (status != 403) == (path in passing), path
 
@@ -308,6 +313,44 @@ class TestDescription:
     )
     async def test_the_page_has_no_other_files(self, world: World, path: str) -> None:
         assert_problem(await world.anonymous.get(world.url + path), 404, "not-found")
+
+
+class TestFleet:
+    async def test_all_hosts_that_answer_are_listed_in_order(self, world: World) -> None:
+        described = [
+            HostInfo(
+                service=service,
+                replica=replica,
+                incarnation=f"{service}-{replica}.1",
+                version="1",
+                since="2027-01-15T08:00:00.000Z",
+                state="serving",
+                detail="",
+                partitions={"counter": [replica]},
+                objects=1,
+                memory=100,
+            )
+            for service, replica in (("objects", 1), ("events", 0), ("objects", 0))
+        ]
+
+        async def answer(message: Msg) -> None:
+            for host in described:
+                await world.host.connection.publish(message.reply, msgspec.json.encode(host))
+            await world.host.connection.publish(message.reply, b"not JSON")
+
+        subscription = await world.host.connection.subscribe(subjects.FLEET, cb=answer)
+        await world.host.connection.flush()
+        try:
+            answer_of_all = await world.http.get("/fleet")
+        finally:
+            await subscription.unsubscribe()
+
+        assert (answer_of_all.status_code, answer_of_all.headers["cache-control"]) == (200, "no-store")
+        listed = msgspec.json.decode(answer_of_all.content, type=FleetHosts)
+        assert listed.hosts == [described[1], described[2], described[0]]
+
+    async def test_without_hosts_the_list_is_empty(self, world: World) -> None:
+        assert (await world.http.get("/fleet")).json() == {"hosts": []}
 
 
 class TestMetrics:

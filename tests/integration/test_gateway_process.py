@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -31,7 +32,10 @@ async def host(servers: Servers) -> AsyncIterator[FakeHost]:
 
 
 @contextlib.asynccontextmanager
-async def gateway(servers: Servers, port: int, **variables: str) -> AsyncIterator[Process]:
+async def gateway(
+    servers: Servers, port: int, stdin: socket.socket | None = None, **variables: str
+) -> AsyncIterator[Process]:
+    """A gateway that listens on the port, or accepts from the socket that is its standard input."""
     environment = {
         **os.environ,
         "AIDEVOS_HOME": str(servers.home),
@@ -41,9 +45,8 @@ async def gateway(servers: Servers, port: int, **variables: str) -> AsyncIterato
         "AIDEVOS_PUBLIC_URL": servers.public_url,
         **variables,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.http_gateway", env=environment, stdout=PIPE, stderr=PIPE
-    )
+    command = [sys.executable, "-m", "services.http_gateway", *(["--fd", "0"] if stdin else [])]
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdin=stdin, stdout=PIPE, stderr=PIPE)
     try:
         yield process
     finally:
@@ -83,7 +86,39 @@ async def test_it_serves_until_it_is_told_to_end_and_finishes_what_it_began(
 
         assert (await waiting).json() == {"result": 7}
         async with asyncio.timeout(10):
-            await process.wait()
+            assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_connections_to_a_socket_that_it_inherits_survive_it(
+    servers: Servers, host: FakeHost, workers: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        early = asyncio.create_task(ask_for_life(port))
+        async with gateway(servers, port, stdin=listener, AIDEVOS_WORKERS=workers) as process:
+            assert await early == 200
+            process.kill()
+        later = asyncio.create_task(ask_for_life(port))
+        async with gateway(servers, port, stdin=listener, AIDEVOS_WORKERS=workers):
+            assert await later == 200
+
+
+async def ask_for_life(port: int) -> int:
+    """Return the status of a request that is sent once."""
+    async with http_client(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
+        return (await http.get("/health/live")).status_code
+
+
+async def test_it_says_which_replica_is_well(servers: Servers, host: FakeHost) -> None:
+    port = free_port()
+    async with gateway(servers, port, AIDEVOS_REPLICA="7") as process, client(servers, port):
+        asker = await nats.connect(servers.nats_url("fleet"))
+        reply = await asker.request("health.http_gateway", timeout=5)
+        await asker.close()
+        assert process.returncode is None
+
+    assert json.loads(reply.data) == {"name": "http_gateway", "replica": 7, "ok": True, "detail": ""}
 
 
 async def test_the_counters_of_all_workers_are_shown_together(servers: Servers, host: FakeHost) -> None:

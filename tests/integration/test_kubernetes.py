@@ -16,6 +16,8 @@ import pytest
 
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect
+from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.process.mongo_users import PREFIX, Admin
 from aidevos.process.serving import serve
 from aidevos.security.fleet_secrets import SECRETS_FILE
 from aidevos.security.keys import SigningKeys
@@ -29,6 +31,7 @@ from tests.support.host_processes import eventually
 from tests.support.http import http_client
 from tests.support.pods import Manifest, data_of, environment_of, mount, pod_of
 from tests.support.servers import Servers, free_port
+from tests.support.shop import Basket
 
 
 @contextmanager
@@ -59,7 +62,7 @@ async def test_a_host_with_its_pods_secrets_serves_its_objects(servers: Servers,
     # The passwords of the users that these servers have already.
     shutil.copy(servers.home / SECRETS_FILE, home)
     owner = load({}, home=home, nats_url=f"nats://127.0.0.1:{port}", mongo_url=servers.mongo_url)
-    made = manifests(owner, "aidevos")
+    made = manifests(owner, "aidevos", DurableObjectRegistry([Basket]))
     with nats_of_the_chart(tmp_path, port, made):
         await asyncio.to_thread(provision, pod_settings("provision", made, tmp_path, mongo_database=database))
         own = {"host": "127.0.0.1", "probe_port": probes, "host_name": "objects-0", "mongo_database": database}
@@ -73,6 +76,15 @@ async def test_a_host_with_its_pods_secrets_serves_its_objects(servers: Servers,
             await host
 
     assert answer == 1
+    assert "obj_basket" in collections_granted(servers, database)
+
+
+def collections_granted(servers: Servers, database: str) -> set[str]:
+    """Return the collections of the database that the service `objects` may use."""
+    with Admin(servers.mongo_url) as admin:
+        (role,) = admin.admin.command("rolesInfo", f"{PREFIX}objects", showPrivileges=True)["roles"]
+    resources = [privilege["resource"] for privilege in role["privileges"]]
+    return {resource["collection"] for resource in resources if resource["db"] == database}
 
 
 def pod_settings(component: str, made: list[Manifest], folder: Path, **own: object) -> Settings:

@@ -46,7 +46,7 @@ async def held(servers: Servers, ttl: int) -> AsyncIterator[Lease]:
         servers.settings(), "test", on_disconnect=suspend, on_reconnect=renew
     ) as connection:
         name = f"test_{secrets.token_hex(4)}"
-        lease = Lease(connection.hosts, name, SystemClock(), ttl, run=connection.run, is_stalled=lambda: False)
+        lease = Lease(connection.hosts, "test", name, SystemClock(), ttl, run=connection.run, is_stalled=lambda: False)
         await lease.acquire()
         keeping = asyncio.create_task(lease.keep())
         await asyncio.sleep(0)

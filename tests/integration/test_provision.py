@@ -11,7 +11,7 @@ import nats
 import pytest
 
 from aidevos.contracts import subjects
-from aidevos.durable.hosting.provision import LETTER_MARGIN, events_stream, provision
+from aidevos.durable.hosting.provision import LETTER_MARGIN, PARTITIONS_KEY, events_stream, provision
 from aidevos.settings import SettingsError, load
 from deploy.local import binaries, ports
 from tests.support.servers import Servers, free_port
@@ -35,12 +35,12 @@ async def test_a_server_without_the_mapping_is_told_the_line_to_add(tmp_path: Pa
         connection = await nats.connect(url)
         with pytest.raises(SettingsError, match="AIDEVOS_NATS_URL") as refused:
             await provision(connection, load({}))
-        assert subjects.MAPPING in str(refused.value)
+        assert subjects.mappings_line(subjects.PARTITIONS) in str(refused.value)
         await connection.close()
 
 
 async def test_a_server_without_jetstream_is_refused(tmp_path: Path) -> None:
-    with server(tmp_path, subjects.MAPPING) as url:
+    with server(tmp_path, subjects.mappings_line(subjects.PARTITIONS)) as url:
         connection = await nats.connect(url)
         with pytest.raises(SettingsError, match="JetStream"):
             await provision(connection, load({}))
@@ -63,17 +63,19 @@ async def test_provisioning_again_changes_bounds_and_keeps_events(servers: Serve
 async def test_another_count_of_partitions_is_refused(servers: Servers) -> None:
     connection = await nats.connect(servers.nats_url("fleet"))
     bucket = await connection.jetstream().key_value(subjects.PLACEMENT_BUCKET)
-    await bucket.put("_partitions", b"32")
+    await bucket.put(PARTITIONS_KEY, b"32")
 
     with pytest.raises(SettingsError, match="32 partitions"):
         await provision(connection, servers.settings("fleet"))
-    await bucket.put("_partitions", str(subjects.PARTITIONS).encode())
+    await bucket.put(PARTITIONS_KEY, str(subjects.PARTITIONS).encode())
     await provision(connection, servers.settings("fleet"))
     await connection.close()
 
 
 async def test_a_tell_is_no_larger_than_what_its_dead_letter_may_be(tmp_path: Path) -> None:
-    with server(tmp_path, f"{subjects.MAPPING}\njetstream {{ store_dir: '{tmp_path}' }}") as url:
+    with server(
+        tmp_path, f"{subjects.mappings_line(subjects.PARTITIONS)}\njetstream {{ store_dir: '{tmp_path}' }}"
+    ) as url:
         connection = await nats.connect(url)
         await provision(connection, load({}))
         told = (await connection.jetstream().stream_info(subjects.TELLS_STREAM)).config

@@ -23,9 +23,6 @@ from aidevos.contracts import subjects
 from aidevos.durable.client.connection import connect_once
 from aidevos.security.tls import client_context
 from aidevos.settings import load
-from deploy.docker.__main__ import is_healthy
-from deploy.local.programs import SERVICES, Service
-from deploy.nats.config import GATEWAY_USER
 from tests.support.servers import Servers
 
 
@@ -100,7 +97,7 @@ async def test_a_user_may_not_subscribe_to_what_is_not_its_own(servers: Servers,
         ("client", "$JS.API.STREAM.DELETE.EVENTS"),
         ("client", "$JS.API.STREAM.PURGE.EVENTS"),
         ("client", "$JS.API.STREAM.MSG.GET.KV_hosts"),
-        ("client", "$JS.API.CONSUMER.CREATE.KV_placement"),
+        ("client", "$JS.API.CONSUMER.CREATE.KV_partitions"),
         ("client", "$JS.API.CONSUMER.DELETE.EVENTS.somebody"),
         ("client", "_INBOX_gateway.forged"),
         ("gateway", "event.counter.clicks.incremented"),
@@ -120,7 +117,7 @@ async def test_a_user_may_not_publish_what_is_not_its_own(servers: Servers, user
 async def test_a_host_keeps_buckets_and_events_and_a_client_reads_events_only(servers: Servers) -> None:
     host, host_refused = await connect(servers, "objects")
     client, client_refused = await connect(servers, "client")
-    for bucket in ("hosts", "placement", "types"):
+    for bucket in ("hosts", "partitions", "types"):
         entries = await host.jetstream().key_value(bucket)
         revision = await entries.create("somebody", b"1", msg_ttl=60)
         await entries.update("somebody", b"2", last=revision)
@@ -272,22 +269,6 @@ def test_mongodb_does_not_take_messages_that_are_compressed_with_zlib(servers: S
     with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
         offered = client.admin.command("hello", compression=["zlib", "zstd"])["compression"]
     assert offered == ["zstd"]
-
-
-@pytest.mark.parametrize("service", [service for service in SERVICES if service.user != GATEWAY_USER])
-async def test_the_health_of_a_service_is_asked_with_its_own_user(servers: Servers, service: Service) -> None:
-    """As its container does."""
-    host, _ = await connect(servers, service.user)
-
-    async def answer(message: Msg) -> None:
-        await message.respond(b'{"ok": true}')
-
-    await host.subscribe(subjects.health(service.name), cb=answer)
-    await host.flush()
-    url = urlsplit(servers.nats_url(service.user))
-    settings = load({}, home=servers.home, nats_url=f"nats://{url.hostname}:{url.port}")
-    assert await is_healthy(settings, service)
-    await host.close()
 
 
 async def test_a_command_gets_an_answer_as_the_user_of_clients(servers: Servers) -> None:

@@ -18,10 +18,11 @@ from aidevos.contracts import subjects
 from aidevos.contracts.rate_limits import DEFAULT
 from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery import tells
-from aidevos.durable.delivery.crash_suspects import SHORT_LIFE, find_crash_suspects
+from aidevos.durable.delivery.crash_suspects import SHORT_LIFE, find_suspects, load_crash_suspects
 from aidevos.durable.delivery.tells import CONCURRENCY, Tells
 from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.headers import Reply
@@ -40,17 +41,15 @@ class FakeSurroundings:
     The credential names the caller, Eve has no quota left, and tells to stuck objects are applied once `free` is set.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, type: str) -> None:
         self.limits = Limits()
         self.clock = SystemClock()
-        self.registry = SimpleNamespace(is_confidential=lambda type, method: False)
+        self.registry = SimpleNamespace(types=[type], is_confidential=lambda type, method: False)
+        self.partitions = Partitions(subjects.PARTITIONS, lambda: True)
         self.applied: list[bytes] = []
         self.trying = 0
         self.most = 0
         self.free = asyncio.Event()
-
-    def may_answer(self) -> bool:
-        return True
 
     def is_open(self, subject: str) -> bool:
         return False
@@ -79,21 +78,26 @@ class FakeSurroundings:
 class World:
     def __init__(self, stream: JetStreamContext) -> None:
         self.type = f"t{secrets.token_hex(6)}"
-        self.around = FakeSurroundings()
+        self.around = FakeSurroundings(self.type)
         self.stream = stream
 
     async def tell(self, id: str, payload: bytes = b"", caller: str = "ada") -> None:
         await self.stream.publish(subjects.tell(self.type, id, "do"), payload, headers={"Authorization": caller})
 
     async def in_hand(self) -> int:
-        return (await self.stream.consumer_info(subjects.TELLS_STREAM, self.type)).num_ack_pending or 0
+        return (await self.stream.consumer_info(subjects.TELLS_STREAM, self.consumer)).num_ack_pending or 0
+
+    @property
+    def consumer(self) -> str:
+        return f"{self.type}_host-1"
 
     @asynccontextmanager
     async def life(self, servers: Servers, *, leaves: bool = True) -> AsyncIterator[Tells]:
         """Run an owner of the type, which leaves in order or disappears at once."""
         connection = await connect(servers.nats_url("fleet"), "host")
         around: Any = self.around
-        owner = Tells(connection, around, around, around, around)
+        owner = Tells(connection, "host.1", around, around, around, around)
+        await owner.take(self.type, dict.fromkeys(range(subjects.PARTITIONS), ""))
         following = asyncio.create_task(owner.follow(self.type))
         try:
             yield owner
@@ -111,7 +115,7 @@ async def world(servers: Servers) -> AsyncIterator[World]:
     connection = await nats.connect(servers.nats_url("fleet"))
     world = World(connection.jetstream())
     yield world
-    await world.stream.purge_stream(subjects.TELLS_STREAM, subject=subjects.tell(world.type, "*", ">"))
+    await world.stream.purge_stream(subjects.TELLS_STREAM, subject=subjects.stored_tells(world.type))
     await connection.close()
 
 
@@ -170,11 +174,12 @@ async def test_what_an_owner_has_left_is_suspect(
     connection = await connect(servers.nats_url("fleet"), "host")
     bucket = Bucket(connection, subjects.PLACEMENT_BUCKET)
 
-    suspects = await find_crash_suspects(world.stream, bucket, world.type, SystemClock().now() + later)
+    upto = await find_suspects(world.stream, world.consumer, SystemClock().now() + later)
+    suspects = await load_crash_suspects(bucket, asyncio.Lock(), world.type, 7, upto)
 
     counted = []
     for sequence in (last, last + 1):
         async with suspects.attempt(sequence, f"{sequence}.0"):
-            counted.append((await bucket.get(f"{world.type}.crashes"))[0])
+            counted.append((await bucket.get(f"{world.type}.7.crashes"))[0])
     await connection.close()
     assert counted == [b'{"%d.0":1}' % last if suspected else None, b"{}" if suspected else None]

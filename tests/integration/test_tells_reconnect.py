@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,6 +13,7 @@ import nats
 
 from aidevos.contracts import subjects
 from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.turns.environment import Limits
@@ -44,7 +46,7 @@ class Proxy:
         with suppress(OSError):
             while data := await source.read(1 << 16):
                 if answers and self.mute:
-                    if b"tell." in data:
+                    if b"tellp." in data:
                         self.lost.set()
                 else:
                     to.write(data)
@@ -66,13 +68,12 @@ class Proxy:
 class FakeSurroundings:
     """A fake router that applies every tell at once, and rate limits that admit every caller."""
 
-    def __init__(self) -> None:
+    def __init__(self, type: str) -> None:
+        self.registry = SimpleNamespace(types=[type])
+        self.partitions = Partitions(subjects.PARTITIONS, lambda: True)
         self.limits = Limits()
         self.clock = SystemClock()
         self.applied: asyncio.Queue[str] = asyncio.Queue()
-
-    def may_answer(self) -> bool:
-        return True
 
     def is_open(self, subject: str) -> bool:
         return True
@@ -87,12 +88,14 @@ class FakeSurroundings:
 
 
 async def test_a_tell_that_was_given_to_a_lost_connection_comes_again(servers: Servers) -> None:
-    type, router, proxy = f"t{secrets.token_hex(6)}", FakeSurroundings(), Proxy(servers.nats_url("fleet"))
+    type, proxy = f"t{secrets.token_hex(6)}", Proxy(servers.nats_url("fleet"))
+    router = FakeSurroundings(type)
     subject = subjects.tell(type, "a", "write")
     teller = await nats.connect(servers.nats_url("fleet"))
     connection = await connect(await proxy.start(), "host")
     anything: Any = router
-    tells = Tells(connection, anything, anything, anything, anything)
+    tells = Tells(connection, "host.1", anything, anything, anything, anything)
+    await tells.take(type, dict.fromkeys(range(subjects.PARTITIONS), ""))
     following = asyncio.create_task(tells.follow(type))
     try:
         await teller.jetstream().publish(subject, b"first")

@@ -19,6 +19,7 @@ import pytest
 
 from tests.support.gateway_world import eventually
 from tests.support.http import http_client
+from tests.support.pods import EXAMPLE
 from tests.support.servers import Servers, free_port
 from tests.support.snippets import python_files
 
@@ -128,9 +129,10 @@ def test_what_the_documentation_has_users_write_passes_a_strict_type_check(insta
 
 def test_containers_and_supervisor_start_modules_that_it_has(installed: Environment) -> None:
     modules = set(re.findall(r"python, -m, ([\w.]+)", (ROOT / "docker-compose.yml").read_text()))
+    modules |= set(re.findall(r"python, -m, ([\w.]+)", EXAMPLE.read_text()))
     modules |= {line[line.index("-m") + 1] for line in installed.run(COMMANDS).values()}
 
-    assert "aidevos.deploy.docker" in modules
+    assert {"aidevos.deploy.docker", "aidevos.deploy.kubernetes"} <= modules
     assert "aidevos.services.http_gateway" in modules
     for module in modules:
         assert (installed.packages / module.replace(".", "/") / "__main__.py").is_file(), module

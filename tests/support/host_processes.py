@@ -16,6 +16,7 @@ from nats.aio.client import Client
 from aidevos import DurableObjectClient
 from aidevos.durable.client.connection import connect
 from tests.support import host_process
+from tests.support.nats_cluster import NatsCluster
 from tests.support.programs import Program
 from tests.support.servers import Servers
 
@@ -24,8 +25,9 @@ class HostProcess:
     """A host process whose parent restarts it whenever it dies."""
 
     def __init__(
-        self, servers: Servers, database: str, folder: Path, *, replica: int = 0, event_bus_url: str = ""
+        self, servers: Servers | NatsCluster, database: str, folder: Path, *, replica: int = 0, **settings: object
     ) -> None:
+        """Start it; `settings` are the product's, by name."""
         self.crash_file = folder / f"crash-{replica}"
         host_process.arm(self.crash_file, "none", 0)
         environment = {
@@ -34,8 +36,9 @@ class HostProcess:
             "AIDEVOS_NATS_URL": servers.nats_url("objects"),
             "AIDEVOS_MONGO_URL": servers.mongo_url,
             "AIDEVOS_MONGO_DATABASE": database,
-            "AIDEVOS_EVENT_BUS_URL": event_bus_url,
+            "AIDEVOS_EVENT_BUS_URL": "",
             "AIDEVOS_REPLICA": str(replica),
+            **{f"AIDEVOS_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.log = folder / f"host-{replica}.log"
         self.log.touch()
@@ -66,7 +69,9 @@ class HostProcess:
 
 
 @asynccontextmanager
-async def client(servers: Servers, subject: str = "tester") -> AsyncIterator[tuple[DurableObjectClient, Client]]:
+async def client(
+    servers: Servers | NatsCluster, subject: str = "tester"
+) -> AsyncIterator[tuple[DurableObjectClient, Client]]:
     """Connect a client with an administrator's token; yield the client and its connection."""
     header = "Bearer " + servers.issuer().issue(subject, roles=("admin",))
     connection = await connect(servers.nats_url("gateway"), "test")

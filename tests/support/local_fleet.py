@@ -26,14 +26,14 @@ class LocalFleet:
         self.warnings = ""
         self.environment = {**inherited, "AIDEVOS_HOME": str(self.home), **ports, **variables}
 
-    def start(self, command: str) -> subprocess.Popen[str]:
-        line = [sys.executable, "-m", "deploy.local", command]
+    def start(self, command: str, *options: str) -> subprocess.Popen[str]:
+        line = [sys.executable, "-m", "deploy.local", command, *options]
         return subprocess.Popen(line, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        with self.start(command) as process:
+    def run(self, command: str, *options: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        with self.start(command, *options) as process:
             try:
-                out, err = process.communicate(timeout=120)
+                out, err = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
@@ -58,6 +58,10 @@ class LocalFleet:
 
     def pids(self) -> dict[str, int]:
         return {process["name"]: process["pid"] for process in self.read()["processes"]}
+
+    def replicas(self) -> dict[tuple[str, int], int]:
+        """Return the PID of each process, by its name and replica."""
+        return {(process["name"], process["replica"]): process["pid"] for process in self.read()["processes"]}
 
     def processes(self) -> list[int]:
         """Return the PIDs of all processes that were started with this home."""

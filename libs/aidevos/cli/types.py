@@ -18,6 +18,7 @@ from aidevos.contracts.times import rfc3339_of
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.client.types import UNSERVED_AFTER, TypeDirectory
+from aidevos.durable.hosting.membership import serves
 from aidevos.process.fleet import fleet_settings
 from aidevos.security.tls import client_context
 from aidevos.settings import load
@@ -64,9 +65,7 @@ async def _announcements(connection: Client) -> list[tuple[str, float]]:
 async def _remove(connection: Client, type: str) -> None:
     if await TypeDirectory(connection).announced_at(type) is None:
         raise CommandError(f"the fleet knows no type {type!r}; `aidevos types list` shows them")
-    holder, _ = await Bucket(connection, subjects.PLACEMENT_BUCKET).get(type)
-    living, _ = await Bucket(connection, subjects.HOSTS_BUCKET).get(holder.decode()) if holder else (None, 0)
-    if living is not None:
+    if await serves(Bucket(connection, subjects.HOSTS_BUCKET), type):
         raise CommandError(f"a host serves the type {type}: stop it first")
     await Bucket(connection, subjects.TYPES_BUCKET).delete(type)
 

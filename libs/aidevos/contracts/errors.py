@@ -187,7 +187,8 @@ CODES: dict[str, Code] = {
     "moved": Code(
         503,
         "Another process owns the object",
-        "The request reached a process that doesn't own the object, as happens while ownership moves.",
+        "The request reached a process that doesn't own the object, as happens while ownership moves, or whose code is "
+        "older than the object's state.",
         "Repeat the request with the same request ID. The framework's clients do so by themselves.",
         retryable=True,
     ),

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from aidevos.contracts import subjects
 from aidevos.contracts.api_keys import RateLimit
 from aidevos.contracts.patterns import whole
 
@@ -53,6 +54,21 @@ class RateLimits(msgspec.Struct, kw_only=True):
 
     policies: dict[str, LimitPolicy]
     version: int
+
+
+def quota_id(policy: str, spender: str) -> str:
+    """Return the ID of the quota of one spender under one policy."""
+    return subjects.id_from_name(QUOTA_TYPE, f"{policy} {spender}")
+
+
+def address_spender(address: str) -> str:
+    """Return the spender for callers without a credential at this address."""
+    return f"address {address}"
+
+
+def address_quota(address: str) -> str:
+    """Return the ID of the quota of callers without a credential at this address."""
+    return quota_id(ANONYMOUS, address_spender(address))
 
 
 class TakeArgs(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -1,7 +1,8 @@
 """All NATS subjects of the product, and the IDs that occur in them.
 
 A caller addresses `do.<type>.<id>.<method>`. The server's mapping inserts the partition, and the
-partition's owner receives `dop.<partition>.<type>.<id>.<method>`.
+partition's owner receives `dop.<partition>.<type>.<id>.<method>`. In the same way, a tell to
+`tell.<type>.<id>.<method>` is stored as `tellp.<partition>.<type>.<id>.<method>`.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ import time
 
 from aidevos.contracts.errors import Failure
 
+# The number of partitions of each type, unless the fleet was first started with another one.
 PARTITIONS = 64
-MAPPING_FROM = "do.*.*.>"
-MAPPING_TO = f"dop.{{{{partition({PARTITIONS},1,2)}}}}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}.>"
-MAPPING = f'mappings: {{ "{MAPPING_FROM}": "{MAPPING_TO}" }}'
+MAX_PARTITIONS = 4096
 EVENTS_STREAM = "EVENTS"
-# Key-value buckets: the live hosts, the owners of partitions, and the descriptions of types.
+# Key-value buckets: the hosts and their leases, the owners of partitions, and the descriptions of types.
 HOSTS_BUCKET = "hosts"
-PLACEMENT_BUCKET = "placement"
+PLACEMENT_BUCKET = "partitions"
 TYPES_BUCKET = "types"
 EVENTS = "event.>"
 TELLS_STREAM = "TELLS"
+# Tells as they are published, which only malformed ones keep, and as the server's mapping stores them.
 TELLS = "tell.>"
+STORED_TELLS = "tellp.>"
+# The subject on which every host replies with a description of itself (`contracts.fleet.HostInfo`).
+FLEET = "fleet.hosts"
 # Events that are delivered again to a single group.
 REPLAYS = "replay.>"
 
@@ -42,9 +46,41 @@ def call(type: str, id: str, method: str) -> str:
     return f"do.{type}.{id}.{method}"
 
 
+def mappings(partitions: int) -> dict[str, str]:
+    """Return the server's mappings for a fleet with this number of partitions."""
+    rest = f"{{{{partition({partitions},1,2)}}}}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}.>"
+    return {"do.*.*.>": f"dop.{rest}", "tell.*.*.>": f"tellp.{rest}"}
+
+
+def mappings_line(partitions: int) -> str:
+    """Return the line of the server's configuration that maps subjects for this number of partitions."""
+    return "mappings: { " + ", ".join(f'"{given}": "{mapped}"' for given, mapped in mappings(partitions).items()) + " }"
+
+
 def owned(type: str, partition: int | str = "*") -> str:
     """Return the subject that the owner of a type's partition (by default of all) subscribes to."""
     return f"dop.{partition}.{type}.>"
+
+
+def lease_key(service: str, incarnation: str) -> str:
+    """Return the key of a host's lease in the bucket of hosts."""
+    return f"lease.{service}.{incarnation}"
+
+
+def member_key(service: str, incarnation: str) -> str:
+    """Return the key under which a host says what it is, in the bucket of hosts."""
+    return f"member.{service}.{incarnation}"
+
+
+def stored_tells(type: str, partition: int | str = "*") -> str:
+    """Return the pattern of the stored tells to a type's partition (by default to all)."""
+    return f"tellp.{partition}.{type}.>"
+
+
+def tell_target(subject: str) -> str:
+    """Return `<type>.<id>.<method>` of a tell's subject, with or without its partition, if it is well formed."""
+    prefix, _, rest = subject.partition(".")
+    return rest.partition(".")[2] if prefix == "tellp" else rest
 
 
 def parse_owned(subject: str) -> tuple[str, str, str, str]:
@@ -75,6 +111,11 @@ def metrics(service: str) -> str:
     return f"metrics.{service}"
 
 
+def active(service: str, incarnation: str) -> str:
+    """Return the subject on which a host tells others of its service which objects it has in memory."""
+    return f"active.{service}.{incarnation}"
+
+
 def event(type: str, id: str, name: str) -> str:
     """Return the subject of an object's event."""
     return f"event.{type}.{id}.{name}"
@@ -95,12 +136,12 @@ def event_of(subject: str) -> str:
     return subject.split(".", 2)[2] if subject.startswith("replay.") else subject
 
 
-def partition(type: str, id: str) -> int:
-    """Return the partition that the NATS server computes: FNV-1a (32 bit) over type and ID, modulo 64."""
+def partition(type: str, id: str, partitions: int = PARTITIONS) -> int:
+    """Return the partition that the NATS server computes: FNV-1a (32 bit) over type and ID, modulo `partitions`."""
     digest = 0x811C9DC5
     for byte in (type + id).encode():
         digest = ((digest ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return digest % PARTITIONS
+    return digest % partitions
 
 
 def is_type(value: str) -> bool:

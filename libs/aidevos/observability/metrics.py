@@ -40,10 +40,16 @@ ALARMS_WAITING = Gauge(
     "aidevos_alarms_waiting", "Objects with alarms that are due or due soon", multiprocess_mode="livesum"
 )
 ACTIVE_OBJECTS = Gauge("aidevos_active_objects", "Objects in memory", multiprocess_mode="livesum")
+PENDING_REQUESTS = Gauge(
+    "aidevos_pending_requests", "Requests to objects that are not answered yet", multiprocess_mode="livesum"
+)
 UNLIMITED_REQUESTS = Counter(
     "aidevos_unlimited_requests_total", "Requests admitted because their rate limit could not be checked"
 )
 REFUSED_TELLS = Counter("aidevos_refused_tells_total", "Tells that were refused without a valid credential")
+DROPPED_PLACEMENT_EVENTS = Counter(
+    "aidevos_dropped_placement_events_total", "Events about hosts and partitions that could not be published"
+)
 FAILURES = Counter("aidevos_failures_total", "Requests refused or failed", ["door", "code"])
 
 

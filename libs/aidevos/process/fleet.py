@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import msgspec
 
 from aidevos.security.fleet_secrets import load_secrets
-from aidevos.settings import Settings, SettingsError, load
+from aidevos.settings import Settings, SettingsError, load, split_urls
 
 FLEET_FILE = "fleet.json"
 # The NATS user for clients. It may call, tell and read events.
@@ -31,8 +31,9 @@ class FleetProcess(msgspec.Struct, frozen=True):
 class Fleet(msgspec.Struct, kw_only=True, frozen=True):
     """The content of `fleet.json`.
 
-    `public_url` is the issuer of the fleet's tokens. `nats_url` contains no credentials; `mongo_url` and
-    `event_bus_url` do. `event_bus_url` is empty if events go over NATS.
+    `public_url` is the issuer of the fleet's tokens. `nats_url` contains no credentials; for a cluster, it has
+    the URLs of all servers, separated by commas. `mongo_url` and `event_bus_url` contain credentials. `event_bus_url`
+    is empty if events go over NATS.
     """
 
     gateway_url: str
@@ -110,9 +111,14 @@ def _mongo_url(home: Path, fleet: Fleet, service: str, types: Collection[str]) -
 
 
 def with_credentials(url: str, user: str, password: str) -> str:
-    """Return the URL with these credentials instead of its own, or with none for an empty user."""
-    parts = urlsplit(url)
-    address = parts.netloc.rpartition("@")[2]
-    if user:
-        address = f"{quote(user, safe='')}:{quote(password, safe='')}@{address}"
-    return urlunsplit(parts._replace(netloc=address))
+    """Return the URL with these credentials instead of its own, or with none for an empty user.
+
+    Several URLs are separated by commas.
+    """
+    credentials = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
+    servers = [urlsplit(server) for server in split_urls(url)]
+    addresses = [server.netloc.rpartition("@")[2] for server in servers]
+    changed = [
+        server._replace(netloc=credentials + address) for server, address in zip(servers, addresses, strict=True)
+    ]
+    return ",".join(urlunsplit(server) for server in changed)

@@ -1,8 +1,8 @@
 """What tells a supervisor such as Kubernetes over HTTP how this very process is.
 
 Promise: `GET /health/live` is answered with 200 while the event loop turns. `GET /health/ready` is answered with 200 if
-this process can do its work, and otherwise with 503 and the reason. Nothing else is answered, and a client that sends
-slowly is cut off.
+this process can do its work, and otherwise with 503 and the reason. `GET /metrics` shows its metrics. Nothing else is
+answered, and a client that sends slowly is cut off. No credential is needed, so only the supervisor may reach the port.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+from aidevos.observability import metrics
 from aidevos.settings import Settings, SettingsError
 
-LIVE, READY = "/health/live", "/health/ready"
+LIVE, READY, METRICS = "/health/live", "/health/ready", "/metrics"
 HEAD_WITHIN = 5.0
 MAX_HEAD = 8 * 1024
 _REASONS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
@@ -57,11 +58,14 @@ async def _answer(find_problem: Callable[[], str], reader: asyncio.StreamReader,
 def _response(request_line: str, find_problem: Callable[[], str]) -> bytes:
     method, _, rest = request_line.partition(" ")
     path = rest.partition(" ")[0].partition("?")[0]
+    if method == "GET" and path == METRICS:
+        return _encode(200, metrics.exposition(), metrics.CONTENT_TYPE)
     if method != "GET" or path not in (LIVE, READY):
-        status, text = 404, "not found"
-    else:
-        problem = find_problem() if path == READY else ""
-        status, text = (503, problem) if problem else (200, "ok")
-    body = f"{text}\n".encode()
-    head = f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+        return _encode(404, b"not found\n")
+    problem = find_problem() if path == READY else ""
+    return _encode(503, f"{problem}\n".encode()) if problem else _encode(200, b"ok\n")
+
+
+def _encode(status: int, body: bytes, content_type: str = "text/plain") -> bytes:
+    head = f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: {content_type}\r\nconnection: close\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body

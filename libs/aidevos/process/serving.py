@@ -21,21 +21,23 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from aidevos.contracts import subjects
+from aidevos.contracts import placement_events, subjects
 from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import SystemClock
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import Connection, connect
 from aidevos.durable.delivery.reactions import Reactions
+from aidevos.durable.hosting.duties import Work
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.peers import Peers
-from aidevos.durable.hosting.provision import check_mapping
+from aidevos.durable.hosting.provision import check_mapping, read_partitions
 from aidevos.durable.hosting.pulse import Pulse, StallTimer
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
@@ -90,6 +92,8 @@ def check(service: Service) -> None:
     """Raise `TypeError` for a type that can't be hosted, or a need that no resource and no process provides."""
     DurableObjectRegistry(service.types)
     for cls in service.types:
+        if cls.object_type == placement_events.TYPE:
+            raise TypeError(f"{cls.__name__} can't have the type name {cls.object_type!r}: choose another one")
         owner = BUILT_IN.get(cls.object_type)
         # A wheel has the services under `aidevos`.
         module = cls.__module__.removeprefix("aidevos.")
@@ -127,6 +131,7 @@ class _Process:
         self._prepared = asyncio.Event()
         self._current: Host | None = None
         self._renewals = BackgroundTasks()
+        self._duties: list[tuple[str, str, Work]] = []
         self._peers = Peers()
 
     async def join(self) -> None:
@@ -144,7 +149,8 @@ class _Process:
 
     async def host(self, *, reports_health: bool) -> None:
         """Serve the service's types, as one incarnation after another, until a signal stops the process."""
-        await check_mapping(self._fleet.connection)
+        partitions = await read_partitions(self._fleet.connection)
+        await check_mapping(self._fleet.connection, partitions)
         store = await self._open_store()
         access = await self._open_access()
         await self._start_work({TokenVerifier: access.verifier})
@@ -161,8 +167,12 @@ class _Process:
             served = False
             try:
                 async with self._open_calls() as calls:
-                    self._current = self._new_host(store, access, leases, calls, reports_health=reports_health)
-                    served = await _serve_incarnation(self._current, self._stop, self._settings.drain_timeout)
+                    host = self._new_host(store, access, leases, calls, partitions, reports_health=reports_health)
+                    self._current = host
+                    served = await _serve_incarnation(host, self._stop, self._settings.drain_timeout)
+                    if host.lease.rolled_back:
+                        # Another host may still own what the servers have forgotten. It will notice within this time.
+                        await asyncio.sleep(self._settings.lease)
             except SettingsError as error:
                 log.warning("joining the fleet failed, trying again: %s", error)
             if not served:
@@ -200,6 +210,7 @@ class _Process:
         access: AccessControl,
         leases: LeaseConnection,
         calls: Connection,
+        partitions: int,
         *,
         reports_health: bool,
     ) -> Host:
@@ -208,6 +219,7 @@ class _Process:
         timer, stall_limit = StallTimer(self._pulse), self._settings.stall_limit
         lease = Lease(
             leases.hosts,
+            self._service.name,
             self._name.name,
             clock,
             self._settings.lease,
@@ -223,7 +235,8 @@ class _Process:
             ProjectGate(fleet.client),
             incarnation=lease.incarnation,
             principal=self._credential.principal,
-            may_answer=lease.valid,
+            partitions=Partitions(partitions, lease.valid),
+            decline=self._decline,
             limits=_limits(self._settings, fleet.connection.max_payload),
         )
         return Host(
@@ -235,9 +248,16 @@ class _Process:
             access.limiter,
             service=self._service.name,
             replica=self._name.replica,
+            handover_timeout=self._settings.handover_timeout,
+            duties=self._duties,
+            peers=self._peers,
             find_problem=self._find_problem,
             reports_health=reports_health,
         )
+
+    def _decline(self, type: str, partition: int) -> None:
+        if self._current is not None:
+            self._current.decline(type, partition)
 
     def _count_objects(self) -> int:
         return 0 if self._current is None else self._current.objects
@@ -252,8 +272,11 @@ class _Process:
         return "" if self._prepared.is_set() else "it is being prepared"
 
     def _suspend(self) -> None:
-        """Answer nothing until the lease is renewed. This may run in any thread."""
-        if self._current is not None:
+        """Answer nothing until the lease is renewed. This may run in any thread.
+
+        A server that was restarted may have lost the leases, but a cluster that lost one server knows them still.
+        """
+        if self._current is not None and self._settings.stream_replicas == 1:
             self._current.lease.suspend()
 
     def _renew(self) -> None:
@@ -283,7 +306,11 @@ class _Process:
         return access
 
     async def _start_work(self, provided: Mapping[Any, Any]) -> None:
-        """Open the resources, and start their users: preparation, reactions to events, and chores."""
+        """Open the resources, and start preparation and chores.
+
+        Where the process hosts objects, its chores and the reactions to events are duties: they run in one process of
+        the service at a time.
+        """
         fleet, service = self._fleet, self._service
         provided = {
             Settings: self._settings,
@@ -300,10 +327,13 @@ class _Process:
         reactions = Reactions(
             self._registry, fleet.bus, fleet.client, SystemClock(), attempts=self._settings.event_attempts
         )
-        self._stack.push_async_callback(reactions.close)
-        await reactions.start()
         chores = [partial(_repeat, chore, resources) for chore in service.chores]
-        await self._stack.enter_async_context(background(*chores))
+        if service.types:
+            first = service.types[0].object_type
+            self._duties = [(first, f"chore {number}", chore) for number, chore in enumerate(chores)]
+            self._duties += reactions.works()
+        else:
+            await self._stack.enter_async_context(background(*chores))
 
     async def _prepare(self, resources: Resources) -> None:
         prepare, pauses = self._service.prepare, REJOIN.pauses()

@@ -1,8 +1,8 @@
 """Passwords: the policy, and hashing (argon2id, RFC 9106) that doesn't stall other requests.
 
-Promises: hashing runs in a few threads behind a bounded queue, so other requests keep their speed; past
-the bound, callers get `overloaded`. A check without a hash takes as long as one against a hash, so
-response times don't reveal which accounts exist.
+Promises: hashing runs in a few threads behind a bounded queue, so other requests keep their speed. Past
+the bound, which is one for the cores of each process, callers get `overloaded`. A check without a hash takes as long as
+one against a hash, so response times don't reveal which accounts exist.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.clock import ManualClock
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import BACKOFF
 from aidevos.durable.delivery.reactions import Reactions
@@ -51,8 +52,9 @@ class ObjectKit:
 
     The objects run on `kit.store`, `kit.bus` and `kit.clock`. `kit.letters` holds the dead letters by ID, unless
     their type is in the kit. `kit.catalogue`, `kit.lifecycle`, `kit.alarms` and `kit.router` are the parts of the
-    process. With `kit.lease = False`, the process has lost its lease. `kit.judge(authorization, subject, payload,
-    request_id)` returns the caller of a request that carries an authorization.
+    process. With `kit.lease = False`, the process has lost its lease. `kit.declined` has the type and partition of each
+    state whose schema is newer than the kit's classes. `kit.judge(authorization, subject, payload, request_id)` returns
+    the caller of a request that carries an authorization.
 
     With `strict`, a mistake of an author raises `AssertionError`: a result that isn't of the declared type, or a state
     that can't be stored or was changed outside its turn. Otherwise the caller gets `internal`, as in a fleet.
@@ -77,6 +79,7 @@ class ObjectKit:
         self.clock = clock or ManualClock()
         self.lease = True
         self.letters: dict[str, Letter] = {}
+        self.declined: list[tuple[str, int]] = []
         self._defects: list[Defect] = []
         self._strict = strict
 
@@ -88,6 +91,9 @@ class ObjectKit:
         self._opened = AsyncExitStack()
         registry = DurableObjectRegistry([cls for service in self._services for cls in service.types])
         self._reactions = Reactions(registry, self.bus, self, self.clock)
+        partitions = Partitions(subjects.PARTITIONS, lambda: self.lease)
+        for name in registry.types:
+            partitions.take(name, range(partitions.count))
         self.runtime = Runtime(
             registry,
             self.store,
@@ -97,9 +103,10 @@ class ObjectKit:
             ProjectGate(self),
             principal=SERVICE,
             incarnation=f"kit.{secrets.token_hex(4)}",
-            may_answer=lambda: self.lease,
+            partitions=partitions,
             limits=limits or Limits(),
             on_defect=self._defects.append,
+            decline=lambda type, partition: self.declined.append((type, partition)),
         )
         self.registry = registry
         self.catalogue = self.runtime.catalogue
@@ -192,7 +199,8 @@ class ObjectKit:
         while True:
             able = self.alarms.ring_due()
             await self.settle()
-            await self.alarms.scan(self.registry.types, max(end - self.clock.now(), HORIZON))
+            partitions = self.runtime.environment.partitions
+            await self.alarms.scan(partitions.owned(), max(end - self.clock.now(), HORIZON))
             at = self.alarms.next_at()
             if at > end or not able:
                 break

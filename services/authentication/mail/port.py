@@ -10,6 +10,7 @@ from aidevos.contracts.errors import Failure
 
 # Seconds that a caller waits; less than a tell's deadline.
 TIMEOUT = 7.0
+# Attempts in flight in one process: a bound on its memory.
 MAX_FLIGHTS = 1000
 
 

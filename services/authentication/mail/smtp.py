@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from email.message import EmailMessage
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
+from aidevos import Peers, Slots
 from aidevos.contracts.errors import Failure
 
 PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 # Seconds to wait for each answer of the server.
 TIMEOUT = 60.0
-# Simultaneous connections.
+# Simultaneous connections of all processes; each uses its share.
 CONNECTIONS = 8
 
 
@@ -24,9 +24,9 @@ class SmtpMailer:
     from the start. Certificates are verified.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, peers: Peers) -> None:
         self._server = urlsplit(url)
-        self._connections = asyncio.Semaphore(CONNECTIONS)
+        self._connections = Slots(lambda: peers.share(CONNECTIONS))
 
     async def send(self, id: str, message: EmailMessage) -> None:
         async with self._connections:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from aidevos.contracts import envelope, objects, subjects
+from aidevos.contracts import envelope, objects, placement_events, subjects
 from aidevos.contracts.errors import Problem
 from aidevos.contracts.objects import EventDescription, ReactionDescription, TypeDescription
 
@@ -80,6 +80,7 @@ def describe(announced: list[TypeDescription], internal: bool = False) -> Json:
     for name, subject, does, args, result in MANAGEMENT:
         document.add_call(subject + name, f"_any.{name}", f"{does}. Requires `objects:manage`.", args, result)
     shown = [each for each in announced if internal or not each.internal]
+    shown.append(placement_events.describe())
     for type in shown:
         document.add_type(type)
     for type in shown:

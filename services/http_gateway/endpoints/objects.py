@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from aidevos.contracts import objects, subjects
+from aidevos.contracts import fleet, objects, subjects
 from aidevos.contracts.envelope import CreateBody, ReplaceBody, RequestBody
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject, ObjectPage
@@ -26,7 +26,7 @@ from ..http.versions import conditional_response, versioned_response
 from ..object_lists import ObjectLists
 from .api_router import APIRouter
 from .operation import Access, delete, get, post, put
-from .operations import LEFT_OUT, READ_FLEET
+from .operations import LEFT_OUT
 
 OBJECTS, OBJECT = "/durable-objects", "/durable-objects/{object_id}"
 LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$"), PROJECT, *PAGE, INTERNAL)
@@ -157,6 +157,6 @@ class DurableObjectRouter(APIRouter):
 
     def _shows_internal(self, request: HttpRequest) -> bool:
         internal = parameters.parse_flag(request.parameters, INTERNAL.name)
-        if internal and not request.principal.has(READ_FLEET):
-            raise Failure("forbidden", f"internal types require the permission {READ_FLEET}", field=INTERNAL.name)
+        if internal and not request.principal.has(fleet.READ):
+            raise Failure("forbidden", f"internal types require the permission {fleet.READ}", field=INTERNAL.name)
         return internal

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from starlette.routing import Route
 
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.fleet import READ as READ_FLEET
+from aidevos.contracts.fleet import FleetHosts
 from aidevos.observability import metrics
 from aidevos.settings import Settings
 
@@ -15,6 +18,7 @@ from ..docs import Docs
 from ..document import Document
 from ..forwarder import Forwarder
 from ..health import Readiness
+from ..hosts import Hosts
 from ..http import parameters
 from ..http.charges import Charges
 from ..http.dispatch import MethodDispatcher
@@ -26,16 +30,22 @@ from ..http.versions import conditional_response
 from .api_router import APIRouter
 from .operation import Access, Operation, Text, get
 
-READ_FLEET = "fleet:read"
 LEFT_OUT = f"Internal types are left out by default; a caller with `{READ_FLEET}` can include them."
+HOSTS = "List the processes that host objects"
+ABOUT_HOSTS = """\
+Each host describes itself: its service and replica, its present life (`incarnation`), the partitions that it owns of
+each type, how many objects it has in memory and how many bytes they take. `state` is `serving`, `draining` while it
+hands over its partitions, or `unhealthy`, of which `detail` gives the reason. A host that doesn't answer in time is
+left out."""
 METRICS = "Show metrics in Prometheus' text format"
 GUARDED: dict[str, Any] = {"access": Access.REQUIRED, "headers": ()}
+NO_STORE = (b"cache-control", b"no-store")
 WELL = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"]}
 DOCUMENT: dict[str, Any] = {"response": dict[str, Any], "query": (INTERNAL,), "headers": ("If-None-Match",)}
 
 
 class OperationRouter(APIRouter):
-    """`/health`, `/metrics`, `/openapi.json`, `/asyncapi.json` and `/docs`.
+    """`/health`, `/fleet`, `/metrics`, `/openapi.json`, `/asyncapi.json` and `/docs`.
 
     `operators` guards internal information.
     """
@@ -52,12 +62,14 @@ class OperationRouter(APIRouter):
         readiness: Readiness,
         openapi: Document,
         asyncapi: Document,
+        hosts: Hosts,
         operators: Guard,
     ) -> None:
         super().__init__(forwarder, settings, charges)
         self._readiness = readiness
         self._openapi = openapi
         self._asyncapi = asyncapi
+        self._hosts = hosts
         self._operators = operators
         self._docs = Docs()
 
@@ -91,10 +103,14 @@ class OperationRouter(APIRouter):
     async def docs(self, request: HttpRequest) -> HttpResponse:
         return self._docs.page
 
+    @get("/fleet", "fleet", HOSTS, response=FleetHosts, permission=READ_FLEET, about=ABOUT_HOSTS, **GUARDED)
+    async def fleet(self, request: HttpRequest) -> HttpResponse:
+        _refuse_project_keys(request)
+        return HttpResponse(200, msgspec.json.encode(await self._hosts.find()), (JSON_HEADER, NO_STORE))
+
     @get("/metrics", "metrics", METRICS, response=Text("text/plain"), permission=READ_FLEET, **GUARDED)
     async def metrics(self, request: HttpRequest) -> HttpResponse:
-        if request.principal.project:
-            raise Failure("forbidden", "this API key is valid only within its project")
+        _refuse_project_keys(request)
         return HttpResponse(200, metrics.exposition(), ((b"content-type", metrics.CONTENT_TYPE.encode()),))
 
     async def _show(self, request: HttpRequest, document: Document) -> HttpResponse:
@@ -104,3 +120,8 @@ class OperationRouter(APIRouter):
         content, etag = document.current(internal)
         headers = (JSON_HEADER, (b"cache-control", b"no-cache"), (b"etag", etag.encode()))
         return conditional_response(request, HttpResponse(200, content, headers))
+
+
+def _refuse_project_keys(request: HttpRequest) -> None:
+    if request.principal.project:
+        raise Failure("forbidden", "this API key is valid only within its project")

@@ -7,6 +7,9 @@ Promise: no client holds a connection, or memory, by sending or reading slowly.
 - A client that takes nothing of a response for the idle time is cut off. So is an idle connection.
 - At most `MAX_PIPELINED` requests wait for their turn on a connection.
 
+A server that drains loses no request. The response to each request that still arrives says `Connection: close`. A
+connection is closed without that only once it has been quiet for the `linger` time, and never with a request unread.
+
 Nothing after the head counts as a header: trailers are dropped. A malformed request is refused only once the requests
 before it are answered, so that no client takes the refusal for another request's response.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, NoReturn, cast
@@ -41,13 +45,15 @@ _is_target = re.compile(rb"/|https?://", re.IGNORECASE).match
 class ConnectionLimits(NamedTuple):
     """The bounds of a connection: seconds for a head, idle seconds, and bytes per second of a body.
 
-    The rate is measured over each `window` seconds.
+    The rate is measured over each `window` seconds. A connection is quiet for `linger` seconds before a server that
+    drains closes it.
     """
 
     head: float = 20.0
     idle: float = 60.0
     rate: int = 500
     window: float = 10.0
+    linger: float = 2.0
 
 
 class _Refused(Exception):
@@ -122,8 +128,16 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         self._draining = True
-        super().shutdown()
+        if not self._is_awaited():
+            self._linger()
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False
         self._tell_end("draining")
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._draining and not self.transport.is_closing():
+            self._linger()
 
     # What the parser calls
 
@@ -147,8 +161,8 @@ class ProblemProtocol(HttpToolsProtocol):
         self._check_head()
         super().on_headers_complete()
         self._part, self._unparsed = "body", 0
-        if self.parser.should_upgrade():
-            # The parser takes what follows for another protocol, which the gateway doesn't speak.
+        if self._draining or self.parser.should_upgrade():
+            # After an upgrade, the parser takes what follows for another protocol, which the gateway doesn't speak.
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -183,6 +197,27 @@ class ProblemProtocol(HttpToolsProtocol):
         """Refuse the request that is being parsed."""
         self._problem = status, detail
         raise _Refused
+
+    # A server that drains
+
+    def _is_awaited(self) -> bool:
+        """True if the client waits for a response."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _linger(self) -> None:
+        """Close the connection after a while, in which the client may send a request, or go on sending one."""
+        self.loop.call_later(self._limits.linger, self._close_if_quiet)
+
+    def _close_if_quiet(self) -> None:
+        if self.transport.is_closing() or self._is_awaited():
+            return
+        if self._part or self._unparsed:
+            self._linger()
+        elif _has_input(self.transport):
+            # To close now would reset the connection, and lose the request.
+            self.loop.call_soon(self._close_if_quiet)
+        else:
+            self.transport.close()
 
     # Deadlines
 
@@ -274,3 +309,10 @@ class ProblemProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+
+
+def _has_input(transport: asyncio.Transport) -> bool:
+    """True if the client has sent something, or has closed, and the event loop hasn't seen it yet."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))

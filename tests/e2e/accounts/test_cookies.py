@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from http.cookies import Morsel, SimpleCookie
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx2
 import pytest
@@ -13,26 +13,10 @@ import pytest
 from aidevos.contracts.errors import Failure
 from aidevos.settings import load
 from services.http_gateway.http.cookies import Cookies
+from tests.support.browser_sessions import SAME_ORIGIN, Browser, login
 from tests.support.http import http_client
+from tests.support.people import PASSWORD
 from tests.support.world import World
-
-PASSWORD = "wheelbarrow at noon"
-SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
-
-
-class Browser(NamedTuple):
-    """A page of the gateway's origin after a login, with its CSRF token."""
-
-    http: httpx2.AsyncClient
-    login: httpx2.Response
-
-    @property
-    def own(self) -> dict[str, str]:
-        return {**SAME_ORIGIN, "X-CSRF-Token": self.login.json()["csrf_token"]}
-
-    async def change_name(self, headers: dict[str, str]) -> int:
-        answer = await self.http.put("/users/me", json={"full_name": "Ada"}, headers=headers)
-        return answer.status_code
 
 
 def cookies(answer: httpx2.Response) -> dict[str, Morsel[str]]:
@@ -53,11 +37,6 @@ async def browser(world: World, person: dict[str, str]) -> AsyncIterator[Browser
     async with http_client(base_url=world.url, timeout=20) as client:
         await client.post("/auth/register", json=person)
         yield Browser(client, await login(client, person))
-
-
-async def login(client: httpx2.AsyncClient, person: dict[str, str], **headers: str) -> httpx2.Response:
-    body = {"username": person["username"], "password": PASSWORD}
-    return await client.post("/auth/login?cookie=true", json=body, headers=headers)
 
 
 async def test_no_script_sees_a_token_and_no_other_site_gets_a_cookie(browser: Browser) -> None:

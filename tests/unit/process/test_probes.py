@@ -7,6 +7,7 @@ import asyncio
 import httpx2
 import pytest
 
+from aidevos.observability import metrics
 from aidevos.process import probes
 from aidevos.process.probes import answering_probes
 from aidevos.settings import Settings, SettingsError
@@ -27,7 +28,16 @@ async def test_a_process_is_alive_and_says_why_it_is_not_ready() -> None:
     assert (ready.status_code, ready.text) == (200, "ok\n")
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/metrics"), ("POST", "/health/live")])
+async def test_a_process_shows_its_metrics() -> None:
+    settings = Settings(probe_port=free_port())
+    async with answering_probes(settings, lambda: ""), client(settings) as http:
+        answer = await http.get("/metrics")
+
+    assert answer.headers["content-type"] == metrics.CONTENT_TYPE
+    assert "\naidevos_pending_requests " in answer.text
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/fleet"), ("POST", "/health/live"), ("POST", "/metrics")])
 async def test_nothing_else_is_answered(method: str, path: str) -> None:
     settings = Settings(probe_port=free_port())
     async with answering_probes(settings, lambda: ""), client(settings) as http:

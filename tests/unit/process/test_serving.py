@@ -110,9 +110,13 @@ async def test_a_resource_that_cannot_be_opened_closes_everything_before_it(
 async def test_a_fleet_that_hosts_cannot_join_leaves_nothing_open(
     settings: Settings, connections: FakeConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def check_mapping(connection: Any) -> None:
+    async def read_partitions(connection: Any) -> int:
+        return 64
+
+    async def check_mapping(connection: Any, partitions: int) -> None:
         raise SettingsError("AIDEVOS_NATS_URL: the server doesn't map subjects")
 
+    monkeypatch.setattr(serving, "read_partitions", read_partitions)
     monkeypatch.setattr(serving, "check_mapping", check_mapping)
 
     with pytest.raises(SettingsError, match="map subjects"):

@@ -227,7 +227,7 @@ class RateLimiter:
             bucket.fetching = None
 
     async def _take_slice(self, bucket: _Bucket, name: str, policy: Policy, spender: str) -> None:
-        quota = subjects.id_from_name(contract.QUOTA_TYPE, f"{name} {spender}")
+        quota = contract.quota_id(name, spender)
         overdrawn = max(0, -bucket.left)
         arguments = contract.TakeArgs(
             wanted=_slice_size(policy),
@@ -254,7 +254,7 @@ class RateLimiter:
 
 
 def _spender(caller: Principal, address: str) -> str:
-    return caller.key or caller.subject or f"address {address}"
+    return caller.key or caller.subject or contract.address_spender(address)
 
 
 def _key_limits(caller: Principal) -> list[tuple[str, Policy, str]]:

@@ -1,4 +1,4 @@
-"""A bound on operations that run at once, shared fairly among callers.
+"""A bound on operations that run at once in one process, shared fairly among callers.
 
 Promises: at most `limit` operations run at once. No caller has more than `limit - 1` of them, so one caller's slow
 operations never keep all others out. Waiting callers take turns, and each one's operations begin in their order.

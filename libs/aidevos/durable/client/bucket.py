@@ -1,22 +1,48 @@
-"""A NATS key-value bucket with compare-and-set and a time to live per key."""
+"""A NATS key-value bucket with compare-and-set, a time to live per key, and watches.
+
+Promise: a watch misses no change. It ends with an error when the connection was lost, and then must be started again.
+It also notices a bucket that was made anew or has lost its last entries, as after a restored backup.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple
 
 from nats.aio.client import Client
-from nats.js.errors import APIError, KeyNotFoundError, NoKeysError
-from nats.js.kv import KeyValue
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError, NoKeysError, NotFoundError
+from nats.js.kv import KV_DEL, KV_MARKER_REASON, KV_OP, KeyValue
 
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 
 TIMEOUT = 1.0
 # nats-py sees no key if the messages are faster than the answer about their consumer. That is rare.
 LISTINGS = 3
+# Seconds between two looks at the connection during a watch, and between the server's signs of life.
+CHECK_EVERY = 1.0
 
 
 class RevisionConflict(Exception):
     """Raised when a key's revision isn't the one that the caller expected."""
+
+
+class RolledBack(Exception):
+    """Raised when a bucket was made anew or no longer has its last entries."""
+
+
+class Entry(NamedTuple):
+    """A key as a watch shows it. The value is None if the key was deleted or has expired."""
+
+    key: str
+    value: bytes | None
+    revision: int
 
 
 class Bucket:
@@ -24,39 +50,107 @@ class Bucket:
 
     def __init__(self, connection: Client, name: str) -> None:
         self._js = connection.jetstream(timeout=TIMEOUT)
+        self._connection = connection
         self._name = name
+        self._prefix = f"$KV.{name}."
         self._bucket: KeyValue | None = None
+        # What is known of the bucket's past: when it was made, and its last revision.
+        self._created: datetime | None = None
+        self._last = 0
 
     async def get(self, key: str) -> tuple[bytes | None, int]:
-        """Return the value and the revision of a key. The value is None if the key doesn't exist."""
-        bucket = await self._open()
+        """Return the value and the revision of a key. The value is None if the key doesn't exist.
+
+        The leader of the bucket's replicas answers, because another one may not know the last writes yet. A leader that
+        was just cut off from the others may not know them either, so only `set` and `delete` with a revision decide.
+        """
         try:
-            entry = await bucket.get(key)
-        except KeyNotFoundError as error:
-            return None, (error.entry.revision or 0) if error.entry else 0
-        return entry.value, entry.revision or 0
+            found = await self._js.get_last_msg(f"KV_{self._name}", self._prefix + key, direct=False)
+        except NotFoundError:
+            return None, 0
+        return None if _is_removal(found.headers or {}) else found.data or b"", found.seq or 0
 
     async def set(self, key: str, value: bytes, revision: int, ttl: int | None = None) -> int:
         """Set a key if it has this revision (0 if it never existed). Return the new revision.
 
         `ttl` is in seconds; without one, the key doesn't expire. Raises `RevisionConflict`.
         """
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        return await self._publish(key, value, {"Nats-Expected-Last-Subject-Sequence": str(revision)}, ttl)
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Set a key, whatever its revision is."""
+        await self._publish(key, value, {}, None)
+
+    async def delete(self, key: str, revision: int | None = None, *, forget_after: int | None = None) -> int:
+        """Delete a key, or delete it only if it has this revision. Return the revision of the deletion.
+
+        The bucket remembers the deletion, by default for good, else for `forget_after` seconds. Raises
+        `RevisionConflict`.
+        """
+        headers = {KV_OP: KV_DEL}
+        if revision is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
+        return await self._publish(key, b"", headers, forget_after)
+
+    async def watch(
+        self, keys: Sequence[str], until: Callable[[], bool] = lambda: False
+    ) -> AsyncGenerator[Entry | None, None]:
+        """Yield the last entry of each key that matches one of these patterns, then None, and then each change.
+
+        Ends soon after `until` returns True. Raises `RolledBack`, or an error of nats-py if the connection was lost.
+        """
+        reconnects = self._connection.stats["reconnects"]
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            filter_subjects=[self._prefix + key for key in keys],
+            idle_heartbeat=CHECK_EVERY,
+        )
+        reader = await self._js.subscribe(
+            f"{self._prefix}>", stream=f"KV_{self._name}", ordered_consumer=True, config=config
+        )
         try:
-            ack = await self._js.publish(f"$KV.{self._name}.{key}", value, headers=headers, msg_ttl=ttl)
+            await self._compare_with_past()
+            info = await reader.consumer_info()
+            waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
+            while self._connection.stats["reconnects"] == reconnects and not until():
+                if waiting == 0:
+                    yield None
+                    waiting = -1
+                try:
+                    message = await reader.next_msg(timeout=CHECK_EVERY)
+                except NatsTimeout:
+                    continue
+                waiting = max(waiting - 1, -1)
+                yield self._entry(message)
+        finally:
+            with suppress(NatsError):
+                await reader.unsubscribe()
+        if not until():
+            raise ConnectionClosedError
+
+    async def _publish(self, key: str, value: bytes, headers: dict[str, str], ttl: int | None) -> int:
+        try:
+            ack = await self._js.publish(self._prefix + key, value, headers=headers, msg_ttl=ttl)
         except APIError as error:
             if error.err_code in WRONG_LAST_SEQUENCE:
                 raise RevisionConflict from None
             raise
+        self._last = max(self._last, ack.seq)
         return ack.seq
 
-    async def put(self, key: str, value: bytes) -> None:
-        """Set a key, whatever its revision is."""
-        await (await self._open()).put(key, value)
+    async def _compare_with_past(self) -> None:
+        """Raise `RolledBack` if the bucket isn't the one that was seen before, or is in an earlier state."""
+        info = await self._js.stream_info(f"KV_{self._name}")
+        if (self._created is not None and info.created != self._created) or info.state.last_seq < self._last:
+            raise RolledBack(self._name)
+        self._created = info.created
+        self._last = max(self._last, info.state.last_seq)
 
-    async def delete(self, key: str, revision: int | None = None) -> None:
-        """Delete a key, or delete it only if it has this revision."""
-        await (await self._open()).delete(key, last=revision)
+    def _entry(self, message: Msg) -> Entry:
+        revision = message.metadata.sequence.stream
+        self._last = max(self._last, revision)
+        value = None if _is_removal(message.headers or {}) else message.data
+        return Entry(message.subject[len(self._prefix) :], value, revision)
 
     async def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with a prefix."""
@@ -70,3 +164,8 @@ class Bucket:
         if self._bucket is None:
             self._bucket = await self._js.key_value(self._name)
         return self._bucket
+
+
+def _is_removal(headers: dict[str, str]) -> bool:
+    """Return True if an entry says that its key was deleted, or has expired."""
+    return KV_OP in headers or KV_MARKER_REASON in headers

@@ -16,9 +16,9 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from nats.aio.client import Client
+from nats.aio.client import PING_PROTO, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import AuthorizationError, SecureConnWantedError
@@ -27,11 +27,14 @@ from nats.protocol.command import hpub_cmd
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from aidevos.contracts import envelope
-from aidevos.settings import SettingsError
+from aidevos.settings import SettingsError, split_urls
 
 log = logging.getLogger(__name__)
 START_WITHIN = 30.0
 RECONNECT_WAIT = 0.1
+# Seconds between two pings. A server that misses two in a row is given up.
+PING_INTERVAL = 10
+CLUSTER_PING_INTERVAL = 1
 # Errors that another attempt can't resolve while a process starts.
 FATAL = (AuthorizationError, SecureConnWantedError, ssl.SSLCertVerificationError)
 PENDING_BYTES = 64 * 1024 * 1024
@@ -89,6 +92,18 @@ class Connection(Client):
         await self._send_command(hpub_cmd(subject, reply, block, payload))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        """Send a ping after everything else. With nats-py, it could overtake the end of a subscription."""
+        self._pongs.append(future or asyncio.get_running_loop().create_future())
+        await self._send_command(PING_PROTO)
+        await self._flush_pending()
+
+    async def _process_pong(self) -> None:
+        """Note a pong. With nats-py, one that nobody waits for any more would end the connection."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Insist on TLS where the URL asks for it; nats-py does only what the server's first line asks for."""
@@ -198,13 +213,15 @@ async def connect(
 ) -> Connection:
     """Connect as the user in the URL, with that user's private inbox prefix, and reconnect forever.
 
+    `url` may be those of several servers of a cluster, separated by commas, with the same user.
     `tls` is the context for a URL or a server that asks for TLS, by default one with the system's authorities. Raises
     `SettingsError` if the server refuses the user, proves nothing or doesn't answer within 30 s.
     """
     refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def disconnected() -> None:
-        log.warning("disconnected from NATS")
+        if not connection.is_closed:
+            log.warning("disconnected from NATS")
         on_disconnect()
 
     async def reconnected() -> None:
@@ -219,15 +236,13 @@ async def connect(
     connection = Connection()
     connecting: asyncio.Future[Any] = asyncio.ensure_future(
         connection.connect(
-            url,
             name=name,
             tls=tls,
-            inbox_prefix=_inbox_of(url),
+            **_servers(url),
             allow_reconnect=True,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
             connect_timeout=2,
-            ping_interval=10,
             max_outstanding_pings=2,
             pending_size=PENDING_BYTES,
             disconnected_cb=disconnected,
@@ -241,22 +256,35 @@ async def connect(
         return connection
     reason = connecting.exception() if connecting.done() else refused.result() if refused.done() else "no answer"
     connecting.cancel()
-    place = urlsplit(url)
-    raise SettingsError(f"AIDEVOS_NATS_URL: can't connect to NATS at {place.hostname}:{place.port}: {reason}")
+    places = ", ".join(f"{place.hostname}:{place.port}" for place in map(urlsplit, split_urls(url)))
+    raise SettingsError(f"AIDEVOS_NATS_URL: can't connect to NATS at {places}: {reason}")
 
 
-def _inbox_of(url: str) -> str:
-    """Return the prefix of the inboxes of the user in the URL."""
-    user = urlsplit(url).username
-    return f"_INBOX_{user}" if user else "_INBOX"
+def _servers(url: str) -> dict[str, Any]:
+    """Return the options for the servers at these URLs, and for their user.
+
+    The credentials are options of their own, because nats-py has none for the servers of the cluster that it hears of
+    later. Another server is used within three seconds if one stops answering.
+    """
+    servers = [urlsplit(server) for server in split_urls(url)]
+    user, password = servers[0].username, servers[0].password
+    options: dict[str, Any] = {
+        "servers": [server._replace(netloc=server.netloc.rpartition("@")[2]).geturl() for server in servers],
+        "inbox_prefix": f"_INBOX_{user}" if user else "_INBOX",
+        "ping_interval": PING_INTERVAL if len(servers) == 1 else CLUSTER_PING_INTERVAL,
+    }
+    if user and password is not None:
+        options |= {"user": unquote(user), "password": unquote(password)}
+    elif user:
+        options |= {"token": unquote(user)}
+    return options
 
 
 async def connect_once(url: str, tls: ssl.SSLContext) -> Client:
     """Connect for one step of a command, without a second attempt; raises the library's errors and `OSError`."""
     connection = Connection()
     await connection.connect(
-        url,
-        inbox_prefix=_inbox_of(url),
+        **_servers(url),
         tls=tls,
         allow_reconnect=False,
         max_reconnect_attempts=1,

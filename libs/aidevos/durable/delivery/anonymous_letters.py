@@ -1,10 +1,13 @@
 """Dead letters of tells without a valid credential, whose senders are unknown.
 
-Promise: such a letter holds nothing that its sender wrote except the start of the subject. In one process, at most
-`RATE` of them are stored in an hour. A metric counts the tells behind them all.
+Promise: such a letter holds nothing that its sender wrote except the start of the subject. All hosts of a service
+together store at most `RATE` of them in an hour, or one for each host. A metric counts the tells behind them all.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import msgspec
 
@@ -17,15 +20,22 @@ SUBJECT_LIMIT = 200
 
 
 class AnonymousLetters:
-    """Decides which of these letters are stored."""
+    """Decides which of these letters are stored.
 
-    def __init__(self) -> None:
+    `share` returns this host's share of a limit for all hosts of its service.
+    """
+
+    def __init__(self, share: Callable[[int], int]) -> None:
+        self._share = share
         self._stored = Gcra(RATE)
 
     def strip(self, letter: Letter, now: float) -> Letter | None:
         """Return the letter without its message, or None if enough were stored lately. `now` is in seconds."""
         REFUSED_TELLS.inc()
-        if not self._stored.take(now):
+        # A letter of one host among several costs what each of the others may store meanwhile.
+        cost = math.ceil(RATE.rate / self._share(RATE.rate))
+        if self._stored.remaining(now) < cost:
             return None
+        self._stored.charge(now, cost)
         subject = letter.subject[:SUBJECT_LIMIT]
         return msgspec.structs.replace(letter, subject=subject, payload=b"", content_type="", message_kept=False)

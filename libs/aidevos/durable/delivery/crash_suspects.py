@@ -1,7 +1,7 @@
 """Crash suspects: tells that may have killed the process that was applying them.
 
 Promise: a tell that kills its process becomes a dead letter once `CRASHES` such attempts have been counted. If an
-owner of a type lived for less than `SHORT_LIFE`, the next owner suspects every tell that was in hand. It tries the
+owner of a partition lived for less than `SHORT_LIFE`, the next owner suspects every tell that was in hand. It tries the
 suspects one at a time. Each attempt is counted durably before it begins, and the count is taken back when the
 attempt ends in any way. No tell is therefore blamed for another one that ran concurrently, and nothing is written
 while owners live longer.
@@ -27,17 +27,20 @@ SHORT_LIFE = 600.0
 
 
 class CrashSuspects:
-    """The suspects of one type: all tells up to the stream sequence `upto`.
+    """The suspects of one partition of a type: all tells up to the stream sequence `upto`.
 
-    The bucket's entry `key` holds the number of crashes of each suspect, and `crashes` is its value.
+    The bucket's entry `key` holds the number of crashes of each suspect, and `crashes` is its value. All suspects of a
+    process are tried under one lock, `alone`.
     """
 
-    def __init__(self, bucket: Bucket, key: str = "", upto: int = 0, crashes: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, bucket: Bucket, alone: asyncio.Lock, key: str = "", upto: int = 0, crashes: dict[str, int] | None = None
+    ) -> None:
         self._bucket = bucket
         self._key = key
         self._upto = upto
         self._crashes = crashes or {}
-        self._alone = asyncio.Lock()
+        self._alone = alone
 
     @asynccontextmanager
     async def attempt(self, sequence: int, key: str) -> AsyncIterator[int]:
@@ -63,16 +66,24 @@ class CrashSuspects:
         await self._bucket.put(self._key, msgspec.json.encode(crashes))
 
 
-async def find_crash_suspects(js: JetStreamContext, bucket: Bucket, type: str, now: float) -> CrashSuspects:
-    """Return the suspects that the last owner of a type has left. Call it before its consumer is deleted."""
+async def find_suspects(js: JetStreamContext, consumer: str, now: float) -> int:
+    """Return the stream sequence up to which the owner of a consumer leaves suspects, or 0 if it leaves none."""
     try:
-        last = await js.consumer_info(subjects.TELLS_STREAM, type)
+        last = await js.consumer_info(subjects.TELLS_STREAM, consumer)
     except NotFoundError:
-        return CrashSuspects(bucket)
+        return 0
     if last.delivered is None or last.created.timestamp() + SHORT_LIFE < now:
-        return CrashSuspects(bucket)
-    # Type names contain no dot, so this key can't be that of a type.
-    key = f"{type}.crashes"
+        return 0
+    return int(last.delivered.stream_seq)
+
+
+async def load_crash_suspects(
+    bucket: Bucket, alone: asyncio.Lock, type: str, partition: int, upto: int
+) -> CrashSuspects:
+    """Return the suspects of a partition, with the crashes that were counted."""
+    if not upto:
+        return CrashSuspects(bucket, alone)
+    key = f"{type}.{partition}.crashes"
     value, _ = await bucket.get(key)
     crashes = msgspec.json.decode(value, type=dict[str, int]) if value else {}
-    return CrashSuspects(bucket, key, last.delivered.stream_seq, crashes)
+    return CrashSuspects(bucket, alone, key, upto, crashes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -49,16 +50,35 @@ class Reactions:
 
     async def start(self) -> None:
         """Subscribe to all patterns of the types, retrying until the bus answers."""
+        for type, method in self._each():
+            self._subscriptions.append(await self._subscribe(type, method))
+
+    def works(self) -> Iterator[tuple[str, str, Callable[[], Awaitable[None]]]]:
+        """Yield the type and the name of each reacting method, and a work that delivers events to it.
+
+        The work runs until cancelled. At most one process may do it at a time, which keeps each object's events in
+        order.
+        """
+        for type, method in self._each():
+            yield type.name, method.name, partial(self._deliver, type, method)
+
+    def _each(self) -> Iterator[tuple[ObjectType, MethodSpec]]:
         for type in self._registry.types.values():
-            for method in type.methods.values():
-                if method.reaction is not None:
-                    self._subscriptions.append(await self._subscribe(type, method, method.reaction.pattern))
+            yield from ((type, method) for method in type.methods.values() if method.reaction is not None)
+
+    async def _deliver(self, type: ObjectType, method: MethodSpec) -> None:
+        subscription = await self._subscribe(type, method)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await subscription.close()
 
     async def close(self) -> None:
         await asyncio.gather(*(subscription.close() for subscription in self._subscriptions))
 
-    async def _subscribe(self, type: ObjectType, method: MethodSpec, pattern: str) -> Subscription:
-        pauses = FOLLOWING.pauses()
+    async def _subscribe(self, type: ObjectType, method: MethodSpec) -> Subscription:
+        assert method.reaction is not None  # noqa: S101
+        pattern, pauses = method.reaction.pattern, FOLLOWING.pauses()
         while True:
             try:
                 return await self._bus.subscribe(

@@ -37,7 +37,7 @@ from aidevos.durable.turns.headers import digest
 log = logging.getLogger(__name__)
 BACKOFF = Backoff(0.05, 5.0)
 TELL_DEADLINE = 10.0
-# Lanes of one kind that are in progress.
+# Lanes of one kind that are in progress in one process: a bound on its memory and its load.
 AT_ONCE = 256
 
 

@@ -58,17 +58,18 @@ async def _known_types(js: JetStreamContext) -> set[str]:
 
 def _find_refusal(known: set[str], subject: str) -> Failure | None:
     """Return the failure of tells with this subject, or None if a type accepts them."""
-    parts = subject.split(".")
-    if len(parts) < 4:
+    type, *rest = subjects.tell_target(subject).split(".")
+    if len(rest) < 2:
         return Failure("bad-request", "the subject is not tell.<type>.<id>.<method>", field="subject")
-    if parts[1] in known:
+    if type in known:
         return None
-    return Failure("unknown-type", f"there is no type {parts[1][:64]!r}", field="type")
+    return Failure("unknown-type", f"there is no type {type[:64]!r}", field="type")
 
 
 async def _bury_all(js: JetStreamContext, burier: Burier, subject: str, failure: Failure) -> None:
     # A subject with a wildcard would match other tells, and one with undecodable bytes none. Read all tells then.
-    filter_subject = subjects.TELLS if any(mark in subject for mark in "*>\ufffd") else subject
+    odd = any(mark in subject for mark in "*>\ufffd")
+    filter_subject = f"{subject.partition('.')[0]}.>" if odd else subject
     sequence = 0
     while True:
         try:

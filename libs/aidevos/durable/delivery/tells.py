@@ -2,7 +2,8 @@
 
 Promises: a tell that the stream has acknowledged is applied exactly once or becomes a dead letter. It leaves the
 stream only after the commit, or after the letter is stored. Tells to one object are applied one after another in
-the order in which they were stored, even after a crash, because a new owner begins at the first unfinished tell.
+the order in which they were stored, even after a crash and while partitions move, because a new owner begins at the
+first unfinished tell.
 The outcome is recorded under the caller's `Request-Id`, or else its `Nats-Msg-Id`, or else the tell's position in the
 stream. A repeated tell therefore changes nothing.
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -35,10 +37,11 @@ from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.durable.base.backoff import FOLLOWING, Backoff
+from aidevos.durable.base.slots import Slots
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.delivery.anonymous_letters import AnonymousLetters
-from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects, find_crash_suspects
+from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects, find_suspects, load_crash_suspects
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.ownership.router import DurableObjectRouter
 from aidevos.durable.turns.environment import Environment
@@ -47,9 +50,10 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
 MESSAGE_ID = "Nats-Msg-Id"
-# Tells of one type that are applied concurrently. Tells that wait for a retry or for their object block no others
-# until this many are in hand, or this many bytes.
+# Tells to one type that all hosts together apply concurrently; each host applies its share.
 CONCURRENCY = 256
+# Tells that wait for a retry or for their object block no others until this many, or this many bytes, are in the hands
+# of one process. This bounds its memory.
 MAX_IN_HAND = 10_000
 MAX_BYTES_IN_HAND = 256 * 1024 * 1024
 # Bounds of one pull request.
@@ -81,7 +85,7 @@ class Tell(NamedTuple):
     @property
     def target(self) -> str:
         """The subject without its prefix: `<type>.<id>.<method>` if it is well formed."""
-        return self.subject.partition(".")[2]
+        return subjects.tell_target(self.subject)
 
     @property
     def size(self) -> int:
@@ -117,62 +121,91 @@ def make_letter(tell: Tell, failure: Failure, *, now: float, attempts: int, call
 
 
 class _Backlog:
-    """The tells of one type that were received and are not finished."""
+    """The tells to one type in the partitions of this host that were received and are not finished."""
 
-    def __init__(self, suspects: CrashSuspects) -> None:
-        self.suspects = suspects
-        self.trying = asyncio.Semaphore(CONCURRENCY)
+    def __init__(self, type: str, share: Callable[[int], int]) -> None:
+        self.type = type
+        self.suspects: dict[int, CrashSuspects] = {}
+        self.trying = Slots(lambda: share(CONCURRENCY))
         self.bytes = 0
+        # Set when the consumer no longer reads exactly the partitions in `suspects`, until it does again.
+        self.changed = asyncio.Event()
+        self.read = asyncio.Event()
+        # Set when something has happened that `_pull` waits for.
+        self.stir = asyncio.Event()
+
+    def change(self) -> None:
+        self.read.clear()
+        self.changed.set()
+        self.stir.set()
 
 
 class Tells:
-    """Applies the tells to the types that one host owns."""
+    """Applies the tells to the partitions that one host owns. `incarnation` names the host's consumers.
+
+    `share` returns this host's share of a limit for all hosts of its service.
+    """
 
     def __init__(
         self,
         connection: Client,
+        incarnation: str,
         environment: Environment,
         router: DurableObjectRouter,
         admission: Admission,
         limiter: RateLimiter,
+        share: Callable[[int], int] = lambda limit: limit,
     ) -> None:
         self._connection = connection
+        self._js = connection.jetstream(timeout=ACK_WITHIN)
+        self._incarnation = incarnation
         self._environment = environment
         self._router = router
         self._admission = admission
         self._limiter = limiter
-        self._anonymous_letters = AnonymousLetters()
+        self._crashes = Bucket(connection, subjects.PLACEMENT_BUCKET)
+        self._alone = asyncio.Lock()
+        self._anonymous_letters = AnonymousLetters(share)
         self._lanes = Lanes()
         self._in_progress: set[int] = set()
-        self._followed: set[str] = set()
+        self._backlogs = {type: _Backlog(type, share) for type in environment.registry.types}
         self._closed = False
 
-    async def follow(self, type: str) -> None:
-        """Apply the tells to a type that this host owns, until closed."""
-        self._followed.add(type)
-        js, bucket = self._connection.jetstream(), Bucket(self._connection, subjects.PLACEMENT_BUCKET)
-        backlog: _Backlog | None = None
-        config = ConsumerConfig(
-            durable_name=type,
-            filter_subject=subjects.tell(type, "*", ">"),
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT,
-            max_ack_pending=MAX_IN_HAND,
-        )
-        pauses = FOLLOWING.pauses()
-        while not self._closed:
-            try:
-                backlog = backlog or _Backlog(
-                    await find_crash_suspects(js, bucket, type, self._environment.clock.now())
+    async def take(self, type: str, partitions: Mapping[int, str]) -> None:
+        """Apply the tells to these partitions from now on. The values are their last owners, or empty strings."""
+        backlog = self._backlogs[type]
+        for owner in set(partitions.values()):
+            upto = await self._find_suspects(type, owner)
+            for partition in (each for each, last in partitions.items() if last == owner):
+                backlog.suspects[partition] = await load_crash_suspects(
+                    self._crashes, self._alone, type, partition, upto
                 )
-                # A new consumer starts at the first remaining tell, immediately and in order.
-                with suppress(NotFoundError):
-                    await js.delete_consumer(subjects.TELLS_STREAM, type)
-                await js.add_consumer(subjects.TELLS_STREAM, config)
-                await self._pull(type, backlog)
+        backlog.change()
+
+    async def drop(self, type: str, partition: int) -> None:
+        """Take no further tell to a partition, and free it for its next owner. Unfinished ones are left to that."""
+        backlog = self._backlogs[type]
+        if self._closed or backlog.suspects.pop(partition, None) is None:
+            return
+        backlog.change()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ACK_WITHIN):
+                await backlog.read.wait()
+
+    async def follow(self, type: str) -> None:
+        """Apply the tells to a type until closed."""
+        backlog, pauses = self._backlogs[type], FOLLOWING.pauses()
+        while not self._closed:
+            await backlog.changed.wait()
+            try:
+                await self._open_consumer(backlog)
+                if backlog.suspects:
+                    await self._pull(backlog)
+                    continue
             except (NatsError, TimeoutError) as error:
                 log.warning("reading the tells to %s failed, trying again: %r", type, error)
-            await pauses.wait()
+                backlog.change()
+                await pauses.wait()
 
     async def close(self) -> None:
         """Stop at once. The next owner receives the unfinished tells again."""
@@ -180,44 +213,83 @@ class Tells:
         await self._lanes.close()
 
     async def leave(self) -> None:
-        """Stop cleanly, so that the next owner suspects no tell of having killed this process."""
+        """Stop cleanly, so that the next owners suspect no tell of having killed this process."""
         await self.close()
-        js = self._connection.jetstream(timeout=ACK_WITHIN)
-        deleting = (js.delete_consumer(subjects.TELLS_STREAM, type) for type in self._followed)
+        deleting = (self._delete_consumer(type, self._incarnation) for type in self._backlogs)
         await asyncio.gather(*deleting, return_exceptions=True)
 
-    async def _pull(self, type: str, backlog: _Backlog) -> None:
-        """Pull tells until the consumer is gone, or until a reconnect, which may have lost tells in transit.
+    async def _find_suspects(self, type: str, owner: str) -> int:
+        """Return up to which stream sequence the tells are suspects, and delete the consumer of a dead owner."""
+        if not owner:
+            return 0
+        upto = await find_suspects(self._js, _consumer(type, owner), self._environment.clock.now())
+        await self._delete_consumer(type, owner)
+        return upto
 
-        A host that no longer owns the type must not pull, because it would take tells from the new owner.
-        """
-        answered, gone = asyncio.Event(), asyncio.Event()
+    async def _delete_consumer(self, type: str, owner: str) -> None:
+        with suppress(NotFoundError):
+            await self._js.delete_consumer(subjects.TELLS_STREAM, _consumer(type, owner))
+
+    async def _open_consumer(self, backlog: _Backlog) -> None:
+        """Make a new consumer of this host's partitions, which starts at the first remaining tell of each."""
+        await self._delete_consumer(backlog.type, self._incarnation)
+        backlog.changed.clear()
+        partitions = set(backlog.suspects)
+        if partitions:
+            config = ConsumerConfig(
+                durable_name=_consumer(backlog.type, self._incarnation),
+                filter_subjects=[
+                    *(subjects.stored_tells(backlog.type, each) for each in sorted(partitions)),
+                    *await self._find_unmapped(backlog.type, partitions),
+                ],
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=ACK_WAIT,
+                max_ack_pending=MAX_IN_HAND,
+            )
+            await self._js.add_consumer(subjects.TELLS_STREAM, config)
+        if not backlog.changed.is_set():
+            backlog.read.set()
+
+    async def _find_unmapped(self, type: str, partitions: Collection[int]) -> list[str]:
+        """Return the subjects of tells to these partitions that were stored before the server mapped tells."""
+        state = (await self._js.stream_info(subjects.TELLS_STREAM, subjects_filter=f"tell.{type}.*.>")).state
+        return [each for each in state.subjects or {} if self._partition_of(subjects.tell_target(each)) in partitions]
+
+    def _partition_of(self, target: str) -> int:
+        type, _, rest = target.partition(".")
+        return self._environment.partitions.of(type, rest.partition(".")[0])
+
+    async def _pull(self, backlog: _Backlog) -> None:
+        """Pull tells until the consumer is gone or must change, or until a reconnect, which may have lost tells."""
+        gone = False
         left = 0
 
         async def on_message(message: Msg) -> None:
-            nonlocal left
+            nonlocal left, gone
             if message.reply:
                 left -= 1
                 self._receive(message, backlog)
             elif _is_consumer_gone(message):
-                gone.set()
+                gone = True
             if not message.reply or not left:
-                answered.set()
+                backlog.stir.set()
 
         inbox = self._connection.new_inbox()
         subscription = await self._connection.subscribe(inbox, cb=on_message, pending_msgs_limit=-1)
         pull = msgspec.json.encode({"batch": PULL, "max_bytes": PULL_BYTES, "expires": int(PULL_FOR * 1e9)})
         try:
             reconnects = self._connection.stats["reconnects"]
-            while not gone.is_set() and self._connection.stats["reconnects"] == reconnects:
-                if not self._environment.may_answer() or backlog.bytes > MAX_BYTES_IN_HAND:
+            while not (gone or backlog.changed.is_set() or self._connection.stats["reconnects"] != reconnects):
+                if not self._environment.partitions.is_live() or backlog.bytes > MAX_BYTES_IN_HAND:
                     await asyncio.sleep(CHECK_EVERY)
                     continue
-                answered.clear()
+                backlog.stir.clear()
                 left = PULL
-                await self._connection.publish(_NEXT + type, pull, reply=inbox)
+                subject = _NEXT + _consumer(backlog.type, self._incarnation)
+                await self._connection.publish(subject, pull, reply=inbox)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(answered.wait(), PULL_FOR + 1)
+                    await asyncio.wait_for(backlog.stir.wait(), PULL_FOR + 1)
+            backlog.change()
         finally:
             with suppress(NatsError):
                 await subscription.unsubscribe()
@@ -225,33 +297,45 @@ class Tells:
     def _receive(self, message: Msg, backlog: _Backlog) -> None:
         metadata = message.metadata
         sequence = metadata.sequence.stream
-        if sequence in self._in_progress or self._closed:
-            return
-        self._in_progress.add(sequence)
         tell = Tell(
             message.subject, message.data, dict(message.headers or {}), sequence, metadata.timestamp.timestamp()
         )
+        if sequence in self._in_progress or self._closed or not self._serves(tell, backlog):
+            return
+        self._in_progress.add(sequence)
         backlog.bytes += tell.size
-        self._lanes.add(message.subject, partial(self._settle, tell, message.reply, backlog))
+        self._lanes.add(f"tell.{tell.target}", partial(self._settle, tell, message.reply, backlog))
+
+    def _serves(self, tell: Tell, backlog: _Backlog) -> bool:
+        """Return True if a tell is still this host's to apply."""
+        return self._partition_of(tell.target) in backlog.suspects
 
     async def _settle(self, tell: Tell, ack_subject: str, backlog: _Backlog) -> None:
-        for attempt in itertools.count(1):
-            pause = BACKOFF.pause(attempt)
-            try:
-                async with backlog.suspects.attempt(tell.sequence, tell.key) as crashes, backlog.trying:
-                    await self._apply_or_bury(tell, attempt, crashes)
-                await self._connection.request(ack_subject, b"+ACK", timeout=ACK_WITHIN)
-                break
-            except Failure as failure:
-                log.warning("the tell to %s failed, trying again: %s: %s", tell.target, failure.code, failure.detail)
-                pause = max(failure.retry_after or 0.0, pause)
-            except (NatsError, TimeoutError) as error:
-                log.warning("acknowledging the tell to %s failed, trying again: %r", tell.target, error)
-            except Exception:
-                log.exception("handling the tell to %s failed, trying again", tell.target)
-            await asyncio.sleep(min(pause, BACKOFF.longest))
-        self._in_progress.discard(tell.sequence)
-        backlog.bytes -= tell.size
+        try:
+            for attempt in itertools.count(1):
+                if not self._serves(tell, backlog) or await self._try(tell, ack_subject, backlog, attempt):
+                    break
+        finally:
+            self._in_progress.discard(tell.sequence)
+            backlog.bytes -= tell.size
+
+    async def _try(self, tell: Tell, ack_subject: str, backlog: _Backlog, attempt: int) -> bool:
+        """Apply a tell. If that fails, pause and return False."""
+        suspects, pause = backlog.suspects[self._partition_of(tell.target)], BACKOFF.pause(attempt)
+        try:
+            async with suspects.attempt(tell.sequence, tell.key) as crashes, backlog.trying:
+                await self._apply_or_bury(tell, attempt, crashes)
+            await self._connection.request(ack_subject, b"+ACK", timeout=ACK_WITHIN)
+            return True
+        except Failure as failure:
+            log.warning("the tell to %s failed, trying again: %s: %s", tell.target, failure.code, failure.detail)
+            pause = max(failure.retry_after or 0.0, pause)
+        except (NatsError, TimeoutError) as error:
+            log.warning("acknowledging the tell to %s failed, trying again: %r", tell.target, error)
+        except Exception:
+            log.exception("handling the tell to %s failed, trying again", tell.target)
+        await asyncio.sleep(min(pause, BACKOFF.longest))
+        return False
 
     async def _apply_or_bury(self, tell: Tell, attempt: int, crashes: int) -> None:
         """Apply a tell, or bury it. `crashes` is how many of its attempts have killed their process.
@@ -260,7 +344,7 @@ class Tells:
         """
         caller = ANONYMOUS
         try:
-            if tell.headers.get(envelope.AUTHORIZATION) or not self._router.is_open(_owned_subject(tell)):
+            if tell.headers.get(envelope.AUTHORIZATION) or not self._router.is_open(self._owned_subject(tell)):
                 caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
             if crashes >= CRASHES:
                 raise _FinalRefusal("internal", "every attempt to apply the tell killed its process")
@@ -308,13 +392,17 @@ class Tells:
 
         headers = {name: tell.headers[name] for name in FORWARDED if name in tell.headers}
         headers |= {envelope.REQUEST_ID: tell.request_id, envelope.DEADLINE: str(DEADLINE_MS)}
-        self._router.dispatch(_owned_subject(tell), tell.payload, headers, caller, respond, stored=True)
+        self._router.dispatch(self._owned_subject(tell), tell.payload, headers, caller, respond, stored=True)
         answer = await answered
         if answer.failed:
             failure = Failure.decode(answer.payload)
             if failure.code == "deadline-exceeded":
                 raise Failure("unavailable", failure.detail)
             raise failure
+
+    def _owned_subject(self, tell: Tell) -> str:
+        """Return the subject on which a call reaches the owner of its partition."""
+        return f"dop.{self._partition_of(tell.target)}.{tell.target}"
 
 
 def _is_consumer_gone(message: Msg) -> bool:
@@ -327,7 +415,6 @@ class _FinalRefusal(Failure):
     """A refusal that is final, even if its code is retryable."""
 
 
-def _owned_subject(tell: Tell) -> str:
-    """Return the subject on which a call reaches the owner of its partition."""
-    type, _, rest = tell.target.partition(".")
-    return f"dop.{subjects.partition(type, rest.partition('.')[0])}.{tell.target}"
+def _consumer(type: str, incarnation: str) -> str:
+    """Return the name of a host's consumer of the tells to a type."""
+    return f"{type}_{incarnation.replace('.', '-')}"

@@ -1,16 +1,18 @@
 """A host: one incarnation of a process that serves object types over NATS.
 
-Promises: every request is answered, with `moved` while the host doesn't hold its lease. A plain publish without a
-reply subject is executed at most once, and its errors are logged and counted. A drain finishes and commits the
-accepted requests before it releases the types to other hosts.
+Promises: every request is answered, with `moved` while the host doesn't hold its lease or doesn't own the object. A
+plain publish without a reply subject is executed at most once, and its errors are logged and counted. A host finishes
+and commits the accepted requests of a partition before it releases the partition to another host.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -22,7 +24,7 @@ from nats.errors import Error as NatsError
 from nats.micro import add_service
 from nats.micro.service import Service
 
-from aidevos.contracts import dead_letters, envelope, subjects
+from aidevos.contracts import dead_letters, envelope, fleet, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
@@ -34,7 +36,12 @@ from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
+from aidevos.durable.hosting.activity import Activity
+from aidevos.durable.hosting.duties import Duties, Work
+from aidevos.durable.hosting.host_description import HostDescription
 from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.membership import Member, Membership
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.placement import Placement
 from aidevos.durable.hosting.reception import Reception, is_inbox
 from aidevos.durable.hosting.replies import ReplySender
@@ -47,8 +54,8 @@ from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
 HEALTH_WITHIN = 2.0
-METRICS_PERMISSION = "fleet:read"
 FLUSH_WITHIN = 2
+ANNOUNCE_AGAIN = 1.0
 VERSION = version("aidevos")
 
 
@@ -56,8 +63,9 @@ class Host:
     """Serves the types of a runtime until its lease is lost or it is drained.
 
     Requests come over `calls`, and everything else over `connection`, so that health probes don't wait behind
-    requests. `find_problem` returns the reason why the service isn't healthy, or an empty string. With
-    `reports_health`, the host answers for the health of its service.
+    requests. `peers` is told how many hosts serve. A partition is handed over within `handover_timeout` seconds.
+    `duties` are works of the service, each with a type and a name. `find_problem` returns the reason why the service
+    isn't healthy, or an empty string. With `reports_health`, the host answers for the health of its service.
     """
 
     def __init__(
@@ -71,30 +79,64 @@ class Host:
         *,
         service: str,
         replica: int,
+        peers: Peers,
+        handover_timeout: float,
+        duties: Iterable[tuple[str, str, Work]] = (),
         find_problem: Callable[[], str] = lambda: "",
         reports_health: bool = True,
     ) -> None:
         self.lease = lease
         self._runtime = runtime
         self._environment = runtime.environment
+        self._partitions = runtime.environment.partitions
         self._connection = connection
         self._calls = calls
         self._admission = admission
+        self._peers = peers
         self._service = service
         self._replica = replica
+        self._handover_timeout = handover_timeout
+        self._drained_until = math.inf
         self._find_problem = find_problem
         self._reports_health = reports_health
-        self._types = Bucket(connection, subjects.TYPES_BUCKET)
-        hosts, holders = Bucket(connection, subjects.HOSTS_BUCKET), Bucket(connection, subjects.PLACEMENT_BUCKET)
-        self._placement = Placement(holders, hosts, lease, list(self._environment.registry.types), self._own)
-        self._tells = Tells(connection, runtime.environment, runtime.router, admission, limiter)
+        self._announced = Bucket(connection, subjects.TYPES_BUCKET)
+        types, since = list(self._environment.registry.types), self._environment.clock.now()
+        own = Member(service=service, replica=replica, version=VERSION, since=since, types=types)
+        self._membership = Membership(Bucket(connection, subjects.HOSTS_BUCKET), lease, own, self._on_members)
+        keys = Bucket(connection, subjects.PLACEMENT_BUCKET)
+        self._placement = Placement(keys, self._membership, lease, self._partitions, types, self._take, self._hand_over)
+        self._tells = Tells(
+            connection, lease.incarnation, runtime.environment, runtime.router, admission, limiter, peers.share
+        )
+        self._duties = Duties(self._partitions.count)
+        for type, name, work in (*duties, *self._own_duties()):
+            self._duties.add(type, name, work)
         self._replies = ReplySender(calls)
         authenticator = CallAuthenticator(admission, limiter, self._is_open, self._count_items)
         self._reception = Reception(runtime, lease, calls, authenticator, self._replies)
         self._micro: Service | None = None
         self._subscriptions: list[Subscription] = []
+        self._calls_of: dict[tuple[str, int], Subscription] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._owned: set[str] = set()
+        self._activity = Activity(
+            connection,
+            runtime.catalogue,
+            service=service,
+            incarnation=lease.incarnation,
+            owner_of=lambda type, id: self._placement.owner_of(type, self._partitions.of(type, id)),
+        )
+        runtime.find_active = self._activity.find_active
+        self._description = HostDescription(
+            connection,
+            runtime.catalogue,
+            service=service,
+            replica=replica,
+            incarnation=lease.incarnation,
+            version=VERSION,
+            since=since,
+            partitions=self._partitions.owned,
+            find_problem=self._find_own_problem,
+        )
 
     @property
     def objects(self) -> int:
@@ -102,11 +144,13 @@ class Host:
         return len(self._runtime.catalogue)
 
     async def start(self) -> None:
-        """Acquire the lease, and start to take over the types as they become free."""
+        """Acquire the lease, join the hosts of the service, and begin to take over a share of the partitions."""
         await self.lease.acquire()
         if self._reports_health:
             await self._answer(subjects.health(self._service), self._on_health)
         await self._answer(subjects.metrics(self._service), self._on_metrics)
+        await self._description.start()
+        await self._activity.start()
         self._micro = await add_service(
             self._connection,
             name=self._service,
@@ -114,31 +158,42 @@ class Host:
             description="hosts durable objects",
             metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._environment.registry.types)},
         )
-        for work in (self._placement.run(), self.lease.keep(), self._replies.run()):
+        for subject in self._runtime.queries:
+            self._subscriptions.append(await self._reception.subscribe(subject, queue=self._service))
+        await self._membership.join()
+        housekeeping, alarms = self._runtime.housekeeping(), self._runtime.alarms
+        for work in (
+            self.lease.keep(),
+            self._membership.follow(),
+            self._membership.follow_leases(),
+            self._placement.follow(),
+            self._placement.run(),
+            self._replies.run(),
+            *(self._tells.follow(type) for type in self._environment.registry.types),
+            housekeeping.keep_sweeping(),
+            housekeeping.keep_scanning(),
+            housekeeping.keep_purging(),
+            alarms.run(),
+            alarms.keep_scanning(),
+        ):
             self._keep_running(work)
-        housekeeping = self._runtime.housekeeping(lambda: tuple(self._owned))
-        for work in (housekeeping.keep_sweeping(), housekeeping.keep_scanning(), housekeeping.keep_purging()):
-            self._keep_running(work)
-        self._keep_running(self._keep_announcing())
-        self._keep_running(self._runtime.alarms.run())
-        self._keep_running(self._runtime.alarms.keep_scanning(lambda: tuple(self._owned)))
 
     async def drain(self, within: float) -> None:
-        """Accept nothing new, finish and commit the accepted requests, and release the types.
+        """Hand over all partitions: accept nothing new, finish and commit the accepted requests, and release.
 
         Requests that aren't finished `within` seconds are answered with `unavailable`. Outboxes and alarms go to the
-        next owner.
+        next owners.
         """
+        self._drained_until = asyncio.get_running_loop().time() + within
+        self._description.draining = True
         self._runtime.alarms.stop()
+        await self._membership.leave()
         await self._placement.stop()
         await self._tells.leave()
+        await self._placement.drain()
         await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
-        end = asyncio.get_running_loop().time() + within
-        await self._reception.join(within)
-        await self._runtime.catalogue.settle(end - asyncio.get_running_loop().time())
-        await self._runtime.catalogue.give_up()
+        await self._reception.join(self._time_left())
         await self._replies.flush()
-        await self._placement.release()
         await self.lease.release()
         await self._stop()
         with suppress(NatsError):
@@ -147,10 +202,11 @@ class Host:
     async def abandon(self) -> None:
         """Drop all objects and refuse all waiting requests, because the lease is lost."""
         self.lease.end()
-        await self._placement.stop()
+        await self._placement.abandon()
         self._replies.refuse_all(outcome_unknown())
         self._runtime.catalogue.drop_all()
-        await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
+        subscriptions = (*self._subscriptions, *self._calls_of.values())
+        await asyncio.gather(*(_drain(subscription) for subscription in subscriptions))
         await self._reception.join(FLUSH_WITHIN)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._replies.flush(), FLUSH_WITHIN)
@@ -169,40 +225,71 @@ class Host:
             self.lease.end()
 
     async def _stop(self) -> None:
+        await self._duties.close()
         await cancel_and_wait(self._tasks)
+        await self._description.stop()
+        await self._activity.stop()
         await self._tells.close()
         await self._runtime.close()
         if self._micro is not None:
             with suppress(NatsError):
                 await self._micro.stop()
 
-    async def _own(self, type: str) -> None:
-        """Announce a type and serve it. A call that failed half-way can be repeated."""
-        await self._announce(type)
-        if type not in self._owned:
-            for subject, query in self._runtime.queries.items():
-                if query.type.name == type:
-                    self._subscriptions.append(await self._reception.subscribe(subject, queue=self._service))
-            self._subscriptions.append(await self._reception.subscribe(subjects.owned(type)))
-            self._owned.add(type)
-            self._runtime.alarms.scan_soon()
-            self._keep_running(self._tells.follow(type))
-            if type == dead_letters.TYPE:
-                self._keep_running(bury_strays(self._connection, self._tells))
+    async def _take(self, type: str, claimed: dict[int, str]) -> None:
+        """Serve partitions that this host has claimed. The values are their last owners, or empty strings."""
+        self._partitions.take(type, claimed)
+        opening = (self._reception.subscribe(subjects.owned(type, each)) for each in claimed)
+        for partition, subscription in zip(claimed, await asyncio.gather(*opening), strict=True):
+            self._calls_of[type, partition] = subscription
         await self._calls.flush()
+        self._runtime.alarms.scan_soon(type, claimed)
+        self._environment.spawn(self._runtime.lifecycle.scan_taken(type, claimed))
+        self._duties.take(type, claimed)
+        await self._tells.take(type, claimed)
 
-    async def _announce(self, type: str) -> None:
-        await self._types.put(type, msgspec.json.encode(self._environment.registry.types[type].description))
+    async def _hand_over(self, type: str, partition: int) -> None:
+        """Finish and commit what this host has taken in a partition, and serve it no longer."""
+        self._partitions.leave(type, [partition])
+        await self._duties.drop(type, partition)
+        await self._tells.drop(type, partition)
+        calls = self._calls_of.pop((type, partition), None)
+        if calls is not None:
+            await _drain(calls)
+        end = asyncio.get_running_loop().time() + self._time_left()
+        await self._reception.join(self._time_left(), subjects.owned(type, partition)[:-1])
+        await self._runtime.catalogue.settle(end - asyncio.get_running_loop().time(), (type, partition))
+        self._partitions.drop(type, partition)
+        await self._runtime.catalogue.give_up((type, partition))
 
-    async def _keep_announcing(self) -> None:
-        """Announce the types of this host again and again, so that everyone knows that they are served."""
+    def decline(self, type: str, partition: int) -> None:
+        """Leave a partition to a host that can read all of its states."""
+        self._environment.spawn(self._membership.decline(type, partition))
+
+    def _time_left(self) -> float:
+        """Return how many seconds the handover of a partition may take."""
+        return min(self._handover_timeout, self._drained_until - asyncio.get_running_loop().time())
+
+    def _on_members(self) -> None:
+        self._peers.count = len(self._membership.members)
+        self._placement.place_soon()
+
+    def _own_duties(self) -> Iterator[tuple[str, str, Work]]:
+        for type in self._environment.registry.types:
+            yield type, "announce", partial(self._keep_announcing, type)
+        if dead_letters.TYPE in self._environment.registry.types:
+            yield dead_letters.TYPE, "bury_strays", partial(bury_strays, self._connection, self._tells)
+
+    async def _keep_announcing(self, type: str) -> None:
+        """Announce a type now and again and again, so that everyone knows that it is served."""
+        description = msgspec.json.encode(self._environment.registry.types[type].description)
         while True:
-            await asyncio.sleep(ANNOUNCE_EVERY)
-            for type in tuple(self._owned):
-                try:
-                    await self._announce(type)
-                except (NatsError, OSError) as error:
-                    log.warning("announcing the type %s failed, trying again: %r", type, error)
+            try:
+                await self._announced.put(type, description)
+            except (NatsError, OSError) as error:
+                log.warning("announcing the type %s failed, trying again: %r", type, error)
+                await asyncio.sleep(ANNOUNCE_AGAIN)
+            else:
+                await asyncio.sleep(ANNOUNCE_EVERY)
 
     async def _answer(self, subject: str, handler: Callable[[Msg], Awaitable[None]]) -> None:
         async def guarded(message: Msg) -> None:
@@ -228,24 +315,30 @@ class Host:
             principal = await resolve_when_ready(
                 self._admission.authenticate, headers.get(envelope.AUTHORIZATION), address
             )
-            if principal.project or not principal.has(METRICS_PERMISSION):
-                raise Failure("forbidden", f"metrics need {METRICS_PERMISSION}")
+            if principal.project or not principal.has(fleet.READ):
+                raise Failure("forbidden", f"metrics need {fleet.READ}")
             answer = Reply(metrics.exposition())
         except Failure as failure:
             answer = Reply.of(failure)
         self._replies.send(message.reply, answer)
 
+    def _find_own_problem(self) -> str:
+        if not self.lease.valid():
+            return "the lease has lapsed"
+        if not self._placement.settled.is_set():
+            return "it is taking over its share of the partitions"
+        return self._find_problem()
+
     async def _on_health(self, message: Msg) -> None:
         self._environment.spawn(self._answer_health(message.reply))
 
     async def _answer_health(self, reply_to: str) -> None:
-        detail = self._find_problem()
+        problem = ""
         try:
             await asyncio.wait_for(self._environment.store.ping(), HEALTH_WITHIN)
         except (StoreError, TimeoutError) as error:
-            detail = f"the store failed: {error}"
-        if not self.lease.valid():
-            detail = "the lease has lapsed"
+            problem = f"the store failed: {error}"
+        detail = problem or self._find_own_problem()
         document = {"name": self._service, "replica": self._replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
 

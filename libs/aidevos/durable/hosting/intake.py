@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from aidevos.contracts import envelope
 from aidevos.durable.hosting.fair_queue import Arrival, FairQueue, Flows
+from aidevos.observability.metrics import PENDING_REQUESTS
 from aidevos.security.delegations import SCHEME
 
 # Requests of one caller to one object that are dispatched together; they share a commit.
@@ -71,12 +72,12 @@ class Intake:
         self._unanswered_bytes = 0
         self._arrived = 0
         self._working = False
-        self._empty = asyncio.Event()
-        self._empty.set()
         self._rate = FIRST_RATE
         self._dispatched = 0
         self._measured_at = 0.0
         self._swept_at = 0.0
+        # The process's next incarnation has an intake of its own, which then counts.
+        PENDING_REQUESTS.set_function(lambda: self._unanswered)
 
     def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         """Dispatch a request soon, or refuse it."""
@@ -105,9 +106,10 @@ class Intake:
         self._unanswered -= 1
         self._unanswered_bytes -= len(item.data) + len(item.headers)
 
-    async def join(self) -> None:
-        """Return when no request waits."""
-        await self._empty.wait()
+    async def join(self, prefix: bytes = b"") -> None:
+        """Return when no request waits on a subject that begins with `prefix`."""
+        while any(item.subject.startswith(prefix) for item in self._queue):  # noqa: ASYNC110
+            await asyncio.sleep(PACE)
 
     def _expected_wait(self, flows: Flows | None, target: bytes) -> float:
         """Return the seconds after which a request that arrives now would be dispatched."""
@@ -128,7 +130,6 @@ class Intake:
 
     def _start(self) -> None:
         self._working = True
-        self._empty.clear()
         self._dispatched, self._measured_at = 0, self._loop.time()
         self._loop.call_soon(self._work)
 
@@ -153,7 +154,6 @@ class Intake:
             self._loop.call_soon(self._work)
         else:
             self._working = False
-            self._empty.set()
 
     def _measure(self, now: float) -> None:
         elapsed = now - self._measured_at

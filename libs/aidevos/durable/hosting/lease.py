@@ -22,6 +22,7 @@ from typing import Any
 
 from nats.errors import Error as NatsError
 
+from aidevos.contracts import subjects
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.client.bucket import Bucket, RevisionConflict
 
@@ -30,6 +31,8 @@ MARGIN = 0.5
 # Renewals in the life of a key. Each one is given up when the next one is due.
 TRIES = 6
 LONGEST_PAUSE = 1.0
+# Seconds for which the bucket remembers that a host has left.
+FORGET_AFTER = 60
 
 
 class Lease:
@@ -42,6 +45,7 @@ class Lease:
     def __init__(
         self,
         hosts: Bucket,
+        service: str,
         host: str,
         clock: Clock,
         ttl: int,
@@ -50,10 +54,10 @@ class Lease:
         is_stalled: Callable[[], bool],
     ) -> None:
         self.incarnation = f"{host}.{secrets.token_hex(8)}"
+        self._key = subjects.lease_key(service, self.incarnation)
         self.lost = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._hosts = hosts
-        self._host = host
         self._clock = clock
         self._ttl = ttl
         self._pause = min(ttl / TRIES, LONGEST_PAUSE)
@@ -63,6 +67,10 @@ class Lease:
         self._tries = 0
         # When the renewals were sent of which nobody knows yet whether they were applied.
         self._sent: dict[int, float] = {}
+        # The last renewal that is known to be applied.
+        self._applied = 0
+        # True if the bucket has lost a renewal that it had acknowledged.
+        self.rolled_back = False
         # Times on the clock. They are replaced as a whole, so every thread may read and write them.
         self._renewed = self._suspended = -math.inf
 
@@ -74,8 +82,9 @@ class Lease:
         """Invalidate the lease until a renewal that is sent from now on, because a connection was lost."""
         self._suspended = self._clock.elapsed()
 
-    def end(self) -> None:
-        """Give up the lease for good."""
+    def end(self, *, rolled_back: bool = False) -> None:
+        """Give up the lease for good. `rolled_back` says that a bucket has lost what it had acknowledged."""
+        self.rolled_back |= rolled_back
         self._suspended = math.inf
         self.lost.set()
 
@@ -96,8 +105,8 @@ class Lease:
         await self._run(self._delete())
 
     async def _create(self) -> None:
-        for key in await self._hosts.keys(f"{self._host}."):
-            await self._hosts.delete(key)
+        for key in await self._hosts.keys(self._key.rpartition(".")[0] + "."):
+            await self._hosts.delete(key, forget_after=FORGET_AFTER)
         await self._set()
 
     async def _keep(self) -> None:
@@ -127,13 +136,17 @@ class Lease:
         self._tries += 1
         number = self._tries
         self._sent[number] = self._clock.elapsed()
-        self._revision = await self._hosts.set(self.incarnation, b"%d" % number, self._revision, self._ttl)
+        self._revision = await self._hosts.set(self._key, b"%d" % number, self._revision, self._ttl)
         self._note_applied(number)
 
     async def _find_revision(self) -> None:
-        """Read the key after a conflict: an earlier renewal was applied, or the key is gone and the lease has ended."""
-        value, revision = await self._hosts.get(self.incarnation)
-        if value is None:
+        """Read the key after a conflict: an earlier renewal was applied, or the lease has ended.
+
+        It has ended if the key is gone, or if the bucket is in an earlier state than it was.
+        """
+        value, revision = await self._hosts.get(self._key)
+        self.rolled_back = value is not None and int(value) < self._applied
+        if value is None or self.rolled_back:
             log.error("the lease of %s has lapsed", self.incarnation)
             self._suspended = math.inf
             self._loop.call_soon_threadsafe(self.lost.set)
@@ -142,11 +155,12 @@ class Lease:
             self._note_applied(int(value))
 
     def _note_applied(self, number: int) -> None:
+        self._applied = max(self._applied, number)
         self._renewed = max(self._renewed, self._sent.get(number, -math.inf))
         self._sent = {later: sent for later, sent in self._sent.items() if later > number}
 
     async def _delete(self) -> None:
         try:
-            await self._hosts.delete(self.incarnation)
+            await self._hosts.delete(self._key, forget_after=FORGET_AFTER)
         except NatsError as error:
             log.warning("releasing the lease failed, it will expire: %s", error)

@@ -1,91 +1,251 @@
-"""The placement of types on hosts: each type is held by one host at a time.
+"""The placement of partitions on hosts: each partition of a type is owned by one host at a time.
 
-Promise: a host takes a type only if no host holds it, its holder has released it, or the holder's lease key is gone.
-Placement decides which host answers. It doesn't protect writes, which are fenced by claims.
+Promises: a host claims a partition by compare-and-set, and only if it was released or the lease of its owner is gone.
+It owns what it has claimed and not released, whatever the bucket says. If the bucket has lost entries, the host gives
+up everything. All hosts compute who should own what from the same keys, so each takes its share, and a few partitions
+at a time move when a host joins or leaves.
+
+Placement decides which host answers. It doesn't protect writes, which are fenced by claims of documents.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import NamedTuple
 
 from nats.errors import Error as NatsError
 
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.client.bucket import Bucket, RevisionConflict
+from aidevos.durable.client.bucket import Bucket, Entry, RevisionConflict
+from aidevos.durable.hosting.assignment import assign
 from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.membership import Membership, keep_watching
 
 log = logging.getLogger(__name__)
-POLL_EVERY = 0.1
+# Partitions that one host hands over at a time, while it goes on serving and when it drains.
+MOVES_AT_ONCE = 4
+DRAINED_AT_ONCE = 16
+RETRY_AFTER = 0.5
+
+
+class Owner(NamedTuple):
+    """The owner of a partition, or an empty string after a release, and the revision of its key."""
+
+    incarnation: str
+    revision: int
+
+
+FREE = Owner("", 0)
 
 
 class Placement:
-    """Takes the types that a host serves as soon as they are free, and calls `own` for each."""
+    """Claims this host's share of the partitions of its types, and hands over what exceeds it.
+
+    `take(type, claimed)` begins to serve partitions that this host has claimed; `claimed` has the last owner of each,
+    or an empty string. `hand_over(type, partition)` ends that, so that the key can be released.
+    """
 
     def __init__(
         self,
-        holders: Bucket,
-        hosts: Bucket,
+        keys: Bucket,
+        membership: Membership,
         lease: Lease,
-        types: Sequence[str],
-        own: Callable[[str], Awaitable[None]],
+        partitions: Partitions,
+        types: Collection[str],
+        take: Callable[[str, dict[int, str]], Awaitable[None]],
+        hand_over: Callable[[str, int], Awaitable[None]],
     ) -> None:
-        self._holders = holders
-        self._hosts = hosts
+        # Set once this host has its share.
+        self.settled = asyncio.Event()
+        self._keys = keys
+        self._membership = membership
         self._lease = lease
-        self._wanted = dict.fromkeys(types)
-        self._own = own
-        self._held: dict[str, int] = {}
-        self._running: asyncio.Task[None] | None = None
+        self._partitions = partitions
+        self._types = types
+        self._take = take
+        self._hand_over = hand_over
+        self._owners: dict[str, dict[int, Owner]] = {type: {} for type in types}
+        self._held: dict[tuple[str, int], int] = {}
+        self._gone: set[str] = set()
+        self._moves: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._due = asyncio.Event()
+        self._loaded = asyncio.Event()
+        # Held while partitions are claimed and taken.
+        self._placing = asyncio.Lock()
+        self._stopped = False
+
+    def owner_of(self, type: str, partition: int) -> str:
+        """Return the incarnation that owns a partition, as far as this host knows, or an empty string."""
+        return self._owners[type].get(partition, FREE).incarnation
+
+    def place_soon(self) -> None:
+        """Look at the placement again, because something has changed."""
+        self._due.set()
+
+    async def follow(self) -> None:
+        """Keep the known owners up to date until cancelled."""
+        await keep_watching(self._follow, self._lease)
 
     async def run(self) -> None:
-        """Try to take each type until all are held."""
-        self._running = asyncio.current_task()
-        waiting: set[str] = set()
-        while self._wanted:
-            for type in list(self._wanted):
-                try:
-                    if await self._take(type):
-                        await self._own(type)
-                        # `stop` may have been called meanwhile, and nats-py may have swallowed the cancellation.
-                        self._wanted.pop(type, None)
-                    elif type not in waiting:
-                        waiting.add(type)
-                        log.warning("another process serves the type %s: waiting until it ends", type)
-                except (NatsError, OSError) as error:
-                    log.warning("taking the type %s failed, trying again: %s", type, error)
-            if self._wanted:
-                await asyncio.sleep(POLL_EVERY)
+        """Claim and hand over until stopped."""
+        await self._membership.loaded.wait()
+        await self._loaded.wait()
+        while not self._stopped:
+            await self._due.wait()
+            self._due.clear()
+            async with self._placing:
+                await self._try_to_place()
 
     async def stop(self) -> None:
-        """Take no further type."""
-        self._wanted.clear()
-        if self._running is not None:
-            await cancel_and_wait([self._running])
+        """Claim nothing more, and begin no further move. Claims in progress are finished."""
+        self._stopped = True
+        async with self._placing:
+            self._due.set()
 
-    async def release(self) -> None:
-        """Release the types of this host to other hosts."""
-        for type, revision in self._held.items():
-            try:
-                await self._holders.delete(type, revision)
-            except NatsError as error:
-                log.warning("releasing the type %s failed: %s", type, error)
+    async def abandon(self) -> None:
+        """Stop at once, because the lease is lost."""
+        self._stopped = True
+        await cancel_and_wait(list(self._moves.values()))
 
-    async def _take(self, type: str) -> bool:
-        value, revision = await self._holders.get(type)
-        holder = value.decode("ascii", "replace") if value else ""
-        if _is_incarnation(holder) and holder != self._lease.incarnation:
-            living, _ = await self._hosts.get(holder)
-            if living is not None:
-                return False
+    async def drain(self) -> None:
+        """Hand over and release all partitions. The placing must have been stopped."""
+        room = asyncio.Semaphore(DRAINED_AT_ONCE)
+
+        async def move(type: str, partition: int) -> None:
+            async with room:
+                await self._move(type, partition)
+
+        await asyncio.gather(*self._moves.values())
+        await asyncio.gather(*(move(*place) for place in list(self._held)))
+
+    async def _follow(self) -> None:
+        found: dict[str, dict[int, Owner]] | None = {type: {} for type in self._types}
+        async with aclosing(self._keys.watch([f"{type}.*" for type in self._types])) as entries:
+            async for entry in entries:
+                if entry is None:
+                    self._owners, found = found or {}, None
+                    self._loaded.set()
+                else:
+                    self._note(self._owners if found is None else found, entry)
+                if found is None:
+                    self._due.set()
+
+    def _note(self, owners: dict[str, dict[int, Owner]], entry: Entry) -> None:
+        type, _, partition = entry.key.partition(".")
+        if not partition.isdigit():
+            return
+        owner = Owner((entry.value or b"").decode("ascii", "replace"), entry.revision)
+        place = (type, int(partition))
+        owners[type][place[1]] = owner
+        if place in self._held and owner.revision > self._held[place] and owner.incarnation != self._lease.incarnation:
+            log.error("%s has taken %s, although this host has not released it", owner.incarnation, entry.key)
+            self._lease.end()
+
+    async def _try_to_place(self) -> None:
+        if self._stopped:
+            return
         try:
-            self._held[type] = await self._holders.set(type, self._lease.incarnation.encode(), revision)
-        except RevisionConflict:
-            return False
-        log.info("%s holds the type %s", self._lease.incarnation, type)
+            await self._place()
+        except (NatsError, OSError) as error:
+            log.warning("claiming partitions failed, trying again: %r", error)
+            asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
+
+    async def _place(self) -> None:
+        wanted = {type: self._assign(type) for type in self._types}
+        claimed = await asyncio.gather(*(self._claim_all(type, share) for type, share in wanted.items()))
+        for type, partitions in zip(wanted, claimed, strict=True):
+            if partitions:
+                log.info("%s owns %s of %s", self._lease.incarnation, _ranges(partitions), type)
+        await asyncio.gather(*(self._take(type, each) for type, each in zip(wanted, claimed, strict=True) if each))
+        for place in self._surplus(wanted):
+            if len(self._moves) == MOVES_AT_ONCE:
+                break
+            task = self._moves[place] = asyncio.get_running_loop().create_task(self._move(*place))
+            task.add_done_callback(partial(self._on_moved, place))
+        if all((type, each) in self._held for type, share in wanted.items() for each in share):
+            self.settled.set()
+
+    def _assign(self, type: str) -> list[int]:
+        """Return the partitions of a type that this host should own."""
+        hosts = {
+            incarnation: member.declined.get(type, ())
+            for incarnation, member in self._membership.members.items()
+            if type in member.types
+        }
+        owners = {each: owner.incarnation for each, owner in self._owners[type].items() if owner.incarnation in hosts}
+        target = assign(type, self._partitions.count, hosts, owners, hosts)
+        return [each for each, host in target.items() if host == self._lease.incarnation]
+
+    async def _claim_all(self, type: str, share: Collection[int]) -> dict[int, str]:
+        """Claim what is free of this host's share. Return the last owner of each partition that was claimed."""
+        owners = {each: self._owners[type].get(each, FREE) for each in share if (type, each) not in self._held}
+        for incarnation in {owner.incarnation for owner in owners.values()} - {"", self._lease.incarnation}:
+            if incarnation not in self._gone and await self._is_gone(incarnation):
+                self._gone.add(incarnation)
+        free = {"", self._lease.incarnation, *self._gone}
+        claims = {each: owner for each, owner in owners.items() if owner.incarnation in free}
+        won = await asyncio.gather(*(self._claim(type, each, owner) for each, owner in claims.items()))
+        return {each: claims[each].incarnation for each, success in zip(claims, won, strict=True) if success}
+
+    async def _claim(self, type: str, partition: int, owner: Owner) -> bool:
+        revision = owner.revision
+        # If the key names this host, an earlier claim was applied although its acknowledgement was lost.
+        if owner.incarnation != self._lease.incarnation:
+            try:
+                revision = await self._keys.set(f"{type}.{partition}", self._lease.incarnation.encode(), revision)
+            except RevisionConflict:
+                return False
+        self._held[type, partition] = revision
+        self._note_own(type, partition, Owner(self._lease.incarnation, revision))
         return True
 
+    async def _is_gone(self, incarnation: str) -> bool:
+        """Return True if a host is gone. One that leaves is not, as long as it has its lease: look again soon."""
+        if incarnation in self._membership.members:
+            return False
+        gone = await self._membership.is_gone(incarnation)
+        if not gone:
+            asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
+        return gone
 
-_is_incarnation = re.compile(r"[A-Za-z0-9_-]+\.[0-9a-f]{16}").fullmatch
+    def _surplus(self, wanted: Mapping[str, Collection[int]]) -> list[tuple[str, int]]:
+        """Return what this host should own no longer and doesn't hand over yet."""
+        keep = {(type, each) for type, share in wanted.items() for each in share}
+        return [place for place in self._held if place not in keep and place not in self._moves]
+
+    async def _move(self, type: str, partition: int) -> None:
+        await self._hand_over(type, partition)
+        try:
+            revision = await self._keys.delete(f"{type}.{partition}", self._held[type, partition])
+        except (NatsError, OSError, RevisionConflict) as error:
+            # The partition is no longer served. Only a new incarnation is sure to find its key as it is.
+            log.error("releasing %s.%d failed, restarting the host: %r", type, partition, error)
+            self._lease.end()
+            return
+        del self._held[type, partition]
+        self._note_own(type, partition, Owner("", revision))
+
+    def _note_own(self, type: str, partition: int, owner: Owner) -> None:
+        """Note what this host has just written, unless the watch has seen something newer."""
+        if owner.revision > self._owners[type].get(partition, FREE).revision:
+            self._owners[type][partition] = owner
+
+    def _on_moved(self, place: tuple[str, int], task: asyncio.Task[None]) -> None:
+        del self._moves[place]
+        self._due.set()
+
+
+def _ranges(partitions: Collection[int]) -> str:
+    """Return the numbers of partitions in short form, such as "0-3, 7"."""
+    ranges: list[list[int]] = []
+    for each in sorted(partitions):
+        if ranges and ranges[-1][1] == each - 1:
+            ranges[-1][1] = each
+        else:
+            ranges.append([each, each])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

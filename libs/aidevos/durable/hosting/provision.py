@@ -1,17 +1,22 @@
-"""Provisioning of the NATS server: the streams and key-value buckets of a fleet, and a check of its mapping.
+"""Provisioning of the NATS server: the streams and key-value buckets of a fleet, and a check of its mappings.
 
 Promise: provisioning is idempotent. It updates existing streams to the settings, and never drops data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import APIError, BadRequestError, BucketNotFoundError, KeyNotFoundError, ServiceUnavailableError
+from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, BadRequestError, BucketNotFoundError, NotFoundError, ServiceUnavailableError
 
 from aidevos.contracts import subjects
+from aidevos.durable.client.bucket import Bucket
 from aidevos.settings import Settings, SettingsError
 
 MINIMUM_VERSION = (2, 12)
@@ -22,9 +27,13 @@ LETTER_MARGIN = 64 * 1024
 # Seconds that the server keeps the marker of an expired key.
 MARKER_TTL = 60.0
 STREAM_EXISTS = 10058
+# No peers for the replicas, and no cluster.
+TOO_FEW_SERVERS = (10005, 10074)
 PROBES = 8
-# Type names don't begin with an underscore, so this key can't be that of a type.
-PARTITIONS_KEY = "_partitions"
+# Type names don't begin with an underscore, so this key can't be that of a partition.
+PARTITIONS_KEY = "_count"
+# The bucket in which earlier versions kept the owner of each type, and their key of the number of partitions.
+FORMER_BUCKET, FORMER_KEY = "placement", "_partitions"
 
 
 async def provision(connection: Client, settings: Settings) -> None:
@@ -35,54 +44,99 @@ async def provision(connection: Client, settings: Settings) -> None:
     version = connection.connected_server_version
     if (version.major, version.minor) < MINIMUM_VERSION:
         raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL has version {version}, but 2.12 or later is needed")
-    await check_mapping(connection)
+    await check_mapping(connection, settings.partitions, tells=True)
     js = connection.jetstream()
     try:
+        stored = await _find_partitions(connection)
         await _ensure_stream(js, events_stream(settings))
         await _ensure_stream(js, tells_stream(settings, connection.max_payload))
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
-            await _ensure_bucket(js, bucket)
-        await _check_partitions(js)
+            await _ensure_bucket(js, bucket, settings.stream_replicas)
+        await _keep_partitions(connection, js, stored, settings.partitions)
+        await _remove_former_consumers(js)
     except (ServiceUnavailableError, NatsTimeoutError):
         raise SettingsError(
             "the NATS server at AIDEVOS_NATS_URL has no JetStream, or its user may not use it"
         ) from None
     except APIError as error:
+        if error.err_code in TOO_FEW_SERVERS:
+            raise SettingsError(
+                f"AIDEVOS_STREAM_REPLICAS={settings.stream_replicas}: the NATS server at AIDEVOS_NATS_URL isn't in a "
+                f"cluster of at least {settings.stream_replicas} servers that run ({error.description})"
+            ) from None
         raise SettingsError(f"the NATS server refused a stream: {error.description}") from None
 
 
-async def check_mapping(connection: Client) -> None:
-    """Raise `SettingsError` with the line to add if the server doesn't map calls to their partitions."""
+async def check_mapping(connection: Client, partitions: int, *, tells: bool = False) -> None:
+    """Raise `SettingsError` with the line to add if the server doesn't map calls, and `tells`, to their partitions."""
+    await _check_mapped(connection, partitions, subjects.call, "dop", {})
+    if tells:
+        # The stream of tells refuses messages that are meant for another stream.
+        await _check_mapped(connection, partitions, subjects.tell, "tellp", {"Nats-Expected-Stream": "none"})
+
+
+async def _check_mapped(
+    connection: Client, partitions: int, address: Callable[..., str], prefix: str, headers: dict[str, str]
+) -> None:
     type, method = "_probe", connection.new_inbox().rpartition(".")[2]
     ids = [str(number) for number in range(PROBES)]
-    probe = await connection.subscribe(f"dop.*.{type}.*.{method}")
+    probe = await connection.subscribe(f"{prefix}.*.{type}.*.{method}")
     try:
         for id in ids:
-            await connection.publish(subjects.call(type, id, method), b"")
+            await connection.publish(address(type, id, method), b"", headers=headers)
         reached = {(await probe.next_msg(timeout=2)).subject for _ in ids}
     except NatsTimeoutError:
         reached = set()
     finally:
         await probe.unsubscribe()
-    if reached != {f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}" for id in ids}:
+    if reached != {f"{prefix}.{subjects.partition(type, id, partitions)}.{type}.{id}.{method}" for id in ids}:
         raise SettingsError(
-            f"the NATS server at AIDEVOS_NATS_URL needs this line in its configuration: {subjects.MAPPING}"
+            "the NATS server at AIDEVOS_NATS_URL needs this line in its configuration: "
+            + subjects.mappings_line(partitions)
         )
 
 
-async def _check_partitions(js: JetStreamContext) -> None:
-    """Store the partition count at first; raise `SettingsError` if it differs, because it would remap all IDs."""
-    bucket = await js.key_value(subjects.PLACEMENT_BUCKET)
+async def read_partitions(connection: Client) -> int:
+    """Return the number of partitions of each type in this fleet. Raises `SettingsError`."""
     try:
-        stored = int((await bucket.get(PARTITIONS_KEY)).value or b"0")
-    except KeyNotFoundError:
-        await bucket.put(PARTITIONS_KEY, str(subjects.PARTITIONS).encode())
-        return
-    if stored != subjects.PARTITIONS:
+        value, _ = await Bucket(connection, subjects.PLACEMENT_BUCKET).get(PARTITIONS_KEY)
+    except (NatsError, TimeoutError) as error:
+        raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL has no fleet: {error!r}") from None
+    if value is None:
+        raise SettingsError("the fleet on the NATS server at AIDEVOS_NATS_URL is not provisioned: start it first")
+    return int(value)
+
+
+async def _find_partitions(connection: Client) -> int | None:
+    """Return the partition count that is stored, also by an earlier version, or None."""
+    for name, key in ((subjects.PLACEMENT_BUCKET, PARTITIONS_KEY), (FORMER_BUCKET, FORMER_KEY)):
+        value, _ = await Bucket(connection, name).get(key)
+        if value is not None:
+            return int(value)
+    return None
+
+
+async def _keep_partitions(connection: Client, js: JetStreamContext, stored: int | None, wanted: int) -> None:
+    """Store the partition count; raise `SettingsError` if it was another one, because that would remap all IDs.
+
+    The bucket in which earlier versions kept owners is removed.
+    """
+    count = wanted if stored is None else stored
+    await Bucket(connection, subjects.PLACEMENT_BUCKET).put(PARTITIONS_KEY, b"%d" % count)
+    with suppress(NotFoundError):
+        await js.delete_key_value(FORMER_BUCKET)
+    if count != wanted:
         raise SettingsError(
-            f"the fleet on the NATS server at AIDEVOS_NATS_URL has {stored} partitions, "
-            f"this version has {subjects.PARTITIONS}: use the version that made it"
+            f"the fleet on the NATS server at AIDEVOS_NATS_URL was first started with {count} partitions, "
+            f"which can't change: set AIDEVOS_PARTITIONS={count}"
         )
+
+
+async def _remove_former_consumers(js: JetStreamContext) -> None:
+    """Remove the consumers of earlier versions, each of which read all tells to a type."""
+    for consumer in await js.consumers_info(subjects.TELLS_STREAM):
+        if (consumer.config.filter_subject or "").startswith("tell."):
+            await js.delete_consumer(subjects.TELLS_STREAM, consumer.name)
 
 
 def events_stream(settings: Settings) -> StreamConfig:
@@ -95,6 +149,7 @@ def events_stream(settings: Settings) -> StreamConfig:
         max_age=settings.events_max_age,
         max_bytes=settings.events_max_bytes,
         duplicate_window=min(DUPLICATE_WINDOW, settings.events_max_age),
+        num_replicas=settings.stream_replicas,
         allow_direct=True,
         allow_atomic=True,
     )
@@ -108,13 +163,14 @@ def tells_stream(settings: Settings, max_payload: int) -> StreamConfig:
     """
     return StreamConfig(
         name=subjects.TELLS_STREAM,
-        subjects=[subjects.TELLS],
+        subjects=[subjects.TELLS, subjects.STORED_TELLS],
         storage=StorageType.FILE,
         retention=RetentionPolicy.WORK_QUEUE,
         discard=DiscardPolicy.NEW,
         max_bytes=settings.tells_max_bytes,
         max_msg_size=min(TELL_LIMIT, max_payload - LETTER_MARGIN),
         duplicate_window=DUPLICATE_WINDOW,
+        num_replicas=settings.stream_replicas,
     )
 
 
@@ -127,9 +183,42 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         await js.update_stream(config)
 
 
-async def _ensure_bucket(js: JetStreamContext, bucket: str) -> None:
+async def _ensure_bucket(js: JetStreamContext, bucket: str, replicas: int) -> None:
     """Create a bucket whose keys can have their own TTL, and whose watchers see an expiry at once."""
     try:
-        await js.key_value(bucket)
+        found = (await (await js.key_value(bucket)).status()).stream_info.config
     except BucketNotFoundError:
-        await js.create_key_value(bucket=bucket, limit_marker_ttl=MARKER_TTL)
+        await js.add_stream(_bucket_stream(bucket, replicas))
+        return
+    if found.num_replicas == replicas:
+        return
+    if found.persist_mode == PersistMode.ASYNC:
+        # The server can't replicate such a stream. Hosts that run claim their partitions anew.
+        await js.delete_key_value(bucket)
+        await js.add_stream(_bucket_stream(bucket, replicas))
+    else:
+        await js.update_stream(found.evolve(num_replicas=replicas))
+
+
+def _bucket_stream(bucket: str, replicas: int) -> StreamConfig:
+    """Return the configuration of a bucket's stream (NATS ADR-8).
+
+    Owners of partitions are written in bursts. If a power cut loses the last of them, the hosts notice and claim anew,
+    so a single server needn't sync each one.
+    """
+    is_unsynced = bucket == subjects.PLACEMENT_BUCKET and replicas == 1
+    return StreamConfig(
+        name=f"KV_{bucket}",
+        subjects=[f"$KV.{bucket}.>"],
+        storage=StorageType.FILE,
+        num_replicas=replicas,
+        max_msgs_per_subject=1,
+        discard=DiscardPolicy.NEW,
+        duplicate_window=DUPLICATE_WINDOW,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        allow_direct=True,
+        allow_msg_ttl=True,
+        subject_delete_marker_ttl=MARKER_TTL,
+        persist_mode=PersistMode.ASYNC if is_unsynced else None,
+    )

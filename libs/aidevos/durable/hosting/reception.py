@@ -73,14 +73,17 @@ class Reception:
 
     async def subscribe(self, subject: str, queue: str = "") -> Subscription:
         """Take the calls or queries on a subject."""
-        subscription = await self._connection.subscribe(subject, queue=queue, cb=_ignore)
+        subscription = await self._connection.subscribe(subject, queue=queue)
         self._connection.hand_over(subscription, self._receive)
         return subscription
 
-    async def join(self, within: float) -> None:
-        """Return when no request waits to be dispatched, or after `within` seconds."""
+    async def join(self, within: float, subjects: str = "") -> None:
+        """Return when no request on these subjects waits to be dispatched, or after `within` seconds.
+
+        `subjects` is how they begin.
+        """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._intake.join(), within)
+            await asyncio.wait_for(self._intake.join(subjects.encode()), within)
 
     def _receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if reply and not is_inbox(reply):
@@ -194,7 +197,3 @@ def _count_failure(subject: str, answer: Reply, *, answered: bool) -> None:
     FAILURES.labels("nats", failure.code).inc()
     if not answered:
         log.warning("a request without a reply subject failed on %s: %s: %s", subject, failure.code, failure.detail)
-
-
-async def _ignore(message: Msg) -> None:
-    """Ignore a message, because it was handed over when it was read."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.fair_share import FairShare
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.slices import Slices
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.relay import Relay
-from aidevos.durable.hosting.queries import StoredQuery, stored_queries
+from aidevos.durable.hosting.newer_schemas import NewerSchemas
+from aidevos.durable.hosting.queries import FindActive, StoredQuery, stored_queries
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.ownership.alarm_clock import AlarmClock
@@ -35,8 +37,9 @@ from aidevos.security.permissions import Principal
 class Runtime:
     """Builds the parts that serve the objects of one process, and connects their events.
 
-    `incarnation` is never reused. `may_answer` returns True while the process holds its lease. `principal` is the
-    process itself, which is the caller of alarms.
+    `incarnation` is never reused. `partitions` are those that the process owns. `principal` is the process itself,
+    which is the caller of alarms. `decline` is called once for each partition of a type that holds a state whose schema
+    this process's code doesn't know.
     """
 
     def __init__(
@@ -50,9 +53,10 @@ class Runtime:
         *,
         incarnation: str,
         principal: Principal,
-        may_answer: Callable[[], bool],
+        partitions: Partitions,
         limits: Limits,
         on_defect: Callable[[Defect], None] | None = None,
+        decline: Callable[[str, int], None] = lambda type, partition: None,
     ) -> None:
         self.tasks = BackgroundTasks()
         self.environment = Environment(
@@ -61,13 +65,16 @@ class Runtime:
             client,
             clock,
             limits,
-            may_answer,
+            partitions,
             self.tasks.spawn,
             Slices(),
             FairShare(limits.searches),
             on_defect,
+            NewerSchemas(decline),
         )
         self.catalogue = Catalogue(self.environment, self._activate)
+        # A host replaces it by one that also asks the other hosts of its service.
+        self.find_active: FindActive = self._find_own_active
         self._gate = gate
         self.alarms = AlarmClock(self.environment, self.catalogue, principal)
         owner_ids = OwnerIds(incarnation)
@@ -98,11 +105,10 @@ class Runtime:
     @cached_property
     def queries(self) -> dict[str, StoredQuery]:
         """The queries by subject. The registry must have been bound to its resources before the first use."""
-        return stored_queries(self.environment, self.catalogue, self._gate)
+        return stored_queries(self.environment, lambda type, ids: self.find_active(type, ids), self._gate)
 
-    def housekeeping(self, owned: Callable[[], Collection[str]]) -> Housekeeping:
-        """Return the housekeeping of the types that `owned` returns."""
-        return Housekeeping(self.environment, self.catalogue, self.lifecycle, owned)
+    def housekeeping(self) -> Housekeeping:
+        return Housekeeping(self.environment, self.catalogue, self.lifecycle)
 
     def _group_commit(self, type: str, owner_ids: OwnerIds) -> GroupCommit:
         environment, catalogue = self.environment, self.catalogue
@@ -110,13 +116,16 @@ class Runtime:
             environment, catalogue, owner_ids, type, on_committed=self._on_committed, on_resolved=self._on_resolved
         )
 
+    async def _find_own_active(self, type: str, ids: Iterable[str]) -> set[str]:
+        return self.catalogue.select_active(type, ids)
+
     async def close(self) -> None:
         """End all background work. Unsent entries stay in their outboxes."""
         await self._relay.close()
         await self.tasks.close()
 
-    def _activate(self, type: ObjectType, id: str, claim: bool) -> Activation:
-        return self.lifecycle.activate(type, id, claim)
+    def _activate(self, type: ObjectType, id: str, partition: int, claim: bool) -> Activation:
+        return self.lifecycle.activate(type, id, partition, claim)
 
     def _on_loaded(self, activation: Activation) -> None:
         if activation.outbox:

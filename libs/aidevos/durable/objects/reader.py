@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.fair_share import FairShare
 from aidevos.durable.client.client import ObjectCaller, send_query
+from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.store.conditions import Condition
 from aidevos.durable.store.port import VIEW_BYTES, Document, Find, Store
 from aidevos.security.permissions import Principal
@@ -19,20 +20,32 @@ class Reader:
     """Reads committed states for a view.
 
     `caller` is the view's caller; the view itself must respect what they may see. `now` is in seconds since the epoch.
-    Each read waits for the caller's share of `searches`. Methods raise `StoreError`.
+    Each read waits for the caller's share of `searches`. Methods raise `StoreError`, and `NewerSchema` for a state of
+    one of these `types` whose schema is newer than this process's code.
     """
 
-    def __init__(self, store: Store, client: ObjectCaller, searches: FairShare, caller: Principal, now: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        client: ObjectCaller,
+        searches: FairShare,
+        caller: Principal,
+        now: float,
+        types: Mapping[str, ObjectType],
+    ) -> None:
         self._store = store
         self._client = client
         self._searches = searches
+        self._types = types
         self.caller = caller
         self.now = now
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         """Return the existing objects with these IDs, by ID."""
         found = await self._run(lambda: self._store.read(type, ids))
-        return {id: document for id, document in found.items() if document.exists}
+        existing = {id: document for id, document in found.items() if document.exists}
+        self._check_schemas(type, existing.values())
+        return existing
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
         """Return existing objects by their states.
@@ -42,6 +55,7 @@ class Reader:
         """
         size = min(wanted.size or VIEW_BYTES, VIEW_BYTES)
         found = await self._run(lambda: self._store.find(type, wanted._replace(size=size)))
+        self._check_schemas(type, found)
         if wanted.size is None and len(found) < wanted.limit and sum(document.size for document in found) >= size:
             detail = f"the search found more than {size} bytes: ask for fewer objects, or `only` for parts of them"
             raise Failure("too-large", detail)
@@ -54,6 +68,12 @@ class Reader:
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
         """Ask another view or a search, on behalf of this service, and return its decoded answer. Raises `Failure`."""
         return await send_query(self._client, type, view, args)
+
+    def _check_schemas(self, type: str, documents: Iterable[Document]) -> None:
+        known = self._types.get(type)
+        if known is not None:
+            for document in documents:
+                known.check_schema(document.schema)
 
     async def _run(self, read: Callable[[], Awaitable[T]]) -> T:
         return await self._searches.run(self.caller.subject, read)

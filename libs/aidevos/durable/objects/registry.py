@@ -32,6 +32,16 @@ from aidevos.durable.store import codec
 from aidevos.security.permissions import services
 
 
+class NewerSchema(Failure):
+    """Raised for a state whose schema is newer than this process's code.
+
+    It is retryable, because a process with newer code can read the state.
+    """
+
+    def __init__(self, type: str, schema: int) -> None:
+        super().__init__("moved", f"a state of {type} has schema version {schema}, newer than this process's code")
+
+
 class ObjectType:
     """An object type: its class, its methods by name, and its state's schema and upcasts.
 
@@ -100,16 +110,18 @@ class ObjectType:
         converted: msgspec.Struct = self.state.convert(state)
         return converted
 
+    def check_schema(self, schema: int) -> None:
+        """Raise `NewerSchema` for a schema version that this process's code doesn't know."""
+        if schema > self.cls.schema_version:
+            raise NewerSchema(self.name, schema)
+
     def load_state(self, state: dict[str, Any], schema: int) -> msgspec.Struct:
         """Load a stored state and upcast it to the current schema version.
 
-        Raises `unavailable` for a version that is newer than this process's code. An upcast may raise anything, and
-        `msgspec.ValidationError` is raised for a state that doesn't fit the schema.
+        Raises `NewerSchema`. An upcast may raise anything, and `msgspec.ValidationError` is raised for a state that
+        doesn't fit the schema.
         """
-        if schema > self.cls.schema_version:
-            raise Failure(
-                "unavailable", f"the state has schema version {schema}, which is newer than this process's code"
-            )
+        self.check_schema(schema)
         for version in range(schema, self.cls.schema_version):
             state = self._upcasts[version](state)
         loaded: msgspec.Struct = msgspec.convert(state, self.cls.state_type, str_keys=True)

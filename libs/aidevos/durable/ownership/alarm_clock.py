@@ -1,6 +1,6 @@
 """The alarm clock of a process, which wakes each object when one of its alarms is due.
 
-Promises: every alarm of a type that this process owns is found, whichever process wrote it. A scan of the store
+Promises: every alarm in a partition that this process owns is found, whichever process wrote it. A scan of the store
 looks ahead every few seconds, and alarms that are committed between two scans are scheduled from memory. Alarms
 that are on time ring at once. Late alarms, as after an outage, ring at a set rate, and alarms that are on time never
 wait behind them. The schedule in memory is bounded; a later scan finds the rest.
@@ -13,13 +13,12 @@ import heapq
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
-from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.objects.alarm import EXPIRY
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.store.port import StoreError
@@ -124,6 +123,8 @@ class AlarmClock:
         self._stopped = False
         self._rescheduled = asyncio.Event()
         self._scan_requested = asyncio.Event()
+        # Partitions by type that were taken since the last scan.
+        self._taken: dict[str, list[int]] = {}
 
     async def run(self) -> None:
         """Ring due alarms until cancelled."""
@@ -137,36 +138,46 @@ class AlarmClock:
             await self._rescheduled.wait()
             timer.cancel()
 
-    async def keep_scanning(self, types: Callable[[], Iterable[str]]) -> None:
-        """Scan the store for alarms of these types every `SCAN_EVERY` seconds until cancelled."""
+    async def keep_scanning(self) -> None:
+        """Scan the store for alarms until cancelled.
+
+        Partitions that this process has just taken are scanned at once, and all of them every `SCAN_EVERY` seconds.
+        """
         loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
+            wanted, self._taken = self._taken, {}
             self._scan_requested.clear()
+            if loop.time() >= due:
+                due = loop.time() + SCAN_EVERY
+                partitions = self._environment.partitions
+                wanted = {type: partitions.served(type) for type in self._environment.registry.types}
             try:
-                await self.scan(types(), HORIZON)
+                await self.scan(wanted, HORIZON)
             except StoreError as error:
                 log.warning("scanning for alarms failed, trying again: %s", error)
-            timer = loop.call_later(SCAN_EVERY, self._scan_requested.set)
+            timer = loop.call_at(due, self._scan_requested.set)
             await self._scan_requested.wait()
             timer.cancel()
 
-    def scan_soon(self) -> None:
-        """Request a scan now, because this process owns another type."""
+    def scan_soon(self, type: str, partitions: Iterable[int]) -> None:
+        """Request a scan of partitions that this process has just taken."""
+        self._taken.setdefault(type, []).extend(partitions)
         self._scan_requested.set()
 
     def stop(self) -> None:
         """Ring no further alarm."""
         self._stopped = True
 
-    async def scan(self, types: Iterable[str], ahead: float) -> None:
-        """Schedule alarms that are due within `ahead` seconds, and as many late ones as can ring soon.
+    async def scan(self, wanted: Mapping[str, Collection[int]], ahead: float) -> None:
+        """Schedule alarms of these partitions by type that are due within `ahead` seconds, and some of the late ones.
 
-        Raises `StoreError`.
+        As many late ones are read as can ring soon. Raises `StoreError`.
         """
         now = self._environment.clock.now()
         late_limit = max(LATE_LIMIT, int(2 * SCAN_EVERY * self._environment.limits.alarm_rate))
-        for type in types:
-            store, partitions = self._environment.store, range(PARTITIONS)
+        store = self._environment.store
+        for type, partitions in wanted.items():
             late = await store.list_due(type, partitions, -math.inf, now - LATE_AFTER, late_limit)
             soon = await store.list_due(type, partitions, now - LATE_AFTER, now + ahead, CAPACITY)
             schedule = partial(self._schedule_found, type, now, ahead)
@@ -218,7 +229,7 @@ class AlarmClock:
 
     def _can_ring(self) -> bool:
         room = self._environment.limits.pending - self._ringing
-        return not self._stopped and room > 0 and self._environment.may_answer()
+        return not self._stopped and room > 0 and self._environment.partitions.is_live()
 
     def _ring_each(self) -> Iterator[None]:
         while self._can_ring() and (found := self._schedule.pop(self._environment.clock.now(), 1)):
@@ -234,6 +245,8 @@ class AlarmClock:
         """Put the earliest alarm of an object into its mailbox if it is due. The next one follows its answer."""
         found = activation.next_alarm()
         if found is None or activation.broken or activation.ringing or self._stopped:
+            return
+        if not self._environment.partitions.serves(activation.type.name, activation.partition):
             return
         at, name = found
         if at > self._environment.clock.now():

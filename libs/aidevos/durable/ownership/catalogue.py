@@ -1,14 +1,14 @@
 """The catalogue of activations: at most one current activation of each object.
 
-Promises: all new calls of an object reach its one current activation, which is loaded once. A process without its
-lease activates nothing. While it holds the lease, no request waits for an activation that has ended: the request
+Promises: all new calls of an object reach its one current activation, which is loaded once. A process activates only
+objects whose partition it owns. While it owns one, no request waits for an activation that has ended: the request
 fails or moves to the successor.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.registry import ObjectType
@@ -19,26 +19,33 @@ from aidevos.durable.turns.failures import moved, not_applied, outcome_unknown
 from aidevos.durable.turns.pending import fail_waiting
 from aidevos.durable.turns.request import Request
 
-# Seconds between two looks at the first activation that isn't settled, during a drain.
+# A type and one of its partitions.
+Place = tuple[str, int]
+# Seconds between two looks at the first activation that isn't settled, during a handover.
 SETTLE_EVERY = 0.01
 
 
 class Catalogue:
     """The activations of one process.
 
-    `activate(type, id, claim)` creates an activation and starts to load it; with `claim` it always claims the
-    document.
+    `activate(type, id, partition, claim)` creates an activation and starts to load it; with `claim` it always claims
+    the document.
     """
 
-    def __init__(self, environment: Environment, activate: Callable[[ObjectType, str, bool], Activation]) -> None:
+    def __init__(self, environment: Environment, activate: Callable[[ObjectType, str, int, bool], Activation]) -> None:
         self._environment = environment
         self._activate = activate
         self._activations: dict[tuple[str, str], Activation] = {}
+        self._members: dict[Place, dict[Activation, None]] = {}
         self.residents = Residents(environment.limits.memory)
 
     def get(self, type_name: str, id: str) -> Activation | None:
         """Return the activation of an object, which may still be loading, or None."""
         return self._activations.get((type_name, id))
+
+    def select_active(self, type_name: str, ids: Iterable[str]) -> set[str]:
+        """Return those of these objects that are in memory."""
+        return {id for id in ids if (type_name, id) in self._activations}
 
     def all(self) -> list[Activation]:
         """Return all activations, including those that are still loading."""
@@ -55,7 +62,8 @@ class Catalogue:
     def enqueue(self, request: Request, partition: str | None = None) -> None:
         """Put a request into the mailbox of its object, activating the object if necessary.
 
-        Raises `moved` without a lease, `overloaded`, and `invalid` if the object is not in the partition.
+        Raises `moved` if this process doesn't own the object, `overloaded`, and `invalid` if the object is not in the
+        partition.
         """
         activation = self._activations.get((request.type.name, request.id))
         if activation is None:
@@ -67,8 +75,6 @@ class Catalogue:
     def put(self, activation: Activation, request: Request) -> None:
         """Put a request into the mailbox of an activation. Raises `overloaded`."""
         activation.mailbox.put(request)
-        if not activation.settled:
-            self.residents.unsettle(activation)
 
     def requeue(self, request: Request) -> None:
         """Put a request into its object's mailbox again; if that fails, answer with the failure."""
@@ -81,7 +87,9 @@ class Catalogue:
     def wake(self, type_name: str, id: str, *, alarm: bool = False) -> None:
         """Activate an object without a call, because its outbox or (with `alarm`) an alarm needs attention."""
         activation = self.get(type_name, id)
-        if activation is None and self._environment.may_answer():
+        if activation is None and self._environment.partitions.serves(
+            type_name, self._environment.partitions.of(type_name, id)
+        ):
             activation = self._create(self._environment.registry.types[type_name], id, claim=True)
         if activation is not None and alarm:
             activation.woken_for_alarm = True
@@ -91,6 +99,8 @@ class Catalogue:
         key = (activation.type.name, activation.id)
         if self._activations.get(key) is activation:
             del self._activations[key]
+        members = self._members.get((activation.type.name, activation.partition), {})
+        members.pop(activation, None)
         self.residents.remove(activation)
 
     def forget(self, activation: Activation) -> None:
@@ -136,26 +146,38 @@ class Catalogue:
             if activation.in_flight is not None:
                 fail_waiting(activation.in_flight, outcome_unknown())
 
-    async def settle(self, within: float) -> None:
-        """Return when no request waits and everything is committed, or after `within` seconds."""
+    async def settle(self, within: float, place: Place | None = None) -> None:
+        """Return when no request waits and everything is committed, or after `within` seconds.
+
+        With a `place`, only that partition counts.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + within
-        await self._environment.slices.run(self._commit_unsettled())
-        while loop.time() < end and (unsettled := next(self.residents.unsettled(), None)) is not None:
+        await self._environment.slices.run(self._commit_unsettled(place))
+        while loop.time() < end and (unsettled := next(self._unsettled(place), None)) is not None:
             if unsettled.pending is not None:
                 unsettled.request_commit()
             await asyncio.sleep(SETTLE_EVERY)
 
-    def _commit_unsettled(self) -> Iterator[None]:
-        for activation in self.residents.unsettled():
+    def _unsettled(self, place: Place | None) -> Iterator[Activation]:
+        return (each for each in self._in(place) if not each.settled)
+
+    def _commit_unsettled(self, place: Place | None) -> Iterator[None]:
+        for activation in self._unsettled(place):
             if activation.pending is not None:
                 activation.request_commit()
             yield
 
-    async def give_up(self) -> None:
-        """Answer all remaining requests with `unavailable`, so that their callers repeat them elsewhere."""
-        await self._environment.slices.map(self._give_up, self.all())
+    async def give_up(self, place: Place | None = None) -> None:
+        """Answer all remaining requests with `unavailable`, so that their callers repeat them elsewhere.
+
+        With a `place`, only those in that partition.
+        """
+        await self._environment.slices.map(self._give_up, self._in(place))
         await asyncio.sleep(0)
+
+    def _in(self, place: Place | None) -> list[Activation]:
+        return self.all() if place is None else list(self._members.get(place, ()))
 
     def _give_up(self, activation: Activation) -> None:
         self.forget(activation)
@@ -167,7 +189,9 @@ class Catalogue:
             request.fail(not_applied())
 
     def _create(self, type: ObjectType, id: str, *, claim: bool) -> Activation:
-        if not self._environment.may_answer():
+        partition = self._environment.partitions.of(type.name, id)
+        if not self._environment.partitions.owns(type.name, partition):
             raise moved()
-        activation = self._activations[type.name, id] = self._activate(type, id, claim)
+        activation = self._activations[type.name, id] = self._activate(type, id, partition, claim)
+        self._members.setdefault((type.name, partition), {})[activation] = None
         return activation

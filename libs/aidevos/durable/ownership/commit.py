@@ -86,7 +86,6 @@ class GroupCommit:
         fresh = activation.pending is None
         activation.open_pending().changes.drop(f"outbox.{number}")
         self._catalogue.residents.recount(activation)
-        self._catalogue.residents.unsettle(activation)
         if fresh:
             if not self._to_clear:
                 asyncio.get_running_loop().call_later(CLEAR_AFTER, self._clear_sent)
@@ -94,7 +93,6 @@ class GroupCommit:
 
     def add(self, activation: Activation) -> None:
         """Commit the pending changes of an activation with the next batch."""
-        self._catalogue.residents.unsettle(activation)
         if activation.in_flight is None:
             self._ready[activation] = None
             if self._task is None:
@@ -170,7 +168,6 @@ class GroupCommit:
         for activation, pending, _ in clearings:
             if cleared and activation.pending is pending and activation.only_clears_outbox:
                 activation.pending, activation.relay_flag = None, False
-                self._catalogue.residents.check_settled(activation)
             else:
                 self.add(activation)
 
@@ -217,8 +214,6 @@ class GroupCommit:
             self._catalogue.residents.recount(activation)
             if activation.pending is not None:
                 self.add(activation)
-            else:
-                self._catalogue.residents.check_settled(activation)
 
     def _finish(self, activation: Activation, pending: PendingCommit, failure: Failure | None) -> None:
         """Answer all requests that wait for a commit, now that its outcome is known."""
@@ -228,9 +223,9 @@ class GroupCommit:
             return
         for request, answer in take_all(pending.waiters):
             request.respond(answer)
-        valid = self._environment.may_answer()
+        owns = self._environment.owns(activation)
         for request, answer in take_all(pending.readers):
-            request.respond(answer if valid else Reply.of(moved()))
+            request.respond(answer if owns else Reply.of(moved()))
         for callback in take_all(pending.callbacks):
             callback(None)
 
@@ -254,11 +249,11 @@ class GroupCommit:
             self._on_resolved(activation, document)
 
     async def _claim_again(self, activation: Activation) -> Document | None:
-        """Claim the document while the lease is valid, and return it; None if that fails for `RESOLVE_FOR` seconds."""
+        """Claim the document while this process owns it, and return it; None if it can't for `RESOLVE_FOR` seconds."""
         loop = asyncio.get_running_loop()
         end, pauses = loop.time() + RESOLVE_FOR, BACKOFF.pauses()
         while not activation.broken and loop.time() < end:
-            if self._environment.may_answer():
+            if self._environment.owns(activation):
                 claim = Claim(activation.id, self._owner_ids.next(), activation.partition)
                 try:
                     return (await self._environment.store.claim(self._type, [claim])).get(activation.id)

@@ -1,4 +1,4 @@
-"""The periodic work of a host for all objects of its types.
+"""The periodic work of a host for all objects in its partitions.
 
 Promises: idle objects leave memory within about a second after their time, and at once while memory exceeds its bound.
 An outbox that no owner sends is found by a later scan, whenever it was committed: a commit of a former owner may land
@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.lifecycle import WAKE_LIMIT, Lifecycle
 from aidevos.durable.store.port import StoreError
@@ -29,19 +27,12 @@ PURGE_EVERY = 60.0
 
 
 class Housekeeping:
-    """Sweeps, scans and purges for one process. `owned` returns the types that it owns now."""
+    """Sweeps, scans and purges for one process, in the partitions that it owns."""
 
-    def __init__(
-        self,
-        environment: Environment,
-        catalogue: Catalogue,
-        lifecycle: Lifecycle,
-        owned: Callable[[], Collection[str]],
-    ) -> None:
+    def __init__(self, environment: Environment, catalogue: Catalogue, lifecycle: Lifecycle) -> None:
         self._environment = environment
         self._residents = catalogue.residents
         self._lifecycle = lifecycle
-        self._owned = owned
 
     async def keep_sweeping(self) -> None:
         """Hibernate objects until cancelled."""
@@ -58,7 +49,7 @@ class Housekeeping:
         """
         while True:
             await asyncio.sleep(SWEEP_EVERY)
-            if self._owned() and (await self._scan() or self._residents.senders >= WAKE_LIMIT):
+            if await self._scan() or self._residents.senders >= WAKE_LIMIT:
                 await asyncio.sleep(SCAN_EVERY - SWEEP_EVERY)
 
     async def keep_purging(self) -> None:
@@ -72,16 +63,16 @@ class Housekeeping:
         bounds = self._environment.limits.records
         age = timedelta(seconds=max(bounds.age, bounds.tell_age))
         before = datetime.fromtimestamp(self._environment.clock.now(), UTC) - age
-        for type in tuple(self._owned()):
+        for type in self._environment.registry.types:
             try:
-                while await self._environment.store.purge(type, range(PARTITIONS), before):
+                while await self._environment.store.purge(type, self._environment.partitions.served(type), before):
                     pass
             except StoreError as error:
                 log.warning("purging tombstones of %s failed, trying again later: %s", type, error)
 
     async def _scan(self) -> bool:
         try:
-            return await self._lifecycle.scan(tuple(self._owned()))
+            return await self._lifecycle.scan()
         except StoreError as error:
             log.warning("scanning the outboxes failed, trying again: %s", error)
             return True

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import READ
-from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.objects.object import BaseDurableObject
-from aidevos.durable.objects.registry import ObjectType
+from aidevos.durable.objects.registry import NewerSchema, ObjectType
 from aidevos.durable.objects.running import using_state
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.owner_ids import OwnerIds
@@ -73,14 +72,14 @@ class Lifecycle:
         # The last ID that an unfinished scan of a type has handled.
         self._scanned: dict[str, str] = {}
 
-    def activate(self, type: ObjectType, id: str, claim: bool) -> Activation:
+    def activate(self, type: ObjectType, id: str, partition: int, claim: bool) -> Activation:
         """Return a new activation, and start to load it. With `claim`, it always claims the document."""
         activation: Activation
 
         def start(request: Request) -> asyncio.Task[None] | None:
             return self._start_turn(activation, request)
 
-        activation = Activation(type, id, Mailbox(self._environment.limits.mailbox, start), self._save)
+        activation = Activation(type, id, partition, Mailbox(self._environment.limits.mailbox, start), self._save)
         self._environment.spawn(self._load(activation, claim=claim))
         return activation
 
@@ -94,6 +93,9 @@ class Lifecycle:
             await _call_on_activate(activation)
         except StoreError as error:
             self._abandon(activation, Failure("unavailable", f"the store failed: {error}"))
+        except NewerSchema as newer:
+            self._environment.on_newer_schema(activation.type.name, activation.partition)
+            self._abandon(activation, newer)
         except Failure as failure:
             self._abandon(activation, failure)
         except Exception:
@@ -137,28 +139,45 @@ class Lifecycle:
         if type(activation.object).on_hibernate is not BaseDurableObject.on_hibernate:
             self._environment.spawn(_call_on_hibernate(activation))
 
-    async def scan(self, types: Iterable[str]) -> bool:
-        """Wake objects of these types whose outboxes hold unsent entries. Raises `StoreError`.
+    async def scan(self) -> bool:
+        """Wake objects in this process's partitions whose outboxes hold unsent entries. Raises `StoreError`.
 
         It wakes at most `WAKE_LIMIT` objects, and none while memory exceeds its bound. Return False if there may be
         more; the next scan continues there.
         """
         room = WAKE_LIMIT
-        for type_name in types:
-            last = self._scanned.get(type_name, "")
-            store, partitions = self._environment.store, range(PARTITIONS)
-            while ids := await store.list_pending(type_name, partitions, last, SCAN_PAGE):
-                for id in ids:
-                    if self._catalogue.get(type_name, id) is None:
-                        if not room or self._catalogue.residents.pressed.is_set():
-                            self._scanned[type_name] = last
-                            return False
-                        room -= 1
-                        self._catalogue.wake(type_name, id)
-                    last = id
-                await asyncio.sleep(0)
-            self._scanned.pop(type_name, None)
+        for type_name in self._environment.registry.types:
+            partitions = self._environment.partitions.served(type_name)
+            room, last = await self._wake_pending(type_name, partitions, self._scanned.pop(type_name, ""), room)
+            if last is not None:
+                self._scanned[type_name] = last
+                return False
         return True
+
+    async def scan_taken(self, type_name: str, partitions: Collection[int]) -> None:
+        """Wake objects with unsent entries in partitions that this process has just taken.
+
+        What is left, or can't be read, is found by the next scan.
+        """
+        try:
+            await self._wake_pending(type_name, partitions, "", WAKE_LIMIT)
+        except StoreError as error:
+            log.warning("scanning the outboxes of %s failed: %s", type_name, error)
+
+    async def _wake_pending(
+        self, type_name: str, partitions: Collection[int], last: str, room: int
+    ) -> tuple[int, str | None]:
+        """Wake up to `room` objects with IDs after `last`. Return the room that is left, and where to continue."""
+        while ids := await self._environment.store.list_pending(type_name, partitions, last, SCAN_PAGE):
+            for id in ids:
+                if self._catalogue.get(type_name, id) is None:
+                    if not room or self._catalogue.residents.pressed.is_set():
+                        return room, last
+                    room -= 1
+                    self._catalogue.wake(type_name, id)
+                last = id
+            await asyncio.sleep(0)
+        return room, None
 
     async def _load_document(self, activation: Activation, *, claim: bool) -> None:
         type_name = activation.type.name
@@ -207,7 +226,6 @@ class Lifecycle:
             # It was read but not claimed, so it serves only the queries that already wait.
             self._catalogue.withdraw(activation)
         activation.mailbox.release()
-        self._catalogue.residents.check_settled(activation)
 
     def _abandon(self, activation: Activation, failure: Failure) -> None:
         if activation.broken:

@@ -1,7 +1,7 @@
-"""The objects that are in memory: by their last use, with what they take, and which of them are not settled.
+"""The objects that are in memory: by their last use, and with what they take.
 
-Promise: nothing here costs more because more objects are in memory. The memory is a running total, the longest unused
-object is at the top of a heap, and a drain looks only at the objects that may not be settled.
+Promise: nothing here costs more because more objects are in memory. The memory is a running total, and the longest
+unused object is at the top of a heap.
 
 An object's use doesn't touch the heap. An entry may therefore be older than the last use of its object; it is moved
 when it comes to the top.
@@ -26,7 +26,6 @@ class Residents:
         self._sizes: dict[Activation, tuple[int, int]] = {}
         self._uses: list[tuple[float, int, Activation]] = []
         self._serial = count()
-        self._unsettled: dict[Activation, None] = {}
         self.memory = 0
         # Outbox entries, and the objects that have some.
         self.entries = 0
@@ -49,7 +48,6 @@ class Residents:
 
     def remove(self, activation: Activation) -> None:
         """Forget an activation that leaves memory."""
-        self._unsettled.pop(activation, None)
         before = self._sizes.pop(activation, None)
         if before is not None:
             self._count(before, (0, 0))
@@ -73,23 +71,6 @@ class Residents:
                 finally:
                     if activation in self._sizes:
                         self._push(activation, math.nextafter(max(moment, activation.last_used), math.inf))
-
-    def unsettle(self, activation: Activation) -> None:
-        """Note that an activation may have requests or changes that are not finished."""
-        if not activation.broken:
-            self._unsettled[activation] = None
-
-    def check_settled(self, activation: Activation) -> None:
-        """Note that an activation has finished something."""
-        if activation.settled:
-            self._unsettled.pop(activation, None)
-
-    def unsettled(self) -> Iterator[Activation]:
-        """Yield the activations that are not settled now."""
-        for activation in list(self._unsettled):
-            self.check_settled(activation)
-            if activation in self._unsettled:
-                yield activation
 
     def _push(self, activation: Activation, used: float) -> None:
         heapq.heappush(self._uses, (used, next(self._serial), activation))

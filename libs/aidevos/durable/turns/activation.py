@@ -24,7 +24,7 @@ from aidevos.contracts.objects import DurableObject
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.durable.objects.alarm import Scheduled
 from aidevos.durable.objects.object import BaseDurableObject
-from aidevos.durable.objects.registry import ObjectType
+from aidevos.durable.objects.registry import NewerSchema, ObjectType
 from aidevos.durable.store import codec
 from aidevos.durable.store.port import Commit, Document
 from aidevos.durable.turns.completion import Bounds, Changes, CompletionRecords, Record
@@ -41,11 +41,13 @@ NEVER = datetime.fromtimestamp(0, UTC)
 class Activation:
     """An object in memory. It calls `save` with itself to have its pending changes committed."""
 
-    def __init__(self, type: ObjectType, id: str, mailbox: Mailbox, save: Callable[[Activation], None]) -> None:
+    def __init__(
+        self, type: ObjectType, id: str, partition: int, mailbox: Mailbox, save: Callable[[Activation], None]
+    ) -> None:
         self._save = save
         self.type = type
         self.id = id
-        self.partition = subjects.partition(type.name, id)
+        self.partition = partition
         self.mailbox = mailbox
         self.broken = False
         self.loaded = False
@@ -71,7 +73,10 @@ class Activation:
         self.ephemeral: dict[str, Record] = {}
 
     def load(self, document: Document | None, bounds: Bounds, *, claimed: bool) -> None:
-        """Initialize from the stored document, or as an absent object. Raises `internal` for an unreadable state."""
+        """Initialize from the stored document, or as an absent object.
+
+        Raises `NewerSchema`, and `internal` for an unreadable state.
+        """
         self.owner = document.owner if document and document.owner else ""
         self.commit = document.commit if document else None
         self.commits = 0
@@ -292,10 +297,15 @@ class Activation:
 
 
 def describe(type: ObjectType, document: Document, *, active: bool) -> DurableObject:
-    """Return the management view of a stored object. A state that its type can't read is shown as stored."""
+    """Return the management view of a stored object. A state that its type can't read is shown as stored.
+
+    A state of a newer schema needs no upcast, and is shown as stored too.
+    """
     state = document.state or {}
     try:
         state = msgspec.to_builtins(type.load_state(state, document.schema), str_keys=True)
+    except NewerSchema:
+        pass
     except Exception:
         log.warning("the stored state of %s:%s can't be read", type.name, document.id, exc_info=True)
     made, updated = document.made_at or NEVER, document.updated_at or NEVER

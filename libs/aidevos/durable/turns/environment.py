@@ -1,4 +1,4 @@
-"""The environment that the objects of one process share: store, client, clock, limits and lease."""
+"""The environment that the objects of one process share: store, client, clock, limits and partitions."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.fair_share import FairShare
+from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.slices import Slices
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.port import Store
+from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import Bounds
 
 
@@ -38,12 +40,13 @@ class Limits(NamedTuple):
 class Environment(NamedTuple):
     """Everything that the objects of one process share. It never changes.
 
-    `client` calls other objects on behalf of this process. `may_answer` returns True while the process holds its
-    lease; only then may it activate, execute and answer. `spawn` runs a coroutine in the background and logs its
-    failure. `slices` runs long work without holding up the loop. `searches` bounds the reads that callers ask for, by
-    the caller's ID.
+    `client` calls other objects on behalf of this process. `partitions` are those that it owns: only for their objects
+    may it activate, execute and answer. `spawn` runs a coroutine in the background and logs its failure. `slices` runs
+    long work without holding up the loop. `searches` bounds the reads that callers ask for, by the caller's ID.
     `on_defect` is called with each mistake of an author. With it, each turn begins with a look for changes of the state
     that no turn has made, which would cost too much in a fleet.
+    `on_newer_schema` is called with the type and partition of each object whose state has a newer schema than this
+    process's code.
     """
 
     registry: DurableObjectRegistry
@@ -51,8 +54,13 @@ class Environment(NamedTuple):
     client: ObjectCaller
     clock: Clock
     limits: Limits
-    may_answer: Callable[[], bool]
+    partitions: Partitions
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     slices: Slices
     searches: FairShare
     on_defect: Callable[[Defect], None] | None = None
+    on_newer_schema: Callable[[str, int], None] = lambda type, partition: None
+
+    def owns(self, activation: Activation) -> bool:
+        """Return True if this process may answer now for an object."""
+        return self.partitions.owns(activation.type.name, activation.partition)

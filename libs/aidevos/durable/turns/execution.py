@@ -66,10 +66,10 @@ class TurnRunner:
     def start(self, activation: Activation, request: Request) -> Running:
         """Run the turn of a request. Return its task, or None if no turn is running when this returns.
 
-        Without the lease, the request gets `moved`. If the gate refuses the caller, the request gets the refusal. If a
-        role or an archived outcome must be looked up first, the request is queued again.
+        If this process doesn't own the object, the request gets `moved`. If the gate refuses the caller, the request
+        gets the refusal. If a role or an archived outcome must be looked up first, the request is queued again.
         """
-        if not self._environment.may_answer():
+        if not self._environment.owns(activation):
             request.fail(moved())
             return None
         if self._gate.applies_to(activation, request) and not self._admits(activation, request):
@@ -92,9 +92,10 @@ class TurnRunner:
         """
         if not request.method.reentrant:
             raise _deadlock(request)
-        if not self._environment.may_answer():
+        partition = self._environment.partitions.of(request.type.name, request.id)
+        copy = Activation(request.type, request.id, partition, _closed_mailbox(), _save_nothing)
+        if not self._environment.owns(copy):
             raise moved()
-        copy = Activation(request.type, request.id, _closed_mailbox(), _save_nothing)
         if activation is None or not activation.loaded or activation.founding:
             return asyncio.get_running_loop().create_task(self._reenter_stored(copy, request))
         copy.load_committed(activation.committed, self._environment.limits.records)

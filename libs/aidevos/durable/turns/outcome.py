@@ -1,8 +1,8 @@
 """The outcome of a turn: its changes and messages, its completion record, and its answer.
 
 Promises: all of them enter one pending commit, and the answer leaves when that commit is durable. The answer of a
-turn without a commit of its own waits for the commits whose state it shows, and leaves only while the host holds its
-lease; otherwise the caller gets `moved`. A turn whose outcome exceeds its bounds leaves no trace.
+turn without a commit of its own waits for the commits whose state it shows, and leaves only while the host owns the
+object; otherwise the caller gets `moved`. A turn whose outcome exceeds its bounds leaves no trace.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aidevos.observability.metrics import ALARMS
 
 
 def answer_when_committed(environment: Environment, activation: Activation, request: Request, reply: Reply) -> None:
-    """Answer from memory, once every commit that the answer shows is durable. Without the lease, answer `moved`."""
+    """Answer from memory, once every commit that the answer shows is durable. Without ownership, answer `moved`."""
     pending = activation.uncommitted()
     if pending is None and activation.founding:
         pending = activation.open_pending()
@@ -32,7 +32,7 @@ def answer_when_committed(environment: Environment, activation: Activation, requ
     if pending is not None:
         pending.readers.append((request, reply))
     else:
-        request.respond(reply if environment.may_answer() else Reply.of(moved()))
+        request.respond(reply if environment.owns(activation) else Reply.of(moved()))
 
 
 def complete(turn: Turn, result: Any) -> Reply:

@@ -215,7 +215,7 @@ class Turn:
         committed = activation.wait_committed()
         if committed is not None:
             await committed
-        if activation.broken or not self.environment.may_answer():
+        if activation.broken or not self.environment.owns(activation):
             raise moved_during_turn()
 
     async def forget_outcomes(self) -> None:
@@ -249,7 +249,7 @@ class Turn:
         earlier = self.activation.wait_committed()
         if earlier is not None:
             await earlier
-        if self.activation.broken or not self.environment.may_answer():
+        if self.activation.broken or not self.environment.owns(self.activation):
             raise moved_during_turn()
         left = self.request.deadline - asyncio.get_running_loop().time()
         try:

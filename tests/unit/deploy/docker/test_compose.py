@@ -59,6 +59,23 @@ def test_a_healthy_container_is_seldom_asked(compose: dict[str, Any]) -> None:
         assert check["test"][1] != "rabbitmq-diagnostics"
 
 
+def test_a_container_is_asked_for_itself_however_many_of_its_service_run(compose: dict[str, Any]) -> None:
+    for service in SERVICES:
+        container = compose["services"][service.name]
+        port = container["environment"]["AIDEVOS_PROBE_PORT"]
+        assert f"http://127.0.0.1:{port}/health/ready" in container["healthcheck"]["test"][-1]
+
+
+def test_a_service_can_be_scaled(compose: dict[str, Any]) -> None:
+    """Containers of one service share its home, where each takes a free name, and nothing else of theirs is fixed."""
+    for service in SERVICES:
+        container = compose["services"][service.name]
+        assert "container_name" not in container
+        # A variable, which may be a range of ports.
+        published = {port["published"] for port in container.get("ports", ())}
+        assert published == ({"${AIDEVOS_PORT:-8080}"} if service.name == "http_gateway" else set())
+
+
 def test_a_service_has_time_to_drain(compose: dict[str, Any]) -> None:
     for service in SERVICES:
         grace = compose["services"][service.name]["stop_grace_period"]

@@ -195,6 +195,17 @@ def test_the_gateway_reports_the_health_of_the_services_that_run(tmp_path: Path)
     }
 
 
+def test_your_own_types_run_beside_the_objects_service_with_its_secrets(tmp_path: Path) -> None:
+    shop = "{image: shop:1, command: [python, -m, shop], secretsOf: objects}"
+
+    found = deployments(render_text(tmp_path, f"publicUrl: https://a.example\nservices: {{shop: {shop}}}\n"))
+
+    assert found["aidevos-shop"]["containers"][0]["image"] == "shop:1"
+    assert container(found["aidevos-shop"])["envFrom"] == container(found["aidevos-objects"])["envFrom"]
+    assert found["aidevos-shop"]["volumes"] == found["aidevos-objects"]["volumes"]
+    assert "shop" not in environment(found["aidevos-http-gateway"])["AIDEVOS_SERVICES"]
+
+
 def test_requests_reach_the_gateway_and_nothing_else(manifests: list[Manifest]) -> None:
     (service,), (ingress,) = of_kind(manifests, "Service"), of_kind(manifests, "Ingress")
     policies = {found["metadata"]["name"]: found["spec"] for found in of_kind(manifests, "NetworkPolicy")}
@@ -206,7 +217,9 @@ def test_requests_reach_the_gateway_and_nothing_else(manifests: list[Manifest]) 
     assert service["spec"]["selector"].items() <= labels.items()
     assert ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] == service["metadata"]["name"]
     assert policies["aidevos-closed"]["podSelector"]["matchLabels"].items() <= labels.items()
-    assert "ingress" not in policies["aidevos-closed"]
+    for rule in policies["aidevos-closed"].get("ingress", ()):
+        assert rule["from"]
+        assert rule["ports"] == [{"protocol": "TCP", "port": "probes"}]
     assert policies["aidevos-gateway"]["ingress"] == [{"ports": [{"protocol": "TCP", "port": "http"}]}]
 
 

@@ -9,6 +9,7 @@ import kubernetes_validate
 import msgspec
 import pytest
 
+from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.security import key_ring, keys, service_keys
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.fleet_secrets import load_secrets
@@ -19,6 +20,7 @@ from aidevos.settings import Settings, SettingsError, load
 from deploy.kubernetes.manifests import KEY_NOTICE, kubernetes_name, manifests
 from deploy.local.programs import SERVICES, Service
 from tests.support.pods import Manifest, data_of, environment_of, mount, pod_of
+from tests.support.shop import Basket
 
 URLS = {"AIDEVOS_NATS_URL": "nats://nats:4222", "AIDEVOS_MONGO_URL": "mongodb://root:owners@mongo/?authSource=admin"}
 
@@ -136,6 +138,24 @@ def test_one_user_of_mongodb_can_serve_all_services(settings: Settings) -> None:
 
     assert data_of(made, "aidevos-objects-env")["AIDEVOS_MONGO_URL"].decode() == URLS["AIDEVOS_MONGO_URL"]
     assert json.loads(data_of(made, "aidevos-provision-keys")["secrets.json"])["mongo"] == {}
+
+
+def test_your_own_types_give_the_objects_service_their_rights(tmp_path: Path) -> None:
+    made = manifests(load(URLS, home=tmp_path / "home"), "aidevos", DurableObjectRegistry([Basket]))
+
+    assert json.loads(data_of(made, "aidevos-provision-keys")["types.json"]) == ["basket"]
+    registered = json.loads(data_of(made, "aidevos-public")["services.json"])["objects"]["permissions"]
+    assert "basket:write" in registered
+
+
+def test_the_servers_map_to_the_partitions_of_the_fleet_whose_number_stays(tmp_path: Path) -> None:
+    settings = load(URLS, home=tmp_path / "home", partitions=256)
+    made = manifests(settings, "aidevos")
+
+    assert b"partition(256," in data_of(made, "aidevos-nats")["aidevos.conf"]
+    assert data_of(made, "aidevos-provision-env")["AIDEVOS_PARTITIONS"] == b"256"
+    with pytest.raises(SettingsError, match="AIDEVOS_PARTITIONS must be 256"):
+        manifests(msgspec.structs.replace(settings, partitions=64), "aidevos")
 
 
 @pytest.mark.parametrize("missing", URLS)

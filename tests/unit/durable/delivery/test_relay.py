@@ -90,7 +90,7 @@ async def test_the_next_owner_publishes_what_a_crashed_one_has_not(stores: bool)
         await crash(kit)
         kit.bus.broken = False
         async with ObjectKit(Tally, store=kit.store, bus=kit.bus) as successor:
-            await successor.lifecycle.scan(["tally"])
+            await successor.lifecycle.scan()
             await until(lambda: kit.bus.events)
             await successor.settle()
             assert values(kit.bus) == [1]
@@ -143,7 +143,7 @@ async def test_a_tell_survives_a_crash_before_it_is_settled_and_is_applied_once(
     assert len(kit.store.documents["tally"]["a"]["outbox"]) == 1
     Tally.gate.set()
     async with ObjectKit(Tally, store=kit.store) as successor:
-        await successor.lifecycle.scan(["tally"])
+        await successor.lifecycle.scan()
         await successor.settle()
         assert await successor.call("tally", "b", "value") == 1
         assert successor.store.documents["tally"]["a"]["outbox"] == {}
@@ -178,7 +178,7 @@ async def test_a_tell_that_nobody_settles_in_time_becomes_a_dead_letter(kit: Obj
     await crash(kit)
     kit.clock.advance(8 * 86_400)
     async with ObjectKit(Tally, store=kit.store, clock=kit.clock) as successor:
-        await successor.lifecycle.scan(["tally"])
+        await successor.lifecycle.scan()
         await until(lambda: successor.letters)
         await successor.settle()
         assert [letter.code for letter in successor.letters.values()] == ["unavailable"]
@@ -246,7 +246,7 @@ async def test_what_is_to_be_sent_is_found_after_a_crash_whatever_was_cleared_me
         kit.bus.broken = False
         assert await store.list_pending("tally", range(PARTITIONS), "", 1) == ["a"]
         async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
-            await successor.lifecycle.scan(["tally"])
+            await successor.lifecycle.scan()
             await until(lambda: len(kit.bus.events) == 2)
             await successor.settle()
         assert values(kit.bus) == [1, 2]
@@ -292,7 +292,7 @@ async def test_what_is_not_sent_yet_stays_when_something_else_was() -> None:
         await crash(kit)
         kit.bus.broken = False
         async with ObjectKit(Tally, store=store, bus=kit.bus) as successor:
-            await successor.lifecycle.scan(["tally"])
+            await successor.lifecycle.scan()
             await until(lambda: kit.bus.events)
             await successor.settle()
         assert values(kit.bus) == [1]
@@ -330,7 +330,7 @@ async def test_clearing_an_outbox_erases_nothing_that_a_turn_adds_in_the_same_st
 
         kit.bus.broken = False
         async with ObjectKit(Tally, store=kit.store, bus=kit.bus) as successor:
-            await successor.lifecycle.scan(["tally"])
+            await successor.lifecycle.scan()
             await successor.settle()
             assert values(kit.bus) == [1, 2]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +14,13 @@ from nats.errors import Error as NatsError
 from aidevos import BaseDurableObject, authenticated, command, query
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import DEFAULT
+from aidevos.contracts.subjects import PARTITIONS, partition
 from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.delivery.anonymous_letters import RATE, SUBJECT_LIMIT
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
-from aidevos.durable.delivery.tells import Tell, Tells, _Backlog
+from aidevos.durable.delivery.tells import CONCURRENCY, Tell, Tells, _Backlog
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.turns.headers import Reply
 from aidevos.observability.metrics import REFUSED_TELLS
 from aidevos.security.gcra import Policy
@@ -85,6 +87,8 @@ class World:
         if self.limits:
             raise self.limits.pop(0)
 
+    def jetstream(self, **options: Any) -> None: ...
+
     async def request(self, subject: str, payload: bytes, **options: Any) -> None:
         self.done.append(subject)
 
@@ -92,8 +96,10 @@ class World:
         """Become the next owner, after a short life in which `upto` tells were taken."""
         around: Any = self
         self.fatal = asyncio.Event()
-        self.tells = Tells(around, self.kit.runtime.environment, self.kit.router, around, around)
-        self.backlog = _Backlog(CrashSuspects(self.bucket, "slate.crashes", upto, dict(self.bucket.ended)))
+        self.tells = Tells(around, "host.1", self.kit.runtime.environment, self.kit.router, around, around)
+        suspects = CrashSuspects(self.bucket, asyncio.Lock(), "slate.crashes", upto, dict(self.bucket.ended))
+        self.backlog = _Backlog("slate", lambda limit: limit)
+        self.backlog.suspects = dict.fromkeys(range(PARTITIONS), suspects)
 
     async def die(self) -> None:
         """End like a process killed in the middle of an attempt: its later writes have no effect."""
@@ -108,7 +114,7 @@ class World:
             sequence=SimpleNamespace(stream=line), timestamp=SimpleNamespace(timestamp=lambda: START)
         )
         message: Any = SimpleNamespace(
-            subject=f"tell.slate.{id}.write",
+            subject=f"tellp.{partition('slate', id)}.slate.{id}.write",
             data=msgspec.json.encode({"line": line}),
             headers={"Authorization": f"Bearer {caller}"},
             reply=f"ack.{line}",
@@ -275,3 +281,22 @@ async def test_nothing_is_written_where_nothing_is_suspected(world: World) -> No
         world.take(line)
     await until(lambda: len(world.done) == 3)
     assert world.bucket.writes == 0
+
+
+async def test_a_host_applies_its_share_of_the_tells_that_run_at_once(world: World) -> None:
+    waiting: list[Callable[[Reply], None]] = []
+    world.tells._router = SimpleNamespace(  # type: ignore[assignment]
+        is_open=lambda subject: True,
+        dispatch=lambda subject, payload, headers, caller, respond, stored: waiting.append(respond),
+    )
+    suspects = world.backlog.suspects
+    world.backlog = _Backlog("slate", Peers(CONCURRENCY // 2).share)
+    world.backlog.suspects = suspects
+    for line in range(3):
+        world.take(line, id=f"{line}")
+    await until(lambda: len(waiting) == 2)
+    waiting[0](Reply(b""))
+    await until(lambda: world.done)
+    await until(lambda: len(waiting) == 3)
+
+    assert world.done == ["ack.0"]

@@ -14,16 +14,20 @@ from nats.aio.msg import Msg
 from aidevos.contracts import subjects
 from aidevos.durable.client.connection import Connection, Take
 from aidevos.durable.hosting.host import Host
+from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.turns.headers import Reply
 from aidevos.testing import ADMIN, ObjectKit
 from tests.support.kits import begun, until
+
+PARTITION = subjects.partition("tally", "a")
 
 
 class Subscription:
     """A subscription with messages that have arrived and wait for the callback until it is drained."""
 
-    def __init__(self, callback: Callable[[Msg], Awaitable[None]]) -> None:
-        self.callback = callback
+    callback: Callable[[Msg], Awaitable[None]]
+
+    def __init__(self) -> None:
         self.waiting: list[Msg] = []
 
     async def drain(self) -> None:
@@ -34,13 +38,16 @@ class Subscription:
 class Fleet:
     """Stands in for everything that a host has of the fleet. `events` records answers and releases in order."""
 
+    incarnation = "test-0.1"
+
     def __init__(self) -> None:
         self.subscriptions: dict[str, Subscription] = {}
         self.events: list[str] = []
         self.ended = False
+        self.host: Any = None
 
-    async def subscribe(self, subject: str, *, cb: Callable[[Msg], Awaitable[None]], **options: Any) -> Subscription:
-        self.subscriptions[subject] = Subscription(cb)
+    async def subscribe(self, subject: str, **options: Any) -> Subscription:
+        self.subscriptions[subject] = Subscription()
         return self.subscriptions[subject]
 
     def hand_over(self, subscription: Subscription, take: Take) -> None:
@@ -60,7 +67,11 @@ class Fleet:
 
     async def nothing(self, *args: Any, **options: Any) -> None: ...
 
-    put = flush = stop = leave = close = follow = nothing
+    flush = stop = leave = close = take = drop = abandon = nothing
+
+    async def drain(self) -> None:
+        await self.host._hand_over("tally", PARTITION)
+        self.events.append(f"release {PARTITION}")
 
     def jetstream(self, **options: Any) -> None: ...
 
@@ -79,24 +90,27 @@ class Fleet:
 
 def owning_host(kit: ObjectKit, fleet: Any) -> Host:
     """Return a host of the kit's objects whose surroundings are all the fake fleet."""
-    host = Host(kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0)
-    for part in ("_types", "_placement", "_tells"):
+    fleet.incarnation = "host.1"
+    host = Host(
+        kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0, peers=Peers(), handover_timeout=10.0
+    )
+    for part in ("_membership", "_placement", "_tells"):
         setattr(host, part, fleet)
+    fleet.host = host
     host._reception._authenticator = fleet
     host._keep_running(host._replies.run())
     return host
 
 
 def request(reply: str) -> Msg:
-    partition = subjects.partition("tally", "a")
-    return Msg(_client=None, subject=f"dop.{partition}.tally.a.add", reply=reply, data=b"")  # type: ignore[arg-type]
+    return Msg(_client=None, subject=f"dop.{PARTITION}.tally.a.add", reply=reply, data=b"")  # type: ignore[arg-type]
 
 
 async def test_a_drain_answers_what_has_arrived_before_it_releases_anything(kit: ObjectKit) -> None:
     fleet, written = Fleet(), asyncio.Event()
     host = owning_host(kit, fleet)
-    await host._own("tally")
-    subscription = fleet.subscriptions[subjects.owned("tally")]
+    await host._take("tally", {PARTITION: ""})
+    subscription = fleet.subscriptions[subjects.owned("tally", PARTITION)]
     kit.store.faults.append(written)
     await subscription.callback(request("_INBOX.first"))
     subscription.waiting.append(request("_INBOX.second"))
@@ -106,22 +120,22 @@ async def test_a_drain_answers_what_has_arrived_before_it_releases_anything(kit:
     written.set()
     await draining
 
-    assert fleet.events == ["_INBOX.first gets 1", "_INBOX.second gets 2", "release", "release"]
+    assert fleet.events == ["_INBOX.first gets 1", "_INBOX.second gets 2", f"release {PARTITION}", "release"]
     assert kit.store.documents["tally"]["a"]["state"]["value"] == 2
 
 
 async def test_a_drain_refuses_what_is_not_done_in_time(kit: ObjectKit) -> None:
     fleet, written = Fleet(), asyncio.Event()
     host = owning_host(kit, fleet)
-    await host._own("tally")
+    await host._take("tally", {PARTITION: ""})
     kit.store.faults.append(written)
-    await fleet.subscriptions[subjects.owned("tally")].callback(request("_INBOX.first"))
+    await fleet.subscriptions[subjects.owned("tally", PARTITION)].callback(request("_INBOX.first"))
 
     await host.drain(0.01)
 
     answer, *released = fleet.events
     assert "unavailable" in answer
-    assert released == ["release", "release"]
+    assert released == [f"release {PARTITION}", "release"]
     written.set()
 
 
@@ -129,23 +143,23 @@ async def test_a_drain_waits_for_a_request_that_no_object_has_got_yet(kit: Objec
     fleet, free = Fleet(), asyncio.Event()
     host = owning_host(kit, fleet)
     host._reception._intake._is_congested = lambda: not free.is_set()
-    await host._own("tally")
-    fleet.subscriptions[subjects.owned("tally")].waiting.append(request("_INBOX.late"))
+    await host._take("tally", {PARTITION: ""})
+    fleet.subscriptions[subjects.owned("tally", PARTITION)].waiting.append(request("_INBOX.late"))
 
     draining = await begun(host.drain(10.0))
     assert fleet.events == []
     free.set()
     await draining
 
-    assert fleet.events == ["_INBOX.late gets 1", "release", "release"]
+    assert fleet.events == ["_INBOX.late gets 1", f"release {PARTITION}", "release"]
 
 
 async def test_a_lost_lease_replaces_the_answers_that_have_not_left(kit: ObjectKit) -> None:
     fleet, written = Fleet(), asyncio.Event()
     host = owning_host(kit, fleet)
-    await host._own("tally")
+    await host._take("tally", {PARTITION: ""})
     kit.store.faults.append(written)
-    await fleet.subscriptions[subjects.owned("tally")].callback(request("_INBOX.committing"))
+    await fleet.subscriptions[subjects.owned("tally", PARTITION)].callback(request("_INBOX.committing"))
     await until(lambda: not kit.store.faults)
     host._replies.send("_INBOX.queued", Reply(b"5"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 
 from aidevos.durable.hosting import intake as intakes
 from aidevos.durable.hosting.fair_queue import Arrival
@@ -50,6 +51,21 @@ async def test_what_arrives_is_dispatched(setup: Setup) -> None:
 
     assert len(setup.begun) == 100
     assert setup.refused == []
+
+
+async def test_requests_count_as_pending_until_they_are_answered(setup: Setup) -> None:
+    for _ in range(3):
+        setup.send("a", "o")
+    before = pending()
+    await asyncio.wait_for(setup.intake.join(), 5)
+    dispatched = pending()
+    setup.intake.settle(setup.begun[0])
+
+    assert (before, dispatched, pending()) == (3, 3, 2)
+
+
+def pending() -> float | None:
+    return REGISTRY.get_sample_value("aidevos_pending_requests")
 
 
 @pytest.mark.parametrize("deadline", ["9" * 400, "9" * 5000, "-1", "soon"])

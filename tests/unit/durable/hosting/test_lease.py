@@ -38,7 +38,7 @@ class FakeBucket:
     async def get(self, key: str) -> tuple[bytes | None, int]:
         return self.values.get(key, (None, 0))
 
-    async def delete(self, key: str, revision: int | None = None) -> None:
+    async def delete(self, key: str, revision: int | None = None, *, forget_after: int) -> None:
         self.deleted.append(key)
         self.values.pop(key, None)
 
@@ -49,7 +49,7 @@ class Setup:
         self.clock = ManualClock()
         self.stalled = False
         bucket: Any = self.bucket
-        self.lease = Lease(bucket, "host", self.clock, TTL, run=_here, is_stalled=lambda: self.stalled)
+        self.lease = Lease(bucket, "test", "host", self.clock, TTL, run=_here, is_stalled=lambda: self.stalled)
 
     def lose_acknowledgement(self) -> None:
         raise NatsTimeoutError
@@ -151,11 +151,11 @@ async def test_a_lease_that_was_ended_is_not_revived_by_a_renewal_in_progress(se
 
 
 async def test_a_host_removes_the_keys_of_its_predecessors_only(setup: Setup) -> None:
-    setup.bucket.values = {"host.aa": (b"1", 1), "host2.aa": (b"1", 1)}
+    setup.bucket.values = {"lease.test.host.aa": (b"1", 1), "lease.test.host2.aa": (b"1", 1)}
 
     await setup.lease.acquire()
 
-    assert setup.bucket.deleted == ["host.aa"]
+    assert setup.bucket.deleted == ["lease.test.host.aa"]
 
 
 async def test_a_released_key_is_deleted(setup: Setup) -> None:

@@ -378,6 +378,13 @@ def test_a_type_name_of_a_built_in_type_is_refused() -> None:
         check(Service("objects", types=[User]))
 
 
+def test_a_type_cannot_have_the_name_of_the_fleets_own_events() -> None:
+    class Fleet(BaseDurableObject[State], type="fleet"): ...
+
+    with pytest.raises(TypeError, match=r"Fleet .* 'fleet'"):
+        check(Service("objects", types=[Fleet]))
+
+
 def test_the_services_of_a_wheel_have_the_built_in_types() -> None:
     class Counter(BaseDurableObject[State], type="counter"):
         __module__ = "aidevos.services.objects.counter"

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from aidevos import Alarm, Backoff, BaseDurableObject, Failure
+from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.base import backoff
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.memory import MemoryStore
@@ -230,14 +231,14 @@ async def test_a_letter_is_stored_in_the_commit_that_ends_its_alarm(kit: ObjectK
         raise ConnectionError
 
     kit.request = never  # type: ignore[method-assign]
-    await kit.alarms.scan(["bell"], 1)
+    await kit.alarms.scan({"bell": range(PARTITIONS)}, 1)
     kit.alarms.ring_due()
     await quiet()
     assert stored(kit) == {"alarms": {}, "alarm_at": None}
     await crash(kit)
 
     async with ObjectKit(Bell, store=kit.store, clock=kit.clock) as successor:
-        await successor.lifecycle.scan(["bell"])
+        await successor.lifecycle.scan()
         await successor.settle()
         assert [letter.kind for letter in successor.letters.values()] == ["alarm"]
 
@@ -248,14 +249,14 @@ async def test_a_handler_that_ends_its_process_does_so_a_limited_number_of_times
     process = kit
     for _ in range(6):
         kit.clock.advance(60)
-        await process.alarms.scan(["bell"], 1)
+        await process.alarms.scan({"bell": range(PARTITIONS)}, 1)
         process.alarms.ring_due()
         await quiet()
         await crash(process)
         process = ObjectKit(Bell, store=kit.store, clock=kit.clock)
 
     async with process:
-        await process.lifecycle.scan(["bell"])
+        await process.lifecycle.scan()
         await process.settle()
         [letter] = process.letters.values()
     # The first attempt isn't counted, because no record of it existed yet.

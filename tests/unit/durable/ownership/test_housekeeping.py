@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aidevos.contracts.subjects import PARTITIONS
+from aidevos.contracts.subjects import PARTITIONS, partition
 from aidevos.durable.base import slices
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
@@ -38,7 +38,7 @@ class DownBus(MemoryBus):
 
 
 def chores(kit: ObjectKit) -> Housekeeping:
-    return kit.runtime.housekeeping(lambda: list(kit.registry.types))
+    return kit.runtime.housekeeping()
 
 
 async def swept(kit: ObjectKit) -> None:
@@ -54,7 +54,7 @@ async def test_with_the_bus_down_memory_stays_bounded_and_no_event_is_lost() -> 
         assert 0 < kit.catalogue.residents.memory <= 300_000
         assert len(kit.catalogue) < 300
         bus.up = True
-        while not await kit.lifecycle.scan(["tally"]) or kit.catalogue.residents.entries:
+        while not await kit.lifecycle.scan() or kit.catalogue.residents.entries:
             await swept(kit)
             await asyncio.sleep(0.01)
         await kit.settle()
@@ -93,7 +93,7 @@ async def test_objects_with_something_to_send_are_woken_a_few_at_a_time(monkeypa
         async with ObjectKit(Tally, store=first.store, bus=DownBus()) as heir:
             woken = []
             for _ in range(3):
-                done = await heir.lifecycle.scan(["tally"])
+                done = await heir.lifecycle.scan()
                 await quiet()
                 woken.append((len(heir.catalogue), done))
             assert woken == [(10, False), (20, False), (25, True)]
@@ -105,7 +105,7 @@ async def test_a_scan_wakes_nothing_while_memory_exceeds_its_bound() -> None:
         await crash(first)
         async with ObjectKit(Tally, store=first.store, limits=Limits(memory=1)) as heir:
             await heir.call("tally", "other", "add")
-            assert not await heir.lifecycle.scan(["tally"])
+            assert not await heir.lifecycle.scan()
             assert len(heir.catalogue) == 1
 
 
@@ -208,20 +208,27 @@ async def test_a_sweep_looks_only_at_objects_whose_time_has_come(monkeypatch: py
         assert looks == 0
 
 
-async def test_a_drain_looks_only_at_objects_that_are_not_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_handover_of_a_partition_waits_only_for_its_own_objects() -> None:
     Tally.gate = asyncio.Event()
     async with ObjectKit(Tally) as kit:
         await asyncio.gather(*(kit.call("tally", f"o{number}", "add") for number in range(100)))
         call = await begun(kit.call("tally", "slow", "add_slowly"))
-        looks: list[str] = []
-        settled = Activation.settled.fget  # type: ignore[attr-defined]
-        monkeypatch.setattr(Activation, "settled", property(lambda self: looks.append(self.id) or settled(self)))
-        draining = await begun(kit.catalogue.settle(10.0))
-        assert not draining.done()
-        assert set(looks) == {"slow"}
+        slow = partition("tally", "slow")
+        await kit.catalogue.settle(10.0, ("tally", (slow + 1) % PARTITIONS))
+        waiting = await begun(kit.catalogue.settle(10.0, ("tally", slow)))
+        assert not waiting.done()
         Tally.gate.set()
-        await draining
+        await waiting
         assert await call == 1
+
+
+async def test_a_partition_is_given_up_without_the_others() -> None:
+    async with ObjectKit(Tally) as kit:
+        ids = [f"o{number}" for number in range(100)]
+        await asyncio.gather(*(kit.call("tally", id, "add") for id in ids))
+        await kit.catalogue.give_up(("tally", 5))
+        gone = {id for id in ids if kit.catalogue.get("tally", id) is None}
+        assert gone == {id for id in ids if partition("tally", id) == 5} != set()
 
 
 async def test_a_drain_commits_what_nobody_waits_for() -> None:

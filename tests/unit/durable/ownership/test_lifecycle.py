@@ -167,7 +167,7 @@ async def test_an_old_state_is_upgraded_step_by_step_when_it_is_read() -> None:
             await new.call("note", "a", "_replace", {"state": {"title": "x", "words": 1}})
         assert old.store.documents["note"]["a"]["schema"] == 3
         async with ObjectKit(Note, store=old.store) as older:
-            assert (await failure(older.call("note", "a", "write", {"text": "x"}))).code == "unavailable"
+            assert (await failure(older.call("note", "a", "write", {"text": "x"}))).code == "moved"
         assert old.store.documents["note"]["a"]["state"] == {"title": "x", "words": 1}
 
 

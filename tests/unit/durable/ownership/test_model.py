@@ -62,7 +62,7 @@ class Fleet:
     async def __aexit__(self, *error: object) -> None:
         await self._crashing
         self.kit.store.faults.clear()
-        await self.kit.lifecycle.scan(self.kit.registry.types)
+        await self.kit.lifecycle.scan()
         await self.kit.settle()
         await self.kit.runtime.close()
 
@@ -84,7 +84,7 @@ class Fleet:
             self.kit = ObjectKit(self._type, store=old.store, bus=old.bus, clock=old.clock)
             self.kit.letters = old.letters
             await crash(old)
-            await self.kit.lifecycle.scan(self.kit.registry.types)
+            await self.kit.lifecycle.scan()
         for _ in range(LATE):
             await asyncio.sleep(0)
         self._late.set()

@@ -10,9 +10,11 @@ import pytest
 
 from aidevos import new_id
 from aidevos.contracts.authentication import account_id, session_of
+from aidevos.contracts.rate_limits import address_quota
 from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
+from services.api_gateway.quota import QuotaDO
 from services.authentication.rules import MAX_SESSIONS, SessionEntry, find_surplus_sessions
 from tests.support.account_kits import (
     EMAIL,
@@ -258,6 +260,24 @@ async def test_one_address_logs_in_and_registers_so_often_in_a_minute_and_others
         await login(kit)
         kit.clock.advance(settings.login_window)
         await login(kit, headers=here)
+
+
+async def test_attempts_that_reached_other_hosts_count_for_their_address(settings: Settings) -> None:
+    narrow = load({"AIDEVOS_ADDRESS_LOGINS": "3", "AIDEVOS_ADDRESS_REGISTRATIONS": "3"}, home=settings.home)
+    async with kit_of(narrow, QuotaDO) as kit:
+        here = from_address("192.0.2.1")
+        await register(kit, new_id())
+        quota = address_quota("192.0.2.1")
+        elsewhere = {"kind": "logins", "limit": 3, "window": narrow.login_window}
+        waits = [await serve(kit, "quota", quota, "attempt", elsewhere) for _ in range(2)]
+        await login(kit, headers=here)
+
+        assert waits == [0.0, 0.0]
+        assert (await failure(login(kit, headers=here))).code == "rate-limited"
+        assert await serve(kit, "quota", quota, "attempt", elsewhere) == narrow.login_window
+        (stored,) = (await kit.store.read("quota", [quota])).values()
+        # However many attempts there are, the object is stored once, by its first request.
+        assert stored.version == 1
 
 
 async def test_a_session_tells_the_address_that_it_began_at(kit: ObjectKit) -> None:

@@ -228,7 +228,7 @@ async def test_a_deletion_that_dies_anywhere_goes_on(settings: Settings, commits
         await asyncio.gather(deleting, return_exceptions=True)
 
     async with kit_of(settings, store=kit.store) as successor:
-        await successor.lifecycle.scan(successor.registry.types)
+        await successor.lifecycle.scan()
         await successor.settle()
 
         assert there(successor, "collection") == there(successor, "item") == []

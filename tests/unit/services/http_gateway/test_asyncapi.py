@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from aidevos import BaseDurableObject, DurableObjectRegistry, Event, command, permission
+from aidevos.contracts import placement_events
 from aidevos.contracts.objects import TypeDescription
 from services.api_gateway.service import service as api_gateway
 from services.authentication.service import service as authentication
@@ -43,6 +44,7 @@ def test_every_shipped_method_search_and_event_is_described() -> None:
         "event.user.{id}.access_changed",
         "event.item.{id}.created",
         "event.route.{id}.changed",
+        "event.fleet.{id}.partitions_taken",
     } <= channels
     operations = document["operations"].values()
     for operation in operations:
@@ -50,7 +52,7 @@ def test_every_shipped_method_search_and_event_is_described() -> None:
         assert all(message["$ref"].startswith(inside) for message in operation["messages"])
         assert (operation["action"] == "receive") == ("reply" in operation)
     assert len(document["operations"]) == 5 + sum(
-        len(type.methods) + len(type.queries) + len(type.events) for type in shipped()
+        len(type.methods) + len(type.queries) + len(type.events) for type in (*shipped(), placement_events.describe())
     )
 
 

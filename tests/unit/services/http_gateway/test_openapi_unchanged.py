@@ -97,6 +97,9 @@ INTENDED: dict[str, str] = {
     r"/components/schemas/(auth|session|confirmation)\.(change|reset)_password\.result/.*": "a new password lists them",
     r"/paths/~1auth~1password(~1reset~1confirm)?/post/responses/200/.*": "a new password lists them",
     r"/components/schemas/quota-TakeArgs/properties/overdrawn/.*": "a request for many items can overdraw a limit",
+    r"/(paths/~1fleet|components/schemas/(FleetHosts|HostInfo))/.*": "the hosts of a fleet describe themselves",
+    r"/components/schemas/quota[-.](AttemptArgs|attempt).*": "attempts of an address are counted for the whole fleet",
+    r"/paths/~1durable-objects~1quota:{id}~1request/.*": "attempts of an address are counted for the whole fleet",
     r"/components/schemas/mail-Letter/.*": "a mail tells of a new password",
     r"/components/schemas/(key|webhook|project|collection)_holder[-.].*": "services bound what a user holds",
     r"/paths/~1durable-objects~1(key|webhook|project|collection)_holder:{id}~1request/.*": (

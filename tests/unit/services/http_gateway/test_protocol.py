@@ -21,7 +21,7 @@ from tests.support.gateway_world import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LIMITS = ConnectionLimits(head=0.3, idle=0.3, rate=1000, window=0.2)
+LIMITS = ConnectionLimits(head=0.3, idle=0.3, rate=1000, window=0.2, linger=0.1)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 BIG = 16 * 1024 * 1024
@@ -53,10 +53,13 @@ class Gateway:
                 await send({"type": f"lifespan.{step}.complete"})
             return
         self.seen.append(scope["path"])
-        if scope["path"] == "/early":
+        if scope["path"] in ("/early", "/parts"):
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"early", "more_body": True})
         await self.reading.wait()
+        if scope["path"] == "/parts":
+            await send({"type": "http.response.body", "body": b"late"})
+            return
         body, more = b"", scope["path"] != "/unread"
         while more:
             message = await receive()
@@ -72,6 +75,12 @@ class Gateway:
         protocol = ProblemProtocol(limits=LIMITS, **options)
         self.protocols.append(protocol)
         return protocol
+
+    async def is_connected(self) -> bool:
+        return bool(self.protocols) and self.protocols[-1].transport is not None
+
+    async def was_asked(self) -> bool:
+        return bool(self.seen)
 
     async def connect(self) -> Client:
         return Client(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -95,6 +104,11 @@ class Client:
         for part in parts:
             self.writer.write(part)
             await self.writer.drain()
+
+    async def response(self) -> bytes:
+        """Return one response with its body."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        return head + await self.reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
 
     async def rest(self) -> bytes:
         """Return everything that the server sends until it closes the connection, at the latest when it is idle."""
@@ -439,3 +453,84 @@ class TestPipelines:
 
         assert answer.count(b"HTTP/1.1 200") == 1
         assert b"connection: close" in answer
+
+
+class TestDraining:
+    async def test_a_request_on_a_kept_connection_is_answered_and_ends_it(self, gateway: Gateway) -> None:
+        client = await gateway.connect()
+        await client.send(GET + b"\r\n")
+        before = await client.response()
+
+        gateway.protocols[-1].shutdown()
+        await client.send(GET + b"\r\n")
+        after = await client.rest()
+
+        assert b"connection: close" not in before
+        assert shown(after)[0] == "/"
+        assert b"connection: close" in after
+
+    async def test_the_first_request_on_a_new_connection_is_answered(self, gateway: Gateway) -> None:
+        client = await gateway.connect()
+        await eventually(gateway.is_connected)
+        gateway.protocols[-1].shutdown()
+        await client.send(GET)
+        await asyncio.sleep(LIMITS.linger * 1.5)
+        await client.send(b"\r\n")
+
+        answer = await client.rest()
+
+        assert shown(answer)[0] == "/"
+        assert b"connection: close" in answer
+
+    async def test_a_request_in_progress_ends_its_connection(self, gateway: Gateway) -> None:
+        gateway.released.clear()
+        client = await gateway.connect()
+        await client.send(GET + b"\r\n")
+        await eventually(gateway.was_asked)
+
+        gateway.protocols[-1].shutdown()
+        gateway.released.set()
+
+        assert b"connection: close" in await client.rest()
+
+    async def test_a_response_that_had_begun_is_followed_by_the_next_request(self, gateway: Gateway) -> None:
+        gateway.reading.clear()
+        client = await gateway.connect()
+        await client.send(GET.replace(b" / ", b" /parts ") + b"\r\n")
+        await client.reader.readuntil(b"early")
+
+        gateway.protocols[-1].shutdown()
+        gateway.reading.set()
+        await client.reader.readuntil(b"late\r\n0\r\n\r\n")
+        await client.send(GET + b"\r\n")
+        answer = await client.rest()
+
+        assert shown(answer)[0] == "/"
+        assert b"connection: close" in answer
+
+    async def test_a_request_that_is_unread_when_the_connection_should_close_is_answered(
+        self, gateway: Gateway
+    ) -> None:
+        client = await gateway.connect()
+        await client.send(GET + b"\r\n")
+        await client.response()
+        gateway.protocols[-1].shutdown()
+
+        client.writer.write(GET + b"\r\n")
+        gateway.protocols[-1]._close_if_quiet()
+
+        assert shown(await client.rest())[0] == "/"
+
+    async def test_a_quiet_connection_is_closed_before_its_idle_time_ends(self, gateway: Gateway) -> None:
+        clients = [await gateway.connect(), await gateway.connect()]
+        for client in clients:
+            await client.send(GET + b"\r\n")
+            await client.response()
+        closes = [asyncio.create_task(client.rest()) for client in clients]
+
+        gateway.protocols[-1].shutdown()
+        first, _ = await asyncio.wait(closes, return_when=asyncio.FIRST_COMPLETED)
+
+        assert first == {closes[-1]}
+        assert closes[-1].result() == b""
+        await closes[0]

@@ -343,8 +343,7 @@ async def test_a_deletion_that_dies_at_any_commit_is_finished_by_the_next_proces
 
         async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
             answer = await successor.call("project", id, "delete", caller=owner, headers=chosen("d"))
-            for type in successor.registry.types:
-                await successor.lifecycle.scan((type,))
+            await successor.lifecycle.scan()
             await successor.settle()
 
             assert answer == {"id": id, "status": "deleting", "removes": {"tasks": 5, "objects": 0}}
@@ -464,8 +463,7 @@ async def test_a_departure_that_dies_at_any_commit_is_finished_by_the_next_proce
         kit.store.down = False
 
         async with kit_of(settings, store=kit.store, bus=kit.bus) as successor:
-            for type in successor.registry.types:
-                await successor.lifecycle.scan((type,))
+            await successor.lifecycle.scan()
             await successor.settle()
 
             for id in shared:

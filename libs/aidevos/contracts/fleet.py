@@ -1,0 +1,35 @@
+"""The hosts of a fleet, as they describe themselves to operators."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+READ = "fleet:read"
+HostState = Literal["serving", "unhealthy", "draining"]
+
+
+class HostInfo(msgspec.Struct, kw_only=True):
+    """A process that hosts objects.
+
+    `incarnation` is its present life, which began at `since`. `partitions` are those that it owns, by type. `objects`
+    is how many it has in memory, and `memory` the bytes that they take. `detail` says why it is unhealthy, or is empty.
+    """
+
+    service: str
+    replica: int
+    incarnation: str
+    version: str
+    since: str
+    state: HostState
+    detail: str
+    partitions: dict[str, list[int]]
+    objects: int
+    memory: int
+
+
+class FleetHosts(msgspec.Struct):
+    """The hosts that have answered, by service, replica and beginning."""
+
+    hosts: list[HostInfo]

@@ -1,0 +1,93 @@
+"""The description that a host gives of itself to operators: what it is, how it is, and which partitions it owns.
+
+Promise: a host answers for as long as it has objects, also while it drains. An operator who sees no answer of a process
+knows that it can't serve anything either.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from aidevos.contracts import subjects
+from aidevos.contracts.fleet import HostInfo, HostState
+from aidevos.contracts.times import rfc3339_of
+from aidevos.durable.hosting.reception import is_inbox
+from aidevos.durable.ownership.catalogue import Catalogue
+
+log = logging.getLogger(__name__)
+
+
+class HostDescription:
+    """Answers requests at `subjects.FLEET` about one incarnation of a host.
+
+    `partitions` returns what it owns, by type. `find_problem` returns the reason why it isn't healthy, or an empty
+    string. `since` is in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        connection: Client,
+        catalogue: Catalogue,
+        *,
+        service: str,
+        replica: int,
+        incarnation: str,
+        version: str,
+        since: float,
+        partitions: Callable[[], Mapping[str, Collection[int]]],
+        find_problem: Callable[[], str],
+    ) -> None:
+        self.draining = False
+        self._connection = connection
+        self._catalogue = catalogue
+        self._service = service
+        self._replica = replica
+        self._incarnation = incarnation
+        self._version = version
+        self._since = rfc3339_of(since)
+        self._partitions = partitions
+        self._find_problem = find_problem
+        self._subscription: Subscription | None = None
+
+    def describe(self) -> HostInfo:
+        detail = self._find_problem()
+        return HostInfo(
+            service=self._service,
+            replica=self._replica,
+            incarnation=self._incarnation,
+            version=self._version,
+            since=self._since,
+            state=self._state(detail),
+            detail=detail,
+            partitions={type: sorted(owned) for type, owned in sorted(self._partitions().items())},
+            objects=len(self._catalogue),
+            memory=self._catalogue.residents.memory,
+        )
+
+    async def start(self) -> None:
+        """Answer until stopped."""
+        self._subscription = await self._connection.subscribe(subjects.FLEET, cb=self._on_request)
+
+    async def stop(self) -> None:
+        if self._subscription is not None:
+            with suppress(NatsError):
+                await self._subscription.unsubscribe()
+
+    async def _on_request(self, message: Msg) -> None:
+        if is_inbox(message.reply.encode()):
+            await self._connection.publish(message.reply, msgspec.json.encode(self.describe()))
+        else:
+            log.warning("refused a request on %s whose reply subject is not an inbox", message.subject)
+
+    def _state(self, detail: str) -> HostState:
+        if self.draining:
+            return "draining"
+        return "unhealthy" if detail else "serving"

@@ -1,0 +1,138 @@
+"""The events and log lines about hosts that come and go, and partitions that move.
+
+Promise: placement never waits for them, and their failure stops nothing. They wait in a bounded queue while the bus is
+down. Past the bound, or after `ATTEMPTS`, an event is dropped, logged and counted. One host's events keep their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+import msgspec
+
+from aidevos.contracts import placement_events as contract
+from aidevos.contracts import subjects
+from aidevos.contracts.events import CloudEvent
+from aidevos.contracts.placement_events import (
+    HostJoined,
+    HostLeft,
+    PartitionsReleased,
+    PartitionsTaken,
+    PlacementEvent,
+)
+from aidevos.contracts.times import rfc3339_of
+from aidevos.durable.base.backoff import FOLLOWING
+from aidevos.durable.bus.port import BusError, EventBus, OrderConflict
+from aidevos.durable.turns.entries import next_number
+from aidevos.observability.metrics import DROPPED_PLACEMENT_EVENTS
+
+log = logging.getLogger(__name__)
+MAX_WAITING = 1000
+# Attempts to publish one event, of which those that failed for the bus are followed by pauses of up to a second.
+ATTEMPTS = 30
+
+
+class PlacementEvents:
+    """Publishes what one incarnation of a host sees: that it joins and leaves, and what it owns.
+
+    It may also see that another host of its service has left. `now` returns the seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        bus: EventBus,
+        *,
+        service: str,
+        replica: int,
+        incarnation: str,
+        version: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._bus = bus
+        self._service = service
+        self._replica = replica
+        self._incarnation = incarnation
+        self._version = version
+        self._now = now
+        self._waiting: asyncio.Queue[tuple[PlacementEvent, float]] = asyncio.Queue(MAX_WAITING)
+        self._last = 0
+
+    def host_joined(self) -> None:
+        log.info("%s joined the fleet", self._incarnation)
+        self._add(HostJoined(incarnation=self._incarnation, replica=self._replica, version=self._version))
+
+    def host_left(self, incarnation: str = "", *, lost: bool = False) -> None:
+        """Tell that a host has left, by default this one. `lost` means that its lease has ended before it did."""
+        event = HostLeft(incarnation=incarnation or self._incarnation, reason="lost" if lost else "left")
+        log.info("%s left the fleet (%s)", event.incarnation, event.reason)
+        self._add(event)
+
+    def partitions_taken(self, type: str, partitions: Collection[int]) -> None:
+        if partitions:
+            log.info("%s owns the partitions %s of %s", self._incarnation, _listed(partitions), type)
+            self._add(PartitionsTaken(incarnation=self._incarnation, type=type, partitions=sorted(partitions)))
+
+    def partitions_released(self, type: str, partitions: Collection[int]) -> None:
+        if partitions:
+            log.info("%s released the partitions %s of %s", self._incarnation, _listed(partitions), type)
+            self._add(PartitionsReleased(incarnation=self._incarnation, type=type, partitions=sorted(partitions)))
+
+    async def run(self) -> None:
+        """Publish events until cancelled."""
+        while True:
+            event, at = await self._waiting.get()
+            try:
+                await self._publish(event, at)
+            except Exception:
+                log.exception("publishing a placement event failed")
+                self._drop(event)
+            finally:
+                self._waiting.task_done()
+
+    async def flush(self, within: float) -> None:
+        """Return when all events are published or dropped, or after `within` seconds. `run` must be running."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._waiting.join(), within)
+
+    def _add(self, event: PlacementEvent) -> None:
+        try:
+            self._waiting.put_nowait((event, self._now()))
+        except asyncio.QueueFull:
+            self._drop(event)
+
+    async def _publish(self, event: PlacementEvent, at: float) -> None:
+        subject = subjects.event(contract.TYPE, self._service, contract.NAMES[type(event)])
+        scope = subjects.events_of(contract.TYPE, self._service)
+        self._last = number = next_number(self._last, at)
+        id = f"{contract.TYPE}:{self._incarnation}:{number}"
+        payload, pauses = self._encode(event, id, at), FOLLOWING.pauses()
+        for _ in range(ATTEMPTS):
+            try:
+                last, _ = await self._bus.read_last(scope)
+                await self._bus.publish(subject, payload, id, number=number, scope=scope, after=last)
+            except OrderConflict:
+                # Another host of the service was faster.
+                await asyncio.sleep(0)
+            except BusError as error:
+                log.warning("publishing a placement event failed, trying again: %s", error)
+                await pauses.wait()
+            else:
+                return
+        self._drop(event)
+
+    def _encode(self, event: PlacementEvent, id: str, at: float) -> bytes:
+        source = f"/durable-objects/{contract.TYPE}:{self._service}"
+        name = f"{contract.TYPE}.{contract.NAMES[type(event)]}"
+        return msgspec.json.encode(CloudEvent(id=id, source=source, type=name, time=rfc3339_of(at), data=event))
+
+    def _drop(self, event: PlacementEvent) -> None:
+        DROPPED_PLACEMENT_EVENTS.inc()
+        log.error("dropped the placement event %s", event)
+
+
+def _listed(partitions: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(partitions)))
