@@ -21,6 +21,8 @@ class MemoryBucket:
         self.revision = 0
         self.faults: list[Callable[[str], None]] = []
         self.lost_acks: list[Exception] = []
+        # Keys that watches don't show at their beginning, as a stale replica may not.
+        self.hidden: set[str] = set()
         self._watches: list[tuple[Sequence[str], asyncio.Queue[Entry | Exception]]] = []
 
     def value(self, key: str) -> str:
@@ -78,8 +80,9 @@ class MemoryBucket:
         watch = keys, queue
         self._watches.append(watch)
         try:
-            for entry in [entry for entry in self.entries.values() if any(matches(each, entry.key) for each in keys)]:
-                yield entry
+            for key, entry in list(self.entries.items()):
+                if key not in self.hidden and any(matches(each, key) for each in keys):
+                    yield entry
             yield None
             while not until():
                 try:

@@ -213,6 +213,7 @@ async def test_a_host_that_died_while_it_drained_keeps_nothing_from_the_others(
     first.may_hand_over.clear()
     leaving = asyncio.ensure_future(first.leave())
     await until(lambda: fleet.moving > 0)
+    await quiet()
     leaving.cancel()
     await first.die()
     await until(fleet.is_even)
@@ -293,13 +294,24 @@ async def test_a_host_that_was_wrongly_removed_says_again_what_it_is(fleet: Flee
     await until(fleet.is_even)
 
 
-async def test_a_new_incarnation_replaces_what_its_predecessor_said(fleet: Fleet) -> None:
+async def test_what_a_host_has_said_that_died_long_ago_is_removed(fleet: Fleet) -> None:
     first = await fleet.join("a")
     await until(fleet.is_even)
     await first.die()
-    await fleet.join("a")
+    del fleet.hosts_bucket.entries[subjects.lease_key("pets", first.lease.incarnation)]
+    await fleet.join("b")
     await until(fleet.is_even)
     assert len(await fleet.hosts_bucket.keys("member.")) == 1
+
+
+async def test_a_host_whose_lease_a_watch_has_not_shown_is_not_removed(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    fleet.hosts_bucket.hidden.add(subjects.lease_key("pets", first.lease.incarnation))
+    await fleet.join("b")
+    await until(fleet.is_even)
+    fleet.hosts_bucket.faults.append(lambda key: pytest.fail(f"{key} was written"))
+    await quiet()
 
 
 async def test_each_host_watches_few_leases_and_all_of_the_dead_are_removed(fleet: Fleet) -> None:
