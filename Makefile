@@ -62,6 +62,8 @@ docs: $(READY)
 bench: $(READY)
 	@$(VENV)/bin/python -m tests.bench
 
+# Every change of hosts is repeated many times. FAULT_SEED=… repeats what was random in a run.
+faults: export FAULT_ROUNDS ?= 20
 faults: $(READY)
 	@$(VENV)/bin/python -m tests.support.needs
 	@$(VENV)/bin/python -m pytest tests/faults $(OPTIONS)

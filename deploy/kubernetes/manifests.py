@@ -25,6 +25,7 @@ from aidevos.process.nats_users import ACCOUNTS, write_accounts
 from aidevos.process.nats_users import FOLDER as NATS_FOLDER
 from aidevos.security import keys, service_keys
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets
+from aidevos.security.keys import write_secret
 from aidevos.security.sealed import FILE as SEALING
 from aidevos.settings import Settings, SettingsError
 
@@ -38,6 +39,8 @@ PROVISION = "provision"
 OBJECTS = "objects"
 TYPES = "types.json"
 NATS_CONFIG = "aidevos.conf"
+# The file of the number of partitions with which the Secrets were first made.
+PARTITIONS = "partitions"
 # The keys that all processes of a service must share, besides the one that it signs with.
 SHARED_KEYS = homes.INHERITED | {homes.ISSUER: (SEALING, "refresh.key", "links.key")}
 # Pods see a changed Secret after up to two minutes. Only then may the next key sign.
@@ -56,13 +59,14 @@ def manifests(
 
     The service `objects` gets the rights of your `own` types too. With `shares_mongo_user`, all services use
     `AIDEVOS_MONGO_URL` as it is. Otherwise its user creates one for each. Raises `SettingsError` if a server's URL is
-    missing.
+    missing, or if the number of partitions has changed.
     """
     for name in ("nats_url", "mongo_url"):
         if not getattr(settings, name):
             raise SettingsError(f"AIDEVOS_{name.upper()} must be set: it is where the pods find the server")
     home = settings.home
     secrets = ensure_secrets(home)
+    _keep_partitions(home, settings.partitions)
     keys.maintain(home, settings.key_age, max(settings.key_notice, KEY_NOTICE))
     for service in SERVICES:
         service_keys.register(home, service.name, service.types.permissions(), acts_for_others=service.acts_for_others)
@@ -77,6 +81,16 @@ def manifests(
         made.append(_secret(f"{name}-env", _encoded(environment)))
         made.append(_secret(f"{name}-keys", _files(home, service)))
     return [*made, _public(home, prefix)]
+
+
+def _keep_partitions(home: Path, wanted: int) -> None:
+    """Refuse another number of partitions than at first: running servers would map all objects anew at once."""
+    path = home / PARTITIONS
+    if not path.exists():
+        write_secret(path, b"%d" % wanted)
+    kept = int(path.read_bytes())
+    if kept != wanted:
+        raise SettingsError(f"AIDEVOS_PARTITIONS must be {kept}, as when this fleet's Secrets were first made")
 
 
 def kubernetes_name(service: str) -> str:
@@ -122,6 +136,7 @@ def _provision(
     environment = {
         "AIDEVOS_NATS_URL": with_credentials(settings.nats_url, ADMIN_USER, secrets.nats[ADMIN_USER]),
         "AIDEVOS_MONGO_URL": settings.mongo_url,
+        "AIDEVOS_PARTITIONS": str(settings.partitions),
     }
     if settings.event_bus_url:
         environment["AIDEVOS_EVENT_BUS_URL"] = settings.event_bus_url

@@ -139,6 +139,7 @@ def permissions(user: str) -> dict[str, Any]:
         "publish": [
             *_CALLS,
             "query.>",
+            subjects.active(user, ">"),
             subjects.EVENTS,
             subjects.REPLAYS,
             *_use(subjects.EVENTS_STREAM),
@@ -150,6 +151,7 @@ def permissions(user: str) -> dict[str, Any]:
         "subscribe": [
             "dop.>",
             "query.>",
+            subjects.active(user, ">"),
             subjects.health(user),
             subjects.metrics(user),
             subjects.FLEET,

@@ -192,7 +192,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: Annotated[int, Meta(ge=1, le=4096)] = 64
     """Parts that the objects of each type are divided into; hosts share them. Fixed when a fleet is first started."""
     lease: Annotated[int, Meta(ge=1, le=60, extra=SECONDS)] = 3
-    """Life of a host's lease, in whole seconds. A standby takes over this long after a host is cut off."""
+    """Life of a host's lease, in whole seconds. Others take over its partitions this long after it is cut off."""
     stall_limit: Annotated[float, Meta(ge=2, le=3600, extra=SECONDS)] = 10.0
     """Time without a turn of a host's event loop after which its lease is no longer renewed and the process ends."""
     service_permissions: str = ""

@@ -209,7 +209,7 @@ def main() -> None:
     descriptor = parser.parse_args().fd
     try:
         settings = load()
-        serve(settings, _listen(settings) if descriptor is None else _take_over(descriptor))
+        serve(settings, _listen(settings) if descriptor is None else socket.socket(fileno=descriptor))
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -282,15 +282,6 @@ def _listen(settings: Settings) -> socket.socket:
         print(f"can't listen on {place}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     listener.set_inheritable(True)
-    return listener
-
-
-def _take_over(descriptor: int) -> socket.socket:
-    """Return the inherited socket under another number, because workers close the standard input."""
-    listener = socket.socket(fileno=os.dup(descriptor))
-    listener.set_inheritable(True)
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), descriptor)
     return listener
 
 

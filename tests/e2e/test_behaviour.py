@@ -13,6 +13,7 @@ from nats.aio.client import Client
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.events import AnyEvent
 from aidevos.contracts.fleet import FleetHosts
 from tests.support.world import SERVICES, EntryPoint, NatsEntryPoint, World
 
@@ -203,6 +204,19 @@ async def test_operators_see_each_host_with_its_partitions(world: World) -> None
     owned = [number for host in hosts for number in host.partitions.get("counter", [])]
     assert sorted(owned) == list(range(subjects.PARTITIONS))
     assert {host.state for host in hosts} == {"serving"}
+
+
+async def test_operators_are_told_that_a_host_has_taken_partitions(world: World) -> None:
+    reader = await nats.connect(world.servers.nats_url("fleet"))
+    stream = reader.jetstream()
+    joined = await stream.get_last_msg(subjects.EVENTS_STREAM, "event.fleet.projects.host_joined")
+    taken = await stream.get_last_msg(subjects.EVENTS_STREAM, "event.fleet.projects.partitions_taken")
+    await reader.close()
+
+    host = msgspec.json.decode(joined.data or b"", type=AnyEvent)
+    move = msgspec.json.decode(taken.data or b"", type=AnyEvent)
+    assert host.data["incarnation"] == move.data["incarnation"]
+    assert move.data["partitions"]
 
 
 async def _failures(connection: Client, world: World) -> float:

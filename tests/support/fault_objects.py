@@ -8,7 +8,7 @@ import signal
 
 import msgspec
 
-from aidevos import BaseDurableObject, Event, authenticated, command, query
+from aidevos import Alarm, BaseDurableObject, Event, authenticated, command, query
 
 SLOW = 0.5
 
@@ -63,3 +63,48 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
     @query(allow=authenticated())
     async def value(self) -> int:
         return self.state.value
+
+
+class LedgerState(msgspec.Struct):
+    trail: list[int] = msgspec.field(default_factory=lambda: [0])
+    told: list[int] = []
+    rung: list[str] = []
+
+
+class Ledger(BaseDurableObject[LedgerState], type="ledger", management="raw"):
+    """A register that keeps all its values, and everything that it was told, in order."""
+
+    @command(allow=authenticated())
+    async def swap(self, old: int, new: int) -> int:
+        """Set the register to `new` if its value is `old`. Return the value before."""
+        before = self.state.trail[-1]
+        if before == old:
+            self.state.trail.append(new)
+        return before
+
+    @command(allow=authenticated())
+    async def note(self, number: int) -> None:
+        """Note a number."""
+        self.state.told.append(number)
+
+    @command(allow=authenticated())
+    async def pass_on(self, to: str, number: int) -> None:
+        """Tell another ledger to note a number."""
+        self.tell("ledger", to, "note", number=number)
+
+    @command(allow=authenticated())
+    async def ring(self, name: str, seconds: float) -> None:
+        """Set an alarm."""
+        self.alarms.set(name, in_=seconds)
+
+    async def on_alarm(self, alarm: Alarm) -> None:
+        self.state.rung.append(alarm.name)
+
+    @query(allow=authenticated())
+    async def value(self) -> int:
+        return self.state.trail[-1]
+
+    @query(allow=authenticated())
+    async def history(self) -> LedgerState:
+        """Return everything that the ledger keeps."""
+        return self.state

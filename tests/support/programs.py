@@ -21,6 +21,7 @@ IMPORTED = [
     "aidevos.durable.bus.rabbitmq",
     *(f"services.{file.parent.name}.{file.stem}" for file in ROOT.glob("services/*/*.py") if "__" not in file.stem),
     "tests.support.host_process",
+    "tests.support.fault_objects",
     "tests.support.preloaded",
 ]
 

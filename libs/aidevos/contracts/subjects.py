@@ -111,6 +111,11 @@ def metrics(service: str) -> str:
     return f"metrics.{service}"
 
 
+def active(service: str, incarnation: str) -> str:
+    """Return the subject on which a host tells others of its service which objects it has in memory."""
+    return f"active.{service}.{incarnation}"
+
+
 def event(type: str, id: str, name: str) -> str:
     """Return the subject of an object's event."""
     return f"event.{type}.{id}.{name}"

@@ -33,10 +33,11 @@ from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import Connection, connect
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.duties import Work
-from aidevos.durable.hosting.host import Host
+from aidevos.durable.hosting.host import VERSION, Host
 from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.peers import Peers
+from aidevos.durable.hosting.placement_events import PlacementEvents
 from aidevos.durable.hosting.provision import check_mapping, read_partitions
 from aidevos.durable.hosting.pulse import Pulse, StallTimer
 from aidevos.durable.hosting.runtime import Runtime
@@ -251,6 +252,13 @@ class _Process:
             handover_timeout=self._settings.handover_timeout,
             duties=self._duties,
             peers=self._peers,
+            events=PlacementEvents(
+                fleet.bus,
+                service=self._service.name,
+                replica=self._name.replica,
+                incarnation=lease.incarnation,
+                version=VERSION,
+            ),
             find_problem=self._find_problem,
             reports_health=reports_health,
         )

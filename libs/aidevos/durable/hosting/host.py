@@ -36,12 +36,14 @@ from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.types import ANNOUNCE_EVERY
 from aidevos.durable.delivery.stray_tells import bury_strays
 from aidevos.durable.delivery.tells import Tells
+from aidevos.durable.hosting.activity import Activity
 from aidevos.durable.hosting.duties import Duties, Work
 from aidevos.durable.hosting.host_description import HostDescription
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.membership import Member, Membership
 from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.placement import Placement
+from aidevos.durable.hosting.placement_events import PlacementEvents
 from aidevos.durable.hosting.reception import Reception, is_inbox
 from aidevos.durable.hosting.replies import ReplySender
 from aidevos.durable.hosting.runtime import Runtime
@@ -62,9 +64,10 @@ class Host:
     """Serves the types of a runtime until its lease is lost or it is drained.
 
     Requests come over `calls`, and everything else over `connection`, so that health probes don't wait behind
-    requests. `peers` is told how many hosts serve. A partition is handed over within `handover_timeout` seconds.
-    `duties` are works of the service, each with a type and a name. `find_problem` returns the reason why the service
-    isn't healthy, or an empty string. With `reports_health`, the host answers for the health of its service.
+    requests. `peers` is told how many hosts serve, and `events` when they come and go and partitions move. A partition
+    is handed over within `handover_timeout` seconds. `duties` are works of the service, each with a type and a name.
+    `find_problem` returns the reason why the service isn't healthy, or an empty string. With `reports_health`, the host
+    answers for the health of its service.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Host:
         service: str,
         replica: int,
         peers: Peers,
+        events: PlacementEvents,
         handover_timeout: float,
         duties: Iterable[tuple[str, str, Work]] = (),
         find_problem: Callable[[], str] = lambda: "",
@@ -92,6 +96,7 @@ class Host:
         self._calls = calls
         self._admission = admission
         self._peers = peers
+        self._events = events
         self._service = service
         self._replica = replica
         self._handover_timeout = handover_timeout
@@ -101,9 +106,12 @@ class Host:
         self._announced = Bucket(connection, subjects.TYPES_BUCKET)
         types, since = list(self._environment.registry.types), self._environment.clock.now()
         own = Member(service=service, replica=replica, version=VERSION, since=since, types=types)
-        self._membership = Membership(Bucket(connection, subjects.HOSTS_BUCKET), lease, own, self._on_members)
+        hosts = Bucket(connection, subjects.HOSTS_BUCKET)
+        self._membership = Membership(hosts, lease, own, self._on_members, self._on_lost)
         keys = Bucket(connection, subjects.PLACEMENT_BUCKET)
-        self._placement = Placement(keys, self._membership, lease, self._partitions, types, self._take, self._hand_over)
+        self._placement = Placement(
+            keys, self._membership, lease, self._partitions, types, self._take, self._hand_over, events
+        )
         self._tells = Tells(
             connection, lease.incarnation, runtime.environment, runtime.router, admission, limiter, peers.share
         )
@@ -117,6 +125,14 @@ class Host:
         self._subscriptions: list[Subscription] = []
         self._calls_of: dict[tuple[str, int], Subscription] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._activity = Activity(
+            connection,
+            runtime.catalogue,
+            service=service,
+            incarnation=lease.incarnation,
+            owner_of=lambda type, id: self._placement.owner_of(type, self._partitions.of(type, id)),
+        )
+        runtime.find_active = self._activity.find_active
         self._description = HostDescription(
             connection,
             runtime.catalogue,
@@ -141,6 +157,7 @@ class Host:
             await self._answer(subjects.health(self._service), self._on_health)
         await self._answer(subjects.metrics(self._service), self._on_metrics)
         await self._description.start()
+        await self._activity.start()
         self._micro = await add_service(
             self._connection,
             name=self._service,
@@ -151,6 +168,7 @@ class Host:
         for subject in self._runtime.queries:
             self._subscriptions.append(await self._reception.subscribe(subject, queue=self._service))
         await self._membership.join()
+        self._events.host_joined()
         housekeeping, alarms = self._runtime.housekeeping(), self._runtime.alarms
         for work in (
             self.lease.keep(),
@@ -159,6 +177,7 @@ class Host:
             self._placement.follow(),
             self._placement.run(),
             self._replies.run(),
+            self._events.run(),
             *(self._tells.follow(type) for type in self._environment.registry.types),
             housekeeping.keep_sweeping(),
             housekeeping.keep_scanning(),
@@ -185,6 +204,8 @@ class Host:
         await self._reception.join(self._time_left())
         await self._replies.flush()
         await self.lease.release()
+        self._events.host_left()
+        await self._events.flush(FLUSH_WITHIN)
         await self._stop()
         with suppress(NatsError):
             await self._calls.flush(timeout=FLUSH_WITHIN)
@@ -218,6 +239,7 @@ class Host:
         await self._duties.close()
         await cancel_and_wait(self._tasks)
         await self._description.stop()
+        await self._activity.stop()
         await self._tells.close()
         await self._runtime.close()
         if self._micro is not None:
@@ -261,6 +283,9 @@ class Host:
     def _on_members(self) -> None:
         self._peers.count = len(self._membership.members)
         self._placement.place_soon()
+
+    def _on_lost(self, incarnation: str) -> None:
+        self._events.host_left(incarnation, lost=True)
 
     def _own_duties(self) -> Iterator[tuple[str, str, Work]]:
         for type in self._environment.registry.types:

@@ -46,15 +46,26 @@ _member = msgspec.json.Decoder(Member)
 
 
 class Membership:
-    """The living hosts of the service of `own`, by incarnation. `on_change` is called after each change."""
+    """The living hosts of the service of `own`, by incarnation.
 
-    def __init__(self, hosts: Bucket, lease: Lease, own: Member, on_change: Callable[[], None]) -> None:
+    `on_change` is called after each change, and `on_lost` with a host that this one has removed.
+    """
+
+    def __init__(
+        self,
+        hosts: Bucket,
+        lease: Lease,
+        own: Member,
+        on_change: Callable[[], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
         self.members: dict[str, Member] = {}
         self.loaded = asyncio.Event()
         self._hosts = hosts
         self._lease = lease
         self._own = own
         self._on_change = on_change
+        self._on_lost = on_lost
         self._changed = asyncio.Event()
         self._revisions: dict[str, int] = {}
         self._joined = False
@@ -147,10 +158,10 @@ class Membership:
     async def _remove(self, incarnations: set[str]) -> None:
         for incarnation in incarnations:
             if incarnation in self.members and await self.is_gone(incarnation):
-                log.warning("the host %s is gone", incarnation)
                 key, revision = self._key_of(incarnation), self._revisions[incarnation]
                 with suppress(RevisionConflict):
                     await self._hosts.delete(key, revision, forget_after=FORGET_AFTER)
+                    self._on_lost(incarnation)
 
     async def _write(self) -> None:
         await self._hosts.put(self._key_of(self._lease.incarnation), msgspec.json.encode(self._own))

@@ -25,6 +25,7 @@ from aidevos.durable.client.bucket import Bucket, Entry, RevisionConflict
 from aidevos.durable.hosting.assignment import assign
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.membership import Membership, keep_watching
+from aidevos.durable.hosting.placement_events import PlacementEvents
 
 log = logging.getLogger(__name__)
 # Partitions that one host hands over at a time, while it goes on serving and when it drains.
@@ -59,6 +60,7 @@ class Placement:
         types: Collection[str],
         take: Callable[[str, dict[int, str]], Awaitable[None]],
         hand_over: Callable[[str, int], Awaitable[None]],
+        events: PlacementEvents,
     ) -> None:
         # Set once this host has its share.
         self.settled = asyncio.Event()
@@ -69,6 +71,7 @@ class Placement:
         self._types = types
         self._take = take
         self._hand_over = hand_over
+        self._events = events
         self._owners: dict[str, dict[int, Owner]] = {type: {} for type in types}
         self._held: dict[tuple[str, int], int] = {}
         self._gone: set[str] = set()
@@ -158,10 +161,9 @@ class Placement:
     async def _place(self) -> None:
         wanted = {type: self._assign(type) for type in self._types}
         claimed = await asyncio.gather(*(self._claim_all(type, share) for type, share in wanted.items()))
-        for type, partitions in zip(wanted, claimed, strict=True):
-            if partitions:
-                log.info("%s owns %s of %s", self._lease.incarnation, _ranges(partitions), type)
         await asyncio.gather(*(self._take(type, each) for type, each in zip(wanted, claimed, strict=True) if each))
+        for type, partitions in zip(wanted, claimed, strict=True):
+            self._events.partitions_taken(type, partitions)
         for place in self._surplus(wanted):
             if len(self._moves) == MOVES_AT_ONCE:
                 break
@@ -236,6 +238,7 @@ class Placement:
             log.error("releasing %s.%d failed, restarting the host: %r", type, partition, error)
             self._lease.end()
             return
+        self._events.partitions_released(type, [partition])
         self._note_own(type, partition, Owner("", revision))
 
     def _note_own(self, type: str, partition: int, owner: Owner) -> None:
@@ -246,14 +249,3 @@ class Placement:
     def _on_moved(self, place: tuple[str, int], task: asyncio.Task[None]) -> None:
         del self._moves[place]
         self._due.set()
-
-
-def _ranges(partitions: Collection[int]) -> str:
-    """Return the numbers of partitions in short form, such as "0-3, 7"."""
-    ranges: list[list[int]] = []
-    for each in sorted(partitions):
-        if ranges and ranges[-1][1] == each - 1:
-            ranges[-1][1] = each
-        else:
-            ranges.append([each, each])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -10,7 +10,7 @@ may have newer code. Only lists show such a state, as it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
@@ -26,7 +26,6 @@ from aidevos.durable.objects.object import LISTS
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.objects.schema import Schema
-from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.router import check_allowed
 from aidevos.durable.store.port import PAGE_BYTES, Document, Store, StoreError
 from aidevos.durable.turns.activation import describe
@@ -79,18 +78,22 @@ class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
     count: bool = False
 
 
-def stored_queries(environment: Environment, catalogue: Catalogue, gate: Gate) -> dict[str, StoredQuery]:
+# Returns those of the objects of a type with these IDs that are in memory, in whichever process.
+FindActive = Callable[[str, Iterable[str]], Awaitable[Container[str]]]
+
+
+def stored_queries(environment: Environment, find_active: FindActive, gate: Gate) -> dict[str, StoredQuery]:
     """Return the queries of all types of a process, by subject."""
     types = environment.registry.types.values()
-    found = (query for type in types for query in _define_queries(type, environment, catalogue, gate))
+    found = (query for type in types for query in _define_queries(type, environment, find_active, gate))
     return {subjects.query(query.type.name, query.name): query for query in found}
 
 
 def _define_queries(
-    type: ObjectType, environment: Environment, catalogue: Catalogue, gate: Gate
+    type: ObjectType, environment: Environment, find_active: FindActive, gate: Gate
 ) -> Iterator[StoredQuery]:
     yield StoredQuery(
-        gate, type, LIST, LISTS, _args_schema(ListArgs), partial(_list, environment, catalogue, gate, type)
+        gate, type, LIST, LISTS, _args_schema(ListArgs), partial(_list, environment, find_active, gate, type)
     )
     for search in type.cls.searches:
         answer = partial(_search, environment, type, search)
@@ -105,7 +108,7 @@ def _args_schema(args: Any) -> Schema[Any]:
 
 
 async def _list(
-    environment: Environment, catalogue: Catalogue, gate: Gate, type: ObjectType, args: ListArgs, caller: Principal
+    environment: Environment, find_active: FindActive, gate: Gate, type: ObjectType, args: ListArgs, caller: Principal
 ) -> ObjectPage:
     """Return a page of existing objects in the order of their IDs. The cursor is the last ID of the page before."""
     project = await gate.visible_project(caller, args.project)
@@ -118,10 +121,9 @@ async def _list(
             type.name, args.cursor or "", args.limit + 1, project, size=size, with_state=shows_state
         ),
     )
-    shown = (
-        describe(type, document, active=catalogue.get(type.name, document.id) is not None)
-        for document in documents[: args.limit]
-    )
+    listed = documents[: args.limit]
+    active = await find_active(type.name, [document.id for document in listed])
+    shown = (describe(type, document, active=document.id in active) for document in listed)
     items = await _take_fitting(environment.slices, shown, size)
     more = _continues(documents, items, size)
     page = ObjectPage(items=cast(Any, items), next_cursor=documents[len(items) - 1].id if more else None)

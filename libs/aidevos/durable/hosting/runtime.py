@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 from aidevos.durable.base.clock import Clock
@@ -14,7 +14,7 @@ from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.relay import Relay
 from aidevos.durable.hosting.newer_schemas import NewerSchemas
-from aidevos.durable.hosting.queries import StoredQuery, stored_queries
+from aidevos.durable.hosting.queries import FindActive, StoredQuery, stored_queries
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.ownership.alarm_clock import AlarmClock
@@ -73,6 +73,8 @@ class Runtime:
             NewerSchemas(decline),
         )
         self.catalogue = Catalogue(self.environment, self._activate)
+        # A host replaces it by one that also asks the other hosts of its service.
+        self.find_active: FindActive = self._find_own_active
         self._gate = gate
         self.alarms = AlarmClock(self.environment, self.catalogue, principal)
         owner_ids = OwnerIds(incarnation)
@@ -103,7 +105,7 @@ class Runtime:
     @cached_property
     def queries(self) -> dict[str, StoredQuery]:
         """The queries by subject. The registry must have been bound to its resources before the first use."""
-        return stored_queries(self.environment, self.catalogue, self._gate)
+        return stored_queries(self.environment, lambda type, ids: self.find_active(type, ids), self._gate)
 
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(self.environment, self.catalogue, self.lifecycle)
@@ -113,6 +115,9 @@ class Runtime:
         return GroupCommit(
             environment, catalogue, owner_ids, type, on_committed=self._on_committed, on_resolved=self._on_resolved
         )
+
+    async def _find_own_active(self, type: str, ids: Iterable[str]) -> set[str]:
+        return self.catalogue.select_active(type, ids)
 
     async def close(self) -> None:
         """End all background work. Unsent entries stay in their outboxes."""

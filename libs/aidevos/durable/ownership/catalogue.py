@@ -8,7 +8,7 @@ fails or moves to the successor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.registry import ObjectType
@@ -42,6 +42,10 @@ class Catalogue:
     def get(self, type_name: str, id: str) -> Activation | None:
         """Return the activation of an object, which may still be loading, or None."""
         return self._activations.get((type_name, id))
+
+    def select_active(self, type_name: str, ids: Iterable[str]) -> set[str]:
+        """Return those of these objects that are in memory."""
+        return {id for id in ids if (type_name, id) in self._activations}
 
     def all(self) -> list[Activation]:
         """Return all activations, including those that are still loading."""

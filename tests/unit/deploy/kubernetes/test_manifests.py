@@ -148,6 +148,16 @@ def test_your_own_types_give_the_objects_service_their_rights(tmp_path: Path) ->
     assert "basket:write" in registered
 
 
+def test_the_servers_map_to_the_partitions_of_the_fleet_whose_number_stays(tmp_path: Path) -> None:
+    settings = load(URLS, home=tmp_path / "home", partitions=256)
+    made = manifests(settings, "aidevos")
+
+    assert b"partition(256," in data_of(made, "aidevos-nats")["aidevos.conf"]
+    assert data_of(made, "aidevos-provision-env")["AIDEVOS_PARTITIONS"] == b"256"
+    with pytest.raises(SettingsError, match="AIDEVOS_PARTITIONS must be 256"):
+        manifests(msgspec.structs.replace(settings, partitions=64), "aidevos")
+
+
 @pytest.mark.parametrize("missing", URLS)
 def test_a_missing_server_is_one_line(tmp_path: Path, missing: str) -> None:
     urls = {name: url for name, url in URLS.items() if name != missing}

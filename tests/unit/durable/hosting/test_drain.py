@@ -15,6 +15,7 @@ from aidevos.contracts import subjects
 from aidevos.durable.client.connection import Connection, Take
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.peers import Peers
+from aidevos.durable.hosting.placement_events import PlacementEvents
 from aidevos.durable.turns.headers import Reply
 from aidevos.testing import ADMIN, ObjectKit
 from tests.support.kits import begun, until
@@ -92,8 +93,19 @@ def owning_host(kit: ObjectKit, fleet: Any) -> Host:
     """Return a host of the kit's objects whose surroundings are all the fake fleet."""
     fleet.incarnation = "host.1"
     host = Host(
-        kit.runtime, fleet, fleet, fleet, fleet, fleet, service="test", replica=0, peers=Peers(), handover_timeout=10.0
+        kit.runtime,
+        fleet,
+        fleet,
+        fleet,
+        fleet,
+        fleet,
+        service="test",
+        replica=0,
+        peers=Peers(),
+        events=PlacementEvents(kit.bus, service="test", replica=0, incarnation="host.1", version="1"),
+        handover_timeout=10.0,
     )
+    host._keep_running(host._events.run())
     for part in ("_membership", "_placement", "_tells"):
         setattr(host, part, fleet)
     fleet.host = host

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -41,6 +42,20 @@ class FakeLease:
         self.rolled_back |= rolled_back
 
 
+class FakeEvents:
+    """Keeps what is told of taken and released partitions."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, int]] = []
+        self.released: list[tuple[str, int]] = []
+
+    def partitions_taken(self, type: str, partitions: Iterable[int]) -> None:
+        self.taken += [(type, each) for each in partitions]
+
+    def partitions_released(self, type: str, partitions: Iterable[int]) -> None:
+        self.released += [(type, each) for each in partitions]
+
+
 class Fleet:
     """Hosts that share two buckets. `serving` has the living host that serves each partition."""
 
@@ -49,6 +64,7 @@ class Fleet:
         self.keys = MemoryBucket()
         self.hosts: dict[str, FakeHost] = {}
         self.serving: dict[tuple[str, int], str] = {}
+        self.lost: list[str] = []
         self.moves = 0
         self.moving = 0
         self.most_moving = 0
@@ -81,10 +97,11 @@ class FakeHost:
         hosts, keys = fleet.hosts_bucket, fleet.keys
         own = Member(service="pets", replica=0, version="1", since=0.0, types=list(types))
         anything: Any = hosts
-        self.membership = Membership(anything, self.lease, own, lambda: self.placement.place_soon())
+        self.membership = Membership(anything, self.lease, own, lambda: self.placement.place_soon(), fleet.lost.append)
+        self.events: Any = FakeEvents()
         anything = keys
         self.placement = Placement(
-            anything, self.membership, self.lease, self.partitions, types, self._take, self._hand_over
+            anything, self.membership, self.lease, self.partitions, types, self._take, self._hand_over, self.events
         )
         self.claimed: list[dict[int, str]] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -169,6 +186,15 @@ async def test_a_host_that_joins_gets_its_share_and_nothing_else_moves(fleet: Fl
     assert fleet.moves <= len(TYPES) * -(-COUNT // 4)
 
 
+async def test_what_is_taken_and_released_is_told(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    second = await fleet.join("b")
+    await until(fleet.is_even)
+    assert len(first.events.taken) == len(TYPES) * COUNT
+    await until(lambda: sorted(second.events.taken) == sorted(first.events.released) == sorted(second.served))
+
+
 async def test_a_few_partitions_move_at_a_time(fleet: Fleet) -> None:
     first = await fleet.join("a")
     await until(fleet.is_even)
@@ -200,6 +226,7 @@ async def test_a_dead_hosts_partitions_are_taken_with_its_name_once_its_lease_is
     second.claimed.clear()
     await first.die()
     await until(fleet.is_even)
+    assert fleet.lost == [first.lease.incarnation]
     assert {owner for claimed in second.claimed for owner in claimed.values()} == {first.lease.incarnation}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -16,9 +16,9 @@ from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError, OrderConflict
 from aidevos.durable.hosting import placement_events
-from aidevos.durable.hosting.placement_events import PlacementEvents
+from aidevos.durable.hosting.placement_events import PlacementEvents, format_ranges
 from aidevos.observability.metrics import DROPPED_PLACEMENT_EVENTS
-from tests.support.kits import START
+from tests.support.kits import START, until
 
 
 class Bus(MemoryBus):
@@ -88,8 +88,51 @@ async def test_a_life_of_a_host_is_told_in_order(caplog: pytest.LogCaptureFixtur
         ("/durable-objects/fleet:objects", "2027-01-15T08:00:00.000Z")
     }
     assert len({event.id for event in decoded}) == len(decoded)
-    assert "objects-0.1 owns the partitions 0, 5 of counter" in caplog.messages
-    assert "objects-1.9 left the fleet (lost)" in caplog.messages
+    assert caplog.messages == [
+        "objects-0.1 joined the fleet",
+        "objects-0.1 owns 0, 5 of counter",
+        "objects-0.1 released 0, 5 of counter",
+        "objects-1.9 left the fleet: its lease was lost",
+        "objects-0.1 left the fleet",
+    ]
+
+
+async def test_moves_of_a_moment_are_one_event_for_each_type() -> None:
+    bus = Bus()
+    async with running(events := events_of(bus)):
+        for number in (7, 3, 4, 5):
+            events.partitions_released("counter", [number])
+            events.partitions_released("account", [number])
+        events.partitions_taken("counter", [3])
+        events.partitions_released("counter", [3])
+        events.host_left("objects-1.1")
+        events.partitions_released("counter", [9])
+
+    decoded = [msgspec.json.decode(event.payload, type=AnyEvent) for event in bus.events]
+    assert [(event.type.split(".")[1], event.data.get("type"), event.data.get("partitions")) for event in decoded] == [
+        ("partitions_released", "counter", [3, 4, 5, 7]),
+        ("partitions_released", "account", [3, 4, 5, 7]),
+        ("partitions_taken", "counter", [3]),
+        ("partitions_released", "counter", [3]),
+        ("host_left", None, None),
+        ("partitions_released", "counter", [9]),
+    ]
+
+
+async def test_events_leave_by_themselves_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement_events, "GATHER", 0.0)
+    bus = Bus()
+    async with running(events := events_of(bus)):
+        events.host_joined()
+        await until(lambda: bus.events)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "text"),
+    [([5], "5"), ([0, 1, 2, 3, 7], "0-3, 7"), ([9, 8, 1], "1, 8-9"), (range(64), "0-63")],
+)
+def test_partitions_are_named_in_ranges(partitions: Collection[int], text: str) -> None:
+    assert format_ranges(partitions) == text
 
 
 async def test_hosts_of_one_service_publish_side_by_side() -> None:
@@ -97,8 +140,8 @@ async def test_hosts_of_one_service_publish_side_by_side() -> None:
     first, second = events_of(bus), events_of(bus, "objects-1.1")
     async with running(first), running(second):
         for number in range(10):
-            first.partitions_taken("counter", [number])
-            second.partitions_taken("counter", [number])
+            first.host_left(f"objects-2.{number}")
+            second.host_left(f"objects-2.{number}")
 
     assert len({event.id for event in bus.events}) == 20
 
@@ -141,7 +184,7 @@ async def test_events_beyond_the_bound_are_dropped_and_nobody_waits(
     events = events_of(Bus())
     with dropped(3):
         for number in range(5):
-            events.partitions_taken("counter", [number])
-    await events.flush(0.0)
+            events.host_left(f"objects-1.{number}")
+        await events.flush(0.0)
 
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 3

@@ -522,15 +522,34 @@ class TestDraining:
         assert shown(await client.rest())[0] == "/"
 
     async def test_a_quiet_connection_is_closed_before_its_idle_time_ends(self, gateway: Gateway) -> None:
-        clients = [await gateway.connect(), await gateway.connect()]
-        for client in clients:
-            await client.send(GET + b"\r\n")
-            await client.response()
-        closes = [asyncio.create_task(client.rest()) for client in clients]
+        other = await gateway.connect()
+        await other.send(GET + b"\r\n")
+        await other.response()
+        client = await gateway.connect()
+        await client.send(GET + b"\r\n")
+        await client.response()
 
         gateway.protocols[-1].shutdown()
-        first, _ = await asyncio.wait(closes, return_when=asyncio.FIRST_COMPLETED)
 
-        assert first == {closes[-1]}
-        assert closes[-1].result() == b""
-        await closes[0]
+        assert await first_closed(client, other) is client
+
+    async def test_so_is_one_whose_response_had_begun(self, gateway: Gateway) -> None:
+        gateway.reading.clear()
+        client = await gateway.connect()
+        await client.send(GET.replace(b" / ", b" /parts ") + b"\r\n")
+        await client.reader.readuntil(b"early")
+        gateway.protocols[-1].shutdown()
+        other = await gateway.connect()
+        gateway.reading.set()
+        await other.send(GET + b"\r\n")
+        await other.response()
+
+        assert await first_closed(client, other) is client
+
+
+async def first_closed(*clients: Client) -> Client:
+    """Return the client whose connection the server closes first."""
+    closes = {asyncio.create_task(client.rest()): client for client in clients}
+    closed, _ = await asyncio.wait(closes, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.gather(*closes)
+    return closes[closed.pop()]
