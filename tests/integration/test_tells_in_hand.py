@@ -14,7 +14,8 @@ from typing import Any
 import nats
 import pytest
 from nats.js import JetStreamContext
-from nats.js.api import SubjectTransform
+from nats.js.api import ConsumerConfig, SubjectTransform
+from nats.js.errors import NotFoundError
 
 from aidevos.contracts import subjects
 from aidevos.contracts.rate_limits import DEFAULT
@@ -167,6 +168,36 @@ async def test_a_tell_that_ends_while_its_consumer_is_replaced_is_acknowledged_s
         assert time.monotonic() - began < ACK_WITHIN
         assert not await world.in_hand()
     assert len(world.around.applied) == 1
+
+
+async def test_a_consumer_that_nobody_deleted_holds_up_no_later_owner(servers: Servers, world: World) -> None:
+    forgotten = ConsumerConfig(durable_name=f"{world.type}_gone", filter_subject=subjects.stored_tells(world.type, 7))
+    await world.stream.add_consumer(subjects.TELLS_STREAM, forgotten)
+    await world.tell("a", b"mine")
+    async with world.life(servers):
+        await until(lambda: world.around.applied == [b"mine"], 20)
+
+
+async def test_an_owner_that_leaves_while_its_partitions_change_leaves_no_consumer(
+    servers: Servers, world: World
+) -> None:
+    async with world.life(servers) as owner:
+        await owner._backlogs[world.type].read.wait()
+        add_consumer = owner._js.add_consumer
+
+        async def add(*args: Any) -> Any:
+            """Let the owner leave while the new consumer is made."""
+            leaving.append(asyncio.create_task(owner.leave()))
+            await quiet()
+            return await add_consumer(*args)
+
+        leaving: list[asyncio.Task[None]] = []
+        owner._js.add_consumer = add  # type: ignore[method-assign]
+        await owner.take(world.type, {0: ""})
+        await until(lambda: leaving, 20)
+        await asyncio.gather(*leaving)
+        with pytest.raises(NotFoundError):
+            await world.in_hand()
 
 
 async def test_what_is_in_hand_is_bounded_in_bytes(

@@ -28,7 +28,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
@@ -70,6 +70,8 @@ DEADLINE_MS = 10_000
 BACKOFF = Backoff(0.1, 30.0)
 # Seconds until a host that must not pull now checks again.
 CHECK_EVERY = 0.5
+# The server's error code if two consumers would read the same tells.
+NOT_UNIQUE = 10100
 _NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.TELLS_STREAM}."
 # The caller's headers that apply to the call itself.
 FORWARDED = (envelope.CONTENT_TYPE, envelope.IF_MATCH, envelope.TRACEPARENT)
@@ -135,6 +137,8 @@ class _Backlog:
         # Set when the consumer no longer reads exactly the partitions in `owners`, until it does again.
         self.changed = asyncio.Event()
         self.read = asyncio.Event()
+        # Held while the consumer is replaced or deleted.
+        self.opening = asyncio.Lock()
         # Set when something has happened that `_pull` waits for.
         self.stir = asyncio.Event()
 
@@ -209,8 +213,14 @@ class Tells:
         backlog, pauses = self._backlogs[type], FOLLOWING.pauses()
         while not self._closed:
             await backlog.changed.wait()
+            if not self._environment.partitions.is_live():
+                await asyncio.sleep(CHECK_EVERY)
+                continue
             try:
-                await self._open_consumer(backlog)
+                async with backlog.opening:
+                    if self._closed:
+                        return
+                    await self._open_consumer(backlog)
                 if backlog.suspects:
                     await self._pull(backlog)
                     continue
@@ -227,8 +237,12 @@ class Tells:
     async def leave(self) -> None:
         """Stop cleanly, so that the next owners suspect no tell of having killed this process."""
         await self.close()
-        deleting = (self._delete_consumer(type, self._incarnation) for type in self._backlogs)
-        await asyncio.gather(*deleting, return_exceptions=True)
+
+        async def delete(backlog: _Backlog) -> None:
+            async with backlog.opening:
+                await self._delete_consumer(backlog.type, self._incarnation)
+
+        await asyncio.gather(*map(delete, self._backlogs.values()), return_exceptions=True)
 
     async def _load_suspects(self, backlog: _Backlog) -> None:
         """Find the suspects of the partitions that are new, and delete the consumers of their dead owners."""
@@ -269,9 +283,29 @@ class Tells:
                 ack_wait=ACK_WAIT,
                 max_ack_pending=MAX_IN_HAND,
             )
-            await self._js.add_consumer(subjects.TELLS_STREAM, config)
+            try:
+                await self._js.add_consumer(subjects.TELLS_STREAM, config)
+            except BadRequestError as error:
+                if error.err_code != NOT_UNIQUE:
+                    raise
+                await self._delete_overlapping(config.filter_subjects or [])
+                await self._js.add_consumer(subjects.TELLS_STREAM, config)
         if not backlog.changed.is_set():
             backlog.read.set()
+
+    async def _delete_overlapping(self, filters: Collection[str]) -> None:
+        """Delete all consumers of tells that this host reads, because it owns their partitions.
+
+        Their hosts have died, and so has everyone who could have deleted them. One that lives makes a new consumer.
+        """
+        offset = 0
+        while page := await self._js.consumers_info(subjects.TELLS_STREAM, offset):
+            offset += len(page)
+            for consumer in page:
+                if not set(filters).isdisjoint(consumer.config.filter_subjects or [consumer.config.filter_subject]):
+                    log.warning("the consumer %s is left over: deleting it", consumer.name)
+                    with suppress(NotFoundError):
+                        await self._js.delete_consumer(subjects.TELLS_STREAM, consumer.name)
 
     async def _find_unmapped(self, type: str, partitions: Collection[int]) -> list[str]:
         """Return the subjects of tells to these partitions that were stored before the server mapped tells."""
