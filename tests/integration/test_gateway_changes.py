@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
-from tests.support.servers import Servers
+from tests.support.http import http_client
+from tests.support.servers import Servers, free_port
 
 REQUEST = "/durable-objects/counter:c/request"
 
@@ -66,6 +67,29 @@ class TestHealth:
 
         assert "objects: no reply" in problem["detail"]
         assert (await world.anonymous.get("/health/live")).status_code == 200
+
+    async def test_a_gateway_is_ready_itself_while_it_is_connected_whatever_services_are_well(
+        self, servers: Servers
+    ) -> None:
+        port = free_port()
+
+        async def answers(status: int) -> bool:
+            return (await probes.get("/health/ready")).status_code == status
+
+        async with (
+            gateway_world(servers, probe_port=port) as world,
+            http_client(base_url=f"http://127.0.0.1:{port}") as probes,
+        ):
+            await world.host.stop_serving()
+            ready = await answers(200)
+            servers.nats.stop()
+            await eventually(lambda: answers(503), 15)
+            live = await probes.get("/health/live")
+            servers.nats.start()
+            await eventually(lambda: answers(200), 15)
+
+        assert ready
+        assert live.status_code == 200
 
     async def test_after_a_restart_of_nats_it_is_ready_again_and_knows_the_types(
         self, world: World, servers: Servers

@@ -9,9 +9,18 @@ from pathlib import Path
 
 import nats
 import pytest
+from nats.js.errors import BucketNotFoundError
 
 from aidevos.contracts import subjects
-from aidevos.durable.hosting.provision import LETTER_MARGIN, PARTITIONS_KEY, events_stream, provision
+from aidevos.durable.hosting.provision import (
+    FORMER_BUCKET,
+    FORMER_KEY,
+    LETTER_MARGIN,
+    PARTITIONS_KEY,
+    events_stream,
+    provision,
+    read_partitions,
+)
 from aidevos.settings import SettingsError, load
 from deploy.local import binaries, ports
 from tests.support.servers import Servers, free_port
@@ -80,4 +89,28 @@ async def test_a_tell_is_no_larger_than_what_its_dead_letter_may_be(tmp_path: Pa
         await provision(connection, load({}))
         told = (await connection.jetstream().stream_info(subjects.TELLS_STREAM)).config
         assert told.max_msg_size == connection.max_payload - LETTER_MARGIN
+        await connection.close()
+
+
+async def test_what_an_earlier_version_kept_is_taken_over_and_removed(tmp_path: Path) -> None:
+    mappings = subjects.mappings_line(32)
+    with server(tmp_path, f"{mappings}\njetstream {{ store_dir: '{tmp_path}' }}") as url:
+        connection = await nats.connect(url)
+        js = connection.jetstream()
+        former = await js.create_key_value(bucket=FORMER_BUCKET)
+        await former.put(FORMER_KEY, b"32")
+        await former.put("tally", b"objects-0_host.1234")
+        await js.add_stream(name=subjects.TELLS_STREAM, subjects=[subjects.TELLS], retention="workqueue")
+        await js.add_consumer(
+            subjects.TELLS_STREAM, durable_name="tally", filter_subject="tell.tally.*.>", ack_policy="explicit"
+        )
+
+        await provision(connection, load({"AIDEVOS_PARTITIONS": "32"}))
+
+        assert await read_partitions(connection) == 32
+        assert await js.consumers_info(subjects.TELLS_STREAM) == []
+        with pytest.raises(BucketNotFoundError):
+            await js.key_value(FORMER_BUCKET)
+        with pytest.raises(SettingsError, match="first started with 32 partitions"):
+            await provision(connection, load({}))
         await connection.close()

@@ -13,6 +13,7 @@ from typing import Any
 import nats
 import pytest
 from nats.js import JetStreamContext
+from nats.js.api import SubjectTransform
 
 from aidevos.contracts import subjects
 from aidevos.contracts.rate_limits import DEFAULT
@@ -183,3 +184,54 @@ async def test_what_an_owner_has_left_is_suspect(
             counted.append((await bucket.get(f"{world.type}.7.crashes"))[0])
     await connection.close()
     assert counted == [b'{"%d.0":1}' % last if suspected else None, b"{}" if suspected else None]
+
+
+async def test_what_was_stored_before_the_server_mapped_tells_is_applied_first_and_in_order(
+    servers: Servers, world: World
+) -> None:
+    config = (await world.stream.stream_info(subjects.TELLS_STREAM)).config
+    seeded = config.evolve(
+        subjects=[*(config.subjects or []), "seed.>"], subject_transform=SubjectTransform("seed.>", "tell.>")
+    )
+    await world.stream.update_stream(seeded)
+    for number in range(3):
+        headers = {"Authorization": "ada"}
+        await world.stream.publish(f"seed.{world.type}.a.do", b"%d" % number, headers=headers)
+        await world.stream.publish(f"seed.{world.type}.b{number}.do", b"b", headers=headers)
+    await world.stream.update_stream(config)
+    await world.tell("a", b"3")
+    async with world.life(servers):
+        await until(lambda: len(world.around.applied) == 7, 20)
+    assert [payload for payload in world.around.applied if payload != b"b"] == [b"0", b"1", b"2", b"3"]
+    left = (await world.stream.stream_info(subjects.TELLS_STREAM, subjects_filter=f"tell.{world.type}.>")).state
+    assert not left.subjects
+
+
+async def test_tells_move_with_their_partition_in_order_and_none_is_applied_twice(
+    servers: Servers, world: World
+) -> None:
+    place, elsewhere = (subjects.partition(world.type, id) for id in ("a", "b"))
+    for number in range(5):
+        await world.tell("a", b"%d" % number)
+    first, second = await connect(servers.nats_url("fleet"), "1"), await connect(servers.nats_url("fleet"), "2")
+    around: Any = world.around
+    owners = [Tells(each, f"host.{each.options['name']}", *[around] * 4) for each in (first, second)]
+    following = [asyncio.create_task(owner.follow(world.type)) for owner in owners]
+    try:
+        await owners[0].take(world.type, {place: "", elsewhere: ""})
+        await until(lambda: len(world.around.applied) == 5, 20)
+        await owners[0].drop(world.type, place)
+        await world.tell("a", b"5")
+        await world.tell("b", b"b")
+        await until(lambda: b"b" in world.around.applied, 20)
+        assert b"5" not in world.around.applied
+        await owners[1].take(world.type, {place: ""})
+        await world.tell("a", b"6")
+        await until(lambda: b"6" in world.around.applied, 20)
+    finally:
+        for task in following:
+            task.cancel()
+        for owner, connection in zip(owners, (first, second), strict=True):
+            await owner.leave()
+            await connection.close()
+    assert world.around.applied == [b"0", b"1", b"2", b"3", b"4", b"b", b"5", b"6"]

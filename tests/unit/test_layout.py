@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 TESTS = ROOT / "tests"
-SOURCES = {"services": ROOT, "deploy": ROOT, "tools": ROOT}
+SOURCES = {"services": ROOT, "deploy": ROOT, "tools": ROOT, "support": TESTS}
 
 
 def imported(file: Path) -> Iterator[str]:

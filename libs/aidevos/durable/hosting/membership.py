@@ -71,11 +71,7 @@ class Membership:
         self._joined = False
 
     async def join(self) -> None:
-        """Say what this host is, and remove what its dead predecessors with the same name have said."""
-        host = self._lease.incarnation.rpartition(".")[0]
-        for key in await self._hosts.keys(subjects.member_key(self._own.service, host) + "."):
-            await self._hosts.delete(key, forget_after=FORGET_AFTER)
-            self._on_lost(key.split(".", 2)[2])
+        """Say what this host is."""
         self._joined = True
         await self._write()
 

@@ -155,8 +155,8 @@ class Placement:
         try:
             await self._place()
         except (NatsError, OSError) as error:
-            log.warning("claiming partitions failed, trying again: %r", error)
-            asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
+            log.warning("placing partitions failed, trying again: %r", error)
+            self._place_later()
 
     async def _place(self) -> None:
         wanted = {type: self._assign(type) for type in self._types}
@@ -185,7 +185,8 @@ class Placement:
 
     async def _claim_all(self, type: str, share: Collection[int]) -> dict[int, str]:
         """Claim what is free of this host's share. Return the last owner of each partition that was claimed."""
-        owners = {each: self._owners[type].get(each, FREE) for each in share if (type, each) not in self._held}
+        missing = [each for each in share if (type, each) not in self._held and (type, each) not in self._moves]
+        owners = {each: self._owners[type].get(each, FREE) for each in missing}
         for incarnation in {owner.incarnation for owner in owners.values()} - {"", self._lease.incarnation}:
             if incarnation not in self._gone and await self._is_gone(incarnation):
                 self._gone.add(incarnation)
@@ -202,6 +203,10 @@ class Placement:
                 revision = await self._keys.set(f"{type}.{partition}", self._lease.incarnation.encode(), revision)
             except RevisionConflict:
                 return False
+            except (NatsError, OSError) as error:
+                log.warning("claiming %s.%d failed, trying again: %r", type, partition, error)
+                self._place_later()
+                return False
         self._held[type, partition] = revision
         self._note_own(type, partition, Owner(self._lease.incarnation, revision))
         return True
@@ -212,8 +217,11 @@ class Placement:
             return False
         gone = await self._membership.is_gone(incarnation)
         if not gone:
-            asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
+            self._place_later()
         return gone
+
+    def _place_later(self) -> None:
+        asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
 
     def _surplus(self, wanted: Mapping[str, Collection[int]]) -> list[tuple[str, int]]:
         """Return what this host should own no longer and doesn't hand over yet."""
@@ -223,13 +231,13 @@ class Placement:
     async def _move(self, type: str, partition: int) -> None:
         await self._hand_over(type, partition)
         try:
-            revision = await self._keys.delete(f"{type}.{partition}", self._held[type, partition])
+            # Others may claim the key before this host learns that it is free.
+            revision = await self._keys.delete(f"{type}.{partition}", self._held.pop((type, partition)))
         except (NatsError, OSError, RevisionConflict) as error:
             # The partition is no longer served. Only a new incarnation is sure to find its key as it is.
             log.error("releasing %s.%d failed, restarting the host: %r", type, partition, error)
             self._lease.end()
             return
-        del self._held[type, partition]
         self._events.partitions_released(type, [partition])
         self._note_own(type, partition, Owner("", revision))
 

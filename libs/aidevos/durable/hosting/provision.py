@@ -44,15 +44,15 @@ async def provision(connection: Client, settings: Settings) -> None:
     version = connection.connected_server_version
     if (version.major, version.minor) < MINIMUM_VERSION:
         raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL has version {version}, but 2.12 or later is needed")
-    await check_mapping(connection, settings.partitions, tells=True)
     js = connection.jetstream()
     try:
-        stored = await _find_partitions(connection)
+        await _check_partitions(connection, settings.partitions)
+        await check_mapping(connection, settings.partitions, tells=True)
         await _ensure_stream(js, events_stream(settings))
         await _ensure_stream(js, tells_stream(settings, connection.max_payload))
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
             await _ensure_bucket(js, bucket, settings.stream_replicas)
-        await _keep_partitions(connection, js, stored, settings.partitions)
+        await _keep_partitions(connection, js, settings.partitions)
         await _remove_former_consumers(js)
     except (ServiceUnavailableError, NatsTimeoutError):
         raise SettingsError(
@@ -107,29 +107,22 @@ async def read_partitions(connection: Client) -> int:
     return int(value)
 
 
-async def _find_partitions(connection: Client) -> int | None:
-    """Return the partition count that is stored, also by an earlier version, or None."""
+async def _check_partitions(connection: Client, wanted: int) -> None:
+    """Raise `SettingsError` if the fleet has another partition count, because that would remap all IDs."""
     for name, key in ((subjects.PLACEMENT_BUCKET, PARTITIONS_KEY), (FORMER_BUCKET, FORMER_KEY)):
         value, _ = await Bucket(connection, name).get(key)
-        if value is not None:
-            return int(value)
-    return None
+        if value is not None and int(value) != wanted:
+            raise SettingsError(
+                f"the fleet on the NATS server at AIDEVOS_NATS_URL was first started with {int(value)} partitions, "
+                f"which can't change: set AIDEVOS_PARTITIONS={int(value)}"
+            )
 
 
-async def _keep_partitions(connection: Client, js: JetStreamContext, stored: int | None, wanted: int) -> None:
-    """Store the partition count; raise `SettingsError` if it was another one, because that would remap all IDs.
-
-    The bucket in which earlier versions kept owners is removed.
-    """
-    count = wanted if stored is None else stored
+async def _keep_partitions(connection: Client, js: JetStreamContext, count: int) -> None:
+    """Store the partition count, and remove the bucket in which earlier versions kept it, with the owners of types."""
     await Bucket(connection, subjects.PLACEMENT_BUCKET).put(PARTITIONS_KEY, b"%d" % count)
     with suppress(NotFoundError):
         await js.delete_key_value(FORMER_BUCKET)
-    if count != wanted:
-        raise SettingsError(
-            f"the fleet on the NATS server at AIDEVOS_NATS_URL was first started with {count} partitions, "
-            f"which can't change: set AIDEVOS_PARTITIONS={count}"
-        )
 
 
 async def _remove_former_consumers(js: JetStreamContext) -> None:

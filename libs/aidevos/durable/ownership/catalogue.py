@@ -22,7 +22,7 @@ from aidevos.durable.turns.request import Request
 # A type and one of its partitions.
 Place = tuple[str, int]
 # Seconds between two looks at the first activation that isn't settled, during a handover.
-SETTLE_EVERY = 0.01
+SETTLE_EVERY = 0.002
 
 
 class Catalogue:

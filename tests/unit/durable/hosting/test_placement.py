@@ -1,0 +1,373 @@
+"""Hosts share the partitions of their types, whatever joins, leaves, dies or fails, and never own one at the same time.
+
+The hosts are real memberships and placements over one bucket in memory; only their leases are fakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from aidevos.contracts import subjects
+from aidevos.durable.base.partitions import Partitions
+from aidevos.durable.base.tasks import cancel_and_wait
+from aidevos.durable.client.bucket import RolledBack
+from aidevos.durable.hosting import placement
+from aidevos.durable.hosting.membership import Member, Membership
+from aidevos.durable.hosting.placement import MOVES_AT_ONCE, Placement
+from tests.support.buckets import MemoryBucket
+from tests.support.kits import quiet, until
+
+COUNT = 16
+TYPES = ("cat", "dog")
+
+
+class FakeLease:
+    def __init__(self, incarnation: str) -> None:
+        self.incarnation = incarnation
+        self.ended = False
+        self.rolled_back = False
+
+    def valid(self) -> bool:
+        return not self.ended
+
+    def end(self, *, rolled_back: bool = False) -> None:
+        self.ended = True
+        self.rolled_back |= rolled_back
+
+
+class FakeEvents:
+    """Keeps what is told of taken and released partitions."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, int]] = []
+        self.released: list[tuple[str, int]] = []
+
+    def partitions_taken(self, type: str, partitions: Iterable[int]) -> None:
+        self.taken += [(type, each) for each in partitions]
+
+    def partitions_released(self, type: str, partitions: Iterable[int]) -> None:
+        self.released += [(type, each) for each in partitions]
+
+
+class Fleet:
+    """Hosts that share two buckets. `serving` has the living host that serves each partition."""
+
+    def __init__(self) -> None:
+        self.hosts_bucket = MemoryBucket()
+        self.keys = MemoryBucket()
+        self.hosts: dict[str, FakeHost] = {}
+        self.serving: dict[tuple[str, int], str] = {}
+        self.lost: list[str] = []
+        self.moves = 0
+        self.moving = 0
+        self.most_moving = 0
+
+    async def join(self, name: str, **options: Any) -> FakeHost:
+        self.hosts[name] = host = FakeHost(self, name, **options)
+        await host.start()
+        return host
+
+    def alive(self) -> list[FakeHost]:
+        return [host for host in self.hosts.values() if not host.lease.ended]
+
+    def is_even(self) -> bool:
+        """Return True if every partition is served by a living host, and each serves its share."""
+        names = {host.lease.incarnation for host in self.alive()}
+        for type in TYPES:
+            owners = [self.serving.get((type, each), "") for each in range(COUNT)]
+            keys = [self.keys.value(f"{type}.{each}") for each in range(COUNT)]
+            loads = Counter(owners)
+            if owners != keys or set(owners) != names or max(loads.values()) - min(loads.values()) > 1:
+                return False
+        return True
+
+
+class FakeHost:
+    def __init__(self, fleet: Fleet, name: str, types: tuple[str, ...] = TYPES) -> None:
+        self.fleet = fleet
+        self.lease: Any = FakeLease(f"{name}.{random.randbytes(4).hex()}")
+        self.partitions = Partitions(COUNT, self.lease.valid)
+        hosts, keys = fleet.hosts_bucket, fleet.keys
+        own = Member(service="pets", replica=0, version="1", since=0.0, types=list(types))
+        anything: Any = hosts
+        self.membership = Membership(anything, self.lease, own, lambda: self.placement.place_soon(), fleet.lost.append)
+        self.events: Any = FakeEvents()
+        anything = keys
+        self.placement = Placement(
+            anything, self.membership, self.lease, self.partitions, types, self._take, self._hand_over, self.events
+        )
+        self.claimed: list[dict[int, str]] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.may_hand_over = asyncio.Event()
+        self.may_hand_over.set()
+
+    @property
+    def served(self) -> set[tuple[str, int]]:
+        return {place for place, host in self.fleet.serving.items() if host == self.lease.incarnation}
+
+    async def start(self) -> None:
+        self.fleet.hosts_bucket.write(subjects.lease_key("pets", self.lease.incarnation), b"1")
+        await self.membership.join()
+        works = (
+            self.membership.follow(),
+            self.membership.follow_leases(),
+            self.placement.follow(),
+            self.placement.run(),
+        )
+        self.tasks = [asyncio.ensure_future(work) for work in works]
+
+    async def _take(self, type: str, claimed: dict[int, str]) -> None:
+        self.claimed.append(claimed)
+        for each in claimed:
+            owner = self.fleet.serving.get((type, each))
+            alive = {host.lease.incarnation for host in self.fleet.alive()}
+            assert owner is None or owner not in alive, f"{owner} still serves {type}.{each}"
+            self.fleet.serving[type, each] = self.lease.incarnation
+        self.partitions.take(type, claimed)
+        await asyncio.sleep(0)
+
+    async def _hand_over(self, type: str, partition: int) -> None:
+        self.fleet.moving += 1
+        self.fleet.most_moving = max(self.fleet.most_moving, self.fleet.moving)
+        await self.may_hand_over.wait()
+        await asyncio.sleep(0)
+        self.fleet.moving -= 1
+        self.fleet.moves += 1
+        self.partitions.drop(type, partition)
+        if self.fleet.serving.get((type, partition)) == self.lease.incarnation:
+            del self.fleet.serving[type, partition]
+
+    async def leave(self) -> None:
+        await self.membership.leave()
+        await self.placement.stop()
+        await self.placement.drain()
+        await self.die()
+
+    async def die(self) -> None:
+        """End at once; the lease expires now."""
+        self.lease.end()
+        await cancel_and_wait(self.tasks)
+        await self.placement.abandon()
+        self.fleet.hosts_bucket.write(subjects.lease_key("pets", self.lease.incarnation), None)
+
+
+@pytest.fixture
+async def fleet() -> Any:
+    fleet = Fleet()
+    yield fleet
+    for host in fleet.hosts.values():
+        await cancel_and_wait(host.tasks)
+        await host.placement.abandon()
+        assert not any(task.done() and task.exception() for task in host.tasks if not task.cancelled())
+
+
+async def test_a_single_host_owns_everything_and_knows_when_it_has_its_share(fleet: Fleet) -> None:
+    host = await fleet.join("a")
+    await until(fleet.is_even)
+    await until(host.placement.settled.is_set)
+    assert host.placement.owner_of("cat", 3) == host.lease.incarnation
+    assert set().union(*(claimed.values() for claimed in host.claimed)) == {""}
+
+
+async def test_a_host_that_joins_gets_its_share_and_nothing_else_moves(fleet: Fleet) -> None:
+    for name in "abc":
+        await fleet.join(name)
+        await until(fleet.is_even)
+    fleet.moves = 0
+    await fleet.join("d")
+    await until(fleet.is_even)
+    assert fleet.moves <= len(TYPES) * -(-COUNT // 4)
+
+
+async def test_what_is_taken_and_released_is_told(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    second = await fleet.join("b")
+    await until(fleet.is_even)
+    assert len(first.events.taken) == len(TYPES) * COUNT
+    await until(lambda: sorted(second.events.taken) == sorted(first.events.released) == sorted(second.served))
+
+
+async def test_a_few_partitions_move_at_a_time(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    first.may_hand_over.clear()
+    await fleet.join("b")
+    await until(lambda: fleet.moving == MOVES_AT_ONCE)
+    await quiet()
+    assert len(first.served) == len(TYPES) * COUNT
+    first.may_hand_over.set()
+    await until(fleet.is_even)
+    assert fleet.most_moving == MOVES_AT_ONCE
+
+
+async def test_what_a_leaving_host_had_is_shared_by_the_others(fleet: Fleet) -> None:
+    for name in "abc":
+        await fleet.join(name)
+    await until(fleet.is_even)
+    await fleet.hosts["b"].leave()
+    await until(fleet.is_even)
+
+
+async def test_a_dead_hosts_partitions_are_taken_with_its_name_once_its_lease_is_gone(fleet: Fleet) -> None:
+    first, second = await fleet.join("a"), await fleet.join("b")
+    await until(fleet.is_even)
+    had = first.served
+    await cancel_and_wait(first.tasks)
+    await quiet()
+    assert first.served == had
+    second.claimed.clear()
+    await first.die()
+    await until(fleet.is_even)
+    assert fleet.lost == [first.lease.incarnation]
+    assert {owner for claimed in second.claimed for owner in claimed.values()} == {first.lease.incarnation}
+
+
+async def test_a_host_that_died_while_it_drained_keeps_nothing_from_the_others(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    first = await fleet.join("a")
+    await fleet.join("b")
+    await until(fleet.is_even)
+    first.may_hand_over.clear()
+    leaving = asyncio.ensure_future(first.leave())
+    await until(lambda: fleet.moving > 0)
+    await quiet()
+    leaving.cancel()
+    await first.die()
+    await until(fleet.is_even)
+
+
+async def test_a_lost_acknowledgement_of_a_claim_loses_no_partition(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    fleet.keys.lost_acks = [NatsTimeoutError(), NatsTimeoutError()]
+    await fleet.join("a")
+    await until(fleet.is_even)
+    assert not fleet.keys.lost_acks
+
+
+async def test_a_host_whose_partition_was_taken_gives_up_its_lease(fleet: Fleet) -> None:
+    host = await fleet.join("a")
+    await until(fleet.is_even)
+    fleet.keys.write("cat.3", b"other.1234")
+    await until(lambda: host.lease.ended)
+
+
+async def test_a_host_that_cant_release_gives_up_its_lease(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+
+    def fail(key: str) -> None:
+        raise NatsTimeoutError
+
+    fleet.keys.faults.append(fail)
+    await fleet.join("b")
+    await until(lambda: first.lease.ended)
+
+
+async def test_a_bucket_that_lost_entries_ends_the_leases(fleet: Fleet) -> None:
+    host = await fleet.join("a")
+    await until(fleet.is_even)
+    fleet.keys.break_watches(RolledBack("partitions"))
+    await until(lambda: host.lease.rolled_back)
+    other = await fleet.join("b")
+    await other.membership.loaded.wait()
+    fleet.hosts_bucket.break_watches(RolledBack("hosts"))
+    await until(lambda: other.lease.rolled_back)
+
+
+async def test_a_watch_that_was_lost_starts_again(fleet: Fleet) -> None:
+    for name in "ab":
+        await fleet.join(name)
+    await until(fleet.is_even)
+    fleet.keys.break_watches(NatsTimeoutError())
+    fleet.hosts_bucket.break_watches(NatsTimeoutError())
+    await fleet.join("c")
+    await until(fleet.is_even)
+
+
+async def test_a_type_is_served_only_by_hosts_that_have_it(fleet: Fleet) -> None:
+    old = await fleet.join("old", types=("cat",))
+    new = await fleet.join("new")
+    await until(lambda: len(fleet.serving) == len(TYPES) * COUNT and len(old.served) == COUNT // 2)
+    assert new.served >= {("dog", each) for each in range(COUNT)}
+
+
+async def test_a_declined_partition_moves_to_a_host_that_accepts_it(fleet: Fleet) -> None:
+    first, second = await fleet.join("a"), await fleet.join("b")
+    await until(fleet.is_even)
+    _, partition = next(place for place in sorted(first.served) if place[0] == "cat")
+    await first.membership.decline("cat", partition)
+    await until(lambda: ("cat", partition) in second.served)
+    assert fleet.is_even()
+
+
+async def test_a_host_that_was_wrongly_removed_says_again_what_it_is(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await fleet.join("b")
+    await until(fleet.is_even)
+    fleet.hosts_bucket.write(subjects.member_key("pets", first.lease.incarnation), None)
+    await until(lambda: fleet.hosts_bucket.value(subjects.member_key("pets", first.lease.incarnation)) != "")
+    await until(fleet.is_even)
+
+
+async def test_what_a_host_has_said_that_died_long_ago_is_removed(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    await first.die()
+    del fleet.hosts_bucket.entries[subjects.lease_key("pets", first.lease.incarnation)]
+    await fleet.join("b")
+    await until(fleet.is_even)
+    assert len(await fleet.hosts_bucket.keys("member.")) == 1
+
+
+async def test_a_host_whose_lease_a_watch_has_not_shown_is_not_removed(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    fleet.hosts_bucket.hidden.add(subjects.lease_key("pets", first.lease.incarnation))
+    await fleet.join("b")
+    await until(fleet.is_even)
+    fleet.hosts_bucket.faults.append(lambda key: pytest.fail(f"{key} was written"))
+    await quiet()
+
+
+async def test_each_host_watches_few_leases_and_all_of_the_dead_are_removed(fleet: Fleet) -> None:
+    hosts = [await fleet.join(f"h{number:02}") for number in range(12)]
+    await until(fleet.is_even)
+    for watch, _ in fleet.hosts_bucket._watches:
+        assert len(watch) <= 3
+    for host in hosts[:8]:
+        await host.die()
+    await until(fleet.is_even)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_any_sequence_of_changes_ends_even_and_no_two_hosts_ever_serve_one_partition(
+    fleet: Fleet, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    chance = random.Random(seed)
+    leaving: list[asyncio.Future[None]] = []
+    for number in range(12):
+        alive = [host for host in fleet.alive() if host.placement and not host.placement._stopped]
+        action = chance.choice(["join", "join", "leave", "die", "wait"])
+        if action == "join" or len(alive) < 2:
+            await fleet.join(f"h{number}")
+        elif action == "leave":
+            leaving.append(asyncio.ensure_future(chance.choice(alive).leave()))
+        elif action == "die":
+            await chance.choice(alive).die()
+        for _ in range(chance.randrange(40)):
+            await asyncio.sleep(0)
+    await asyncio.gather(*leaving)
+    await until(fleet.is_even)

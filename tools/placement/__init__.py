@@ -1,0 +1,1 @@
+"""A simulation of the placement of partitions in a large fleet."""
