@@ -19,6 +19,7 @@ import pytest
 
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.connection import connect
+from tests.support.host_processes import client, eventually
 from tests.support.many_hosts import Hosts, Owners, Place
 from tests.support.servers import Servers
 from tests.support.steady_load import Request, steady_load
@@ -107,7 +108,7 @@ ACTIONS = {
     "leave": Action(leave, 3, p99=0.1, moved=0.1),
     "kill": Action(kill, 3, outage=4.0),
     "kill and restart": Action(kill_and_restart, 2, outage=1.0),
-    "pause": Action(pause, 3, outage=4.0),
+    "pause": Action(pause, 3, p99=6.0, outage=6.0),
     "rolling restart": Action(roll, 2, p99=0.5, moved=0.5),
     "scale-up": Action(scale_up, 1, p99=0.1, moved=0.1),
 }
@@ -147,6 +148,25 @@ async def test_hosts_change_under_load_and_every_history_holds(
     assert percentile([each for one in rounds for each in one.moved]) < allowed(action.moved, floor)
     if action.outage is not None:
         assert percentile([each for one in rounds for each in one.outages]) < allowed(action.outage, floor)
+
+
+@pytest.mark.timeout(90)
+async def test_what_a_dead_host_has_left_in_its_outboxes_is_sent_by_those_that_take_its_partitions(
+    servers: Servers, database: str, tmp_path: Path
+) -> None:
+    to, numbers = secrets.token_hex(6), list(range(100))
+    async with hosts_of(servers, database, tmp_path) as hosts, client(servers) as (caller, _):
+        hosts.start(0, TEST_SCANS="off")
+        hosts.start(1, TEST_SCANS="off", TEST_RELAY="off")
+        await hosts.spread()
+        passing = (caller.call("ledger", secrets.token_hex(6), "pass_on", {"to": to, "number": n}) for n in numbers)
+        await asyncio.gather(*passing)
+        await hosts.kill(1)
+
+        async def arrived() -> bool:
+            return sorted((await caller.call("ledger", to, "history"))["told"]) == numbers
+
+        await eventually(arrived, 20)
 
 
 def allowed(target: float, floor: float) -> float:

@@ -121,11 +121,11 @@ class Hosts:
     def replicas(self) -> list[int]:
         return list(self._programs)
 
-    def start(self, replica: int) -> None:
-        """Start a host, and don't wait for it."""
+    def start(self, replica: int, **variables: str) -> None:
+        """Start a host with these variables of its environment, and don't wait for it."""
         log = self._folder / f"host-{replica}-{time.monotonic_ns()}.log"
         log.touch()
-        environment = {**self._environment, "AIDEVOS_REPLICA": str(replica)}
+        environment = {**self._environment, "AIDEVOS_REPLICA": str(replica), **variables}
         self._programs[replica] = Program(["tests.support.lone_host"], environment, str(log))
 
     async def stop(self, replica: int) -> None:
