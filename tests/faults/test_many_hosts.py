@@ -180,6 +180,9 @@ async def hosts_of(servers: Servers, database: str, folder: Path) -> AsyncIterat
     owners = Owners(connection)
     following = asyncio.create_task(owners.follow())
     hosts = Hosts(servers, database, folder, owners)
+    # Starting a host may block this process for longer than the server may take to answer.
+    await owners.loaded.acquire()
+    await owners.loaded.acquire()
     try:
         yield hosts
     finally:

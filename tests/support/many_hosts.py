@@ -39,6 +39,8 @@ class Owners:
     def __init__(self, connection: Client) -> None:
         self.owners: dict[Place, str] = {}
         self.moves: list[Move] = []
+        # Released once for each bucket whose present entries are known.
+        self.loaded = asyncio.Semaphore(0)
         self._leases: set[str] = set()
         self._released: dict[Place, float] = {}
         self._buckets = Bucket(connection, subjects.PLACEMENT_BUCKET), Bucket(connection, subjects.HOSTS_BUCKET)
@@ -78,10 +80,11 @@ class Owners:
             and max(loads.values()) - min(loads.values()) <= 1
         )
 
-    @staticmethod
-    async def _watch(bucket: Bucket, keys: list[str], note: Callable[[Entry], None]) -> None:
+    async def _watch(self, bucket: Bucket, keys: list[str], note: Callable[[Entry], None]) -> None:
         async for entry in bucket.watch(keys):
-            if entry is not None:
+            if entry is None:
+                self.loaded.release()
+            else:
                 note(entry)
 
     def _note_owner(self, entry: Entry) -> None:
