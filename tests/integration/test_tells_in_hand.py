@@ -98,7 +98,7 @@ class World:
         connection = await connect(servers.nats_url("fleet"), "host")
         around: Any = self.around
         owner = Tells(connection, "host.1", around, around, around, around)
-        await owner.take(self.type, dict.fromkeys(range(subjects.PARTITIONS), ""))
+        owner.take(self.type, dict.fromkeys(range(subjects.PARTITIONS), ""))
         following = asyncio.create_task(owner.follow(self.type))
         try:
             yield owner
@@ -218,14 +218,14 @@ async def test_tells_move_with_their_partition_in_order_and_none_is_applied_twic
     owners = [Tells(each, f"host.{each.options['name']}", *[around] * 4) for each in (first, second)]
     following = [asyncio.create_task(owner.follow(world.type)) for owner in owners]
     try:
-        await owners[0].take(world.type, {place: "", elsewhere: ""})
+        owners[0].take(world.type, {place: "", elsewhere: ""})
         await until(lambda: len(world.around.applied) == 5, 20)
         await owners[0].drop(world.type, place)
         await world.tell("a", b"5")
         await world.tell("b", b"b")
         await until(lambda: b"b" in world.around.applied, 20)
         assert b"5" not in world.around.applied
-        await owners[1].take(world.type, {place: ""})
+        owners[1].take(world.type, {place: ""})
         await world.tell("a", b"6")
         await until(lambda: b"6" in world.around.applied, 20)
     finally:

@@ -125,7 +125,9 @@ class _Backlog:
 
     def __init__(self, type: str, share: Callable[[int], int]) -> None:
         self.type = type
+        # The partitions that are read, and those that were taken and aren't read yet, with their last owners.
         self.suspects: dict[int, CrashSuspects] = {}
+        self.taken: dict[int, str] = {}
         self.trying = Slots(lambda: share(CONCURRENCY))
         self.bytes = 0
         # Set when the consumer no longer reads exactly the partitions in `suspects`, until it does again.
@@ -171,20 +173,16 @@ class Tells:
         self._backlogs = {type: _Backlog(type, share) for type in environment.registry.types}
         self._closed = False
 
-    async def take(self, type: str, partitions: Mapping[int, str]) -> None:
+    def take(self, type: str, partitions: Mapping[int, str]) -> None:
         """Apply the tells to these partitions from now on. The values are their last owners, or empty strings."""
         backlog = self._backlogs[type]
-        for owner in set(partitions.values()):
-            upto = await self._find_suspects(type, owner)
-            for partition in (each for each, last in partitions.items() if last == owner):
-                backlog.suspects[partition] = await load_crash_suspects(
-                    self._crashes, self._alone, type, partition, upto
-                )
+        backlog.taken.update(partitions)
         backlog.change()
 
     async def drop(self, type: str, partition: int) -> None:
         """Take no further tell to a partition, and free it for its next owner. Unfinished ones are left to that."""
         backlog = self._backlogs[type]
+        backlog.taken.pop(partition, None)
         if self._closed or backlog.suspects.pop(partition, None) is None:
             return
         backlog.change()
@@ -218,13 +216,17 @@ class Tells:
         deleting = (self._delete_consumer(type, self._incarnation) for type in self._backlogs)
         await asyncio.gather(*deleting, return_exceptions=True)
 
-    async def _find_suspects(self, type: str, owner: str) -> int:
-        """Return up to which stream sequence the tells are suspects, and delete the consumer of a dead owner."""
-        if not owner:
-            return 0
-        upto = await find_suspects(self._js, _consumer(type, owner), self._environment.clock.now())
-        await self._delete_consumer(type, owner)
-        return upto
+    async def _find_suspects(self, backlog: _Backlog) -> None:
+        """Find the suspects in partitions that were taken, and delete the consumers of their dead owners."""
+        for owner in set(backlog.taken.values()):
+            upto = 0
+            if owner:
+                upto = await find_suspects(self._js, _consumer(backlog.type, owner), self._environment.clock.now())
+                await self._delete_consumer(backlog.type, owner)
+            for partition in [each for each, last in backlog.taken.items() if last == owner]:
+                found = await load_crash_suspects(self._crashes, self._alone, backlog.type, partition, upto)
+                if backlog.taken.pop(partition, None) is not None:
+                    backlog.suspects[partition] = found
 
     async def _delete_consumer(self, type: str, owner: str) -> None:
         with suppress(NotFoundError):
@@ -234,6 +236,7 @@ class Tells:
         """Make a new consumer of this host's partitions, which starts at the first remaining tell of each."""
         await self._delete_consumer(backlog.type, self._incarnation)
         backlog.changed.clear()
+        await self._find_suspects(backlog)
         partitions = set(backlog.suspects)
         if partitions:
             config = ConsumerConfig(
