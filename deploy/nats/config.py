@@ -144,6 +144,7 @@ def permissions(user: str) -> dict[str, Any]:
             subjects.REPLAYS,
             *_use(subjects.EVENTS_STREAM),
             *_use(subjects.TELLS_STREAM),
+            f"$JS.API.CONSUMER.LIST.{subjects.TELLS_STREAM}",
             *_STRAY_TELLS.get(user, ()),
             *_buckets(),
             *_INBOXES,

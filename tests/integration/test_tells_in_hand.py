@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -13,7 +14,8 @@ from typing import Any
 import nats
 import pytest
 from nats.js import JetStreamContext
-from nats.js.api import SubjectTransform
+from nats.js.api import ConsumerConfig, SubjectTransform
+from nats.js.errors import NotFoundError
 
 from aidevos.contracts import subjects
 from aidevos.contracts.rate_limits import DEFAULT
@@ -24,7 +26,7 @@ from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery import tells
 from aidevos.durable.delivery.crash_suspects import SHORT_LIFE, find_suspects, load_crash_suspects
-from aidevos.durable.delivery.tells import CONCURRENCY, Tells
+from aidevos.durable.delivery.tells import ACK_WITHIN, CONCURRENCY, Tells
 from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.headers import Reply
 from aidevos.security.gcra import Policy
@@ -98,7 +100,7 @@ class World:
         connection = await connect(servers.nats_url("fleet"), "host")
         around: Any = self.around
         owner = Tells(connection, "host.1", around, around, around, around)
-        await owner.take(self.type, dict.fromkeys(range(subjects.PARTITIONS), ""))
+        owner.take(self.type, dict.fromkeys(range(subjects.PARTITIONS), ""))
         following = asyncio.create_task(owner.follow(self.type))
         try:
             yield owner
@@ -141,6 +143,61 @@ async def test_so_many_are_tried_at_once_and_no_more(servers: Servers, world: Wo
         world.around.free.set()
         await until(lambda: len(world.around.applied) == MORE, 20)
     assert world.around.most == CONCURRENCY
+
+
+async def test_a_tell_that_ends_while_its_consumer_is_replaced_is_acknowledged_soon(
+    servers: Servers, world: World
+) -> None:
+    await world.tell("stuck")
+    async with world.life(servers) as owner:
+        await until(lambda: world.around.trying == 1, 20)
+        add_consumer = owner._js.add_consumer
+
+        async def add(*args: Any) -> Any:
+            """Let the tell end when the new consumer exists and has delivered nothing yet."""
+            info = await add_consumer(*args)
+            world.around.free.set()
+            await until(lambda: bool(world.around.applied), 20)
+            await quiet()
+            return info
+
+        owner._js.add_consumer = add  # type: ignore[method-assign]
+        began = time.monotonic()
+        await owner.drop(world.type, 1 - min(subjects.partition(world.type, "stuck"), 1))
+        await until(lambda: not owner._in_progress, 20)
+        assert time.monotonic() - began < ACK_WITHIN
+        assert not await world.in_hand()
+    assert len(world.around.applied) == 1
+
+
+async def test_a_consumer_that_nobody_deleted_holds_up_no_later_owner(servers: Servers, world: World) -> None:
+    forgotten = ConsumerConfig(durable_name=f"{world.type}_gone", filter_subject=subjects.stored_tells(world.type, 7))
+    await world.stream.add_consumer(subjects.TELLS_STREAM, forgotten)
+    await world.tell("a", b"mine")
+    async with world.life(servers):
+        await until(lambda: world.around.applied == [b"mine"], 20)
+
+
+async def test_an_owner_that_leaves_while_its_partitions_change_leaves_no_consumer(
+    servers: Servers, world: World
+) -> None:
+    async with world.life(servers) as owner:
+        await owner._backlogs[world.type].read.wait()
+        add_consumer = owner._js.add_consumer
+
+        async def add(*args: Any) -> Any:
+            """Let the owner leave while the new consumer is made."""
+            leaving.append(asyncio.create_task(owner.leave()))
+            await quiet()
+            return await add_consumer(*args)
+
+        leaving: list[asyncio.Task[None]] = []
+        owner._js.add_consumer = add  # type: ignore[method-assign]
+        owner.take(world.type, {0: ""})
+        await until(lambda: leaving, 20)
+        await asyncio.gather(*leaving)
+        with pytest.raises(NotFoundError):
+            await world.in_hand()
 
 
 async def test_what_is_in_hand_is_bounded_in_bytes(
@@ -218,14 +275,14 @@ async def test_tells_move_with_their_partition_in_order_and_none_is_applied_twic
     owners = [Tells(each, f"host.{each.options['name']}", *[around] * 4) for each in (first, second)]
     following = [asyncio.create_task(owner.follow(world.type)) for owner in owners]
     try:
-        await owners[0].take(world.type, {place: "", elsewhere: ""})
+        owners[0].take(world.type, {place: "", elsewhere: ""})
         await until(lambda: len(world.around.applied) == 5, 20)
         await owners[0].drop(world.type, place)
         await world.tell("a", b"5")
         await world.tell("b", b"b")
         await until(lambda: b"b" in world.around.applied, 20)
         assert b"5" not in world.around.applied
-        await owners[1].take(world.type, {place: ""})
+        owners[1].take(world.type, {place: ""})
         await world.tell("a", b"6")
         await until(lambda: b"6" in world.around.applied, 20)
     finally:

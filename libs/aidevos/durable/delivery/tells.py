@@ -28,7 +28,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
@@ -64,10 +64,14 @@ PULL_FOR = 5.0
 # Seconds after which the server redelivers an unacknowledged tell; longer than any tell waits here.
 ACK_WAIT = 7 * 86_400.0
 ACK_WITHIN = 5.0
+# Seconds for which an acknowledgement waits until a new consumer has delivered the tell again.
+REDELIVERED_WITHIN = 1.0
 DEADLINE_MS = 10_000
 BACKOFF = Backoff(0.1, 30.0)
 # Seconds until a host that must not pull now checks again.
 CHECK_EVERY = 0.5
+# The server's error code if two consumers would read the same tells.
+NOT_UNIQUE = 10100
 _NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.TELLS_STREAM}."
 # The caller's headers that apply to the call itself.
 FORWARDED = (envelope.CONTENT_TYPE, envelope.IF_MATCH, envelope.TRACEPARENT)
@@ -125,12 +129,16 @@ class _Backlog:
 
     def __init__(self, type: str, share: Callable[[int], int]) -> None:
         self.type = type
+        # The last owners of this host's partitions, and the suspects of those partitions whose suspects are loaded.
+        self.owners: dict[int, str] = {}
         self.suspects: dict[int, CrashSuspects] = {}
         self.trying = Slots(lambda: share(CONCURRENCY))
         self.bytes = 0
-        # Set when the consumer no longer reads exactly the partitions in `suspects`, until it does again.
+        # Set when the consumer no longer reads exactly the partitions in `owners`, until it does again.
         self.changed = asyncio.Event()
         self.read = asyncio.Event()
+        # Held while the consumer is replaced or deleted.
+        self.opening = asyncio.Lock()
         # Set when something has happened that `_pull` waits for.
         self.stir = asyncio.Event()
 
@@ -138,6 +146,18 @@ class _Backlog:
         self.read.clear()
         self.changed.set()
         self.stir.set()
+
+
+class _Delivery:
+    """The latest delivery of a tell that is in hand. `current` is set unless its consumer has been replaced since."""
+
+    __slots__ = ("ack_subject", "backlog", "current")
+
+    def __init__(self, ack_subject: str, backlog: _Backlog) -> None:
+        self.ack_subject = ack_subject
+        self.backlog = backlog
+        self.current = asyncio.Event()
+        self.current.set()
 
 
 class Tells:
@@ -167,26 +187,22 @@ class Tells:
         self._alone = asyncio.Lock()
         self._anonymous_letters = AnonymousLetters(share)
         self._lanes = Lanes()
-        self._in_progress: set[int] = set()
+        self._in_progress: dict[int, _Delivery] = {}
         self._backlogs = {type: _Backlog(type, share) for type in environment.registry.types}
         self._closed = False
 
-    async def take(self, type: str, partitions: Mapping[int, str]) -> None:
+    def take(self, type: str, partitions: Mapping[int, str]) -> None:
         """Apply the tells to these partitions from now on. The values are their last owners, or empty strings."""
         backlog = self._backlogs[type]
-        for owner in set(partitions.values()):
-            upto = await self._find_suspects(type, owner)
-            for partition in (each for each, last in partitions.items() if last == owner):
-                backlog.suspects[partition] = await load_crash_suspects(
-                    self._crashes, self._alone, type, partition, upto
-                )
+        backlog.owners.update(partitions)
         backlog.change()
 
     async def drop(self, type: str, partition: int) -> None:
         """Take no further tell to a partition, and free it for its next owner. Unfinished ones are left to that."""
         backlog = self._backlogs[type]
-        if self._closed or backlog.suspects.pop(partition, None) is None:
+        if self._closed or backlog.owners.pop(partition, None) is None:
             return
+        backlog.suspects.pop(partition, None)
         backlog.change()
         with suppress(TimeoutError):
             async with asyncio.timeout(ACK_WITHIN):
@@ -197,8 +213,14 @@ class Tells:
         backlog, pauses = self._backlogs[type], FOLLOWING.pauses()
         while not self._closed:
             await backlog.changed.wait()
+            if not self._environment.partitions.is_live():
+                await asyncio.sleep(CHECK_EVERY)
+                continue
             try:
-                await self._open_consumer(backlog)
+                async with backlog.opening:
+                    if self._closed:
+                        return
+                    await self._open_consumer(backlog)
                 if backlog.suspects:
                     await self._pull(backlog)
                     continue
@@ -215,16 +237,27 @@ class Tells:
     async def leave(self) -> None:
         """Stop cleanly, so that the next owners suspect no tell of having killed this process."""
         await self.close()
-        deleting = (self._delete_consumer(type, self._incarnation) for type in self._backlogs)
-        await asyncio.gather(*deleting, return_exceptions=True)
 
-    async def _find_suspects(self, type: str, owner: str) -> int:
-        """Return up to which stream sequence the tells are suspects, and delete the consumer of a dead owner."""
-        if not owner:
-            return 0
-        upto = await find_suspects(self._js, _consumer(type, owner), self._environment.clock.now())
-        await self._delete_consumer(type, owner)
-        return upto
+        async def delete(backlog: _Backlog) -> None:
+            async with backlog.opening:
+                await self._delete_consumer(backlog.type, self._incarnation)
+
+        await asyncio.gather(*map(delete, self._backlogs.values()), return_exceptions=True)
+
+    async def _load_suspects(self, backlog: _Backlog) -> None:
+        """Find the suspects of the partitions that are new, and delete the consumers of their dead owners."""
+        new = {each: owner for each, owner in backlog.owners.items() if each not in backlog.suspects}
+        load = partial(load_crash_suspects, self._crashes, self._alone, backlog.type)
+        for owner in set(new.values()):
+            partitions, upto = [each for each in new if new[each] == owner], 0
+            if owner:
+                consumer = _consumer(backlog.type, owner)
+                upto = await find_suspects(self._js, consumer, self._environment.clock.now())
+            loaded = await asyncio.gather(*(load(each, upto) for each in partitions))
+            if owner:
+                await self._delete_consumer(backlog.type, owner)
+            found = zip(partitions, loaded, strict=True)
+            backlog.suspects |= {each: suspects for each, suspects in found if each in backlog.owners}
 
     async def _delete_consumer(self, type: str, owner: str) -> None:
         with suppress(NotFoundError):
@@ -232,8 +265,12 @@ class Tells:
 
     async def _open_consumer(self, backlog: _Backlog) -> None:
         """Make a new consumer of this host's partitions, which starts at the first remaining tell of each."""
-        await self._delete_consumer(backlog.type, self._incarnation)
         backlog.changed.clear()
+        await self._load_suspects(backlog)
+        for delivery in self._in_progress.values():
+            if delivery.backlog is backlog:
+                delivery.current.clear()
+        await self._delete_consumer(backlog.type, self._incarnation)
         partitions = set(backlog.suspects)
         if partitions:
             config = ConsumerConfig(
@@ -246,9 +283,29 @@ class Tells:
                 ack_wait=ACK_WAIT,
                 max_ack_pending=MAX_IN_HAND,
             )
-            await self._js.add_consumer(subjects.TELLS_STREAM, config)
+            try:
+                await self._js.add_consumer(subjects.TELLS_STREAM, config)
+            except BadRequestError as error:
+                if error.err_code != NOT_UNIQUE:
+                    raise
+                await self._delete_overlapping(config.filter_subjects or [])
+                await self._js.add_consumer(subjects.TELLS_STREAM, config)
         if not backlog.changed.is_set():
             backlog.read.set()
+
+    async def _delete_overlapping(self, filters: Collection[str]) -> None:
+        """Delete all consumers of tells that this host reads, because it owns their partitions.
+
+        Their hosts have died, and so has everyone who could have deleted them. One that lives makes a new consumer.
+        """
+        offset = 0
+        while page := await self._js.consumers_info(subjects.TELLS_STREAM, offset):
+            offset += len(page)
+            for consumer in page:
+                if not set(filters).isdisjoint(consumer.config.filter_subjects or [consumer.config.filter_subject]):
+                    log.warning("the consumer %s is left over: deleting it", consumer.name)
+                    with suppress(NotFoundError):
+                        await self._js.delete_consumer(subjects.TELLS_STREAM, consumer.name)
 
     async def _find_unmapped(self, type: str, partitions: Collection[int]) -> list[str]:
         """Return the subjects of tells to these partitions that were stored before the server mapped tells."""
@@ -300,32 +357,35 @@ class Tells:
         tell = Tell(
             message.subject, message.data, dict(message.headers or {}), sequence, metadata.timestamp.timestamp()
         )
-        if sequence in self._in_progress or self._closed or not self._serves(tell, backlog):
-            return
-        self._in_progress.add(sequence)
-        backlog.bytes += tell.size
-        self._lanes.add(f"tell.{tell.target}", partial(self._settle, tell, message.reply, backlog))
+        if sequence in self._in_progress:
+            self._in_progress[sequence].ack_subject = message.reply
+            self._in_progress[sequence].current.set()
+        elif not self._closed and self._serves(tell, backlog):
+            delivery = self._in_progress[sequence] = _Delivery(message.reply, backlog)
+            backlog.bytes += tell.size
+            self._lanes.add(f"tell.{tell.target}", partial(self._settle, tell, delivery))
 
     def _serves(self, tell: Tell, backlog: _Backlog) -> bool:
         """Return True if a tell is still this host's to apply."""
         return self._partition_of(tell.target) in backlog.suspects
 
-    async def _settle(self, tell: Tell, ack_subject: str, backlog: _Backlog) -> None:
+    async def _settle(self, tell: Tell, delivery: _Delivery) -> None:
         try:
             for attempt in itertools.count(1):
-                if not self._serves(tell, backlog) or await self._try(tell, ack_subject, backlog, attempt):
+                if not self._serves(tell, delivery.backlog) or await self._try(tell, delivery, attempt):
                     break
         finally:
-            self._in_progress.discard(tell.sequence)
-            backlog.bytes -= tell.size
+            del self._in_progress[tell.sequence]
+            delivery.backlog.bytes -= tell.size
 
-    async def _try(self, tell: Tell, ack_subject: str, backlog: _Backlog, attempt: int) -> bool:
+    async def _try(self, tell: Tell, delivery: _Delivery, attempt: int) -> bool:
         """Apply a tell. If that fails, pause and return False."""
+        backlog = delivery.backlog
         suspects, pause = backlog.suspects[self._partition_of(tell.target)], BACKOFF.pause(attempt)
         try:
             async with suspects.attempt(tell.sequence, tell.key) as crashes, backlog.trying:
                 await self._apply_or_bury(tell, attempt, crashes)
-            await self._connection.request(ack_subject, b"+ACK", timeout=ACK_WITHIN)
+            await self._acknowledge(delivery)
             return True
         except Failure as failure:
             log.warning("the tell to %s failed, trying again: %s: %s", tell.target, failure.code, failure.detail)
@@ -336,6 +396,12 @@ class Tells:
             log.exception("handling the tell to %s failed, trying again", tell.target)
         await asyncio.sleep(min(pause, BACKOFF.longest))
         return False
+
+    async def _acknowledge(self, delivery: _Delivery) -> None:
+        """Acknowledge a tell. A new consumer ignores that until it has delivered the tell again."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(delivery.current.wait(), REDELIVERED_WITHIN)
+        await self._connection.request(delivery.ack_subject, b"+ACK", timeout=ACK_WITHIN)
 
     async def _apply_or_bury(self, tell: Tell, attempt: int, crashes: int) -> None:
         """Apply a tell, or bury it. `crashes` is how many of its attempts have killed their process.
