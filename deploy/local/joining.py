@@ -48,24 +48,29 @@ def wait_until_joined(
 
 async def _wait(url: str, tls: ssl.SSLContext, missing: set[Replica], check: Callable[[], None], within: float) -> None:
     reasons: dict[Replica, str] = {}
-    try:
-        connection = await connect_once(url, tls)
+    end = time.monotonic() + within
+    while True:
         try:
-            end = time.monotonic() + within
-            while True:
-                reasons |= await _ask(connection, missing)
-                missing = {replica for replica in missing if reasons.get(replica) != ""}
-                if not missing:
-                    return
-                check()
-                if time.monotonic() > end:
-                    replica = min(missing)
-                    raise FleetError(f"{replica.program} didn't join the fleet: {reasons.get(replica, 'no reply')}")
-                await asyncio.sleep(POLL)
-        finally:
-            await connection.close()
-    except (NatsError, OSError) as error:
-        raise FleetError(f"the NATS server doesn't answer: {error}") from None
+            reasons |= await _connect_and_ask(url, tls, missing)
+        except (NatsError, OSError) as error:
+            # The server may have been killed, and start again.
+            reasons = dict.fromkeys(missing, f"the NATS server doesn't answer: {error}")
+        missing = {replica for replica in missing if reasons.get(replica) != ""}
+        if not missing:
+            return
+        check()
+        if time.monotonic() > end:
+            replica = min(missing)
+            raise FleetError(f"{replica.program} didn't join the fleet: {reasons.get(replica, 'no reply')}")
+        await asyncio.sleep(POLL)
+
+
+async def _connect_and_ask(url: str, tls: ssl.SSLContext, missing: set[Replica]) -> dict[Replica, str]:
+    connection = await connect_once(url, tls)
+    try:
+        return await _ask(connection, missing)
+    finally:
+        await connection.close()
 
 
 async def _ask(connection: Client, missing: set[Replica]) -> dict[Replica, str]:

@@ -20,28 +20,20 @@ import httpx2
 import psutil
 
 from aidevos.settings import SettingsError, load
-from deploy.local import mongo_server
-from tests.bench import accounts, alarms, data, events, gateway, steadiness, streams, tells
+from tests.bench import accounts, alarms, data, events, gateway, hosts, steadiness, streams, tells
 from tests.bench.cases import Stage, orders
-from tests.bench.comparison import compare
+from tests.bench.comparison import Compared, compare
 from tests.bench.load import Load, Order
-from tests.bench.processes import running, start
+from tests.bench.processes import ProductionServers, running, start
 from tests.bench.report import Measure, Measures, Report, report, save, table
 from tests.support.servers import Servers, free_port
 
 DATABASE = "bench"
 START_WITHIN = 20.0
 LIFETIME = 86_400.0
-PARTS = ("objects", "accounts", "gateway", "data", "tells", "alarms", "events", "streams", "steadiness")
+PARTS = ("objects", "accounts", "gateway", "data", "tells", "alarms", "events", "streams", "hosts", "steadiness")
 ITEMS = 20_000
 MANY_ITEMS = 1_000_000
-
-
-class ProductionServers(Servers):
-    """Servers without the options that make tests fast or allow fail points."""
-
-    def _mongo_command(self, program: Path) -> list[str]:
-        return mongo_server.command(program, self._settings)
 
 
 @contextmanager
@@ -104,8 +96,9 @@ def _label(process: psutil.Process) -> str:
 
 def run(seconds: float, rounds: int, parts: set[str]) -> Report:
     steady = measure_steadiness() if "steadiness" in parts else []
-    if parts == {"steadiness"}:
-        return report({}, [], steady)
+    of_hosts = measure_hosts(rounds) if "hosts" in parts else []
+    if parts <= {"hosts", "steadiness"}:
+        return report({}, of_hosts, steady)
     with stage() as ready, closing(Load()) as load, closing(Load()) as background:
         measures = measure_objects(ready, load, seconds, rounds) if "objects" in parts else {}
         wanted = []
@@ -132,7 +125,13 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
             _say("streams")
             compared += streams.measure(ready)
     _say("")
-    return report(measures, compared, steady)
+    return report(measures, compared + of_hosts, steady)
+
+
+def measure_hosts(rounds: int) -> list[Compared]:
+    compared = hosts.measure(rounds, _say)
+    _say("")
+    return compared
 
 
 def measure_steadiness() -> list[steadiness.Steadiness]:

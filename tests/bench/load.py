@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
+from random import Random
 from time import perf_counter
 from typing import Literal
 
@@ -42,8 +43,9 @@ _length = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE).search
 class Order(msgspec.Struct, kw_only=True):
     """Keep `in_flight` requests under way for `seconds`, after a short ramp.
 
-    `http` sends `requests` to `address` in turn. `nats` calls `method` of the counters `ids` in turn. `nats-echo` calls
-    the echo. `argon2` verifies passwords with these parameters (passes, KiB, lanes) in a thread per core. `verify`
+    `http` sends `requests` to `address` in turn. `nats` calls `method` of the counters `ids` in turn; with a `rate`, it
+    sends that many per second at random times, whatever is in flight. `nats-echo` calls the echo. `argon2` verifies
+    passwords with these parameters (passes, KiB, lanes) in a thread per core. `verify`
     checks access tokens with the keys under `home`: the same token again and again, or a `fresh` one each time.
     `constant` stands for a known `rate`. HTTP answers count if their status is among `counts`; any other status except
     200 and 429 is an error.
@@ -66,11 +68,12 @@ class Order(msgspec.Struct, kw_only=True):
 
 
 class Sample(msgspec.Struct):
-    """Requests per second, and latencies in milliseconds."""
+    """Requests per second, and latencies in milliseconds. `count` has all requests, also those of the ramp."""
 
     rate: float
     p50: float
     p99: float
+    count: int = 0
 
 
 class Load:
@@ -80,6 +83,10 @@ class Load:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.load"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def run(self, order: Order) -> Sample:
         self.begin(order)
@@ -110,11 +117,13 @@ class _Stopwatch:
         self._end = self._begin + seconds
         self._seconds = seconds
         self._latencies: list[float] = []
+        self._count = 0
         self.running = True
 
     def lap(self, started: float) -> float:
         """Record that a request ended now, and return the current time."""
         now = perf_counter()
+        self._count += 1
         if now >= self._end:
             self.running = False
         elif now >= self._begin:
@@ -124,7 +133,7 @@ class _Stopwatch:
     def sample(self) -> Sample:
         ordered = sorted(self._latencies)
         p50, p99 = (1000 * ordered[int(len(ordered) * part)] for part in (0.5, 0.99))
-        return Sample(len(ordered) / self._seconds, p50, p99)
+        return Sample(len(ordered) / self._seconds, p50, p99, self._count)
 
 
 class _Connection:
@@ -187,9 +196,27 @@ async def over_nats(order: Order) -> Sample:
             await ask()
             now = watch.lap(now)
 
-    await asyncio.gather(*(keep_asking() for _ in range(order.in_flight)))
+    if order.rate:
+        await _keep_pace(order.rate, ask, watch)
+    else:
+        await asyncio.gather(*(keep_asking() for _ in range(order.in_flight)))
     await connection.close()
     return watch.sample()
+
+
+async def _keep_pace(rate: float, ask: Callable[[], Awaitable[object]], watch: _Stopwatch) -> None:
+    """Send requests at random times, `rate` per second on average, as many independent clients do."""
+    pauses, due = Random(0), perf_counter()
+
+    async def ask_once(started: float) -> None:
+        await ask()
+        watch.lap(started)
+
+    async with asyncio.TaskGroup() as group:
+        while watch.running:
+            due += pauses.expovariate(rate)
+            await asyncio.sleep(due - perf_counter())
+            group.create_task(ask_once(due))
 
 
 async def _asker(order: Order, connection: Client) -> Callable[[], Awaitable[object]]:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
+from deploy.local import mongo_server
 from tests.support import world
 from tests.support.programs import spawn
+from tests.support.servers import Servers
 
 start = partial(world.start, launch=spawn)
 running = partial(world.running, launch=spawn)
+
+
+class ProductionServers(Servers):
+    """Servers without the options that make tests fast or allow fail points."""
+
+    def _mongo_command(self, program: Path) -> list[str]:
+        return mongo_server.command(program, self._settings)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.bench.cases import CASES
 from tests.bench.comparison import Compared
+from tests.bench.hosts import Spent, rows
 from tests.bench.load import Sample
 from tests.bench.report import Measure, Row, report, table
 from tests.bench.steadiness import Steadiness
@@ -61,3 +62,20 @@ def test_a_case_is_steady_if_the_loop_is_never_late_and_everything_is_answered(
 
     assert shown.missed is missed
     assert ("MISSED" in table(shown)) is missed
+
+
+def _spent(hosts: float, mongod: float, client: float, requests: float) -> Spent:
+    return Spent({"hosts": hosts, "mongod": mongod, "client": client}, requests)
+
+
+@pytest.mark.parametrize(("hosts", "missed"), [(0.399, False), (0.401, True)])
+def test_the_cost_of_a_request_counts_hosts_and_servers_but_not_the_client(hosts: float, missed: bool) -> None:
+    spent = {4: [_spent(hosts, 0.15, 9.0, 1000)], 1: [_spent(0.6, 0.4, 0.1, 2000)]}
+
+    whole, *parts = rows("query", spent, 1.1)
+
+    assert whole.ratio == pytest.approx((hosts + 0.15) * 1000 / 500)
+    assert whole.missed is missed
+    assert [part.name.split(": ")[1] for part in parts] == ["hosts", "mongod", "client (not counted)"]
+    assert [part.other[0].p99 for part in parts] == pytest.approx([300, 200, 50])
+    assert not any(part.missed for part in parts)

@@ -100,7 +100,7 @@ class World:
         connection = await connect(servers.nats_url("fleet"), "host")
         around: Any = self.around
         owner = Tells(connection, "host.1", around, around, around, around)
-        await owner.take(self.type, dict.fromkeys(range(subjects.PARTITIONS), ""))
+        owner.take(self.type, dict.fromkeys(range(subjects.PARTITIONS), ""))
         following = asyncio.create_task(owner.follow(self.type))
         try:
             yield owner
@@ -193,7 +193,7 @@ async def test_an_owner_that_leaves_while_its_partitions_change_leaves_no_consum
 
         leaving: list[asyncio.Task[None]] = []
         owner._js.add_consumer = add  # type: ignore[method-assign]
-        await owner.take(world.type, {0: ""})
+        owner.take(world.type, {0: ""})
         await until(lambda: leaving, 20)
         await asyncio.gather(*leaving)
         with pytest.raises(NotFoundError):
@@ -275,14 +275,14 @@ async def test_tells_move_with_their_partition_in_order_and_none_is_applied_twic
     owners = [Tells(each, f"host.{each.options['name']}", *[around] * 4) for each in (first, second)]
     following = [asyncio.create_task(owner.follow(world.type)) for owner in owners]
     try:
-        await owners[0].take(world.type, {place: "", elsewhere: ""})
+        owners[0].take(world.type, {place: "", elsewhere: ""})
         await until(lambda: len(world.around.applied) == 5, 20)
         await owners[0].drop(world.type, place)
         await world.tell("a", b"5")
         await world.tell("b", b"b")
         await until(lambda: b"b" in world.around.applied, 20)
         assert b"5" not in world.around.applied
-        await owners[1].take(world.type, {place: ""})
+        owners[1].take(world.type, {place: ""})
         await world.tell("a", b"6")
         await until(lambda: b"6" in world.around.applied, 20)
     finally:

@@ -95,7 +95,7 @@ async def test_a_tell_that_was_given_to_a_lost_connection_comes_again(servers: S
     connection = await connect(await proxy.start(), "host")
     anything: Any = router
     tells = Tells(connection, "host.1", anything, anything, anything, anything)
-    await tells.take(type, dict.fromkeys(range(subjects.PARTITIONS), ""))
+    tells.take(type, dict.fromkeys(range(subjects.PARTITIONS), ""))
     following = asyncio.create_task(tells.follow(type))
     try:
         await teller.jetstream().publish(subject, b"first")

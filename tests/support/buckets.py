@@ -13,7 +13,7 @@ from aidevos.durable.client.bucket import Entry, RevisionConflict
 class MemoryBucket:
     """Behaves like `Bucket`. `faults` are called before each write; one that raises prevents it.
 
-    `lost_acks` are raised after the next writes were applied.
+    `lost_acks` are raised after the next writes were applied, and `unread` by the next reads.
     """
 
     def __init__(self) -> None:
@@ -21,6 +21,7 @@ class MemoryBucket:
         self.revision = 0
         self.faults: list[Callable[[str], None]] = []
         self.lost_acks: list[Exception] = []
+        self.unread: list[Exception] = []
         # Keys that watches don't show at their beginning, as a stale replica may not.
         self.hidden: set[str] = set()
         self._watches: list[tuple[Sequence[str], asyncio.Queue[Entry | Exception]]] = []
@@ -32,6 +33,8 @@ class MemoryBucket:
 
     async def get(self, key: str) -> tuple[bytes | None, int]:
         await asyncio.sleep(0)
+        if self.unread:
+            raise self.unread.pop()
         entry = self.entries.get(key, Entry(key, None, 0))
         return entry.value, entry.revision
 

@@ -113,11 +113,9 @@ class Host:
 
     def _claim(self, seen: dict[int, Key]) -> None:
         won = self._server.claim(self.name, seen)
-        self._timeline.after(
-            self._server.delay() + self._lasting(TAKING), partial(self._take, won, len(won) < len(seen))
-        )
+        self._timeline.after(self._server.delay() + self._lasting(TAKING), partial(self._take, won))
 
-    def _take(self, won: dict[int, int], has_lost: bool) -> None:
+    def _take(self, won: dict[int, int]) -> None:
         self._placing = False
         if not self.alive:
             return
@@ -125,8 +123,6 @@ class Host:
         self._claimed |= won
         for partition in won:
             self._on_serve(partition)
-        if has_lost:
-            self.see(self._server.revision, self._server.shares.get(self.name, frozenset()))
         self._hand_over()
         if self._due:
             self._place()

@@ -23,6 +23,8 @@ RENEW_EVERY = 0.5
 WATCHED = 3
 # Seconds from the end of a host until another one joins in its place, at most.
 REPLACED_WITHIN = 60.0
+# Seconds after the last change in which the fleet must come to rest.
+REST_WITHIN = 60.0
 
 
 class Broken(Exception):
@@ -75,12 +77,13 @@ class Simulation:
 
     def churn(self, rate: float, hours: float) -> None:
         """End a fraction of the hosts each hour, half of them by a kill. Others join in their place."""
+        began = self.timeline.now
         for _ in range(round(rate * len(self.hosts) * hours)):
             end = self.random.choice((self.drain, self.kill))
-            at = self.timeline.now + self.random.uniform(0, hours * 3600)
+            at = began + self.random.uniform(0, hours * 3600)
             self.timeline.at(at, partial(self._end_any, end))
             self.timeline.at(at + self.random.uniform(0, REPLACED_WITHIN), self.join)
-        self._rest()
+        self._rest(began + hours * 3600 + REPLACED_WITHIN)
 
     def kill_at_once(self, number: int) -> None:
         """Kill hosts that are neighbours in the ring, as if a rack had lost its power."""
@@ -88,7 +91,7 @@ class Simulation:
         first = self.random.randrange(len(names) - number + 1)
         for name in names[first : first + number]:
             self.kill(name)
-        self._rest()
+        self._rest(self.timeline.now)
 
     def join(self) -> None:
         name = self._new_name()
@@ -114,9 +117,8 @@ class Simulation:
         loads = self.server.loads().values()
         return max(loads) - min(loads)
 
-    def _rest(self) -> None:
-        # Nothing repeats by itself, so the timeline ends when the fleet is at rest.
-        self.timeline.run()
+    def _rest(self, last_change: float) -> None:
+        self.timeline.run(until=last_change + REST_WITHIN)
         if self._pending:
             raise Broken(f"the fleet doesn't come to rest: {len(self.server.misplaced)} partitions are misplaced")
 

@@ -21,8 +21,8 @@ class Timeline:
     def after(self, pause: float, act: Callable[[], None]) -> None:
         self.at(self.now + pause, act)
 
-    def run(self) -> None:
-        """Run until nothing is due."""
-        while self._due:
+    def run(self, until: float) -> None:
+        """Run until a time has come, or nothing is due."""
+        while self._due and self._due[0][0] <= until:
             self.now, _, act = heapq.heappop(self._due)
             act()

@@ -191,7 +191,7 @@ class Tells:
         self._backlogs = {type: _Backlog(type, share) for type in environment.registry.types}
         self._closed = False
 
-    async def take(self, type: str, partitions: Mapping[int, str]) -> None:
+    def take(self, type: str, partitions: Mapping[int, str]) -> None:
         """Apply the tells to these partitions from now on. The values are their last owners, or empty strings."""
         backlog = self._backlogs[type]
         backlog.owners.update(partitions)

@@ -213,6 +213,7 @@ class Host:
     async def abandon(self) -> None:
         """Drop all objects and refuse all waiting requests, because the lease is lost."""
         self.lease.end()
+        await self._duties.close()
         await self._placement.abandon()
         self._replies.refuse_all(outcome_unknown())
         self._runtime.catalogue.drop_all()
@@ -252,11 +253,13 @@ class Host:
         opening = (self._reception.subscribe(subjects.owned(type, each)) for each in claimed)
         for partition, subscription in zip(claimed, await asyncio.gather(*opening), strict=True):
             self._calls_of[type, partition] = subscription
-        await self._calls.flush()
+        with suppress(NatsError):
+            # A new connection takes over the subscriptions of a lost one.
+            await self._calls.flush()
         self._runtime.alarms.scan_soon(type, claimed)
         self._environment.spawn(self._runtime.lifecycle.scan_taken(type, claimed))
         self._duties.take(type, claimed)
-        await self._tells.take(type, claimed)
+        self._tells.take(type, claimed)
 
     async def _hand_over(self, type: str, partition: int) -> None:
         """Finish and commit what this host has taken in a partition, and serve it no longer."""

@@ -215,7 +215,11 @@ class Placement:
         """Return True if a host is gone. One that leaves is not, as long as it has its lease: look again soon."""
         if incarnation in self._membership.members:
             return False
-        gone = await self._membership.is_gone(incarnation)
+        try:
+            gone = await self._membership.is_gone(incarnation)
+        except (NatsError, OSError) as error:
+            log.warning("the lease of %s can't be read, trying again: %r", incarnation, error)
+            gone = False
         if not gone:
             self._place_later()
         return gone

@@ -68,7 +68,9 @@ class Fleet:
 
     async def nothing(self, *args: Any, **options: Any) -> None: ...
 
-    flush = stop = leave = close = take = drop = abandon = nothing
+    flush = stop = leave = close = drop = abandon = nothing
+
+    def take(self, *args: Any) -> None: ...
 
     async def drain(self) -> None:
         await self.host._hand_over("tally", PARTITION)

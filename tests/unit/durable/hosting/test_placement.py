@@ -256,6 +256,20 @@ async def test_a_lost_acknowledgement_of_a_claim_loses_no_partition(
     assert not fleet.keys.lost_acks
 
 
+async def test_a_lease_that_cant_be_read_keeps_no_partition_from_being_claimed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    await first.die()
+    fleet.keys.write("cat.3", None)
+    fleet.hosts_bucket.unread = [NatsTimeoutError() for _ in range(4)]
+    await fleet.join("b")
+    await until(fleet.is_even)
+    assert not fleet.hosts_bucket.unread
+
+
 async def test_a_host_whose_partition_was_taken_gives_up_its_lease(fleet: Fleet) -> None:
     host = await fleet.join("a")
     await until(fleet.is_even)

@@ -53,6 +53,12 @@ def test_dead_hosts_are_found_although_all_that_watch_them_are_dead() -> None:
     assert sum(fleet.server.loads().values()) == 64
 
 
+def test_hosts_hand_over_nothing_when_many_others_die_at_once() -> None:
+    fleet = Simulation(60, 1024, seed=1)
+    fleet.kill_at_once(12)
+    assert fleet.gaps.keys() == {"kill"}
+
+
 def test_hosts_with_different_views_lose_claims_and_claim_again() -> None:
     fleet = Simulation(12, 64, seed=7)
     fleet.churn(20, hours=1)
