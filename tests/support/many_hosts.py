@@ -148,13 +148,18 @@ class Hosts:
     def resume(self, replica: int) -> None:
         self._programs[replica].send_signal(signal.SIGCONT)
 
-    async def spread(self, replicas: Collection[int] | None = None, within: float = 20.0) -> None:
+    async def spread(self, replicas: Collection[int] | None = None, within: float = 40.0) -> None:
         """Wait until the partitions are spread evenly over all hosts, or over these."""
 
         async def even() -> bool:
             return self.owners.are_even(self.replicas if replicas is None else replicas)
 
         await eventually(even, within)
+
+    def find_errors(self) -> list[str]:
+        """Return what hosts have logged as errors so far."""
+        logs = sorted(self._folder.glob("host-*.log"))
+        return [line for log in logs for line in log.read_text().splitlines() if '"level":"ERROR"' in line]
 
     def close(self) -> None:
         """Kill all hosts."""
