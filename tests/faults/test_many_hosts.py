@@ -143,9 +143,10 @@ async def test_hosts_change_under_load_and_every_history_holds(
             print(f"{name} {number}, seed {SEED}: {describe(rounds[-1:])}")
     print(f"{name}, {ROUNDS} rounds: {describe(rounds)}")
 
-    failed = [each for one in rounds for each in one.during if each.failed]
-    assert not (action.lossless and failed)
     floor = percentile([each for one in rounds for each in one.calm])
+    # A machine that is too busy for the load itself refuses some of it.
+    excused = ("",) if floor < QUIET_FLOOR else ("", "overloaded")
+    assert not [each for one in rounds for each in one.during if action.lossless and each.failed not in excused]
     assert percentile([each.latency for one in rounds for each in one.during]) < allowed(action.p99, floor)
     assert percentile([each for one in rounds for each in one.moved]) < allowed(action.moved, floor)
     if action.outage is not None:
