@@ -19,23 +19,29 @@ from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeout
 
 from aidevos.contracts import subjects
+from aidevos.contracts.fleet import HostInfo
 from aidevos.durable.client.connection import connect
 from tests.bench.cases import OBJECTS
 from tests.bench.comparison import Compared
 from tests.bench.load import Load, Order, Sample
 from tests.bench.processes import ProductionServers, start
+from tests.support.programs import Process
+from tests.support.servers import Servers
 
 HOSTS = 4
 # Requests per second.
 RATE = 500.0
 # Of each measurement: several scans of outboxes and alarms fall into it.
 SECONDS = 10.0
-# How the objects are created: for how many seconds, and how many requests are in flight.
+# A machine that is too slow for this rate is asked for less.
+IN_FLIGHT = 64
+# Seconds in which the objects are created.
 FILL_FOR = 4.0
-AT_ONCE = 32
 TARGETS = {"query": 1.1, "command": 1.25}
 METHODS = {"query": "value", "command": "increment"}
 DATABASE = "hosts"
+# Every host reads roles and rate limits from services that need these. They are not counted.
+OTHERS = ("api_gateway", "authentication", "user_management")
 START_WITHIN = 60.0
 CLIENT = "client"
 
@@ -66,7 +72,7 @@ class Fleet(NamedTuple):
         ids = [f"c{number}" for number in range(OBJECTS)]
         return Order(
             kind="nats",
-            in_flight=0,
+            in_flight=IN_FLIGHT,
             seconds=seconds,
             rate=RATE,
             url=self.url,
@@ -85,8 +91,7 @@ def measure(rounds: int, say: Callable[[str], None]) -> list[Compared]:
         load = stack.enter_context(closing(Load()))
         fleets = {hosts: stack.enter_context(_fleet(hosts)) for hosts in (1, HOSTS)}
         for fleet in fleets.values():
-            # Creates and activates the objects, however slowly.
-            load.run(msgspec.structs.replace(fleet.order("increment", FILL_FOR), rate=0.0, in_flight=AT_ONCE))
+            load.run(msgspec.structs.replace(fleet.order("increment", FILL_FOR), rate=0.0))
         found: dict[str, dict[int, list[Spent]]] = {name: {hosts: [] for hosts in fleets} for name in METHODS}
         for turn in range(rounds):
             for name, method in METHODS.items():
@@ -137,21 +142,16 @@ def _idle(fleets: Mapping[int, Fleet]) -> dict[int, Spent]:
 
 @contextmanager
 def _fleet(hosts: int) -> Iterator[Fleet]:
-    """Run only the service of the counters, in this many processes."""
+    """Run the service of the counters in this many processes, and what every host reads from."""
     with closing(ProductionServers()) as servers:
         servers.start()
         home = str(servers.home)
-        of_servers = [child for child in psutil.Process().children() if home in " ".join(child.cmdline())]
-        processes = [
-            start(
-                servers, "services.objects", "objects", DATABASE, AIDEVOS_REPLICA=str(number), AIDEVOS_EVENT_BUS_URL=""
-            )
-            for number in range(hosts)
-        ]
+        by_kind = {child.name(): [child] for child in psutil.Process().children() if home in " ".join(child.cmdline())}
+        processes = [_start(servers, "objects", replica) for replica in range(hosts)]
+        by_kind["hosts"] = [psutil.Process(process.pid) for process in processes]
+        processes += [_start(servers, service) for service in OTHERS]
         try:
             asyncio.run(_wait_settled(servers.nats_url("gateway"), hosts))
-            by_kind = {child.name(): [child] for child in of_servers}
-            by_kind["hosts"] = [psutil.Process(process.pid) for process in processes]
             authorization = "Bearer " + servers.issuer().issue("bench", roles=("admin",), lifetime=86_400.0)
             yield Fleet(by_kind, servers.nats_url("client"), authorization)
         finally:
@@ -161,30 +161,37 @@ def _fleet(hosts: int) -> Iterator[Fleet]:
                 process.wait(20)
 
 
+def _start(servers: Servers, service: str, replica: int = 0) -> Process:
+    module = f"services.{service}"
+    return start(servers, module, service, DATABASE, AIDEVOS_REPLICA=str(replica), AIDEVOS_EVENT_BUS_URL="")
+
+
 async def _wait_settled(url: str, hosts: int) -> None:
-    """Wait until each of the hosts serves an equal share of the counters."""
+    """Wait until every host serves, and those of the counters have equal shares of them."""
     connection = await connect(url, "bench")
     end = time.monotonic() + START_WITHIN
+    equal = [subjects.PARTITIONS // hosts] * hosts + [0] * len(OTHERS)
     try:
-        while await _shares(connection, hosts) != [subjects.PARTITIONS // hosts] * hosts:
+        while await _shares(connection, len(equal)) != equal:
             assert time.monotonic() < end, f"{hosts} hosts did not share the partitions in time"
     finally:
         await connection.close()
 
 
 async def _shares(connection: Client, hosts: int) -> list[int]:
-    """Return how many partitions of the counters each host owns, as far as up to `hosts` of them answer soon."""
+    """Return how many counters' partitions each serving host owns, of up to `hosts` that answer soon. Most first."""
     inbox = connection.new_inbox()
-    found: list[int] = []
+    found: list[HostInfo] = []
     answers = await connection.subscribe(inbox)
     await connection.publish(subjects.FLEET, reply=inbox)
     with suppress(NatsTimeout):
         while len(found) < hosts:
             message = await answers.next_msg(timeout=0.5)
             if message.data:
-                found.append(len(msgspec.json.decode(message.data)["partitions"].get("counter", ())))
+                found.append(msgspec.json.decode(message.data, type=HostInfo))
     await answers.unsubscribe()
-    return found
+    serving = (host for host in found if host.state == "serving")
+    return sorted((len(host.partitions.get("counter", ())) for host in serving), reverse=True)
 
 
 def _cpu(process: psutil.Process) -> float:

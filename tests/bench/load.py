@@ -44,9 +44,9 @@ class Order(msgspec.Struct, kw_only=True):
     """Keep `in_flight` requests under way for `seconds`, after a short ramp.
 
     `http` sends `requests` to `address` in turn. `nats` calls `method` of the counters `ids` in turn; with a `rate`, it
-    sends that many per second at random times, whatever is in flight. `nats-echo` calls the echo. `argon2` verifies
-    passwords with these parameters (passes, KiB, lanes) in a thread per core. `verify`
-    checks access tokens with the keys under `home`: the same token again and again, or a `fresh` one each time.
+    sends that many per second at random times, unless `in_flight` are under way. `nats-echo` calls the echo. `argon2`
+    verifies passwords with these parameters (passes, KiB, lanes) in a thread per core. `verify` checks access tokens
+    with the keys under `home`: the same token again and again, or a `fresh` one each time.
     `constant` stands for a known `rate`. HTTP answers count if their status is among `counts`; any other status except
     200 and 429 is an error.
     """
@@ -197,25 +197,27 @@ async def over_nats(order: Order) -> Sample:
             now = watch.lap(now)
 
     if order.rate:
-        await _keep_pace(order.rate, ask, watch)
+        await _keep_pace(order, ask, watch)
     else:
         await asyncio.gather(*(keep_asking() for _ in range(order.in_flight)))
     await connection.close()
     return watch.sample()
 
 
-async def _keep_pace(rate: float, ask: Callable[[], Awaitable[object]], watch: _Stopwatch) -> None:
+async def _keep_pace(order: Order, ask: Callable[[], Awaitable[object]], watch: _Stopwatch) -> None:
     """Send requests at random times, `rate` per second on average, as many independent clients do."""
-    pauses, due = Random(0), perf_counter()
+    pauses, room, due = Random(0), asyncio.Semaphore(order.in_flight), perf_counter()
 
     async def ask_once(started: float) -> None:
         await ask()
+        room.release()
         watch.lap(started)
 
     async with asyncio.TaskGroup() as group:
         while watch.running:
-            due += pauses.expovariate(rate)
+            due += pauses.expovariate(order.rate)
             await asyncio.sleep(due - perf_counter())
+            await room.acquire()
             group.create_task(ask_once(due))
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.connection import connect
+from tests.support.host_processes import client, eventually
 from tests.support.many_hosts import Hosts, Owners, Place
 from tests.support.servers import Servers
 from tests.support.steady_load import Request, steady_load
@@ -27,7 +28,7 @@ ROUNDS = int(os.environ.get("FAULT_ROUNDS", "1"))
 SEED = int(os.environ.get("FAULT_SEED", secrets.randbits(32)))
 WARM_UP, CALM = 1.0, 1.5
 ARRIVE_WITHIN = 10.0
-ROUND_WITHIN = 60
+ROUND_WITHIN = 100
 # Seconds for which an answer may be on its way when its host is killed.
 IN_FLIGHT = 0.03
 
@@ -107,12 +108,12 @@ ACTIONS = {
     "leave": Action(leave, 3, p99=0.1, moved=0.1),
     "kill": Action(kill, 3, outage=4.0),
     "kill and restart": Action(kill_and_restart, 2, outage=1.0),
-    "pause": Action(pause, 3, outage=4.0),
+    "pause": Action(pause, 3, p99=6.0, outage=6.0),
     "rolling restart": Action(roll, 2, p99=0.5, moved=0.5),
     "scale-up": Action(scale_up, 1, p99=0.1, moved=0.1),
 }
 # On a machine with a higher p99 than this in calm times, everything takes a multiple of its time.
-QUIET_FLOOR, BUSY = 0.02, 10
+QUIET_FLOOR, BUSY = 0.02, 20
 
 
 class Round(NamedTuple):
@@ -137,16 +138,38 @@ async def test_hosts_change_under_load_and_every_history_holds(
             async with asyncio.timeout(ROUND_WITHIN):
                 await resize(hosts, action.hosts)
                 rounds.append(await run_round(servers, hosts, action, random.Random(seeds.random())))
+            if action.outage is None:
+                assert not hosts.find_errors()
             print(f"{name} {number}, seed {SEED}: {describe(rounds[-1:])}")
     print(f"{name}, {ROUNDS} rounds: {describe(rounds)}")
 
-    failed = [each for one in rounds for each in one.during if each.failed]
-    assert not (action.lossless and failed)
     floor = percentile([each for one in rounds for each in one.calm])
+    # A machine that is too busy for the load itself refuses some of it.
+    excused = ("",) if floor < QUIET_FLOOR else ("", "overloaded")
+    assert not [each for one in rounds for each in one.during if action.lossless and each.failed not in excused]
     assert percentile([each.latency for one in rounds for each in one.during]) < allowed(action.p99, floor)
     assert percentile([each for one in rounds for each in one.moved]) < allowed(action.moved, floor)
     if action.outage is not None:
         assert percentile([each for one in rounds for each in one.outages]) < allowed(action.outage, floor)
+
+
+@pytest.mark.timeout(90)
+async def test_what_a_dead_host_has_left_in_its_outboxes_is_sent_by_those_that_take_its_partitions(
+    servers: Servers, database: str, tmp_path: Path
+) -> None:
+    to, numbers = secrets.token_hex(6), list(range(100))
+    async with hosts_of(servers, database, tmp_path) as hosts, client(servers) as (caller, _):
+        hosts.start(0, TEST_SCANS="off")
+        hosts.start(1, TEST_SCANS="off", TEST_RELAY="off")
+        await hosts.spread()
+        passing = (caller.call("ledger", secrets.token_hex(6), "pass_on", {"to": to, "number": n}) for n in numbers)
+        await asyncio.gather(*passing)
+        await hosts.kill(1)
+
+        async def arrived() -> bool:
+            return sorted((await caller.call("ledger", to, "history"))["told"]) == numbers
+
+        await eventually(arrived, 20)
 
 
 def allowed(target: float, floor: float) -> float:
@@ -160,6 +183,9 @@ async def hosts_of(servers: Servers, database: str, folder: Path) -> AsyncIterat
     owners = Owners(connection)
     following = asyncio.create_task(owners.follow())
     hosts = Hosts(servers, database, folder, owners)
+    # Starting a host may block this process for longer than the server may take to answer.
+    await owners.loaded.acquire()
+    await owners.loaded.acquire()
     try:
         yield hosts
     finally:

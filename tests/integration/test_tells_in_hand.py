@@ -189,12 +189,14 @@ async def test_an_owner_that_leaves_while_its_partitions_change_leaves_no_consum
             """Let the owner leave while the new consumer is made."""
             leaving.append(asyncio.create_task(owner.leave()))
             await quiet()
-            return await add_consumer(*args)
+            added.append(await add_consumer(*args))
+            return added[0]
 
         leaving: list[asyncio.Task[None]] = []
+        added: list[Any] = []
         owner._js.add_consumer = add  # type: ignore[method-assign]
         owner.take(world.type, {0: ""})
-        await until(lambda: leaving, 20)
+        await until(lambda: added, 20)
         await asyncio.gather(*leaving)
         with pytest.raises(NotFoundError):
             await world.in_hand()

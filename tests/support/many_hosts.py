@@ -39,6 +39,8 @@ class Owners:
     def __init__(self, connection: Client) -> None:
         self.owners: dict[Place, str] = {}
         self.moves: list[Move] = []
+        # Released once for each bucket whose present entries are known.
+        self.loaded = asyncio.Semaphore(0)
         self._leases: set[str] = set()
         self._released: dict[Place, float] = {}
         self._buckets = Bucket(connection, subjects.PLACEMENT_BUCKET), Bucket(connection, subjects.HOSTS_BUCKET)
@@ -78,10 +80,11 @@ class Owners:
             and max(loads.values()) - min(loads.values()) <= 1
         )
 
-    @staticmethod
-    async def _watch(bucket: Bucket, keys: list[str], note: Callable[[Entry], None]) -> None:
+    async def _watch(self, bucket: Bucket, keys: list[str], note: Callable[[Entry], None]) -> None:
         async for entry in bucket.watch(keys):
-            if entry is not None:
+            if entry is None:
+                self.loaded.release()
+            else:
                 note(entry)
 
     def _note_owner(self, entry: Entry) -> None:
@@ -121,11 +124,11 @@ class Hosts:
     def replicas(self) -> list[int]:
         return list(self._programs)
 
-    def start(self, replica: int) -> None:
-        """Start a host, and don't wait for it."""
+    def start(self, replica: int, **variables: str) -> None:
+        """Start a host with these variables of its environment, and don't wait for it."""
         log = self._folder / f"host-{replica}-{time.monotonic_ns()}.log"
         log.touch()
-        environment = {**self._environment, "AIDEVOS_REPLICA": str(replica)}
+        environment = {**self._environment, "AIDEVOS_REPLICA": str(replica), **variables}
         self._programs[replica] = Program(["tests.support.lone_host"], environment, str(log))
 
     async def stop(self, replica: int) -> None:
@@ -145,13 +148,18 @@ class Hosts:
     def resume(self, replica: int) -> None:
         self._programs[replica].send_signal(signal.SIGCONT)
 
-    async def spread(self, replicas: Collection[int] | None = None, within: float = 20.0) -> None:
+    async def spread(self, replicas: Collection[int] | None = None, within: float = 40.0) -> None:
         """Wait until the partitions are spread evenly over all hosts, or over these."""
 
         async def even() -> bool:
             return self.owners.are_even(self.replicas if replicas is None else replicas)
 
         await eventually(even, within)
+
+    def find_errors(self) -> list[str]:
+        """Return what hosts have logged as errors so far."""
+        logs = sorted(self._folder.glob("host-*.log"))
+        return [line for log in logs for line in log.read_text().splitlines() if '"level":"ERROR"' in line]
 
     def close(self) -> None:
         """Kill all hosts."""
