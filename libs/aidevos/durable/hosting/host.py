@@ -213,10 +213,10 @@ class Host:
     async def abandon(self) -> None:
         """Drop all objects and refuse all waiting requests, because the lease is lost."""
         self.lease.end()
-        await self._duties.close()
-        await self._placement.abandon()
         self._replies.refuse_all(outcome_unknown())
         self._runtime.catalogue.drop_all()
+        await self._duties.close()
+        await self._placement.abandon()
         subscriptions = (*self._subscriptions, *self._calls_of.values())
         await asyncio.gather(*(_drain(subscription) for subscription in subscriptions))
         await self._reception.join(FLUSH_WITHIN)
