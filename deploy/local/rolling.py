@@ -21,7 +21,7 @@ from .programs import CONFIG_FILE, STAND_IN, Replica, add_services, count_all, n
 
 JOIN_TIMEOUT = 60.0
 # The settings of the servers, and of the socket that the supervisor keeps.
-FIXED = ("host", "port", "nats_port", "mongo_port", "nats_url", "mongo_url", "mongo_database")
+FIXED = ("host", "port", "nats_port", "mongo_port", "nats_url", "mongo_url", "mongo_database", "stream_replicas")
 
 
 class RunningFleet:

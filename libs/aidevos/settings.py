@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 from msgspec import Meta
 
+from aidevos.contracts import subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.patterns import whole
 from aidevos.contracts.roles import NAME_PATTERN
@@ -189,7 +190,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Time that a process gives requests in progress to finish when it is stopped."""
     handover_timeout: Seconds = 5.0
     """Time that requests in progress get to finish when their objects move to another host."""
-    partitions: Annotated[int, Meta(ge=1, le=4096)] = 64
+    partitions: Annotated[int, Meta(ge=1, le=subjects.MAX_PARTITIONS)] = subjects.PARTITIONS
     """Parts that the objects of each type are divided into; hosts share them. Fixed when a fleet is first started."""
     lease: Annotated[int, Meta(ge=1, le=60, extra=SECONDS)] = 3
     """Life of a host's lease, in whole seconds. Others take over its partitions this long after it is cut off."""

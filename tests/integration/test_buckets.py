@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 from aidevos.durable.client.bucket import Bucket, Entry, RevisionConflict, RolledBack
 from aidevos.durable.client.connection import Connection, connect
 from aidevos.durable.hosting.provision import _bucket_stream
+from tests.support.kits import until
 from tests.support.servers import Servers
 
 
@@ -105,6 +106,35 @@ async def test_a_bucket_that_was_made_anew_is_noticed(connection: Connection, na
 
     with pytest.raises(RolledBack):
         await next_of(bucket.watch(["a"]))
+
+
+async def test_a_watch_ends_when_its_bucket_is_made_anew_beside_it(connection: Connection, name: str) -> None:
+    bucket = Bucket(connection, name)
+    await bucket.put("a", b"1")
+    async with aclosing(bucket.watch(["a"])) as entries:
+        assert [await next_of(entries) for _ in range(2)][1] is None
+        await connection.jetstream().delete_key_value(name)
+        await connection.jetstream().add_stream(_bucket_stream(name, 1))
+        with pytest.raises(NatsError):
+            await next_of(entries)
+    with pytest.raises(RolledBack):
+        await next_of(bucket.watch(["a"]))
+
+
+async def test_a_subscription_whose_end_failed_is_not_taken_over_by_a_new_connection(
+    connection: Connection, servers: Servers
+) -> None:
+    taken: list[bytes] = []
+    name = f"test.{secrets.token_hex(4)}"
+    subscription = await connection.hand_over(name, "", lambda *parts: taken.append(parts[0]))
+    await connection.end(subscription, 0.0)
+    servers.nats.stop()
+    servers.nats.start()
+    await until(lambda: connection.is_connected and connection.stats["reconnects"] > 0, 20)
+    with pytest.raises(NatsError):
+        await connection.request(name, b"", timeout=1)
+    assert taken == []
+    assert not connection._takers
 
 
 async def test_a_bucket_without_its_last_entries_is_noticed(connection: Connection, name: str) -> None:

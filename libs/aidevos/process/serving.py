@@ -165,18 +165,17 @@ class _Process:
             )
         )
         while not self._stop.is_set():
-            served = False
             try:
                 async with self._open_calls() as calls:
                     host = self._new_host(store, access, leases, calls, partitions, reports_health=reports_health)
                     self._current = host
-                    served = await _serve_incarnation(host, self._stop, self._settings.drain_timeout)
+                    await _serve_incarnation(host, self._stop, self._settings.drain_timeout)
                     if host.lease.rolled_back:
                         # Another host may still own what the servers have forgotten. It will notice within this time.
                         await asyncio.sleep(self._settings.lease)
             except SettingsError as error:
                 log.warning("joining the fleet failed, trying again: %s", error)
-            if not served:
+            if not self._stop.is_set():
                 await asyncio.sleep(REJOIN.pause(1))
 
     async def stand_by(self, *, reports_health: bool) -> None:
@@ -396,20 +395,19 @@ async def _repeat(chore: Callable[..., Awaitable[None]], resources: Resources) -
         await asyncio.sleep(CHORES.pause(1))
 
 
-async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> bool:
-    """Serve until `stop` is set or the lease is lost. Return False if the host couldn't join the fleet."""
+async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:
+    """Serve until `stop` is set or the lease is lost, or not at all if the host can't join the fleet now."""
     async with AsyncExitStack() as cleanup:
         cleanup.push_async_callback(host.abandon)
         try:
             await host.start()
         except (NatsError, OSError) as error:
             log.warning("joining the fleet failed, trying again: %s", error)
-            return False
+            return
         await _wait_for_first(stop, host.lease.lost)
         if not host.lease.lost.is_set():
             await host.drain(drain_timeout)
             cleanup.pop_all()
-    return True
 
 
 async def _wait_for_first(*events: asyncio.Event) -> None:

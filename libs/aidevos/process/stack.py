@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coro
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
-from nats.aio.client import Client
-
 from aidevos.contracts import subjects
 from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.fleet_events import FLEET_EVENTS
@@ -27,7 +25,7 @@ from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.durable.client.connection import connect
+from aidevos.durable.client.connection import Connection, connect
 from aidevos.durable.client.mirror import Mirror
 from aidevos.durable.client.types import TypeDirectory
 from aidevos.security.credentials import ServiceCredential
@@ -41,7 +39,7 @@ log = logging.getLogger(__name__)
 class FleetConnection(NamedTuple):
     """A process's connection to NATS, and its client and event bus."""
 
-    connection: Client
+    connection: Connection
     client: DurableObjectClient
     bus: EventBus
 

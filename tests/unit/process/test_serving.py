@@ -168,7 +168,7 @@ async def test_a_host_lets_go_of_everything_whatever_fails(
     outcome = await asyncio.gather(serving._serve_incarnation(host, stop, 1.0), return_exceptions=True)
 
     assert host.did == did
-    assert outcome == [error if isinstance(error, RuntimeError) else error is None]
+    assert outcome == [error if isinstance(error, RuntimeError) else None]
 
 
 async def test_preparation_is_repeated_until_it_succeeds(

@@ -43,7 +43,9 @@ class Partitions:
 
     def take(self, type: str, partitions: Iterable[int]) -> None:
         """Own partitions from now on."""
-        self._owned.setdefault(type, set()).update(partitions)
+        taken = set(partitions)
+        self._owned.setdefault(type, set()).update(taken)
+        self._leaving.difference_update((type, partition) for partition in taken)
 
     def leave(self, type: str, partitions: Collection[int]) -> None:
         """Begin nothing more in these partitions."""

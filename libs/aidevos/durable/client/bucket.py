@@ -97,7 +97,8 @@ class Bucket:
     ) -> AsyncGenerator[Entry | None, None]:
         """Yield the last entry of each key that matches one of these patterns, then None, and then each change.
 
-        Ends soon after `until` returns True. Raises `RolledBack`, or an error of nats-py if the connection was lost.
+        Ends soon after `until` returns True. Raises `RolledBack`, or an error of nats-py if the connection or the
+        server's side of the watch was lost.
         """
         reconnects = self._connection.stats["reconnects"]
         config = ConsumerConfig(
@@ -108,11 +109,13 @@ class Bucket:
         reader = await self._js.subscribe(
             f"{self._prefix}>", stream=f"KV_{self._name}", ordered_consumer=True, config=config
         )
+        number = reader._id
         try:
-            await self._compare_with_past()
+            await self.compare_with_past()
             info = await reader.consumer_info()
             waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
-            while self._connection.stats["reconnects"] == reconnects and not until():
+            # nats-py replaces a consumer that the server has lost, and says nothing of what was missed meanwhile.
+            while self._connection.stats["reconnects"] == reconnects and reader._id == number and not until():
                 if waiting == 0:
                     yield None
                     waiting = -1
@@ -138,13 +141,17 @@ class Bucket:
         self._last = max(self._last, ack.seq)
         return ack.seq
 
-    async def _compare_with_past(self) -> None:
-        """Raise `RolledBack` if the bucket isn't the one that was seen before, or is in an earlier state."""
+    async def compare_with_past(self) -> None:
+        """Raise `RolledBack` if the bucket isn't the one that was seen before, or is in an earlier state.
+
+        What it is now is the past from then on.
+        """
         info = await self._js.stream_info(f"KV_{self._name}")
-        if (self._created is not None and info.created != self._created) or info.state.last_seq < self._last:
-            raise RolledBack(self._name)
+        went_back = (self._created is not None and info.created != self._created) or info.state.last_seq < self._last
         self._created = info.created
-        self._last = max(self._last, info.state.last_seq)
+        self._last = info.state.last_seq if went_back else max(self._last, info.state.last_seq)
+        if went_back:
+            raise RolledBack(self._name)
 
     def _entry(self, message: Msg) -> Entry:
         revision = message.metadata.sequence.stream

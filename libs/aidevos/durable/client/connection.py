@@ -22,8 +22,9 @@ from nats.aio.client import PING_PROTO, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import AuthorizationError, SecureConnWantedError
+from nats.errors import Error as NatsError
 from nats.protocol import parser
-from nats.protocol.command import hpub_cmd
+from nats.protocol.command import hpub_cmd, unsub_cmd
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from aidevos.contracts import envelope
@@ -53,12 +54,32 @@ class Connection(Client):
         self._takers: dict[int, Take] = {}
         self._ps: Parser = _Parser(self, self._takers)
 
-    def hand_over(self, subscription: Subscription, take: Take) -> None:
-        """Pass the messages of a subscription to `take` as they are read.
+    async def hand_over(self, subject: str, queue: str, take: Take) -> Subscription:
+        """Subscribe, and pass the messages to `take` as they are read.
 
         They wait in no queue of nats-py, their headers are not parsed, and reading one costs a quarter.
         """
-        self._takers[subscription._id] = take
+        # Messages may arrive before `subscribe` returns. It gives the subscription the next number at once.
+        self._takers[self._sid + 1] = take
+        return await self.subscribe(subject, queue=queue)
+
+    async def end(self, subscription: Subscription, within: float) -> None:
+        """End a subscription after the messages that have arrived. After `within` seconds, end it all the same.
+
+        nats-py would subscribe again after a reconnect if the orderly end fails.
+        """
+        try:
+            await asyncio.wait_for(subscription.drain(), within)  # type: ignore[no-untyped-call]
+        except (NatsError, TimeoutError) as error:
+            log.warning("draining a subscription failed: %r", error)
+            if subscription._id in self._subs:
+                self._remove_sub(subscription._id)
+                await self._send_command(unsub_cmd(subscription._id, 0))
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        if sid not in self._subs:
+            self._takers.pop(sid, None)
 
     def open_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> Msg:
         """Return a message that was handed over."""

@@ -242,7 +242,9 @@ class Tells:
             async with backlog.opening:
                 await self._delete_consumer(backlog.type, self._incarnation)
 
-        await asyncio.gather(*map(delete, self._backlogs.values()), return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ACK_WITHIN):
+                await asyncio.gather(*map(delete, self._backlogs.values()), return_exceptions=True)
 
     async def _load_suspects(self, backlog: _Backlog) -> None:
         """Find the suspects of the partitions that are new, and delete the consumers of their dead owners."""

@@ -17,7 +17,6 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
@@ -74,7 +73,7 @@ class Host:
         self,
         runtime: Runtime,
         lease: Lease,
-        connection: Client,
+        connection: Connection,
         calls: Connection,
         admission: Admission,
         limiter: RateLimiter,
@@ -122,7 +121,9 @@ class Host:
         authenticator = CallAuthenticator(admission, limiter, self._is_open, self._count_items)
         self._reception = Reception(runtime, lease, calls, authenticator, self._replies)
         self._micro: Service | None = None
+        # Of the connection, and of the calls: for queries, and by partition.
         self._subscriptions: list[Subscription] = []
+        self._query_calls: list[Subscription] = []
         self._calls_of: dict[tuple[str, int], Subscription] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._activity = Activity(
@@ -166,7 +167,7 @@ class Host:
             metadata={"incarnation": self.lease.incarnation, "types": ",".join(self._environment.registry.types)},
         )
         for subject in self._runtime.queries:
-            self._subscriptions.append(await self._reception.subscribe(subject, queue=self._service))
+            self._query_calls.append(await self._reception.subscribe(subject, queue=self._service))
         await self._membership.join()
         self._events.host_joined()
         housekeeping, alarms = self._runtime.housekeeping(), self._runtime.alarms
@@ -199,8 +200,8 @@ class Host:
         await self._membership.leave()
         await self._placement.stop()
         await self._tells.leave()
-        await self._placement.drain()
-        await asyncio.gather(*(_drain(subscription) for subscription in self._subscriptions))
+        await self._placement.drain(within)
+        await self._end_subscriptions()
         await self._reception.join(self._time_left())
         await self._replies.flush()
         await self.lease.release()
@@ -217,12 +218,17 @@ class Host:
         self._runtime.catalogue.drop_all()
         await self._duties.close()
         await self._placement.abandon()
-        subscriptions = (*self._subscriptions, *self._calls_of.values())
-        await asyncio.gather(*(_drain(subscription) for subscription in subscriptions))
-        await self._reception.join(FLUSH_WITHIN)
+        await asyncio.gather(self._end_subscriptions(), self._reception.join(FLUSH_WITHIN))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._replies.flush(), FLUSH_WITHIN)
         await self._stop()
+
+    async def _end_subscriptions(self) -> None:
+        requests = (*self._query_calls, *self._calls_of.values())
+        await asyncio.gather(
+            *(self._calls.end(each, FLUSH_WITHIN) for each in requests),
+            *(self._connection.end(each, FLUSH_WITHIN) for each in self._subscriptions),
+        )
 
     def _keep_running(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task for as long as the host lives. If it fails, the host gives up its lease."""
@@ -253,9 +259,6 @@ class Host:
         opening = (self._reception.subscribe(subjects.owned(type, each)) for each in claimed)
         for partition, subscription in zip(claimed, await asyncio.gather(*opening), strict=True):
             self._calls_of[type, partition] = subscription
-        with suppress(NatsError):
-            # A new connection takes over the subscriptions of a lost one.
-            await self._calls.flush()
         self._runtime.alarms.scan_soon(type, claimed)
         self._environment.spawn(self._runtime.lifecycle.scan_taken(type, claimed))
         self._duties.take(type, claimed)
@@ -268,7 +271,7 @@ class Host:
         await self._tells.drop(type, partition)
         calls = self._calls_of.pop((type, partition), None)
         if calls is not None:
-            await _drain(calls)
+            await self._calls.end(calls, FLUSH_WITHIN)
         end = asyncio.get_running_loop().time() + self._time_left()
         await self._reception.join(self._time_left(), subjects.owned(type, partition)[:-1])
         await self._runtime.catalogue.settle(end - asyncio.get_running_loop().time(), (type, partition))
@@ -358,10 +361,3 @@ class Host:
         detail = problem or self._find_own_problem()
         document = {"name": self._service, "replica": self._replica, "ok": not detail, "detail": detail}
         await self._connection.publish(reply_to, msgspec.json.encode(document))
-
-
-async def _drain(subscription: Subscription) -> None:
-    try:
-        await asyncio.wait_for(subscription.drain(), FLUSH_WITHIN)  # type: ignore[no-untyped-call]
-    except (NatsError, TimeoutError) as error:
-        log.warning("draining a subscription failed: %s", error)

@@ -30,6 +30,8 @@ PATIENCE, SHORT = 0.8, 0.1
 # Digits of a deadline in milliseconds. A longer one is judged when the request is dispatched.
 MOST_DIGITS = 12
 SWEEP_EVERY = 0.25
+# Seconds between two looks at the waiting requests during a handover.
+JOIN_EVERY = 0.01
 # Pause while the host is congested.
 PACE = 0.002
 # Requests per second that are assumed until the first measurement, and seconds that a measurement takes.
@@ -109,7 +111,7 @@ class Intake:
     async def join(self, prefix: bytes = b"") -> None:
         """Return when no request waits on a subject that begins with `prefix`."""
         while any(item.subject.startswith(prefix) for item in self._queue):  # noqa: ASYNC110
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(JOIN_EVERY)
 
     def _expected_wait(self, flows: Flows | None, target: bytes) -> float:
         """Return the seconds after which a request that arrives now would be dispatched."""

@@ -18,13 +18,14 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
 from aidevos.durable.base.clock import Clock
-from aidevos.durable.client.bucket import Bucket, RevisionConflict
+from aidevos.durable.client.bucket import Bucket, RevisionConflict, RolledBack
 
 log = logging.getLogger(__name__)
 MARGIN = 0.5
@@ -80,7 +81,7 @@ class Lease:
 
     def suspend(self) -> None:
         """Invalidate the lease until a renewal that is sent from now on, because a connection was lost."""
-        self._suspended = self._clock.elapsed()
+        self._suspended = max(self._suspended, self._clock.elapsed())
 
     def end(self, *, rolled_back: bool = False) -> None:
         """Give up the lease for good. `rolled_back` says that a bucket has lost what it had acknowledged."""
@@ -98,13 +99,17 @@ class Lease:
 
     async def renew(self) -> None:
         """Renew at once, because a connection was restored."""
-        await self._run(self._try())
+        if self._applied and not self.lost.is_set():
+            await self._run(self._try())
 
     async def release(self) -> None:
         self.end()
         await self._run(self._delete())
 
     async def _create(self) -> None:
+        with suppress(RolledBack):
+            # What happened before this incarnation is no concern of it.
+            await self._hosts.compare_with_past()
         for key in await self._hosts.keys(self._key.rpartition(".")[0] + "."):
             await self._hosts.delete(key, forget_after=FORGET_AFTER)
         await self._set()
@@ -145,7 +150,11 @@ class Lease:
         It has ended if the key is gone, or if the bucket is in an earlier state than it was.
         """
         value, revision = await self._hosts.get(self._key)
-        self.rolled_back = value is not None and int(value) < self._applied
+        try:
+            await self._hosts.compare_with_past()
+        except RolledBack:
+            self.rolled_back = True
+        self.rolled_back |= value is not None and int(value) < self._applied
         if value is None or self.rolled_back:
             log.error("the lease of %s has lapsed", self.incarnation)
             self._suspended = math.inf

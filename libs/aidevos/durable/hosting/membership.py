@@ -85,7 +85,14 @@ class Membership:
         """Say that this host can't serve a partition."""
         declined = {**self._own.declined, type: sorted({*self._own.declined.get(type, ()), partition})}
         self._own = msgspec.structs.replace(self._own, declined=declined)
-        await self._write()
+        pauses = FOLLOWING.pauses()
+        while not self._lease.lost.is_set():
+            try:
+                await self._write()
+                return
+            except (NatsError, OSError) as error:
+                log.warning("declining a partition of %s failed, trying again: %r", type, error)
+                await pauses.wait()
 
     async def is_gone(self, incarnation: str) -> bool:
         """Return True if the lease of an incarnation is gone for good."""
@@ -164,7 +171,8 @@ class Membership:
                     self._on_lost(incarnation)
 
     async def _write(self) -> None:
-        await self._hosts.put(self._key_of(self._lease.incarnation), msgspec.json.encode(self._own))
+        if self._joined:
+            await self._hosts.put(self._key_of(self._lease.incarnation), msgspec.json.encode(self._own))
 
     def _key_of(self, incarnation: str) -> str:
         return subjects.member_key(self._own.service, incarnation)

@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 from nats.errors import Error as NatsError
 
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.client.bucket import Bucket, Entry, RevisionConflict
+from aidevos.durable.client.bucket import Bucket, Entry, RevisionConflict, RolledBack
 from aidevos.durable.hosting.assignment import assign
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.membership import Membership, keep_watching
@@ -31,7 +32,9 @@ log = logging.getLogger(__name__)
 # Partitions that one host hands over at a time, while it goes on serving and when it drains.
 MOVES_AT_ONCE = 4
 DRAINED_AT_ONCE = 16
+CLAIMS_AT_ONCE = 256
 RETRY_AFTER = 0.5
+RELEASES = Backoff(0.05, 1.0)
 
 
 class Owner(NamedTuple):
@@ -74,6 +77,9 @@ class Placement:
         self._events = events
         self._owners: dict[str, dict[int, Owner]] = {type: {} for type in types}
         self._held: dict[tuple[str, int], int] = {}
+        # What this host should own, and the types for which that must be computed anew.
+        self._wanted: dict[str, list[int]] = {}
+        self._stale = set(types)
         self._gone: set[str] = set()
         self._moves: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._due = asyncio.Event()
@@ -81,13 +87,15 @@ class Placement:
         # Held while partitions are claimed and taken.
         self._placing = asyncio.Lock()
         self._stopped = False
+        self._claiming = asyncio.Semaphore(CLAIMS_AT_ONCE)
 
     def owner_of(self, type: str, partition: int) -> str:
         """Return the incarnation that owns a partition, as far as this host knows, or an empty string."""
         return self._owners[type].get(partition, FREE).incarnation
 
     def place_soon(self) -> None:
-        """Look at the placement again, because something has changed."""
+        """Look at the placement again, because the hosts have changed."""
+        self._stale.update(self._types)
         self._due.set()
 
     async def follow(self) -> None:
@@ -115,28 +123,49 @@ class Placement:
         self._stopped = True
         await cancel_and_wait(list(self._moves.values()))
 
-    async def drain(self) -> None:
-        """Hand over and release all partitions. The placing must have been stopped."""
-        room = asyncio.Semaphore(DRAINED_AT_ONCE)
+    async def drain(self, within: float) -> None:
+        """Hand over and release all partitions. The placing must have been stopped.
+
+        What isn't released `within` seconds, or before the lease is lost, is free once the lease is gone.
+        """
+        room, loop = asyncio.Semaphore(DRAINED_AT_ONCE), asyncio.get_running_loop()
+        end = loop.time() + within
 
         async def move(type: str, partition: int) -> None:
             async with room:
-                await self._move(type, partition)
+                if loop.time() < end and not self._lease.lost.is_set():
+                    await self._move(type, partition)
 
-        await asyncio.gather(*self._moves.values())
+        await asyncio.gather(*self._moves.values(), return_exceptions=True)
         await asyncio.gather(*(move(*place) for place in list(self._held)))
 
     async def _follow(self) -> None:
+        held = dict(self._held)
         found: dict[str, dict[int, Owner]] | None = {type: {} for type in self._types}
         async with aclosing(self._keys.watch([f"{type}.*" for type in self._types])) as entries:
             async for entry in entries:
                 if entry is None:
-                    self._owners, found = found or {}, None
+                    self._adopt(found or {}, held)
+                    found = None
                     self._loaded.set()
                 else:
                     self._note(self._owners if found is None else found, entry)
                 if found is None:
                     self._due.set()
+
+    def _adopt(self, found: dict[str, dict[int, Owner]], held: Mapping[tuple[str, int], int]) -> None:
+        """Replace what is known by what the bucket has, where that is not older.
+
+        The bucket must show what this host had claimed before and still holds.
+        """
+        for (type, each), revision in held.items():
+            if self._held.get((type, each)) == revision > found[type].get(each, FREE).revision:
+                raise RolledBack("partitions")
+        known, self._owners = self._owners, found
+        self._stale.update(self._types)
+        for type, owners in known.items():
+            for each, owner in owners.items():
+                self._note_own(type, each, owner)
 
     def _note(self, owners: dict[str, dict[int, Owner]], entry: Entry) -> None:
         type, _, partition = entry.key.partition(".")
@@ -144,7 +173,10 @@ class Placement:
             return
         owner = Owner((entry.value or b"").decode("ascii", "replace"), entry.revision)
         place = (type, int(partition))
+        if owner.revision < owners[type].get(place[1], FREE).revision:
+            return
         owners[type][place[1]] = owner
+        self._stale.add(type)
         if place in self._held and owner.revision > self._held[place] and owner.incarnation != self._lease.incarnation:
             log.error("%s has taken %s, although this host has not released it", owner.incarnation, entry.key)
             self._lease.end()
@@ -159,9 +191,11 @@ class Placement:
             self._place_later()
 
     async def _place(self) -> None:
-        wanted = {type: self._assign(type) for type in self._types}
+        stale, self._stale = self._stale, set()
+        self._wanted |= {type: self._assign(type) for type in stale}
+        wanted = dict(self._wanted)
         claimed = await asyncio.gather(*(self._claim_all(type, share) for type, share in wanted.items()))
-        await asyncio.gather(*(self._take(type, each) for type, each in zip(wanted, claimed, strict=True) if each))
+        await asyncio.gather(*(self._take_all(type, each) for type, each in zip(wanted, claimed, strict=True) if each))
         for type, partitions in zip(wanted, claimed, strict=True):
             self._events.partitions_taken(type, partitions)
         for place in self._surplus(wanted):
@@ -196,17 +230,17 @@ class Placement:
         return {each: claims[each].incarnation for each, success in zip(claims, won, strict=True) if success}
 
     async def _claim(self, type: str, partition: int, owner: Owner) -> bool:
-        revision = owner.revision
-        # If the key names this host, an earlier claim was applied although its acknowledgement was lost.
-        if owner.incarnation != self._lease.incarnation:
-            try:
-                revision = await self._keys.set(f"{type}.{partition}", self._lease.incarnation.encode(), revision)
-            except RevisionConflict:
-                return False
-            except (NatsError, OSError) as error:
-                log.warning("claiming %s.%d failed, trying again: %r", type, partition, error)
-                self._place_later()
-                return False
+        # The key may name this host, if the acknowledgement of an earlier claim was lost.
+        key, value = f"{type}.{partition}", self._lease.incarnation.encode()
+        try:
+            async with self._claiming:
+                revision = await self._keys.set(key, value, owner.revision)
+        except RevisionConflict:
+            return False
+        except (NatsError, OSError) as error:
+            log.warning("claiming %s failed, trying again: %r", key, error)
+            self._place_later()
+            return False
         self._held[type, partition] = revision
         self._note_own(type, partition, Owner(self._lease.incarnation, revision))
         return True
@@ -232,23 +266,47 @@ class Placement:
         keep = {(type, each) for type, share in wanted.items() for each in share}
         return [place for place in self._held if place not in keep and place not in self._moves]
 
-    async def _move(self, type: str, partition: int) -> None:
-        await self._hand_over(type, partition)
+    async def _take_all(self, type: str, claimed: dict[int, str]) -> None:
         try:
-            # Others may claim the key before this host learns that it is free.
-            revision = await self._keys.delete(f"{type}.{partition}", self._held.pop((type, partition)))
-        except (NatsError, OSError, RevisionConflict) as error:
-            # The partition is no longer served. Only a new incarnation is sure to find its key as it is.
-            log.error("releasing %s.%d failed, restarting the host: %r", type, partition, error)
+            await self._take(type, claimed)
+        except Exception:
+            log.exception("serving partitions of %s failed, restarting the host", type)
             self._lease.end()
-            return
-        self._events.partitions_released(type, [partition])
-        self._note_own(type, partition, Owner("", revision))
+
+    async def _move(self, type: str, partition: int) -> None:
+        try:
+            await self._hand_over(type, partition)
+        except Exception:
+            log.exception("handing over %s.%d failed, restarting the host", type, partition)
+            self._lease.end()
+        # Others may claim the key before this host learns that it is free.
+        revision = await self._release(f"{type}.{partition}", self._held.pop((type, partition)))
+        if revision is not None:
+            self._events.partitions_released(type, [partition])
+            self._note_own(type, partition, Owner("", revision))
+
+    async def _release(self, key: str, revision: int) -> int | None:
+        """Delete a key, and return the revision of the deletion; None if the lease is lost before."""
+        pauses = RELEASES.pauses()
+        while not self._lease.lost.is_set():
+            try:
+                try:
+                    return await self._keys.delete(key, revision)
+                except RevisionConflict:
+                    # An earlier attempt may have been applied.
+                    value, revision = await self._keys.get(key)
+                    if value != self._lease.incarnation.encode():
+                        return revision
+            except (NatsError, OSError) as error:
+                log.warning("releasing %s failed, trying again: %r", key, error)
+                await pauses.wait()
+        return None
 
     def _note_own(self, type: str, partition: int, owner: Owner) -> None:
         """Note what this host has just written, unless the watch has seen something newer."""
         if owner.revision > self._owners[type].get(partition, FREE).revision:
             self._owners[type][partition] = owner
+            self._stale.add(type)
 
     def _on_moved(self, place: tuple[str, int], task: asyncio.Task[None]) -> None:
         del self._moves[place]

@@ -26,7 +26,7 @@ from aidevos.contracts.placement_events import (
     PlacementEvent,
 )
 from aidevos.contracts.times import rfc3339_of
-from aidevos.durable.base.backoff import FOLLOWING
+from aidevos.durable.base.backoff import FOLLOWING, Backoff
 from aidevos.durable.bus.port import BusError, EventBus, OrderConflict
 from aidevos.durable.turns.entries import next_number
 from aidevos.observability.metrics import DROPPED_PLACEMENT_EVENTS
@@ -36,6 +36,8 @@ Move = PartitionsTaken | PartitionsReleased
 # Seconds in which moves of partitions are gathered.
 GATHER = 0.2
 MAX_WAITING = 1000
+# Hosts that join together publish at the same time.
+CONFLICT = Backoff(0.1, 0.1)
 # Attempts to publish one event, of which those that failed for the bus are followed by pauses of up to a second.
 ATTEMPTS = 30
 
@@ -142,7 +144,7 @@ class PlacementEvents:
                 await self._bus.publish(subject, payload, id, number=number, scope=scope, after=last)
             except OrderConflict:
                 # Another host of the service was faster.
-                await asyncio.sleep(0)
+                await asyncio.sleep(CONFLICT.pause(1))
             except BusError as error:
                 log.warning("publishing a placement event failed, trying again: %s", error)
                 await pauses.wait()

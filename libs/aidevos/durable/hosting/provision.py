@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, BadRequestError, BucketNotFoundError, NotFoundError, ServiceUnavailableError
 
 from aidevos.contracts import subjects
@@ -185,21 +185,11 @@ async def _ensure_bucket(js: JetStreamContext, bucket: str, replicas: int) -> No
         return
     if found.num_replicas == replicas:
         return
-    if found.persist_mode == PersistMode.ASYNC:
-        # The server can't replicate such a stream. Hosts that run claim their partitions anew.
-        await js.delete_key_value(bucket)
-        await js.add_stream(_bucket_stream(bucket, replicas))
-    else:
-        await js.update_stream(found.evolve(num_replicas=replicas))
+    await js.update_stream(found.evolve(num_replicas=replicas))
 
 
 def _bucket_stream(bucket: str, replicas: int) -> StreamConfig:
-    """Return the configuration of a bucket's stream (NATS ADR-8).
-
-    Owners of partitions are written in bursts. If a power cut loses the last of them, the hosts notice and claim anew,
-    so a single server needn't sync each one.
-    """
-    is_unsynced = bucket == subjects.PLACEMENT_BUCKET and replicas == 1
+    """Return the configuration of a bucket's stream (NATS ADR-8)."""
     return StreamConfig(
         name=f"KV_{bucket}",
         subjects=[f"$KV.{bucket}.>"],
@@ -213,5 +203,4 @@ def _bucket_stream(bucket: str, replicas: int) -> StreamConfig:
         allow_direct=True,
         allow_msg_ttl=True,
         subject_delete_marker_ttl=MARKER_TTL,
-        persist_mode=PersistMode.ASYNC if is_unsynced else None,
     )

@@ -73,9 +73,7 @@ class Reception:
 
     async def subscribe(self, subject: str, queue: str = "") -> Subscription:
         """Take the calls or queries on a subject."""
-        subscription = await self._connection.subscribe(subject, queue=queue)
-        self._connection.hand_over(subscription, self._receive)
-        return subscription
+        return await self._connection.hand_over(subject, queue, self._receive)
 
     async def join(self, within: float, subjects: str = "") -> None:
         """Return when no request on these subjects waits to be dispatched, or after `within` seconds.

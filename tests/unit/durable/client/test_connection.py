@@ -87,7 +87,7 @@ class Taker:
         self.taken: list[tuple[bytes, ...]] = []
         self.subscription = Subscription(self.connection, 7, "a")
         self.connection._subs = {7: self.subscription, 8: Subscription(self.connection, 8, "b")}
-        self.connection.hand_over(self.subscription, lambda *parts: self.taken.append(parts))
+        self.connection._takers[7] = lambda *parts: self.taken.append(parts)
 
 
 MESSAGES = st.lists(

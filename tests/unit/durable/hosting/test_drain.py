@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -51,11 +52,16 @@ class Fleet:
         self.subscriptions[subject] = Subscription()
         return self.subscriptions[subject]
 
-    def hand_over(self, subscription: Subscription, take: Take) -> None:
+    async def hand_over(self, subject: str, queue: str, take: Take) -> Subscription:
         async def pass_on(message: Msg) -> None:
             take(message.subject.encode(), message.reply.encode(), message.data, b"")
 
+        subscription = self.subscriptions[subject] = Subscription()
         subscription.callback = pass_on
+        return subscription
+
+    async def end(self, subscription: Any, within: float | None = None) -> None:
+        await subscription.drain()
 
     def open_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> Msg:
         return Connection().open_message(subject, reply, data, headers)
@@ -72,7 +78,7 @@ class Fleet:
 
     def take(self, *args: Any) -> None: ...
 
-    async def drain(self) -> None:
+    async def drain(self, within: float) -> None:
         await self.host._hand_over("tally", PARTITION)
         self.events.append(f"release {PARTITION}")
 
@@ -84,7 +90,11 @@ class Fleet:
     def valid(self) -> bool:
         return not self.ended
 
-    def end(self) -> None:
+    @property
+    def lease(self) -> Any:
+        return SimpleNamespace(valid=self.valid, end=self.give_up, release=self.release, incarnation="host.1")
+
+    def give_up(self) -> None:
         self.ended = True
 
     def admit(self, message: Msg, headers: Any) -> Any:
@@ -93,10 +103,9 @@ class Fleet:
 
 def owning_host(kit: ObjectKit, fleet: Any) -> Host:
     """Return a host of the kit's objects whose surroundings are all the fake fleet."""
-    fleet.incarnation = "host.1"
     host = Host(
         kit.runtime,
-        fleet,
+        fleet.lease,
         fleet,
         fleet,
         fleet,
@@ -144,6 +153,7 @@ async def test_a_drain_refuses_what_is_not_done_in_time(kit: ObjectKit) -> None:
     await host._take("tally", {PARTITION: ""})
     kit.store.faults.append(written)
     await fleet.subscriptions[subjects.owned("tally", PARTITION)].callback(request("_INBOX.first"))
+    await until(lambda: not kit.store.faults)
 
     await host.drain(0.01)
 

@@ -10,7 +10,7 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from aidevos.durable.base.clock import ManualClock
-from aidevos.durable.client.bucket import RevisionConflict
+from aidevos.durable.client.bucket import RevisionConflict, RolledBack
 from aidevos.durable.hosting.lease import MARGIN, Lease
 
 TTL = 3
@@ -22,7 +22,12 @@ class FakeBucket:
     def __init__(self) -> None:
         self.values: dict[str, tuple[bytes, int]] = {}
         self.deleted: list[str] = []
+        self.made_anew = False
         self.faults: list[Callable[[], None]] = []
+
+    async def compare_with_past(self) -> None:
+        if self.made_anew:
+            raise RolledBack("hosts")
 
     async def keys(self, prefix: str) -> list[str]:
         return [key for key in self.values if key.startswith(prefix)]
@@ -165,3 +170,45 @@ async def test_a_released_key_is_deleted(setup: Setup) -> None:
 
     assert setup.bucket.values == {}
     assert not setup.lease.valid()
+
+
+async def test_a_lease_that_was_ended_stays_ended_whatever_the_connections_do(setup: Setup) -> None:
+    await setup.lease.acquire()
+    setup.lease.end()
+    setup.lease.suspend()
+    await setup.lease.renew()
+    assert not setup.lease.valid()
+    assert setup.bucket.values[f"lease.test.{setup.lease.incarnation}"][0] == b"1"
+
+
+async def test_a_connection_that_comes_back_before_the_lease_is_acquired_makes_no_key(setup: Setup) -> None:
+    await setup.lease.renew()
+    assert setup.bucket.values == {}
+
+
+async def test_a_bucket_in_an_earlier_state_ends_the_lease_as_rolled_back(setup: Setup) -> None:
+    await setup.lease.acquire()
+    key = f"lease.test.{setup.lease.incarnation}"
+    early = setup.bucket.values[key]
+    await setup.lease.renew()
+    setup.bucket.values[key] = (early[0], early[1] + 7)
+    await setup.lease.renew()
+    await asyncio.sleep(0)
+    assert (setup.lease.lost.is_set(), setup.lease.rolled_back) == (True, True)
+
+
+async def test_a_bucket_that_was_made_anew_ends_the_lease_as_rolled_back(setup: Setup) -> None:
+    await setup.lease.acquire()
+    setup.bucket.values.clear()
+    setup.bucket.made_anew = True
+    await setup.lease.renew()
+    await asyncio.sleep(0)
+    assert (setup.lease.lost.is_set(), setup.lease.rolled_back) == (True, True)
+
+
+async def test_an_expired_lease_is_not_a_rollback(setup: Setup) -> None:
+    await setup.lease.acquire()
+    setup.bucket.values.clear()
+    await setup.lease.renew()
+    await asyncio.sleep(0)
+    assert (setup.lease.lost.is_set(), setup.lease.rolled_back) == (True, False)

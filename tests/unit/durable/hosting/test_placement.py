@@ -17,10 +17,10 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from aidevos.contracts import subjects
 from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.client.bucket import RolledBack
+from aidevos.durable.client.bucket import Entry, RolledBack
 from aidevos.durable.hosting import placement
 from aidevos.durable.hosting.membership import Member, Membership
-from aidevos.durable.hosting.placement import MOVES_AT_ONCE, Placement
+from aidevos.durable.hosting.placement import MOVES_AT_ONCE, Owner, Placement
 from tests.support.buckets import MemoryBucket
 from tests.support.kits import quiet, until
 
@@ -31,14 +31,18 @@ TYPES = ("cat", "dog")
 class FakeLease:
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
-        self.ended = False
+        self.lost = asyncio.Event()
         self.rolled_back = False
+
+    @property
+    def ended(self) -> bool:
+        return self.lost.is_set()
 
     def valid(self) -> bool:
         return not self.ended
 
     def end(self, *, rolled_back: bool = False) -> None:
-        self.ended = True
+        self.lost.set()
         self.rolled_back |= rolled_back
 
 
@@ -147,7 +151,7 @@ class FakeHost:
     async def leave(self) -> None:
         await self.membership.leave()
         await self.placement.stop()
-        await self.placement.drain()
+        await self.placement.drain(10.0)
         await self.die()
 
     async def die(self) -> None:
@@ -277,16 +281,72 @@ async def test_a_host_whose_partition_was_taken_gives_up_its_lease(fleet: Fleet)
     await until(lambda: host.lease.ended)
 
 
-async def test_a_host_that_cant_release_gives_up_its_lease(fleet: Fleet) -> None:
+async def test_a_release_is_tried_until_it_is_known_to_be_done(fleet: Fleet) -> None:
     first = await fleet.join("a")
     await until(fleet.is_even)
+    failures = 3
 
     def fail(key: str) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures == 0:
+            fleet.keys.faults.clear()
         raise NatsTimeoutError
 
     fleet.keys.faults.append(fail)
+    fleet.keys.lost_acks = [NatsTimeoutError(), NatsTimeoutError()]
     await fleet.join("b")
-    await until(lambda: first.lease.ended)
+    await until(fleet.is_even)
+    assert not first.lease.ended
+    assert (failures, fleet.keys.lost_acks) == (0, [])
+
+
+@pytest.mark.parametrize("part", ["_take", "_hand_over"])
+async def test_a_host_that_cant_serve_or_hand_over_gives_up_its_lease(fleet: Fleet, part: str) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+
+    async def fail(*args: Any) -> None:
+        raise RuntimeError("a bug")
+
+    second = FakeHost(fleet, "b")
+    broken = second if part == "_take" else first
+    setattr(broken.placement, part, fail)
+    await second.start()
+    await until(lambda: broken.lease.ended)
+    await second.die()
+
+
+async def test_a_drain_ends_in_time_and_when_the_lease_is_lost(fleet: Fleet) -> None:
+    host = await fleet.join("a")
+    await until(fleet.is_even)
+    await host.placement.stop()
+    await host.placement.drain(0.0)
+    assert len(host.served) == len(TYPES) * COUNT
+    host.lease.end()
+    await host.placement.drain(10.0)
+    assert len(host.served) == len(TYPES) * COUNT
+
+
+async def test_a_late_entry_of_a_watch_makes_no_host_own_what_it_has_released(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    await fleet.join("b")
+    await until(fleet.is_even)
+    place = next(place for place in sorted(fleet.serving) if place not in first.served)
+    stale = Entry(f"{place[0]}.{place[1]}", first.lease.incarnation.encode(), 1)
+    first.placement._note(first.placement._owners, stale)
+    assert first.placement.owner_of(*place) == fleet.hosts["b"].lease.incarnation
+    first.placement._owners[place[0]][place[1]] = Owner(first.lease.incarnation, 1)
+    assert await first.placement._claim(*place, Owner(first.lease.incarnation, 1)) is False
+
+
+async def test_a_bucket_that_no_longer_shows_a_claim_ends_the_lease(fleet: Fleet) -> None:
+    host = await fleet.join("a")
+    await until(fleet.is_even)
+    del fleet.keys.entries["cat.3"]
+    fleet.keys.break_watches(NatsTimeoutError())
+    await until(lambda: host.lease.rolled_back)
 
 
 async def test_a_bucket_that_lost_entries_ends_the_leases(fleet: Fleet) -> None:
