@@ -28,4 +28,4 @@ async def test_every_request_of_a_burst_is_answered_within_its_deadline(
     assert burst.outcome.late == 0
     assert burst.outcome.codes.keys() == {"", "overloaded"}
     assert burst.outcome.mute == 0
-    assert "lease" not in host.log.read_text()
+    assert "the lease" not in host.log.read_text()

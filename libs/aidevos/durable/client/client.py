@@ -31,7 +31,8 @@ from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.client.types import TypeDirectory
 
 NUMBER_BITS = 20
-BACKOFF = Backoff(0.01, 0.5)
+# Pauses before a request is repeated that nobody has taken. A handover takes less than `SOON_FOR` seconds.
+BACKOFF, SOON, SOON_FOR = Backoff(0.01, 0.5), Backoff(0.01, 0.1), 2.0
 # Seconds before the first retry. It is short so that a request lost with a dying process is repeated soon.
 FIRST_ATTEMPT = 0.5
 # The server counts headers towards its payload limit and closes the connection of a client that exceeds it.
@@ -190,7 +191,8 @@ class DurableObjectClient:
 
     async def _attempt_until(self, subject: str, payload: bytes, headers: dict[str, str], wait: float) -> bytes:
         loop = asyncio.get_running_loop()
-        end = loop.time() + wait
+        began = loop.time()
+        end = began + wait
         token = f"{next(self._tokens):x}"
         inbox = self._inbox + token
         replies = self._waiting[token] = _Replies(loop)
@@ -217,7 +219,8 @@ class DurableObjectClient:
                     if self._types is not None and _is_untaken(reply):
                         await self._types.check(subject.split(".", 2)[1])
                     detail = failure.detail
-                    reply = await replies.next(min(end - loop.time(), BACKOFF.pause(attempt)))
+                    pauses = SOON if loop.time() < began + SOON_FOR else BACKOFF
+                    reply = await replies.next(min(end - loop.time(), pauses.pause(attempt)))
         finally:
             del self._waiting[token]
         raise Failure("unavailable", detail, retry_after=1.0)
