@@ -6,6 +6,7 @@ It also notices a bucket that was made anew or has lost its last entries, as aft
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -15,7 +16,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NoKeysError, NotFoundError
 from nats.js.kv import KV_DEL, KV_MARKER_REASON, KV_OP, KeyValue
@@ -106,8 +106,9 @@ class Bucket:
             filter_subjects=[self._prefix + key for key in keys],
             idle_heartbeat=CHECK_EVERY,
         )
+        arrived: asyncio.Queue[Msg] = asyncio.Queue()
         reader = await self._js.subscribe(
-            f"{self._prefix}>", stream=f"KV_{self._name}", ordered_consumer=True, config=config
+            f"{self._prefix}>", cb=arrived.put, stream=f"KV_{self._name}", ordered_consumer=True, config=config
         )
         number = reader._id
         try:
@@ -119,10 +120,14 @@ class Bucket:
                 if waiting == 0:
                     yield None
                     waiting = -1
-                try:
-                    message = await reader.next_msg(timeout=CHECK_EVERY)
-                except NatsTimeout:
-                    continue
+                if arrived.empty():
+                    try:
+                        async with asyncio.timeout(CHECK_EVERY):
+                            message = await arrived.get()
+                    except TimeoutError:
+                        continue
+                else:
+                    message = arrived.get_nowait()
                 waiting = max(waiting - 1, -1)
                 yield self._entry(message)
         finally:

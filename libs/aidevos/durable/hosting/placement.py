@@ -34,6 +34,7 @@ MOVES_AT_ONCE = 4
 DRAINED_AT_ONCE = 16
 CLAIMS_AT_ONCE = 256
 RETRY_AFTER = 0.5
+GATHER = 0.005
 RELEASES = Backoff(0.05, 1.0)
 
 
@@ -108,6 +109,8 @@ class Placement:
         await self._loaded.wait()
         while not self._stopped:
             await self._due.wait()
+            # Changes come in bursts. Looking at each one by itself would delay the next.
+            await asyncio.sleep(GATHER)
             self._due.clear()
             async with self._placing:
                 await self._try_to_place()
