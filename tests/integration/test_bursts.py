@@ -28,4 +28,4 @@ async def test_every_request_of_a_burst_is_answered_and_others_do_not_wait_for_i
     assert burst.outcome.codes.keys() == {"", "overloaded"}
     assert burst.outcome.mute == 0
     assert burst.wait(0.9) < burst.outcome.slowest / 2
-    assert "lease" not in host.log.read_text()
+    assert "the lease" not in host.log.read_text()

@@ -14,6 +14,7 @@ from aidevos.contracts.data import ITEM_TYPE, FindItems, ItemPage, Rules
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.fair_share import FairShare
 from aidevos.durable.objects.reader import Reader
+from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.projects.memberships import Memberships
 from aidevos.security.permissions import Principal
@@ -47,7 +48,8 @@ class Queries:
 
     def __init__(self, store: MongoStore, commands: Commands, database: Any) -> None:
         self._finder = Finder(KnownTerms(), Memberships(), Cursors(b"s" * 32))  # type: ignore[arg-type]
-        self._reader = Reader(store, cast(Any, None), FairShare(2), Principal("ada"), 0.0)
+        types = DurableObjectRegistry([ItemDO]).types
+        self._reader = Reader(store, cast(Any, None), FairShare(2), Principal("ada"), 0.0, types)
         self._commands = commands
         self._database = database
 

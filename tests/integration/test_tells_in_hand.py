@@ -278,7 +278,7 @@ async def test_tells_move_with_their_partition_in_order_and_none_is_applied_twic
     following = [asyncio.create_task(owner.follow(world.type)) for owner in owners]
     try:
         owners[0].take(world.type, {place: "", elsewhere: ""})
-        await until(lambda: len(world.around.applied) == 5, 20)
+        await until(lambda: len(world.around.applied) == 5 and not owners[0]._in_progress, 20)
         await owners[0].drop(world.type, place)
         await world.tell("a", b"5")
         await world.tell("b", b"b")

@@ -46,10 +46,10 @@ class Entry(NamedTuple):
 
 
 class Bucket:
-    """One key-value bucket. Every call may raise an error of nats-py."""
+    """One key-value bucket. Every call may raise an error of nats-py, at the latest after `timeout` seconds."""
 
-    def __init__(self, connection: Client, name: str) -> None:
-        self._js = connection.jetstream(timeout=TIMEOUT)
+    def __init__(self, connection: Client, name: str, timeout: float = TIMEOUT) -> None:
+        self._js = connection.jetstream(timeout=timeout)
         self._connection = connection
         self._name = name
         self._prefix = f"$KV.{name}."

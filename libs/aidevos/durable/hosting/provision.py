@@ -27,6 +27,8 @@ LETTER_MARGIN = 64 * 1024
 # Seconds that the server keeps the marker of an expired key.
 MARKER_TTL = 60.0
 STREAM_EXISTS = 10058
+# Seconds for one call. A cluster may be electing a leader.
+WITHIN = 15.0
 # No peers for the replicas, and no cluster.
 TOO_FEW_SERVERS = (10005, 10074)
 PROBES = 8
@@ -46,13 +48,14 @@ async def provision(connection: Client, settings: Settings) -> None:
         raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL has version {version}, but 2.12 or later is needed")
     js = connection.jetstream()
     try:
-        await _check_partitions(connection, settings.partitions)
+        is_new = await _check_partitions(connection, settings.partitions)
         await check_mapping(connection, settings.partitions, tells=True)
         await _ensure_stream(js, events_stream(settings))
         await _ensure_stream(js, tells_stream(settings, connection.max_payload))
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
             await _ensure_bucket(js, bucket, settings.stream_replicas)
-        await _keep_partitions(connection, js, settings.partitions)
+        if is_new:
+            await _keep_partitions(connection, js, settings.partitions)
         await _remove_former_consumers(js)
     except (ServiceUnavailableError, NatsTimeoutError):
         raise SettingsError(
@@ -99,7 +102,7 @@ async def _check_mapped(
 async def read_partitions(connection: Client) -> int:
     """Return the number of partitions of each type in this fleet. Raises `SettingsError`."""
     try:
-        value, _ = await Bucket(connection, subjects.PLACEMENT_BUCKET).get(PARTITIONS_KEY)
+        value, _ = await Bucket(connection, subjects.PLACEMENT_BUCKET, WITHIN).get(PARTITIONS_KEY)
     except (NatsError, TimeoutError) as error:
         raise SettingsError(f"the NATS server at AIDEVOS_NATS_URL has no fleet: {error!r}") from None
     if value is None:
@@ -107,20 +110,26 @@ async def read_partitions(connection: Client) -> int:
     return int(value)
 
 
-async def _check_partitions(connection: Client, wanted: int) -> None:
-    """Raise `SettingsError` if the fleet has another partition count, because that would remap all IDs."""
+async def _check_partitions(connection: Client, wanted: int) -> bool:
+    """Return True if the partition count isn't stored yet where it belongs.
+
+    Raises `SettingsError` if the fleet has another one, because that would remap all IDs.
+    """
     for name, key in ((subjects.PLACEMENT_BUCKET, PARTITIONS_KEY), (FORMER_BUCKET, FORMER_KEY)):
-        value, _ = await Bucket(connection, name).get(key)
+        value, _ = await Bucket(connection, name, WITHIN).get(key)
         if value is not None and int(value) != wanted:
             raise SettingsError(
                 f"the fleet on the NATS server at AIDEVOS_NATS_URL was first started with {int(value)} partitions, "
                 f"which can't change: set AIDEVOS_PARTITIONS={int(value)}"
             )
+        if value is not None:
+            return name != subjects.PLACEMENT_BUCKET
+    return True
 
 
 async def _keep_partitions(connection: Client, js: JetStreamContext, count: int) -> None:
     """Store the partition count, and remove the bucket in which earlier versions kept it, with the owners of types."""
-    await Bucket(connection, subjects.PLACEMENT_BUCKET).put(PARTITIONS_KEY, b"%d" % count)
+    await Bucket(connection, subjects.PLACEMENT_BUCKET, WITHIN).put(PARTITIONS_KEY, b"%d" % count)
     with suppress(NotFoundError):
         await js.delete_key_value(FORMER_BUCKET)
 
