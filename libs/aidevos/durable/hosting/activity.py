@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
-from aidevos.durable.hosting.reception import is_inbox
+from aidevos.durable.hosting.reception import answer_requests
 from aidevos.durable.ownership.catalogue import Catalogue
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Activity:
     async def start(self) -> None:
         """Answer other hosts until stopped."""
         subject = subjects.active(self._service, self._incarnation)
-        self._subscription = await self._connection.subscribe(subject, cb=self._on_question)
+        self._subscription = await answer_requests(self._connection, subject, self._on_question)
 
     async def stop(self) -> None:
         if self._subscription is not None:
@@ -94,6 +94,5 @@ class Activity:
         except msgspec.DecodeError as error:
             log.warning("a question on %s can't be read: %s", message.subject, error)
             return
-        if is_inbox(message.reply.encode()):
-            active = sorted(self._catalogue.select_active(question.type, question.ids))
-            await self._connection.publish(message.reply, msgspec.json.encode(active))
+        active = sorted(self._catalogue.select_active(question.type, question.ids))
+        await self._connection.publish(message.reply, msgspec.json.encode(active))

@@ -43,7 +43,7 @@ from aidevos.durable.hosting.membership import Member, Membership
 from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.placement import Placement
 from aidevos.durable.hosting.placement_events import PlacementEvents
-from aidevos.durable.hosting.reception import Reception, is_inbox
+from aidevos.durable.hosting.reception import Reception, answer_requests
 from aidevos.durable.hosting.replies import ReplySender
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.store.port import StoreError
@@ -312,13 +312,7 @@ class Host:
                 await asyncio.sleep(ANNOUNCE_EVERY)
 
     async def _answer(self, subject: str, handler: Callable[[Msg], Awaitable[None]]) -> None:
-        async def guarded(message: Msg) -> None:
-            if is_inbox(message.reply.encode()):
-                await handler(message)
-            else:
-                log.warning("refused a request on %s whose reply subject is not an inbox", message.subject)
-
-        self._subscriptions.append(await self._connection.subscribe(subject, cb=guarded))
+        self._subscriptions.append(await answer_requests(self._connection, subject, handler))
 
     def _is_open(self, subject: str) -> bool:
         query = self._runtime.queries.get(subject)

@@ -6,7 +6,6 @@ knows that it can't serve anything either.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
@@ -19,10 +18,8 @@ from nats.errors import Error as NatsError
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet import HostInfo, HostState
 from aidevos.contracts.times import rfc3339_of
-from aidevos.durable.hosting.reception import is_inbox
+from aidevos.durable.hosting.reception import answer_requests
 from aidevos.durable.ownership.catalogue import Catalogue
-
-log = logging.getLogger(__name__)
 
 
 class HostDescription:
@@ -74,7 +71,7 @@ class HostDescription:
 
     async def start(self) -> None:
         """Answer until stopped."""
-        self._subscription = await self._connection.subscribe(subjects.FLEET, cb=self._on_request)
+        self._subscription = await answer_requests(self._connection, subjects.FLEET, self._on_request)
 
     async def stop(self) -> None:
         if self._subscription is not None:
@@ -82,10 +79,7 @@ class HostDescription:
                 await self._subscription.unsubscribe()
 
     async def _on_request(self, message: Msg) -> None:
-        if is_inbox(message.reply.encode()):
-            await self._connection.publish(message.reply, msgspec.json.encode(self.describe()))
-        else:
-            log.warning("refused a request on %s whose reply subject is not an inbox", message.subject)
+        await self._connection.publish(message.reply, msgspec.json.encode(self.describe()))
 
     def _state(self, detail: str) -> HostState:
         if self.draining:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -161,6 +162,18 @@ class Reception:
         except Exception as error:
             answer = _failure_reply(error, message.subject)
         respond(answer)
+
+
+async def answer_requests(connection: Client, subject: str, handler: Callable[[Msg], Awaitable[None]]) -> Subscription:
+    """Call `handler` with each request on a subject whose reply subject is an inbox; refuse and log the others."""
+
+    async def guarded(message: Msg) -> None:
+        if is_inbox(message.reply.encode()):
+            await handler(message)
+        else:
+            log.warning("refused a request on %s whose reply subject is not an inbox", message.subject)
+
+    return await connection.subscribe(subject, cb=guarded)
 
 
 def is_inbox(reply: bytes) -> bool:
