@@ -1,4 +1,4 @@
-"""What tells a supervisor such as Kubernetes over HTTP how this very process is.
+"""Probes over HTTP, which tell a supervisor such as Kubernetes how this very process is.
 
 Promise: `GET /health/live` is answered with 200 while the event loop turns. `GET /health/ready` is answered with 200 if
 this process can do its work, and otherwise with 503 and the reason. `GET /metrics` shows its metrics. Nothing else is

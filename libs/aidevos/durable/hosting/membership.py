@@ -28,7 +28,7 @@ WATCHED = 3
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host says of itself.
+    """The description that a host gives of itself.
 
     `since` is the time at which it joined, in seconds since the epoch. `declined` are the partitions by type in which
     it found a state that it can't read.
