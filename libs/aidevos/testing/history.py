@@ -69,11 +69,11 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 class Recorder:
-    """Records the operations of any number of clients; `now` is the clock that they share."""
+    """Records the operations of any number of clients; `now` is the clock that they share, in seconds."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.operations: list[Operation] = []
-        self._now = now
+        self.now = now
 
     async def record(
         self, client: str, object: str, method: str, arguments: Mapping[str, Any], answer: Awaitable[Any]
@@ -82,13 +82,13 @@ class Recorder:
 
         A `Failure` is an outcome. Any other exception, also a cancellation, is recorded as unknown and raised.
         """
-        called, outcome = self._now(), NOT_ANSWERED
+        called, outcome = self.now(), NOT_ANSWERED
         try:
             outcome = Value(await answer)
         except Failure as failure:
             outcome = outcome_of(failure)
         finally:
-            operation = Operation(client, object, method, dict(arguments), outcome, called, self._now())
+            operation = Operation(client, object, method, dict(arguments), outcome, called, self.now())
             self.operations.append(operation)
         return outcome
 
