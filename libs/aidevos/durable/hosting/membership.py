@@ -163,7 +163,7 @@ class Membership:
         return [each for each in (ring[start:] + ring[:start])[:WATCHED] if each != self._lease.incarnation]
 
     async def _remove(self, incarnations: set[str]) -> None:
-        for incarnation in incarnations:
+        for incarnation in sorted(incarnations):
             if incarnation in self.members and await self.is_gone(incarnation):
                 key, revision = self._key_of(incarnation), self._revisions[incarnation]
                 with suppress(RevisionConflict):

@@ -195,7 +195,7 @@ class Placement:
 
     async def _place(self) -> None:
         stale, self._stale = self._stale, set()
-        self._wanted |= {type: self._assign(type) for type in stale}
+        self._wanted |= {type: self._assign(type) for type in self._types if type in stale}
         wanted = dict(self._wanted)
         claimed = await asyncio.gather(*(self._claim_all(type, share) for type, share in wanted.items()))
         await asyncio.gather(*(self._take_all(type, each) for type, each in zip(wanted, claimed, strict=True) if each))
@@ -224,7 +224,7 @@ class Placement:
         """Claim what is free of this host's share. Return the last owner of each partition that was claimed."""
         missing = [each for each in share if (type, each) not in self._held and (type, each) not in self._moves]
         owners = {each: self._owners[type].get(each, FREE) for each in missing}
-        for incarnation in {owner.incarnation for owner in owners.values()} - {"", self._lease.incarnation}:
+        for incarnation in sorted({owner.incarnation for owner in owners.values()} - {"", self._lease.incarnation}):
             if incarnation not in self._gone and await self._is_gone(incarnation):
                 self._gone.add(incarnation)
         free = {"", self._lease.incarnation, *self._gone}

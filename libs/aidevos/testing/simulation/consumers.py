@@ -74,7 +74,8 @@ class Consumer:
         if policy == "new":
             return []
         first = self.config.get("opt_start_seq", 0) if policy == "by_start_sequence" else 0
-        return [each.sequence for each in self._stream.messages.values() if first <= each.sequence <= last and self._matches(each)]
+        kept = [each for each in self._stream.messages.values() if first <= each.sequence <= last]
+        return [each.sequence for each in kept if self._matches(each)]
 
     def _matches(self, message: Stored) -> bool:
         return any(matches(pattern, message.subject) for pattern in self.filters)

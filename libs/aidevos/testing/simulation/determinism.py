@@ -9,6 +9,7 @@ import random
 import secrets
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 
 from aidevos.durable.base import slices
@@ -68,7 +69,8 @@ def discard(loop: VirtualLoop) -> None:
     loop.close()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
-        loop.runnable.clear()
-        gc.collect()
+        with warnings.catch_warnings(action="ignore"):
+            loop.runnable.clear()
+            gc.collect()
     finally:
         sys.unraisablehook = hook

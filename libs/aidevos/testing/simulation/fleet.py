@@ -34,6 +34,7 @@ from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
 from aidevos.testing.simulation.connection import MAX_PAYLOAD, SimulatedConnection
 from aidevos.testing.simulation.determinism import WallClock
+from aidevos.testing.simulation.letters import Letters
 from aidevos.testing.simulation.loop import Process, VirtualLoop
 from aidevos.testing.simulation.nats_server import NatsServer
 from aidevos.testing.simulation.network import Latency
@@ -73,6 +74,7 @@ class Fleet:
         self.latency = Latency(rng)
         self.nats = NatsServer(loop, rng, self.latency, partitions, self.clock.now)
         self.disk = Disk(loop, rng, Latency(rng, 0.002))
+        types = [*types, Letters]
         self.registry = DurableObjectRegistry(types)
         self.registry.bind(types, Resources({Peers: Peers()}))
         for name in self.registry.types:
@@ -91,6 +93,9 @@ class Node:
         self.clock = WallClock(fleet.loop)
         self.nats_reachable = self.store_reachable = True
         self.connections: list[SimulatedConnection] = []
+        # How often a process is held up between two callbacks, and for how long.
+        self.stalls = 0.0
+        self.stalled_for: Callable[[], float] = lambda: 0.0
         self._fleet = fleet
         self._starts = 0
         self.process: Process | None = None
@@ -100,26 +105,26 @@ class Node:
         """True if there is a process that was not killed."""
         return self.process is not None and self.process.alive
 
-    def start_process(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Process:
-        """Start a process on this machine."""
+    def start_process(self) -> Process:
+        """Start a process on this machine, which does nothing yet."""
         self._starts += 1
-        self.process = self._fleet.loop.process(f"{self.name}.{self._starts}")
+        process = self.process = self._fleet.loop.process(f"{self.name}.{self._starts}")
+        process.stalls, process.stalled_for = self.stalls, self.stalled_for
         self.connections = []
-        self.process.start(work())
-        return self.process
+        return process
 
     def kill(self, *, server_notices_after: float) -> None:
-        """Kill the process."""
-        assert self.process is not None  # noqa: S101
-        self.process.kill()
+        """Kill the process. The server notices when its connections end, which may be later."""
+        if self.process is not None:
+            self.process.kill()
         for connection in self.connections:
             connection.reset(server_notices_after=server_notices_after)
 
     async def connect(self, **options: Any) -> SimulatedConnection:
-        """Connect the current process."""
-        assert self.process is not None  # noqa: S101
+        """Connect the current process, in which this must run."""
+        process = self.process or self.start_process()
         connection = SimulatedConnection(
-            self._fleet.nats, self.process, inbox=INBOX, reachable=lambda: self.nats_reachable, **options
+            self._fleet.nats, process, inbox=INBOX, reachable=lambda: self.nats_reachable, **options
         )
         self.connections.append(connection)
         await connection.open()
@@ -145,16 +150,15 @@ class HostNode(Node):
     def start(self) -> None:
         """Start the process."""
         self.host = None
-        self.start_process(self._run)
+        process = self.start_process()
+        process.start(self._run(process))
 
     def stop(self) -> None:
         """Ask the process to leave in order."""
         if self.process is not None and self._stop is not None:
             self.process.call(self._stop.set)
 
-    async def _run(self) -> None:
-        process = self.process
-        assert process is not None  # noqa: S101
+    async def _run(self, process: Process) -> None:
         stop = self._stop = asyncio.Event()
         store = SimulatedStore(self._fleet.disk, process, lambda: self.store_reachable)
         connection = await self.connect()
@@ -238,18 +242,6 @@ class HostNode(Node):
             ),
             reports_health=False,
         )
-
-
-class ClientNode(Node):
-    """A machine with a process that calls objects under its own name, one call after another or several at once."""
-
-    def start(self, work: Callable[[DurableObjectClient], Coroutine[Any, Any, None]]) -> None:
-        """Start a process that does some work with a client."""
-
-        async def run() -> None:
-            await work(await self.open_client(await self.connect(), self.name))
-
-        self.start_process(run)
 
 
 class _Admission:

@@ -251,3 +251,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Do nothing: a cancelled timer is dropped when its time has come."""
+
+
+def new_loop(rng: random.Random) -> VirtualLoop:
+    """Return the loop of one run. It has no sockets, subprocesses, signals and threads."""
+    return VirtualLoop(rng)  # type: ignore[abstract]

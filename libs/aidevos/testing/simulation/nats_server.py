@@ -1,8 +1,8 @@
 """The simulated NATS server: subjects, queue groups, mappings and inboxes.
 
-It keeps what the real one promises, and no more. Messages from one connection to one other keep their order; everything
-else may overtake. A message to a connection that is about to break is lost without a sign. JetStream's answers come from
-other threads of the server, so they may overtake what was published before.
+It keeps what the real one promises, and no more. Messages from one connection to one other keep their order;
+everything else may overtake. A message to a connection that is about to break is lost without a sign. JetStream's
+answers come from other threads of the server, so they may overtake what was published before.
 """
 
 from __future__ import annotations
@@ -122,9 +122,7 @@ class NatsServer:
         self._interest: Interest[Subscription] = Interest()
         self.jetstream = JetStream(self, rng, now)
 
-    def open_link(
-        self, process: Process, receive: Callable[..., object], on_reset: Callable[[], object]
-    ) -> Link:
+    def open_link(self, process: Process, receive: Callable[..., object], on_reset: Callable[[], object]) -> Link:
         """Return a new connection of a process."""
         link = Link(self, process, self.latency, receive, on_reset)
         self.links[link] = None

@@ -45,7 +45,7 @@ class Interest(Generic[Item]):
 def _collect(node: dict[str, object], tokens: list[str], at: int, found: list[Item]) -> None:
     if at == len(tokens):
         if _ITEMS in node:
-            found += node[_ITEMS]  # type: ignore[operator]
+            found += node[_ITEMS]  # type: ignore[arg-type]
         return
     child = node.get(tokens[at])
     if child is not None:
