@@ -293,8 +293,8 @@ class Placement:
 
     def _surplus(self) -> list[tuple[str, int]]:
         """Return what this host serves, should own no longer and doesn't hand over yet."""
-        keep = {(type, each) for type, share in self._wanted.items() for each in share}
-        return [place for place in self._held if place not in keep | self._coming and place not in self._moves]
+        keep = {(type, each) for type, share in self._wanted.items() for each in share} | self._coming
+        return [place for place in self._held if place not in keep and place not in self._moves]
 
     async def _move(self, type: str, partition: int) -> None:
         try:
