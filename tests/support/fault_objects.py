@@ -8,7 +8,7 @@ import signal
 
 import msgspec
 
-from aidevos import Alarm, BaseDurableObject, Event, authenticated, command, query
+from aidevos import Alarm, BaseDurableObject, Event, Failure, authenticated, command, query
 
 SLOW = 0.5
 
@@ -108,3 +108,30 @@ class Ledger(BaseDurableObject[LedgerState], type="ledger", management="raw"):
     async def history(self) -> LedgerState:
         """Return everything that the ledger keeps."""
         return self.state
+
+
+class NameState(msgspec.Struct):
+    holder: str = ""
+
+
+class Name(BaseDurableObject[NameState], type="name", management="raw"):
+    """A name that one holder has at a time; it exists only while somebody holds it."""
+
+    @command(allow=authenticated(), creates=True)
+    async def claim(self, holder: str) -> None:
+        """Take the name. Raises `exists` if somebody holds it."""
+        if self.state.holder:
+            raise Failure("exists", f"{self.state.holder} holds the name")
+        self.state.holder = holder
+
+    @command(allow=authenticated())
+    async def release(self, holder: str) -> None:
+        """Give the name up. Raises `not-holder` if somebody else, or nobody, holds it."""
+        if not holder or self.state.holder != holder:
+            raise Failure("not-holder", f"{holder} doesn't hold the name", status=409)
+        await self.delete()
+
+    @query(allow=authenticated())
+    async def holder(self) -> str:
+        """Return the holder, or an empty string."""
+        return self.state.holder

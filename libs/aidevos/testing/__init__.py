@@ -1,5 +1,22 @@
-"""The test kit for users' own objects."""
+"""The test kit for users' own objects, and the checker of what clients saw of them."""
 
+from aidevos.testing.history import Operation, Outcome, Recorder, Refusal, Unknown, Value, read_history, write_history
 from aidevos.testing.kit import ADMIN, SERVICE, ObjectKit
+from aidevos.testing.linearizability import Model, Violation, check_linearizable
 
-__all__ = ["ADMIN", "SERVICE", "ObjectKit"]
+__all__ = [
+    "ADMIN",
+    "SERVICE",
+    "Model",
+    "ObjectKit",
+    "Operation",
+    "Outcome",
+    "Recorder",
+    "Refusal",
+    "Unknown",
+    "Value",
+    "Violation",
+    "check_linearizable",
+    "read_history",
+    "write_history",
+]
