@@ -82,9 +82,8 @@ class JetStream:
     def _answer(self, message: Request, answer: Any) -> None:
         if message.reply:
             data = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
-            self._server.loop.world.call(
-                self._server.deliver, message.reply, message.reply, "", data, b"", delay=self._server.latency.draw()
-            )
+            deliver, delay = self._server.deliver, self._server.latency.draw()
+            self._server.loop.world.call(deliver, message.reply, message.reply, "", data, b"", delay=delay)
 
     def _take_own(self, message: Request) -> bool:
         tokens = message.subject.split(".")
