@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import logging
 import random
 import secrets
@@ -64,13 +65,19 @@ def deterministic(loop: VirtualLoop, rng: random.Random, *, quiet: bool = True) 
         yield
 
 
+# Runs after which what they have left is collected.
+COLLECT_EVERY = 10
+_runs = itertools.count(1)
+
+
 def discard(loop: VirtualLoop) -> None:
-    """Close a loop and collect what it has left, without a word from the tasks that never ended."""
+    """Close a loop and now and then collect what is left, without a word from the tasks that never ended."""
     loop.close()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with warnings.catch_warnings(action="ignore"):
             loop.runnable.clear()
-            gc.collect()
+            if next(_runs) % COLLECT_EVERY == 0:
+                gc.collect()
     finally:
         sys.unraisablehook = hook

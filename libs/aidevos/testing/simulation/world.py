@@ -29,7 +29,8 @@ from aidevos.testing.simulation.loop import Stuck, VirtualLoop, new_loop
 from aidevos.testing.simulation.plan import HOSTS, Plan
 from aidevos.testing.simulation.streams import Stored
 
-PARTITIONS = 4
+# Few, so that a fleet starts fast.
+PARTITIONS = (1, 2, 4)
 DEADLINES = (2.0, 5.0, 10.0)
 # Virtual seconds after the last fault within which everything must be done.
 QUIET_WITHIN = 60.0
@@ -48,7 +49,10 @@ class SimulatedClient(NamedTuple):
 
 
 class Script(Protocol):
-    """What clients do to objects, and what must hold of it."""
+    """What clients do to objects of some classes, and what must hold of it."""
+
+    @property
+    def classes(self) -> Sequence[type[BaseDurableObject[Any]]]: ...
 
     @property
     def history(self) -> list[Operation]:
@@ -74,10 +78,7 @@ class Script(Protocol):
 
 
 class Scenario(Protocol):
-    """Classes of objects, and a script for them that is made anew for each run."""
-
-    @property
-    def classes(self) -> Sequence[type[BaseDurableObject[Any]]]: ...
+    """Makes the script of a run. `rng` is always the same for one seed, and `now` the run's time."""
 
     def script(self, rng: random.Random, now: Callable[[], float]) -> Script: ...
 
@@ -117,8 +118,8 @@ class _World:
         self._plan = plan
         self._loop = loop
         self._rng = rng
-        self._fleet = Fleet(loop, rng, scenario.classes, PARTITIONS, load())
-        self.script = scenario.script(rng, loop.time)
+        self.script = scenario.script(random.Random(plan.seed), loop.time)  # noqa: S311
+        self._fleet = Fleet(loop, rng, self.script.classes, rng.choice(PARTITIONS), load())
         self._hosts = [HostNode(self._fleet, number) for number in range(HOSTS)]
         self._clients = [Node(self._fleet, f"client-{number}") for number in range(plan.clients)]
         self._judge = Node(self._fleet, "judge")
@@ -196,7 +197,7 @@ class _World:
                 return
             await asyncio.sleep(LOOK_EVERY)
         self.violations += await self.script.find_violations(judge)
-        letters = self._fleet.disk.memory.documents[dead_letters.TYPE]
+        letters = self._fleet.disk.memory.documents.get(dead_letters.TYPE, {})
         self.violations += [f"a dead letter: {each['state']}" for each in letters.values() if each.get("state")]
 
     async def _find_missing(self, judge: SimulatedClient) -> list[str]:
