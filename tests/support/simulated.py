@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 
 from aidevos import BaseDurableObject
+from aidevos.contracts import subjects
 from aidevos.durable.bus.port import Delivery
 from aidevos.testing import Operation
 from aidevos.testing.simulation.letters import Letters
 from aidevos.testing.simulation.world import SimulatedClient
-from tests.support.workloads import CLASSES, KINDS, Client, Tells, Workload, Workloads
+from tests.support.workloads import CLASSES, KINDS, Client, Events, Tells, Workload, Workloads
 
 # Objects of each kind: few, so that clients meet at them.
 COUNT = 3
@@ -37,6 +38,7 @@ class ProofScript:
         self._workloads = Workloads(rng, now, COUNT, kinds)
         types = {kind.type for kind in kinds}
         self.classes: list[type[BaseDurableObject[Any]]] = [cls for cls in CLASSES if cls.object_type in types]
+        self.events = [subjects.event("tally", "*", "added")] if Events in kinds else []
         if Tells in kinds:
             self.classes.append(Letters)
 
@@ -52,10 +54,8 @@ class ProofScript:
         await self._workloads.step(Client(*client))
 
     def see(self, event: Delivery) -> None:
-        _, type, id, name = event.subject.split(".")
-        if (type, name) == ("tally", "added"):
-            document: dict[str, Any] = msgspec.json.decode(event.payload)
-            self._workloads.see(id, document["data"]["value"])
+        document: dict[str, Any] = msgspec.json.decode(event.payload)
+        self._workloads.see(event.subject.split(".")[2], document["data"]["value"])
 
     async def find_missing(self, client: SimulatedClient) -> list[str]:
         return await self._workloads.find_missing(Client(*client))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import itertools
 import logging
 import random
 import secrets
@@ -67,17 +66,19 @@ def deterministic(loop: VirtualLoop, rng: random.Random, *, quiet: bool = True) 
 
 # Runs after which what they have left is collected.
 COLLECT_EVERY = 10
-_runs = itertools.count(1)
+_left: list[object] = []
 
 
-def discard(loop: VirtualLoop) -> None:
-    """Close a loop and now and then collect what is left, without a word from the tasks that never ended."""
+def discard(loop: VirtualLoop, *remains: object) -> None:
+    """Close a loop, and now and then drop what runs have left, without a word from the tasks that never ended."""
     loop.close()
+    _left.append(remains)
+    if len(_left) < COLLECT_EVERY:
+        return
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with warnings.catch_warnings(action="ignore"):
-            loop.runnable.clear()
-            if next(_runs) % COLLECT_EVERY == 0:
-                gc.collect()
+            _left.clear()
+            gc.collect()
     finally:
         sys.unraisablehook = hook

@@ -42,7 +42,7 @@ class Faults:
         self._nodes: list[Node] = [*hosts, *clients]
         self._world = fleet.loop.world
         self._healed = False
-        self.struck = 0
+        self.struck: list[Fault] = []
 
     def schedule(self, faults: list[Fault]) -> None:
         for fault in faults:
@@ -67,7 +67,7 @@ class Faults:
 
     def _strike(self, fault: Fault) -> None:
         if not self._healed:
-            self.struck += 1
+            self.struck.append(fault)
             getattr(self, f"_{fault.kind}")(fault, self._nodes[fault.node % len(self._nodes)])
 
     def _later(self, fault: Fault, end: Callable[[], object]) -> None:

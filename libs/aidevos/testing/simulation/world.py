@@ -23,7 +23,7 @@ from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.settings import load
 from aidevos.testing.history import Operation
 from aidevos.testing.simulation.determinism import EPOCH, deterministic, discard
-from aidevos.testing.simulation.faults import Faults
+from aidevos.testing.simulation.faults import Fault, Faults
 from aidevos.testing.simulation.fleet import Fleet, HostNode, Node
 from aidevos.testing.simulation.loop import Stuck, VirtualLoop, new_loop
 from aidevos.testing.simulation.plan import HOSTS, Plan
@@ -53,6 +53,11 @@ class Script(Protocol):
 
     @property
     def classes(self) -> Sequence[type[BaseDurableObject[Any]]]: ...
+
+    @property
+    def events(self) -> Sequence[str]:
+        """The patterns of the events that it wants to see."""
+        ...
 
     @property
     def history(self) -> list[Operation]:
@@ -89,7 +94,7 @@ class Result(NamedTuple):
     plan: Plan
     violations: list[str]
     history: list[Operation]
-    faults: int
+    struck: list[Fault]
     trace: int
     seconds: float
 
@@ -108,7 +113,7 @@ def run(plan: Plan, scenario: Scenario, *, quiet: bool = True) -> Result:
             world.violations.append(f"an object doesn't answer: {failure.code}: {failure.detail}")
         world.violations += [f"unhandled: {each['message']}: {each.get('exception')!r}" for each in loop.failures]
         result = Result(plan, world.violations, world.script.history, world.faults.struck, loop.trace, loop.now)
-        discard(loop)
+        discard(loop, world)
     return result
 
 
@@ -131,7 +136,8 @@ class _World:
         process = self._judge.start_process()
         judge = await process.start(self._open(self._judge, (STARTS_WITHIN,)))
         await process.start(self.script.prepare(judge))
-        process.start(self._follow())
+        if self.script.events:
+            process.start(self._follow(self.script.events))
         for host in self._hosts:
             self._let_stall(host)
         self.faults.schedule(list(self._plan.faults))
@@ -175,13 +181,13 @@ class _World:
 
         return node.start_process().start(run())
 
-    async def _follow(self) -> None:
+    async def _follow(self, patterns: Sequence[str]) -> None:
         """Show all events to the script, as a follower that goes on where it was."""
         bus, position = JetStreamBus(await self._judge.connect()), ""
         while True:
             try:
                 since = None if position else EPOCH
-                async for delivery in bus.follow([subjects.EVENTS], since=since, after=position):
+                async for delivery in bus.follow(patterns, since=since, after=position):
                     if delivery is not None:
                         position = delivery.position
                         self.script.see(delivery)
