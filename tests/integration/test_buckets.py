@@ -159,6 +159,22 @@ async def test_a_bucket_without_its_last_entries_is_noticed(connection: Connecti
         await next_of(bucket.watch(["a"]))
 
 
+async def test_a_write_during_the_comparison_is_no_loss(
+    connection: Connection, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = Bucket(connection, name)
+    revision = await bucket.set("cat.1", b"a", 0)
+    describe = bucket._js.stream_info
+
+    async def describe_late(stream: str) -> Any:
+        info = await describe(stream)
+        await bucket.set("cat.1", b"b", revision)
+        return info
+
+    monkeypatch.setattr(bucket._js, "stream_info", describe_late)
+    await bucket.compare_with_past()
+
+
 async def test_a_flush_comes_after_everything_that_was_sent(connection: Connection) -> None:
     """nats-py lets a ping overtake the end of a subscription, so messages could be lost in between."""
     for _ in range(200):

@@ -167,8 +167,10 @@ class Bucket:
 
         What it is now is the past from then on.
         """
+        # Acknowledgements of writes may overtake the answer.
+        expected = self._last
         info = await self._js.stream_info(f"KV_{self._name}")
-        went_back = (self._created is not None and info.created != self._created) or info.state.last_seq < self._last
+        went_back = (self._created is not None and info.created != self._created) or info.state.last_seq < expected
         self._created = info.created
         self._last = info.state.last_seq if went_back else max(self._last, info.state.last_seq)
         if went_back:
