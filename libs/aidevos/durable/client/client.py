@@ -123,7 +123,8 @@ class DurableObjectClient:
     """Calls objects over NATS.
 
     `authorization` returns the `Authorization` header for calls that don't pass one. `attempt_timeout` and
-    `default_deadline` are in seconds. With `types`, a request that nobody takes fails at once if nobody will.
+    `default_deadline` are in seconds. With `types`, a request that nobody takes fails at once if nobody will. `now`
+    returns the seconds since the epoch.
     """
 
     def __init__(
@@ -134,13 +135,14 @@ class DurableObjectClient:
         attempt_timeout: float = 2.0,
         default_deadline: float = 10.0,
         types: TypeDirectory | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
         self._types = types
         self._authorization = authorization
         self._attempt_timeout = attempt_timeout
         self._default_deadline = default_deadline
-        self._ids = RequestIds()
+        self._ids = RequestIds(now)
         self._inbox = ""
         self._tokens = itertools.count()
         self._waiting: dict[str, _Replies] = {}

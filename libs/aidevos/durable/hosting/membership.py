@@ -164,7 +164,7 @@ class Membership:
         return [each for each in (ring[start:] + ring[:start])[:WATCHED] if each != self._lease.incarnation]
 
     async def _remove(self, incarnations: set[str]) -> None:
-        for incarnation in incarnations:
+        for incarnation in sorted(incarnations):
             key, revision = self._key_of(incarnation), self._revisions.get(incarnation)
             if incarnation in self.members and await self.is_gone(incarnation):
                 with suppress(RevisionConflict):
