@@ -122,9 +122,7 @@ class Bucket:
         reconnects = self._connection.stats["reconnects"]
         arrived: asyncio.Queue[Msg] = asyncio.Queue()
         inbox = self._connection.new_inbox()
-        reader = await self._connection.subscribe(
-            inbox, cb=arrived.put, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
+        reader = await self._connection.subscribe(inbox, cb=arrived.put, pending_msgs_limit=-1, pending_bytes_limit=-1)
         try:
             info = await self._js.add_consumer(f"KV_{self._name}", self._reading(inbox, keys))
             await self.compare_with_past()
