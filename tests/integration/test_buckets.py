@@ -79,6 +79,18 @@ async def test_only_the_right_revision_is_replaced_or_deleted(connection: Connec
     assert (await bucket.get("a"))[0] is None
 
 
+async def test_keys_are_set_together_or_not_at_all(connection: Connection, name: str) -> None:
+    bucket = Bucket(connection, name)
+    first = await bucket.set("cat.1", b"a", 0)
+    written = await bucket.set_all(b"b", {"cat.1": first, "cat.2": 0, "cat.3": 0})
+    for key, revision in written.items():
+        assert await bucket.get(key) == (b"b", revision)
+    assert await bucket.set_all(b"c", {"cat.4": 0}) == {"cat.4": written["cat.3"] + 1}
+    with pytest.raises(RevisionConflict):
+        await bucket.set_all(b"d", {"cat.2": written["cat.2"], "cat.3": first})
+    assert await bucket.get("cat.2") == (b"b", written["cat.2"])
+
+
 async def test_a_watch_ends_when_asked_and_with_an_error_after_a_reconnect(
     connection: Connection, name: str, servers: Servers
 ) -> None:
@@ -147,6 +159,22 @@ async def test_a_bucket_without_its_last_entries_is_noticed(connection: Connecti
         await next_of(bucket.watch(["a"]))
 
 
+async def test_a_write_during_the_comparison_is_no_loss(
+    connection: Connection, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = Bucket(connection, name)
+    revision = await bucket.set("cat.1", b"a", 0)
+    describe = bucket._js.stream_info
+
+    async def describe_late(stream: str) -> Any:
+        info = await describe(stream)
+        await bucket.set("cat.1", b"b", revision)
+        return info
+
+    monkeypatch.setattr(bucket._js, "stream_info", describe_late)
+    await bucket.compare_with_past()
+
+
 async def test_a_flush_comes_after_everything_that_was_sent(connection: Connection) -> None:
     """nats-py lets a ping overtake the end of a subscription, so messages could be lost in between."""
     for _ in range(200):
@@ -166,3 +194,31 @@ async def test_a_pong_that_nobody_waits_for_ends_nothing(connection: Connection)
     await connection.flush()
     assert connection.is_connected
     await connection.flush()
+
+
+async def test_a_watch_that_misses_a_change_ends_with_an_error(connection: Connection, name: str) -> None:
+    bucket = Bucket(connection, name)
+    async with aclosing(bucket.watch(["a"])) as entries:
+        assert await next_of(entries) is None
+        reader = connection._subs[max(connection._subs)]
+        put, reader._cb = reader._cb, lose
+        await bucket.put("a", b"1")
+        await connection.flush()
+        await asyncio.sleep(0)
+        reader._cb = put
+        with pytest.raises(NatsError):
+            await next_of(entries)
+
+
+async def test_a_watch_whose_reader_the_server_has_lost_ends_with_an_error(connection: Connection, name: str) -> None:
+    bucket = Bucket(connection, name)
+    async with aclosing(bucket.watch(["a"])) as entries:
+        assert await next_of(entries) is None
+        (reader,) = await connection.jetstream().consumers_info(f"KV_{name}")
+        await connection.jetstream().delete_consumer(f"KV_{name}", reader.name)
+        with pytest.raises(NatsError):
+            await next_of(entries)
+
+
+async def lose(message: Any) -> None:
+    """Lose a message."""

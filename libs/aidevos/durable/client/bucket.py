@@ -7,7 +7,7 @@ It also notices a bucket that was made anew or has lost its last entries, as aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
@@ -16,17 +16,20 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
-from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NoKeysError, NotFoundError
 from nats.js.kv import KV_DEL, KV_MARKER_REASON, KV_OP, KeyValue
 
+from aidevos.durable.bus.atomic_batch import BatchMessage, Unsupported, publish_batch
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 
 TIMEOUT = 1.0
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 # nats-py sees no key if the messages are faster than the answer about their consumer. That is rare.
 LISTINGS = 3
-# Seconds between two looks at the connection during a watch, and between the server's signs of life.
-CHECK_EVERY = 1.0
+# Seconds between the server's signs of life during a watch, and those without one after which the watch is lost.
+HEARTBEAT, SILENT_FOR = 1.0, 3.0
+LAST_CONSUMER = "Nats-Last-Consumer"
 
 
 class RevisionConflict(Exception):
@@ -50,6 +53,7 @@ class Bucket:
 
     def __init__(self, connection: Client, name: str, timeout: float = TIMEOUT) -> None:
         self._js = connection.jetstream(timeout=timeout)
+        self._timeout = timeout
         self._connection = connection
         self._name = name
         self._prefix = f"$KV.{name}."
@@ -75,7 +79,22 @@ class Bucket:
 
         `ttl` is in seconds; without one, the key doesn't expire. Raises `RevisionConflict`.
         """
-        return await self._publish(key, value, {"Nats-Expected-Last-Subject-Sequence": str(revision)}, ttl)
+        return await self._publish(key, value, {EXPECTED: str(revision)}, ttl)
+
+    async def set_all(self, value: bytes, revisions: Mapping[str, int]) -> dict[str, int]:
+        """Set all of these keys if each has its revision, or none. Return the new revisions.
+
+        It costs the server one write to disk. Raises `RevisionConflict`.
+        """
+        batch = [BatchMessage(self._prefix + key, value, {EXPECTED: str(old)}) for key, old in revisions.items()]
+        try:
+            written = await publish_batch(self._connection, self._js, batch, self._timeout)
+        except APIError as error:
+            raise _conflict_or(error) from None
+        except Unsupported as error:
+            raise NatsError(str(error)) from error
+        self._last = max(self._last, written[-1])
+        return dict(zip(revisions, written, strict=True))
 
     async def put(self, key: str, value: bytes) -> None:
         """Set a key, whatever its revision is."""
@@ -89,7 +108,7 @@ class Bucket:
         """
         headers = {KV_OP: KV_DEL}
         if revision is not None:
-            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
+            headers[EXPECTED] = str(revision)
         return await self._publish(key, b"", headers, forget_after)
 
     async def watch(
@@ -101,48 +120,60 @@ class Bucket:
         server's side of the watch was lost.
         """
         reconnects = self._connection.stats["reconnects"]
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            filter_subjects=[self._prefix + key for key in keys],
-            idle_heartbeat=CHECK_EVERY,
-        )
         arrived: asyncio.Queue[Msg] = asyncio.Queue()
-        reader = await self._js.subscribe(
-            f"{self._prefix}>", cb=arrived.put, stream=f"KV_{self._name}", ordered_consumer=True, config=config
-        )
-        number = reader._id
+        inbox = self._connection.new_inbox()
+        reader = await self._connection.subscribe(inbox, cb=arrived.put, pending_msgs_limit=-1, pending_bytes_limit=-1)
         try:
+            info = await self._js.add_consumer(f"KV_{self._name}", self._reading(inbox, keys))
             await self.compare_with_past()
-            info = await reader.consumer_info()
             waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
-            # nats-py replaces a consumer that the server has lost, and says nothing of what was missed meanwhile.
-            while self._connection.stats["reconnects"] == reconnects and reader._id == number and not until():
+            read = 0
+            while self._connection.stats["reconnects"] == reconnects and not until():
                 if waiting == 0:
                     yield None
                     waiting = -1
                 if arrived.empty():
-                    try:
-                        async with asyncio.timeout(CHECK_EVERY):
-                            message = await arrived.get()
-                    except TimeoutError:
-                        continue
+                    async with asyncio.timeout(SILENT_FOR):
+                        message = await arrived.get()
                 else:
                     message = arrived.get_nowait()
+                if not message.reply:
+                    _check_heartbeat(message, read)
+                    continue
+                read += 1
+                if message.metadata.sequence.consumer != read:
+                    raise ConnectionClosedError
                 waiting = max(waiting - 1, -1)
                 yield self._entry(message)
+        except TimeoutError:
+            raise ConnectionClosedError from None
         finally:
             with suppress(NatsError):
                 await reader.unsubscribe()
         if not until():
             raise ConnectionClosedError
 
+    def _reading(self, inbox: str, keys: Sequence[str]) -> ConsumerConfig:
+        """Return the consumer of a watch.
+
+        nats-py's ordered consumer would wake the process four times a second, and replaces a consumer that the server
+        has lost without saying what was missed meanwhile.
+        """
+        return ConsumerConfig(
+            deliver_subject=inbox,
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=AckPolicy.NONE,
+            filter_subjects=[self._prefix + key for key in keys],
+            idle_heartbeat=HEARTBEAT,
+            mem_storage=True,
+            num_replicas=1,
+        )
+
     async def _publish(self, key: str, value: bytes, headers: dict[str, str], ttl: int | None) -> int:
         try:
             ack = await self._js.publish(self._prefix + key, value, headers=headers, msg_ttl=ttl)
         except APIError as error:
-            if error.err_code in WRONG_LAST_SEQUENCE:
-                raise RevisionConflict from None
-            raise
+            raise _conflict_or(error) from None
         self._last = max(self._last, ack.seq)
         return ack.seq
 
@@ -151,8 +182,10 @@ class Bucket:
 
         What it is now is the past from then on.
         """
+        # Acknowledgements of writes may overtake the answer.
+        expected = self._last
         info = await self._js.stream_info(f"KV_{self._name}")
-        went_back = (self._created is not None and info.created != self._created) or info.state.last_seq < self._last
+        went_back = (self._created is not None and info.created != self._created) or info.state.last_seq < expected
         self._created = info.created
         self._last = info.state.last_seq if went_back else max(self._last, info.state.last_seq)
         if went_back:
@@ -176,6 +209,17 @@ class Bucket:
         if self._bucket is None:
             self._bucket = await self._js.key_value(self._name)
         return self._bucket
+
+
+def _check_heartbeat(message: Msg, read: int) -> None:
+    """Raise an error if the server has sent more than was read, or has lost its side of the watch."""
+    headers = message.headers or {}
+    if headers.get("Status") != "100" or int(headers.get(LAST_CONSUMER, read)) != read:
+        raise ConnectionClosedError
+
+
+def _conflict_or(error: APIError) -> Exception:
+    return RevisionConflict() if error.err_code in WRONG_LAST_SEQUENCE else error
 
 
 def _is_removal(headers: dict[str, str]) -> bool:
