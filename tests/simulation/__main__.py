@@ -12,6 +12,7 @@ import time
 
 from aidevos.testing.simulation.campaign import cores, describe, simulate_seeds
 from aidevos.testing.simulation.plan import OPERATIONS
+from tests.support.mutations import mutated
 from tests.support.simulated import Proofs
 
 
@@ -21,10 +22,18 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--operations", type=int, default=OPERATIONS, help="operations of each seed")
     parser.add_argument("--processes", type=int, default=cores(), help="processes that run at once")
+    parser.add_argument("--no-shrink", action="store_true", help="print a failed seed with its whole plan")
     options = parser.parse_args()
     began = time.monotonic()
     seeds = range(options.first, options.first + options.seeds)
-    report = simulate_seeds(Proofs(), seeds, operations=options.operations, processes=options.processes)
+    with mutated():
+        report = simulate_seeds(
+            Proofs(),
+            seeds,
+            operations=options.operations,
+            processes=options.processes,
+            shortens=not options.no_shrink,
+        )
     for failed in report.failed:
         print(f"Seed {failed.plan.seed} failed:\n{describe(failed)}\n")
     lasted = time.monotonic() - began

@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from aidevos import BaseDurableObject
+from aidevos import BaseDurableObject, Failure
 from aidevos.contracts import subjects
 from aidevos.durable.bus.port import Delivery
 from aidevos.testing import Operation
 from aidevos.testing.simulation.letters import Letters
 from aidevos.testing.simulation.world import SimulatedClient
-from tests.support.workloads import CLASSES, KINDS, Client, Events, Tells, Workload, Workloads
+from tests.support.workloads import CLASSES, KINDS, Client, Counters, Events, Tells, Workload, Workloads
 
 # Objects of each kind: few, so that clients meet at them.
 COUNT = 3
 MOST_KINDS = 3
+
+
+class PlainCounters(Counters):
+    """Counters that are incremented by requests without an ID, which are sent once.
+
+    Such a request has not been applied, and never will be, if a host has answered `moved`.
+    """
+
+    weight = 3
+
+    async def step(self, client: Client) -> None:
+        method = self._random.choice(("add", "add", "value"))
+        await self._do(client._replace(call=partial(_call_once, client)), self._random.choice(self.ids), method)
+
+
+async def _call_once(client: Client, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
+    assert client.once is not None
+    try:
+        return await client.once(type, id, method, arguments)
+    except Failure as failure:
+        if failure.code == "moved":
+            raise Failure("not-owner", failure.detail, status=409) from failure
+        raise
+
+
+ALL: tuple[type[Workload], ...] = (*KINDS, PlainCounters)
 
 
 class Proofs:
@@ -28,7 +55,7 @@ class Proofs:
         self._kinds = kinds
 
     def script(self, rng: random.Random, now: Callable[[], float]) -> ProofScript:
-        kinds = self._kinds or tuple(rng.sample(KINDS, rng.randint(1, MOST_KINDS)))
+        kinds = self._kinds or tuple(rng.sample(ALL, rng.randint(1, MOST_KINDS)))
         return ProofScript(random.Random(rng.getrandbits(32)), now, kinds)
 
 

@@ -28,11 +28,15 @@ Tell = Callable[[str, str, str, Mapping[str, Any], str], Awaitable[None]]
 
 
 class Client(NamedTuple):
-    """A client, which does one thing at a time. Only clients of NATS can store tells."""
+    """A client, which does one thing at a time. Only clients of NATS can store tells.
+
+    `once` sends a request a single time and without a request ID.
+    """
 
     name: str
     call: Call
     tell: Tell | None = None
+    once: Call | None = None
 
 
 class Workload:

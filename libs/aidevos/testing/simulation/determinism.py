@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import logging
@@ -73,8 +74,12 @@ def discard(loop: VirtualLoop, *remains: object) -> None:
     """Close a loop, and now and then drop what runs have left, without a word from the tasks that never ended."""
     loop.close()
     _left.append(remains)
-    if len(_left) < COLLECT_EVERY:
-        return
+    if len(_left) >= COLLECT_EVERY:
+        drop_remains()
+
+
+def drop_remains() -> None:
+    """Drop what runs have left."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -82,3 +87,6 @@ def discard(loop: VirtualLoop, *remains: object) -> None:
             gc.collect()
     finally:
         sys.unraisablehook = hook
+
+
+atexit.register(drop_remains)

@@ -111,6 +111,14 @@ class Faults:
 
         self._at_await(fault, host, kill)
 
+    def _freeze(self, fault: Fault, node: Node) -> None:
+        """Pause a host for up to a tenth of a second, and kill it soon after it has gone on with what waited."""
+        host = self._host(fault)
+        if host.process is not None:
+            seconds = fault.share / 10
+            host.process.pause(seconds)
+            self._world.call(self._kill, fault, node, delay=seconds)
+
     def _leave(self, fault: Fault, node: Node) -> None:
         host = self._host(fault)
         host.stop()
@@ -195,6 +203,7 @@ class Faults:
 KINDS = {
     "pause": (6, 8.0),
     "kill": (4, 6.0),
+    "freeze": (2, 6.0),
     "leave": (4, 6.0),
     "cut": (4, 8.0),
     "reset": (3, 0.0),

@@ -20,19 +20,19 @@ MOST_RUNS = 200
 
 def shrink(plan: Plan, fails: Callable[[Plan], bool], most: int = MOST_RUNS) -> Plan:
     """Return a shorter plan for which `fails` returns True, after at most so many tries."""
-    tries = _Tries(fails, most)
-    while tries.left:
-        before = plan
-        faults = _reduce(plan.faults, lambda faults: tries.fails(_with(before, faults=tuple(faults))))
-        plan = _with(plan, faults=tuple(faults))
-        kept = plan
-        steps = _reduce(plan.steps, lambda steps: tries.fails(_with(kept, steps=tuple(steps))))
-        plan = _with(plan, steps=tuple(steps))
-        if plan.stalls and tries.fails(_with(plan, stalls=0.0)):
-            plan = _with(plan, stalls=0.0)
-        if plan == before:
-            break
+    tries, before = _Tries(fails, most), None
+    while tries.left and plan != before:
+        before, plan = plan, _shrink_once(plan, tries)
     return plan
+
+
+def _shrink_once(plan: Plan, tries: _Tries) -> Plan:
+    faults = _reduce(plan.faults, lambda kept: tries.fails(_with(plan, faults=tuple(kept))))
+    fewer = _with(plan, faults=tuple(faults))
+    steps = _reduce(plan.steps, lambda kept: tries.fails(_with(fewer, steps=tuple(kept))))
+    shorter = _with(fewer, steps=tuple(steps))
+    calm = _with(shorter, stalls=0.0)
+    return calm if shorter.stalls and tries.fails(calm) else shorter
 
 
 class _Tries:

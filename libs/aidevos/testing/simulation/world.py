@@ -19,6 +19,7 @@ from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import BusError, Delivery
+from aidevos.durable.client.client import failure_of
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.settings import load
 from aidevos.testing.history import Operation
@@ -37,15 +38,19 @@ QUIET_WITHIN = 60.0
 LEAVES_WITHIN = 30.0
 LOOK_EVERY = 0.5
 STARTS_WITHIN = 30.0
-STORES_WITHIN = 5.0
+STORES_WITHIN, ONCE_WITHIN = 5.0, 2.0
 
 
 class SimulatedClient(NamedTuple):
-    """A client as a script sees it. `call` and `tell` raise `Failure`."""
+    """A client as a script sees it. All calls raise `Failure`.
+
+    `once` sends a request a single time, and without a request ID, as any NATS client may.
+    """
 
     name: str
     call: Callable[..., Any]
     tell: Callable[..., Any]
+    once: Callable[..., Any]
 
 
 class Script(Protocol):
@@ -169,7 +174,17 @@ class _World:
             except NatsError as error:
                 raise Failure("unavailable", f"the tell may not be stored: {error!r}") from error
 
-        return SimulatedClient(node.name, call, tell)
+        async def once(type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
+            payload, headers = msgspec.json.encode(arguments), {envelope.AUTHORIZATION: node.name}
+            try:
+                reply = await connection.request(subjects.call(type, id, method), payload, ONCE_WITHIN, headers=headers)
+            except NatsError as error:
+                raise Failure("unavailable", f"no answer: {error!r}") from error
+            if failure := failure_of(reply):
+                raise failure
+            return msgspec.json.decode(reply.data)
+
+        return SimulatedClient(node.name, call, tell, once)
 
     def _start_client(self, number: int, node: Node) -> asyncio.Task[None]:
         async def run() -> None:
