@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from tests.support.network import enter_namespace
 from tests.support.orphans import end_with_parent
 from tests.support.paths import ROOT
 
@@ -25,6 +26,8 @@ IMPORTED = [
     "tests.support.preloaded",
 ]
 
+# The variable that names the file of the network namespace in which a program runs.
+NAMESPACE = "TEST_NAMESPACE"
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(IMPORTED)
 
@@ -91,6 +94,8 @@ def spawn(line: Sequence[str], environment: Mapping[str, str]) -> Process:
 
 def _run(line: Sequence[str], environment: Mapping[str, str], output: str) -> None:
     end_with_parent()
+    if NAMESPACE in environment:
+        enter_namespace(environment[NAMESPACE])
     if output:
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)
