@@ -171,5 +171,6 @@ async def test_what_was_due_while_every_host_was_down_rings_at_the_rate(
 
     assert times[0] > due + 2
     busiest = max(sum(start <= at < start + 1 for at in times) for start in times)
-    assert busiest <= rate * 1.25
+    # A busy process makes up for some time, and turns begin later than their alarms.
+    assert busiest <= rate * 1.5
     assert times[-1] - times[0] >= 0.8 * count / rate

@@ -214,7 +214,7 @@ async def run_round(servers: Servers, hosts: Hosts, action: Action, random: rand
         await load.end(ARRIVE_WITHIN)
         assert not await load.find_faults()
     return Round(
-        calm=[each.latency for each in load.requests if begun - CALM < each.begun and each.ended < begun],
+        calm=[each.latency for each in load.requests if begun - CALM < each.begun < begun],
         during=[each for each in load.requests if each.begun < ended and begun < each.ended],
         moved=[each.latency for each in load.requests if hosts.owners.moved_during(each.place, each.begun, each.ended)],
         outages=[] if dead is None else find_outages(load.requests, owned[dead], begun),

@@ -127,6 +127,7 @@ class Worlds:
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._shared: World | None = None
+        self._alone = False
         self._stack = ExitStack()
 
     def shared(self) -> World:
@@ -138,9 +139,14 @@ class Worlds:
     @contextmanager
     def alone(self, **accounts: str) -> Iterator[World]:
         """Start services with their own settings, which the test may break."""
+        assert not self._alone, "two sets of services would share objects: give each a module of its own"
         self.end()
-        with self._fresh(**accounts) as world:
-            yield world
+        self._alone = True
+        try:
+            with self._fresh(**accounts) as world:
+                yield world
+        finally:
+            self._alone = False
 
     def end(self) -> None:
         self._shared = None

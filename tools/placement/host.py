@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from tools.placement.server import FREE, Key, Server
 
 MOVES_AT_ONCE = 4
-DRAINED_AT_ONCE = 16
-RETRY_AFTER = 0.5
+LOOK_EVERY = 1.0
 # Seconds that it takes to finish and commit what a partition has begun, and to subscribe and scan one: the means.
 HANDOVER = 0.02
 TAKING = 0.01
@@ -37,10 +36,11 @@ class Host:
         self._claimed: dict[int, int] = {}
         # The share that follows from the log as far as this host has seen it, and the one that `_share` comes from.
         self._shown = self._known_for = self._share
-        self._placing = False
-        self._due = False
+        self._coming: set[int] = set()
         self._draining = False
+        # Hosts whose leases are gone, and those whose leases are looked at.
         self._gone: set[str] = set()
+        self._looks: set[str] = set()
         server.watchers[name] = self
 
     def start_with(self, share: frozenset[int]) -> None:
@@ -49,7 +49,7 @@ class Host:
         self.held = set(share)
 
     def is_settled(self) -> bool:
-        return not self._placing and not self._to_see and not self._moving and self.held == self._share
+        return not self._coming and not self._to_see and not self._moving and self.held == self._share
 
     def see(self, revision: int, share: frozenset[int]) -> None:
         """See a write a moment later. Writes arrive in order."""
@@ -73,50 +73,58 @@ class Host:
         self._place()
 
     def _place(self) -> None:
-        if self._placing or self._draining or not self.alive:
-            self._due = True
+        if self._draining or not self.alive:
             return
-        self._due = False
         self._assign()
         wanted = {
             partition: self._server.key(partition, self._revision)
-            for partition in self._share - self.held - self._moving
+            for partition in self._share - self.held - self._moving - self._coming
         }
-        unknown = {key.owner for key in wanted.values() if self._has_left(key.owner)} - self._gone
-        pause = self._look_up(unknown) if unknown else 0.0
+        for owner in {key.owner for key in wanted.values() if self._has_left(key.owner)} - self._gone - self._looks:
+            self._looks.add(owner)
+            self._look_at(owner)
         free = {partition: key for partition, key in wanted.items() if key.owner in {FREE, *self._gone}}
         if free:
-            self._placing = True
-            self._timeline.after(pause + self._server.delay(), partial(self._claim, free))
-        else:
-            self._hand_over()
+            self._coming |= free.keys()
+            self._timeline.after(self._server.delay(), partial(self._claim, free))
+        self._hand_over()
 
     def _assign(self) -> None:
-        """Work out the share that follows from what this host has seen and claimed."""
-        unseen = self._claimed.keys() - self._shown
+        """Work out the share that follows from what this host has seen, and has claimed or is claiming."""
+        claimed = self._claimed.keys() | self._coming
+        unseen = claimed - self._shown
         if not unseen:
             self._share = self._shown
         elif self._known_for is not self._shown or not unseen <= self._share:
-            self._share = self._server.share(self.name, self._revision, self._claimed)
+            self._share = self._server.share(self.name, self._revision, claimed)
         self._known_for = self._shown
 
     def _has_left(self, owner: str) -> bool:
         return owner != FREE and self._server.left.get(owner, self._revision + 1) <= self._revision
 
-    def _look_up(self, owners: set[str]) -> float:
-        """Ask for the leases of owners that aren't members, and return how long that takes."""
-        self._server.tally.lookups += len(owners)
-        self._gone |= owners - self._server.leases
-        if owners & self._server.leases:
-            self._timeline.after(RETRY_AFTER, self._place)
-        return self._server.delay() + self._server.delay()
+    def _look_at(self, owner: str) -> None:
+        """Ask for the lease of an owner that isn't a member, again and again until it is gone or owns nothing more."""
+        share = self._share - self.held if self.alive and not self._draining else frozenset[int]()
+        if not any(self._server.key(partition, self._revision).owner == owner for partition in share):
+            self._looks.discard(owner)
+            return
+        self._server.tally.lookups += 1
+        if owner in self._server.leases:
+            self._timeline.after(LOOK_EVERY, partial(self._look_at, owner))
+        else:
+            self._timeline.after(self._server.delay() + self._server.delay(), partial(self._note_gone, owner))
+
+    def _note_gone(self, owner: str) -> None:
+        self._looks.discard(owner)
+        self._gone.add(owner)
+        self._place()
 
     def _claim(self, seen: dict[int, Key]) -> None:
         won = self._server.claim(self.name, seen)
-        self._timeline.after(self._server.delay() + self._lasting(TAKING), partial(self._take, won))
+        self._timeline.after(self._server.delay() + self._lasting(TAKING), partial(self._take, won, seen.keys()))
 
-    def _take(self, won: dict[int, int]) -> None:
-        self._placing = False
+    def _take(self, won: dict[int, int], wanted: Collection[int]) -> None:
+        self._coming -= set(wanted)
         if not self.alive:
             return
         self.held |= won.keys()
@@ -124,17 +132,16 @@ class Host:
         for partition in won:
             self._on_serve(partition)
         self._hand_over()
-        if self._due:
-            self._place()
+        self._place()
 
     def _hand_over(self) -> None:
-        keep, at_once = (frozenset[int](), DRAINED_AT_ONCE) if self._draining else (self._share, MOVES_AT_ONCE)
+        keep = frozenset[int]() if self._draining else self._share
         surplus = sorted(self.held - keep - self._moving)
-        for partition in surplus[: max(0, at_once - len(self._moving))]:
+        for partition in surplus[: max(0, MOVES_AT_ONCE - len(self._moving))]:
             self._moving.add(partition)
             self._on_stop(partition)
             self._timeline.after(self._lasting(HANDOVER) + self._server.delay(), partial(self._release, partition))
-        if self._draining and not self.held and not self._moving and not self._placing:
+        if self._draining and not self.held and not self._moving and not self._coming:
             self._end()
 
     def _release(self, partition: int) -> None:

@@ -169,7 +169,7 @@ class _Process:
                 async with self._open_calls() as calls:
                     host = self._new_host(store, access, leases, calls, partitions, reports_health=reports_health)
                     self._current = host
-                    await _serve_incarnation(host, self._stop, self._settings.drain_timeout)
+                    await serve_incarnation(host, self._stop, self._settings.drain_timeout)
                     if host.lease.rolled_back:
                         # Another host may still own what the servers have forgotten. It will notice within this time.
                         await asyncio.sleep(self._settings.lease)
@@ -395,7 +395,7 @@ async def _repeat(chore: Callable[..., Awaitable[None]], resources: Resources) -
         await asyncio.sleep(CHORES.pause(1))
 
 
-async def _serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:
+async def serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:
     """Serve until `stop` is set or the lease is lost, or not at all if the host can't join the fleet now."""
     async with AsyncExitStack() as cleanup:
         cleanup.push_async_callback(host.abandon)

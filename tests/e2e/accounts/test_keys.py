@@ -1,4 +1,4 @@
-"""Signing keys of running services: rotated under load, rotated by age, and dropped at once."""
+"""Signing keys of running services: rotated under load and dropped at once."""
 
 from __future__ import annotations
 
@@ -172,21 +172,6 @@ async def log_of(world: World, door: NatsEntryPoint) -> dict[str, list[str]]:
     for entry in page["items"]:
         found.setdefault(entry["target"], []).append(entry["reason"])
     return found
-
-
-async def test_a_key_is_replaced_at_its_age(worlds: Worlds) -> None:
-    with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE), AIDEVOS_KEY_AGE="4") as world:
-        async with http_client(base_url=world.url, timeout=20) as http:
-            await register(http, ADA)
-            old = await logged_in(http, "ada")
-            kids = {kid(old["access_token"])}
-            async with asyncio.timeout(30):
-                while len(kids) < 3:
-                    kids.add(kid((await logged_in(http, "ada"))["access_token"]))
-                    await asyncio.sleep(0.1)
-            assert (await http.get("/users/me", headers=bearer(old))).status_code == 200
-
-    assert load_ring(world.servers.home)[-1].cause == "age"
 
 
 async def outcome(call: Awaitable[Any]) -> int:

@@ -165,7 +165,7 @@ async def test_a_host_lets_go_of_everything_whatever_fails(
     stop = asyncio.Event()
     stop.set()
 
-    outcome = await asyncio.gather(serving._serve_incarnation(host, stop, 1.0), return_exceptions=True)
+    outcome = await asyncio.gather(serving.serve_incarnation(host, stop, 1.0), return_exceptions=True)
 
     assert host.did == did
     assert outcome == [error if isinstance(error, RuntimeError) else None]

@@ -31,8 +31,11 @@ from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.client.types import TypeDirectory
 
 NUMBER_BITS = 20
-# Pauses before a request is repeated that nobody has taken. A handover takes less than `SOON_FOR` seconds.
-BACKOFF, SOON, SOON_FOR = Backoff(0.01, 0.5), Backoff(0.01, 0.1), 2.0
+# Pauses before a request is repeated that nobody has taken.
+BACKOFF = Backoff(0.01, 0.5)
+# Seconds within which a handover ends. Until then, a pause is this share of the time that the request has waited, but
+# not shorter or longer than these seconds: a repeat must neither prolong a handover much nor burden one that lasts.
+SOON_FOR, SHARE_OF_WAIT, SHORTEST, LONGEST = 2.0, 0.25, 0.008, 0.1
 # Seconds before the first retry. It is short so that a request lost with a dying process is repeated soon.
 FIRST_ATTEMPT = 0.5
 # The server counts headers towards its payload limit and closes the connection of a client that exceeds it.
@@ -108,11 +111,20 @@ def issued_at(number: int) -> float:
     return (number >> NUMBER_BITS) / 1000
 
 
+def pause_before_repeat(waited: float, attempt: int) -> float:
+    """Return the seconds to pause before a request is repeated that nobody has taken after `waited` seconds."""
+    if waited > SOON_FOR:
+        return BACKOFF.pause(attempt)
+    longest = min(max(waited * SHARE_OF_WAIT, SHORTEST), LONGEST)
+    return Backoff(longest, longest).pause(1)
+
+
 class DurableObjectClient:
     """Calls objects over NATS.
 
     `authorization` returns the `Authorization` header for calls that don't pass one. `attempt_timeout` and
-    `default_deadline` are in seconds. With `types`, a request that nobody takes fails at once if nobody will.
+    `default_deadline` are in seconds. With `types`, a request that nobody takes fails at once if nobody will. `now`
+    returns the seconds since the epoch.
     """
 
     def __init__(
@@ -123,13 +135,14 @@ class DurableObjectClient:
         attempt_timeout: float = 2.0,
         default_deadline: float = 10.0,
         types: TypeDirectory | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
         self._types = types
         self._authorization = authorization
         self._attempt_timeout = attempt_timeout
         self._default_deadline = default_deadline
-        self._ids = RequestIds()
+        self._ids = RequestIds(now)
         self._inbox = ""
         self._tokens = itertools.count()
         self._waiting: dict[str, _Replies] = {}
@@ -219,8 +232,8 @@ class DurableObjectClient:
                     if self._types is not None and _is_untaken(reply):
                         await self._types.check(subject.split(".", 2)[1])
                     detail = failure.detail
-                    pauses = SOON if loop.time() < began + SOON_FOR else BACKOFF
-                    reply = await replies.next(min(end - loop.time(), pauses.pause(attempt)))
+                    now = loop.time()
+                    reply = await replies.next(min(end - now, pause_before_repeat(now - began, attempt)))
         finally:
             del self._waiting[token]
         raise Failure("unavailable", detail, retry_after=1.0)

@@ -250,7 +250,7 @@ class Tells:
         """Find the suspects of the partitions that are new, and delete the consumers of their dead owners."""
         new = {each: owner for each, owner in backlog.owners.items() if each not in backlog.suspects}
         load = partial(load_crash_suspects, self._crashes, self._alone, backlog.type)
-        for owner in set(new.values()):
+        for owner in sorted(set(new.values())):
             partitions, upto = [each for each in new if new[each] == owner], 0
             if owner:
                 consumer = _consumer(backlog.type, owner)

@@ -124,10 +124,11 @@ class Membership:
 
     def _note(self, members: dict[str, Member], entry: Entry) -> None:
         incarnation = entry.key.split(".", 2)[2]
-        self._revisions[incarnation] = entry.revision
         if entry.value is None:
             members.pop(incarnation, None)
+            self._revisions.pop(incarnation, None)
             return
+        self._revisions[incarnation] = entry.revision
         try:
             members[incarnation] = _member.decode(entry.value)
         except msgspec.DecodeError as error:
@@ -163,9 +164,9 @@ class Membership:
         return [each for each in (ring[start:] + ring[:start])[:WATCHED] if each != self._lease.incarnation]
 
     async def _remove(self, incarnations: set[str]) -> None:
-        for incarnation in incarnations:
+        for incarnation in sorted(incarnations):
+            key, revision = self._key_of(incarnation), self._revisions.get(incarnation)
             if incarnation in self.members and await self.is_gone(incarnation):
-                key, revision = self._key_of(incarnation), self._revisions[incarnation]
                 with suppress(RevisionConflict):
                     await self._hosts.delete(key, revision, forget_after=FORGET_AFTER)
                     self._on_lost(incarnation)

@@ -3,7 +3,7 @@
 Promises: a host claims a partition by compare-and-set, and only if it was released or the lease of its owner is gone.
 It owns what it has claimed and not released, whatever the bucket says. If the bucket has lost entries, the host gives
 up everything. All hosts compute who should own what from the same keys, so each takes its share, and a few partitions
-at a time move when a host joins or leaves.
+at a time move when a host joins or leaves. A partition that was released waits for no other one to be claimed.
 
 Placement decides which host answers. It doesn't protect writes, which are fenced by claims of documents.
 """
@@ -29,11 +29,12 @@ from aidevos.durable.hosting.membership import Membership, keep_watching
 from aidevos.durable.hosting.placement_events import PlacementEvents
 
 log = logging.getLogger(__name__)
-# Partitions that one host hands over at a time, while it goes on serving and when it drains.
+# Partitions that one host hands over at a time. More would all be away for longer, because they share the processors.
 MOVES_AT_ONCE = 4
-DRAINED_AT_ONCE = 16
 CLAIMS_AT_ONCE = 256
 RETRY_AFTER = 0.5
+# Seconds between two looks at the lease of a host that leaves.
+LOOK_EVERY = 1.0
 GATHER = 0.005
 RELEASES = Backoff(0.05, 1.0)
 
@@ -81,12 +82,15 @@ class Placement:
         # What this host should own, and the types for which that must be computed anew.
         self._wanted: dict[str, list[int]] = {}
         self._stale = set(types)
+        # Hosts whose leases are gone, and those whose leases are looked at.
         self._gone: set[str] = set()
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._moves: dict[tuple[str, int], asyncio.Task[None]] = {}
+        # Partitions that are being claimed and taken.
+        self._coming: set[tuple[str, int]] = set()
+        self._takeovers: set[asyncio.Task[None]] = set()
         self._due = asyncio.Event()
         self._loaded = asyncio.Event()
-        # Held while partitions are claimed and taken.
-        self._placing = asyncio.Lock()
         self._stopped = False
         self._claiming = asyncio.Semaphore(CLAIMS_AT_ONCE)
 
@@ -112,26 +116,27 @@ class Placement:
             # Changes come in bursts. Looking at each one by itself would delay the next.
             await asyncio.sleep(GATHER)
             self._due.clear()
-            async with self._placing:
-                await self._try_to_place()
+            if not self._stopped:
+                self._place()
 
     async def stop(self) -> None:
         """Claim nothing more, and begin no further move. Claims in progress are finished."""
         self._stopped = True
-        async with self._placing:
-            self._due.set()
+        self._due.set()
+        await cancel_and_wait(list(self._looks.values()))
+        await asyncio.gather(*self._takeovers)
 
     async def abandon(self) -> None:
         """Stop at once, because the lease is lost."""
         self._stopped = True
-        await cancel_and_wait(list(self._moves.values()))
+        await cancel_and_wait([*self._looks.values(), *self._takeovers, *self._moves.values()])
 
     async def drain(self, within: float) -> None:
         """Hand over and release all partitions. The placing must have been stopped.
 
         What isn't released `within` seconds, or before the lease is lost, is free once the lease is gone.
         """
-        room, loop = asyncio.Semaphore(DRAINED_AT_ONCE), asyncio.get_running_loop()
+        room, loop = asyncio.Semaphore(MOVES_AT_ONCE), asyncio.get_running_loop()
         end = loop.time() + within
 
         async def move(type: str, partition: int) -> None:
@@ -184,53 +189,63 @@ class Placement:
             log.error("%s has taken %s, although this host has not released it", owner.incarnation, entry.key)
             self._lease.end()
 
-    async def _try_to_place(self) -> None:
-        if self._stopped:
-            return
-        try:
-            await self._place()
-        except (NatsError, OSError) as error:
-            log.warning("placing partitions failed, trying again: %r", error)
-            self._place_later()
-
-    async def _place(self) -> None:
+    def _place(self) -> None:
+        """Begin to claim what is free of this host's share, and to hand over what exceeds it."""
         stale, self._stale = self._stale, set()
-        self._wanted |= {type: self._assign(type) for type in stale}
-        wanted = dict(self._wanted)
-        claimed = await asyncio.gather(*(self._claim_all(type, share) for type, share in wanted.items()))
-        await asyncio.gather(*(self._take_all(type, each) for type, each in zip(wanted, claimed, strict=True) if each))
-        for type, partitions in zip(wanted, claimed, strict=True):
-            self._events.partitions_taken(type, partitions)
-        for place in self._surplus(wanted):
+        if self._gone:
+            self._gone &= {owner.incarnation for owners in self._owners.values() for owner in owners.values()}
+        self._wanted |= {type: self._assign(type) for type in self._types if type in stale}
+        for type, share in self._wanted.items():
+            self._take_over(type, share)
+        for place in self._surplus():
             if len(self._moves) == MOVES_AT_ONCE:
                 break
             task = self._moves[place] = asyncio.get_running_loop().create_task(self._move(*place))
             task.add_done_callback(partial(self._on_moved, place))
-        if all((type, each) in self._held for type, share in wanted.items() for each in share):
+        if all((type, each) in self._held for type, share in self._wanted.items() for each in share):
             self.settled.set()
 
     def _assign(self, type: str) -> list[int]:
-        """Return the partitions of a type that this host should own."""
+        """Return the partitions of a type that this host should own. What it is claiming counts as its own."""
         hosts = {
             incarnation: member.declined.get(type, ())
             for incarnation, member in self._membership.members.items()
             if type in member.types
         }
         owners = {each: owner.incarnation for each, owner in self._owners[type].items() if owner.incarnation in hosts}
+        owners |= {each: self._lease.incarnation for name, each in self._coming if name == type}
         target = assign(type, self._partitions.count, hosts, owners, hosts)
         return [each for each, host in target.items() if host == self._lease.incarnation]
 
-    async def _claim_all(self, type: str, share: Collection[int]) -> dict[int, str]:
-        """Claim what is free of this host's share. Return the last owner of each partition that was claimed."""
-        missing = [each for each in share if (type, each) not in self._held and (type, each) not in self._moves]
+    def _take_over(self, type: str, share: Collection[int]) -> None:
+        """Begin to claim what is free of a share, and to look at the hosts that keep the rest and are leaving."""
+        busy = self._coming | self._moves.keys()
+        missing = [each for each in share if (type, each) not in self._held and (type, each) not in busy]
         owners = {each: self._owners[type].get(each, FREE) for each in missing}
-        for incarnation in {owner.incarnation for owner in owners.values()} - {"", self._lease.incarnation}:
-            if incarnation not in self._gone and await self._is_gone(incarnation):
-                self._gone.add(incarnation)
+        for incarnation in sorted({owner.incarnation for owner in owners.values()} - self._membership.members.keys()):
+            self._look_at(incarnation)
         free = {"", self._lease.incarnation, *self._gone}
         claims = {each: owner for each, owner in owners.items() if owner.incarnation in free}
-        won = await asyncio.gather(*(self._claim(type, each, owner) for each, owner in claims.items()))
-        return {each: claims[each].incarnation for each, success in zip(claims, won, strict=True) if success}
+        if claims:
+            self._coming |= {(type, each) for each in claims}
+            task = asyncio.get_running_loop().create_task(self._claim_all(type, claims))
+            self._takeovers.add(task)
+            task.add_done_callback(self._takeovers.discard)
+
+    async def _claim_all(self, type: str, claims: Mapping[int, Owner]) -> None:
+        """Claim partitions, and begin to serve those that were won."""
+        try:
+            won = await asyncio.gather(*(self._claim(type, each, owner) for each, owner in claims.items()))
+            taken = {each: claims[each].incarnation for each, success in zip(claims, won, strict=True) if success}
+            if taken:
+                await self._take(type, taken)
+                self._events.partitions_taken(type, taken)
+                self._due.set()
+        except Exception:
+            log.exception("taking over partitions of %s failed, restarting the host", type)
+            self._lease.end()
+        self._coming -= {(type, each) for each in claims}
+        self._stale.add(type)
 
     async def _claim(self, type: str, partition: int, owner: Owner) -> bool:
         # The key may name this host, if the acknowledgement of an earlier claim was lost.
@@ -239,6 +254,8 @@ class Placement:
             async with self._claiming:
                 revision = await self._keys.set(key, value, owner.revision)
         except RevisionConflict:
+            # What the watch has shown meanwhile was not acted upon.
+            self._place_later()
             return False
         except (NatsError, OSError) as error:
             log.warning("claiming %s failed, trying again: %r", key, error)
@@ -248,33 +265,36 @@ class Placement:
         self._note_own(type, partition, Owner(self._lease.incarnation, revision))
         return True
 
-    async def _is_gone(self, incarnation: str) -> bool:
-        """Return True if a host is gone. One that leaves is not, as long as it has its lease: look again soon."""
-        if incarnation in self._membership.members:
-            return False
-        try:
-            gone = await self._membership.is_gone(incarnation)
-        except (NatsError, OSError) as error:
-            log.warning("the lease of %s can't be read, trying again: %r", incarnation, error)
-            gone = False
-        if not gone:
-            self._place_later()
-        return gone
+    def _look_at(self, incarnation: str) -> None:
+        """Begin to look at the lease of a host that is no member, until it is gone or nothing is missed from it."""
+        if incarnation in self._gone or incarnation in self._looks or incarnation in ("", self._lease.incarnation):
+            return
+        task = self._looks[incarnation] = asyncio.get_running_loop().create_task(self._look(incarnation))
+        task.add_done_callback(lambda _: self._looks.pop(incarnation))
+
+    async def _look(self, incarnation: str) -> None:
+        while self._is_in_the_way(incarnation):
+            try:
+                if await self._membership.is_gone(incarnation):
+                    self._gone.add(incarnation)
+                    self._due.set()
+                    return
+            except (NatsError, OSError) as error:
+                log.warning("the lease of %s can't be read, trying again: %r", incarnation, error)
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _is_in_the_way(self, incarnation: str) -> bool:
+        """Return True if a host owns something that this host should own."""
+        wanted = ((type, each) for type, share in self._wanted.items() for each in share)
+        return any(self.owner_of(type, each) == incarnation for type, each in wanted)
 
     def _place_later(self) -> None:
         asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
 
-    def _surplus(self, wanted: Mapping[str, Collection[int]]) -> list[tuple[str, int]]:
-        """Return what this host should own no longer and doesn't hand over yet."""
-        keep = {(type, each) for type, share in wanted.items() for each in share}
+    def _surplus(self) -> list[tuple[str, int]]:
+        """Return what this host serves, should own no longer and doesn't hand over yet."""
+        keep = {(type, each) for type, share in self._wanted.items() for each in share} | self._coming
         return [place for place in self._held if place not in keep and place not in self._moves]
-
-    async def _take_all(self, type: str, claimed: dict[int, str]) -> None:
-        try:
-            await self._take(type, claimed)
-        except Exception:
-            log.exception("serving partitions of %s failed, restarting the host", type)
-            self._lease.end()
 
     async def _move(self, type: str, partition: int) -> None:
         try:

@@ -220,6 +220,69 @@ async def test_what_a_leaving_host_had_is_shared_by_the_others(fleet: Fleet) -> 
     await until(fleet.is_even)
 
 
+async def test_a_released_partition_waits_for_no_other_one_to_be_taken(fleet: Fleet) -> None:
+    await fleet.join("a")
+    await until(fleet.is_even)
+    second, first_is_taken = FakeHost(fleet, "b"), asyncio.Event()
+    take, batches = second.placement._take, 0
+
+    async def take_the_first_slowly(type: str, claimed: dict[int, str]) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 1:
+            await first_is_taken.wait()
+        await take(type, claimed)
+
+    second.placement._take = take_the_first_slowly  # type: ignore[method-assign]
+    await second.start()
+    fleet.hosts["b"] = second
+    await until(lambda: batches > 2)
+    first_is_taken.set()
+    await until(fleet.is_even)
+
+
+async def test_what_a_host_is_claiming_counts_as_its_own_whatever_changes_meanwhile(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await fleet.join("b")
+    await until(fleet.is_even)
+    (_, partition), *_ = sorted(first.served)
+    first.placement._coming.add(("cat", partition))
+    del first.placement._held["cat", partition]
+    for owner in first.placement._membership.members:
+        first.placement._owners["cat"][partition] = Owner(owner, 1)
+        assert partition in first.placement._assign("cat")
+    first.placement._held["cat", partition] = fleet.keys.entries[f"cat.{partition}"].revision
+    first.placement._coming.clear()
+
+
+async def test_the_lease_of_a_leaving_host_is_not_read_for_each_partition_that_it_releases(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await fleet.join("b")
+    await until(fleet.is_even)
+    lease, reads = subjects.lease_key("pets", first.lease.incarnation), Counter[str]()
+    read = fleet.hosts_bucket.get
+
+    async def count(key: str) -> tuple[bytes | None, int]:
+        reads[key] += 1
+        return await read(key)
+
+    fleet.hosts_bucket.get = count  # type: ignore[method-assign]
+    await first.leave()
+    await until(fleet.is_even)
+    assert reads[lease] <= 1
+
+
+async def test_hosts_that_are_long_gone_are_forgotten(fleet: Fleet) -> None:
+    host = await fleet.join("a")
+    for number in range(5):
+        other = await fleet.join(f"b{number}")
+        await until(fleet.is_even)
+        await other.die()
+        await until(fleet.is_even)
+    await until(lambda: not host.placement._gone)
+    assert host.membership._revisions.keys() == host.membership.members.keys()
+
+
 async def test_a_dead_hosts_partitions_are_taken_with_its_name_once_its_lease_is_gone(fleet: Fleet) -> None:
     first, second = await fleet.join("a"), await fleet.join("b")
     await until(fleet.is_even)
@@ -238,6 +301,7 @@ async def test_a_host_that_died_while_it_drained_keeps_nothing_from_the_others(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(placement, "LOOK_EVERY", 0.01)
     first = await fleet.join("a")
     await fleet.join("b")
     await until(fleet.is_even)
@@ -254,6 +318,7 @@ async def test_a_lost_acknowledgement_of_a_claim_loses_no_partition(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(placement, "LOOK_EVERY", 0.01)
     fleet.keys.lost_acks = [NatsTimeoutError(), NatsTimeoutError()]
     await fleet.join("a")
     await until(fleet.is_even)
@@ -264,6 +329,7 @@ async def test_a_lease_that_cant_be_read_keeps_no_partition_from_being_claimed(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(placement, "LOOK_EVERY", 0.01)
     first = await fleet.join("a")
     await until(fleet.is_even)
     await first.die()
@@ -383,7 +449,8 @@ async def test_a_declined_partition_moves_to_a_host_that_accepts_it(fleet: Fleet
     _, partition = next(place for place in sorted(first.served) if place[0] == "cat")
     await first.membership.decline("cat", partition)
     await until(lambda: ("cat", partition) in second.served)
-    assert fleet.is_even()
+    await until(fleet.is_even)
+    assert ("cat", partition) in second.served
 
 
 async def test_a_host_that_was_wrongly_removed_says_again_what_it_is(fleet: Fleet) -> None:
@@ -430,6 +497,7 @@ async def test_any_sequence_of_changes_ends_even_and_no_two_hosts_ever_serve_one
     fleet: Fleet, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(placement, "LOOK_EVERY", 0.01)
     chance = random.Random(seed)
     leaving: list[asyncio.Future[None]] = []
     for number in range(12):

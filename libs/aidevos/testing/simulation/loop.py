@@ -1,0 +1,258 @@
+"""An event loop with virtual time, on which several simulated processes run.
+
+Promises: a run depends on nothing but its seed. Time stands still while a callback runs, and jumps to the next timer
+when none is ready. Each process runs its callbacks in the order that asyncio promises; which process goes on, and where
+one is held up between two callbacks, is random. A paused process runs nothing, and its timers fire late. A killed one
+never runs again, not even its `finally` blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+# A run that goes on for longer, in virtual seconds, or with more callbacks, can't end.
+LONGEST, MOST = 3600.0, 20_000_000
+
+
+class Stuck(Exception):
+    """Raised when nothing can ever happen again, or far too much happens."""
+
+
+class Process:
+    """A simulated process: the callbacks that run in its context, and what its clocks and its fate are.
+
+    `stalls` is the probability that it is held up after a callback, and `stalled_for` returns for how long.
+    """
+
+    def __init__(self, loop: VirtualLoop, name: str, number: int) -> None:
+        self.name = name
+        self.number = number
+        self.alive = True
+        self.context: Context = copy_context()
+        self.context.run(_PROCESS.set, self)
+        self.stalls = 0.0
+        self.stalled_for: Callable[[], float] = lambda: 0.0
+        # Seconds by which its wall clock differs from that of the world.
+        self.clock_offset = 0.0
+        self.ready: deque[asyncio.Handle] = deque()
+        self._loop = loop
+        self._holds = self._pauses = 0
+        self._queued = False
+        # Called after each callback until it returns False.
+        self.after_callback: Callable[[], bool] | None = None
+        # What a killed process had: nothing of it may be closed while the world lives.
+        self._remains: list[object] = []
+
+    @property
+    def paused(self) -> bool:
+        """True if it doesn't run at the moment."""
+        return self._holds > 0
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine in this process."""
+        return self._loop.create_task(work, context=self.context.copy())
+
+    def call(self, callback: Callable[..., object], *args: object, delay: float = 0.0) -> None:
+        """Call a function in this process."""
+        self._loop.call_later(delay, callback, *args, context=self.context)
+
+    def pause(self, seconds: float) -> None:
+        """Run nothing for some seconds."""
+        self._holds += 1
+        self._loop.world.call(self._end_pause, self._pauses, delay=seconds)
+
+    def resume(self) -> None:
+        """End all pauses."""
+        self._pauses += 1
+        self._holds = 0
+        if self.alive:
+            self.wake()
+
+    def kill(self) -> None:
+        """Run nothing ever again."""
+        self.alive = False
+        self._remains += [*self.ready, *asyncio.all_tasks(self._loop)]
+        self.ready.clear()
+
+    def keep(self, remains: object) -> None:
+        """Keep something that belongs to this process, which was killed."""
+        self._remains.append(remains)
+
+    def wake(self) -> None:
+        """Go on with what is ready, unless the process is paused."""
+        if not self._queued and not self._holds and self.ready:
+            self._queued = True
+            self._loop.runnable.append(self)
+
+    def run_some(self) -> None:
+        """Run what is ready now, up to a point at which the process is held up."""
+        self._queued = False
+        loop, ready, rng = self._loop, self.ready, self._loop.rng
+        for _ in range(len(ready)):
+            if not ready or self._holds:
+                break
+            handle = ready.popleft()
+            if not handle._cancelled:
+                loop.current = self
+                handle._run()
+                loop.callbacks += 1
+                loop.trace = hash((loop.trace, self.number, loop.now))
+                if self.after_callback is not None and not self.after_callback():
+                    self.after_callback = None
+                if self.stalls and rng.random() < self.stalls:
+                    self.pause(self.stalled_for())
+        self.wake()
+
+    def _end_pause(self, pauses: int) -> None:
+        if pauses != self._pauses:
+            return
+        self._holds -= 1
+        if self.alive:
+            self.wake()
+
+
+_PROCESS: ContextVar[Process] = ContextVar("simulated process")
+
+
+class _Task(asyncio.Task[T]):
+    """A task whose hash, and so whose order in a set, is the same in each run."""
+
+    def __init__(self, work: Coroutine[Any, Any, T], *, number: int, **options: Any) -> None:
+        self._number = number
+        super().__init__(work, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """The loop of one run. `rng` makes its choices, and `trace` identifies what has happened so far."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.now = 0.0
+        self.trace = 0
+        self.callbacks = 0
+        self.runnable: list[Process] = []
+        self.failures: list[dict[str, Any]] = []
+        self._timers: list[tuple[float, int, Process, asyncio.Handle]] = []
+        self._numbers = 0
+        self._processes = 0
+        self._running = self._closed = False
+        # What happens outside all processes: the servers, the network and the faults.
+        self.world = self.process("world")
+        self.current = self.world
+
+    def process(self, name: str) -> Process:
+        """Return a new process."""
+        self._processes += 1
+        return Process(self, name, self._processes)
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        context = context or copy_context()
+        handle = asyncio.Handle(callback, args, self, context)
+        process = context.get(_PROCESS, self.world)
+        if process.alive:
+            process.ready.append(handle)
+            process.wake()
+        else:
+            process.keep(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        context = context or copy_context()
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._numbers += 1
+        heapq.heappush(self._timers, (when, self._numbers, context.get(_PROCESS, self.world), handle))
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
+        self._numbers += 1
+        return _Task(coro, number=self._numbers, loop=self, name=name, context=context)
+
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until a task of the world has ended. Raises `Stuck`."""
+        task = future if asyncio.isfuture(future) else self.world.start(cast(Any, future))
+        self._running = True
+        asyncio._set_running_loop(self)
+        try:
+            while not task.done():
+                self._run_once()
+        finally:
+            asyncio._set_running_loop(None)
+            self._running = False
+        return task.result()
+
+    def _run_once(self) -> None:
+        runnable = self.runnable
+        if runnable:
+            index = self.rng.randrange(len(runnable)) if len(runnable) > 1 else 0
+            process = runnable[index]
+            runnable[index] = runnable[-1]
+            runnable.pop()
+            process.run_some()
+            return
+        if not self._timers or self.now > LONGEST or self.callbacks > MOST:
+            raise Stuck(f"after {self.now:.1f} virtual seconds and {self.callbacks} callbacks")
+        when, _, process, handle = heapq.heappop(self._timers)
+        if handle._cancelled:
+            return
+        if when > self.now:
+            self.now = when
+        if process.alive:
+            process.ready.append(handle)
+            process.wake()
+        else:
+            process.keep(handle)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Keep an error that no code has handled."""
+        if not self._closed:
+            self.failures.append(context)
+
+    def is_running(self) -> bool:
+        return self._running
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def get_debug(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Forget everything. What is closed from now on has no effect."""
+        self._closed = True
+        for _, _, _, handle in self._timers:
+            handle._cancelled = True
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Do nothing: a cancelled timer is dropped when its time has come."""
+
+
+def new_loop(rng: random.Random) -> VirtualLoop:
+    """Return the loop of one run. It has no sockets, subprocesses, signals and threads."""
+    return VirtualLoop(rng)  # type: ignore[abstract]

@@ -1,0 +1,68 @@
+"""The plan of a run: what the clients do and which faults strike, all chosen by a seed.
+
+A plan is explicit, so it can be shortened while it still shows the same failure.
+"""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+
+from aidevos.testing.simulation.faults import KINDS, Fault, choose_faults
+
+HOSTS = 3
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a client, after a pause in seconds. `choice` is the seed of the workload's own choices in it."""
+
+    client: int
+    pause: float
+    choice: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The steps and faults of one run. `seed` decides everything else, such as the order of callbacks.
+
+    `stalls` is the probability that a host is held up after a callback.
+    """
+
+    seed: int
+    clients: int
+    steps: tuple[Step, ...]
+    faults: tuple[Fault, ...]
+    stalls: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.seed}, {self.clients} clients, stalls {self.stalls}"]
+        lines += [f"  {each.at:7.3f} s: {_describe(each)}" for each in self.faults]
+        for client in range(self.clients):
+            mine = [each for each in self.steps if each.client == client]
+            if mine:
+                pauses = " ".join(f"{each.pause:.3f}s:{each.choice}" for each in mine)
+                lines.append(f"  client {client}: {pauses}")
+        return "\n".join(lines)
+
+
+def make_plan(seed: int, operations: int = 100, faults: bool = True) -> Plan:
+    """Return the plan of a seed. Each seed has its own mixture of faults: some have few kinds, some many of them."""
+    rng = random.Random(seed)  # noqa: S311
+    clients = rng.choice((2, 4, 4, 8))
+    pause = rng.choice((0.01, 0.1, 0.4))
+    steps = tuple(
+        Step(client=number % clients, pause=round(rng.expovariate(1 / pause), 4), choice=rng.getrandbits(32))
+        for number in range(operations)
+    )
+    if not faults:
+        return Plan(seed=seed, clients=clients, steps=steps, faults=())
+    kinds = rng.sample(list(KINDS), rng.randint(1, len(KINDS)))
+    within = max(1.0, pause * operations / clients * 1.5)
+    struck = choose_faults(rng, kinds, rng.choice((2, 5, 10)), within, HOSTS + clients)
+    return Plan(seed=seed, clients=clients, steps=steps, faults=tuple(struck), stalls=rng.choice((0.0, 0.0005, 0.005)))
+
+
+def _describe(fault: Fault) -> str:
+    parts = [fault.kind, f"node {fault.node}"]
+    parts += [f"{name} {value}" for name in ("seconds", "callbacks", "share") if (value := getattr(fault, name))]
+    return ", ".join(parts)

@@ -1,0 +1,69 @@
+"""Interest in NATS subjects: which of many patterns match a subject."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+_ITEMS = ""
+
+
+class Interest(Generic[Item]):
+    """Patterns with their items, as a tree of tokens. Items match in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._root: dict[str, dict[str, object]] = {}
+
+    def add(self, pattern: str, item: Item) -> None:
+        node: dict[str, object] = self._root  # type: ignore[assignment]
+        for token in pattern.split("."):
+            node = node.setdefault(token, {})  # type: ignore[assignment]
+        node.setdefault(_ITEMS, []).append(item)  # type: ignore[attr-defined]
+
+    def remove(self, pattern: str, item: Item) -> None:
+        self._remove(self._root, pattern.split("."), 0, item)  # type: ignore[arg-type]
+
+    def match(self, subject: str) -> list[Item]:
+        """Return the items of all patterns that match a subject."""
+        found: list[Item] = []
+        _collect(self._root, subject.split("."), 0, found)  # type: ignore[arg-type]
+        return found
+
+    def _remove(self, node: dict[str, object], tokens: list[str], at: int, item: Item) -> None:
+        if at == len(tokens):
+            items: list[Item] = node[_ITEMS]  # type: ignore[assignment]
+            items.remove(item)
+            if not items:
+                del node[_ITEMS]
+            return
+        child: dict[str, object] = node[tokens[at]]  # type: ignore[assignment]
+        self._remove(child, tokens, at + 1, item)
+        if not child:
+            del node[tokens[at]]
+
+
+def _collect(node: dict[str, object], tokens: list[str], at: int, found: list[Item]) -> None:
+    if at == len(tokens):
+        if _ITEMS in node:
+            found += node[_ITEMS]  # type: ignore[arg-type]
+        return
+    child = node.get(tokens[at])
+    if child is not None:
+        _collect(child, tokens, at + 1, found)  # type: ignore[arg-type]
+    child = node.get("*")
+    if child is not None:
+        _collect(child, tokens, at + 1, found)  # type: ignore[arg-type]
+    child = node.get(">")
+    if child is not None:
+        found += child[_ITEMS]  # type: ignore[index]
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return True if a subject can match both patterns."""
+    left, right = one.split("."), other.split(".")
+    for a, b in zip(left, right, strict=False):
+        if ">" in (a, b):
+            return True
+        if a != b and "*" not in (a, b):
+            return False
+    return len(left) == len(right)

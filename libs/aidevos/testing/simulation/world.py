@@ -1,0 +1,230 @@
+"""A simulated run: a fleet, its clients and its faults, and what must hold when all of them are over.
+
+First the fleet starts and the workload prepares its objects. Then clients take their steps while faults strike. Then
+everything heals, and the run waits until nothing is on its way. At last every object is read, all hosts leave in order,
+and what they have left behind is checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from nats.errors import Error as NatsError
+
+from aidevos.contracts import dead_letters, envelope, subjects
+from aidevos.contracts.errors import Failure
+from aidevos.durable.bus.jetstream import JetStreamBus
+from aidevos.durable.bus.port import BusError, Delivery
+from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.settings import load
+from aidevos.testing.history import Operation
+from aidevos.testing.simulation.determinism import EPOCH, deterministic, discard
+from aidevos.testing.simulation.faults import Faults
+from aidevos.testing.simulation.fleet import Fleet, HostNode, Node
+from aidevos.testing.simulation.loop import Stuck, VirtualLoop, new_loop
+from aidevos.testing.simulation.plan import HOSTS, Plan
+from aidevos.testing.simulation.streams import Stored
+
+PARTITIONS = 4
+DEADLINES = (2.0, 5.0, 10.0)
+# Virtual seconds after the last fault within which everything must be done.
+QUIET_WITHIN = 60.0
+LEAVES_WITHIN = 30.0
+LOOK_EVERY = 0.5
+STARTS_WITHIN = 30.0
+STORES_WITHIN = 5.0
+
+
+class SimulatedClient(NamedTuple):
+    """A client as a script sees it. `call` and `tell` raise `Failure`."""
+
+    name: str
+    call: Callable[..., Any]
+    tell: Callable[..., Any]
+
+
+class Script(Protocol):
+    """What clients do to objects, and what must hold of it."""
+
+    @property
+    def history(self) -> list[Operation]:
+        """All operations so far."""
+        ...
+
+    async def prepare(self, client: SimulatedClient) -> None:
+        """Do what the objects need before any fault."""
+
+    async def step(self, client: SimulatedClient, choice: int) -> None:
+        """Do one operation, which the number chooses."""
+
+    def see(self, event: Delivery) -> None:
+        """Note an event, which arrived in the order of its object, perhaps again."""
+
+    async def find_missing(self, client: SimulatedClient) -> list[str]:
+        """Return what is on its way. Raises `Failure` while an object doesn't answer."""
+        ...
+
+    async def find_violations(self, client: SimulatedClient) -> list[str]:
+        """Return what is wrong. Raises `Failure` if an object doesn't answer."""
+        ...
+
+
+class Scenario(Protocol):
+    """Classes of objects, and a script for them that is made anew for each run."""
+
+    @property
+    def classes(self) -> Sequence[type[BaseDurableObject[Any]]]: ...
+
+    def script(self, rng: random.Random, now: Callable[[], float]) -> Script: ...
+
+
+class Result(NamedTuple):
+    """The outcome of a run. Equal plans give equal results, down to the trace."""
+
+    plan: Plan
+    violations: list[str]
+    history: list[Operation]
+    faults: int
+    trace: int
+    seconds: float
+
+
+def run(plan: Plan, scenario: Scenario, *, quiet: bool = True) -> Result:
+    """Run a plan. With `quiet`, nothing is logged."""
+    rng = random.Random(plan.seed)  # noqa: S311
+    loop = new_loop(rng)
+    with deterministic(loop, rng, quiet=quiet):
+        world = _World(plan, scenario, loop, rng)
+        try:
+            loop.run_until_complete(world.run())
+        except Stuck as stuck:
+            world.violations.append(f"the run is stuck {stuck}")
+        except Failure as failure:
+            world.violations.append(f"an object doesn't answer: {failure.code}: {failure.detail}")
+        world.violations += [f"unhandled: {each['message']}: {each.get('exception')!r}" for each in loop.failures]
+        result = Result(plan, world.violations, world.script.history, world.faults.struck, loop.trace, loop.now)
+        discard(loop)
+    return result
+
+
+class _World:
+    def __init__(self, plan: Plan, scenario: Scenario, loop: VirtualLoop, rng: random.Random) -> None:
+        self.violations: list[str] = []
+        self._plan = plan
+        self._loop = loop
+        self._rng = rng
+        self._fleet = Fleet(loop, rng, scenario.classes, PARTITIONS, load())
+        self.script = scenario.script(rng, loop.time)
+        self._hosts = [HostNode(self._fleet, number) for number in range(HOSTS)]
+        self._clients = [Node(self._fleet, f"client-{number}") for number in range(plan.clients)]
+        self._judge = Node(self._fleet, "judge")
+        self.faults = Faults(self._fleet, self._hosts, self._clients)
+
+    async def run(self) -> None:
+        for host in self._hosts:
+            host.start()
+        process = self._judge.start_process()
+        judge = await process.start(self._open(self._judge, (STARTS_WITHIN,)))
+        await process.start(self.script.prepare(judge))
+        process.start(self._follow())
+        for host in self._hosts:
+            self._let_stall(host)
+        self.faults.schedule(list(self._plan.faults))
+        await asyncio.gather(*(self._start_client(number, node) for number, node in enumerate(self._clients)))
+        self.faults.heal()
+        await process.start(self._finish(judge))
+        await self._leave()
+
+    def _let_stall(self, host: HostNode) -> None:
+        """Hold up a host's processes between two callbacks now and then, mostly for a moment."""
+        rng = self._rng
+        host.stalls, host.stalled_for = self._plan.stalls, lambda: rng.expovariate(rng.choice((1000.0, 100.0, 10.0)))
+        if host.process is not None:
+            host.process.stalls, host.process.stalled_for = host.stalls, host.stalled_for
+
+    async def _open(self, node: Node, deadlines: Sequence[float] = DEADLINES) -> SimulatedClient:
+        """Connect the process of a client, whose calls have one of these deadlines."""
+        connection = await node.connect()
+        client = await node.open_client(connection, node.name)
+        js = connection.jetstream(timeout=STORES_WITHIN)
+
+        async def call(type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
+            return await client.call(type, id, method, arguments, deadline=self._rng.choice(deadlines))
+
+        async def tell(type: str, id: str, method: str, arguments: Mapping[str, Any], message_id: str) -> None:
+            headers = {envelope.AUTHORIZATION: node.name, "Nats-Msg-Id": message_id}
+            try:
+                await js.publish(subjects.tell(type, id, method), msgspec.json.encode(arguments), headers=headers)
+            except NatsError as error:
+                raise Failure("unavailable", f"the tell may not be stored: {error!r}") from error
+
+        return SimulatedClient(node.name, call, tell)
+
+    def _start_client(self, number: int, node: Node) -> asyncio.Task[None]:
+        async def run() -> None:
+            client = await self._open(node)
+            for step in self._plan.steps:
+                if step.client == number:
+                    await asyncio.sleep(step.pause)
+                    await self.script.step(client, step.choice)
+
+        return node.start_process().start(run())
+
+    async def _follow(self) -> None:
+        """Show all events to the script, as a follower that goes on where it was."""
+        bus, position = JetStreamBus(await self._judge.connect()), ""
+        while True:
+            try:
+                since = None if position else EPOCH
+                async for delivery in bus.follow([subjects.EVENTS], since=since, after=position):
+                    if delivery is not None:
+                        position = delivery.position
+                        self.script.see(delivery)
+            except BusError:
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def _finish(self, judge: SimulatedClient) -> None:
+        """Wait until nothing is on its way, and note what is wrong."""
+        end = self._loop.now + QUIET_WITHIN
+        while missing := await self._find_missing(judge):
+            if self._loop.now > end:
+                self.violations += [f"still missing after {QUIET_WITHIN:.0f} s: {each}" for each in missing]
+                return
+            await asyncio.sleep(LOOK_EVERY)
+        self.violations += await self.script.find_violations(judge)
+        letters = self._fleet.disk.memory.documents[dead_letters.TYPE]
+        self.violations += [f"a dead letter: {each['state']}" for each in letters.values() if each.get("state")]
+
+    async def _find_missing(self, judge: SimulatedClient) -> list[str]:
+        documents = self._fleet.disk.memory.documents
+        unsent = [
+            f"outbox of {type}:{id}: {document['outbox']}"
+            for type, found in documents.items()
+            for id, document in found.items()
+            if document.get("outbox")
+        ]
+        tells = self._fleet.nats.jetstream.streams[subjects.TELLS_STREAM].messages.values()
+        try:
+            return unsent + [f"the tell {each.subject}" for each in tells] + await self.script.find_missing(judge)
+        except Failure as failure:
+            return [f"an answer: {failure.code}: {failure.detail}"]
+
+    async def _leave(self) -> None:
+        """Let all hosts leave in order, and note what is left."""
+        for host in self._hosts:
+            host.stop()
+        for _ in range(int(LEAVES_WITHIN / LOOK_EVERY)):
+            if any(host.running for host in self._hosts):
+                await asyncio.sleep(LOOK_EVERY)
+        self.violations += [f"{host.name} doesn't leave" for host in self._hosts if host.running]
+        keys = self._fleet.nats.jetstream.streams[f"KV_{subjects.PLACEMENT_BUCKET}"].messages.values()
+        self.violations += [f"{each.subject} was not released" for each in keys if _is_held(each)]
+
+
+def _is_held(entry: Stored) -> bool:
+    """Return True if an entry of the bucket of partitions names the owner of one."""
+    return bool(entry.data) and entry.subject.rpartition(".")[2].isdigit()
