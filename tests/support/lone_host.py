@@ -1,7 +1,6 @@
 """A host process of the objects that tests with many hosts put under load; nobody restarts it.
 
 `TEST_RELAY=off` leaves everything in the outboxes, and `TEST_SCANS=off` looks into them only when a partition is taken.
-`TEST_CLOCK` names a file with the number of seconds by which the wall clock is wrong.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from aidevos.durable.delivery.relay import Relay
 from aidevos.durable.ownership import housekeeping
 from aidevos.process.serving import run
 from aidevos.settings import load
-from tests.support.workloads import CLASSES
-from tests.support.wrong_clock import follow_file
+from tests.support.fault_objects import Ledger, Tally
 
 NEVER = 3600.0
 
@@ -28,6 +26,4 @@ if __name__ == "__main__":
         Relay.offer = _leave_outbox  # type: ignore[method-assign]
     if os.environ.get("TEST_SCANS") == "off":
         housekeeping.SWEEP_EVERY = housekeeping.SCAN_EVERY = NEVER
-    if file := os.environ.get("TEST_CLOCK"):
-        follow_file(file)
-    run(Service("objects", CLASSES), load(), reports_health=False)
+    run(Service("objects", (Tally, Ledger)), load(), reports_health=False)

@@ -294,7 +294,8 @@ class Tells(Workload):
             f"ledger:{id} was told {later.arguments['number']} before {earlier.arguments['number']} by {source}"
             for source, operations in sources.items()
             for earlier, later in pairwise(operations)
-            if places.get(later.arguments["number"], len(told)) < places.get(earlier.arguments["number"], -1)
+            if earlier.returned < later.called
+            and places.get(later.arguments["number"], len(told)) < places.get(earlier.arguments["number"], -1)
         ]
 
     async def _read(self, client: Client, id: str) -> list[int]:

@@ -33,10 +33,10 @@ from tests.support.workloads import KINDS, Client, Workloads
 # Where failed rounds are kept.
 KEPT = ROOT / "var" / "faults"
 ROUND_SECONDS = 60.0
-OVER_NATS, OVER_HTTP = 6, 4
+OVER_NATS, OVER_HTTP = 24, 8
 OBJECTS = 8
 # A client's pause between two operations, in seconds at most.
-PAUSE = 0.05
+PAUSE = 0.03
 # Seconds after the last fault by which everything must have arrived.
 SETTLE_WITHIN = 60.0
 SETTLE_EVERY = 0.5
@@ -143,14 +143,14 @@ async def _work(client: Client, workloads: Workloads, stopping: asyncio.Event) -
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.support.campaign")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
-    parser.add_argument("--seconds", type=float, default=20 * ROUND_SECONDS)
+    parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--mutation", default="", help="a bug to put into the hosts, by its name")
     arguments = parser.parse_args()
     if PRIVATE not in os.environ and can_be_private():
         command = private_command("tests.support.campaign", *sys.argv[1:], "--seed", str(arguments.seed))
         os.execvp(command[0], command)
     print(f"seed {arguments.seed}", flush=True)
-    report = asyncio.run(run(arguments.seed, arguments.seconds, arguments.mutation))
+    report = asyncio.run(run(arguments.seed, arguments.minutes * 60, arguments.mutation))
     print(report)
     return 1 if report.violations else 0
 

@@ -338,5 +338,5 @@ def _fill(file: Path) -> None:
 
 async def _until_complete(fleet: Fleet) -> None:
     async with asyncio.timeout(COMPLETE_WITHIN):
-        while not await asyncio.to_thread(fleet.mongo.is_complete):
+        while not await asyncio.to_thread(fleet.mongo.is_complete):  # noqa: ASYNC110
             await asyncio.sleep(0.1)

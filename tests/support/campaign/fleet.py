@@ -43,7 +43,7 @@ class Role(NamedTuple):
 
 
 ROLES = {
-    "objects": Role("tests.support.lone_host", "objects", 3),
+    "objects": Role("tests.support.campaign.host", "objects", 3),
     "data": Role("services.data_storage", "data_storage", 2),
     "keys": Role("services.api_gateway", "api_gateway", 2),
     "gateway": Role("services.http_gateway", "gateway", 2),
