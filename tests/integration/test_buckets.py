@@ -79,6 +79,18 @@ async def test_only_the_right_revision_is_replaced_or_deleted(connection: Connec
     assert (await bucket.get("a"))[0] is None
 
 
+async def test_keys_are_set_together_or_not_at_all(connection: Connection, name: str) -> None:
+    bucket = Bucket(connection, name)
+    first = await bucket.set("cat.1", b"a", 0)
+    written = await bucket.set_all(b"b", {"cat.1": first, "cat.2": 0, "cat.3": 0})
+    for key, revision in written.items():
+        assert await bucket.get(key) == (b"b", revision)
+    assert await bucket.set_all(b"c", {"cat.4": 0}) == {"cat.4": written["cat.3"] + 1}
+    with pytest.raises(RevisionConflict):
+        await bucket.set_all(b"d", {"cat.2": written["cat.2"], "cat.3": first})
+    assert await bucket.get("cat.2") == (b"b", written["cat.2"])
+
+
 async def test_a_watch_ends_when_asked_and_with_an_error_after_a_reconnect(
     connection: Connection, name: str, servers: Servers
 ) -> None:
@@ -145,6 +157,22 @@ async def test_a_bucket_without_its_last_entries_is_noticed(connection: Connecti
 
     with pytest.raises(RolledBack):
         await next_of(bucket.watch(["a"]))
+
+
+async def test_a_write_during_the_comparison_is_no_loss(
+    connection: Connection, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = Bucket(connection, name)
+    revision = await bucket.set("cat.1", b"a", 0)
+    describe = bucket._js.stream_info
+
+    async def describe_late(stream: str) -> Any:
+        info = await describe(stream)
+        await bucket.set("cat.1", b"b", revision)
+        return info
+
+    monkeypatch.setattr(bucket._js, "stream_info", describe_late)
+    await bucket.compare_with_past()
 
 
 async def test_a_flush_comes_after_everything_that_was_sent(connection: Connection) -> None:

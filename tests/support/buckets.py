@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from aidevos.durable.bus.delivering import matches
@@ -44,6 +44,16 @@ class MemoryBucket:
     async def set(self, key: str, value: bytes, revision: int, ttl: int | None = None) -> int:
         return await self._write(key, value, revision)
 
+    async def set_all(self, value: bytes, revisions: Mapping[str, int]) -> dict[str, int]:
+        await asyncio.sleep(0)
+        for key in revisions:
+            self._check(key, revisions[key])
+        written = {key: self.write(key, value) for key in revisions}
+        if self.lost_acks:
+            raise self.lost_acks.pop()
+        await asyncio.sleep(0)
+        return written
+
     async def put(self, key: str, value: bytes) -> None:
         await self._write(key, value, None)
 
@@ -52,15 +62,18 @@ class MemoryBucket:
 
     async def _write(self, key: str, value: bytes | None, revision: int | None) -> int:
         await asyncio.sleep(0)
-        for fault in self.faults:
-            fault(key)
-        if revision is not None and self.entries.get(key, Entry(key, None, 0)).revision != revision:
-            raise RevisionConflict
+        self._check(key, revision)
         written = self.write(key, value)
         if self.lost_acks:
             raise self.lost_acks.pop()
         await asyncio.sleep(0)
         return written
+
+    def _check(self, key: str, revision: int | None) -> None:
+        for fault in self.faults:
+            fault(key)
+        if revision is not None and self.entries.get(key, Entry(key, None, 0)).revision != revision:
+            raise RevisionConflict
 
     def write(self, key: str, value: bytes | None) -> int:
         """Write a key at once, as some other process may."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from nats.aio.client import Client
@@ -22,13 +21,13 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, PubAck
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
-from nats.nuid import NUID
 
 from aidevos.contracts import subjects
 from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.base.tasks import cancel_and_wait, restart_on_failure
+from aidevos.durable.bus.atomic_batch import BatchMessage, Unsupported, publish_batch
 from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery
 from aidevos.durable.bus.port import (
     AT_ONCE,
@@ -60,12 +59,6 @@ CHECK_EVERY = 1.0
 EVENT_ID = "Aidevos-Event-Id"
 
 
-class _Event(NamedTuple):
-    subject: str
-    payload: bytes
-    headers: dict[str, str]
-
-
 class _StreamState(msgspec.Struct):
     messages: int
     first_seq: int
@@ -95,7 +88,6 @@ class JetStreamBus:
     def __init__(self, connection: Client) -> None:
         self._connection = connection
         self._js = connection.jetstream(timeout=TIMEOUT)
-        self._batch_ids = NUID()
         self._batcher = Batcher(self._publish_all, BATCH_COUNT)
 
     async def read_last(self, scope: str) -> tuple[int, int]:
@@ -115,49 +107,35 @@ class JetStreamBus:
             NUMBER: str(number),
             "Content-Type": "application/cloudevents+json",
         }
-        event = _Event(subject, payload, headers)
+        event = BatchMessage(subject, payload, headers)
         sequence = None if len(payload) > LARGE else await self._batcher.get(event)
         return await self._publish_alone(event) if sequence is None else sequence
 
-    async def _publish_all(self, events: Sequence[_Event]) -> Sequence[int | None]:
+    async def _publish_all(self, events: Sequence[BatchMessage]) -> Sequence[int | None]:
         """Publish events as one batch. Return their sequences, or None for each if the server refused the batch."""
         if len(events) == 1:
             return [await self._publish_alone(events[0])]
-        batch = {"Nats-Batch-Id": self._batch_ids.next().decode()}
         try:
-            for number, event in enumerate(events[:-1], 1):
-                headers = event.headers | batch | {"Nats-Batch-Sequence": str(number)}
-                await self._connection.publish(event.subject, event.payload, headers=headers)
-            ack = await self._send(
-                events[-1], batch | {"Nats-Batch-Sequence": str(len(events)), "Nats-Batch-Commit": "1"}
-            )
+            return await publish_batch(self._connection, self._js, events, TIMEOUT)
         except APIError:
             return [None] * len(events)
-        if ack.batch_size != len(events):
-            raise BusError("JetStream: the server doesn't support atomic batches")
-        return range(ack.seq - len(events) + 1, ack.seq + 1)
+        except (NatsError, Unsupported) as error:
+            raise BusError(f"JetStream: {error}") from error
 
-    async def _publish_alone(self, event: _Event) -> int:
+    async def _publish_alone(self, event: BatchMessage) -> int:
         try:
-            ack = await self._send(event)
+            ack = await self._js.publish(event.subject, event.payload, timeout=TIMEOUT, headers=dict(event.headers))
         except APIError as error:
             if error.err_code in WRONG_LAST_SEQUENCE:
                 raise OrderConflict from None
             if error.err_code == STREAM_STORE_FAILED and "maximum" in str(error.description):
                 raise StreamFull(f"JetStream: {error.description}") from error
             raise BusError(f"JetStream: {error}") from error
+        except NatsError as error:
+            raise BusError(f"JetStream: {error}") from error
         if ack.duplicate:
             raise OrderConflict
         return ack.seq
-
-    async def _send(self, event: _Event, more: Mapping[str, str] = MappingProxyType({})) -> PubAck:
-        headers = {**event.headers, **more}
-        try:
-            return await self._js.publish(event.subject, event.payload, timeout=TIMEOUT, headers=headers)
-        except APIError:
-            raise
-        except NatsError as error:
-            raise BusError(f"JetStream: {error}") from error
 
     async def subscribe(
         self,

@@ -7,7 +7,7 @@ It also notices a bucket that was made anew or has lost its last entries, as aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
@@ -20,9 +20,11 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NoKeysError, NotFoundError
 from nats.js.kv import KV_DEL, KV_MARKER_REASON, KV_OP, KeyValue
 
+from aidevos.durable.bus.atomic_batch import BatchMessage, Unsupported, publish_batch
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 
 TIMEOUT = 1.0
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 # nats-py sees no key if the messages are faster than the answer about their consumer. That is rare.
 LISTINGS = 3
 # Seconds between two looks at the connection during a watch, and between the server's signs of life.
@@ -50,6 +52,7 @@ class Bucket:
 
     def __init__(self, connection: Client, name: str, timeout: float = TIMEOUT) -> None:
         self._js = connection.jetstream(timeout=timeout)
+        self._timeout = timeout
         self._connection = connection
         self._name = name
         self._prefix = f"$KV.{name}."
@@ -75,7 +78,22 @@ class Bucket:
 
         `ttl` is in seconds; without one, the key doesn't expire. Raises `RevisionConflict`.
         """
-        return await self._publish(key, value, {"Nats-Expected-Last-Subject-Sequence": str(revision)}, ttl)
+        return await self._publish(key, value, {EXPECTED: str(revision)}, ttl)
+
+    async def set_all(self, value: bytes, revisions: Mapping[str, int]) -> dict[str, int]:
+        """Set all of these keys if each has its revision, or none. Return the new revisions.
+
+        It costs the server one write to disk. Raises `RevisionConflict`.
+        """
+        batch = [BatchMessage(self._prefix + key, value, {EXPECTED: str(old)}) for key, old in revisions.items()]
+        try:
+            written = await publish_batch(self._connection, self._js, batch, self._timeout)
+        except APIError as error:
+            raise _conflict_or(error) from None
+        except Unsupported as error:
+            raise NatsError(str(error)) from error
+        self._last = max(self._last, written[-1])
+        return dict(zip(revisions, written, strict=True))
 
     async def put(self, key: str, value: bytes) -> None:
         """Set a key, whatever its revision is."""
@@ -89,7 +107,7 @@ class Bucket:
         """
         headers = {KV_OP: KV_DEL}
         if revision is not None:
-            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
+            headers[EXPECTED] = str(revision)
         return await self._publish(key, b"", headers, forget_after)
 
     async def watch(
@@ -140,9 +158,7 @@ class Bucket:
         try:
             ack = await self._js.publish(self._prefix + key, value, headers=headers, msg_ttl=ttl)
         except APIError as error:
-            if error.err_code in WRONG_LAST_SEQUENCE:
-                raise RevisionConflict from None
-            raise
+            raise _conflict_or(error) from None
         self._last = max(self._last, ack.seq)
         return ack.seq
 
@@ -151,8 +167,10 @@ class Bucket:
 
         What it is now is the past from then on.
         """
+        # Acknowledgements of writes may overtake the answer.
+        expected = self._last
         info = await self._js.stream_info(f"KV_{self._name}")
-        went_back = (self._created is not None and info.created != self._created) or info.state.last_seq < self._last
+        went_back = (self._created is not None and info.created != self._created) or info.state.last_seq < expected
         self._created = info.created
         self._last = info.state.last_seq if went_back else max(self._last, info.state.last_seq)
         if went_back:
@@ -176,6 +194,10 @@ class Bucket:
         if self._bucket is None:
             self._bucket = await self._js.key_value(self._name)
         return self._bucket
+
+
+def _conflict_or(error: APIError) -> Exception:
+    return RevisionConflict() if error.err_code in WRONG_LAST_SEQUENCE else error
 
 
 def _is_removal(headers: dict[str, str]) -> bool:

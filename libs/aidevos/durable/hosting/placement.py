@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -31,8 +31,11 @@ from aidevos.durable.hosting.placement_events import PlacementEvents
 log = logging.getLogger(__name__)
 # Partitions that one host hands over at a time. More would all be away for longer, because they share the processors.
 MOVES_AT_ONCE = 4
-CLAIMS_AT_ONCE = 256
-RETRY_AFTER = 0.5
+# Keys that are claimed in one write, and the writes of one host at a time. More would only wait in a busy server until
+# they time out and are repeated.
+CLAIMS_AT_ONCE = 100
+WRITES_AT_ONCE = 4
+RETRIES = Backoff(0.5, 8.0)
 # Seconds between two looks at the lease of a host that leaves.
 LOOK_EVERY = 1.0
 GATHER = 0.005
@@ -92,7 +95,9 @@ class Placement:
         self._due = asyncio.Event()
         self._loaded = asyncio.Event()
         self._stopped = False
-        self._claiming = asyncio.Semaphore(CLAIMS_AT_ONCE)
+        self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
+        # Claims in a row that were lost or of unknown outcome.
+        self._failures = 0
 
     def owner_of(self, type: str, partition: int) -> str:
         """Return the incarnation that owns a partition, as far as this host knows, or an empty string."""
@@ -197,6 +202,7 @@ class Placement:
         self._wanted |= {type: self._assign(type) for type in self._types if type in stale}
         for type, share in self._wanted.items():
             self._take_over(type, share)
+            self._find_strays(type, share)
         for place in self._surplus():
             if len(self._moves) == MOVES_AT_ONCE:
                 break
@@ -225,45 +231,70 @@ class Placement:
         for incarnation in sorted({owner.incarnation for owner in owners.values()} - self._membership.members.keys()):
             self._look_at(incarnation)
         free = {"", self._lease.incarnation, *self._gone}
-        claims = {each: owner for each, owner in owners.items() if owner.incarnation in free}
-        if claims:
-            self._coming |= {(type, each) for each in claims}
-            task = asyncio.get_running_loop().create_task(self._claim_all(type, claims))
+        claims = [(each, owner) for each, owner in owners.items() if owner.incarnation in free]
+        self._coming |= {(type, each) for each, _ in claims}
+        for first in range(0, len(claims), CLAIMS_AT_ONCE):
+            some = dict(claims[first : first + CLAIMS_AT_ONCE])
+            task = asyncio.get_running_loop().create_task(self._claim_all(type, some))
             self._takeovers.add(task)
             task.add_done_callback(self._takeovers.discard)
+
+    def _find_strays(self, type: str, share: Collection[int]) -> None:
+        """Hold what this host has claimed by a write of unknown outcome and should own no longer, to hand it over."""
+        busy = self._coming | self._moves.keys() | self._held.keys()
+        for each, owner in self._owners[type].items():
+            if owner.incarnation == self._lease.incarnation and each not in share and (type, each) not in busy:
+                self._held[type, each] = owner.revision
 
     async def _claim_all(self, type: str, claims: Mapping[int, Owner]) -> None:
         """Claim partitions, and begin to serve those that were won."""
         try:
-            won = await asyncio.gather(*(self._claim(type, each, owner) for each, owner in claims.items()))
-            taken = {each: claims[each].incarnation for each, success in zip(claims, won, strict=True) if success}
-            if taken:
+            async with self._writing:
+                won = await self._claim(type, claims)
+            for each, revision in won.items():
+                self._held[type, each] = revision
+                self._note_own(type, each, Owner(self._lease.incarnation, revision))
+            if won:
+                taken = {each: claims[each].incarnation for each in won}
                 await self._take(type, taken)
                 self._events.partitions_taken(type, taken)
                 self._due.set()
+            if len(won) == len(claims):
+                self._failures = 0
+            else:
+                # What the watch has shown meanwhile was not acted upon.
+                self._place_later()
         except Exception:
             log.exception("taking over partitions of %s failed, restarting the host", type)
             self._lease.end()
         self._coming -= {(type, each) for each in claims}
         self._stale.add(type)
 
-    async def _claim(self, type: str, partition: int, owner: Owner) -> bool:
-        # The key may name this host, if the acknowledgement of an earlier claim was lost.
-        key, value = f"{type}.{partition}", self._lease.incarnation.encode()
+    async def _claim(self, type: str, claims: Mapping[int, Owner]) -> dict[int, int]:
+        """Return the revisions of the partitions that this host owns now.
+
+        A key that names this host was claimed by a write of unknown outcome.
+        """
+        own = self._lease.incarnation
+        mine = {each: owner.revision for each, owner in claims.items() if owner.incarnation == own}
+        revisions = {f"{type}.{each}": owner.revision for each, owner in claims.items() if each not in mine}
         try:
-            async with self._claiming:
-                revision = await self._keys.set(key, value, owner.revision)
-        except RevisionConflict:
-            # What the watch has shown meanwhile was not acted upon.
-            self._place_later()
-            return False
+            written = await self._write(revisions) if revisions else {}
         except (NatsError, OSError) as error:
-            log.warning("claiming %s failed, trying again: %r", key, error)
-            self._place_later()
-            return False
-        self._held[type, partition] = revision
-        self._note_own(type, partition, Owner(self._lease.incarnation, revision))
-        return True
+            log.warning("claiming %d partitions of %s failed, trying again: %r", len(revisions), type, error)
+            return mine
+        return mine | {int(key.rpartition(".")[2]): revision for key, revision in written.items()}
+
+    async def _write(self, revisions: Mapping[str, int]) -> dict[str, int]:
+        """Set keys that have these revisions to this host, and return the new revisions."""
+        value = self._lease.incarnation.encode()
+        with suppress(RevisionConflict):
+            return await self._keys.set_all(value, revisions)
+        written = {}
+        for key, revision in revisions.items():
+            with suppress(RevisionConflict):
+                written[key] = await self._keys.set(key, value, revision)
+        return written
 
     def _look_at(self, incarnation: str) -> None:
         """Begin to look at the lease of a host that is no member, until it is gone or nothing is missed from it."""
@@ -289,7 +320,8 @@ class Placement:
         return any(self.owner_of(type, each) == incarnation for type, each in wanted)
 
     def _place_later(self) -> None:
-        asyncio.get_running_loop().call_later(RETRY_AFTER, self._due.set)
+        self._failures += 1
+        asyncio.get_running_loop().call_later(RETRIES.pause(self._failures), self._due.set)
 
     def _surplus(self) -> list[tuple[str, int]]:
         """Return what this host serves, should own no longer and doesn't hand over yet."""

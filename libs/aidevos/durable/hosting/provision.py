@@ -186,15 +186,15 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
 
 
 async def _ensure_bucket(js: JetStreamContext, bucket: str, replicas: int) -> None:
-    """Create a bucket whose keys can have their own TTL, and whose watchers see an expiry at once."""
+    """Create a bucket whose keys can be set together, can have their own TTL, and are seen to expire at once."""
     try:
         found = (await (await js.key_value(bucket)).status()).stream_info.config
     except BucketNotFoundError:
         await js.add_stream(_bucket_stream(bucket, replicas))
         return
-    if found.num_replicas == replicas:
-        return
-    await js.update_stream(found.evolve(num_replicas=replicas))
+    wanted = found.evolve(num_replicas=replicas, allow_atomic=True)
+    if wanted != found:
+        await js.update_stream(wanted)
 
 
 def _bucket_stream(bucket: str, replicas: int) -> StreamConfig:
@@ -211,5 +211,6 @@ def _bucket_stream(bucket: str, replicas: int) -> StreamConfig:
         deny_delete=True,
         allow_direct=True,
         allow_msg_ttl=True,
+        allow_atomic=True,
         subject_delete_marker_ttl=MARKER_TTL,
     )

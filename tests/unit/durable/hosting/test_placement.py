@@ -15,6 +15,7 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from aidevos.contracts import subjects
+from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Entry, RolledBack
@@ -300,7 +301,7 @@ async def test_a_dead_hosts_partitions_are_taken_with_its_name_once_its_lease_is
 async def test_a_host_that_died_while_it_drained_keeps_nothing_from_the_others(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(placement, "RETRIES", Backoff(0.01, 0.01))
     monkeypatch.setattr(placement, "LOOK_EVERY", 0.01)
     first = await fleet.join("a")
     await fleet.join("b")
@@ -314,21 +315,58 @@ async def test_a_host_that_died_while_it_drained_keeps_nothing_from_the_others(
     await until(fleet.is_even)
 
 
-async def test_a_lost_acknowledgement_of_a_claim_loses_no_partition(
+async def test_what_was_claimed_without_an_acknowledgement_is_served_and_not_claimed_again(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
-    monkeypatch.setattr(placement, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(placement, "RETRIES", Backoff(0.01, 0.01))
     fleet.keys.lost_acks = [NatsTimeoutError(), NatsTimeoutError()]
     await fleet.join("a")
     await until(fleet.is_even)
     assert not fleet.keys.lost_acks
+    assert fleet.keys.revision == COUNT * len(TYPES)
+
+
+async def test_what_was_claimed_without_an_acknowledgement_is_released_if_another_host_should_have_it(
+    fleet: Fleet,
+) -> None:
+    first, second = await fleet.join("a"), await fleet.join("b")
+    await until(fleet.is_even)
+    place = min(second.served)
+    await first.membership.decline(*place)
+    second.placement._held.pop(place)
+    fleet.serving.pop(place)
+    fleet.keys.write(f"{place[0]}.{place[1]}", first.lease.incarnation.encode())
+    await until(fleet.is_even)
+    assert fleet.serving[place] == second.lease.incarnation
+
+
+async def test_a_claim_that_failed_is_tried_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "RETRIES", Backoff(0.01, 0.01))
+    failures = [NatsTimeoutError() for _ in range(4)]
+
+    def fail(key: str) -> None:
+        if failures:
+            raise failures.pop()
+
+    fleet.keys.faults.append(fail)
+    await fleet.join("a")
+    await until(fleet.is_even)
+
+
+async def test_one_taken_key_keeps_no_other_of_its_write_from_being_claimed(fleet: Fleet) -> None:
+    other = fleet.keys.write("cat.3", b"other.1")
+    hidden = fleet.keys.hidden
+    hidden.add("cat.3")
+    await fleet.join("a")
+    expected = {f"cat.{each}" for each in range(COUNT) if each != 3} | {f"dog.{each}" for each in range(COUNT)}
+    await until(lambda: {key for key in fleet.keys.entries if fleet.keys.value(key).startswith("a.")} == expected)
+    assert fleet.keys.entries["cat.3"].revision == other
 
 
 async def test_a_lease_that_cant_be_read_keeps_no_partition_from_being_claimed(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(placement, "RETRIES", Backoff(0.01, 0.01))
     monkeypatch.setattr(placement, "LOOK_EVERY", 0.01)
     first = await fleet.join("a")
     await until(fleet.is_even)
@@ -403,8 +441,6 @@ async def test_a_late_entry_of_a_watch_makes_no_host_own_what_it_has_released(fl
     stale = Entry(f"{place[0]}.{place[1]}", first.lease.incarnation.encode(), 1)
     first.placement._note(first.placement._owners, stale)
     assert first.placement.owner_of(*place) == fleet.hosts["b"].lease.incarnation
-    first.placement._owners[place[0]][place[1]] = Owner(first.lease.incarnation, 1)
-    assert await first.placement._claim(*place, Owner(first.lease.incarnation, 1)) is False
 
 
 async def test_a_bucket_that_no_longer_shows_a_claim_ends_the_lease(fleet: Fleet) -> None:
@@ -496,7 +532,7 @@ async def test_each_host_watches_few_leases_and_all_of_the_dead_are_removed(flee
 async def test_any_sequence_of_changes_ends_even_and_no_two_hosts_ever_serve_one_partition(
     fleet: Fleet, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(placement, "RETRIES", Backoff(0.01, 0.01))
     monkeypatch.setattr(placement, "LOOK_EVERY", 0.01)
     chance = random.Random(seed)
     leaving: list[asyncio.Future[None]] = []
