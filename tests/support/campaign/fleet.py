@@ -20,7 +20,7 @@ import pymongo
 from tests.support.http import http_client
 from tests.support.nats_cluster import NatsCluster
 from tests.support.network import Network
-from tests.support.programs import NAMESPACE, Program
+from tests.support.programs import CLOCK, NAMESPACE, Program
 from tests.support.replica_set import ReplicaSet
 from tests.support.servers import free_port
 
@@ -118,7 +118,7 @@ class Fleet:
             "AIDEVOS_REPLICA": replica,
             "AIDEVOS_PUBLIC_URL": self.nats.settings.public_url,
             "TEST_MUTATION": self._mutation,
-            "TEST_CLOCK": str(self.clock_of(name)),
+            CLOCK: str(self.clock_of(name)),
         }
         if namespace := self.network.namespace(name):
             environment[NAMESPACE] = namespace

@@ -14,6 +14,7 @@ from aidevos import Alarm, Backoff, BaseDurableObject, Failure
 from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.base import backoff
 from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.durable.ownership.alarm_clock import Schedule
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.turns.environment import Limits
 from aidevos.testing import ObjectKit
@@ -569,6 +570,16 @@ async def test_late_ones_ring_at_a_rate_and_none_on_time_waits_for_them() -> Non
         assert 80 <= names.count("late") <= 110
         await successor.advance(3)
         assert [name for name, _, _ in Bell.attempts].count("late") == 200
+
+
+async def test_late_alarms_ring_after_the_clock_went_back() -> None:
+    schedule = Schedule(rate=50.0)
+    schedule.put(("bell", "first"), START)
+    assert schedule.pop(START + HOUR, 1) == [("bell", "first")]
+    schedule.put(("bell", "second"), START)
+
+    assert schedule.pop(START + 60.0, 1) == []
+    assert schedule.pop(START + 60.1, 1) == [("bell", "second")]
 
 
 async def test_an_object_that_expires_ends_so_long_after_its_last_change(kit: ObjectKit) -> None:
