@@ -194,3 +194,31 @@ async def test_a_pong_that_nobody_waits_for_ends_nothing(connection: Connection)
     await connection.flush()
     assert connection.is_connected
     await connection.flush()
+
+
+async def test_a_watch_that_misses_a_change_ends_with_an_error(connection: Connection, name: str) -> None:
+    bucket = Bucket(connection, name)
+    async with aclosing(bucket.watch(["a"])) as entries:
+        assert await next_of(entries) is None
+        reader = connection._subs[max(connection._subs)]
+        put, reader._cb = reader._cb, lose
+        await bucket.put("a", b"1")
+        await connection.flush()
+        await asyncio.sleep(0)
+        reader._cb = put
+        with pytest.raises(NatsError):
+            await next_of(entries)
+
+
+async def test_a_watch_whose_reader_the_server_has_lost_ends_with_an_error(connection: Connection, name: str) -> None:
+    bucket = Bucket(connection, name)
+    async with aclosing(bucket.watch(["a"])) as entries:
+        assert await next_of(entries) is None
+        (reader,) = await connection.jetstream().consumers_info(f"KV_{name}")
+        await connection.jetstream().delete_consumer(f"KV_{name}", reader.name)
+        with pytest.raises(NatsError):
+            await next_of(entries)
+
+
+async def lose(message: Any) -> None:
+    """Lose a message."""

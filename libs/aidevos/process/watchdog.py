@@ -26,7 +26,7 @@ from aidevos.durable.hosting.pulse import Pulse, StallTimer
 from aidevos.durable.objects.object import BaseDurableObject
 
 log = logging.getLogger(__name__)
-LOOK_EVERY = 0.25
+LOOK_EVERY = 0.5
 # The longest stall in seconds once the process was asked to stop.
 STOP_LIMIT = 5.0
 # Seconds by which the operating system's timer exceeds the limit, so that this thread comes first if it can run.

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-BEAT_EVERY = 0.1
+BEAT_EVERY = 0.4
 # Longest time between two looks at the pulse that counts as a stall. After a longer one, the watching thread itself
 # did not run either.
 LONGEST_STEP = 1.0

@@ -13,9 +13,8 @@ import heapq
 import logging
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
@@ -54,10 +53,16 @@ Key = tuple[str, str]
 
 
 class Schedule:
-    """The times at which objects must be woken: at most `rate` late ones per second, and `capacity` in all."""
+    """The times at which objects must be woken: at most `rate` late ones per second, and `capacity` in all.
 
-    def __init__(self, rate: float, capacity: int = CAPACITY) -> None:
+    A late one for which `is_ours` returns False is dropped, and doesn't count.
+    """
+
+    def __init__(
+        self, rate: float, capacity: int = CAPACITY, is_ours: Callable[[Key], bool] = lambda key: True
+    ) -> None:
         self._rate = rate
+        self._is_ours = is_ours
         self._capacity = capacity
         self._times: dict[Key, float] = {}
         self._heap: list[tuple[float, Key]] = []
@@ -101,9 +106,10 @@ class Schedule:
         while self._late and self._late_from <= now and len(found) < room:
             at, key = self._late.popleft()
             if self._times.get(key) == at:
-                found.append(key)
                 del self._times[key]
-                self._late_from += 1 / self._rate
+                if self._is_ours(key):
+                    found.append(key)
+                    self._late_from += 1 / self._rate
         return found
 
     def next_at(self) -> float:
@@ -119,7 +125,7 @@ class AlarmClock:
         self._environment = environment
         self._catalogue = catalogue
         self._principal = principal
-        self._schedule = Schedule(environment.limits.alarm_rate)
+        self._schedule = Schedule(environment.limits.alarm_rate, is_ours=self._is_ours)
         self._ringing = 0
         self._stopped = False
         self._rescheduled = asyncio.Event()
@@ -179,10 +185,11 @@ class AlarmClock:
         late_limit = max(LATE_LIMIT, int(2 * SCAN_EVERY * self._environment.limits.alarm_rate))
         store = self._environment.store
         for type, partitions in wanted.items():
-            late = await store.list_due(type, partitions, -math.inf, now - LATE_AFTER, late_limit)
-            soon = await store.list_due(type, partitions, now - LATE_AFTER, now + ahead, CAPACITY)
-            schedule = partial(self._schedule_found, type, now, ahead)
-            await self._environment.slices.map(schedule, chain(late, soon))
+            found = await store.list_due(type, partitions, -math.inf, now + ahead, late_limit)
+            if len(found) == late_limit:
+                late = [each for each in found if each[1] <= now - LATE_AFTER]
+                found = late + await store.list_due(type, partitions, now - LATE_AFTER, now + ahead, CAPACITY)
+            await self._environment.slices.map(partial(self._schedule_found, type, now, ahead), found)
         ALARMS_WAITING.set(len(self._schedule))
 
     def _schedule_found(self, type: str, now: float, ahead: float, found: tuple[str, float]) -> None:
@@ -227,6 +234,10 @@ class AlarmClock:
     async def _ring_all_due(self) -> bool:
         await self._environment.slices.run(self._ring_each())
         return self._can_ring()
+
+    def _is_ours(self, key: Key) -> bool:
+        partitions = self._environment.partitions
+        return partitions.serves(key[0], partitions.of(*key))
 
     def _can_ring(self) -> bool:
         room = self._environment.limits.pending - self._ringing

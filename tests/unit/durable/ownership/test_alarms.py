@@ -14,7 +14,7 @@ from aidevos import Alarm, Backoff, BaseDurableObject, Failure
 from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.base import backoff
 from aidevos.durable.objects.registry import DurableObjectRegistry
-from aidevos.durable.ownership.alarm_clock import Schedule
+from aidevos.durable.ownership import alarm_clock
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.turns.environment import Limits
 from aidevos.testing import ObjectKit
@@ -573,13 +573,48 @@ async def test_late_ones_ring_at_a_rate_and_none_on_time_waits_for_them() -> Non
 
 
 async def test_late_alarms_ring_after_the_clock_went_back() -> None:
-    schedule = Schedule(rate=50.0)
+    schedule = alarm_clock.Schedule(rate=50.0)
     schedule.put(("bell", "first"), START)
     assert schedule.pop(START + HOUR, 1) == [("bell", "first")]
     schedule.put(("bell", "second"), START)
 
     assert schedule.pop(START + 60.0, 1) == []
     assert schedule.pop(START + 60.1, 1) == [("bell", "second")]
+
+
+async def test_late_ones_in_partitions_that_have_left_delay_no_others() -> None:
+    Bell.attempts = []
+    store, ids = MemoryStore(), [f"l{number}" for number in range(200)]
+    async with ObjectKit(Bell, store=store) as kit:
+        for id in ids:
+            await ring(kit, "late", id=id, in_=1)
+        await crash(kit)
+    kit.clock.advance(HOUR)
+    async with ObjectKit(Bell, store=store, clock=kit.clock, limits=Limits(alarm_rate=50.0)) as successor:
+        partitions = successor.runtime.environment.partitions
+        kept = [id for id in ids if partitions.of("bell", id) < 8]
+        await successor.runtime.alarms.scan(partitions.owned(), 0.0)
+        for partition in range(8, partitions.count):
+            partitions.drop("bell", partition)
+        await successor.advance(1)
+        assert len(Bell.attempts) == len(kept) > 10
+
+
+async def test_a_scan_finds_what_is_due_soon_however_many_are_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alarm_clock, "LATE_LIMIT", 3)
+    Bell.attempts = []
+    store = MemoryStore()
+    async with ObjectKit(Bell, store=store) as kit:
+        for number in range(8):
+            await ring(kit, "late", id=f"l{number}", in_=1)
+            await ring(kit, "timely", id=f"t{number}", in_=HOUR + 2)
+        await crash(kit)
+    kit.clock.advance(HOUR)
+    async with ObjectKit(Bell, store=store, clock=kit.clock, limits=Limits(alarm_rate=0.1)) as successor:
+        await successor.advance(3)
+        names = [name for name, _, _ in Bell.attempts]
+        assert names.count("timely") == 8
+        assert names.count("late") < 3
 
 
 async def test_an_object_that_expires_ends_so_long_after_its_last_change(kit: ObjectKit) -> None:
