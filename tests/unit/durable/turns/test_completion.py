@@ -120,7 +120,7 @@ async def test_a_number_from_the_future_is_refused_unless_it_was_used_before_the
     assert await kit.call("tally", "a", "add", headers=used) == 1
     kit.clock.advance(-3600)
 
-    assert (await failure(kit.call("tally", "a", "add", headers=unused))).code == "bad-request"
+    assert (await failure(kit.call("tally", "a", "add", headers=unused))).code == "unavailable"
     assert await kit.call("tally", "a", "add", headers=used) == 1
 
 
