@@ -45,6 +45,10 @@ async def _call_once(client: Client, type: str, id: str, method: str, arguments:
         raise
 
 
+def _client(client: SimulatedClient) -> Client:
+    return Client(client.name, client.call, client.tell, once=client.once)
+
+
 ALL: tuple[type[Workload], ...] = (*KINDS, PlainCounters)
 
 
@@ -74,18 +78,18 @@ class ProofScript:
         return self._workloads.history
 
     async def prepare(self, client: SimulatedClient) -> None:
-        await self._workloads.prepare(Client(*client))
+        await self._workloads.prepare(_client(client))
 
     async def step(self, client: SimulatedClient, choice: int) -> None:
         self._rng.seed(choice)
-        await self._workloads.step(Client(*client))
+        await self._workloads.step(_client(client))
 
     def see(self, event: Delivery) -> None:
         document: dict[str, Any] = msgspec.json.decode(event.payload)
         self._workloads.see(event.subject.split(".")[2], document["data"]["value"])
 
     async def find_missing(self, client: SimulatedClient) -> list[str]:
-        return await self._workloads.find_missing(Client(*client))
+        return await self._workloads.find_missing(_client(client))
 
     async def find_violations(self, client: SimulatedClient) -> list[str]:
-        return await self._workloads.find_violations(Client(*client))
+        return await self._workloads.find_violations(_client(client))

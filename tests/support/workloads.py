@@ -27,8 +27,12 @@ Call = Callable[[str, str, str, Mapping[str, Any]], Awaitable[Any]]
 Tell = Callable[[str, str, str, Mapping[str, Any], str], Awaitable[None]]
 
 
+# Sends a request over HTTP, by method, path, headers and body, and returns the ETag and the body. Raises `Failure`.
+Send = Callable[[str, str, Mapping[str, str], Any], Awaitable[tuple[str, Any]]]
+
+
 class Client(NamedTuple):
-    """A client, which does one thing at a time. Only clients of NATS can store tells.
+    """A client, which does one thing at a time. Only clients of NATS can `tell`, and only those of HTTP `send`.
 
     `once` sends a request a single time and without a request ID.
     """
@@ -36,6 +40,7 @@ class Client(NamedTuple):
     name: str
     call: Call
     tell: Tell | None = None
+    send: Send | None = None
     once: Call | None = None
 
 
