@@ -66,11 +66,17 @@ bench: $(READY)
 simulate-placement: $(READY)
 	@$(VENV)/bin/python -m tools.placement $(OPTIONS)
 
-# Every change of hosts is repeated many times. FAULT_SEED=… repeats what was random in a run.
+# Every change of hosts is repeated many times, and then random faults meet a fleet for MINUTES. With SEED or MINUTES, only
+# the random faults. FAULT_SEED=… repeats what was random in the changes of hosts.
+MINUTES ?=
+SEED ?=
 faults: export FAULT_ROUNDS ?= 20
 faults: $(READY)
 	@$(VENV)/bin/python -m tests.support.needs
+ifeq ($(MINUTES)$(SEED),)
 	@$(VENV)/bin/python -m pytest tests/faults $(OPTIONS)
+endif
+	@$(VENV)/bin/python -m tests.support.campaign $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 $(READY): $(INSTALLED) pyproject.toml
 	@$(VENV)/bin/python -m pip install $(QUIETLY) --no-deps --no-build-isolation --editable .

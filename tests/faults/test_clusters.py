@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
 
 import nats
-import pymongo
 import pytest
 
 from aidevos import DurableObjectClient
@@ -76,7 +74,7 @@ def of_id(answers: list[tuple[str, int]], id: str) -> list[int]:
 
 @pytest.fixture
 def cluster(servers: Servers, tmp_path: Path) -> Iterator[NatsCluster]:
-    with closing(NatsCluster(servers, tmp_path)) as cluster:
+    with closing(NatsCluster(servers.mongo_url, tmp_path)) as cluster:
         cluster.start()
         yield cluster
 
@@ -120,12 +118,7 @@ async def test_requests_are_answered_ten_seconds_after_mongodb_stepped_down(
             load = Load(caller)
             async with load.running():
                 await load.answered()
-                await asyncio.to_thread(step_down, replica_set)
+                await asyncio.to_thread(replica_set.step_down)
                 await load.answered()
             await load.check()
     assert load.slowest <= 10.0
-
-
-def step_down(replica_set: ReplicaSet) -> None:
-    with pymongo.MongoClient[dict[str, Any]](replica_set.url) as client:
-        client.admin.command("replSetStepDown", 30)

@@ -133,3 +133,19 @@ async def test_a_new_stream_of_rabbitmq_has_every_event_since_it_was_first_follo
     await asyncio.gather(following, return_exceptions=True)
     await bus.close()
     await connection.close()
+
+
+async def test_a_follower_whose_consumer_the_server_lost_misses_nothing(bus: JetStreamBus, server: Client) -> None:
+    seen: list[str] = []
+    stream = EventStream(bus, since=60.0)
+    stream.on("event.thing.*.changed", AnyEvent, lambda id, event: seen.append(id))
+    following = asyncio.create_task(stream.follow())
+    await stream.loaded.wait()
+
+    for consumer in await server.jetstream().consumers_info(STREAM):
+        await server.jetstream().delete_consumer(STREAM, consumer.name)
+    await publish(server, "missed")
+    await until(lambda: "missed" in seen, within=15.0)
+
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)

@@ -27,7 +27,7 @@ STREAMS += [subjects.EVENTS_STREAM, subjects.TELLS_STREAM]
 @pytest.fixture(scope="module")
 def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
     """Return a cluster whose streams have one copy."""
-    with closing(NatsCluster(servers, tmp_path_factory.mktemp("cluster"), replicas=1)) as cluster:
+    with closing(NatsCluster(servers.mongo_url, tmp_path_factory.mktemp("cluster"), replicas=1)) as cluster:
         cluster.start()
         yield cluster
 

@@ -8,19 +8,23 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
-from aidevos.durable.client.bucket import Bucket, Entry
+from aidevos.durable.client.bucket import Bucket, Entry, RolledBack
 from tests.support.host_processes import eventually
 from tests.support.programs import Program
 from tests.support.servers import Servers
 
 SERVICE = "objects"
 TYPES = ("tally", "ledger")
+# Seconds until a watch that was lost begins again.
+WATCH_AGAIN_AFTER = 0.2
 # A type and one of its partitions.
 Place = tuple[str, int]
 
@@ -49,8 +53,8 @@ class Owners:
         """Keep up to date until cancelled."""
         partitions, hosts = self._buckets
         await asyncio.gather(
-            self._watch(partitions, [f"{type}.*" for type in TYPES], self._note_owner),
-            self._watch(hosts, [f"lease.{SERVICE}.*.*"], self._note_lease),
+            self._watch(partitions, [f"{type}.*" for type in TYPES], self._note_owner, self.owners),
+            self._watch(hosts, [f"lease.{SERVICE}.*.*"], self._note_lease, self._leases),
         )
 
     def held_by(self, replica: int) -> list[Place]:
@@ -63,7 +67,7 @@ class Owners:
 
     def count_out(self, replica: int) -> None:
         """Count a host as dead, although its lease has not expired yet."""
-        self._leases = {each for each in self._leases if _replica(each) != replica}
+        self._leases -= {each for each in self._leases if _replica(each) == replica}
 
     def are_even(self, replicas: Collection[int]) -> bool:
         """Return True if exactly these hosts own all partitions of each type, each an even share."""
@@ -80,12 +84,19 @@ class Owners:
             and max(loads.values()) - min(loads.values()) <= 1
         )
 
-    async def _watch(self, bucket: Bucket, keys: list[str], note: Callable[[Entry], None]) -> None:
-        async for entry in bucket.watch(keys):
-            if entry is None:
-                self.loaded.release()
-            else:
-                note(entry)
+    async def _watch(
+        self, bucket: Bucket, keys: list[str], note: Callable[[Entry], None], noted: dict[Place, str] | set[str]
+    ) -> None:
+        while True:
+            # A watch begins with everything that is there.
+            noted.clear()
+            with suppress(NatsError, TimeoutError, RolledBack):
+                async for entry in bucket.watch(keys):
+                    if entry is None:
+                        self.loaded.release()
+                    else:
+                        note(entry)
+            await asyncio.sleep(WATCH_AGAIN_AFTER)
 
     def _note_owner(self, entry: Entry) -> None:
         type, _, partition = entry.key.partition(".")

@@ -25,24 +25,33 @@ from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, load
 from deploy.local import binaries, nats_server, ports
 from deploy.local.credentials import ensure_secrets
-from tests.support.servers import NATS_IMAGE, Server, Servers, find_server, free_port
+from tests.support.network import LOOPBACK, Network
+from tests.support.servers import NATS_IMAGE, Server, find_server, free_port
 
-HOST = "127.0.0.1"
 START_TIMEOUT = 30.0
 
 
 class NatsCluster:
-    """Three servers on free ports; `home` holds the signing key. MongoDB is that of `servers`."""
+    """Three servers on free ports; `home` holds the signing key. MongoDB is somewhere else, at `mongo_url`.
 
-    def __init__(self, servers: Servers, folder: Path, *, replicas: int = 3) -> None:
+    Each server's files are in a folder with its name. Where `sync` isn't "always", a power cut loses what was written
+    within that time.
+    """
+
+    def __init__(
+        self, mongo_url: str, folder: Path, *, replicas: int = 3, network: Network = LOOPBACK, sync: str = "always"
+    ) -> None:
         self.home = folder / "home"
-        self.mongo_url = servers.mongo_url
+        self.mongo_url = mongo_url
         self.settings = load({}, home=self.home, stream_replicas=replicas)
         self._secrets = ensure_secrets(self.home)
-        nodes = {name: load({}, home=folder / name, nats_port=free_port()) for name in ("n1", "n2", "n3")}
-        self._ports = {name: node.nats_port for name, node in nodes.items()}
-        self._monitors = {name: free_port() for name in nodes}
-        routes = {name: free_port() for name in nodes}
+        self._network = network
+        self._sync = sync
+        names = ("n1", "n2", "n3")
+        nodes = {name: self._node(name, folder) for name in names}
+        self._urls = [f"nats://{node.host}:{node.nats_port}" for node in nodes.values()]
+        self._monitors = {name: f"{nodes[name].host}:{free_port()}" for name in names}
+        routes = {name: f"{nodes[name].host}:{free_port()}" for name in names}
         self._members = {name: self._member(name, node, routes) for name, node in nodes.items()}
 
     def start(self) -> None:
@@ -63,6 +72,12 @@ class NatsCluster:
     def pause(self, name: str) -> None:
         self._members[name].pause()
 
+    def resume(self, name: str) -> None:
+        self._members[name].resume()
+
+    def runs(self, name: str) -> bool:
+        return self._members[name].runs()
+
     def close(self) -> None:
         for member in self._members.values():
             member.close()
@@ -73,24 +88,31 @@ class NatsCluster:
 
     def nats_url(self, user: str) -> str:
         """Return the URLs of all servers with the credentials of a user."""
-        urls = ",".join(f"nats://{HOST}:{port}" for port in self._ports.values())
-        return with_credentials(urls, user, self._secrets.nats[user])
+        return with_credentials(",".join(self._urls), user, self._secrets.nats[user])
 
     def issuer(self) -> TokenIssuer:
         return TokenIssuer(SigningKeys(self.home), self.settings.public_url)
 
-    def _member(self, name: str, node: Settings, routes: Mapping[str, int]) -> Server:
+    def _node(self, name: str, folder: Path) -> Settings:
+        return load({}, home=folder / name, host=self._network.address(name), nats_port=free_port())
+
+    def _member(self, name: str, node: Settings, routes: Mapping[str, str]) -> Server:
         config = nats_server.configure(node, self._secrets)
-        peers = ", ".join(f'"nats://{HOST}:{port}"' for port in routes.values())
-        clustered = f'cluster: {{name: tests, listen: "{HOST}:{routes[name]}", routes: [{peers}]}}\n'
-        named = f'server_name: {name}\nhttp: "{HOST}:{self._monitors[name]}"\n'
-        config.write_text(f"{named}{clustered}{config.read_text()}")
-        command = partial(nats_server.command, settings=node)
-        return find_server(binaries.nats_server, NATS_IMAGE, node.home, command, partial(_wait, node.nats_port))
+        peers = ", ".join(f'"nats://{route}"' for route in routes.values())
+        clustered = f'cluster: {{name: tests, listen: "{routes[name]}", routes: [{peers}]}}\n'
+        named = f'server_name: {name}\nhttp: "{self._monitors[name]}"\n'
+        synced = config.read_text().replace('"sync_interval":"always"', f'"sync_interval":"{self._sync}"')
+        config.write_text(f"{named}{clustered}{synced}")
+
+        def command(program: Path) -> list[str]:
+            return [*self._network.enter(name), *nats_server.command(program, node)]
+
+        ready = partial(_wait, node.host, node.nats_port)
+        return find_server(binaries.nats_server, NATS_IMAGE, node.home, command, ready)
 
     def connections_of(self, name: str) -> list[str]:
         """Return the names of the connections to a server."""
-        with urlopen(f"http://{HOST}:{self._monitors[name]}/connz") as answer:
+        with urlopen(f"http://{self._monitors[name]}/connz") as answer:
             return [connection.get("name", "") for connection in json.load(answer)["connections"]]
 
     async def _provision(self) -> None:
@@ -140,12 +162,19 @@ async def _leader_of(connection: Client, stream: str) -> str:
     return (found and found.leader) or ""
 
 
-async def wait_for_copies(js: JetStreamContext) -> None:
+async def wait_for_copies(js: JetStreamContext, within: float = START_TIMEOUT) -> None:
     """Return once every stream has a leader and all of its copies are up to date."""
-    end = time.monotonic() + START_TIMEOUT
-    while not all(map(_is_complete, await js.streams_info())):
+    end = time.monotonic() + within
+    while not await _are_complete(js):
         assert time.monotonic() < end, "a stream has too few copies"
         await asyncio.sleep(0.05)
+
+
+async def _are_complete(js: JetStreamContext) -> bool:
+    try:
+        return all(map(_is_complete, await js.streams_info()))
+    except NatsError:
+        return False
 
 
 def _is_complete(found: StreamInfo) -> bool:
@@ -153,5 +182,5 @@ def _is_complete(found: StreamInfo) -> bool:
     return cluster is not None and cluster.leader is not None and all(peer.current for peer in cluster.replicas or ())
 
 
-def _wait(port: int, check: Callable[[], None]) -> None:
-    ports.wait_for_port(HOST, port, check, START_TIMEOUT)
+def _wait(host: str, port: int, check: Callable[[], None]) -> None:
+    ports.wait_for_port(host, port, check, START_TIMEOUT)

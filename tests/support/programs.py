@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from tests.support.network import enter_namespace
 from tests.support.orphans import end_with_parent
 from tests.support.paths import ROOT
+from tests.support.wrong_clock import follow_file
 
 # Every module of the services except `__main__`, and the modules that processes import later.
 IMPORTED = [
@@ -25,6 +27,10 @@ IMPORTED = [
     "tests.support.preloaded",
 ]
 
+# The variable that names the file of the network namespace in which a program runs.
+NAMESPACE = "TEST_NAMESPACE"
+# The variable that names the file with the number of seconds by which a program's wall clock is wrong.
+CLOCK = "TEST_CLOCK"
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(IMPORTED)
 
@@ -91,6 +97,10 @@ def spawn(line: Sequence[str], environment: Mapping[str, str]) -> Process:
 
 def _run(line: Sequence[str], environment: Mapping[str, str], output: str) -> None:
     end_with_parent()
+    if NAMESPACE in environment:
+        enter_namespace(environment[NAMESPACE])
+    if CLOCK in environment:
+        follow_file(environment[CLOCK])
     if output:
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)

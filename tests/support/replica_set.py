@@ -14,76 +14,111 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from deploy.local import binaries, ports
+from tests.support.network import LOOPBACK, Network
 from tests.support.servers import MONGO_IMAGE, TEST_OPTIONS, Server, find_server, free_port
 
-HOST = "127.0.0.1"
 START_TIMEOUT = 60.0
+PRIMARY, SECONDARY = "primary", "secondary"
 Client = pymongo.MongoClient[dict[str, Any]]
 
 
 class ReplicaSet:
-    """Three members that elect a new primary within about two seconds."""
+    """Three members that elect a new primary within about two seconds. Each one's files are in a folder of its name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, network: Network = LOOPBACK) -> None:
         self._folder = folder
-        self._ports = [free_port() for _ in range(3)]
-        self._members = {port: self._member(port) for port in self._ports}
-        self._killed: set[int] = set()
-        self.url = "mongodb://" + ",".join(f"{HOST}:{port}" for port in self._ports) + "/?replicaSet=rs"
+        self._network = network
+        self._hosts = {name: f"{network.address(name)}:{free_port()}" for name in ("m1", "m2", "m3")}
+        self._members = {name: self._member(name, host) for name, host in self._hosts.items()}
+        self._killed: set[str] = set()
+        self.url = "mongodb://" + ",".join(self._hosts.values()) + "/?replicaSet=rs"
+
+    @property
+    def members(self) -> list[str]:
+        return [*self._members]
 
     def start(self) -> None:
-        with ThreadPoolExecutor(len(self._ports)) as together:
-            list(together.map(self.start_member, self._ports))
-        members = [{"_id": index, "host": f"{HOST}:{port}"} for index, port in enumerate(self._ports)]
+        with ThreadPoolExecutor(len(self._members)) as together:
+            list(together.map(self.start_member, self._members))
+        members = [{"_id": index, "host": host} for index, host in enumerate(self._hosts.values())]
         settings = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 300}
         config = {"_id": "rs", "members": members, "settings": settings}
-        with self._direct(self._ports[0], timeout=START_TIMEOUT) as client:
+        with self._direct(self.members[0], timeout=START_TIMEOUT) as client:
             client.admin.command("replSetInitiate", config)
         self.primary()
 
-    def start_member(self, port: int) -> None:
+    def start_member(self, name: str) -> None:
         """Start a member, and return once it accepts connections."""
-        self._members[port].start()
-        self._killed.discard(port)
+        self._members[name].start()
+        self._killed.discard(name)
 
-    def primary(self) -> int:
-        """Return the port of the primary, once one can write."""
+    def primary(self) -> str:
+        """Return the name of the primary, once one can write."""
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            for port in {*self._ports} - self._killed:
+            for name in {*self._members} - self._killed:
                 with contextlib.suppress(PyMongoError):
-                    if self._is_primary(port):
-                        return port
+                    if self._state(name) == PRIMARY:
+                        return name
             time.sleep(0.05)
         raise AssertionError("the replica set elected no primary")
 
-    def kill(self, port: int) -> None:
-        self._killed.add(port)
-        self._members[port].kill()
+    def kill(self, name: str) -> None:
+        self._killed.add(name)
+        self._members[name].kill()
+
+    def pause(self, name: str) -> None:
+        self._members[name].pause()
+
+    def resume(self, name: str) -> None:
+        self._members[name].resume()
+
+    def runs(self, name: str) -> bool:
+        return self._members[name].runs()
+
+    def step_down(self) -> None:
+        """Let the primary step down, and return once it has."""
+        with pymongo.MongoClient[dict[str, Any]](self.url) as client:
+            client.admin.command("replSetStepDown", 30)
+
+    def is_complete(self) -> bool:
+        """Return True if there is a primary and all others follow it."""
+        try:
+            states = [self._state(name) for name in self._members]
+        except PyMongoError:
+            return False
+        return sorted(states) == [PRIMARY, SECONDARY, SECONDARY]
 
     def close(self) -> None:
         for member in self._members.values():
             member.close()
 
-    def _member(self, port: int) -> Server:
-        home = self._folder / str(port)
-        (home / "data").mkdir(parents=True)
-        return find_server(binaries.mongod, MONGO_IMAGE, home, partial(_command, home, port), partial(_wait, port))
+    def _member(self, name: str, host: str) -> Server:
+        home = self._folder / name
+        (home / "data").mkdir(parents=True, exist_ok=True)
 
-    def _is_primary(self, port: int) -> bool:
-        with self._direct(port) as client:
-            return bool(client.admin.command("hello")["isWritablePrimary"])
+        def command(program: Path) -> list[str]:
+            return [*self._network.enter(name), *_command(home, host, program)]
 
-    def _direct(self, port: int, timeout: float = 5.0) -> Client:
-        url, limit = f"mongodb://{HOST}:{port}/?directConnection=true", int(timeout * 1000)
+        return find_server(binaries.mongod, MONGO_IMAGE, home, command, partial(_wait, host))
+
+    def _state(self, name: str) -> str:
+        with self._direct(name) as client:
+            hello = client.admin.command("hello")
+        return PRIMARY if hello["isWritablePrimary"] else SECONDARY if hello["secondary"] else ""
+
+    def _direct(self, name: str, timeout: float = 5.0) -> Client:
+        url, limit = f"mongodb://{self._hosts[name]}/?directConnection=true", int(timeout * 1000)
         return pymongo.MongoClient(url, serverSelectionTimeoutMS=limit, socketTimeoutMS=limit)
 
 
-def _command(home: Path, port: int, program: Path) -> list[str]:
-    line = [str(program), "--replSet", "rs", "--bind_ip", HOST, "--port", str(port), "--nounixsocket"]
+def _command(home: Path, host: str, program: Path) -> list[str]:
+    address, port = host.split(":")
+    line = [str(program), "--replSet", "rs", "--bind_ip", address, "--port", port, "--nounixsocket"]
     line += ["--dbpath", str(home / "data"), "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]
     return [*line, *TEST_OPTIONS]
 
 
-def _wait(port: int, check: Callable[[], None]) -> None:
-    ports.wait_for_port(HOST, port, check, START_TIMEOUT)
+def _wait(host: str, check: Callable[[], None]) -> None:
+    address, port = host.split(":")
+    ports.wait_for_port(address, int(port), check, START_TIMEOUT)

@@ -79,6 +79,9 @@ class Server(Protocol):
 
     def resume(self) -> None: ...
 
+    def runs(self) -> bool:
+        """Return False if the server has ended."""
+
     def restart(self) -> None:
         """Call `stop`, then `start`."""
 
@@ -138,6 +141,9 @@ class LocalServer(_Restart):
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
+
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def close(self) -> None:
         self.kill()
@@ -203,6 +209,10 @@ class ContainerServer(_Restart):
         if self._running.status == "paused":
             self._running.unpause()
 
+    def runs(self) -> bool:
+        self._running.reload()
+        return bool(self._running.status in ("running", "paused"))
+
     def close(self) -> None:
         self._container.stop()
 
@@ -223,6 +233,9 @@ class ExternalServer(_Restart):
 
     def resume(self) -> None:
         """Do nothing: it was never paused."""
+
+    def runs(self) -> bool:
+        return True
 
     restart = kill
 

@@ -27,12 +27,17 @@ Call = Callable[[str, str, str, Mapping[str, Any]], Awaitable[Any]]
 Tell = Callable[[str, str, str, Mapping[str, Any], str], Awaitable[None]]
 
 
+# Sends a request over HTTP, by method, path, headers and body, and returns the ETag and the body. Raises `Failure`.
+Send = Callable[[str, str, Mapping[str, str], Any], Awaitable[tuple[str, Any]]]
+
+
 class Client(NamedTuple):
-    """A client, which does one thing at a time. Only clients of NATS can store tells."""
+    """A client, which does one thing at a time. Only clients of NATS can `tell`, and only those of HTTP `send`."""
 
     name: str
     call: Call
     tell: Tell | None = None
+    send: Send | None = None
 
 
 class Workload:
@@ -289,7 +294,8 @@ class Tells(Workload):
             f"ledger:{id} was told {later.arguments['number']} before {earlier.arguments['number']} by {source}"
             for source, operations in sources.items()
             for earlier, later in pairwise(operations)
-            if places.get(later.arguments["number"], len(told)) < places.get(earlier.arguments["number"], -1)
+            if earlier.returned < later.called
+            and places.get(later.arguments["number"], len(told)) < places.get(earlier.arguments["number"], -1)
         ]
 
     async def _read(self, client: Client, id: str) -> list[int]:

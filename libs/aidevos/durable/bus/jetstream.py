@@ -179,16 +179,19 @@ class JetStreamBus:
             reconnects = self._connection.stats["reconnects"]
             config = _start_config(since, after)
             config.filter_subjects = list(patterns)
+            config.idle_heartbeat = CHECK_EVERY
             reader = await self._js.subscribe(
                 subjects.EVENTS, stream=subjects.EVENTS_STREAM, ordered_consumer=True, config=config
             )
+            number = reader._id
             try:
                 if after and not await self._keeps_all_after(int(after)):
                     raise PositionLost
                 info, behind = await reader.consumer_info(), True
                 # Some of the waiting events may already have been delivered.
                 waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
-                while self._connection.stats["reconnects"] == reconnects:
+                # nats-py can't replace a consumer that the server has lost, because it began at a time.
+                while self._connection.stats["reconnects"] == reconnects and reader._id == number:
                     if behind and waiting <= 0:
                         behind = False
                         yield None
@@ -204,7 +207,7 @@ class JetStreamBus:
                     await reader.unsubscribe()
         except NatsError as error:
             raise BusError(f"JetStream: {error!r}") from error
-        raise BusError("JetStream: the connection was lost")
+        raise BusError("JetStream: the connection or the server's side of the subscription was lost")
 
     async def find_end(self, patterns: Sequence[str]) -> str:
         try:

@@ -101,7 +101,8 @@ class Schedule:
             else:
                 found.append(key)
                 del self._times[key]
-        self._late_from = max(self._late_from, now - CATCH_UP_LIMIT)
+        # It is further ahead only where the system clock has gone back.
+        self._late_from = min(max(self._late_from, now - CATCH_UP_LIMIT), now + 1 / self._rate)
         while self._late and self._late_from <= now and len(found) < room:
             at, key = self._late.popleft()
             if self._times.get(key) == at:

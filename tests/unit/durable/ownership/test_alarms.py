@@ -572,6 +572,16 @@ async def test_late_ones_ring_at_a_rate_and_none_on_time_waits_for_them() -> Non
         assert [name for name, _, _ in Bell.attempts].count("late") == 200
 
 
+async def test_late_alarms_ring_after_the_clock_went_back() -> None:
+    schedule = alarm_clock.Schedule(rate=50.0)
+    schedule.put(("bell", "first"), START)
+    assert schedule.pop(START + HOUR, 1) == [("bell", "first")]
+    schedule.put(("bell", "second"), START)
+
+    assert schedule.pop(START + 60.0, 1) == []
+    assert schedule.pop(START + 60.1, 1) == [("bell", "second")]
+
+
 async def test_late_ones_in_partitions_that_have_left_delay_no_others() -> None:
     Bell.attempts = []
     store, ids = MemoryStore(), [f"l{number}" for number in range(200)]

@@ -113,6 +113,17 @@ async def test_a_number_that_was_issued_too_long_ago_is_refused(kit: ObjectKit) 
     assert (await failure(kit.call("tally", "a", "add", headers=numbered("b", 1)))).code == "stale"
 
 
+async def test_a_number_from_the_future_is_refused_unless_it_was_used_before_the_clock_went_back(
+    kit: ObjectKit,
+) -> None:
+    used, unused = (numbered("a", count, 1, at=kit.clock.now()) for count in (1, 2))
+    assert await kit.call("tally", "a", "add", headers=used) == 1
+    kit.clock.advance(-3600)
+
+    assert (await failure(kit.call("tally", "a", "add", headers=unused))).code == "bad-request"
+    assert await kit.call("tally", "a", "add", headers=used) == 1
+
+
 async def test_a_dead_client_s_records_and_mark_expire_and_its_late_copies_stay_refused(kit: ObjectKit) -> None:
     await kit.call("tally", "a", "add", headers=numbered("a", 1))
     await kit.call("tally", "a", "add", headers=chosen("old"))

@@ -1,0 +1,26 @@
+"""A short campaign of random faults on real servers; `make faults` runs a long one."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.servers import Servers
+
+MINUTES = 0.2
+
+
+@pytest.mark.timeout(300)
+def test_a_short_campaign_of_random_faults_has_no_violation(servers: Servers) -> None:
+    command = [sys.executable, "-m", "tests.support.campaign", "--minutes", str(MINUTES)]
+    run = subprocess.run(
+        [*command, "--seed", str(secrets.randbits(32))], cwd=ROOT, text=True, capture_output=True, timeout=280
+    )
+
+    print(run.stdout)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.rstrip().endswith("0 violations")

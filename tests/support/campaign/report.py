@@ -1,0 +1,88 @@
+"""The report of a campaign: faults and errors by kind, operations, the longest unavailability, and violations."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from aidevos.testing import Operation, Refusal, Unknown
+from tests.support.campaign.faults import Happened
+
+# Seconds after a fault in which it may still keep objects from answering.
+RECOVERY = 5.0
+NO_FAULT, SEVERAL = "no fault", "several faults at once"
+
+
+@dataclass
+class Report:
+    """What has happened in the rounds of a campaign with one seed."""
+
+    seed: int
+    rounds: int = 0
+    operations: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    # Answers that were errors, by code, with those of an unknown outcome.
+    errors: Counter[str] = field(default_factory=Counter)
+    # Seconds for which an object that somebody called gave no answer to anybody, at most, by kind of fault.
+    outages: dict[str, float] = field(default_factory=dict)
+    # Processes that ended by themselves.
+    crashes: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def add(self, history: Sequence[Operation], happened: Sequence[Happened], violations: Iterable[str]) -> None:
+        """Add a round."""
+        self.rounds += 1
+        self.operations += len(history)
+        self.faults.update(each.kind for each in happened)
+        self.errors.update(code for each in history if (code := _code(each)))
+        self.violations += violations
+        for kind, seconds in find_outages(history, happened).items():
+            self.outages[kind] = max(seconds, self.outages.get(kind, 0.0))
+
+    def __str__(self) -> str:
+        lines = [f"Seed {self.seed}, {self.rounds} rounds", "", "Faults, and the longest unavailability in seconds:"]
+        for kind in sorted({*self.faults, *self.outages}):
+            longest = f"{self.outages[kind]:8.2f}" if kind in self.outages else "       –"
+            lines.append(f"  {self.faults[kind] or '':>5}  {longest}  {kind}")
+        for title, counts in (("Errors", self.errors), ("Processes that ended by themselves", self.crashes)):
+            lines += ["", f"{title}:", *(f"  {count:>5}  {name}" for name, count in counts.most_common())]
+        lines += ["", "Violations:", *self.violations] if self.violations else []
+        lines += ["", self.summary]
+        return "\n".join(lines)
+
+    @property
+    def summary(self) -> str:
+        """The last line of the report."""
+        faults = sum(self.faults.values())
+        return (
+            f"seed {self.seed}, {faults} faults, {self.operations} operations, "
+            f"{sum(self.errors.values())} errors, {len(self.violations)} violations"
+        )
+
+
+def find_outages(history: Iterable[Operation], happened: Sequence[Happened]) -> dict[str, float]:
+    """Return the longest wait for any answer of a called object, by the fault that was there meanwhile."""
+    objects: dict[str, list[Operation]] = defaultdict(list)
+    for operation in history:
+        objects[operation.object].append(operation)
+    longest: dict[str, float] = {}
+    for operations in objects.values():
+        answers = sorted(each.returned for each in operations if not isinstance(each.outcome, Unknown))
+        for operation in operations:
+            place = bisect_left(answers, operation.called)
+            if place < len(answers):
+                kind = _kind_between(happened, operation.called, answers[place])
+                longest[kind] = max(answers[place] - operation.called, longest.get(kind, 0.0))
+    return longest
+
+
+def _kind_between(happened: Iterable[Happened], begun: float, ended: float) -> str:
+    met = [each.kind for each in happened if each.begun < ended and begun < each.ended + RECOVERY]
+    return met[0] if len(met) == 1 else SEVERAL if met else NO_FAULT
+
+
+def _code(operation: Operation) -> str:
+    outcome = operation.outcome
+    return outcome.code if isinstance(outcome, Refusal | Unknown) else ""
