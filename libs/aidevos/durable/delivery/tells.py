@@ -360,7 +360,7 @@ class Tells:
         return self._environment.partitions.of(type, rest.partition(".")[0])
 
     async def _pull(self, backlog: _Backlog) -> None:
-        """Pull tells until the consumer is gone or must be made anew, or until a reconnect, which may have lost tells."""
+        """Pull tells until the consumer is gone or must be made anew, or until a reconnect, which may lose tells."""
         gone = False
         # What the open request may still bring.
         left = 0
