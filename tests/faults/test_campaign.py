@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.servers import Servers
 
 MINUTES = 0.2
 
 
+@pytest.mark.servers
 @pytest.mark.timeout(300)
-def test_a_short_campaign_of_random_faults_has_no_violation(servers: Servers) -> None:
+def test_a_short_campaign_of_random_faults_has_no_violation() -> None:
     command = [sys.executable, "-m", "tests.support.campaign", "--minutes", str(MINUTES)]
     run = subprocess.run(
         [*command, "--seed", str(secrets.randbits(32))], cwd=ROOT, text=True, capture_output=True, timeout=280

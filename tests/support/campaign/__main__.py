@@ -15,20 +15,21 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from aidevos import Failure
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.connection import connect
 from aidevos.testing import write_history
+from tests.support import workloads
 from tests.support.campaign.clients import Items, follow_events, open_clients
-from tests.support.campaign.faults import AT_ONCE, Faults, Happened, prepare_disks
+from tests.support.campaign.faults import AT_ONCE, KINDS, Faults, Happened, prepare_disks
 from tests.support.campaign.fleet import Fleet
 from tests.support.campaign.report import Report
 from tests.support.many_hosts import Owners
 from tests.support.network import PRIVATE, can_be_private, find_network, private_command
 from tests.support.paths import ROOT, temporary_folder
-from tests.support.workloads import KINDS, Client, Workloads
+from tests.support.workloads import Client, Workloads
 
 # Where failed rounds are kept.
 KEPT = ROOT / "var" / "faults"
@@ -54,25 +55,25 @@ class Campaign:
     async def run_round(self, seconds: float) -> None:
         """Run a round, and add it to the report."""
         name = f"{self.report.seed} {self.report.rounds}"
-        workloads = Workloads(random.Random(f"{name} work"), time.monotonic, OBJECTS, (*KINDS, Items))
+        work = Workloads(random.Random(f"{name} work"), time.monotonic, OBJECTS, (*workloads.KINDS, Items))
         self._faults.happened.clear()
         self._faults.at_once = 1 if self.report.rounds % 2 else AT_ONCE
         async with (
             open_clients(self._fleet, OVER_NATS, OVER_HTTP) as clients,
-            follow_events(self._fleet, workloads.see),
+            follow_events(self._fleet, work.see),
         ):
             checker = clients[-1]
-            await workloads.prepare(checker)
+            await work.prepare(checker)
             stopping = asyncio.Event()
-            working = [asyncio.create_task(_work(client, workloads, stopping)) for client in clients]
+            working = [asyncio.create_task(_work(client, work, stopping)) for client in clients]
             await self._faults.run(random.Random(f"{name} faults"), seconds)
             stopping.set()
             await asyncio.gather(*working)
-            violations = await self._settle(workloads, checker)
-        self.report.crashes = self._fleet.crashes
-        self.report.add(workloads.history, self._faults.happened, violations)
+            violations = self._faults.unended + await self._settle(work, checker)
+        self.report.crashes, self.report.logged = self._fleet.crashes, self._fleet.logged_errors()
+        self.report.add(work.history, self._faults.happened, violations)
         if violations:
-            self._keep(name.replace(" ", "-"), workloads, self._faults.happened, violations)
+            self._keep(name.replace(" ", "-"), work, self._faults.happened, violations)
 
     async def _settle(self, workloads: Workloads, checker: Client) -> list[str]:
         """Wait until everything has arrived, and return the violations."""
@@ -109,8 +110,8 @@ class Campaign:
         print(f"kept in {folder}")
 
 
-async def run(seed: int, seconds: float, mutation: str) -> Report:
-    """Run a campaign for at least this long, or until a violation, and return its report."""
+async def run(seed: int, seconds: float, only: Collection[str], mutation: str) -> Report:
+    """Run a campaign of these kinds of faults for at least this long, or until a violation, and return its report."""
     network, folder = find_network(), temporary_folder("campaign")
     if network.can_cut:
         prepare_disks(folder)
@@ -120,7 +121,7 @@ async def run(seed: int, seconds: float, mutation: str) -> Report:
         connection = await connect(fleet.nats.nats_url("fleet"), "observer")
         owners = Owners(connection)
         watching = [asyncio.create_task(owners.follow()), asyncio.create_task(fleet.supervise())]
-        campaign = Campaign(fleet, owners, Faults(fleet, connection), seed)
+        campaign = Campaign(fleet, owners, Faults(fleet, connection, only), seed)
         end = time.monotonic() + seconds
         while not campaign.report.violations and (left := end - time.monotonic()) > 0:
             await campaign.run_round(min(left, ROUND_SECONDS))
@@ -144,13 +145,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.support.campaign")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--only", default=",".join(KINDS), help="kinds of faults, separated by commas")
     parser.add_argument("--mutation", default="", help="a bug to put into the hosts, by its name")
     arguments = parser.parse_args()
     if PRIVATE not in os.environ and can_be_private():
         command = private_command("tests.support.campaign", *sys.argv[1:], "--seed", str(arguments.seed))
         os.execvp(command[0], command)
     print(f"seed {arguments.seed}", flush=True)
-    report = asyncio.run(run(arguments.seed, arguments.minutes * 60, arguments.mutation))
+    report = asyncio.run(run(arguments.seed, arguments.minutes * 60, arguments.only.split(","), arguments.mutation))
     print(report)
     return 1 if report.violations else 0
 

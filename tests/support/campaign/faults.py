@@ -13,12 +13,13 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from nats.aio.client import Client
+from pymongo.errors import PyMongoError
 
 from aidevos.process.nats_users import FOLDER
 from tests.support.campaign.fleet import GATEWAY, Fleet
@@ -55,14 +56,17 @@ class Happened(NamedTuple):
 
 
 class Faults:
-    """Injects faults into a fleet, at most `at_once`. `happened` lists those that ended.
+    """Injects faults into a fleet, at most `at_once`, of `only` these kinds.
 
+    `happened` lists those that have ended, and `unended` those after which a server or cluster didn't recover.
     `connection` is an administrator's.
     """
 
-    def __init__(self, fleet: Fleet, connection: Client) -> None:
+    def __init__(self, fleet: Fleet, connection: Client, only: Collection[str]) -> None:
         self.happened: list[Happened] = []
+        self.unended: list[str] = []
         self.at_once = AT_ONCE
+        self._only = only
         self._fleet = fleet
         self._connection = connection
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -72,7 +76,7 @@ class Faults:
         end = time.monotonic() + seconds
         some = asyncio.Semaphore(self.at_once)
         async with asyncio.TaskGroup() as faults:
-            for planned in plan(random, can_cut=self._fleet.network.can_cut):
+            for planned in plan(random, can_cut=self._fleet.network.can_cut, only=self._only):
                 await some.acquire()
                 if time.monotonic() > end:
                     return
@@ -88,12 +92,18 @@ class Faults:
         fault = KINDS[planned.kind]
         async with self._free(planned):
             begun = time.monotonic()
-            await fault.inject(self._fleet, planned.target, planned.seconds)
-            if fault.cluster == "nats":
-                await wait_for_copies(self._connection.jetstream(timeout=2), COMPLETE_WITHIN)
-            elif fault.cluster == "mongo":
-                await _until_complete(self._fleet)
+            try:
+                await fault.inject(self._fleet, planned.target, planned.seconds)
+                await self._recover(fault.cluster)
+            except (AssertionError, TimeoutError, RuntimeError, PyMongoError) as error:
+                self.unended.append(f"{planned.kind}, {planned.target}: {error!r}")
             self.happened.append(Happened(planned.kind, planned.target, begun, time.monotonic()))
+
+    async def _recover(self, cluster: str) -> None:
+        if cluster == "nats":
+            await wait_for_copies(self._connection.jetstream(timeout=2), COMPLETE_WITHIN)
+        elif cluster == "mongo":
+            await _until_complete(self._fleet)
 
     @asynccontextmanager
     async def _free(self, planned: Planned) -> AsyncIterator[None]:
@@ -178,6 +188,11 @@ async def cut_from_one_nats(fleet: Fleet, name: str, seconds: float) -> None:
 async def cut_from_mongo(fleet: Fleet, name: str, seconds: float) -> None:
     """Cut a process off from MongoDB, with writes on their way, but not from NATS."""
     await _cut(fleet, name, fleet.mongo.members, 1.0 + seconds)
+
+
+async def cut_from_all(fleet: Fleet, name: str, seconds: float) -> None:
+    """Cut a process off from all servers for longer than a lease, with writes that land after others took over."""
+    await _cut(fleet, name, [*fleet.nats.members, *fleet.mongo.members], 3.0 + seconds)
 
 
 async def kill_nats(fleet: Fleet, name: str, seconds: float) -> None:
@@ -278,6 +293,7 @@ KINDS = {
     "host cut from NATS": Fault(cut_from_nats, (*HOSTS, *DATA), 3, cuts=True),
     "host cut from one NATS server": Fault(cut_from_one_nats, ALL, 2, cuts=True),
     "host cut from MongoDB": Fault(cut_from_mongo, (*HOSTS, *DATA), 3, cuts=True),
+    "host cut from everything": Fault(cut_from_all, (*HOSTS, *DATA), 3, cuts=True),
     "NATS server killed": Fault(kill_nats, NATS, 2, "nats"),
     "NATS server frozen": Fault(freeze_nats, NATS, 1, "nats"),
     "NATS server rolled back": Fault(roll_back_nats, NATS, 2, "nats"),
@@ -293,9 +309,12 @@ WHOLE_SERVICE = ("scaled up and down", "rolling restart")
 MOST_SECONDS, MOST_PAUSE = 8.0, 4.0
 
 
-def plan(random: random.Random, *, can_cut: bool) -> Iterator[Planned]:
-    """Return faults without an end. Without a private network, nothing is cut off and no disk is full."""
-    kinds = {name: fault for name, fault in KINDS.items() if can_cut or not fault.cuts}
+def plan(random: random.Random, *, can_cut: bool, only: Collection[str] = KINDS) -> Iterator[Planned]:
+    """Return faults of `only` these kinds, without an end.
+
+    Without a private network, nothing is cut off and no disk is full.
+    """
+    kinds = {name: KINDS[name] for name in only if can_cut or not KINDS[name].cuts}
     while True:
         (kind,) = random.choices(list(kinds), [fault.weight for fault in kinds.values()])
         target = random.choice(kinds[kind].targets)

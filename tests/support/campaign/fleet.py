@@ -6,8 +6,10 @@ A process that ends by itself is started again at once, as a supervisor would.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -140,7 +142,7 @@ class Fleet:
         self._processes[name].terminate()
         try:
             await asyncio.to_thread(self._processes[name].wait, STOP_WITHIN)
-        except TimeoutError:
+        except subprocess.TimeoutExpired:
             self.crashes[f"{name} didn't stop"] += 1
             await self.kill_process(name)
 
@@ -163,10 +165,11 @@ class Fleet:
             counts = {name: database[name].count_documents({"outbox.0": {"$exists": True}}) for name in names}
         return {name: count for name, count in counts.items() if count}
 
-    def errors(self) -> list[str]:
-        """Return what processes have logged as errors."""
+    def logged_errors(self) -> Counter[str]:
+        """Return how often processes have logged each error, by the beginning of its message."""
         lines = [line for log in self.folder.glob("*-*.log") for line in log.read_text().splitlines()]
-        return [line for line in lines if '"level":"ERROR"' in line or '"level":"CRITICAL"' in line]
+        errors = [json.loads(line) for line in lines if '"level":"ERROR"' in line]
+        return Counter(each["message"].partition(":")[0] for each in errors)
 
     def close(self) -> None:
         """Kill everything."""

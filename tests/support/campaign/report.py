@@ -29,6 +29,8 @@ class Report:
     outages: dict[str, float] = field(default_factory=dict)
     # Processes that ended by themselves.
     crashes: Counter[str] = field(default_factory=Counter)
+    # What processes have logged as errors.
+    logged: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
     def add(self, history: Sequence[Operation], happened: Sequence[Happened], violations: Iterable[str]) -> None:
@@ -46,7 +48,12 @@ class Report:
         for kind in sorted({*self.faults, *self.outages}):
             longest = f"{self.outages[kind]:8.2f}" if kind in self.outages else "       –"
             lines.append(f"  {self.faults[kind] or '':>5}  {longest}  {kind}")
-        for title, counts in (("Errors", self.errors), ("Processes that ended by themselves", self.crashes)):
+        counted = {
+            "Errors": self.errors,
+            "Processes that ended by themselves": self.crashes,
+            "Logged errors": self.logged,
+        }
+        for title, counts in counted.items():
             lines += ["", f"{title}:", *(f"  {count:>5}  {name}" for name, count in counts.most_common())]
         lines += ["", "Violations:", *self.violations] if self.violations else []
         lines += ["", self.summary]

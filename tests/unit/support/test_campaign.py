@@ -29,6 +29,12 @@ def test_every_kind_of_fault_is_planned_where_a_network_can_be_cut() -> None:
     assert kinds == set(KINDS)
 
 
+def test_a_plan_can_be_limited_to_some_kinds() -> None:
+    planned = islice(plan(random.Random(1), can_cut=True, only=["host paused", "rolling restart"]), 100)
+
+    assert {each.kind for each in planned} == {"host paused", "rolling restart"}
+
+
 def test_without_a_private_network_nothing_is_cut_off() -> None:
     kinds = {planned.kind for planned in islice(plan(random.Random(1), can_cut=False), 1000)}
 

@@ -176,7 +176,7 @@ class CompletionRecords:
         return self._size + self._chosen_size
 
     def find(self, key: RequestKey, fingerprint: bytes, now: float) -> Record | None:
-        """Return the record of an earlier copy. Raises `stale`, `bad-request` or `request-id-reused`."""
+        """Return the record of an earlier copy. Raises `stale`, `unavailable` or `request-id-reused`."""
         if not key.client:
             return check_fingerprint(self._chosen.get(key.key), fingerprint)
         client = self._clients.get(key.client)
@@ -184,7 +184,9 @@ class CompletionRecords:
         issued = issued_at(key.number)
         # A host's clock may have gone back since the number was used.
         if record is None and issued > now + CLOCK_SKEW:
-            raise Failure("bad-request", "this number was issued in the future", field="Request-Id")
+            # An earlier copy may be under way, so the refusal isn't final.
+            detail = "this number seems to be of the future: the clock of the client or of the host is wrong"
+            raise Failure("unavailable", detail, field="Request-Id")
         if (client and key.number < client.mark) or issued < now - self._bounds.age:
             raise Failure("stale", "this request is settled or too old to be repeated", field="Request-Id")
         return check_fingerprint(record, fingerprint)

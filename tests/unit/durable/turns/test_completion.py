@@ -120,7 +120,7 @@ async def test_a_number_from_the_future_is_refused_unless_it_was_used_before_the
     assert await kit.call("tally", "a", "add", headers=used) == 1
     kit.clock.advance(-3600)
 
-    assert (await failure(kit.call("tally", "a", "add", headers=unused))).code == "bad-request"
+    assert (await failure(kit.call("tally", "a", "add", headers=unused))).code == "unavailable"
     assert await kit.call("tally", "a", "add", headers=used) == 1
 
 
@@ -336,7 +336,7 @@ async def test_while_the_archive_cannot_be_read_only_what_may_be_a_repeat_is_ref
 
 async def test_a_number_from_the_future_is_refused(kit: ObjectKit) -> None:
     ahead = numbered("a", 1, at=kit.clock.now() + 61)
-    assert (await failure(kit.call("tally", "a", "add", headers=ahead))).code == "bad-request"
+    assert (await failure(kit.call("tally", "a", "add", headers=ahead))).code == "unavailable"
     assert await kit.call("tally", "a", "add", headers=numbered("a", 1, at=kit.clock.now() + 59)) == 1
 
 
