@@ -61,6 +61,12 @@ class Consumer:
             "num_waiting": 0,
         }
 
+    def update(self, config: dict[str, Any]) -> None:
+        """Read other subjects from now on. What is stored under new ones already is passed over."""
+        self.config, self.filters = config, config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+        stored = self._stream.messages
+        self._waiting = deque(each for each in self._waiting if each in stored and self._matches(stored[each]))
+
     def delete(self) -> None:
         self.gone = True
         self._stream.on_stored.pop(self, None)

@@ -154,6 +154,7 @@ class JetStream:
     def _create(self, stream: Stream, config: dict[str, Any]) -> Consumer:
         consumers, name = self._consumers[stream.name], config.get("durable_name") or config.get("name")
         if name in consumers and not consumers[name].gone:
+            consumers[name].update(config)
             return consumers[name]
         if name is None:
             self._names += 1

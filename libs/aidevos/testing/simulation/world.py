@@ -34,7 +34,7 @@ from aidevos.testing.simulation.streams import Stored
 PARTITIONS = (1, 2, 4)
 DEADLINES = (2.0, 5.0, 10.0)
 # Virtual seconds after the last fault within which everything must be done.
-QUIET_WITHIN = 60.0
+QUIET_WITHIN = 100.0
 LEAVES_WITHIN = 30.0
 LOOK_EVERY = 0.5
 STARTS_WITHIN = 30.0
