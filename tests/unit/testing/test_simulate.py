@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from aidevos import BaseDurableObject, Failure, authenticated, command, query
 from aidevos.testing import Model, Refusal, Workload, simulate
+from tests.support.paths import ROOT
 
 
 class CartState(msgspec.Struct):
@@ -88,6 +90,16 @@ def test_a_state_against_the_invariant_is_found_with_a_short_plan() -> None:
 def test_an_answer_against_the_model_is_found() -> None:
     with pytest.raises(AssertionError, match="has no order of operations that explains"):
         simulate(MiscountingCart, Workload(CALLS, ids=["one"], model=MODEL), seeds=[1, 2], operations=40)
+
+
+def test_the_tutorial_finds_its_bug() -> None:
+    page = (ROOT / "docs" / "simulation.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(code, names)
+    with pytest.raises(AssertionError, match=r"the invariant doesn't hold for cart:\w+ with CartState") as failed:
+        names["test_a_cart_holds_three_of_an_item_at_most"]()
+    assert str(failed.value).count(": add(") <= 4
 
 
 def test_examples_of_strategies_are_the_same_in_each_run() -> None:
