@@ -149,8 +149,10 @@ async def test_a_tell_that_ends_while_its_consumer_is_replaced_is_acknowledged_s
     servers: Servers, world: World
 ) -> None:
     await world.tell("stuck")
+    other = 1 - min(subjects.partition(world.type, "stuck"), 1)
     async with world.life(servers) as owner:
         await until(lambda: world.around.trying == 1, 20)
+        await owner.drop(world.type, other)
         add_consumer = owner._js.add_consumer
 
         async def add(*args: Any) -> Any:
@@ -163,11 +165,51 @@ async def test_a_tell_that_ends_while_its_consumer_is_replaced_is_acknowledged_s
 
         owner._js.add_consumer = add  # type: ignore[method-assign]
         began = time.monotonic()
-        await owner.drop(world.type, 1 - min(subjects.partition(world.type, "stuck"), 1))
+        owner.take(world.type, {other: ""})
         await until(lambda: not owner._in_progress, 20)
         assert time.monotonic() - began < ACK_WITHIN
         assert not await world.in_hand()
     assert len(world.around.applied) == 1
+
+
+async def test_a_partition_that_is_dropped_leaves_the_tells_to_the_others_alone(servers: Servers, world: World) -> None:
+    place, other = (subjects.partition(world.type, id) for id in ("stuck", "a"))
+    assert place != other
+    await world.tell("stuck")
+    async with world.life(servers) as owner:
+        await until(lambda: world.around.trying == 1, 20)
+        before = await world.stream.consumer_info(subjects.TELLS_STREAM, world.consumer)
+        pulls = before.num_waiting
+        await owner.drop(world.type, other)
+        after = await world.stream.consumer_info(subjects.TELLS_STREAM, world.consumer)
+        assert (after.created, after.num_waiting) == (before.created, pulls)
+        assert subjects.stored_tells(world.type, other) not in (after.config.filter_subjects or [])
+        await world.tell("a", b"of another")
+        await world.tell("stuck", b"mine")
+        world.around.free.set()
+        await until(lambda: world.around.applied == [b"", b"mine"], 20)
+        await until(lambda: not owner._in_progress, 20)
+        assert not await world.in_hand()
+        # What was stored under a subject that the consumer didn't read arrives all the same.
+        owner.take(world.type, {other: ""})
+        await until(lambda: world.around.applied == [b"", b"mine", b"of another"], 20)
+
+
+async def test_a_host_of_thousands_of_partitions_reads_all_of_their_tells_with_several_consumers(
+    servers: Servers, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tells, "PARTITIONS_OF_ONE", 16)
+    ids = [f"x{number}" for number in range(100)]
+    async with world.life(servers) as owner:
+        for id in ids:
+            await world.tell(id, id.encode())
+        await until(lambda: sorted(world.around.applied) == sorted(id.encode() for id in ids), 20)
+        infos = await world.stream.consumers_info(subjects.TELLS_STREAM)
+        mine = [len(each.config.filter_subjects or []) for each in infos if each.name.startswith(world.type)]
+        assert mine == [16] * (subjects.PARTITIONS // 16)
+        await owner.drop(world.type, 17)
+    infos = await world.stream.consumers_info(subjects.TELLS_STREAM)
+    assert not [each for each in infos if each.name.startswith(world.type)]
 
 
 async def test_a_consumer_that_nobody_deleted_holds_up_no_later_owner(servers: Servers, world: World) -> None:
@@ -182,7 +224,7 @@ async def test_an_owner_that_leaves_while_its_partitions_change_leaves_no_consum
     servers: Servers, world: World
 ) -> None:
     async with world.life(servers) as owner:
-        await owner._backlogs[world.type].read.wait()
+        await owner._backlogs[world.type][0].read.wait()
         add_consumer = owner._js.add_consumer
 
         async def add(*args: Any) -> Any:

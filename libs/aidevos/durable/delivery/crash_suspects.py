@@ -4,7 +4,8 @@ Promise: a tell that kills its process becomes a dead letter once `CRASHES` such
 owner of a partition has died and had its partitions for less than `SHORT_LIFE`, the next owner suspects every tell that
 was in hand. It tries the suspects one at a time. Each attempt is counted durably before it begins, and the count is
 taken back when the attempt ends in any way. No tell is therefore blamed for another one that ran concurrently, and
-nothing is written while owners and their partitions stay for longer.
+nothing is written while owners and their partitions stay for longer. An owner that got a partition from one
+that left in peace suspects nothing, so a tell may kill it once more uncounted.
 """
 
 from __future__ import annotations

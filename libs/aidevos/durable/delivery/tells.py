@@ -21,6 +21,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -56,11 +57,17 @@ CONCURRENCY = 256
 # of one process. This bounds its memory.
 MAX_IN_HAND = 10_000
 MAX_BYTES_IN_HAND = 256 * 1024 * 1024
+# Partitions of one consumer. The server compares the subjects of all consumers with each other whenever one changes:
+# with 2,048 each, that takes seconds.
+PARTITIONS_OF_ONE = 256
 # Bounds of one pull request.
 PULL = 256
 PULL_BYTES = 16 * 1024 * 1024
 # Seconds that one pull request stays open.
 PULL_FOR = 5.0
+# Seconds between two looks whether the last tells were lost on their way, as between two servers of a cluster. A later
+# tell shows the loss of earlier ones at once.
+COMPARE_EVERY = 30.0
 # Seconds after which the server redelivers an unacknowledged tell; longer than any tell waits here.
 ACK_WAIT = 7 * 86_400.0
 ACK_WITHIN = 5.0
@@ -125,18 +132,25 @@ def make_letter(tell: Tell, failure: Failure, *, now: float, attempts: int, call
 
 
 class _Backlog:
-    """The tells to one type in the partitions of this host that were received and are not finished."""
+    """The tells to one type that one consumer reads: those that were received and are not finished.
 
-    def __init__(self, type: str, share: Callable[[int], int]) -> None:
+    Its partitions are those of this host among the `number`th `PARTITIONS_OF_ONE`. `trying` limits all tells to the
+    type.
+    """
+
+    def __init__(self, type: str, number: int, trying: Slots) -> None:
         self.type = type
+        self.number = number
         # The last owners of this host's partitions, and the suspects of those partitions whose suspects are loaded.
         self.owners: dict[int, str] = {}
         self.suspects: dict[int, CrashSuspects] = {}
-        self.trying = Slots(lambda: share(CONCURRENCY))
+        self.trying = trying
         self.bytes = 0
         # Set when the consumer no longer reads exactly the partitions in `owners`, until it does again.
         self.changed = asyncio.Event()
         self.read = asyncio.Event()
+        # Subjects of tells that were stored before the server mapped them.
+        self.unmapped: list[str] = []
         # Held while the consumer is replaced or deleted.
         self.opening = asyncio.Lock()
         # Set when something has happened that `_pull` waits for.
@@ -188,18 +202,24 @@ class Tells:
         self._anonymous_letters = AnonymousLetters(share)
         self._lanes = Lanes()
         self._in_progress: dict[int, _Delivery] = {}
-        self._backlogs = {type: _Backlog(type, share) for type in environment.registry.types}
+        consumers = range(-(-environment.partitions.count // PARTITIONS_OF_ONE))
+        self._backlogs: dict[str, list[_Backlog]] = {}
+        for type in environment.registry.types:
+            trying = Slots(lambda: share(CONCURRENCY))
+            self._backlogs[type] = [_Backlog(type, number, trying) for number in consumers]
         self._closed = False
 
     def take(self, type: str, partitions: Mapping[int, str]) -> None:
         """Apply the tells to these partitions from now on. The values are their last owners, or empty strings."""
-        backlog = self._backlogs[type]
-        backlog.owners.update(partitions)
-        backlog.change()
+        for backlog in self._backlogs[type]:
+            taken = {each: owner for each, owner in partitions.items() if each // PARTITIONS_OF_ONE == backlog.number}
+            if taken:
+                backlog.owners.update(taken)
+                backlog.change()
 
     async def drop(self, type: str, partition: int) -> None:
         """Take no further tell to a partition, and free it for its next owner. Unfinished ones are left to that."""
-        backlog = self._backlogs[type]
+        backlog = self._backlogs[type][partition // PARTITIONS_OF_ONE]
         if self._closed or backlog.owners.pop(partition, None) is None:
             return
         backlog.suspects.pop(partition, None)
@@ -210,7 +230,10 @@ class Tells:
 
     async def follow(self, type: str) -> None:
         """Apply the tells to a type until closed."""
-        backlog, pauses = self._backlogs[type], FOLLOWING.pauses()
+        await asyncio.gather(*map(self._follow, self._backlogs[type]))
+
+    async def _follow(self, backlog: _Backlog) -> None:
+        pauses = FOLLOWING.pauses()
         while not self._closed:
             await backlog.changed.wait()
             if not self._environment.partitions.is_live():
@@ -225,7 +248,7 @@ class Tells:
                     await self._pull(backlog)
                     continue
             except (NatsError, TimeoutError) as error:
-                log.warning("reading the tells to %s failed, trying again: %r", type, error)
+                log.warning("reading the tells to %s failed, trying again: %r", backlog.type, error)
                 backlog.change()
                 await pauses.wait()
 
@@ -240,11 +263,12 @@ class Tells:
 
         async def delete(backlog: _Backlog) -> None:
             async with backlog.opening:
-                await self._delete_consumer(backlog.type, self._incarnation)
+                await self._delete_consumer(backlog, self._incarnation)
 
         with suppress(TimeoutError):
             async with asyncio.timeout(ACK_WITHIN):
-                await asyncio.gather(*map(delete, self._backlogs.values()), return_exceptions=True)
+                every = chain.from_iterable(self._backlogs.values())
+                await asyncio.gather(*map(delete, every), return_exceptions=True)
 
     async def _load_suspects(self, backlog: _Backlog) -> None:
         """Find the suspects of the partitions that are new, and delete the consumers of their dead owners."""
@@ -253,17 +277,17 @@ class Tells:
         for owner in sorted(set(new.values())):
             partitions, upto = [each for each in new if new[each] == owner], 0
             if owner:
-                consumer = _consumer(backlog.type, owner)
+                consumer = _consumer(backlog, owner)
                 upto = await find_suspects(self._js, consumer, self._environment.clock.now())
             loaded = await asyncio.gather(*(load(each, upto) for each in partitions))
             if owner:
-                await self._delete_consumer(backlog.type, owner)
+                await self._delete_consumer(backlog, owner)
             found = zip(partitions, loaded, strict=True)
             backlog.suspects |= {each: suspects for each, suspects in found if each in backlog.owners}
 
-    async def _delete_consumer(self, type: str, owner: str) -> None:
+    async def _delete_consumer(self, backlog: _Backlog, owner: str) -> None:
         with suppress(NotFoundError):
-            await self._js.delete_consumer(subjects.TELLS_STREAM, _consumer(type, owner))
+            await self._js.delete_consumer(subjects.TELLS_STREAM, _consumer(backlog, owner))
 
     async def _open_consumer(self, backlog: _Backlog) -> None:
         """Make a new consumer of this host's partitions, which starts at the first remaining tell of each."""
@@ -272,19 +296,11 @@ class Tells:
         for delivery in self._in_progress.values():
             if delivery.backlog is backlog:
                 delivery.current.clear()
-        await self._delete_consumer(backlog.type, self._incarnation)
+        await self._delete_consumer(backlog, self._incarnation)
         partitions = set(backlog.suspects)
         if partitions:
-            config = ConsumerConfig(
-                durable_name=_consumer(backlog.type, self._incarnation),
-                filter_subjects=[
-                    *(subjects.stored_tells(backlog.type, each) for each in sorted(partitions)),
-                    *await self._find_unmapped(backlog.type, partitions),
-                ],
-                ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=ACK_WAIT,
-                max_ack_pending=MAX_IN_HAND,
-            )
+            backlog.unmapped = await self._find_unmapped(backlog.type, partitions)
+            config = self._config_of(backlog)
             try:
                 await self._js.add_consumer(subjects.TELLS_STREAM, config)
             except BadRequestError as error:
@@ -294,6 +310,34 @@ class Tells:
                 await self._js.add_consumer(subjects.TELLS_STREAM, config)
         if not backlog.changed.is_set():
             backlog.read.set()
+
+    async def _narrow_consumer(self, backlog: _Backlog) -> bool:
+        """Let the consumer read less, after partitions were dropped. Return False if it must be made anew.
+
+        A consumer that gets further subjects would pass over what is already stored under them.
+        """
+        async with backlog.opening:
+            if self._closed or not backlog.owners or backlog.owners.keys() != backlog.suspects.keys():
+                return False
+            backlog.changed.clear()
+            await self._js.add_consumer(subjects.TELLS_STREAM, self._config_of(backlog))
+            if not backlog.changed.is_set():
+                backlog.read.set()
+            return True
+
+    def _config_of(self, backlog: _Backlog) -> ConsumerConfig:
+        """Return the consumer of the partitions whose suspects are loaded."""
+        mapped = [subjects.stored_tells(backlog.type, each) for each in sorted(backlog.suspects)]
+        unmapped = (
+            each for each in backlog.unmapped if self._partition_of(subjects.tell_target(each)) in backlog.suspects
+        )
+        return ConsumerConfig(
+            durable_name=_consumer(backlog, self._incarnation),
+            filter_subjects=[*mapped, *unmapped],
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT,
+            max_ack_pending=MAX_IN_HAND,
+        )
 
     async def _delete_overlapping(self, filters: Collection[str]) -> None:
         """Delete all consumers of tells that this host reads, because it owns their partitions.
@@ -319,39 +363,55 @@ class Tells:
         return self._environment.partitions.of(type, rest.partition(".")[0])
 
     async def _pull(self, backlog: _Backlog) -> None:
-        """Pull tells until the consumer is gone or must change, or until a reconnect, which may have lost tells."""
+        """Pull tells until the consumer is gone or must be made anew, or until a reconnect, which may lose tells."""
         gone = False
-        left = 0
+        # What the open request may still bring, and what this consumer has brought.
+        left = received = 0
 
         async def on_message(message: Msg) -> None:
-            nonlocal left, gone
-            if message.reply:
-                left -= 1
+            nonlocal left, gone, received
+            if not message.reply:
+                left, gone = 0, gone or _is_consumer_gone(message)
+            elif message.metadata.sequence.consumer == received + 1:
+                left, received = left - 1, received + 1
                 self._receive(message, backlog)
-            elif _is_consumer_gone(message):
-                gone = True
-            if not message.reply or not left:
+            else:
+                log.warning("a tell to %s was lost on its way: reading them anew", backlog.type)
+                left, gone = 0, True
+            if left <= 0:
                 backlog.stir.set()
 
         inbox = self._connection.new_inbox()
         subscription = await self._connection.subscribe(inbox, cb=on_message, pending_msgs_limit=-1)
         pull = msgspec.json.encode({"batch": PULL, "max_bytes": PULL_BYTES, "expires": int(PULL_FOR * 1e9)})
+        loop, reconnects, until = asyncio.get_running_loop(), self._connection.stats["reconnects"], 0.0
+        compare_at = loop.time() + COMPARE_EVERY
         try:
-            reconnects = self._connection.stats["reconnects"]
-            while not (gone or backlog.changed.is_set() or self._connection.stats["reconnects"] != reconnects):
-                if not self._environment.partitions.is_live() or backlog.bytes > MAX_BYTES_IN_HAND:
+            while not gone and self._connection.stats["reconnects"] == reconnects:
+                if backlog.changed.is_set() and not await self._narrow_consumer(backlog):
+                    break
+                if left > 0 and loop.time() < until:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(backlog.stir.wait(), until - loop.time())
+                    backlog.stir.clear()
+                elif not self._environment.partitions.is_live() or backlog.bytes > MAX_BYTES_IN_HAND:
                     await asyncio.sleep(CHECK_EVERY)
-                    continue
-                backlog.stir.clear()
-                left = PULL
-                subject = _NEXT + _consumer(backlog.type, self._incarnation)
-                await self._connection.publish(subject, pull, reply=inbox)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(backlog.stir.wait(), PULL_FOR + 1)
+                elif loop.time() >= compare_at:
+                    # No request is open, so nothing is on its way.
+                    compare_at = loop.time() + COMPARE_EVERY
+                    gone |= await self._count_delivered(backlog) > received
+                else:
+                    left, until = PULL, loop.time() + PULL_FOR + 1
+                    await self._connection.publish(_NEXT + _consumer(backlog, self._incarnation), pull, reply=inbox)
             backlog.change()
         finally:
             with suppress(NatsError):
                 await subscription.unsubscribe()
+
+    async def _count_delivered(self, backlog: _Backlog) -> int:
+        """Return how many tells the server has sent from this host's consumer."""
+        info = await self._js.consumer_info(subjects.TELLS_STREAM, _consumer(backlog, self._incarnation))
+        return int(info.delivered.consumer_seq) if info.delivered else 0
 
     def _receive(self, message: Msg, backlog: _Backlog) -> None:
         metadata = message.metadata
@@ -483,6 +543,7 @@ class _FinalRefusal(Failure):
     """A refusal that is final, even if its code is retryable."""
 
 
-def _consumer(type: str, incarnation: str) -> str:
-    """Return the name of a host's consumer of the tells to a type."""
-    return f"{type}_{incarnation.replace('.', '-')}"
+def _consumer(backlog: _Backlog, incarnation: str) -> str:
+    """Return the name of a host's consumer of these tells."""
+    name = f"{backlog.type}_{incarnation.replace('.', '-')}"
+    return f"{name}_{backlog.number}" if backlog.number else name

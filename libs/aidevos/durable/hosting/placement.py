@@ -31,6 +31,10 @@ from aidevos.durable.hosting.placement_events import PlacementEvents
 log = logging.getLogger(__name__)
 # Partitions that one host hands over at a time. More would all be away for longer, because they share the processors.
 MOVES_AT_ONCE = 4
+# A drain hands over this share of all partitions at a time if that is more, so that it ends in time.
+DRAINED_SHARE = 0.01
+# Seconds for which a host that has released a partition waits until another one has claimed it.
+CLAIMED_WITHIN = 0.5
 # Keys that are claimed in one write, and the writes of one host at a time. More would only wait in a busy server until
 # they time out and are repeated.
 CLAIMS_AT_ONCE = 100
@@ -89,6 +93,9 @@ class Placement:
         self._gone: set[str] = set()
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._moves: dict[tuple[str, int], asyncio.Task[None]] = {}
+        # Partitions that were released and that others should claim soon, unless nobody has claimed the last ones.
+        self._released: dict[tuple[str, int], asyncio.Event] = {}
+        self._patience = CLAIMED_WITHIN
         # Partitions that are being claimed and taken.
         self._coming: set[tuple[str, int]] = set()
         self._takeovers: set[asyncio.Task[None]] = set()
@@ -141,7 +148,8 @@ class Placement:
 
         What isn't released `within` seconds, or before the lease is lost, is free once the lease is gone.
         """
-        room, loop = asyncio.Semaphore(MOVES_AT_ONCE), asyncio.get_running_loop()
+        at_once = max(MOVES_AT_ONCE, int(len(self._held) * DRAINED_SHARE))
+        room, loop = asyncio.Semaphore(at_once), asyncio.get_running_loop()
         end = loop.time() + within
 
         async def move(type: str, partition: int) -> None:
@@ -190,6 +198,8 @@ class Placement:
             return
         owners[type][place[1]] = owner
         self._stale.add(type)
+        if owner.incarnation and place in self._released:
+            self._released[place].set()
         if place in self._held and owner.revision > self._held[place] and owner.incarnation != self._lease.incarnation:
             log.error("%s has taken %s, although this host has not released it", owner.incarnation, entry.key)
             self._lease.end()
@@ -339,6 +349,22 @@ class Placement:
         if revision is not None:
             self._events.partitions_released(type, [partition])
             self._note_own(type, partition, Owner("", revision))
+            await self._wait_claimed(type, partition)
+
+    async def _wait_claimed(self, type: str, partition: int) -> None:
+        """Return when another host has claimed a partition, so that few are without an owner at a time."""
+        heirs = [each for each, member in self._membership.members.items() if type in member.types]
+        if heirs in ([], [self._lease.incarnation]) or self.owner_of(type, partition):
+            return
+        claimed = self._released[type, partition] = asyncio.Event()
+        try:
+            async with asyncio.timeout(self._patience):
+                await claimed.wait()
+            self._patience = CLAIMED_WITHIN
+        except TimeoutError:
+            self._patience = 0.0
+        finally:
+            del self._released[type, partition]
 
     async def _release(self, key: str, revision: int) -> int | None:
         """Delete a key, and return the revision of the deletion; None if the lease is lost before."""

@@ -17,6 +17,7 @@ from aidevos.contracts.rate_limits import DEFAULT
 from aidevos.contracts.subjects import PARTITIONS, partition
 from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.access.resolving import NotReady
+from aidevos.durable.base.slots import Slots
 from aidevos.durable.delivery.anonymous_letters import RATE, SUBJECT_LIMIT
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
 from aidevos.durable.delivery.tells import CONCURRENCY, Tell, Tells, _Backlog
@@ -98,7 +99,7 @@ class World:
         self.fatal = asyncio.Event()
         self.tells = Tells(around, "host.1", self.kit.runtime.environment, self.kit.router, around, around)
         suspects = CrashSuspects(self.bucket, asyncio.Lock(), "slate.crashes", upto, dict(self.bucket.ended))
-        self.backlog = _Backlog("slate", lambda limit: limit)
+        self.backlog = _Backlog("slate", 0, Slots(lambda: CONCURRENCY))
         self.backlog.suspects = dict.fromkeys(range(PARTITIONS), suspects)
 
     async def die(self) -> None:
@@ -290,7 +291,7 @@ async def test_a_host_applies_its_share_of_the_tells_that_run_at_once(world: Wor
         dispatch=lambda subject, payload, headers, caller, respond, stored: waiting.append(respond),
     )
     suspects = world.backlog.suspects
-    world.backlog = _Backlog("slate", Peers(CONCURRENCY // 2).share)
+    world.backlog = _Backlog("slate", 0, Slots(lambda: Peers(CONCURRENCY // 2).share(CONCURRENCY)))
     world.backlog.suspects = suspects
     for line in range(3):
         world.take(line, id=f"{line}")

@@ -221,6 +221,40 @@ async def test_what_a_leaving_host_had_is_shared_by_the_others(fleet: Fleet) -> 
     await until(fleet.is_even)
 
 
+async def test_a_few_partitions_are_without_an_owner_at_a_time(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "CLAIMED_WITHIN", 60.0)
+    first, second = await fleet.join("a"), await fleet.join("b")
+    await until(fleet.is_even)
+    claim, may_claim = second.placement._claim, asyncio.Event()
+
+    async def claim_later(*args: Any) -> dict[int, int]:
+        await may_claim.wait()
+        return await claim(*args)
+
+    second.placement._claim = claim_later  # type: ignore[method-assign]
+    leaving = asyncio.ensure_future(first.leave())
+    await until(lambda: len(fleet.serving) < len(TYPES) * COUNT)
+    await quiet()
+    assert len(fleet.serving) == len(TYPES) * COUNT - MOVES_AT_ONCE
+    may_claim.set()
+    await leaving
+    await until(fleet.is_even)
+
+
+async def test_a_host_whose_partitions_nobody_claims_leaves_all_the_same(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "CLAIMED_WITHIN", 1.5)
+    first, second = await fleet.join("a"), await fleet.join("b")
+    await until(fleet.is_even)
+    await cancel_and_wait(second.tasks)
+    first.placement._patience = 1.5
+    assert len(first.served) / MOVES_AT_ONCE * 1.5 > 4.5
+    async with asyncio.timeout(4.5):
+        await first.leave()
+    assert not first.served
+
+
 async def test_a_released_partition_waits_for_no_other_one_to_be_taken(fleet: Fleet) -> None:
     await fleet.join("a")
     await until(fleet.is_even)
