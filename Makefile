@@ -14,7 +14,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorde
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up scale restart down ps logs check fast test lint static docs bench simulate-placement faults
+.PHONY: up scale restart down ps logs check fast test lint static docs bench simulate-placement simulate faults
 
 # The processes of each service of objects, as in `make up REPLICAS=2`.
 REPLICAS ?=
@@ -65,6 +65,11 @@ bench: $(READY)
 # The placement of 4,096 partitions on 1,000 hosts that come and go; OPTIONS as in "--hosts 100 --hours 24".
 simulate-placement: $(READY)
 	@$(VENV)/bin/python -m tools.placement $(OPTIONS)
+
+# Whole fleets in virtual time, one for each seed; OPTIONS as in "--first 17".
+simulate: export SEEDS ?= 300
+simulate: $(READY)
+	@$(VENV)/bin/python -m tests.simulation --seeds $(SEEDS) $(OPTIONS)
 
 # Every change of hosts is repeated many times, and then random faults meet a fleet for MINUTES. With SEED or MINUTES, only
 # the random faults. FAULT_SEED=… repeats what was random in the changes of hosts.

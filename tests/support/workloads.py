@@ -32,12 +32,16 @@ Send = Callable[[str, str, Mapping[str, str], Any], Awaitable[tuple[str, Any]]]
 
 
 class Client(NamedTuple):
-    """A client, which does one thing at a time. Only clients of NATS can `tell`, and only those of HTTP `send`."""
+    """A client, which does one thing at a time. Only clients of NATS can `tell`, and only those of HTTP `send`.
+
+    `once` sends a request a single time and without a request ID.
+    """
 
     name: str
     call: Call
     tell: Tell | None = None
     send: Send | None = None
+    once: Call | None = None
 
 
 class Workload:

@@ -20,7 +20,7 @@ def test_without_faults_everything_is_answered(seed: int) -> None:
 def test_a_seed_replays_exactly() -> None:
     first, second = (run(make_plan(5, operations=40), Proofs()) for _ in range(2))
     assert first.history == second.history
-    assert (first.trace, first.seconds, first.faults) == (second.trace, second.seconds, second.faults)
+    assert (first.trace, first.seconds, first.struck) == (second.trace, second.seconds, second.struck)
 
 
 def test_interest_follows_the_wildcards_of_nats() -> None:

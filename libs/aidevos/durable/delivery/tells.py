@@ -65,6 +65,9 @@ PULL = 256
 PULL_BYTES = 16 * 1024 * 1024
 # Seconds that one pull request stays open.
 PULL_FOR = 5.0
+# Seconds between two looks whether the last tells were lost on their way, as between two servers of a cluster. A later
+# tell shows the loss of earlier ones at once.
+COMPARE_EVERY = 30.0
 # Seconds after which the server redelivers an unacknowledged tell; longer than any tell waits here.
 ACK_WAIT = 7 * 86_400.0
 ACK_WITHIN = 5.0
@@ -362,16 +365,19 @@ class Tells:
     async def _pull(self, backlog: _Backlog) -> None:
         """Pull tells until the consumer is gone or must be made anew, or until a reconnect, which may lose tells."""
         gone = False
-        # What the open request may still bring.
-        left = 0
+        # What the open request may still bring, and what this consumer has brought.
+        left = received = 0
 
         async def on_message(message: Msg) -> None:
-            nonlocal left, gone
-            if message.reply:
-                left -= 1
+            nonlocal left, gone, received
+            if not message.reply:
+                left, gone = 0, gone or _is_consumer_gone(message)
+            elif message.metadata.sequence.consumer == received + 1:
+                left, received = left - 1, received + 1
                 self._receive(message, backlog)
             else:
-                left, gone = 0, gone or _is_consumer_gone(message)
+                log.warning("a tell to %s was lost on its way: reading them anew", backlog.type)
+                left, gone = 0, True
             if left <= 0:
                 backlog.stir.set()
 
@@ -379,6 +385,7 @@ class Tells:
         subscription = await self._connection.subscribe(inbox, cb=on_message, pending_msgs_limit=-1)
         pull = msgspec.json.encode({"batch": PULL, "max_bytes": PULL_BYTES, "expires": int(PULL_FOR * 1e9)})
         loop, reconnects, until = asyncio.get_running_loop(), self._connection.stats["reconnects"], 0.0
+        compare_at = loop.time() + COMPARE_EVERY
         try:
             while not gone and self._connection.stats["reconnects"] == reconnects:
                 if backlog.changed.is_set() and not await self._narrow_consumer(backlog):
@@ -389,6 +396,10 @@ class Tells:
                     backlog.stir.clear()
                 elif not self._environment.partitions.is_live() or backlog.bytes > MAX_BYTES_IN_HAND:
                     await asyncio.sleep(CHECK_EVERY)
+                elif loop.time() >= compare_at:
+                    # No request is open, so nothing is on its way.
+                    compare_at = loop.time() + COMPARE_EVERY
+                    gone |= await self._count_delivered(backlog) > received
                 else:
                     left, until = PULL, loop.time() + PULL_FOR + 1
                     await self._connection.publish(_NEXT + _consumer(backlog, self._incarnation), pull, reply=inbox)
@@ -396,6 +407,11 @@ class Tells:
         finally:
             with suppress(NatsError):
                 await subscription.unsubscribe()
+
+    async def _count_delivered(self, backlog: _Backlog) -> int:
+        """Return how many tells the server has sent from this host's consumer."""
+        info = await self._js.consumer_info(subjects.TELLS_STREAM, _consumer(backlog, self._incarnation))
+        return int(info.delivered.consumer_seq) if info.delivered else 0
 
     def _receive(self, message: Msg, backlog: _Backlog) -> None:
         metadata = message.metadata

@@ -180,5 +180,5 @@ class SimulatedConnection(Connection):
 
 def encode_headers(headers: dict[str, Any]) -> bytes:
     """Return headers as they are sent."""
-    lines = "".join([f"{name}: {str(value).strip()}\r\n" for name, value in headers.items()])
+    lines = "".join([f"{name.strip()}: {value.strip()}\r\n" for name, value in headers.items()])
     return f"NATS/1.0\r\n{lines}\r\n".encode()

@@ -15,6 +15,8 @@ from aidevos.testing.simulation.streams import Stored, Stream, iso
 
 # Seconds without interest after which a consumer without a name is deleted.
 FORGOTTEN_AFTER = 5.0
+# The delay of a delivery, in relation to others. It seldom comes later than an answer that was asked for after it.
+FAST = 0.1
 
 
 class Deliver(Protocol):
@@ -58,6 +60,12 @@ class Consumer:
             "num_redelivered": 0,
             "num_waiting": 0,
         }
+
+    def update(self, config: dict[str, Any]) -> None:
+        """Read other subjects from now on. What is stored under new ones already is passed over."""
+        self.config, self.filters = config, config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+        stored = self._stream.messages
+        self._waiting = deque(each for each in self._waiting if each in stored and self._matches(stored[each]))
 
     def delete(self) -> None:
         self.gone = True
@@ -106,7 +114,7 @@ class Consumer:
 
     def _after_delay(self, call: Callable[..., object], *args: object) -> None:
         loop = self._server.loop
-        self._busy_until = max(self._busy_until, loop.now + self._server.latency.draw())
+        self._busy_until = max(self._busy_until, loop.now + self._server.latency.draw() * FAST)
         loop.call_at(self._busy_until, call, *args, context=loop.world.context)
 
 

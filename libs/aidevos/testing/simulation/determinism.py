@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import logging
@@ -64,13 +65,28 @@ def deterministic(loop: VirtualLoop, rng: random.Random, *, quiet: bool = True) 
         yield
 
 
-def discard(loop: VirtualLoop) -> None:
-    """Close a loop and collect what it has left, without a word from the tasks that never ended."""
+# Runs after which what they have left is collected.
+COLLECT_EVERY = 10
+_left: list[object] = []
+
+
+def discard(loop: VirtualLoop, *remains: object) -> None:
+    """Close a loop, and now and then drop what runs have left, without a word from the tasks that never ended."""
     loop.close()
+    _left.append(remains)
+    if len(_left) >= COLLECT_EVERY:
+        drop_remains()
+
+
+def drop_remains() -> None:
+    """Drop what runs have left."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with warnings.catch_warnings(action="ignore"):
-            loop.runnable.clear()
+            _left.clear()
             gc.collect()
     finally:
         sys.unraisablehook = hook
+
+
+atexit.register(drop_remains)

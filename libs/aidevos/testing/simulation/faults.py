@@ -42,7 +42,7 @@ class Faults:
         self._nodes: list[Node] = [*hosts, *clients]
         self._world = fleet.loop.world
         self._healed = False
-        self.struck = 0
+        self.struck: list[Fault] = []
 
     def schedule(self, faults: list[Fault]) -> None:
         for fault in faults:
@@ -67,7 +67,7 @@ class Faults:
 
     def _strike(self, fault: Fault) -> None:
         if not self._healed:
-            self.struck += 1
+            self.struck.append(fault)
             getattr(self, f"_{fault.kind}")(fault, self._nodes[fault.node % len(self._nodes)])
 
     def _later(self, fault: Fault, end: Callable[[], object]) -> None:
@@ -110,6 +110,14 @@ class Faults:
                 host.start()
 
         self._at_await(fault, host, kill)
+
+    def _freeze(self, fault: Fault, node: Node) -> None:
+        """Pause a host for up to a tenth of a second, and kill it soon after it has gone on with what waited."""
+        host = self._host(fault)
+        if host.process is not None:
+            seconds = fault.share / 10
+            host.process.pause(seconds)
+            self._world.call(self._kill, fault, node, delay=seconds)
 
     def _leave(self, fault: Fault, node: Node) -> None:
         host = self._host(fault)
@@ -195,6 +203,7 @@ class Faults:
 KINDS = {
     "pause": (6, 8.0),
     "kill": (4, 6.0),
+    "freeze": (2, 6.0),
     "leave": (4, 6.0),
     "cut": (4, 8.0),
     "reset": (3, 0.0),

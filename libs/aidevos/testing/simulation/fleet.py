@@ -34,7 +34,6 @@ from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
 from aidevos.testing.simulation.connection import MAX_PAYLOAD, SimulatedConnection
 from aidevos.testing.simulation.determinism import WallClock
-from aidevos.testing.simulation.letters import Letters
 from aidevos.testing.simulation.loop import Process, VirtualLoop
 from aidevos.testing.simulation.nats_server import NatsServer
 from aidevos.testing.simulation.network import Latency
@@ -74,7 +73,6 @@ class Fleet:
         self.latency = Latency(rng)
         self.nats = NatsServer(loop, rng, self.latency, partitions, self.clock.now)
         self.disk = Disk(loop, rng, Latency(rng, 0.002))
-        types = [*types, Letters]
         self.registry = DurableObjectRegistry(types)
         self.registry.bind(types, Resources({Peers: Peers()}))
         for name in self.registry.types:

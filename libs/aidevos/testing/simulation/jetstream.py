@@ -82,9 +82,8 @@ class JetStream:
     def _answer(self, message: Request, answer: Any) -> None:
         if message.reply:
             data = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
-            self._server.loop.world.call(
-                self._server.deliver, message.reply, message.reply, "", data, b"", delay=self._server.latency.draw()
-            )
+            deliver, delay = self._server.deliver, self._server.latency.draw()
+            self._server.loop.world.call(deliver, message.reply, message.reply, "", data, b"", delay=delay)
 
     def _take_own(self, message: Request) -> bool:
         tokens = message.subject.split(".")
@@ -155,6 +154,7 @@ class JetStream:
     def _create(self, stream: Stream, config: dict[str, Any]) -> Consumer:
         consumers, name = self._consumers[stream.name], config.get("durable_name") or config.get("name")
         if name in consumers and not consumers[name].gone:
+            consumers[name].update(config)
             return consumers[name]
         if name is None:
             self._names += 1

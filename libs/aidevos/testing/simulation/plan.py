@@ -12,6 +12,7 @@ import msgspec
 from aidevos.testing.simulation.faults import KINDS, Fault, choose_faults
 
 HOSTS = 3
+OPERATIONS = 150
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,11 +46,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(lines)
 
 
-def make_plan(seed: int, operations: int = 100, faults: bool = True) -> Plan:
+def make_plan(seed: int, operations: int = OPERATIONS, faults: bool = True) -> Plan:
     """Return the plan of a seed. Each seed has its own mixture of faults: some have few kinds, some many of them."""
     rng = random.Random(seed)  # noqa: S311
     clients = rng.choice((2, 4, 4, 8))
-    pause = rng.choice((0.01, 0.1, 0.4))
+    pause = rng.choice((0.005, 0.05, 0.2))
     steps = tuple(
         Step(client=number % clients, pause=round(rng.expovariate(1 / pause), 4), choice=rng.getrandbits(32))
         for number in range(operations)
@@ -57,7 +58,7 @@ def make_plan(seed: int, operations: int = 100, faults: bool = True) -> Plan:
     if not faults:
         return Plan(seed=seed, clients=clients, steps=steps, faults=())
     kinds = rng.sample(list(KINDS), rng.randint(1, len(KINDS)))
-    within = max(1.0, pause * operations / clients * 1.5)
+    within = max(2.0, pause * operations / clients * 1.5)
     struck = choose_faults(rng, kinds, rng.choice((2, 5, 10)), within, HOSTS + clients)
     return Plan(seed=seed, clients=clients, steps=steps, faults=tuple(struck), stalls=rng.choice((0.0, 0.0005, 0.005)))
 

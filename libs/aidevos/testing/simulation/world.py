@@ -19,36 +19,50 @@ from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import BusError, Delivery
+from aidevos.durable.client.client import failure_of
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.settings import load
 from aidevos.testing.history import Operation
 from aidevos.testing.simulation.determinism import EPOCH, deterministic, discard
-from aidevos.testing.simulation.faults import Faults
+from aidevos.testing.simulation.faults import Fault, Faults
 from aidevos.testing.simulation.fleet import Fleet, HostNode, Node
 from aidevos.testing.simulation.loop import Stuck, VirtualLoop, new_loop
 from aidevos.testing.simulation.plan import HOSTS, Plan
 from aidevos.testing.simulation.streams import Stored
 
-PARTITIONS = 4
+# Few, so that a fleet starts fast.
+PARTITIONS = (1, 2, 4)
 DEADLINES = (2.0, 5.0, 10.0)
 # Virtual seconds after the last fault within which everything must be done.
-QUIET_WITHIN = 60.0
+QUIET_WITHIN = 100.0
 LEAVES_WITHIN = 30.0
 LOOK_EVERY = 0.5
 STARTS_WITHIN = 30.0
-STORES_WITHIN = 5.0
+STORES_WITHIN, ONCE_WITHIN = 5.0, 2.0
 
 
 class SimulatedClient(NamedTuple):
-    """A client as a script sees it. `call` and `tell` raise `Failure`."""
+    """A client as a script sees it. All calls raise `Failure`.
+
+    `once` sends a request a single time, and without a request ID, as any NATS client may.
+    """
 
     name: str
     call: Callable[..., Any]
     tell: Callable[..., Any]
+    once: Callable[..., Any]
 
 
 class Script(Protocol):
-    """What clients do to objects, and what must hold of it."""
+    """What clients do to objects of some classes, and what must hold of it."""
+
+    @property
+    def classes(self) -> Sequence[type[BaseDurableObject[Any]]]: ...
+
+    @property
+    def events(self) -> Sequence[str]:
+        """The patterns of the events that it wants to see."""
+        ...
 
     @property
     def history(self) -> list[Operation]:
@@ -74,10 +88,7 @@ class Script(Protocol):
 
 
 class Scenario(Protocol):
-    """Classes of objects, and a script for them that is made anew for each run."""
-
-    @property
-    def classes(self) -> Sequence[type[BaseDurableObject[Any]]]: ...
+    """Makes the script of a run. `rng` is always the same for one seed, and `now` the run's time."""
 
     def script(self, rng: random.Random, now: Callable[[], float]) -> Script: ...
 
@@ -88,7 +99,7 @@ class Result(NamedTuple):
     plan: Plan
     violations: list[str]
     history: list[Operation]
-    faults: int
+    struck: list[Fault]
     trace: int
     seconds: float
 
@@ -107,7 +118,7 @@ def run(plan: Plan, scenario: Scenario, *, quiet: bool = True) -> Result:
             world.violations.append(f"an object doesn't answer: {failure.code}: {failure.detail}")
         world.violations += [f"unhandled: {each['message']}: {each.get('exception')!r}" for each in loop.failures]
         result = Result(plan, world.violations, world.script.history, world.faults.struck, loop.trace, loop.now)
-        discard(loop)
+        discard(loop, world)
     return result
 
 
@@ -117,8 +128,8 @@ class _World:
         self._plan = plan
         self._loop = loop
         self._rng = rng
-        self._fleet = Fleet(loop, rng, scenario.classes, PARTITIONS, load())
-        self.script = scenario.script(rng, loop.time)
+        self.script = scenario.script(random.Random(plan.seed), loop.time)  # noqa: S311
+        self._fleet = Fleet(loop, rng, self.script.classes, rng.choice(PARTITIONS), load())
         self._hosts = [HostNode(self._fleet, number) for number in range(HOSTS)]
         self._clients = [Node(self._fleet, f"client-{number}") for number in range(plan.clients)]
         self._judge = Node(self._fleet, "judge")
@@ -130,7 +141,8 @@ class _World:
         process = self._judge.start_process()
         judge = await process.start(self._open(self._judge, (STARTS_WITHIN,)))
         await process.start(self.script.prepare(judge))
-        process.start(self._follow())
+        if self.script.events:
+            process.start(self._follow(self.script.events))
         for host in self._hosts:
             self._let_stall(host)
         self.faults.schedule(list(self._plan.faults))
@@ -162,7 +174,17 @@ class _World:
             except NatsError as error:
                 raise Failure("unavailable", f"the tell may not be stored: {error!r}") from error
 
-        return SimulatedClient(node.name, call, tell)
+        async def once(type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
+            payload, headers = msgspec.json.encode(arguments), {envelope.AUTHORIZATION: node.name}
+            try:
+                reply = await connection.request(subjects.call(type, id, method), payload, ONCE_WITHIN, headers=headers)
+            except NatsError as error:
+                raise Failure("unavailable", f"no answer: {error!r}") from error
+            if failure := failure_of(reply):
+                raise failure
+            return msgspec.json.decode(reply.data)
+
+        return SimulatedClient(node.name, call, tell, once)
 
     def _start_client(self, number: int, node: Node) -> asyncio.Task[None]:
         async def run() -> None:
@@ -174,13 +196,13 @@ class _World:
 
         return node.start_process().start(run())
 
-    async def _follow(self) -> None:
+    async def _follow(self, patterns: Sequence[str]) -> None:
         """Show all events to the script, as a follower that goes on where it was."""
         bus, position = JetStreamBus(await self._judge.connect()), ""
         while True:
             try:
                 since = None if position else EPOCH
-                async for delivery in bus.follow([subjects.EVENTS], since=since, after=position):
+                async for delivery in bus.follow(patterns, since=since, after=position):
                     if delivery is not None:
                         position = delivery.position
                         self.script.see(delivery)
@@ -196,7 +218,7 @@ class _World:
                 return
             await asyncio.sleep(LOOK_EVERY)
         self.violations += await self.script.find_violations(judge)
-        letters = self._fleet.disk.memory.documents[dead_letters.TYPE]
+        letters = self._fleet.disk.memory.documents.get(dead_letters.TYPE, {})
         self.violations += [f"a dead letter: {each['state']}" for each in letters.values() if each.get("state")]
 
     async def _find_missing(self, judge: SimulatedClient) -> list[str]:

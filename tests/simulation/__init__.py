@@ -1,0 +1,1 @@
+"""The deterministic simulation of the product's own workloads: `make simulate SEEDS=300`."""

@@ -1,0 +1,199 @@
+"""Mutations: each breaks one guarantee of the product in a test build, so that the proofs must find it.
+
+Each is a context manager that patches the product's code. Real processes switch one on with `TEST_MUTATION=<name>`,
+which only the tests' own entry points read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from aidevos.durable.delivery.tells import Tells
+from aidevos.durable.hosting.host import Host
+from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.placement import Owner, Placement
+from aidevos.durable.ownership import commit as commits
+from aidevos.durable.ownership.commit import BATCH_COUNT, GroupCommit
+from aidevos.durable.ownership.lifecycle import Lifecycle
+from aidevos.durable.ownership.router import DurableObjectRouter
+from aidevos.durable.store import mongo
+from aidevos.durable.store.memory import MemoryStore
+from aidevos.durable.store.port import Commit, CommitPoint, Outcome
+from aidevos.durable.turns import outcome as outcomes
+from aidevos.durable.turns.activation import Activation
+from aidevos.durable.turns.completion import CompletionRecords
+from aidevos.durable.turns.failures import moved
+from aidevos.durable.turns.headers import Reply
+from aidevos.security.permissions import Principal
+
+VARIABLE = "TEST_MUTATION"
+
+
+@contextmanager
+def fence_off() -> Iterator[None]:
+    """Let the store apply a commit whatever owner and commit it finds."""
+    apply, build = MemoryStore._apply, mongo._build_update
+
+    def apply_unfenced(self: MemoryStore, type: str, commit: Commit) -> Outcome:
+        document = self.documents[type].get(commit.id)
+        if document is not None and commit.founding is None:
+            commit = commit._replace(owner=document["owner"], previous=document.get("commit"))
+        return apply(self, type, commit)
+
+    def build_unfenced(commit: Commit) -> Any:
+        update = build(commit)
+        if commit.founding is None:
+            update._filter = {"_id": commit.id}
+        return update
+
+    with patch.object(MemoryStore, "_apply", apply_unfenced), patch.object(mongo, "_build_update", build_unfenced):
+        yield
+
+
+@contextmanager
+def gate_off() -> Iterator[None]:
+    """Answer commands before their commits."""
+    record = outcomes.record_outcome
+
+    def answer_at_once(turn: Any, reply: Reply, *, durable: bool) -> None:
+        turn.request.respond(reply)
+        turn.request.respond = lambda _: None
+        record(turn, reply, durable=durable)
+
+    with patch.object(outcomes, "record_outcome", answer_at_once):
+        yield
+
+
+@contextmanager
+def records_not_stored() -> Iterator[None]:
+    """Keep no completion records."""
+    with patch.object(CompletionRecords, "add", lambda *_: None):
+        yield
+
+
+@contextmanager
+def lease_check_off() -> Iterator[None]:
+    """Answer from memory, whether the lease is live or not."""
+    with patch.object(Lease, "valid", lambda self: not self.lost.is_set()):
+        yield
+
+
+@contextmanager
+def scan_off() -> Iterator[None]:
+    """Look for no unsent entries in the store."""
+
+    async def find_nothing(*_: object) -> bool:
+        return True
+
+    with patch.object(Lifecycle, "scan", find_nothing), patch.object(Lifecycle, "scan_taken", find_nothing):
+        yield
+
+
+@contextmanager
+def released_before_settled() -> Iterator[None]:
+    """Release a partition before its requests are finished and committed, and go on answering meanwhile."""
+
+    async def move(self: Placement, type: str, partition: int) -> None:
+        revision = await self._release(f"{type}.{partition}", self._held[type, partition])
+        await self._hand_over(type, partition)
+        del self._held[type, partition]
+        if revision is not None:
+            self._note_own(type, partition, Owner("", revision))
+
+    with patch.object(Placement, "_move", move):
+        yield
+
+
+@contextmanager
+def moved_after_accepting() -> Iterator[None]:
+    """Answer `moved`, which means that nothing happened, to some requests that run nevertheless."""
+    dispatch = DurableObjectRouter.dispatch
+    count = 0
+
+    def answer_moved(
+        self: DurableObjectRouter,
+        subject: str,
+        payload: bytes,
+        headers: Mapping[str, str],
+        principal: Principal,
+        respond: Callable[[Reply], None],
+        **options: Any,
+    ) -> None:
+        nonlocal count
+        count += 1
+        lies = count % 5 == 0
+        dispatch(self, subject, payload, headers, principal, (lambda _: None) if lies else respond, **options)
+        if lies:
+            respond(Reply.of(moved()))
+
+    with patch.object(DurableObjectRouter, "dispatch", answer_moved):
+        yield
+
+
+@contextmanager
+def old_owner_answers() -> Iterator[None]:
+    """Go on answering for a partition after it was released."""
+
+    async def hand_over(self: Host, type: str, partition: int) -> None:
+        await self._runtime.catalogue.settle(1.0, (type, partition))
+
+    async def drop(*_: object) -> None:
+        """Do nothing."""
+
+    with patch.object(Host, "_hand_over", hand_over), patch.object(Tells, "drop", drop):
+        yield
+
+
+@contextmanager
+def outbox_cleared_late() -> Iterator[None]:
+    """Read the commits at which outboxes are cleared one step of the loop too late."""
+
+    def clear_sent(self: GroupCommit) -> None:
+        sent, self._to_clear = self._to_clear, {}
+        clear = [activation for activation in sent if activation.only_clears_outbox and not activation.broken]
+        for activation in sent:
+            if activation not in clear:
+                self.add(activation)
+        for first in range(0, len(clear), BATCH_COUNT):
+            self._environment.spawn(_clear_late(self, clear[first : first + BATCH_COUNT]))
+
+    with patch.object(GroupCommit, "_clear_sent", clear_sent):
+        yield
+
+
+async def _clear_late(self: GroupCommit, activations: list[Activation]) -> None:
+    clearings = []
+    for activation in activations:
+        activation.relay_flag = None
+        point = CommitPoint(activation.id, activation.owner, activation.commit or "")
+        clearings.append(commits._Clearing(activation, activation.pending, point))
+    await self._clear(clearings)
+
+
+MUTATIONS: dict[str, Callable[[], Any]] = {
+    each.__name__: each
+    for each in (
+        fence_off,
+        gate_off,
+        records_not_stored,
+        lease_check_off,
+        scan_off,
+        released_before_settled,
+        moved_after_accepting,
+        old_owner_answers,
+        outbox_cleared_late,
+    )
+}
+
+
+@contextmanager
+def mutated() -> Iterator[None]:
+    """Switch on the mutation that the environment names, if it names one."""
+    with ExitStack() as stack:
+        if name := os.environ.get(VARIABLE):
+            stack.enter_context(MUTATIONS[name]())
+        yield
