@@ -45,10 +45,10 @@ async def test_a_newer_version_takes_over_and_the_older_one_leaves_alone_what_it
         assert await add() == [3] * len(ids)
         hosts.start(OLD)
 
-        async def declined() -> bool:
+        def declined() -> bool:
             return any("whose schema is newer" in log.read_text() for log in tmp_path.glob(f"host-{OLD}-*.log"))
 
-        while not await declined():
+        while not declined():
             assert await asyncio.gather(*(caller.call("tally", id, "value") for id in ids)) == [3] * len(ids)
         assert await add() == [4] * len(ids)
         assert await caller.call("novelty", "a", "add") == 2

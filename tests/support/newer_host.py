@@ -1,4 +1,4 @@
-"""A host process of the objects in a newer version: the tallies' states have a second schema, and there is a new type."""
+"""A host process of the objects in a newer version: the states of tallies have a second schema, and a type is new."""
 
 from __future__ import annotations
 
