@@ -77,6 +77,9 @@ class ProofScript:
     def history(self) -> list[Operation]:
         return self._workloads.history
 
+    def on_commit(self, type: str, id: str, document: dict[str, Any]) -> None:
+        """Do nothing: the workloads look at answers only."""
+
     async def prepare(self, client: SimulatedClient) -> None:
         await self._workloads.prepare(_client(client))
 

@@ -1,8 +1,9 @@
-"""The test kit for users' own objects, and the checker of what clients saw of them."""
+"""The test kit and the simulation for users' own objects, and the checker of what clients saw of them."""
 
 from aidevos.testing.history import Operation, Outcome, Recorder, Refusal, Unknown, Value, read_history, write_history
 from aidevos.testing.kit import ADMIN, SERVICE, ObjectKit
 from aidevos.testing.linearizability import Model, Violation, check_linearizable
+from aidevos.testing.simulated_objects import Workload, simulate
 
 __all__ = [
     "ADMIN",
@@ -16,7 +17,9 @@ __all__ = [
     "Unknown",
     "Value",
     "Violation",
+    "Workload",
     "check_linearizable",
     "read_history",
+    "simulate",
     "write_history",
 ]

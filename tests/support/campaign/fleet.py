@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -166,10 +167,10 @@ class Fleet:
         return {name: count for name, count in counts.items() if count}
 
     def logged_errors(self) -> Counter[str]:
-        """Return how often processes have logged each error, by the beginning of its message."""
+        """Return how often processes have logged each error. Names with numbers count as the same."""
         lines = [line for log in self.folder.glob("*-*.log") for line in log.read_text().splitlines()]
         errors = [json.loads(line) for line in lines if '"level":"ERROR"' in line]
-        return Counter(each["message"].partition(":")[0] for each in errors)
+        return Counter(re.sub(r"\S*\d\S*", "…", each["message"].partition(": ")[0]) for each in errors)
 
     def close(self) -> None:
         """Kill everything."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from aidevos.testing import Operation, Refusal, Unknown
 from tests.support.campaign.faults import Happened
 
 # Seconds after a fault in which it may still keep objects from answering.
 RECOVERY = 5.0
+# Seconds between two requests that count as one wait.
+STILL_WAITING = 1.0
 NO_FAULT, SEVERAL = "no fault", "several faults at once"
 
 
@@ -70,19 +73,32 @@ class Report:
 
 
 def find_outages(history: Iterable[Operation], happened: Sequence[Happened]) -> dict[str, float]:
-    """Return the longest wait for any answer of a called object, by the fault that was there meanwhile."""
+    """Return the longest time for which a called object answered nobody, by the fault that was there meanwhile."""
     objects: dict[str, list[Operation]] = defaultdict(list)
     for operation in history:
         objects[operation.object].append(operation)
     longest: dict[str, float] = {}
     for operations in objects.values():
-        answers = sorted(each.returned for each in operations if not isinstance(each.outcome, Unknown))
-        for operation in operations:
-            place = bisect_left(answers, operation.called)
-            if place < len(answers):
-                kind = _kind_between(happened, operation.called, answers[place])
-                longest[kind] = max(answers[place] - operation.called, longest.get(kind, 0.0))
+        for begun, ended in _find_waits(operations):
+            kind = _kind_between(happened, begun, ended)
+            longest[kind] = max(ended - begun, longest.get(kind, 0.0))
     return longest
+
+
+def _find_waits(operations: Iterable[Operation]) -> Iterator[tuple[float, float]]:
+    """Return the times during which someone waited for an object, each up to an answer or until nobody waited."""
+    answers = sorted(each.returned for each in operations if not isinstance(each.outcome, Unknown))
+    begun = ended = -inf
+    for operation in sorted(operations, key=lambda each: each.called):
+        place = bisect_left(answers, operation.called)
+        answer = answers[place] if place < len(answers) else inf
+        is_new = operation.called > ended + STILL_WAITING or bisect_left(answers, begun) < place
+        if is_new and begun > -inf:
+            yield begun, ended
+        begun = operation.called if is_new else begun
+        ended = min(answer, operation.returned if is_new else max(ended, operation.returned))
+    if begun > -inf:
+        yield begun, ended
 
 
 def _kind_between(happened: Iterable[Happened], begun: float, ended: float) -> str:

@@ -52,6 +52,13 @@ def test_an_outage_lasts_from_a_call_to_the_next_answer_of_its_object() -> None:
     assert find_outages(history, [KILLED]) == {"host killed": 14.5 - 10.2}
 
 
+def test_an_outage_ends_when_nobody_asks_any_more() -> None:
+    unknown = Unknown("unavailable")
+    history = [operation(10.0, 12.0, unknown), operation(12.5, 14.0, unknown), operation(40.0, 40.1)]
+
+    assert find_outages(history, [KILLED]) == {"host killed": 4.0, NO_FAULT: 40.1 - 40.0}
+
+
 def test_an_outage_belongs_to_the_only_fault_that_was_there() -> None:
     history = [operation(1.0, 1.5), operation(10.0, 11.0), operation(14.0, 19.0), operation(30.0, 30.2)]
 

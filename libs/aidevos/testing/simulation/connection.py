@@ -12,6 +12,7 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from aidevos.durable.client.connection import RECONNECT_WAIT, Connection
 from aidevos.testing.simulation.loop import Process
@@ -19,8 +20,6 @@ from aidevos.testing.simulation.nats_server import Link, Message, NatsServer
 
 VERSION = "2.15.1"
 MAX_PAYLOAD = 1024 * 1024
-# Seconds in which a process notices by its pings that a connection no longer works.
-STALE_AFTER = 25.0
 
 
 class SimulatedConnection(Connection):
@@ -92,6 +91,16 @@ class SimulatedConnection(Connection):
     async def _attempt_reconnect(self) -> None:
         self._arrived.clear()
         self._on_disconnect()
+        while not self.is_closed:
+            try:
+                await self._resume()
+                self._on_reconnect()
+                return
+            except NatsError:
+                self._status = Client.RECONNECTING
+
+    async def _resume(self) -> None:
+        """Connect again, and repeat the subscriptions. Raises an error of nats-py if the server doesn't answer then."""
         await self._connect()
         if self.is_closed:
             return
@@ -103,7 +112,6 @@ class SimulatedConnection(Connection):
             self._link_send(*command)
         self._status = Client.CONNECTED
         await self.flush()
-        self._on_reconnect()
 
     def _link_send(self, *command: object) -> None:
         if self._link is not None:

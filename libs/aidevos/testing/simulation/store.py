@@ -27,6 +27,8 @@ class Disk:
     def __init__(self, loop: VirtualLoop, rng: random.Random, latency: Latency) -> None:
         self.memory = MemoryStore()
         self.errors = 0.0
+        # Called with the type, the ID and the document after each commit that was applied.
+        self.on_commit: Callable[[str, str, dict[str, Any]], None] | None = None
         self.loop = loop
         self.rng = rng
         self.latency = latency
@@ -67,6 +69,9 @@ class SimulatedStore:
     def _apply(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
         disk = self._disk
         outcomes: list[Outcome] = disk.run(disk.memory.commit(type, commits))
+        for commit, outcome in zip(commits, outcomes, strict=True):
+            if disk.on_commit is not None and outcome is Outcome.APPLIED:
+                disk.on_commit(type, commit.id, disk.memory.documents[type][commit.id])
         return outcomes
 
     async def _send(self, apply: Callable[[], Any], *, writes: bool = False) -> Any:

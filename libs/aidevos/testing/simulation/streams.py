@@ -171,7 +171,7 @@ class Stream:
             self._log.append(message)
         self.messages[message.sequence] = message
         self.last[message.subject] = message.sequence
-        if self.name == "EVENTS":
+        if self.config.get("max_msgs_per_subject") != 1 and self.config.get("retention") != "workqueue":
             scope = ""
             for token in message.subject.split("."):
                 self._last_of_scope[scope] = message.sequence

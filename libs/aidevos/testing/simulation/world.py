@@ -69,6 +69,9 @@ class Script(Protocol):
         """All operations so far."""
         ...
 
+    def on_commit(self, type: str, id: str, document: dict[str, Any]) -> None:
+        """Note a document that was just committed."""
+
     async def prepare(self, client: SimulatedClient) -> None:
         """Do what the objects need before any fault."""
 
@@ -130,6 +133,7 @@ class _World:
         self._rng = rng
         self.script = scenario.script(random.Random(plan.seed), loop.time)  # noqa: S311
         self._fleet = Fleet(loop, rng, self.script.classes, rng.choice(PARTITIONS), load())
+        self._fleet.disk.on_commit = self.script.on_commit
         self._hosts = [HostNode(self._fleet, number) for number in range(HOSTS)]
         self._clients = [Node(self._fleet, f"client-{number}") for number in range(plan.clients)]
         self._judge = Node(self._fleet, "judge")
