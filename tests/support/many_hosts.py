@@ -135,12 +135,12 @@ class Hosts:
     def replicas(self) -> list[int]:
         return list(self._programs)
 
-    def start(self, replica: int, **variables: str) -> None:
+    def start(self, replica: int, module: str = "tests.support.lone_host", **variables: str) -> None:
         """Start a host with these variables of its environment, and don't wait for it."""
         log = self._folder / f"host-{replica}-{time.monotonic_ns()}.log"
         log.touch()
         environment = {**self._environment, "AIDEVOS_REPLICA": str(replica), **variables}
-        self._programs[replica] = Program(["tests.support.lone_host"], environment, str(log))
+        self._programs[replica] = Program([module], environment, str(log))
 
     async def stop(self, replica: int) -> None:
         """Tell a host to hand over everything and end, and wait until it has."""

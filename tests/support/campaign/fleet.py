@@ -30,7 +30,7 @@ from tests.support.servers import free_port
 DATABASE = "campaign"
 # The collection of the items.
 COLLECTION = "campaign"
-READY_WITHIN = 90.0
+READY_WITHIN = 150.0
 STOP_WITHIN = 40.0
 LOOK_EVERY = 0.1
 # What is written in this time, a NATS server may lose in a power cut. Acknowledged messages are on two others then.
