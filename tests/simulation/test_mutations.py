@@ -23,7 +23,6 @@ OPERATIONS, MORE = 60, 30
         ("moved_after_accepting", PlainCounters, 0),
         ("records_not_stored", Counters, 2),
         ("gate_off", Counters, 5),
-        ("old_owner_answers", Counters, 9),
         ("scan_off", Tells, 0),
     ],
 )
