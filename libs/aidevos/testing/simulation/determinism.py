@@ -59,6 +59,9 @@ def deterministic(loop: VirtualLoop, rng: random.Random, *, quiet: bool = True) 
         patches.callback(logging.disable, disabled)
         if quiet:
             logging.disable(logging.CRITICAL)
+        # A killed process leaves coroutines behind that it never began.
+        patches.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
         if gc.isenabled():
             patches.callback(gc.enable)
         gc.disable()

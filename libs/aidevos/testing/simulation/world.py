@@ -233,6 +233,7 @@ class _World:
             for id, document in found.items()
             if document.get("outbox")
         ]
+        unsent += [f"a live owner of {each.subject}" for each in self._partition_keys() if not self._has_owner(each)]
         tells = self._fleet.nats.jetstream.streams[subjects.TELLS_STREAM].messages.values()
         try:
             return unsent + [f"the tell {each.subject}" for each in tells] + await self.script.find_missing(judge)
@@ -247,10 +248,13 @@ class _World:
             if any(host.running for host in self._hosts):
                 await asyncio.sleep(LOOK_EVERY)
         self.violations += [f"{host.name} doesn't leave" for host in self._hosts if host.running]
-        keys = self._fleet.nats.jetstream.streams[f"KV_{subjects.PLACEMENT_BUCKET}"].messages.values()
-        self.violations += [f"{each.subject} was not released" for each in keys if _is_held(each)]
+        self.violations += [f"{each.subject} was not released" for each in self._partition_keys() if each.data]
 
+    def _partition_keys(self) -> list[Stored]:
+        """Return the entries of the bucket of partitions, each of which names an owner or is deleted."""
+        entries = self._fleet.nats.jetstream.streams[f"KV_{subjects.PLACEMENT_BUCKET}"].messages.values()
+        return [each for each in entries if each.subject.rpartition(".")[2].isdigit()]
 
-def _is_held(entry: Stored) -> bool:
-    """Return True if an entry of the bucket of partitions names the owner of one."""
-    return bool(entry.data) and entry.subject.rpartition(".")[2].isdigit()
+    def _has_owner(self, entry: Stored) -> bool:
+        leases = [host.host.lease for host in self._hosts if host.running and host.host is not None]
+        return any(lease.valid() and lease.incarnation == entry.data.decode() for lease in leases)
