@@ -20,7 +20,7 @@ from aidevos.contracts import subjects
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
 from aidevos.durable.client.bucket import Bucket, Entry, RevisionConflict
 from aidevos.durable.client.connection import Connection, connect
-from aidevos.durable.hosting.provision import _bucket_stream, events_stream, tells_stream
+from aidevos.durable.hosting.provision import bucket_stream, events_stream, tells_stream
 from aidevos.settings import load
 from aidevos.testing.simulation.connection import MAX_PAYLOAD
 from aidevos.testing.simulation.fleet import Fleet, Node
@@ -323,7 +323,7 @@ def test_an_open_pull_learns_that_its_consumer_was_deleted(run: Run) -> None:
 
 
 async def _open_bucket(nats: Nats) -> Bucket:
-    await nats.add_stream(_bucket_stream(nats.name, 1))
+    await nats.add_stream(bucket_stream(nats.name, 1))
     return Bucket(await nats.connect(), nats.name)
 
 

@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 
 from aidevos.durable.client.bucket import Bucket, Entry, RevisionConflict, RolledBack
 from aidevos.durable.client.connection import Connection, connect
-from aidevos.durable.hosting.provision import _bucket_stream
+from aidevos.durable.hosting.provision import bucket_stream
 from tests.support.kits import until
 from tests.support.servers import Servers
 
@@ -28,7 +28,7 @@ async def connection(servers: Servers) -> AsyncIterator[Connection]:
 @pytest.fixture
 async def name(connection: Connection) -> AsyncIterator[str]:
     name = f"test_{secrets.token_hex(4)}"
-    await connection.jetstream().add_stream(_bucket_stream(name, 1))
+    await connection.jetstream().add_stream(bucket_stream(name, 1))
     yield name
     await connection.jetstream().delete_key_value(name)
 
@@ -114,7 +114,7 @@ async def test_a_bucket_that_was_made_anew_is_noticed(connection: Connection, na
     async with aclosing(bucket.watch(["a"])) as entries:
         await next_of(entries)
     await connection.jetstream().delete_key_value(name)
-    await connection.jetstream().add_stream(_bucket_stream(name, 1))
+    await connection.jetstream().add_stream(bucket_stream(name, 1))
 
     with pytest.raises(RolledBack):
         await next_of(bucket.watch(["a"]))
@@ -126,7 +126,7 @@ async def test_a_watch_ends_when_its_bucket_is_made_anew_beside_it(connection: C
     async with aclosing(bucket.watch(["a"])) as entries:
         assert [await next_of(entries) for _ in range(2)][1] is None
         await connection.jetstream().delete_key_value(name)
-        await connection.jetstream().add_stream(_bucket_stream(name, 1))
+        await connection.jetstream().add_stream(bucket_stream(name, 1))
         with pytest.raises(NatsError):
             await next_of(entries)
     with pytest.raises(RolledBack):

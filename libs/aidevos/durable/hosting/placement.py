@@ -200,7 +200,8 @@ class Placement:
         self._stale.add(type)
         if owner.incarnation and place in self._released:
             self._released[place].set()
-        if place in self._held and owner.revision > self._held[place] and owner.incarnation != self._lease.incarnation:
+        taken = owner.revision > self._held.get(place, owner.revision) and owner.incarnation != self._lease.incarnation
+        if taken and not self._lease.lost.is_set():
             log.error("%s has taken %s, although this host has not released it", owner.incarnation, entry.key)
             self._lease.end()
 

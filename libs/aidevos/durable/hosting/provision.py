@@ -190,14 +190,14 @@ async def _ensure_bucket(js: JetStreamContext, bucket: str, replicas: int) -> No
     try:
         found = (await (await js.key_value(bucket)).status()).stream_info.config
     except BucketNotFoundError:
-        await js.add_stream(_bucket_stream(bucket, replicas))
+        await js.add_stream(bucket_stream(bucket, replicas))
         return
     wanted = found.evolve(num_replicas=replicas, allow_atomic=True)
     if wanted != found:
         await js.update_stream(wanted)
 
 
-def _bucket_stream(bucket: str, replicas: int) -> StreamConfig:
+def bucket_stream(bucket: str, replicas: int) -> StreamConfig:
     """Return the configuration of a bucket's stream (NATS ADR-8)."""
     return StreamConfig(
         name=f"KV_{bucket}",

@@ -198,6 +198,8 @@ class CompletionRecords:
             client.mark = key.ack
             self._drop_acknowledged(client)
             self._changed_clients.add(key.client)
+        # It is further ahead only where the system clock has gone back.
+        self._next_sweep = min(self._next_sweep, now + SWEEP_EVERY)
         if now >= self._next_sweep or (now >= self._next_sweep - SWEEP_EVERY + 1 and not self._has_room(key, client)):
             self._sweep(now)
         if not self._has_room(key, client):

@@ -22,7 +22,7 @@ from aidevos.durable.hosting.host import VERSION, Host
 from aidevos.durable.hosting.lease import Lease
 from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.placement_events import PlacementEvents
-from aidevos.durable.hosting.provision import events_stream, tells_stream
+from aidevos.durable.hosting.provision import bucket_stream, events_stream, tells_stream
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
@@ -46,13 +46,6 @@ PRINCIPAL = Principal(f"service:{SERVICE}", ("service",), frozenset({"*"}))
 LEASE = 3
 HANDOVER, DRAIN = 5.0, 15.0
 REJOIN = Backoff(0.5, 2.0)
-BUCKET = {
-    "max_msgs_per_subject": 1,
-    "discard": "new",
-    "allow_direct": True,
-    "allow_msg_ttl": True,
-    "subject_delete_marker_ttl": int(60e9),
-}
 
 
 class Fleet:
@@ -80,7 +73,7 @@ class Fleet:
         self.nats.jetstream.add_stream(events_stream(settings).as_dict())
         self.nats.jetstream.add_stream(tells_stream(settings, MAX_PAYLOAD).as_dict())
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
-            self.nats.jetstream.add_stream({"name": f"KV_{bucket}", "subjects": [f"$KV.{bucket}.>"], **BUCKET})
+            self.nats.jetstream.add_stream(bucket_stream(bucket, 1).as_dict())
 
 
 class Node:

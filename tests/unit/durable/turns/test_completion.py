@@ -391,6 +391,18 @@ async def test_past_a_bound_an_object_is_overloaded_and_forgets_nothing(
             assert await kit.call("tally", "a", "add", headers=headers) == count
 
 
+async def test_expired_records_make_room_after_the_clock_went_back() -> None:
+    async with ObjectKit(Tally, limits=Limits(records=Bounds(bytes=200, age=100.0))) as kit:
+        kit.clock.advance(3600.0)
+        await kit.call("tally", "a", "add", headers=chosen("before"))
+        kit.clock.advance(-3600.0)
+        for key in ("x", "y"):
+            await kit.call("tally", "a", "add", headers=chosen(key))
+        assert (await failure(kit.call("tally", "a", "add", headers=chosen("z")))).code == "overloaded"
+        kit.clock.advance(200.0)
+        assert await kit.call("tally", "a", "add", headers=chosen("z")) == 4
+
+
 async def test_an_acknowledgement_makes_room_for_the_request_that_brings_it() -> None:
     async with ObjectKit(Tally, limits=Limits(records=Bounds(records=2))) as kit:
         for count in range(1, 6):
