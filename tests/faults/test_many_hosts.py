@@ -10,17 +10,14 @@ import os
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.client.connection import connect
 from tests.support.host_processes import client, eventually
-from tests.support.many_hosts import Hosts, Owners, Place
+from tests.support.many_hosts import Hosts, Place, hosts_of
 from tests.support.servers import Servers
 from tests.support.steady_load import Request, steady_load
 
@@ -175,23 +172,6 @@ async def test_what_a_dead_host_has_left_in_its_outboxes_is_sent_by_those_that_t
 def allowed(target: float, floor: float) -> float:
     """Return the bound on a measurement: the target if many rounds ran on a quiet machine, else a multiple."""
     return target if ROUNDS > 1 and floor < QUIET_FLOOR else BUSY * (target + floor)
-
-
-@asynccontextmanager
-async def hosts_of(servers: Servers, database: str, folder: Path) -> AsyncIterator[Hosts]:
-    connection = await connect(servers.nats_url("fleet"), "observer")
-    owners = Owners(connection)
-    following = asyncio.create_task(owners.follow())
-    hosts = Hosts(servers, database, folder, owners)
-    # Starting a host may block this process for longer than the server may take to answer.
-    await owners.loaded.acquire()
-    await owners.loaded.acquire()
-    try:
-        yield hosts
-    finally:
-        hosts.close()
-        await cancel_and_wait([following])
-        await connection.close()
 
 
 async def resize(hosts: Hosts, count: int) -> None:

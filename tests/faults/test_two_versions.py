@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aidevos import Failure
-from tests.faults.test_many_hosts import hosts_of
 from tests.support.host_processes import client
+from tests.support.many_hosts import hosts_of
 from tests.support.servers import Servers
 
 OLD, NEW = 0, 1

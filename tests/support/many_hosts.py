@@ -7,8 +7,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,9 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Bucket, Entry, RolledBack
+from aidevos.durable.client.connection import connect
 from tests.support.host_processes import eventually
 from tests.support.programs import Program
 from tests.support.servers import Servers
@@ -184,3 +186,20 @@ def _replica(incarnation: str) -> int:
     """Return the number of a host's replica, or -1 if nobody is the owner."""
     name = incarnation.partition("_")[0]
     return int(name.rpartition("-")[2]) if name else -1
+
+
+@asynccontextmanager
+async def hosts_of(servers: Servers, database: str, folder: Path) -> AsyncIterator[Hosts]:
+    connection = await connect(servers.nats_url("fleet"), "observer")
+    owners = Owners(connection)
+    following = asyncio.create_task(owners.follow())
+    hosts = Hosts(servers, database, folder, owners)
+    # Starting a host may block this process for longer than the server may take to answer.
+    await owners.loaded.acquire()
+    await owners.loaded.acquire()
+    try:
+        yield hosts
+    finally:
+        hosts.close()
+        await cancel_and_wait([following])
+        await connection.close()

@@ -25,6 +25,11 @@ class Partitions:
         """Return the partition of an object."""
         return subjects.partition(type, id, self.count)
 
+    def of_target(self, target: str) -> int:
+        """Return the partition of the object in `<type>.<id>.<method>`."""
+        type, _, rest = target.partition(".")
+        return self.of(type, rest.partition(".")[0])
+
     def owns(self, type: str, partition: int) -> bool:
         """Return True if this process may answer now for the objects of a partition."""
         return partition in self._owned.get(type, ()) and self.is_live()

@@ -17,7 +17,7 @@ from nats.js.errors import NotFoundError
 
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
-from aidevos.durable.delivery.tells import Tell
+from aidevos.durable.delivery.stored_tell import Tell
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 5.0

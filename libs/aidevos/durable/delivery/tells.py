@@ -22,7 +22,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
 
 import msgspec
 from nats.aio.client import Client
@@ -31,26 +30,21 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
-from aidevos.contracts import envelope, subjects
-from aidevos.contracts.dead_letters import Letter, letter_id
+from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.limiter import RateLimiter
-from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.durable.base.backoff import FOLLOWING, Backoff
 from aidevos.durable.base.slots import Slots
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.client.bucket import Bucket
-from aidevos.durable.delivery.anonymous_letters import AnonymousLetters
-from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects, find_suspects, load_crash_suspects
-from aidevos.durable.delivery.dead_letters import bury
+from aidevos.durable.delivery.crash_suspects import CrashSuspects, find_suspects, load_crash_suspects
+from aidevos.durable.delivery.stored_tell import Tell
+from aidevos.durable.delivery.tell_applier import TellApplier
 from aidevos.durable.ownership.router import DurableObjectRouter
 from aidevos.durable.turns.environment import Environment
-from aidevos.durable.turns.headers import Reply
-from aidevos.security.permissions import ANONYMOUS, Principal
 
 log = logging.getLogger(__name__)
-MESSAGE_ID = "Nats-Msg-Id"
 # Tells to one type that all hosts together apply concurrently; each host applies its share.
 CONCURRENCY = 256
 # Tells that wait for a retry or for their object block no others until this many, or this many bytes, are in the hands
@@ -73,62 +67,12 @@ ACK_WAIT = 7 * 86_400.0
 ACK_WITHIN = 5.0
 # Seconds for which an acknowledgement waits until a new consumer has delivered the tell again.
 REDELIVERED_WITHIN = 1.0
-DEADLINE_MS = 10_000
 BACKOFF = Backoff(0.1, 30.0)
 # Seconds until a host that must not pull now checks again.
 CHECK_EVERY = 0.5
 # The server's error code if two consumers would read the same tells.
 NOT_UNIQUE = 10100
 _NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.TELLS_STREAM}."
-# The caller's headers that apply to the call itself.
-FORWARDED = (envelope.CONTENT_TYPE, envelope.IF_MATCH, envelope.TRACEPARENT)
-
-
-class Tell(NamedTuple):
-    """A stored tell. `at` is the time at which it was stored, in seconds since the epoch."""
-
-    subject: str
-    payload: bytes
-    headers: dict[str, str]
-    sequence: int
-    at: float
-
-    @property
-    def target(self) -> str:
-        """The subject without its prefix: `<type>.<id>.<method>` if it is well formed."""
-        return subjects.tell_target(self.subject)
-
-    @property
-    def size(self) -> int:
-        """The approximate size in bytes."""
-        return len(self.payload) + sum(len(name) + len(value) for name, value in self.headers.items())
-
-    @property
-    def key(self) -> str:
-        """A permanent name. It includes the time, because a recreated stream counts from 1 again."""
-        return f"{self.sequence}.{int(self.at * 1000)}"
-
-    @property
-    def request_id(self) -> str:
-        return self.headers.get(envelope.REQUEST_ID) or self.headers.get(MESSAGE_ID) or f"stored.{self.key}"
-
-
-def make_letter(tell: Tell, failure: Failure, *, now: float, attempts: int, caller: Principal, hidden: bool) -> Letter:
-    """Return the dead letter of a tell, without its credential. `hidden` marks confidential arguments."""
-    return Letter(
-        id=letter_id("stored", tell.key),
-        kind="tell",
-        source=caller.subject[:200],
-        subject=f"do.{tell.target}",
-        payload=tell.payload,
-        code=failure.code,
-        detail=failure.detail,
-        attempts=attempts,
-        at=now,
-        content_type=tell.headers.get(envelope.CONTENT_TYPE, ""),
-        confidential=hidden,
-        from_client=not caller.is_service,
-    )
 
 
 class _Backlog:
@@ -194,12 +138,9 @@ class Tells:
         self._js = connection.jetstream(timeout=ACK_WITHIN)
         self._incarnation = incarnation
         self._environment = environment
-        self._router = router
-        self._admission = admission
-        self._limiter = limiter
+        self.applier = TellApplier(environment, router, admission, limiter, share)
         self._crashes = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._alone = asyncio.Lock()
-        self._anonymous_letters = AnonymousLetters(share)
         self._lanes = Lanes()
         self._in_progress: dict[int, _Delivery] = {}
         consumers = range(-(-environment.partitions.count // PARTITIONS_OF_ONE))
@@ -328,9 +269,7 @@ class Tells:
     def _config_of(self, backlog: _Backlog) -> ConsumerConfig:
         """Return the consumer of the partitions whose suspects are loaded."""
         mapped = [subjects.stored_tells(backlog.type, each) for each in sorted(backlog.suspects)]
-        unmapped = (
-            each for each in backlog.unmapped if self._partition_of(subjects.tell_target(each)) in backlog.suspects
-        )
+        unmapped = (each for each in backlog.unmapped if self._partition_of_subject(each) in backlog.suspects)
         return ConsumerConfig(
             durable_name=_consumer(backlog, self._incarnation),
             filter_subjects=[*mapped, *unmapped],
@@ -356,11 +295,10 @@ class Tells:
     async def _find_unmapped(self, type: str, partitions: Collection[int]) -> list[str]:
         """Return the subjects of tells to these partitions that were stored before the server mapped tells."""
         state = (await self._js.stream_info(subjects.TELLS_STREAM, subjects_filter=f"tell.{type}.*.>")).state
-        return [each for each in state.subjects or {} if self._partition_of(subjects.tell_target(each)) in partitions]
+        return [each for each in state.subjects or {} if self._partition_of_subject(each) in partitions]
 
-    def _partition_of(self, target: str) -> int:
-        type, _, rest = target.partition(".")
-        return self._environment.partitions.of(type, rest.partition(".")[0])
+    def _partition_of_subject(self, subject: str) -> int:
+        return self._environment.partitions.of_target(subjects.tell_target(subject))
 
     async def _pull(self, backlog: _Backlog) -> None:
         """Pull tells until the consumer is gone or must be made anew, or until a reconnect, which may lose tells."""
@@ -429,7 +367,7 @@ class Tells:
 
     def _serves(self, tell: Tell, backlog: _Backlog) -> bool:
         """Return True if a tell is still this host's to apply."""
-        return self._partition_of(tell.target) in backlog.suspects
+        return self._environment.partitions.of_target(tell.target) in backlog.suspects
 
     async def _settle(self, tell: Tell, delivery: _Delivery) -> None:
         try:
@@ -443,10 +381,10 @@ class Tells:
     async def _try(self, tell: Tell, delivery: _Delivery, attempt: int) -> bool:
         """Apply a tell. If that fails, pause and return False."""
         backlog = delivery.backlog
-        suspects, pause = backlog.suspects[self._partition_of(tell.target)], BACKOFF.pause(attempt)
+        suspects, pause = backlog.suspects[self._environment.partitions.of_target(tell.target)], BACKOFF.pause(attempt)
         try:
             async with suspects.attempt(tell.sequence, tell.key) as crashes, backlog.trying:
-                await self._apply_or_bury(tell, attempt, crashes)
+                await self.applier.apply_or_bury(tell, attempt, crashes)
             await self._acknowledge(delivery)
             return True
         except Failure as failure:
@@ -465,82 +403,11 @@ class Tells:
             await asyncio.wait_for(delivery.current.wait(), REDELIVERED_WITHIN)
         await self._connection.request(delivery.ack_subject, b"+ACK", timeout=ACK_WITHIN)
 
-    async def _apply_or_bury(self, tell: Tell, attempt: int, crashes: int) -> None:
-        """Apply a tell, or bury it. `crashes` is how many of its attempts have killed their process.
-
-        Raises `Failure` if it must be tried again.
-        """
-        caller = ANONYMOUS
-        try:
-            if tell.headers.get(envelope.AUTHORIZATION) or not self._router.is_open(self._owned_subject(tell)):
-                caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
-            if crashes >= CRASHES:
-                raise _FinalRefusal("internal", "every attempt to apply the tell killed its process")
-            await self._spend(tell, caller)
-            if tell.at + self._environment.limits.records.tell_age < self._environment.clock.now():
-                raise _FinalRefusal("unavailable", "the tell was not applied in time")
-            await self._apply(tell, caller)
-        except Failure as failure:
-            if failure.retryable and not isinstance(failure, _FinalRefusal):
-                raise
-            type, _, rest = tell.target.partition(".")
-            hidden = self._environment.registry.is_confidential(type, rest.partition(".")[2])
-            await self._bury(tell, failure, attempts=crashes + attempt, caller=caller, hidden=hidden)
-
-    async def bury_stray(self, tell: Tell, failure: Failure) -> None:
-        """Bury a tell that no type takes. Raises `Failure` if it must be tried again."""
-        caller = ANONYMOUS
-        try:
-            caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
-            await self._spend(tell, caller)
-        except Failure as refusal:
-            if refusal.retryable:
-                raise
-        await self._bury(tell, failure, attempts=0, caller=caller, hidden=True)
-
-    async def _spend(self, tell: Tell, caller: Principal) -> None:
-        """Spend one request of the sender's rate limit."""
-        if not caller.is_service:
-            await resolve_when_ready(self._limiter.spend, caller, "", tell.target.partition(".")[0])
-
-    async def _bury(self, tell: Tell, failure: Failure, *, attempts: int, caller: Principal, hidden: bool) -> None:
-        now = self._environment.clock.now()
-        letter: Letter | None = make_letter(tell, failure, now=now, attempts=attempts, caller=caller, hidden=hidden)
-        if letter is not None and caller is ANONYMOUS:
-            letter = self._anonymous_letters.strip(letter, now)
-        if letter is not None:
-            await bury(self._environment.client, letter)
-
-    async def _apply(self, tell: Tell, caller: Principal) -> None:
-        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-
-        def respond(answer: Reply) -> None:
-            if not answered.done():
-                answered.set_result(answer)
-
-        headers = {name: tell.headers[name] for name in FORWARDED if name in tell.headers}
-        headers |= {envelope.REQUEST_ID: tell.request_id, envelope.DEADLINE: str(DEADLINE_MS)}
-        self._router.dispatch(self._owned_subject(tell), tell.payload, headers, caller, respond, stored=True)
-        answer = await answered
-        if answer.failed:
-            failure = Failure.decode(answer.payload)
-            if failure.code == "deadline-exceeded":
-                raise Failure("unavailable", failure.detail)
-            raise failure
-
-    def _owned_subject(self, tell: Tell) -> str:
-        """Return the subject on which a call reaches the owner of its partition."""
-        return f"dop.{self._partition_of(tell.target)}.{tell.target}"
-
 
 def _is_consumer_gone(message: Msg) -> bool:
     """Return True if a status message means that the consumer is gone (503: no responder)."""
     headers = message.headers or {}
     return headers.get("Status") == "503" or "Deleted" in headers.get("Description", "")
-
-
-class _FinalRefusal(Failure):
-    """A refusal that is final, even if its code is retryable."""
 
 
 def _consumer(backlog: _Backlog, incarnation: str) -> str:

@@ -297,7 +297,7 @@ class Host:
         for type in self._environment.registry.types:
             yield type, "announce", partial(self._keep_announcing, type)
         if dead_letters.TYPE in self._environment.registry.types:
-            yield dead_letters.TYPE, "bury_strays", partial(bury_strays, self._connection, self._tells)
+            yield dead_letters.TYPE, "bury_strays", partial(bury_strays, self._connection, self._tells.applier)
 
     async def _keep_announcing(self, type: str) -> None:
         """Announce a type now and again and again, so that everyone knows that it is served."""

@@ -20,7 +20,8 @@ from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.base.slots import Slots
 from aidevos.durable.delivery.anonymous_letters import RATE, SUBJECT_LIMIT
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
-from aidevos.durable.delivery.tells import CONCURRENCY, Tell, Tells, _Backlog
+from aidevos.durable.delivery.stored_tell import Tell
+from aidevos.durable.delivery.tells import CONCURRENCY, Tells, _Backlog
 from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.turns.headers import Reply
 from aidevos.observability.metrics import REFUSED_TELLS
@@ -163,7 +164,7 @@ async def test_tells_without_a_valid_credential_leave_few_letters_and_no_message
 
 async def test_a_tell_that_is_refused_with_a_valid_credential_keeps_its_message(world: World) -> None:
     world.take(1)
-    world.tells._router = SimpleNamespace(  # type: ignore[assignment]
+    world.tells.applier._router = SimpleNamespace(  # type: ignore[assignment]
         is_open=lambda subject: False,
         dispatch=lambda subject, payload, headers, caller, respond, stored: respond(
             Reply.of(Failure("forbidden", "no"))
@@ -179,7 +180,7 @@ async def test_a_tell_that_is_refused_with_a_valid_credential_keeps_its_message(
 async def test_a_stray_keeps_its_message_only_with_a_valid_credential(world: World, known: bool) -> None:
     world.troubles = [] if known else [Failure("unauthenticated", "no")]
     stray = Tell("tell.slate.a.b", b"secret", {"Authorization": "Bearer ada", "Content-Type": "x"}, 1, START)
-    await world.tells.bury_stray(stray, Failure("unknown-type", "no such type"))
+    await world.tells.applier.bury_stray(stray, Failure("unknown-type", "no such type"))
 
     (letter,) = world.kit.letters.values()
     assert letter.code == "unknown-type"
@@ -192,7 +193,7 @@ async def test_strays_are_under_their_senders_rate_limit(world: World) -> None:
     world.limits = [NO_MORE]
     stray = Tell("tell.slate.a.b", b"{}", {"Authorization": "Bearer ada"}, 1, START)
 
-    assert (await failure(world.tells.bury_stray(stray, Failure("unknown-type", "no")))).code == "rate-limited"
+    assert (await failure(world.tells.applier.bury_stray(stray, Failure("unknown-type", "no")))).code == "rate-limited"
     assert world.kit.letters == {}
 
 
@@ -286,7 +287,7 @@ async def test_nothing_is_written_where_nothing_is_suspected(world: World) -> No
 
 async def test_a_host_applies_its_share_of_the_tells_that_run_at_once(world: World) -> None:
     waiting: list[Callable[[Reply], None]] = []
-    world.tells._router = SimpleNamespace(  # type: ignore[assignment]
+    world.tells.applier._router = SimpleNamespace(  # type: ignore[assignment]
         is_open=lambda subject: True,
         dispatch=lambda subject, payload, headers, caller, respond, stored: waiting.append(respond),
     )
