@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from aidevos import BaseDurableObject, Failure, authenticated, command, query
 from aidevos.testing import Model, Refusal, Workload, simulate
-from tests.support.paths import ROOT
+from tests.support.snippets import file_named
 
 
 class CartState(msgspec.Struct):
@@ -93,10 +92,8 @@ def test_an_answer_against_the_model_is_found() -> None:
 
 
 def test_the_tutorial_finds_its_bug() -> None:
-    page = (ROOT / "docs" / "simulation.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {"__name__": __name__}
-    exec(code, names)
+    exec(file_named("test_cart_limit.py"), names)
     with pytest.raises(AssertionError, match=r"the invariant doesn't hold for cart:\w+ with CartState") as failed:
         names["test_a_cart_holds_three_of_an_item_at_most"]()
     assert str(failed.value).count(": add(") <= 4
