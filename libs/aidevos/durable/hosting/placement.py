@@ -210,10 +210,12 @@ class Placement:
         stale, self._stale = self._stale, set()
         if self._gone:
             self._gone &= {owner.incarnation for owners in self._owners.values() for owner in owners.values()}
-        self._wanted |= {type: self._assign(type) for type in self._types if type in stale}
+        for type in self._types:
+            if type in stale:
+                self._wanted[type] = self._assign(type)
+                self._find_strays(type, self._wanted[type])
         for type, share in self._wanted.items():
             self._take_over(type, share)
-            self._find_strays(type, share)
         for place in self._surplus():
             if len(self._moves) == MOVES_AT_ONCE:
                 break
@@ -252,10 +254,12 @@ class Placement:
 
     def _find_strays(self, type: str, share: Collection[int]) -> None:
         """Hold what this host has claimed by a write of unknown outcome and should own no longer, to hand it over."""
-        busy = self._coming | self._moves.keys() | self._held.keys()
         for each, owner in self._owners[type].items():
-            if owner.incarnation == self._lease.incarnation and each not in share and (type, each) not in busy:
-                self._held[type, each] = owner.revision
+            place = (type, each)
+            is_own = owner.incarnation == self._lease.incarnation
+            is_known = place in self._held or place in self._coming or place in self._moves
+            if is_own and not is_known and each not in share:
+                self._held[place] = owner.revision
 
     async def _claim_all(self, type: str, claims: Mapping[int, Owner]) -> None:
         """Claim partitions, and begin to serve those that were won."""
