@@ -25,13 +25,14 @@ from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, load
 from deploy.local import binaries, nats_server, ports
 from deploy.local.credentials import ensure_secrets
+from tests.support.cluster import Cluster
 from tests.support.network import LOOPBACK, Network
 from tests.support.servers import NATS_IMAGE, Server, find_server, free_port
 
 START_TIMEOUT = 30.0
 
 
-class NatsCluster:
+class NatsCluster(Cluster):
     """Three servers on free ports; `home` holds the signing key. MongoDB is somewhere else, at `mongo_url`.
 
     Each server's files are in a folder with its name. Where `sync` isn't "always", a power cut loses what was written
@@ -61,30 +62,6 @@ class NatsCluster:
             list(together.map(self.start_member, self._members))
         with ThreadPoolExecutor(1) as elsewhere:
             elsewhere.submit(asyncio.run, self._provision()).result()
-
-    def start_member(self, name: str) -> None:
-        """Start a server, and return once it accepts connections."""
-        self._members[name].start()
-
-    def kill(self, name: str) -> None:
-        self._members[name].kill()
-
-    def pause(self, name: str) -> None:
-        self._members[name].pause()
-
-    def resume(self, name: str) -> None:
-        self._members[name].resume()
-
-    def runs(self, name: str) -> bool:
-        return self._members[name].runs()
-
-    def close(self) -> None:
-        for member in self._members.values():
-            member.close()
-
-    @property
-    def members(self) -> list[str]:
-        return [*self._members]
 
     def nats_url(self, user: str) -> str:
         """Return the URLs of all servers with the credentials of a user."""

@@ -14,6 +14,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from deploy.local import binaries, ports
+from tests.support.cluster import Cluster
 from tests.support.network import LOOPBACK, Network
 from tests.support.servers import MONGO_IMAGE, TEST_OPTIONS, Server, find_server, free_port
 
@@ -22,7 +23,7 @@ PRIMARY, SECONDARY = "primary", "secondary"
 Client = pymongo.MongoClient[dict[str, Any]]
 
 
-class ReplicaSet:
+class ReplicaSet(Cluster):
     """Three members that elect a new primary within about two seconds. Each one's files are in a folder of its name."""
 
     def __init__(self, folder: Path, network: Network = LOOPBACK) -> None:
@@ -32,10 +33,6 @@ class ReplicaSet:
         self._members = {name: self._member(name, host) for name, host in self._hosts.items()}
         self._killed: set[str] = set()
         self.url = "mongodb://" + ",".join(self._hosts.values()) + "/?replicaSet=rs"
-
-    @property
-    def members(self) -> list[str]:
-        return [*self._members]
 
     def start(self) -> None:
         with ThreadPoolExecutor(len(self._members)) as together:
@@ -48,8 +45,7 @@ class ReplicaSet:
         self.primary()
 
     def start_member(self, name: str) -> None:
-        """Start a member, and return once it accepts connections."""
-        self._members[name].start()
+        super().start_member(name)
         self._killed.discard(name)
 
     def primary(self) -> str:
@@ -65,16 +61,7 @@ class ReplicaSet:
 
     def kill(self, name: str) -> None:
         self._killed.add(name)
-        self._members[name].kill()
-
-    def pause(self, name: str) -> None:
-        self._members[name].pause()
-
-    def resume(self, name: str) -> None:
-        self._members[name].resume()
-
-    def runs(self, name: str) -> bool:
-        return self._members[name].runs()
+        super().kill(name)
 
     def step_down(self) -> None:
         """Let the primary step down, and return once it has."""
@@ -88,10 +75,6 @@ class ReplicaSet:
         except PyMongoError:
             return False
         return sorted(states) == [PRIMARY, SECONDARY, SECONDARY]
-
-    def close(self) -> None:
-        for member in self._members.values():
-            member.close()
 
     def _member(self, name: str, host: str) -> Server:
         home = self._folder / name

@@ -27,7 +27,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Model(Generic[State]):
-    """What an object does when operations run one after another.
+    """The behaviour of an object whose operations run one after another.
 
     `step(state, method, arguments)` returns the next state and the result. Both the states and `initial` are hashable
     values. A result is compared with the answer by `==`. Where the object refuses, `step` returns the same state and

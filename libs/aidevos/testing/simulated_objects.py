@@ -27,7 +27,7 @@ OPERATIONS = 50
 
 @dataclass(frozen=True)
 class Workload:
-    """What clients do to objects, and what must hold.
+    """The calls of clients to objects, and what must hold of them.
 
     `calls` has the methods, such as `{"add": {"item": st.sampled_from(["tea", "milk"])}}`, with a Hypothesis strategy
     or a constant for each argument. With several classes, a method is named `cart.add`. They are called on the objects

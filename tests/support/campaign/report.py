@@ -20,7 +20,7 @@ NO_FAULT, SEVERAL = "no fault", "several faults at once"
 
 @dataclass
 class Report:
-    """What has happened in the rounds of a campaign with one seed."""
+    """The events in the rounds of a campaign with one seed."""
 
     seed: int
     rounds: int = 0

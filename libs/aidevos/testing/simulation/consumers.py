@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ FAST = 0.1
 
 
 class Deliver(Protocol):
-    """What sends the messages of consumers."""
+    """The sender of the messages of consumers."""
 
     loop: VirtualLoop
     latency: Latency
@@ -30,8 +31,8 @@ class Deliver(Protocol):
     def deliver(self, to: str, subject: str, reply: str, data: bytes, headers: bytes) -> None: ...
 
 
-class Consumer:
-    """What push and pull consumers have in common: which messages of the stream wait to be delivered."""
+class Consumer(ABC):
+    """The common part of push and pull consumers: the messages of the stream that wait to be delivered."""
 
     def __init__(self, server: Deliver, stream: Stream, name: str, config: dict[str, Any], now: float) -> None:
         self.name = name
@@ -71,9 +72,9 @@ class Consumer:
         self.gone = True
         self._stream.on_stored.pop(self, None)
 
+    @abstractmethod
     def kick(self) -> None:
         """Deliver what can be delivered now."""
-        raise NotImplementedError
 
     def _start(self) -> list[int]:
         policy, last = self.config.get("deliver_policy", "all"), self._stream.last_sequence

@@ -1,4 +1,4 @@
-"""What makes a run depend on its seed alone: clocks, random numbers and the garbage collector."""
+"""The surroundings that make a run depend on its seed alone: clocks, random numbers and the garbage collector."""
 
 from __future__ import annotations
 

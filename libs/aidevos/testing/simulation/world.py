@@ -54,7 +54,7 @@ class SimulatedClient(NamedTuple):
 
 
 class Script(Protocol):
-    """What clients do to objects of some classes, and what must hold of it."""
+    """The steps of clients that use objects of some classes, and what must hold of them."""
 
     @property
     def classes(self) -> Sequence[type[BaseDurableObject[Any]]]: ...
