@@ -8,7 +8,7 @@ missing, `find_violations` says what contradicts the promises of the product.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -255,9 +255,14 @@ class Tells(Workload):
     type, weight = "ledger", 3
 
     async def step(self, client: Client) -> None:
-        to, number = self._random.choice(self.ids), self._next()
-        ways = ("note", "source", "source", "once", "tell" if client.tell else "once")
-        match self._random.choice(ways):
+        to = self._random.choice(self.ids)
+        ways = ("note", "source", "source", "once", "tell" if client.tell else "once", "progress", "progress")
+        way = self._random.choice(ways)
+        if way == "progress":
+            await self._do(client, to, "progress")
+            return
+        number = self._next()
+        match way:
             case "note":
                 await self._do(client, to, "note", number=number)
             case "tell" if client.tell is not None:
@@ -286,6 +291,7 @@ class Tells(Workload):
             violations += [f"ledger:{id} was not told {number}" for number in set(sent[id]) - set(told)]
             violations += [f"ledger:{id} was told {number} by nobody" for number in set(told) - all]
             violations += self._find_disorder(id, told)
+            violations += find_setbacks(self.recorder.operations, f"{self.type}:{id}")
         return violations
 
     def _find_disorder(self, id: str, told: Sequence[int]) -> list[str]:
@@ -314,7 +320,9 @@ class Tells(Workload):
         return [
             each
             for each in self.recorder.operations
-            if isinstance(each.outcome, kind) and each.arguments.get("to", each.object.partition(":")[2]) == id
+            if isinstance(each.outcome, kind)
+            and each.method != "progress"
+            and each.arguments.get("to", each.object.partition(":")[2]) == id
         ]
 
 
@@ -326,8 +334,11 @@ class Alarms(Workload):
     SOON = (0.1, 2.0)
 
     async def step(self, client: Client) -> None:
-        seconds = round(self._random.uniform(*self.SOON), 3)
         id = self._random.choice(self.ids)
+        if self._random.random() < 0.3:
+            await self._do(client, id, "progress")
+            return
+        seconds = round(self._random.uniform(*self.SOON), 3)
         await self._do(client, id, "ring", name=f"n{self._next()}", seconds=seconds)
 
     async def find_missing(self, client: Client) -> list[str]:
@@ -343,6 +354,7 @@ class Alarms(Workload):
             violations += [f"alarm {name} of ledger:{id} rang {n} times" for name, n in rung.items() if n > 1]
             violations += [f"alarm {name} of ledger:{id} never rang" for name in due - rung.keys()]
             violations += [f"alarm {name} of ledger:{id} was set by nobody" for name in rung.keys() - due - possible]
+            violations += find_setbacks(self.recorder.operations, f"{self.type}:{id}")
         return violations
 
     async def _read(self, client: Client) -> dict[str, tuple[set[str], set[str], Counter[str]]]:
@@ -358,7 +370,22 @@ class Alarms(Workload):
 
     def _names(self, id: str, kind: Kind) -> set[str]:
         mine = (each for each in self.recorder.operations if each.object == f"{self.type}:{id}")
-        return {each.arguments["name"] for each in mine if isinstance(each.outcome, kind)}
+        return {each.arguments["name"] for each in mine if each.method == "ring" and isinstance(each.outcome, kind)}
+
+
+def find_setbacks(operations: Iterable[Operation], object: str) -> list[str]:
+    """Return the reads of a ledger's progress that show less than an earlier one did."""
+    reads = [each for each in operations if each.object == object and each.method == "progress"]
+    answered = [(each, each.outcome.result) for each in reads if isinstance(each.outcome, Value)]
+    returned = deque(sorted(answered, key=lambda read: read[0].returned))
+    violations, seen = [], (0, 0)
+    for read, shown in sorted(answered, key=lambda read: read[0].called):
+        while returned[0][0].returned < read.called:
+            told, rung = returned.popleft()[1]
+            seen = (max(seen[0], told), max(seen[1], rung))
+        if shown[0] < seen[0] or shown[1] < seen[1]:
+            violations.append(f"{object} had shown {seen} before: {read}")
+    return violations
 
 
 KINDS: tuple[type[Workload], ...] = (Counters, Registers, Names, Events, Transfers, Tells, Alarms)

@@ -4,6 +4,9 @@ Promises: a run depends on nothing but its seed. Time stands still while a callb
 when none is ready. Each process runs its callbacks in the order that asyncio promises; which process goes on, and where
 one is held up between two callbacks, is random. A paused process runs nothing, and its timers fire late. A killed one
 never runs again, not even its `finally` blocks.
+
+A process that was paused finds what has arrived meanwhile as a real one finds it in its sockets: in order for each
+connection, but one connection after another, in any order, and the timers last.
 """
 
 from __future__ import annotations
@@ -26,17 +29,26 @@ class Stuck(Exception):
 
 
 class Handle:
-    """A callback that waits for its turn or its time, like asyncio's but lighter."""
+    """A callback that waits for its turn or its time, like asyncio's but lighter.
 
-    __slots__ = ("_when", "args", "callback", "cancelled_", "context")
+    `source` is the connection from which it brings something, or None for a timer.
+    """
+
+    __slots__ = ("_when", "args", "callback", "cancelled_", "context", "source")
 
     def __init__(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context, when: float = 0.0
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context,
+        when: float = 0.0,
+        source: object = None,
     ) -> None:
         self.callback = callback
         self.args = args
         self.context = context
         self.cancelled_ = False
+        self.source = source
         self._when = when
 
     def cancel(self) -> None:
@@ -66,11 +78,15 @@ class Process:
         # Seconds by which its wall clock differs from that of the world.
         self.clock_offset = 0.0
         self.ready: deque[Handle] = deque()
+        # What has arrived during a pause, by connection; timers are under None.
+        self._arrived: dict[object, list[Handle]] = {}
         self._loop = loop
         self._holds = self._pauses = 0
         self.queued = False
         # Called after each callback until it returns False.
         self.after_callback: Callable[[], bool] | None = None
+        # The beginning of the name of a moment, and what is called once when the process reaches one.
+        self.trap: tuple[str, Callable[[], object]] | None = None
         # What a killed process had: nothing of it may be closed while the world lives.
         self._remains: list[object] = []
 
@@ -96,14 +112,20 @@ class Process:
         """End all pauses."""
         self._pauses += 1
         self._holds = 0
-        if self.alive:
-            self.wake()
+        self._go_on()
 
     def kill(self) -> None:
         """Run nothing ever again."""
         self.alive = False
-        self._remains += [*self.ready, *asyncio.all_tasks(self._loop)]
+        self._remains += [*self.ready, self._arrived, *asyncio.all_tasks(self._loop)]
         self.ready.clear()
+        self._arrived = {}
+
+    def reach(self, moment: str) -> None:
+        """Note that the process has reached a moment, such as that it has sent a message."""
+        if self.trap is not None and moment.startswith(self.trap[0]):
+            call, self.trap = self.trap[1], None
+            call()
 
     def keep(self, remains: object) -> None:
         """Keep something that belongs to this process, which was killed."""
@@ -115,11 +137,21 @@ class Process:
             self.queued = True
             self._loop.runnable.append(self)
 
+    def take(self, handle: Handle) -> None:
+        """Run a callback whose time has come, unless the process was killed."""
+        if not self.alive:
+            self.keep(handle)
+        elif self._holds:
+            self._arrived.setdefault(handle.source, []).append(handle)
+        else:
+            self.ready.append(handle)
+            if not self.queued:
+                self.wake()
+
     def run_some(self) -> None:
         """Run what is ready now, up to a point at which the process is held up."""
         self.queued = False
         loop, ready, rng = self._loop, self.ready, self._loop.rng
-        loop.current = self
         for _ in range(len(ready)):
             if not ready or self._holds:
                 break
@@ -131,18 +163,28 @@ class Process:
             except Exception as error:
                 loop.call_exception_handler({"message": f"{handle.callback!r} failed", "exception": error})
             loop.callbacks += 1
-            loop.trace = hash((loop.trace, self.number, loop.now))
             if self.after_callback is not None and not self.after_callback():
                 self.after_callback = None
             if self.stalls and rng.random() < self.stalls:
                 self.pause(self.stalled_for())
+        loop.trace = hash((loop.trace, self.number, loop.now, loop.callbacks))
         if ready:
             self.wake()
 
     def _end_pause(self, pauses: int) -> None:
-        if pauses != self._pauses:
-            return
-        self._holds -= 1
+        if pauses == self._pauses:
+            self._holds -= 1
+            if not self._holds:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what has arrived during a pause."""
+        arrived, self._arrived = self._arrived, {}
+        timers = arrived.pop(None, [])
+        connections = list(arrived.values())
+        self._loop.rng.shuffle(connections)
+        for handles in (*connections, timers):
+            self.ready.extend(handles)
         if self.alive:
             self.wake()
 
@@ -177,7 +219,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._running = self._closed = False
         # What happens outside all processes: the servers, the network and the faults.
         self.world = self.process("world")
-        self.current = self.world
 
     def process(self, name: str) -> Process:
         """Return a new process."""
@@ -217,6 +258,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         heapq.heappush(self._timers, (when, self._numbers, context.get(_PROCESS, self.world), handle))
         return handle
 
+    def arrive_at(
+        self, when: float, process: Process, source: object, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Call a function in a process when something arrives there over a connection."""
+        self._numbers += 1
+        handle = Handle(callback, args, process.context, when, source)
+        heapq.heappush(self._timers, (when, self._numbers, process, handle))
+
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
@@ -240,7 +289,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def _run_once(self) -> None:
         runnable = self.runnable
         if runnable:
-            index = self.rng.randrange(len(runnable)) if len(runnable) > 1 else 0
+            index = int(self.rng.random() * len(runnable)) if len(runnable) > 1 else 0
             process = runnable[index]
             runnable[index] = runnable[-1]
             runnable.pop()
@@ -253,11 +302,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             return
         if when > self.now:
             self.now = when
-        if process.alive:
-            process.ready.append(handle)
-            process.wake()
-        else:
-            process.keep(handle)
+        process.take(handle)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep an error that no code has handled."""

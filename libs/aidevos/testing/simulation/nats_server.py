@@ -119,6 +119,7 @@ class NatsServer:
         self.loss = 0.0
         self.messages = 0
         self._partitions = partitions
+        self._mapped: dict[str, str] = {}
         self._interest: Interest[Subscription] = Interest()
         self.jetstream = JetStream(self, rng, now)
 
@@ -180,12 +181,17 @@ class NatsServer:
             subscription.link.down.send("msg", subscription.number, message)
 
     def _map(self, message: Message) -> Message:
-        prefix, _, rest = message.subject.partition(".")
-        if prefix not in ("do", "tell"):
+        if not message.subject.startswith(("do.", "tell.")):
             return message
-        type, _, rest = rest.partition(".")
-        id, _, method = rest.partition(".")
-        if not method:
-            return message
-        partition = subjects.partition(type, id, self._partitions)
-        return message._replace(subject=f"{'dop' if prefix == 'do' else 'tellp'}.{partition}.{type}.{id}.{method}")
+        mapped = self._mapped.get(message.subject)
+        if mapped is None:
+            mapped = self._mapped[message.subject] = _map(message.subject, self._partitions)
+        return message._replace(subject=mapped)
+
+
+def _map(subject: str, partitions: int) -> str:
+    tokens = subject.split(".", 3)
+    if len(tokens) < 4:
+        return subject
+    prefix, type, id, method = tokens
+    return f"{prefix}p.{subjects.partition(type, id, partitions)}.{type}.{id}.{method}"

@@ -32,7 +32,7 @@ class Pipe:
 
     def __init__(self, loop: VirtualLoop, receiver: Process, latency: Latency, deliver: Callable[..., object]) -> None:
         self._loop = loop
-        self._context = receiver.context
+        self._receiver = receiver
         self._latency = latency
         self._deliver = deliver
         self._last = 0.0
@@ -46,7 +46,7 @@ class Pipe:
             self._held.append(message)
             return
         self._last = max(self._last, self._loop.now + self._latency.draw())
-        self._loop.call_at(self._last, self._arrive, *message, context=self._context)
+        self._loop.arrive_at(self._last, self._receiver, self, self._arrive, *message)
 
     def hold(self) -> None:
         """Hold back everything that is sent from now on."""
