@@ -12,7 +12,7 @@ import msgspec
 from aidevos import BaseDurableObject, Failure
 from aidevos.contracts import subjects
 from aidevos.durable.bus.port import Delivery
-from aidevos.testing import Operation
+from aidevos.testing import Operation, Outcome
 from aidevos.testing.simulation.letters import Letters
 from aidevos.testing.simulation.world import SimulatedClient
 from tests.support.workloads import CLASSES, KINDS, Client, Counters, Events, Tells, Workload, Workloads
@@ -20,6 +20,8 @@ from tests.support.workloads import CLASSES, KINDS, Client, Counters, Events, Te
 # Objects of each kind: few, so that clients meet at them.
 COUNT = 3
 MOST_KINDS = 3
+# Many steps read, because reads are cheap and show what is stale.
+READS = 0.6
 
 
 class PlainCounters(Counters):
@@ -30,9 +32,8 @@ class PlainCounters(Counters):
 
     weight = 3
 
-    async def step(self, client: Client) -> None:
-        method = self._random.choice(("add", "add", "value"))
-        await self._do(client._replace(call=partial(_call_once, client)), self._random.choice(self.ids), method)
+    async def _do(self, client: Client, id: str, method: str, **arguments: Any) -> Outcome:
+        return await super()._do(client._replace(call=partial(_call_once, client)), id, method, **arguments)
 
 
 async def _call_once(client: Client, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
@@ -67,6 +68,8 @@ class ProofScript:
     def __init__(self, rng: random.Random, now: Callable[[], float], kinds: tuple[type[Workload], ...]) -> None:
         self._rng = rng
         self._workloads = Workloads(rng, now, COUNT, kinds)
+        for each in self._workloads.all:
+            each.reads = READS
         types = {kind.type for kind in kinds}
         self.classes: list[type[BaseDurableObject[Any]]] = [cls for cls in CLASSES if cls.object_type in types]
         self.events = [subjects.event("tally", "*", "added")] if Events in kinds else []

@@ -14,6 +14,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
 
 from aidevos.durable.client.connection import RECONNECT_WAIT, Connection
 from aidevos.testing.simulation.loop import Process
@@ -54,6 +56,7 @@ class SimulatedConnection(Connection):
         self._reader: asyncio.Future[None] | None = None
         # The callbacks of inboxes, which never wait.
         self._answers: dict[int, Callable[[Msg], Coroutine[Any, Any, None]]] = {}
+        self._requests = 0
         self._unsent: list[tuple[object, ...]] = []
 
     async def open(self) -> None:
@@ -142,6 +145,34 @@ class SimulatedConnection(Connection):
             self._answers[self._sid + 1] = callback
         return await super().subscribe(subject, *args, **options)
 
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        """Send a request as nats-py does, but faster."""
+        if not self._resp_sub_prefix:
+            await self._init_request_sub()
+        loop = asyncio.get_running_loop()
+        self._requests += 1
+        # The callback of nats-py finds the request by the last 28 characters of its inbox.
+        token = f"{self._requests:028x}"
+        answered = self._resp_map[token] = loop.create_future()
+        timer = loop.call_later(timeout, _give_up, answered)
+        try:
+            inbox = self._resp_sub_prefix.decode() + token  # type: ignore[union-attr]
+            await self.publish(subject, payload, reply=inbox, headers=headers)
+            message: Msg = await answered
+        finally:
+            timer.cancel()
+            del self._resp_map[token]
+        if message.headers and message.headers.get("Status") == "503":
+            raise NoRespondersError
+        return message
+
     async def _send_subscribe(self, sub: Subscription) -> None:
         self._send("sub", sub._id, sub._subject, sub._queue)
 
@@ -214,6 +245,11 @@ class SimulatedConnection(Connection):
                     arrived.popleft()
             self._reader = loop.create_future()
             await self._reader
+
+
+def _give_up(answered: asyncio.Future[Msg]) -> None:
+    if not answered.done():
+        answered.set_exception(NatsTimeout())
 
 
 def _run_at_once(work: Coroutine[Any, Any, None]) -> None:

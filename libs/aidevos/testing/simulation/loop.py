@@ -151,25 +151,26 @@ class Process:
     def run_some(self) -> None:
         """Run what is ready now, up to a point at which the process is held up."""
         self.queued = False
-        loop, ready, rng = self._loop, self.ready, self._loop.rng
-        for _ in range(len(ready)):
-            if not ready or self._holds:
-                break
+        loop, ready = self._loop, self.ready
+        left = len(ready)
+        while left and ready and not self._holds:
+            left -= 1
             handle = ready.popleft()
             if handle.cancelled_:
                 continue
+            loop.callbacks += 1
             try:
                 handle.context.run(handle.callback, *handle.args)
             except Exception as error:
                 loop.call_exception_handler({"message": f"{handle.callback!r} failed", "exception": error})
-            loop.callbacks += 1
             if self.after_callback is not None and not self.after_callback():
                 self.after_callback = None
-            if self.stalls and rng.random() < self.stalls:
+            if self.stalls and loop.rng.random() < self.stalls:
                 self.pause(self.stalled_for())
         loop.trace = hash((loop.trace, self.number, loop.now, loop.callbacks))
-        if ready:
-            self.wake()
+        if ready and not self._holds and not self.queued:
+            self.queued = True
+            loop.runnable.append(self)
 
     def _end_pause(self, pauses: int) -> None:
         if pauses == self._pauses:
@@ -195,12 +196,10 @@ _PROCESS: ContextVar[Process] = ContextVar("simulated process")
 class _Task(asyncio.Task[T]):
     """A task whose hash, and so whose order in a set, is the same in each run."""
 
-    def __init__(self, work: Coroutine[Any, Any, T], *, number: int, **options: Any) -> None:
-        self._number = number
-        super().__init__(work, **options)
+    number = 0
 
     def __hash__(self) -> int:
-        return self._number
+        return self.number
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
@@ -271,38 +270,49 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
         self._numbers += 1
-        return _Task(coro, number=self._numbers, loop=self, name=name, context=context)
+        # asyncio asks for the hash while it makes the task.
+        task = _Task.__new__(_Task)
+        task.number = self._numbers
+        task.__init__(coro, loop=self, name=name or "task", context=context)  # type: ignore[misc]
+        return task
 
     def run_until_complete(self, future: Any) -> Any:
         """Run until a task of the world has ended. Raises `Stuck`."""
         task = future if asyncio.isfuture(future) else self.world.start(cast(Any, future))
         self._running = True
         asyncio._set_running_loop(self)
+        runnable, draw = self.runnable, self.rng.random
         try:
             while not task.done():
-                self._run_once()
+                if not runnable:
+                    self._take_next()
+                elif len(runnable) == 1:
+                    runnable.pop().run_some()
+                else:
+                    index = int(draw() * len(runnable))
+                    process = runnable[index]
+                    runnable[index] = runnable[-1]
+                    runnable.pop()
+                    process.run_some()
         finally:
             asyncio._set_running_loop(None)
             self._running = False
         return task.result()
 
-    def _run_once(self) -> None:
-        runnable = self.runnable
-        if runnable:
-            index = int(self.rng.random() * len(runnable)) if len(runnable) > 1 else 0
-            process = runnable[index]
-            runnable[index] = runnable[-1]
-            runnable.pop()
-            process.run_some()
+    def _take_next(self) -> None:
+        """Let time jump to the next timer. Raises `Stuck`."""
+        timers = self._timers
+        while timers:
+            when, _, process, handle = heapq.heappop(timers)
+            if handle.cancelled_:
+                continue
+            if when > self.now:
+                self.now = when
+                if when > LONGEST or self.callbacks > MOST:
+                    break
+            process.take(handle)
             return
-        if not self._timers or self.now > LONGEST or self.callbacks > MOST:
-            raise Stuck(f"after {self.now:.1f} virtual seconds and {self.callbacks} callbacks")
-        when, _, process, handle = heapq.heappop(self._timers)
-        if handle.cancelled_:
-            return
-        if when > self.now:
-            self.now = when
-        process.take(handle)
+        raise Stuck(f"after {self.now:.1f} virtual seconds and {self.callbacks} callbacks")
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep an error that no code has handled."""

@@ -23,8 +23,10 @@ class Latency:
         self.longest = longest
 
     def draw(self) -> float:
-        random = self._rng.random
-        return random() * (self.longest if random() < self.slow else self.usual)
+        chance = self._rng.random()
+        if chance < self.slow:
+            return chance / self.slow * self.longest
+        return (chance - self.slow) / (1 - self.slow) * self.usual
 
 
 class Pipe:
@@ -45,7 +47,9 @@ class Pipe:
         if self._held is not None:
             self._held.append(message)
             return
-        self._last = max(self._last, self._loop.now + self._latency.draw())
+        at = self._loop.now + self._latency.draw()
+        if at > self._last:
+            self._last = at
         self._loop.arrive_at(self._last, self._receiver, self, self._arrive, *message)
 
     def hold(self) -> None:
