@@ -126,10 +126,10 @@ class SimulatedConnection(Connection):
             self._link.send(*command)
 
     def _send(self, *command: object) -> None:
-        if command[0] == "pub":
+        if self._process.trap is not None and command[0] == "pub":
             self._process.reach(str(command[1]))
-        if self.is_connected:
-            self._link_send(*command)
+        if self._status == Client.CONNECTED and self._link is not None:
+            self._link.up.send(*command)
         else:
             self._unsent.append(command)
 

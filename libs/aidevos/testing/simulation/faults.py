@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 
 from aidevos.contracts import subjects
-from aidevos.testing.simulation.fleet import Fleet, HostNode, Node
+from aidevos.testing.simulation.fleet import LEASE, Fleet, HostNode, Node
 
 BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET)
 # What a process sends or gets when a fault strikes: calls of the store and their answers, and messages by their subject.
@@ -136,6 +136,14 @@ class Faults:
 
         self._at_await(fault, node, pause)
 
+    def _oversleep(self, fault: Fault, node: Node) -> None:
+        """Pause a host for longer than its lease, so that others take over."""
+        self._pause(_longer(fault), self._host(fault))
+
+    def _outlast(self, fault: Fault, node: Node) -> None:
+        """Cut a host off from NATS for longer than its lease."""
+        self._cut(_longer(fault), self._host(fault))
+
     def _unsettle(self, fault: Fault, node: Node) -> None:
         """Let a host leave and return, and pause each host when it has written the key of a partition."""
         for host in self._hosts:
@@ -245,9 +253,15 @@ class Faults:
         return self._hosts[fault.node % len(self._hosts)]
 
 
+def _longer(fault: Fault) -> Fault:
+    return msgspec.structs.replace(fault, seconds=LEASE + fault.seconds)
+
+
 # How often a kind strikes, and for how long at most.
 KINDS = {
     "pause": (6, 8.0),
+    "oversleep": (4, 3.0),
+    "outlast": (2, 3.0),
     "kill": (4, 6.0),
     "freeze": (2, 6.0),
     "leave": (4, 6.0),

@@ -81,7 +81,7 @@ class Process:
         # What has arrived during a pause, by connection; timers are under None.
         self._arrived: dict[object, list[Handle]] = {}
         self._loop = loop
-        self._holds = self._pauses = 0
+        self.holds = self._pauses = 0
         self.queued = False
         # Called after each callback until it returns False.
         self.after_callback: Callable[[], bool] | None = None
@@ -93,7 +93,7 @@ class Process:
     @property
     def paused(self) -> bool:
         """True if it doesn't run at the moment."""
-        return self._holds > 0
+        return self.holds > 0
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in this process."""
@@ -105,13 +105,13 @@ class Process:
 
     def pause(self, seconds: float) -> None:
         """Run nothing for some seconds."""
-        self._holds += 1
+        self.holds += 1
         self._loop.world.call(self._end_pause, self._pauses, delay=seconds)
 
     def resume(self) -> None:
         """End all pauses."""
         self._pauses += 1
-        self._holds = 0
+        self.holds = 0
         self._go_on()
 
     def kill(self) -> None:
@@ -133,27 +133,23 @@ class Process:
 
     def wake(self) -> None:
         """Go on with what is ready, unless the process is paused."""
-        if not self.queued and not self._holds and self.ready:
+        if not self.queued and not self.holds and self.ready:
             self.queued = True
             self._loop.runnable.append(self)
 
-    def take(self, handle: Handle) -> None:
-        """Run a callback whose time has come, unless the process was killed."""
-        if not self.alive:
-            self.keep(handle)
-        elif self._holds:
+    def take_later(self, handle: Handle) -> None:
+        """Keep a callback whose time has come for the end of a pause, or for ever if the process was killed."""
+        if self.alive:
             self._arrived.setdefault(handle.source, []).append(handle)
         else:
-            self.ready.append(handle)
-            if not self.queued:
-                self.wake()
+            self.keep(handle)
 
     def run_some(self) -> None:
         """Run what is ready now, up to a point at which the process is held up."""
         self.queued = False
         loop, ready = self._loop, self.ready
         left = len(ready)
-        while left and ready and not self._holds:
+        while left and ready and not self.holds:
             left -= 1
             handle = ready.popleft()
             if handle.cancelled_:
@@ -168,14 +164,14 @@ class Process:
             if self.stalls and loop.rng.random() < self.stalls:
                 self.pause(self.stalled_for())
         loop.trace = hash((loop.trace, self.number, loop.now, loop.callbacks))
-        if ready and not self._holds and not self.queued:
+        if ready and not self.holds and not self.queued:
             self.queued = True
             loop.runnable.append(self)
 
     def _end_pause(self, pauses: int) -> None:
         if pauses == self._pauses:
-            self._holds -= 1
-            if not self._holds:
+            self.holds -= 1
+            if not self.holds:
                 self._go_on()
 
     def _go_on(self) -> None:
@@ -233,12 +229,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context = context or copy_context()
         handle = Handle(callback, args, context)
         process = context.get(_PROCESS, self.world)
-        if process.alive:
-            process.ready.append(handle)
-            if not process.queued:
-                process.wake()
-        else:
+        if not process.alive:
             process.keep(handle)
+            return handle
+        process.ready.append(handle)
+        if not process.queued and not process.holds:
+            process.queued = True
+            self.runnable.append(process)
         return handle
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
@@ -310,7 +307,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 self.now = when
                 if when > LONGEST or self.callbacks > MOST:
                     break
-            process.take(handle)
+            if process.holds or not process.alive:
+                process.take_later(handle)
+            else:
+                process.ready.append(handle)
+                process.run_some()
             return
         raise Stuck(f"after {self.now:.1f} virtual seconds and {self.callbacks} callbacks")
 
