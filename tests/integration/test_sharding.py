@@ -122,7 +122,7 @@ def calls(store: MongoStore) -> list[tuple[str, Awaitable[Any]]]:
         ("list_page", store.list_page("thing", "a", CHUNK + 1, "p", with_state=False)),
         ("count_in_project", store.count_in_project("thing", "p")),
         ("find", store.find("thing", Find(named, 1))),
-        ("find", store.find("thing", Find(EVERYTHING, 200, ("name",), after=("a", "a"), size=CHUNK * 300))),
+        ("find", store.find("thing", Find(EVERYTHING, 200, ("name",), after=("a", "a"), size=CHUNK * 500))),
         ("find", store.find("thing", Find(EVERYTHING, 200, size=100))),
         ("count", store.count("thing", named)),
         ("list_pending", store.list_pending("thing", [0], "", 1)),
