@@ -15,7 +15,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import EVERYTHING, And, Compare, Condition, Contains, Text
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Find, Outcome, StoreError
+from aidevos.durable.store.port import Claim, Commit, CommitPoint, Find, Outcome, StoreError
 from tests.support.commits import NOW, change, claimed, founding, stored, tombstone
 from tests.support.servers import Servers
 

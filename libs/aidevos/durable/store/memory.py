@@ -171,7 +171,8 @@ class MemoryStore:
 
     def _select_partitions(self, type: str, partitions: Collection[int]) -> dict[str, dict[str, Any]]:
         self._require_up()
-        return {id: document for id, document in self.documents[type].items() if document.get("partition") in partitions}
+        found = self.documents[type].items()
+        return {id: document for id, document in found if document.get("partition") in partitions}
 
     def _search(self, type: str, where: Condition, within: int) -> list[tuple[str, dict[str, Any]]]:
         self._require_up()

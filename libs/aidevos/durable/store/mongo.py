@@ -6,8 +6,8 @@ primary. A fenced commit changes nothing and never brings a purged object back.
 Commits, claims and the reads that load objects always find a free thread: all other operations together take at most
 half of the driver's threads. Documents are decoded in slices, between which the event loop turns.
 
-The fence is a validator of the collection (`mongo_fence`). Without it, nothing would stop an old owner. `open` therefore
-sets it where it is missing or different, and then tries it on stale commits.
+The fence is a validator of the collection (`mongo_fence`). Without it, nothing would stop an old owner. So `open` sets
+it where it is missing or different, and then tries it on stale commits.
 
 A commit is known to be applied only if the server says so of the whole batch, and without a write concern error. It is
 known to be refused only by the fence. Any other outcome is unknown, and the framework resolves it with a new claim. The
@@ -262,7 +262,8 @@ class MongoStore:
             tried = [probe, *(commit.id for commit in stale)]
             await self._run(lambda: self._objects(type).delete_many({"_id": {"$in": tried}}))
         if Outcome.APPLIED in outcomes:
-            raise Unfenced(f"the collection {collections_of(type)[0]} takes commits of former owners: no validator works")
+            name, _ = collections_of(type)
+            raise Unfenced(f"the collection {name} takes commits of former owners: its validator doesn't work")
         if Outcome.UNKNOWN in outcomes:
             raise StoreError("MongoDB: the fence could not be tried")
 

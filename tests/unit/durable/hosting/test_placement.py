@@ -621,8 +621,8 @@ async def test_a_host_of_the_former_version_can_t_read_what_this_one_is_and_says
 @pytest.mark.parametrize("lives", [True, False])
 async def test_a_host_does_not_join_while_one_that_commits_in_another_form_lives(lives: bool) -> None:
     bucket: Any = MemoryBucket()
-    for name, description in (("a.1", {"form": FORM, "release": "1"}), ("b.2", {"version": "1"}), ("c.3", {"form": "?"})):
-        common = {"service": "pets", "replica": 0, "since": 0.0, "types": ["cat"]}
+    common = {"service": "pets", "replica": 0, "since": 0.0, "types": ["cat"]}
+    for name, description in (("a.1", {"form": FORM}), ("b.2", {"version": "1"}), ("c.3", {"form": "?"})):
         bucket.write(subjects.member_key("pets", name), msgspec.json.encode(common | description))
         if lives or name == "a.1":
             bucket.write(subjects.lease_key("pets", name), b"1")
