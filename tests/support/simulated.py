@@ -27,7 +27,7 @@ READS = 0.6
 class PlainCounters(Counters):
     """Counters that are incremented by requests without an ID, which are sent once.
 
-    Such a request has not been applied, and never will be, if a host has answered `moved`.
+    Such a request has not been applied, and never will be, if the only host that got it has answered `moved`.
     """
 
     weight = 3

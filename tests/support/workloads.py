@@ -11,7 +11,7 @@ import random
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from aidevos.testing import Model, Operation, Outcome, Recorder, Refusal, Unknown, Value, check_linearizable
@@ -421,6 +421,7 @@ class Workloads:
     ) -> None:
         """`count` is the number of objects of each kind."""
         self.all = [kind(random, Recorder(now), count) for kind in kinds]
+        self._weights = list(accumulate(each.weight for each in self.all))
         self._random = random
 
     @property
@@ -439,8 +440,7 @@ class Workloads:
             await each.prepare(client)
 
     async def step(self, client: Client) -> None:
-        (chosen,) = self._random.choices(self.all, [each.weight for each in self.all])
-        await chosen.step(client)
+        await self._random.choices(self.all, cum_weights=self._weights)[0].step(client)
 
     async def find_missing(self, client: Client) -> list[str]:
         """Return what is on its way. Raises `Failure` while an object doesn't answer."""

@@ -118,6 +118,8 @@ class NatsServer:
         # The share of messages that are lost on their way to a subscriber.
         self.loss = 0.0
         self.messages = 0
+        # Reply subjects of requests that several subscribers took.
+        self.taken_twice: set[str] = set()
         self._partitions = partitions
         self._mapped: dict[str, str] = {}
         self._interest: Interest[Subscription] = Interest()
@@ -177,6 +179,8 @@ class NatsServer:
                 queues.setdefault(subscription.queue, []).append(subscription)
         for members in queues.values() if queues else ():
             self._send(self.rng.choice(members), message)
+        if len(found) > 1 and message.reply:
+            self.taken_twice.add(message.reply)
         return bool(found)
 
     def _send(self, subscription: Subscription, message: Message) -> None:

@@ -6,13 +6,14 @@ A plan is explicit, so it can be shortened while it still shows the same failure
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import msgspec
 
 from aidevos.testing.simulation.faults import KINDS, Fault, choose_faults
 
 HOSTS = 3
-OPERATIONS = 300
+OPERATIONS = 1000
 CLIENTS = (4, 8, 16)
 # Operations for each client at least.
 SHARE = 10
@@ -51,8 +52,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(lines)
 
 
-def make_plan(seed: int, operations: int = OPERATIONS, faults: bool = True) -> Plan:
-    """Return the plan of a seed. Each seed has its own mixture of faults: some have few kinds, some many of them."""
+def make_plan(seed: int, operations: int = OPERATIONS, faults: bool = True, only: Sequence[str] = ()) -> Plan:
+    """Return the plan of a seed. Each seed has its own mixture of faults: some have few kinds, some many of them.
+
+    With `only`, faults are of these kinds.
+    """
     rng = random.Random(seed)  # noqa: S311
     clients = min(rng.choice(CLIENTS), max(2, operations // SHARE))
     lasts = rng.choice(LASTS)
@@ -63,7 +67,7 @@ def make_plan(seed: int, operations: int = OPERATIONS, faults: bool = True) -> P
     )
     if not faults:
         return Plan(seed=seed, clients=clients, steps=steps, faults=())
-    kinds = rng.sample(list(KINDS), rng.randint(1, len(KINDS)))
+    kinds = list(only) or rng.sample(list(KINDS), rng.randint(1, len(KINDS)))
     struck = choose_faults(rng, kinds, rng.choice((2, 5, 10)), lasts, HOSTS, clients)
     return Plan(seed=seed, clients=clients, steps=steps, faults=tuple(struck), stalls=rng.choice((0.0, 0.0005, 0.005)))
 

@@ -200,7 +200,10 @@ class _World:
                 reply = await connection.request(subjects.call(type, id, method), payload, ONCE_WITHIN, headers=headers)
             except NatsError as error:
                 raise Failure("unavailable", f"no answer: {error!r}") from error
-            if failure := failure_of(reply):
+            failure = failure_of(reply)
+            if failure and failure.code == "moved" and reply.subject in self._fleet.nats.taken_twice:
+                raise Failure("unavailable", "another host has taken the request too, and may answer later")
+            if failure:
                 raise failure
             return msgspec.json.decode(reply.data)
 
