@@ -36,6 +36,13 @@ class PlainCounters(Counters):
         return await super()._do(client._replace(call=partial(_call_once, client)), id, method, **arguments)
 
 
+class StoredTells(Tells):
+    """Tells that clients store, and reads. A host that doesn't own an object learns nothing of its tells."""
+
+    weight = 3
+    ways = ("tell",)
+
+
 async def _call_once(client: Client, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
     assert client.once is not None
     try:
@@ -50,7 +57,7 @@ def _client(client: SimulatedClient) -> Client:
     return Client(client.name, client.call, client.tell, once=client.once)
 
 
-ALL: tuple[type[Workload], ...] = (*KINDS, PlainCounters)
+ALL: tuple[type[Workload], ...] = (*KINDS, PlainCounters, StoredTells)
 
 
 class Proofs:
@@ -73,7 +80,7 @@ class ProofScript:
         types = {kind.type for kind in kinds}
         self.classes: list[type[BaseDurableObject[Any]]] = [cls for cls in CLASSES if cls.object_type in types]
         self.events = [subjects.event("tally", "*", "added")] if Events in kinds else []
-        if Tells in kinds:
+        if any(issubclass(kind, Tells) for kind in kinds):
             self.classes.append(Letters)
 
     @property

@@ -280,11 +280,12 @@ class Tells(Workload):
     """Numbers that ledgers are told: directly, by other objects, and by tells that clients store."""
 
     type, query, weight = "ledger", "progress", 3
+    ways: Sequence[str] = ("note", "source", "source", "once", "tell")
 
     async def _act(self, client: Client, id: str) -> None:
         to, number = id, self._next()
-        ways = ("note", "source", "source", "once", "tell" if client.tell else "once")
-        match self._random.choice(ways):
+        way = self._random.choice(self.ways)
+        match "once" if way == "tell" and client.tell is None else way:
             case "note":
                 await self._do(client, to, "note", number=number)
             case "tell" if client.tell is not None:

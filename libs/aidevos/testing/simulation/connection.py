@@ -127,7 +127,8 @@ class SimulatedConnection(Connection):
 
     def _send(self, *command: object) -> None:
         if self._process.trap is not None and command[0] == "pub":
-            self._process.reach(str(command[1]))
+            # Keys are deleted by empty messages.
+            self._process.reach(str(command[1]) if command[3] else f"empty.{command[1]}")
         if self._status == Client.CONNECTED and self._link is not None:
             self._link.up.send(*command)
         else:

@@ -18,7 +18,8 @@ from aidevos.testing.simulation.fleet import LEASE, Fleet, HostNode, Node
 
 BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET)
 # What a process sends or gets when a fault strikes: calls of the store and their answers, and messages by their subject.
-KEY = f"$KV.{subjects.PLACEMENT_BUCKET}."
+CLAIM = f"$KV.{subjects.PLACEMENT_BUCKET}."
+RELEASE = f"empty.{CLAIM}"
 MOMENTS = (
     "store.commit",
     "answer.commit",
@@ -31,7 +32,8 @@ MOMENTS = (
     "_INBOX",
     "$JS.ACK.",
     f"$KV.{subjects.HOSTS_BUCKET}.",
-    KEY,
+    CLAIM,
+    RELEASE,
 )
 # Clients hurry this many seconds before a paused process goes on.
 BEFORE_END = 0.002
@@ -145,7 +147,7 @@ class Faults:
         self._cut(_longer(fault), self._host(fault))
 
     def _unsettle(self, fault: Fault, node: Node) -> None:
-        """Let a host leave and return, and pause each host when it has written the key of a partition."""
+        """Let a host leave and return, and pause each host when it has released a partition."""
         for host in self._hosts:
             self._pause(fault, host)
         self._leave(fault, node)
@@ -309,5 +311,5 @@ def choose_faults(
 
 def _choose_moment(rng: random.Random, kind: str) -> str:
     if kind == "unsettle":
-        return KEY
+        return RELEASE
     return rng.choice(MOMENTS) if kind in AT_MOMENTS and rng.random() < 0.5 else ""
