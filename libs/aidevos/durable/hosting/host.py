@@ -200,7 +200,7 @@ class Host:
         await self._membership.leave()
         await self._placement.stop()
         await self._tells.leave()
-        await self._placement.drain(within)
+        await self._placement.drain(self._drained_until - asyncio.get_running_loop().time())
         await self._end_subscriptions()
         await self._reception.join(self._time_left())
         await self._replies.flush()
