@@ -31,6 +31,7 @@ from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.headers import Reply
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
+from tests.support.host_processes import eventually
 from tests.support.kits import quiet, until
 from tests.support.servers import Servers
 
@@ -89,6 +90,14 @@ class World:
 
     async def in_hand(self) -> int:
         return (await self.stream.consumer_info(subjects.TELLS_STREAM, self.consumer)).num_ack_pending or 0
+
+    async def reads(self, partition: int) -> bool:
+        """Return True if the owner's consumer reads this partition."""
+        try:
+            config = (await self.stream.consumer_info(subjects.TELLS_STREAM, self.consumer)).config
+        except NotFoundError:
+            return False
+        return subjects.stored_tells(self.type, partition) in (config.filter_subjects or [])
 
     @property
     def consumer(self) -> str:
@@ -152,7 +161,7 @@ async def test_a_tell_that_ends_while_its_consumer_is_replaced_is_acknowledged_s
     other = 1 - min(subjects.partition(world.type, "stuck"), 1)
     async with world.life(servers) as owner:
         await until(lambda: world.around.trying == 1, 20)
-        await owner.drop(world.type, other)
+        owner.drop(world.type, other)
         add_consumer = owner._js.add_consumer
 
         async def add(*args: Any) -> Any:
@@ -180,10 +189,10 @@ async def test_a_partition_that_is_dropped_leaves_the_tells_to_the_others_alone(
         await until(lambda: world.around.trying == 1, 20)
         before = await world.stream.consumer_info(subjects.TELLS_STREAM, world.consumer)
         pulls = before.num_waiting
-        await owner.drop(world.type, other)
+        owner.drop(world.type, other)
+        await eventually(lambda: is_dropped(world, other))
         after = await world.stream.consumer_info(subjects.TELLS_STREAM, world.consumer)
         assert (after.created, after.num_waiting) == (before.created, pulls)
-        assert subjects.stored_tells(world.type, other) not in (after.config.filter_subjects or [])
         await world.tell("a", b"of another")
         await world.tell("stuck", b"mine")
         world.around.free.set()
@@ -193,6 +202,34 @@ async def test_a_partition_that_is_dropped_leaves_the_tells_to_the_others_alone(
         # What was stored under a subject that the consumer didn't read arrives all the same.
         owner.take(world.type, {other: ""})
         await until(lambda: world.around.applied == [b"", b"mine", b"of another"], 20)
+
+
+async def test_partitions_that_are_taken_one_after_another_change_the_consumer_once(
+    servers: Servers, world: World
+) -> None:
+    async with world.life(servers) as owner:
+        await eventually(lambda: world.reads(0))
+        for partition in range(5):
+            owner.drop(world.type, partition)
+        await eventually(lambda: is_dropped(world, 4))
+        add_consumer, made = owner._js.add_consumer, 0
+
+        async def add(*args: Any) -> Any:
+            nonlocal made
+            made += 1
+            return await add_consumer(*args)
+
+        owner._js.add_consumer = add  # type: ignore[method-assign]
+        for partition in range(5):
+            owner.take(world.type, {partition: ""})
+            await asyncio.sleep(tells.GATHER_TAKEN / 10)
+        await eventually(lambda: world.reads(4))
+        assert await world.reads(0)
+        assert made == 1
+
+
+async def is_dropped(world: World, partition: int) -> bool:
+    return not await world.reads(partition)
 
 
 async def test_a_host_of_thousands_of_partitions_reads_all_of_their_tells_with_several_consumers(
@@ -207,7 +244,7 @@ async def test_a_host_of_thousands_of_partitions_reads_all_of_their_tells_with_s
         infos = await world.stream.consumers_info(subjects.TELLS_STREAM)
         mine = [len(each.config.filter_subjects or []) for each in infos if each.name.startswith(world.type)]
         assert mine == [16] * (subjects.PARTITIONS // 16)
-        await owner.drop(world.type, 17)
+        owner.drop(world.type, 17)
     infos = await world.stream.consumers_info(subjects.TELLS_STREAM)
     assert not [each for each in infos if each.name.startswith(world.type)]
 
@@ -224,7 +261,7 @@ async def test_an_owner_that_leaves_while_its_partitions_change_leaves_no_consum
     servers: Servers, world: World
 ) -> None:
     async with world.life(servers) as owner:
-        await owner._backlogs[world.type][0].read.wait()
+        await eventually(lambda: world.reads(0))
         add_consumer = owner._js.add_consumer
 
         async def add(*args: Any) -> Any:
@@ -321,7 +358,7 @@ async def test_tells_move_with_their_partition_in_order_and_none_is_applied_twic
     try:
         owners[0].take(world.type, {place: "", elsewhere: ""})
         await until(lambda: len(world.around.applied) == 5 and not owners[0]._in_progress, 20)
-        await owners[0].drop(world.type, place)
+        owners[0].drop(world.type, place)
         await world.tell("a", b"5")
         await world.tell("b", b"b")
         await until(lambda: b"b" in world.around.applied, 20)

@@ -7,7 +7,7 @@ from functools import partial
 
 from tools.placement.server import FREE, Key, Server
 
-MOVES_AT_ONCE = 4
+MOVES_AT_ONCE = 1
 LOOK_EVERY = 1.0
 # Seconds that it takes to finish and commit what a partition has begun, and to subscribe and scan one: the means.
 HANDOVER = 0.02

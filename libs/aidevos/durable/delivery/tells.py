@@ -68,6 +68,10 @@ ACK_WITHIN = 5.0
 # Seconds for which an acknowledgement waits until a new consumer has delivered the tell again.
 REDELIVERED_WITHIN = 1.0
 BACKOFF = Backoff(0.1, 30.0)
+# Seconds for which partitions that were taken or dropped wait for others before the consumer changes. That costs the
+# server several writes to its disk, and the requests of that moment wait for these. What one host drops it reads no
+# longer when the next one begins to.
+GATHER_TAKEN, GATHER_DROPPED = 0.3, 0.05
 # Seconds until a host that must not pull now checks again.
 CHECK_EVERY = 0.5
 # The server's error code if two consumers would read the same tells.
@@ -90,20 +94,32 @@ class _Backlog:
         self.suspects: dict[int, CrashSuspects] = {}
         self.trying = trying
         self.bytes = 0
-        # Set when the consumer no longer reads exactly the partitions in `owners`, until it does again.
+        # Set when the consumer should be changed, because it doesn't read exactly the partitions in `owners`.
         self.changed = asyncio.Event()
-        self.read = asyncio.Event()
         # Subjects of tells that were stored before the server mapped them.
         self.unmapped: list[str] = []
+        self._changing: asyncio.TimerHandle | None = None
         # Held while the consumer is replaced or deleted.
         self.opening = asyncio.Lock()
         # Set when something has happened that `_pull` waits for.
         self.stir = asyncio.Event()
 
+    def change_within(self, seconds: float) -> None:
+        """Let the consumer read the present partitions, which may change again in these seconds."""
+        loop = asyncio.get_running_loop()
+        if self._changing is None or self._changing.when() > loop.time() + seconds:
+            self._stop_waiting()
+            self._changing = loop.call_later(seconds, self.change)
+
     def change(self) -> None:
-        self.read.clear()
+        self._stop_waiting()
         self.changed.set()
         self.stir.set()
+
+    def _stop_waiting(self) -> None:
+        if self._changing is not None:
+            self._changing.cancel()
+            self._changing = None
 
 
 class _Delivery:
@@ -156,18 +172,14 @@ class Tells:
             taken = {each: owner for each, owner in partitions.items() if each // PARTITIONS_OF_ONE == backlog.number}
             if taken:
                 backlog.owners.update(taken)
-                backlog.change()
+                backlog.change_within(GATHER_TAKEN)
 
-    async def drop(self, type: str, partition: int) -> None:
-        """Take no further tell to a partition, and free it for its next owner. Unfinished ones are left to that."""
+    def drop(self, type: str, partition: int) -> None:
+        """Take no further tell to a partition. Unfinished ones are left to its next owner."""
         backlog = self._backlogs[type][partition // PARTITIONS_OF_ONE]
-        if self._closed or backlog.owners.pop(partition, None) is None:
-            return
-        backlog.suspects.pop(partition, None)
-        backlog.change()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ACK_WITHIN):
-                await backlog.read.wait()
+        if backlog.owners.pop(partition, None) is not None:
+            backlog.suspects.pop(partition, None)
+            backlog.change_within(GATHER_DROPPED)
 
     async def follow(self, type: str) -> None:
         """Apply the tells to a type until closed."""
@@ -249,8 +261,6 @@ class Tells:
                     raise
                 await self._delete_overlapping(config.filter_subjects or [])
                 await self._js.add_consumer(subjects.TELLS_STREAM, config)
-        if not backlog.changed.is_set():
-            backlog.read.set()
 
     async def _narrow_consumer(self, backlog: _Backlog) -> bool:
         """Let the consumer read less, after partitions were dropped. Return False if it must be made anew.
@@ -262,8 +272,6 @@ class Tells:
                 return False
             backlog.changed.clear()
             await self._js.add_consumer(subjects.TELLS_STREAM, self._config_of(backlog))
-            if not backlog.changed.is_set():
-                backlog.read.set()
             return True
 
     def _config_of(self, backlog: _Backlog) -> ConsumerConfig:

@@ -268,7 +268,7 @@ class Host:
         """Finish and commit what this host has taken in a partition, and serve it no longer."""
         self._partitions.leave(type, [partition])
         await self._duties.drop(type, partition)
-        await self._tells.drop(type, partition)
+        self._tells.drop(type, partition)
         calls = self._calls_of.pop((type, partition), None)
         if calls is not None:
             await self._calls.end(calls, FLUSH_WITHIN)

@@ -30,7 +30,7 @@ from aidevos.durable.hosting.placement_events import PlacementEvents
 
 log = logging.getLogger(__name__)
 # Partitions that one host hands over at a time. More would all be away for longer, because they share the processors.
-MOVES_AT_ONCE = 4
+MOVES_AT_ONCE = 1
 # A drain hands over this share of all partitions at a time if that is more, so that it ends in time.
 DRAINED_SHARE = 0.01
 # Seconds for which a host that has released a partition waits until another one has claimed it.
