@@ -4,9 +4,10 @@ Promise: an event is acknowledged once there is a delivery for each webhook that
 owner may see it. A delivery's ID derives from webhook and event, so a repeated event creates no second
 one. An event for which this fails becomes a dead letter for each webhook that wants it.
 
-The bus delivers only events that some webhook wants, and changes of webhooks. Such a change is acknowledged once the bus
-delivers what the webhook wants from now on, and whatever has happened since the change was read and handled. So a
-webhook misses no event since its creation, even if a process dies meanwhile.
+The bus delivers only events that some webhook wants, and changes of webhooks. Such a change is
+acknowledged once the bus delivers what the webhook wants from now on, and whatever has happened since
+the change was read and handled. So a webhook misses no event since its creation, even if a process dies
+meanwhile.
 """
 
 from __future__ import annotations

@@ -38,13 +38,12 @@ class Subscriptions:
                 found |= self._wanted[pattern]
         return list(found.values())
 
-
     def patterns(self) -> list[str]:
         """Return the patterns of all events that have candidates. They don't overlap, and may include others."""
-        wanted = [pattern.split(".") for pattern in self._wanted if pattern != EVERYTHING]
-        if EVERYTHING in self._wanted or len(wanted) > MOST:
+        if EVERYTHING in self._wanted or len(self._wanted) > MOST:
             return [subjects.EVENTS]
-        wanted = [(type, name) for type, name in wanted if type not in OWN]
+        pairs = (pattern.split(".") for pattern in self._wanted)
+        wanted = [(type, name) for type, name in pairs if type not in OWN]
         whole = {type for type, name in wanted if name == "*"}
         some = {subjects.event(type, "*", name) for type, name in wanted if type not in whole}
         return sorted(some | {subjects.events_of_type(type) for type in whole})

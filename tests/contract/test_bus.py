@@ -301,9 +301,7 @@ async def test_a_buried_event_can_be_replayed_to_its_group_alone(bus: Any, thing
     )
 
 
-async def test_a_group_gets_what_is_selected_from_then_on_and_keeps_its_place(
-    bus: Any, thing: str, group: str
-) -> None:
+async def test_a_group_gets_what_is_selected_from_then_on_and_keeps_its_place(bus: Any, thing: str, group: str) -> None:
     pattern, one, two = f"event.thing.{thing}.>", f"event.thing.{thing}.one", f"event.thing.{thing}.two"
     async with subscribed(bus, pattern, group, Reader(), only=[one]) as reader:
         (last,) = await publish(bus, thing, 1, name="one")

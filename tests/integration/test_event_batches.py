@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 
 import nats
@@ -38,7 +37,8 @@ async def test_events_published_at_once_go_as_one_batch_where_the_stream_takes_i
     order = [*range(50)] if batches else [*range(0, 50, 2), *range(1, 50, 2)]
     by_sequence = sorted(stored, key=lambda message: message.seq or 0)
     assert [message.subject for message in stored] == [event.subject for event in events]
-    assert [(message.headers or {}).get("Nats-Msg-Id") for message in by_sequence] == [events[each].id for each in order]
+    ids = [(message.headers or {}).get("Nats-Msg-Id") for message in by_sequence]
+    assert ids == [events[each].id for each in order]
     found = {(message.headers or {}).get(BATCH) for message in stored}
     assert len(found) == 1
     assert (found != {None}) is batches

@@ -140,6 +140,9 @@ async def test_the_events_of_a_batch_that_has_failed_are_published_in_order_once
         await until(lambda: len(bus.batches) > 2)
         bus.fails = False
         await kit.settle()
-        values = [(subject.split(".")[2], msgspec.json.decode(payload)["data"]["value"]) for subject, payload, _, _ in bus.events]
+        values = [
+            (subject.split(".")[2], msgspec.json.decode(payload)["data"]["value"])
+            for subject, payload, _, _ in bus.events
+        ]
         assert sorted(values) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
         assert [value for id, value in values if id == "a"] == [1, 2]
