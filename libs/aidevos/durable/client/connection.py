@@ -311,7 +311,7 @@ def _servers(url: str) -> dict[str, Any]:
     return options
 
 
-async def connect_once(url: str, tls: ssl.SSLContext) -> Client:
+async def connect_once(url: str, tls: ssl.SSLContext | None) -> Client:
     """Connect for one step of a command, without a second attempt; raises the library's errors and `OSError`."""
     connection = Connection()
     await connection.connect(
