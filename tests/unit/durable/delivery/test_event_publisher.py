@@ -86,26 +86,34 @@ async def test_a_further_batch_begins_before_the_first_has_ended_only_if_it_is_f
         assert len(bus.events) == 36
 
 
-async def test_while_many_events_come_a_batch_gathers_for_a_moment(
+async def test_while_many_events_come_a_batch_gathers_until_it_is_full(
     bus: HoldingBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_publisher, "GATHER_FOR", 0.1)
+    monkeypatch.setattr(event_publisher, "GATHER_FOR", 3600.0)
+    monkeypatch.setattr(event_publisher, "BATCH_COUNT", 40)
     bus.gate.set()
     async with ObjectKit(Tally, bus=bus) as kit:
         for number in range(3):
             await add(kit, f"lone{number}")
         assert [len(batch) for batch in bus.batches] == [1, 1, 1]
         await add(kit, *(f"o{number}" for number in range(30)))
-        assert len(bus.batches) == 4
+        await until(lambda: len(bus.events) == 33)
+        batches = len(bus.batches)
         for number in range(10):
             await add(kit, f"p{number}")
-        assert len(bus.batches) == 4
-        await until(lambda: len(bus.events) == 43)
-        assert [len(batch) for batch in bus.batches[4:]] == [10]
-        await kit.settle()
-        await asyncio.sleep(0.1)
-        await add(kit, "late")
-        assert len(bus.events) == 44
+        assert len(bus.batches) == batches
+        await add(kit, *(f"q{number}" for number in range(30)))
+        await until(lambda: len(bus.events) == 73)
+        assert [len(batch) for batch in bus.batches[batches:]] == [40]
+
+
+async def test_a_batch_does_not_gather_for_long(bus: HoldingBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_publisher, "GATHER_FOR", 0.1)
+    bus.gate.set()
+    async with ObjectKit(Tally, bus=bus) as kit:
+        await add(kit, *(f"o{number}" for number in range(30)))
+        await add(kit, "last")
+        await until(lambda: len(bus.events) == 31)
 
 
 async def test_one_object_fills_no_batch_alone_and_delays_no_other(
