@@ -45,6 +45,16 @@ Take = Callable[[bytes, bytes, bytes, bytes], None]
 _WORDS = {b"MSG ": 4, b"HMSG": 5}
 # Subjects that can be written as they are.
 _is_plain = re.compile(r"[!-~]+").fullmatch
+# The names of headers that are encoded in bulk: those of calls, and those of messages for a stream.
+PLAIN = envelope.HEADERS | {
+    "Aidevos-Number",
+    "Nats-Batch-Commit",
+    "Nats-Batch-Id",
+    "Nats-Batch-Sequence",
+    "Nats-Expected-Last-Subject-Sequence",
+    "Nats-Expected-Last-Subject-Sequence-Subject",
+    "Nats-Msg-Id",
+}
 SPACE = " \t\n\r\v\f"
 parser.MSG_RE = re.compile(rb"\AMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+)\r\n")
 parser.HMSG_RE = re.compile(rb"\AHMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+) (\d+)\r\n")
@@ -241,7 +251,7 @@ def encode_message(payload: bytes, headers: Mapping[str, str]) -> bytes:
 
 def _plain_block(headers: Mapping[str, str]) -> bytes | None:
     """Return the encoded headers, or None if a name isn't one of the product's or a value contains a line break."""
-    if not envelope.HEADERS.issuperset(headers):
+    if not PLAIN.issuperset(headers):
         return None
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
