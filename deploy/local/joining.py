@@ -46,7 +46,9 @@ def wait_until_joined(
     asyncio.run(_wait(url, client_context(settings), set(wanted), check, within))
 
 
-async def _wait(url: str, tls: ssl.SSLContext, missing: set[Replica], check: Callable[[], None], within: float) -> None:
+async def _wait(
+    url: str, tls: ssl.SSLContext | None, missing: set[Replica], check: Callable[[], None], within: float
+) -> None:
     reasons: dict[Replica, str] = {}
     end = time.monotonic() + within
     while True:
@@ -65,7 +67,7 @@ async def _wait(url: str, tls: ssl.SSLContext, missing: set[Replica], check: Cal
         await asyncio.sleep(POLL)
 
 
-async def _connect_and_ask(url: str, tls: ssl.SSLContext, missing: set[Replica]) -> dict[Replica, str]:
+async def _connect_and_ask(url: str, tls: ssl.SSLContext | None, missing: set[Replica]) -> dict[Replica, str]:
     connection = await connect_once(url, tls)
     try:
         return await _ask(connection, missing)

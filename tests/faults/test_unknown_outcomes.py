@@ -97,8 +97,8 @@ async def test_what_the_server_did_not_confirm_is_unknown_to_the_store(
     kit: ObjectKit, servers: Servers, how: dict[str, Any]
 ) -> None:
     documents = await kit.store.claim("tally", [Claim(f"o{number}", "me", 0) for number in range(2)])
-    commits = [Commit(id, "me", found.commit, "me.1", {"version": 9}, [], 100) for id, found in documents.items()]
-    commits.append(Commit("o4", "somebody", None, "somebody.1", {"version": 9}, [], 100))
+    commits = [Commit(id, "me", found.turn + 1, "me.1", {"version": 9}, [], 100) for id, found in documents.items()]
+    commits.append(Commit("o4", "somebody", 3, "somebody.1", {"version": 9}, [], 100))
     fail(servers, 2, **how)
     outcomes = await kit.store.commit("tally", commits)
     fail(servers, 0)

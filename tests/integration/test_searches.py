@@ -86,6 +86,7 @@ async def test_the_work_of_partitions_is_found_by_an_index_that_begins_with_them
     commands = Commands()
     store = MongoStore(servers.mongo_url, database, listeners=[commands])
     await store.open("user")
+    commands.finds.clear()
     old = datetime(2020, 1, 1, tzinfo=UTC)
     some = {"relay": True} if listed == "pending" else {"alarm_at": 5.0} if listed == "due" else {"deleted": old}
     idle = [{"_id": f"idle{number}", "created_at": 0, "partition": number} for number in range(partitions)]

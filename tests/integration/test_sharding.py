@@ -28,9 +28,13 @@ NOW = datetime.now(UTC)
 TARGETS: dict[str, dict[str, str]] = {
     "open": {
         "create obj_*": ALL,
+        "listCollections": ALL,
         "createIndexes obj_*": ALL,
         "dropIndexes obj_*": ALL,
         "createIndexes replies_*": ALL,
+        "upsert obj_* by _id": ONE,
+        "find obj_* by _ids": THOSE,
+        "delete obj_* by _ids": THOSE,
     },
     "claim": {"upsert obj_* by _id": ONE, "find obj_* by _ids": THOSE},
     "commit": {"upsert obj_* by _id": ONE},
@@ -109,8 +113,8 @@ def calls(store: MongoStore) -> list[tuple[str, Awaitable[Any]]]:
     return [
         ("open", store.open("thing", [("name",)], [("name", "more")])),
         ("claim", store.claim("thing", [Claim(id, f"{id}.1", 0) for id in many])),
-        ("commit", store.commit("thing", [Commit(id, f"{id}.1", None, id, state, ["deleted"], 200) for id in many])),
-        ("commit", store.commit("thing", [Commit("new", "n.1", None, "n", state | gone, [], 200, founding=0)])),
+        ("commit", store.commit("thing", [Commit(id, f"{id}.1", 2, id, state, ["deleted"], 200) for id in many])),
+        ("commit", store.commit("thing", [Commit("new", "n.1", 1, "n", state | gone, [], 200, founding=0)])),
         ("clear_outboxes", store.clear_outboxes("thing", [CommitPoint(id, f"{id}.1", id) for id in many])),
         ("read", store.read("thing", many)),
         ("read", store.read("thing", many[:1])),
@@ -118,7 +122,7 @@ def calls(store: MongoStore) -> list[tuple[str, Awaitable[Any]]]:
         ("list_page", store.list_page("thing", "a", CHUNK + 1, "p", with_state=False)),
         ("count_in_project", store.count_in_project("thing", "p")),
         ("find", store.find("thing", Find(named, 1))),
-        ("find", store.find("thing", Find(EVERYTHING, 200, ("name",), after=("a", "a"), size=CHUNK * 300))),
+        ("find", store.find("thing", Find(EVERYTHING, 200, ("name",), after=("a", "a"), size=CHUNK * 500))),
         ("find", store.find("thing", Find(EVERYTHING, 200, size=100))),
         ("count", store.count("thing", named)),
         ("list_pending", store.list_pending("thing", [0], "", 1)),

@@ -53,7 +53,8 @@ async def test_purges_remove_old_tombstones_a_thousand_at_a_time(servers: Server
     store = MongoStore(servers.mongo_url, database)
     await store.open("tally")
     old = datetime.now(UTC) - timedelta(days=9)
-    tombstone = {"created_at": old, "deleted": old, "updated_at": old, "version": 1, "partition": 0, "owner": "x"}
+    tombstone = {"created_at": old, "deleted": old, "updated_at": old, "version": 1, "partition": 0}
+    tombstone |= {"owner": "x", "by": "x"}
     with pymongo.MongoClient[dict[str, object]](servers.mongo_url) as client:
         client[database]["obj_tally"].insert_many(
             [tombstone | {"_id": f"t{n}", "commit": f"x.{n}"} for n in range(2500)]

@@ -150,5 +150,6 @@ async def test_the_launcher_checks_a_mongodb_with_tls(mongo_url: str, authority:
 
 def test_a_context_never_leaves_the_server_unchecked(authority: Authority) -> None:
     context = client_context(load({}, **authority.settings()))
+    assert context is not None
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname

@@ -7,7 +7,7 @@ which only the tests' own entry points read.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -20,37 +20,104 @@ from aidevos.durable.ownership import commit as commits
 from aidevos.durable.ownership.commit import BATCH_COUNT, GroupCommit
 from aidevos.durable.ownership.lifecycle import Lifecycle
 from aidevos.durable.ownership.router import DurableObjectRouter
-from aidevos.durable.store import mongo
+from aidevos.durable.store import memory, mongo_fence
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Commit, CommitPoint, Outcome
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Outcome, StoreError
 from aidevos.durable.turns import outcome as outcomes
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import CompletionRecords
 from aidevos.durable.turns.failures import moved
 from aidevos.durable.turns.headers import Reply
+from aidevos.durable.turns.pending import PendingCommit
 from aidevos.security.permissions import Principal
 
 VARIABLE = "TEST_MUTATION"
 
 
 @contextmanager
+def _fenced_by(validator: dict[str, Any], accepts: Callable[..., bool]) -> Iterator[None]:
+    """Replace the rule of the fence, and don't try it when a type is opened."""
+
+    async def believe(*_: object) -> None:
+        """Do nothing."""
+
+    with (
+        patch.dict(mongo_fence.OPTIONS, validator=validator),
+        patch.object(MongoStore, "_prove_fence", believe),
+        patch.object(memory, "_accepts", accepts),
+    ):
+        yield
+
+
+@contextmanager
 def fence_off() -> Iterator[None]:
-    """Let the store apply a commit whatever owner and commit it finds."""
-    apply, build = MemoryStore._apply, mongo._build_update
+    """Let the store apply a commit to any document, whatever owner and turn it finds."""
+    with _fenced_by({"created_at": {"$exists": True}}, lambda document, *_: "created_at" in document):
+        yield
 
-    def apply_unfenced(self: MemoryStore, type: str, commit: Commit) -> Outcome:
-        document = self.documents[type].get(commit.id)
-        if document is not None and commit.founding is None:
-            commit = commit._replace(owner=document["owner"], previous=document.get("commit"))
-        return apply(self, type, commit)
 
-    def build_unfenced(commit: Commit) -> Any:
-        update = build(commit)
-        if commit.founding is None:
-            update._filter = {"_id": commit.id}
-        return update
+@contextmanager
+def validator_missing() -> Iterator[None]:
+    """Let the store apply any commit, also where there is no document."""
+    with _fenced_by({}, lambda *_: True):
+        yield
 
-    with patch.object(MemoryStore, "_apply", apply_unfenced), patch.object(mongo, "_build_update", build_unfenced):
+
+@contextmanager
+def expected_unchecked() -> Iterator[None]:
+    """Let the store apply late and repeated commits of an owner, and commits that skip others."""
+    same_owner, _, exists = mongo_fence.ACCEPTED["$expr"]["$and"]
+
+    def accepts(document: dict[str, Any], by: str, *_: int) -> bool:
+        return document.get("owner") == by and "created_at" in document
+
+    with _fenced_by({"$expr": {"$and": [same_owner, exists]}}, accepts):
+        yield
+
+
+@contextmanager
+def claim_repeated() -> Iterator[None]:
+    """Apply a copy of each claim after the claimant has read its document."""
+    with ExitStack() as stack:
+        for store in (MemoryStore, MongoStore):
+            stack.enter_context(patch.object(store, "claim", _claim_twice(store.claim)))
+        yield
+
+
+def _claim_twice(claim: Callable[..., Any]) -> Callable[..., Any]:
+    async def claim_twice(self: Any, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
+        documents: dict[str, Document] = await claim(self, type, claims)
+        await claim(self, type, claims)
+        return documents
+
+    return claim_twice
+
+
+@contextmanager
+def fenced_commit_repeated() -> Iterator[None]:
+    """Claim again after a commit was fenced, and repeat the commit over what others have written."""
+    settle = GroupCommit._settle
+
+    async def repeat(self: GroupCommit, activation: Activation, pending: PendingCommit, commit: Commit) -> None:
+        claim = Claim(commit.id, commit.owner, activation.partition)
+        try:
+            activation.turn = (await self._environment.store.claim(self._type, [claim]))[commit.id].turn + 1
+        except (StoreError, KeyError):
+            settle(self, activation, pending, commit, Outcome.FENCED)
+        else:
+            (outcome,) = await self._apply([commit._replace(expected=activation.turn)])
+            settle(self, activation, pending, commit, outcome)
+
+    def settle_fenced(
+        self: GroupCommit, activation: Activation, pending: PendingCommit, commit: Commit, outcome: Outcome
+    ) -> None:
+        if outcome is Outcome.FENCED and not activation.broken:
+            self._environment.spawn(repeat(self, activation, pending, commit))
+        else:
+            settle(self, activation, pending, commit, outcome)
+
+    with patch.object(GroupCommit, "_settle", settle_fenced):
         yield
 
 
@@ -178,6 +245,10 @@ MUTATIONS: dict[str, Callable[[], Any]] = {
     each.__name__: each
     for each in (
         fence_off,
+        validator_missing,
+        expected_unchecked,
+        claim_repeated,
+        fenced_commit_repeated,
         gate_off,
         records_not_stored,
         lease_check_off,

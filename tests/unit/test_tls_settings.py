@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,17 @@ def test_a_url_without_tls_or_without_a_check_is_refused_where_it_is_required(ur
 @pytest.mark.parametrize("url", PLAIN)
 def test_a_url_without_tls_is_known_as_such(url: str) -> None:
     assert not asks_for_tls(url)
+
+
+@pytest.mark.parametrize("settings", [{"nats_url": "tls://n1"}, {"event_bus_url": "amqps://broker/"}])
+def test_a_context_is_made_where_a_url_asks_for_tls(settings: dict[str, str]) -> None:
+    context = client_context(load({}, **settings))
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_no_context_is_made_where_nothing_asks_for_tls() -> None:
+    assert client_context(load({})) is None
 
 
 @pytest.mark.parametrize("variable", ["AIDEVOS_TLS_CA", "AIDEVOS_TLS_CERTIFICATE"])

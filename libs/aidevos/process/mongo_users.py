@@ -24,6 +24,8 @@ PREFIX = "service_"
 # The owner's user for the fleet's database; no service uses it.
 DATA_USER = "aidevos"
 ACTIONS = ("find", "insert", "update", "remove", "createCollection", "createIndex", "dropIndex", "collMod")
+# A resource for a whole database, whose collections' options a service may read.
+WHOLE = ""
 Admin = pymongo.MongoClient[dict[str, Any]]
 
 
@@ -44,12 +46,13 @@ def grant(admin: Admin, database: str, service: str, types: Iterable[str]) -> No
 
     Raises `SettingsError` if a type belongs to another service.
     """
-    known = {role["role"].removeprefix(PREFIX): _collections(role) for role in _roles(admin)}
+    known = {role["role"].removeprefix(PREFIX): _resources(role) for role in _roles(admin)}
     wanted = {(database, name) for type in types for name in collections_of(type)}
-    for owner, collections in known.items():
-        if owner != service and (taken := collections & wanted):
+    for owner, resources in known.items():
+        if owner != service and (taken := resources & wanted):
             raise SettingsError(f"the collection {min(taken)[1]} belongs to {owner}, so {service} can't serve its type")
     granted = known.get(service)
+    wanted.add((database, WHOLE))
     if granted is None or not wanted <= granted:
         verb = "createRole" if granted is None else "updateRole"
         admin.admin.command(verb, PREFIX + service, privileges=_privileges(wanted | (granted or set())), roles=[])
@@ -69,14 +72,17 @@ def _roles(admin: Admin) -> list[dict[str, Any]]:
     return [role for role in found if role["role"].startswith(PREFIX)]
 
 
-def _collections(role: dict[str, Any]) -> set[tuple[str, str]]:
+def _resources(role: dict[str, Any]) -> set[tuple[str, str]]:
     """Return the databases and names of the collections that a role may use."""
     resources = [privilege["resource"] for privilege in role["privileges"]]
     return {(resource["db"], resource["collection"]) for resource in resources}
 
 
-def _privileges(collections: set[tuple[str, str]]) -> list[dict[str, Any]]:
+def _privileges(resources: set[tuple[str, str]]) -> list[dict[str, Any]]:
     return [
-        {"resource": {"db": database, "collection": name}, "actions": list(ACTIONS)}
-        for database, name in sorted(collections)
+        {
+            "resource": {"db": database, "collection": name},
+            "actions": ["listCollections"] if name == WHOLE else list(ACTIONS),
+        }
+        for database, name in sorted(resources)
     ]

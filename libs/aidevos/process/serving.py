@@ -29,6 +29,7 @@ from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
+from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import Connection, connect
 from aidevos.durable.delivery.reactions import Reactions
@@ -36,6 +37,7 @@ from aidevos.durable.hosting.duties import Work
 from aidevos.durable.hosting.host import VERSION, Host
 from aidevos.durable.hosting.host_name import HostName
 from aidevos.durable.hosting.lease import Lease
+from aidevos.durable.hosting.membership import check_forms
 from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.placement_events import PlacementEvents
 from aidevos.durable.hosting.provision import check_mapping, read_partitions
@@ -44,7 +46,7 @@ from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
 from aidevos.durable.store.mongo import MongoStore
-from aidevos.durable.store.port import StoreError
+from aidevos.durable.store.port import StoreError, Unfenced
 from aidevos.durable.turns.completion import Bounds
 from aidevos.durable.turns.environment import Limits
 from aidevos.observability import logs
@@ -152,6 +154,7 @@ class _Process:
         """Serve the service's types, as one incarnation after another, until a signal stops the process."""
         partitions = await read_partitions(self._fleet.connection)
         await check_mapping(self._fleet.connection, partitions)
+        await self._outlive_other_forms()
         store = await self._open_store()
         access = await self._open_access()
         await self._start_work({TokenVerifier: access.verifier})
@@ -177,6 +180,21 @@ class _Process:
                 log.warning("joining the fleet failed, trying again: %s", error)
             if not self._stop.is_set():
                 await asyncio.sleep(REJOIN.pause(1))
+
+    async def _outlive_other_forms(self) -> None:
+        """Return once no host of the service commits in another form. Raises `SettingsError` if one lives on."""
+        hosts, loop = Bucket(self._fleet.connection, subjects.HOSTS_BUCKET), asyncio.get_running_loop()
+        end, pauses = loop.time() + 2 * self._settings.lease, REJOIN.pauses()
+        while True:
+            try:
+                await check_forms(hosts, self._service.name)
+                return
+            except SettingsError:
+                if loop.time() > end:
+                    raise
+            except (NatsError, OSError) as error:
+                log.warning("joining the fleet failed, trying again: %r", error)
+            await pauses.wait()
 
     async def stand_by(self, *, reports_health: bool) -> None:
         """Run only the chores, until a signal stops the process."""
@@ -441,7 +459,7 @@ async def _open_collections(store: MongoStore, registry: DurableObjectRegistry) 
                 searched = [index for search in type.cls.searches for index in search.indexes]
                 await store.open(name, [*searched, *type.cls.indexes], type.cls.sparse_indexes)
         except StoreError as error:
-            if loop.time() > end:
+            if isinstance(error, Unfenced) or loop.time() > end:
                 raise SettingsError(f"AIDEVOS_MONGO_URL: {error}") from None
             await pauses.wait()
         else:

@@ -30,6 +30,8 @@ from tests.support.network import PrivateNetwork
 AT_ONCE, ALONE_AFTER = 3, 5.0
 # Seconds until a cluster must be complete again.
 COMPLETE_WITHIN = 90.0
+# Seconds in which others take over from a process that was stopped, and in which clients ask each object something.
+PAST_TAKEOVER, ASKED_WITHIN = 5.0, 0.3
 # The size of the disks that fill up.
 DISK = "768m"
 FULL_DISKS = ("n3", "m3")
@@ -135,6 +137,22 @@ async def pause(fleet: Fleet, name: str, seconds: float) -> None:
     fleet.signal(name, signal.SIGSTOP)
     await asyncio.sleep(3.0 + seconds)
     fleet.signal(name, signal.SIGCONT)
+
+
+async def pass_pause_on(fleet: Fleet, role: str, seconds: float) -> None:
+    """Stop a process for longer than a lease. When it goes on, those that took over stand still for a moment."""
+    names = fleet.members_of(role)
+    first = names.pop(int(seconds) % len(names))
+    fleet.signal(first, signal.SIGSTOP)
+    await asyncio.sleep(PAST_TAKEOVER + seconds / 4)
+    for name in names:
+        fleet.signal(name, signal.SIGSTOP)
+    # What is asked now reaches the old owner as well.
+    await asyncio.sleep(ASKED_WITHIN)
+    fleet.signal(first, signal.SIGCONT)
+    await asyncio.sleep(1.0)
+    for name in names:
+        fleet.signal(name, signal.SIGCONT)
 
 
 async def leave(fleet: Fleet, name: str, seconds: float) -> None:
@@ -286,6 +304,7 @@ NATS, MONGO = ("n1", "n2", "n3"), ("primary",)
 KINDS = {
     "host killed": Fault(kill, ALL, 6),
     "host paused": Fault(pause, ALL, 5),
+    "host paused and then the others": Fault(pass_pause_on, ("objects", "data"), 2),
     "host left and joined": Fault(leave, ALL, 3),
     "scaled up and down": Fault(scale, ("objects", "data"), 2),
     "rolling restart": Fault(roll, ("objects", "data"), 1),
@@ -305,7 +324,7 @@ KINDS = {
     "MongoDB primary cut off": Fault(cut_primary, MONGO, 2, "mongo", cuts=True),
     "MongoDB disk full": Fault(fill_mongo, ("m3",), 1, "mongo", cuts=True),
 }
-WHOLE_SERVICE = ("scaled up and down", "rolling restart")
+WHOLE_SERVICE = ("host paused and then the others", "scaled up and down", "rolling restart")
 MOST_SECONDS, MOST_PAUSE = 8.0, 4.0
 
 

@@ -41,6 +41,16 @@ FATAL = (AuthorizationError, SecureConnWantedError, ssl.SSLCertVerificationError
 PENDING_BYTES = 64 * 1024 * 1024
 # Takes the subject, the reply subject, the payload and the headers of a message.
 Take = Callable[[bytes, bytes, bytes, bytes], None]
+# The names of headers that are encoded in bulk: those of calls, and those of messages for a stream.
+PLAIN = envelope.HEADERS | {
+    "Aidevos-Number",
+    "Nats-Batch-Commit",
+    "Nats-Batch-Id",
+    "Nats-Batch-Sequence",
+    "Nats-Expected-Last-Subject-Sequence",
+    "Nats-Expected-Last-Subject-Sequence-Subject",
+    "Nats-Msg-Id",
+}
 SPACE = " \t\n\r\v\f"
 parser.MSG_RE = re.compile(rb"\AMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+)\r\n")
 parser.HMSG_RE = re.compile(rb"\AHMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+) (\d+)\r\n")
@@ -216,7 +226,7 @@ def encode_message(payload: bytes, headers: Mapping[str, str]) -> bytes:
 
 def _plain_block(headers: Mapping[str, str]) -> bytes | None:
     """Return the encoded headers, or None if a name isn't one of the product's or a value contains a line break."""
-    if not envelope.HEADERS.issuperset(headers):
+    if not PLAIN.issuperset(headers):
         return None
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
@@ -301,7 +311,7 @@ def _servers(url: str) -> dict[str, Any]:
     return options
 
 
-async def connect_once(url: str, tls: ssl.SSLContext) -> Client:
+async def connect_once(url: str, tls: ssl.SSLContext | None) -> Client:
     """Connect for one step of a command, without a second attempt; raises the library's errors and `OSError`."""
     connection = Connection()
     await connection.connect(

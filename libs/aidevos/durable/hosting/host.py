@@ -39,7 +39,7 @@ from aidevos.durable.hosting.activity import Activity
 from aidevos.durable.hosting.duties import Duties, Work
 from aidevos.durable.hosting.host_description import HostDescription
 from aidevos.durable.hosting.lease import Lease
-from aidevos.durable.hosting.membership import Member, Membership
+from aidevos.durable.hosting.membership import FORM, Member, Membership
 from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.placement import Placement
 from aidevos.durable.hosting.placement_events import PlacementEvents
@@ -104,7 +104,7 @@ class Host:
         self._reports_health = reports_health
         self._announced = Bucket(connection, subjects.TYPES_BUCKET)
         types, since = list(self._environment.registry.types), self._environment.clock.now()
-        own = Member(service=service, replica=replica, version=VERSION, since=since, types=types)
+        own = Member(service=service, replica=replica, release=VERSION, since=since, types=types, form=FORM)
         hosts = Bucket(connection, subjects.HOSTS_BUCKET)
         self._membership = Membership(hosts, lease, own, self._on_members, self._on_lost)
         keys = Bucket(connection, subjects.PLACEMENT_BUCKET)
@@ -200,7 +200,7 @@ class Host:
         await self._membership.leave()
         await self._placement.stop()
         await self._tells.leave()
-        await self._placement.drain(within)
+        await self._placement.drain(self._drained_until - asyncio.get_running_loop().time())
         await self._end_subscriptions()
         await self._reception.join(self._time_left())
         await self._replies.flush()

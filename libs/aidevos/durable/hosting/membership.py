@@ -4,6 +4,9 @@ Promises: each host says under a key of its own what it is, and every host of th
 vanish within moments. A host that has died is noticed when its lease has expired: each host watches the leases of the
 next few in the ring of all names, and removes the key of one whose lease is gone. The number of messages for each host
 is therefore the same in a large fleet.
+
+Hosts that commit in different forms can't run side by side, because the store refuses the commits of one of them. A
+host doesn't join while one of another form lives, and counts none that joins later.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
 import msgspec
@@ -21,25 +24,30 @@ from aidevos.contracts import subjects
 from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.client.bucket import Bucket, Entry, RevisionConflict, RolledBack
 from aidevos.durable.hosting.lease import FORGET_AFTER, Lease
+from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
 # Hosts whose leases one host watches.
 WATCHED = 3
+# The form in which this version commits: fenced by the turns of a document.
+FORM = 1
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """The description that a host gives of itself.
 
     `since` is the time at which it joined, in seconds since the epoch. `declined` are the partitions by type in which
-    it found a state that it can't read.
+    it found a state that it can't read. `form` is the form in which it commits. Versions before the first form require
+    a field `version`. They can't read this description, say so in one line, and don't count the host.
     """
 
     service: str
     replica: int
-    version: str
+    release: str = ""
     since: float
     types: list[str]
     declined: dict[str, list[int]] = {}
+    form: int = 0
 
 
 _member = msgspec.json.Decoder(Member)
@@ -130,9 +138,14 @@ class Membership:
             return
         self._revisions[incarnation] = entry.revision
         try:
-            members[incarnation] = _member.decode(entry.value)
+            member = _member.decode(entry.value)
         except msgspec.DecodeError as error:
             log.error("the host %s describes itself in a way that this version can't read: %s", incarnation, error)
+            return
+        if member.form == FORM:
+            members[incarnation] = member
+        else:
+            log.error("the host %s has another version that can't run beside this one: stop it", incarnation)
 
     async def _insist(self) -> None:
         """Say again what this host is if another one has wrongly removed it."""
@@ -182,13 +195,44 @@ class Membership:
 async def serves(hosts: Bucket, type: str) -> bool:
     """Return True if a living host serves a type."""
     for key in await hosts.keys("member."):
-        _, service, incarnation = key.split(".", 2)
         value, _ = await hosts.get(key)
-        if value is not None and type in _member.decode(value).types:
-            lease, _ = await hosts.get(subjects.lease_key(service, incarnation))
-            if lease is not None:
-                return True
+        if value is not None and type in _member.decode(value).types and await _lives(hosts, key):
+            return True
     return False
+
+
+async def check_forms(hosts: Bucket, service: str) -> None:
+    """Raise `SettingsError` if a living host of the service commits in another form."""
+    async with aclosing(hosts.watch([f"member.{service}.*.*"])) as entries:
+        found = {entry.key: entry.value async for entry in _present(entries) if entry.value is not None}
+    for key, value in found.items():
+        if not _has_own_form(value) and await _lives(hosts, key):
+            raise SettingsError(
+                f"the host {key.split('.', 2)[2]} has another version that can't run beside this one: "
+                f"stop all hosts of {service} first"
+            )
+
+
+async def _present(entries: AsyncIterator[Entry | None]) -> AsyncIterator[Entry]:
+    """Yield the entries that a watch begins with."""
+    async for entry in entries:
+        if entry is None:
+            return
+        yield entry
+
+
+def _has_own_form(description: bytes) -> bool:
+    try:
+        return _member.decode(description).form == FORM
+    except msgspec.DecodeError:
+        return False
+
+
+async def _lives(hosts: Bucket, key: str) -> bool:
+    """Return True if the host that describes itself under this key has a lease."""
+    _, service, incarnation = key.split(".", 2)
+    lease, _ = await hosts.get(subjects.lease_key(service, incarnation))
+    return lease is not None
 
 
 async def keep_watching(watch: Callable[[], Awaitable[None]], lease: Lease) -> None:

@@ -57,7 +57,9 @@ class MemoryStore:
         for claim in claims:
             document = self.documents[type].setdefault(claim.id, _new_document(claim.partition))
             document["epoch"] = document.get("epoch", 0) + 1
-            document["owner"] = claim.owner
+            document["turn"] = document.get("turn", 0) + 1
+            document["owner"] = document["by"] = claim.owner
+            document.pop("expected", None)
         return await self.read(type, [claim.id for claim in claims])
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
@@ -169,7 +171,8 @@ class MemoryStore:
 
     def _select_partitions(self, type: str, partitions: Collection[int]) -> dict[str, dict[str, Any]]:
         self._require_up()
-        return {id: document for id, document in self.documents[type].items() if document["partition"] in partitions}
+        found = self.documents[type].items()
+        return {id: document for id, document in found if document.get("partition") in partitions}
 
     def _search(self, type: str, where: Condition, within: int) -> list[tuple[str, dict[str, Any]]]:
         self._require_up()
@@ -182,24 +185,31 @@ class MemoryStore:
         ]
 
     def _apply(self, type: str, commit: Commit) -> Outcome:
-        document = self.documents[type].get(commit.id)
-        if commit.founding is not None:
-            if document is not None:
-                return Outcome.EXISTS
-            document = self.documents[type][commit.id] = _new_document(commit.founding) | {
-                "epoch": 1,
-                "owner": commit.owner,
-            }
-        if document is None or document["owner"] != commit.owner or document.get("commit") != commit.previous:
-            return Outcome.FENCED
+        documents = self.documents[type]
+        document = documents.get(commit.id)
+        if document is None:
+            document = {} if commit.founding is None else _found(commit.owner, commit.founding)
+        turn = document.get("turn", 0) + 1
+        if not _accepts(document, commit.owner, turn, commit.expected):
+            return Outcome.FENCED if commit.founding is None else Outcome.EXISTS
+        documents[commit.id] = document
+        document |= {"commit": commit.commit, "by": commit.owner, "turn": turn, "expected": commit.expected}
         for path, value in commit.set.items():
             parent, name = _parent(document, path)
             parent[name] = codec.decode(bytes(value.raw)) if isinstance(value, RawBSONDocument) else value
         for path in commit.unset:
             parent, name = _parent(document, path)
             parent.pop(name, None)
-        document["commit"] = commit.commit
         return Outcome.APPLIED
+
+
+def _accepts(document: dict[str, Any], by: str, turn: int, expected: int) -> bool:
+    """Return True if a document may become what a commit makes of it, by the same rule as MongoDB's validator."""
+    return document.get("owner") == by and turn == expected and "created_at" in document
+
+
+def _found(owner: str, partition: int) -> dict[str, Any]:
+    return _new_document(partition) | {"epoch": 1, "owner": owner}
 
 
 def _belongs_to(document: dict[str, Any], project: str | None) -> bool:

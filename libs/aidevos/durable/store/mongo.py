@@ -6,13 +6,12 @@ primary. A fenced commit changes nothing and never brings a purged object back.
 Commits, claims and the reads that load objects always find a free thread: all other operations together take at most
 half of the driver's threads. Documents are decoded in slices, between which the event loop turns.
 
-The filter of a commit matches its owner and its predecessor, and the update is an upsert. If the filter matches
-nothing, the upsert would insert a document without `created_at`, which the collection's validator refuses. So a fenced
-commit fails alone, with code 121 and its index in the batch.
+The fence is a validator of the collection (`mongo_fence`). Without it, nothing would stop an old owner. So `open` sets
+it where it is missing or different, and then tries it on stale commits.
 
-An operation is known to be applied only if the whole batch has no write concern error. It is known to be fenced only by
-code 121. A founding commit is known to have found a document only by code 11000. Any other outcome is unknown, and
-the framework resolves it with a new claim.
+A commit is known to be applied only if the server says so of the whole batch, and without a write concern error. It is
+known to be refused only by the fence. Any other outcome is unknown, and the framework resolves it with a new claim. The
+driver never sends a commit again. It repeats a claim whose answer is lost, which the server recognizes.
 """
 
 from __future__ import annotations
@@ -23,18 +22,20 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
+from uuid import uuid4
 
 from bson import MaxKey, MinKey
 from motor.frameworks.asyncio import max_workers
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import IndexModel, ReadPreference, UpdateOne, WriteConcern
-from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, PyMongoError
+from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
 from aidevos.durable.base.slices import Slices
 from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import Condition, Path
+from aidevos.durable.store.mongo_fence import build_claim, build_commit, ensure_fence, read_outcomes, stale_commits
 from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
 from aidevos.durable.store.port import (
     TIME_LIMIT,
@@ -45,6 +46,7 @@ from aidevos.durable.store.port import (
     Find,
     Outcome,
     StoreError,
+    Unfenced,
     count_up_to,
     search_too_slow,
 )
@@ -55,9 +57,6 @@ WRITE_TIMEOUT_MS = 10_000
 CHUNK = 32
 # Tombstones that one purge looks at.
 PURGE_PAGE = 1000
-VALIDATION_FAILED = 121
-DUPLICATE_KEY = 11000
-NAMESPACE_EXISTS = 48
 INDEX_NOT_FOUND = 27
 # Indexes of earlier versions, which ignored partitions.
 OBSOLETE_INDEXES = ("relay_1__id_1", "deleted_1", "alarm_at_1")
@@ -115,47 +114,31 @@ class MongoStore:
     async def open(
         self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
     ) -> None:
-        async def create() -> None:
-            try:
-                validator = {"created_at": {"$exists": True}}
-                await self._database.create_collection(f"obj_{type}", validator=validator, check_exists=False)
-            except OperationFailure as error:
-                if error.code != NAMESPACE_EXISTS:
-                    raise
-            await self._objects(type).create_indexes(_indexes(indexes, sparse))
-            await self._drop_obsolete_indexes(type)
-            await self._records(type).create_index("end", expireAfterSeconds=0)
-
-        await self._run(create)
+        await self._run(lambda: ensure_fence(self._database, collections_of(type)[0]))
+        await self._run(lambda: self._ensure_indexes(type, _indexes(indexes, sparse)))
+        await self._prove_fence(type)
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         now = datetime.now(UTC)
-        updates = [
-            UpdateOne(
-                {"_id": claim.id},
-                {
-                    "$inc": {"epoch": 1},
-                    "$set": {"owner": claim.owner},
-                    "$setOnInsert": _new_fields(now, claim.partition),
-                },
-                upsert=True,
-            )
-            for claim in claims
-        ]
+        updates = [UpdateOne({"_id": claim.id}, build_claim(claim, now), upsert=True) for claim in claims]
         await self._run(lambda: self._objects(type).bulk_write(updates, ordered=False))
         documents = await self.read(type, [claim.id for claim in claims])
         owners = {claim.id: claim.owner for claim in claims}
         return {id: document for id, document in documents.items() if document.owner == owners[id]}
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
-        updates = [_build_update(commit) for commit in commits]
+        now = datetime.now(UTC)
+        command = {
+            "update": collections_of(type)[0],
+            "updates": [build_commit(commit, now) for commit in commits],
+            "ordered": False,
+            "writeConcern": self._database.write_concern.document,
+        }
         try:
-            await self._objects(type).bulk_write(updates, ordered=False)
-        except BulkWriteError as error:
-            return _outcomes(commits, dict(error.details or {}))
+            answer = await self._database.command(command)
         except Exception:  # the batch may have been applied in part, whatever the error was
             return [Outcome.UNKNOWN] * len(commits)
-        return [Outcome.APPLIED] * len(commits)
+        return read_outcomes(commits, answer)
 
     async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
         # Owners and commits are unique across documents, so the three lists can't match in a wrong combination.
@@ -267,6 +250,27 @@ class MongoStore:
 
     def _records(self, type: str) -> Documents:
         return self._database[collections_of(type)[1]]
+
+    async def _prove_fence(self, type: str) -> None:
+        """Try stale commits on a document that is no object. Raises `Unfenced` if one of them is applied."""
+        probe = f"!{uuid4().hex}"
+        claimed = await self.claim(type, [Claim(probe, probe, 0)])
+        stale = stale_commits(probe, claimed[probe].turn)
+        try:
+            outcomes = await self.commit(type, stale)
+        finally:
+            tried = [probe, *(commit.id for commit in stale)]
+            await self._run(lambda: self._objects(type).delete_many({"_id": {"$in": tried}}))
+        if Outcome.APPLIED in outcomes:
+            name, _ = collections_of(type)
+            raise Unfenced(f"the collection {name} takes commits of former owners: its validator doesn't work")
+        if Outcome.UNKNOWN in outcomes:
+            raise StoreError("MongoDB: the fence could not be tried")
+
+    async def _ensure_indexes(self, type: str, indexes: list[IndexModel]) -> None:
+        await self._objects(type).create_indexes(indexes)
+        await self._drop_obsolete_indexes(type)
+        await self._records(type).create_index("end", expireAfterSeconds=0)
 
     async def _drop_obsolete_indexes(self, type: str) -> None:
         for name in OBSOLETE_INDEXES:
@@ -411,39 +415,6 @@ def _positions_after(path: str | None, after: tuple[str | float | None, str], si
     if path is None:
         return [after_id]
     return [{path: {f"${side}e": value}}, {"$or": [{path: {f"${side}": value}}, after_id]}]
-
-
-def _build_update(commit: Commit) -> UpdateOne:
-    update: dict[str, Any] = {"$set": commit.set | {"commit": commit.commit}}
-    if commit.unset:
-        update["$unset"] = dict.fromkeys(commit.unset, "")
-    if commit.founding is not None:
-        # With `created_at` set, the validator accepts the insert. Only an existing document prevents it.
-        named = {*commit.set, *commit.unset}
-        created = _new_fields(datetime.now(UTC), commit.founding) | {"epoch": 1}
-        update = {
-            "$set": update["$set"],
-            "$setOnInsert": {name: created[name] for name in created if name not in named},
-        }
-    return UpdateOne({"_id": commit.id, "owner": commit.owner, "commit": commit.previous}, update, upsert=True)
-
-
-def _new_fields(now: datetime, partition: int) -> dict[str, Any]:
-    return {"created_at": now, "deleted": now, "updated_at": now, "version": 0, "partition": partition}
-
-
-def _outcomes(commits: Sequence[Commit], details: dict[str, Any]) -> list[Outcome]:
-    assumed = Outcome.UNKNOWN if details.get("writeConcernErrors") else Outcome.APPLIED
-    outcomes = [assumed] * len(commits)
-    for error in details.get("writeErrors", ()):
-        index, code = error["index"], error["code"]
-        if code == VALIDATION_FAILED:
-            outcomes[index] = Outcome.FENCED
-        elif code == DUPLICATE_KEY and commits[index].founding is not None:
-            outcomes[index] = Outcome.EXISTS
-        else:
-            outcomes[index] = Outcome.UNKNOWN
-    return outcomes
 
 
 def _document(encoded: bytes) -> Document:

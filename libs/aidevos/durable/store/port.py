@@ -1,8 +1,9 @@
 """The port to the store.
 
 Promise: one document is one object, and one commit is one atomic update of it. A claim gives a document a new owner ID
-that is never reused. A commit must match that owner and the previous commit, so of two owners only the newer one can
-write (the fence). Neither depends on a clock.
+that is never reused, and counts as a turn of the document, as each commit does. A commit must match that owner, and the
+turn that follows the last one that its owner knows (the fence). So of two owners only the newer one can write, and only
+over what it has seen. Neither depends on a clock.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Document(msgspec.Struct, kw_only=True):
     id: str
     owner: str | None = None
     epoch: int = 0
+    # The number of claims and commits so far.
+    turn: int = 0
     commit: str | None = None
     version: int = 0
     partition: int = 0
@@ -67,13 +70,14 @@ class Claim(NamedTuple):
 class Commit(NamedTuple):
     """One atomic update, as dotted paths to set and to unset.
 
-    `previous` is the commit that it follows. `size` is an upper bound of the encoded update, in bytes. `founding` is
-    the partition of a founding commit, which claims and creates the document and fails if it exists.
+    `expected` is the document's turn after it: one more than after the owner's claim or last commit, and 1 for a
+    founding commit. `size` is an upper bound of the encoded update, in bytes. `founding` is the partition of a founding
+    commit, which claims and creates the document and fails if it exists.
     """
 
     id: str
     owner: str
-    previous: str | None
+    expected: int
     commit: str
     set: dict[str, Any]
     unset: Sequence[str]
@@ -111,7 +115,7 @@ class Find(NamedTuple):
 class Outcome(Enum):
     """The outcome of a commit.
 
-    `FENCED`: the document has another owner or last commit, or doesn't exist. `EXISTS`: a founding commit found a
+    `FENCED`: the document has another owner or turn, or doesn't exist. `EXISTS`: a founding commit found a
     document. `UNKNOWN`: the commit may or may not have been applied, or may still be.
     """
 
@@ -141,6 +145,10 @@ class StoreError(Exception):
     """Raised when the store doesn't answer, or its answer leaves open what happened."""
 
 
+class Unfenced(StoreError):
+    """Raised when the store accepts a commit that the fence should refuse."""
+
+
 class Store(Protocol):
     """A store of objects.
 
@@ -152,6 +160,8 @@ class Store(Protocol):
     ) -> None:
         """Create the collection of a type and its indexes, unless they exist, and drop those that nothing uses now.
 
+        Make sure that the fence holds in it. Raises `Unfenced` if it doesn't.
+
         Each index is a tuple of paths in the state. A `sparse` one covers only states that have a value at its last
         path.
         """
@@ -160,7 +170,7 @@ class Store(Protocol):
         """Claim documents, creating missing ones. Return the documents that were won, by ID."""
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
-        """Apply each update whose owner and previous commit match. Return the outcomes in order.
+        """Apply each update whose owner and turn match. Return the outcomes in order.
 
         Nothing but a cancellation is raised.
         """

@@ -2,7 +2,7 @@
 
 Invariants: an activation that runs commands has won a claim under an owner ID that is never reused, or it is
 `founding`. The first commit of a founding activation creates the document and thereby claims it. Until that commit
-is durable, the activation answers nothing. Its commits form a chain, in which each commit names its predecessor.
+is durable, the activation answers nothing. Its commits are numbered from the turn of its claim, without gaps.
 
 A `broken` activation is out of the catalogue. It starts no turn, commits nothing, and answers only failures. No
 answer from memory can therefore follow a commit that was fenced or whose outcome is unknown.
@@ -79,7 +79,7 @@ class Activation:
         """
         self.owner = document.owner if document and document.owner else ""
         self.commit = document.commit if document else None
-        self.commits = 0
+        self.turn = document.turn if document else 0
         self.version = document.version if document else 0
         self.exists = bool(document and document.exists)
         self.project = self.stored_project = document.project if document else None
@@ -215,7 +215,7 @@ class Activation:
     def seal(self, pending: PendingCommit, now: float) -> Commit:
         """Return the commit of everything done since the last one, and mark it as in flight."""
         self.pending, self.in_flight = None, pending
-        self.commits += 1
+        self.turn += 1
         changes = pending.changes
         self.records.seal(changes)
         size = changes.size + 1024
@@ -239,9 +239,9 @@ class Activation:
             values["alarm_at"] = min(alarm.at for alarm in self.alarms.values())
         elif pending.alarms:
             changes.drop("alarm_at")
-        previous, self.commit = self.commit, f"{self.owner}.{self.commits}"
+        self.commit = f"{self.owner}.{self.turn}"
         founding = self.partition if self.founding else None
-        return Commit(self.id, self.owner, previous, self.commit, values, list(changes.unset), size, founding)
+        return Commit(self.id, self.owner, self.turn, self.commit, values, list(changes.unset), size, founding)
 
     def _seal_state(self, values: dict[str, Any], changes: Changes) -> None:
         values["version"] = self.version

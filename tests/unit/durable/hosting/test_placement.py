@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from nats.errors import TimeoutError as NatsTimeoutError
 
@@ -20,8 +21,9 @@ from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Entry, RolledBack
 from aidevos.durable.hosting import placement
-from aidevos.durable.hosting.membership import Member, Membership
+from aidevos.durable.hosting.membership import FORM, Member, Membership, check_forms
 from aidevos.durable.hosting.placement import MOVES_AT_ONCE, Owner, Placement
+from aidevos.settings import SettingsError
 from tests.support.buckets import MemoryBucket
 from tests.support.kits import quiet, until
 
@@ -100,7 +102,7 @@ class FakeHost:
         self.lease: Any = FakeLease(f"{name}.{random.randbytes(4).hex()}")
         self.partitions = Partitions(COUNT, self.lease.valid)
         hosts, keys = fleet.hosts_bucket, fleet.keys
-        own = Member(service="pets", replica=0, version="1", since=0.0, types=list(types))
+        own = Member(service="pets", replica=0, release="1", since=0.0, types=list(types), form=FORM)
         anything: Any = hosts
         self.membership = Membership(anything, self.lease, own, lambda: self.placement.place_soon(), fleet.lost.append)
         self.events: Any = FakeEvents()
@@ -583,3 +585,51 @@ async def test_any_sequence_of_changes_ends_even_and_no_two_hosts_ever_serve_one
             await asyncio.sleep(0)
     await asyncio.gather(*leaving)
     await until(fleet.is_even)
+
+
+async def test_a_host_that_commits_in_another_form_gets_no_partition_and_is_named(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fleet.join("a")
+    await until(fleet.is_even)
+
+    former = {"service": "pets", "replica": 0, "version": "1", "since": 0.0, "types": TYPES}
+    fleet.hosts_bucket.write(subjects.lease_key("pets", "b.1"), b"1")
+    fleet.hosts_bucket.write(subjects.member_key("pets", "b.1"), msgspec.json.encode(former))
+    await fleet.join("c")
+    await until(fleet.is_even)
+
+    lines = {each.getMessage() for each in caplog.records if each.levelname == "ERROR"}
+    assert lines == {"the host b.1 has another version that can't run beside this one: stop it"}
+
+
+async def test_a_host_of_the_former_version_can_t_read_what_this_one_is_and_says_so() -> None:
+    class FormerMember(msgspec.Struct, frozen=True, kw_only=True):
+        service: str
+        replica: int
+        version: str
+        since: float
+        types: list[str]
+        declined: dict[str, list[int]] = {}
+
+    own = Member(service="pets", replica=0, release="1", since=0.0, types=["cat"], form=FORM)
+
+    with pytest.raises(msgspec.DecodeError, match="missing required field `version`"):
+        msgspec.json.decode(msgspec.json.encode(own), type=FormerMember)
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_a_host_does_not_join_while_one_that_commits_in_another_form_lives(lives: bool) -> None:
+    bucket: Any = MemoryBucket()
+    common = {"service": "pets", "replica": 0, "since": 0.0, "types": ["cat"]}
+    for name, description in (("a.1", {"form": FORM}), ("b.2", {"version": "1"}), ("c.3", {"form": "?"})):
+        bucket.write(subjects.member_key("pets", name), msgspec.json.encode(common | description))
+        if lives or name == "a.1":
+            bucket.write(subjects.lease_key("pets", name), b"1")
+
+    if lives:
+        with pytest.raises(SettingsError, match=r"the host [bc]\.[23] .*: stop all hosts of pets first"):
+            await check_forms(bucket, "pets")
+    else:
+        await check_forms(bucket, "pets")
+    await check_forms(bucket, "others")
