@@ -29,6 +29,7 @@ class Driver:
 
     def __init__(self, *_: object, **options: object) -> None:
         self.documents: list[bytes] = []
+        self._reply = b""
 
     def get_database(self, *_: object, **options: object) -> Driver:
         return self
@@ -39,16 +40,22 @@ class Driver:
     def __getitem__(self, name: str) -> Driver:
         return self
 
-    async def command(self, command: dict[str, Any], **options: object) -> dict[str, Any]:
+    async def command(self, command: dict[str, Any], **options: object) -> Any:
         bson.encode(command)
         if "find" in command:
-            found = [RawBSONDocument(document, codec.RAW) for document in self.documents]
-            return {"ok": 1.0, "cursor": {"id": 0, "firstBatch": found}}
+            self._reply = self._reply or _encode_reply(self.documents)
+            return RawBSONDocument(self._reply, codec.RAW)
         return {"ok": 1.0, "n": len(command.get("updates", ()))}
 
     async def bulk_write(self, updates: Sequence[Any], **options: object) -> None:
         for update in updates:
             bson.encode({"q": update._filter, "u": update._doc, "upsert": update._upsert})
+
+
+def _encode_reply(documents: Sequence[bytes]) -> bytes:
+    """Return the server's reply to a search that finds these documents."""
+    found = [RawBSONDocument(document, codec.RAW) for document in documents]
+    return bson.encode({"ok": 1.0, "cursor": {"id": 0, "firstBatch": found}})
 
 
 class DrivenStore(MemoryStore):
