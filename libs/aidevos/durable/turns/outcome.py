@@ -47,7 +47,7 @@ def complete(turn: Turn, result: Any) -> Reply:
             raise RuntimeError(f"the query {request.method.name} changed the state")
         return _answer(turn, result)
     if encoded != activation.snapshot:
-        activation.type.check_state(encoded)
+        activation.type.check_state(activation.state)
     effects.check_bounds(encoded, effects.entries)
     changed = encoded != activation.snapshot or not activation.exists or effects.deleted
     before = (activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at)
