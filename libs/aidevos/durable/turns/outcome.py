@@ -102,7 +102,8 @@ def _is_unchanged(activation: Activation) -> bool:
 def _answer(turn: Turn, result: Any) -> Reply:
     request = turn.request
     payload = _encode(turn.activation.view() if turn.returns_view else result, request)
-    if not turn.returns_view:
+    is_encoded = isinstance(result, msgspec.Raw)
+    if not (turn.returns_view or (is_encoded and turn.environment.on_defect is None)):
         request.method.check_result(payload, request.content_type)
     limit = turn.environment.limits.answer
     if len(payload) > limit:
@@ -111,7 +112,10 @@ def _answer(turn: Turn, result: Any) -> Reply:
 
 
 def _encode(result: Any, request: Request) -> bytes:
+    """Encode a result. One that is `msgspec.Raw` is JSON already; only the test kit checks it."""
     if request.content_type == envelope.MSGPACK:
+        if isinstance(result, msgspec.Raw):
+            result = msgspec.json.decode(result)
         return msgspec.msgpack.encode(result)
     return msgspec.json.encode(result)
 

@@ -123,6 +123,9 @@ class SimulatedConnection(Connection):
         else:
             self._unsent.append(command)
 
+    # nats-py's own ends in `_send_publish`.
+    publish = Client.publish
+
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
     ) -> None:
