@@ -53,7 +53,7 @@ def field(path: Path) -> str:
 def _test_value(path: Path, test: Filter) -> Filter:
     """Return the filter that applies a test to the value at a path, unless it is a list or behind one."""
     own = {field(path): test | NO_LIST}
-    return own if len(path) == 1 else own | {name: NO_LIST for name in _maps_above(path)}
+    return own if len(path) == 1 else own | dict.fromkeys(_maps_above(path), NO_LIST)
 
 
 def all_of(filters: Iterable[Filter]) -> Filter:
@@ -118,7 +118,7 @@ def _(condition: OneOf) -> Filter:
 
 @_compile.register
 def _(condition: Exists) -> Filter:
-    return {field(condition.path): {"$exists": True}} | {name: NO_LIST for name in _maps_above(condition.path)}
+    return {field(condition.path): {"$exists": True}} | dict.fromkeys(_maps_above(condition.path), NO_LIST)
 
 
 @_compile.register
@@ -133,7 +133,7 @@ def _(condition: Contains) -> Filter:
 @_compile.register
 def _(condition: Includes) -> Filter:
     path = condition.path
-    return {field(path): {"$elemMatch": _equal(condition.value)}} | {name: NO_LIST for name in _maps_above(path)}
+    return {field(path): {"$elemMatch": _equal(condition.value)}} | dict.fromkeys(_maps_above(path), NO_LIST)
 
 
 @_compile.register
